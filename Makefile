@@ -1,0 +1,74 @@
+# The targets people type; continuous integration (.ci/run) types the same ones.
+#   PYTHON=python3.12     the interpreter that makes the virtual environment (3.11, 3.12 or 3.13)
+#   TORCH_INDEX=URL       a package index for torch alone: its CPU build or that of another CUDA version
+#   PYTEST_ARGS='-n 2'    more arguments for pytest
+
+PYTHON      ?= python3
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install venv demo test test-slow check format lint types fix bench wheel clean
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@sed -n '2,/^$$/s/^# \{1,3\}/  /p' Makefile
+
+install: $(STAMP) ## bluestab with everything to work on it, in .venv (skipped when up to date)
+venv: install
+
+# With TORCH_INDEX the versions of what torch itself needs are that index's own; the next line sets them right.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"bluestab needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {v[0]}.{v[1]}. Try: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	@echo "bluestab: installing into $(VENV), once; about two minutes and 2 GB (more where a CUDA build is fetched)"
+	@test -x $(BIN)/pip || { echo "  1/3 a virtual environment"; $(PYTHON) -m venv $(VENV); }
+	@echo "  2/3 $(TORCH)$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
+	@$(PIP) install '$(TORCH)' $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)',-c constraints.txt)
+	@echo "  3/3 bluestab and its other dependencies"
+	@$(PIP) install -c constraints.txt -e '.[embedded,dev]'
+	@touch $(STAMP)
+	@echo "bluestab: installed; try $(BIN)/bluestab"
+
+demo: install ## the quickstart: a small sweep on this machine, then its report
+	@echo "bluestab run -m +sweeps=quickstart"
+	@$(BIN)/bluestab run -m +sweeps=quickstart
+	@$(BIN)/bluestab report
+	@echo "The report:" && find report -maxdepth 1 -type f | sort | sed 's/^/  /'
+
+test: install ## the quick tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: install ## the tests that train or build for longer
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+check: format lint types ## format, lint, types; changes nothing
+
+format: install ## is the code formatted? (ruff)
+	$(BIN)/ruff format --check .
+
+lint: install ## what does the linter say? (ruff)
+	$(BIN)/ruff check .
+
+types: install ## do the types agree? (mypy)
+	$(BIN)/mypy bluestab
+
+fix: install ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## every script in benchmarks/
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+wheel: install ## the wheel, in dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove build products and caches (.venv, runs/ and report/ stay)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""`python -m bluestab` is `bluestab`."""
+
+from bluestab.cli import main
+
+main()

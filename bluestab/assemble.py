@@ -1,0 +1,301 @@
+"""The one place that knows all parts of a run: config in, everything wired in the declared order.
+
+checkpoint + head -> edit_model -> edit_plan -> groups -> optimizer -> wrap_optimizer;
+task loss -> plain step -> wrap_step -> LightningModule; callbacks -> Trainer.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
+from bluestab.errors import ConfigError
+from bluestab.models import Loaded, Model, initialise, load
+from bluestab.module import (
+    FineTuning,
+    changed,
+    float32_head,
+    lr_scale_by_name,
+    pinned_modules,
+    plain_step,
+)
+from bluestab.plan import ParamPlan, base_plan, param_groups
+from bluestab.schedules import updates, warmup_steps
+from bluestab.seeding import Seeds, generator
+from bluestab.tasks.base import Scores
+from bluestab.techniques.base import Technique
+from bluestab.types import SPLITS, Built, Example, Split, Trained
+
+Progress = Callable[[int, int, "float | None", "float | None"], None]
+"""(step, total steps, training loss, validation score): called often, must be quick."""
+
+
+def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
+    """Loaded network -> what techniques edit: head drawn per name from the `init` stream."""
+    std = loaded.initializer_range
+    for name in sorted(loaded.fresh):
+        initialise(loaded.network, name, generator(seeds.init, "init", name), std)
+    return Built(
+        model=loaded.network,
+        layers=loaded.layers,
+        fresh=loaded.fresh,
+        reference=loaded.reference,
+        initialise=lambda name, random: initialise(loaded.network, name, random, std),
+        loss=data.task.loss,
+    )
+
+
+def apply_to_model(techniques: Sequence[Technique], built: Built, seeds: Seeds) -> Built:
+    """Moment 2, in listed order."""
+    for technique in techniques:
+        built = technique.edit_model(built, seeds)
+    return built
+
+
+def finished_plan(techniques: Sequence[Technique], built: Built, weight_decay: float) -> ParamPlan:
+    """Moment 3. Raises ConfigError if something random would be frozen for ever."""
+    plan = base_plan(dict(built.model.named_parameters()), weight_decay)
+    for technique in techniques:
+        plan = technique.edit_plan(plan, built)
+    lost = sorted(name for name in built.fresh if not plan[name].trainable)
+    if lost:
+        raise ConfigError(
+            f"'{lost[0]}' (and {len(lost) - 1} more) has no pretrained value and would be frozen"
+        )
+    return plan
+
+
+def build_optimizer(built: Built, plan: ParamPlan, optim: Mapping[str, Any]) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay and bias correction (Loshchilov & Hutter 2019)."""
+    parameters = dict(built.model.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(plan[name].trainable)
+    return torch.optim.AdamW(
+        param_groups(plan, parameters, built.layers, optim["lr"]),
+        betas=(optim["beta1"], optim["beta2"]),
+        eps=optim["eps"],
+    )
+
+
+def judge(data: TaskData, examples: Sequence[Example], rows: Sequence[Sequence[int]]) -> Any:
+    """Logits by item -> (predictions, scores) against the targets of these examples."""
+
+    def score(logits: Mapping[int, np.ndarray]) -> tuple[list[Any], Scores]:
+        missing = set(range(len(examples))) - logits.keys()
+        if missing:
+            raise RuntimeError(f"{len(missing)} items were not evaluated, e.g. {min(missing)}")
+        predictions = [
+            data.task.decode(logits[i], rows[i], example, data.labels)
+            for i, example in enumerate(examples)
+        ]
+        return predictions, data.task.score(predictions, [e.target for e in examples])
+
+    return score
+
+
+@dataclass
+class History:
+    """What validation saw: one row per evaluation, and the weights of the best one.
+
+    best is the earliest step with the highest validation score; an undefined score beats nothing.
+    """
+
+    metric: str
+    model: torch.nn.Module
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int | None = None
+    best_score: float | None = None
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def add(self, step: int, scores: Scores, loss: float) -> None:
+        score = scores[self.metric]
+        self.rows.append({"step": step, "train_loss": loss, **scores})
+        better = score is not None and (self.best_score is None or score > self.best_score)
+        if better or self.best_step is None:
+            self.best_step, self.best_score = step, score
+            self.best_weights = {
+                name: parameter.detach().clone()
+                for name, parameter in self.model.named_parameters()
+                if parameter.requires_grad
+            }
+
+    def restore_best(self) -> None:
+        """Put the best weights into the model (only what trains can differ)."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in self.best_weights:
+                    parameter.copy_(self.best_weights[name])
+
+
+@dataclass
+class Assembly:
+    """A run ready to be fitted."""
+
+    data: TaskData
+    examples: Mapping[Split, Sequence[Example]]
+    rows: Mapping[Split, Sequence[Sequence[int]]]
+    truncated: Mapping[Split, int]
+    built: Built
+    plan: ParamPlan
+    techniques: Mapping[str, Technique]
+    module: FineTuning
+    trainer: pl.Trainer
+    loaders: Mapping[Split, DataLoader[Any]]
+    history: History
+    total_steps: int
+    warmup_steps: int
+    start: Mapping[str, torch.Tensor]
+    edited: frozenset[str]
+
+    def trained(self) -> Trained:
+        """Observe the training that has just ended; no technique is asked."""
+        parameters = dict(self.built.model.named_parameters())
+        return Trained(
+            plan=self.plan,
+            lr_scale=lr_scale_by_name(self.module.optimizers(use_pl_optimizer=False)),  # type: ignore[arg-type]
+            edited=self.edited,
+            moved=changed(parameters, {**self.built.reference, **self.start}),
+            pinned=pinned_modules(
+                self.built.model,
+                [path for paths in self.built.layers.modules.values() for path in paths],
+            ),
+            forwards=self.module.forwards,
+            steps=self.trainer.global_step,
+        )
+
+    def effects(self) -> dict[str, Any]:
+        trained = self.trained()
+        return {name: t.effects(self.built, trained) for name, t in self.techniques.items()}
+
+
+def assemble(
+    cfg: Mapping[str, Any],
+    *,
+    data: TaskData,
+    model: Model,
+    techniques: Mapping[str, Technique],
+    seeds: Seeds,
+    device: torch.device,
+    progress: Progress,
+) -> Assembly:
+    """Wire one run. `cfg` is the resolved config; everything named in it has been checked."""
+    optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
+    applied = list(techniques.values())
+
+    examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
+    for technique in applied:
+        examples["train"] = technique.edit_data(examples["train"], seeds)
+    encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+    tokenizer = encoded["train"][1]
+    assert tokenizer.pad_token_id is not None
+    order = ShuffledOrder(len(examples["train"]), seeds.order)
+    loaders: dict[Split, DataLoader[Any]] = {
+        split: loader(
+            encoded[split][0],
+            tokenizer.pad_token_id,
+            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
+            order if split == "train" else None,
+        )
+        for split in SPLITS
+    }
+    rows = {split: encoded[split][0]["rows"] for split in SPLITS}
+
+    attention = knobs["attention"][device.type]
+    loaded = load(model, head=task.head, n_labels=len(data.labels), attention=attention)
+    built = apply_to_model(applied, build(loaded, data, seeds), seeds)
+    plan = finished_plan(applied, built, optim["weight_decay"])
+    parameters = dict(built.model.named_parameters())
+    edited = changed(parameters, built.reference)
+    start = {name: parameters[name].detach().clone() for name in edited}
+    float32_head(built.model, built.model.base_model_prefix)  # type: ignore[arg-type]
+    built.model.to(device)
+
+    optimizer: torch.optim.Optimizer = build_optimizer(built, plan, optim)
+    for technique in applied:
+        optimizer = technique.wrap_optimizer(optimizer, built)
+    step = plain_step(built.model, task.loss)
+    for technique in reversed(applied):
+        step = technique.wrap_step(step, built)
+
+    total = updates(len(examples["train"]), optim["batch_size"], optim["epochs"], optim["steps"])
+    warmup = warmup_steps(total, optim["warmup"])
+    history = History(task.metric, built.model)
+
+    def evaluated(step: int, scores: Scores, loss: float) -> None:
+        history.add(step, scores, loss)
+        progress(step, total, loss, scores[task.metric])
+
+    module = FineTuning(
+        model=built.model,
+        step=step,
+        optimizer=optimizer,
+        total_steps=total,
+        warmup_steps=warmup,
+        seeds=seeds,
+        judges={
+            split: judge(data, examples[split], rows[split]) for split in ("validation", "test")
+        },
+        evaluated=evaluated,
+    )
+    callbacks = [c for technique in applied for c in technique.callbacks(built)]
+    trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
+    truncated = {split: sum(encoded[split][0]["truncated"]) for split in SPLITS}
+    return Assembly(
+        data, examples, rows, truncated, built, plan, techniques, module, trainer, loaders, history,
+        total, warmup, start, edited,
+    )  # fmt: skip
+
+
+class Steps(pl.Callback):
+    """Reports every optimizer step to whoever shows progress."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.report = partial(progress)
+        self.total = total
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.report(trainer.global_step, self.total, None, None)
+
+
+def build_trainer(
+    knobs: Mapping[str, Any],
+    optim: Mapping[str, Any],
+    total_steps: int,
+    device: torch.device,
+    callbacks: Sequence[pl.Callback],
+) -> pl.Trainer:
+    """A quiet trainer: one device, no files, no bars; evaluation as often as asked."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    every = knobs["eval_every"]
+    return pl.Trainer(
+        accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
+        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        precision={"32": "32-true", "bf16": "bf16-mixed"}[str(knobs["precision"])],  # type: ignore[arg-type]
+        max_steps=total_steps,
+        max_epochs=-1,
+        gradient_clip_val=optim["clip"],
+        val_check_interval=every,
+        check_val_every_n_epoch=1 if every is None else None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )

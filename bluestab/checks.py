@@ -1,0 +1,202 @@
+"""Everything that can be wrong with a resolved config, found before anything heavy is loaded.
+
+The result of a check is the run, ready to be assembled, together with its identity. Problems are
+collected, not thrown one at a time: a person fixes a config once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bluestab.data import TaskData, load_task
+from bluestab.errors import ConfigError, DataError, did_you_mean
+from bluestab.instantiate import instantiate
+from bluestab.keys import cell_of, hashed_config, key_of
+from bluestab.models import Model, check_model
+from bluestab.seeding import Seeds
+from bluestab.techniques.base import Technique
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run that can be started: its parts, and what it is called."""
+
+    cfg: Mapping[str, Any]
+    data: TaskData
+    model: Model
+    techniques: Mapping[str, Technique]
+    seeds: Seeds
+    hashed: Mapping[str, Any]
+    key: str
+    cell: str
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _whole(low: int, null: bool = False) -> tuple[Callable[[Any], bool], str]:
+    def holds(value: Any) -> bool:
+        if value is None:
+            return null
+        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+    return holds, f"a whole number >= {low}" + (", or null" if null else "")
+
+
+def _above(low: float, null: bool = False) -> tuple[Callable[[Any], bool], str]:
+    def holds(value: Any) -> bool:
+        return null if value is None else _number(value) and value > low
+
+    return holds, f"a number > {low:g}" + (", or null" if null else "")
+
+
+def _from(low: float, below: float | None = None) -> tuple[Callable[[Any], bool], str]:
+    def holds(value: Any) -> bool:
+        return _number(value) and value >= low and (below is None or value < below)
+
+    return holds, f"a number >= {low:g}" + ("" if below is None else f" and < {below:g}")
+
+
+def _one_of(*options: object) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in options), "one of " + ", ".join(map(str, options))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+ATTENTION = _one_of("eager", "sdpa", "flash_attention_2")
+
+RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": _whole(0),
+    "seeds.init": _whole(0, null=True),
+    "seeds.order": _whole(0, null=True),
+    "seeds.dropout": _whole(0, null=True),
+    "seeds.split": _whole(0),
+    "store": (_text, "a folder"),
+    "device": (
+        lambda v: isinstance(v, str) and bool(DEVICE.fullmatch(v)),
+        "auto, cpu, cuda, cuda:N or mps",
+    ),
+    "optim.lr": _above(0),
+    "optim.batch_size": _whole(1),
+    "optim.epochs": _whole(1, null=True),
+    "optim.steps": _whole(1, null=True),
+    "optim.warmup": _from(0, below=1),
+    "optim.weight_decay": _from(0),
+    "optim.beta1": _from(0, below=1),
+    "optim.beta2": _from(0, below=1),
+    "optim.eps": _above(0),
+    "optim.clip": _above(0, null=True),
+    "trainer.precision": _one_of(32, "32", "bf16"),
+    "trainer.threads": _whole(1),
+    "trainer.eval_every": _whole(1, null=True),
+    "trainer.eval_batch_size": _whole(1),
+    "trainer.attention.cpu": ATTENTION,
+    "trainer.attention.cuda": ATTENTION,
+    "trainer.attention.mps": ATTENTION,
+}
+"""What each plain knob may hold. Tasks, models and techniques check their own."""
+
+CHECKED_ELSEWHERE = ("task", "model", "technique", "sweep")
+
+
+def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
+    """Wrong values, unknown keys and missing keys outside the plug-ins, one sentence each."""
+    found = dict(_leaves(cfg))
+    problems = [
+        f"unknown key {path}" + did_you_mean(path, RULES) for path in found if path not in RULES
+    ]
+    for path, (holds, expected) in RULES.items():
+        if path not in found:
+            problems.append(f"missing key {path}: expected {expected}")
+        elif not holds(found[path]):
+            problems.append(f"{path} is {found[path]!r}: expected {expected}")
+    optim = cfg.get("optim", {})
+    if optim.get("epochs") is None and optim.get("steps") is None:
+        problems.append("optim.epochs and optim.steps are both null: one must say how long to train")
+    return problems
+
+
+def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if not path and key in CHECKED_ELSEWHERE:
+            continue
+        where = f"{path}{key}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, where + ".")
+        else:
+            yield where, value
+
+
+def check(cfg: Mapping[str, Any]) -> CheckedRun:
+    """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
+    problems = knob_problems(cfg)
+    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
+    if model is not None:
+        problems += check_model(model)
+    techniques = {
+        name: _collect(
+            problems, lambda node=node, name=name: instantiate(node, Technique, f"technique.{name}")
+        )
+        for name, node in (cfg["technique"] or {}).items()
+    }
+    usable = {name: t for name, t in techniques.items() if t is not None}
+    if model is not None:
+        problems += technique_problems(cfg, model, usable)
+    data = _collect(problems, lambda: load_task(cfg["task"]))
+    if data is not None and model is not None and data.task.max_length > model.max_length:
+        problems.append(
+            f"task.max_length is {data.task.max_length}, but {model.name} reads at most "
+            f"{model.max_length} word pieces; say task.max_length={model.max_length}"
+        )
+    identity = _collect(problems, model.identity) if model is not None else None
+    if problems or data is None or model is None or identity is None:
+        raise ConfigError(*problems)
+    hashed = hashed_config(cfg, model_id=identity, fingerprint=data.fingerprint)
+    return CheckedRun(
+        cfg=cfg,
+        data=data,
+        model=model,
+        techniques=usable,
+        seeds=Seeds.from_config(cfg["seed"], cfg["seeds"]),
+        hashed=hashed,
+        key=key_of(hashed),
+        cell=cell_of(hashed),
+    )
+
+
+def technique_problems(
+    cfg: Mapping[str, Any], model: Model, techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Knobs out of range, and layers one technique freezes while another makes them random."""
+    facts = model.facts()
+    problems = [p for t in techniques.values() for p in t.check(cfg, facts)]
+    if problems:
+        return problems
+    for freezing, one in techniques.items():
+        for renewing, other in techniques.items():
+            both = sorted(one.frozen_depths(facts) & other.fresh_depths(facts))
+            if both:
+                problems.append(
+                    f"technique {freezing} freezes block {both[-1]} of {model.name}, which "
+                    f"technique {renewing} gives new random values: they would never be trained; "
+                    f"lower technique.{freezing} or technique.{renewing} until they do not meet"
+                )
+    return problems
+
+
+def _collect(problems: list[str], attempt: Callable[[], Any]) -> Any:
+    """The result of `attempt`, or None after adding what went wrong to `problems`."""
+    try:
+        return attempt()
+    except ConfigError as error:
+        problems += error.problems
+    except DataError as error:
+        problems.append(str(error))
+    return None

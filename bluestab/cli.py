@@ -1,0 +1,200 @@
+"""The door: parse the verb, call one function, exit.
+
+Exit codes: 0 fine; 1 something ran and some run crashed; 2 what was asked for is impossible, and
+nothing was started; 130 interrupted. Heavy imports wait until a verb needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NEWCOMER = """\
+bluestab compares remedies for unstable fine-tuning, over many seeds.
+  bluestab run -m +sweeps=quickstart    a real sweep on this machine, in minutes
+  bluestab list technique               the remedies; also: list task | model | sweep
+  bluestab report                       tables and figures of the latest sweep
+  bluestab --help                       everything else"""
+
+HYDRA: dict[str, Any] = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "help_option_names": [],
+}
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+STORE = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of results; default: $BLUESTAB_STORE, else runs"),
+]
+SWEEP = Annotated[str | None, typer.Option("--sweep", help="Name of a sweep; default: the latest")]
+
+
+@app.callback(invoke_without_command=True)
+def newcomer(context: typer.Context) -> None:
+    """Seed-honest comparison of stabilisation techniques for fine-tuning BERT and ELECTRA."""
+    if context.invoked_subcommand is None:
+        print(NEWCOMER)
+
+
+@app.command(context_settings=HYDRA)
+def run(context: typer.Context) -> None:
+    """Fine-tune one run, or with -m a sweep: bluestab run -m task=biosses technique=none,reinit"""
+    from bluestab.hydra_app import run_app
+
+    run_app(_run_one, context.args)
+
+
+@app.command(context_settings=HYDRA)
+def check(context: typer.Context) -> None:
+    """Compose and validate without starting anything: bluestab check -m +sweeps=quickstart"""
+    from bluestab.hydra_app import run_app
+
+    multirun = "-m" in context.args or "--multirun" in context.args
+    run_app(_check_one, [*context.args, *(["hydra/launcher=check"] if multirun else [])])
+
+
+@app.command("list")
+def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sweep")]) -> None:
+    """What exists, one line each: bluestab list technique"""
+    from rich.table import Table
+
+    from bluestab.catalogue import entries
+    from bluestab.report.terminal import console
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, line in entries(kind).items():
+        table.add_row(name, line)
+    console().print(table)
+
+
+@app.command()
+def status(store: STORE = None, sweep: SWEEP = None) -> None:
+    """Done, running, crashed and missing runs of a sweep: bluestab status --sweep quickstart"""
+    from bluestab.report.terminal import print_status
+
+    found = _store(store)
+    print_status(found, _manifest(found, sweep))
+
+
+@app.command()
+def report(
+    store: STORE = None,
+    sweep: SWEEP = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; default: report/<sweep>")
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="Arm that the others are compared with")
+    ] = "none",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All runs of the store, not one sweep")
+    ] = False,
+) -> None:
+    """Table, runs.csv, summary.csv and a figure of a sweep: bluestab report --out results"""
+    from bluestab.errors import StoreError
+    from bluestab.report.terminal import print_outcome
+    from bluestab.report.write import write_report
+
+    found = _store(store)
+    manifest = None if everything else _manifest(found, sweep)
+    print_outcome(found, manifest, baseline)
+    written = write_report(found, manifest, out, baseline)
+    if not written:
+        raise StoreError(f"the store '{found.root}' holds no finished run to report")
+    print("wrote " + ", ".join(str(path) for path in written))
+
+
+def _store(path: Path | None) -> Any:
+    from bluestab.errors import StoreError
+    from bluestab.store import Store
+
+    store = Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
+    if not store.root.is_dir():
+        raise StoreError(
+            f"there is no store '{store.root}' here; give its folder, or start with: "
+            "bluestab run -m +sweeps=quickstart"
+        )
+    return store
+
+
+def _manifest(store: Any, name: str | None) -> Any:
+    from bluestab.errors import StoreError
+
+    manifest = store.manifest(name)
+    if manifest is None:
+        raise StoreError(
+            f"the store '{store.root}' holds no sweep (single runs only); "
+            "for all its runs: bluestab report --all"
+        )
+    return manifest
+
+
+def _run_one(cfg: Any) -> None:
+    """The Hydra task function of `run`."""
+    from bluestab.checks import check
+    from bluestab.planning import resolved
+    from bluestab.report.terminal import Single, print_record
+    from bluestab.store import Store
+    from bluestab.workers import RunsCrashed
+
+    plain = resolved(cfg)
+    checked = check(plain)
+    store = Store(plain["store"])
+    if store.has(checked.key):
+        print("already in the store:")
+        record = store.read(checked.key)
+    else:
+        from bluestab.run import execute
+
+        store.make_writable()
+        with Single(checked) as display:
+            record = execute(checked, store, display.progress)
+    if record.status == "crashed":
+        folder = store.root / ".crashed" / record.key
+        error = record.result["error"]
+        raise RunsCrashed(f"the run crashed: {error['type']}: {error['message']}\n  {folder}/log.txt")
+    print_record(record, str(store.folder(record.key)))
+
+
+def _check_one(cfg: Any) -> None:
+    """The Hydra task function of `check`."""
+    from bluestab.checks import check
+    from bluestab.planning import resolved
+    from bluestab.report.terminal import print_plan
+    from bluestab.store import Store
+
+    plain = resolved(cfg)
+    print_plan(Store(plain["store"]), [check(plain)])
+
+
+def main() -> None:
+    """Console entry point."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:
+        sys.argv = [sys.argv[0], *(a for a in arguments if a != "--debug")]
+    # idle threads must sleep, not spin: two processes on two cores are 4 times faster so
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from bluestab.errors import BluestabError
+
+    try:
+        app(standalone_mode=True)
+    except BluestabError as error:
+        if debug:
+            raise
+        print(f"bluestab: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(
+            "\nbluestab: interrupted; what was finished is kept, the same command goes on",
+            file=sys.stderr,
+        )
+        sys.exit(130)

@@ -1,0 +1,202 @@
+"""Task yaml -> checked examples -> word pieces -> batches.
+
+Reading and tokenising happen once per content and process; every run of a sweep shares them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluestab.caching import Shared
+from bluestab.errors import ConfigError, DataError
+from bluestab.instantiate import instantiate
+from bluestab.seeding import Seeds, generator, subset
+from bluestab.sources import locate, sha256_of
+from bluestab.tasks.base import Task
+from bluestab.types import SPLITS, Example, Split
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from torch.utils.data import DataLoader
+    from transformers import PreTrainedTokenizerFast
+
+    from bluestab.models import Model
+
+EVALUATION_SEED = 0  # validation and test items depend on no seed of a run
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task with all its items, checked."""
+
+    task: Task
+    labels: tuple[str, ...]
+    splits: Mapping[Split, Sequence[Example]]
+    fingerprint: Mapping[str, str]
+
+    def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
+        """The items a run uses: subsets where the task asks for them, else everything."""
+        chosen = {}
+        for split, examples in self.splits.items():
+            size = getattr(self.task, f"{split}_size")
+            seed = seeds.split if split == "train" else EVALUATION_SEED
+            chosen[split] = (
+                list(examples)
+                if size is None or size == len(examples)
+                else subset(examples, [e.id for e in examples], size, seed, f"subset/{split}")
+            )
+        return chosen
+
+
+def load_task(node: Mapping[str, Any]) -> TaskData:
+    """Read and check all files of a task. Raises ConfigError or DataError."""
+    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    problems = task.check()
+    if problems:
+        raise ConfigError(*problems)
+    paths: dict[Split, Path] = {}
+    for split in SPLITS:
+        file = getattr(task, split)
+        if not isinstance(file, str):
+            raise ConfigError(f"task.{split} is {file!r}: expected the name of a file")
+        paths[split] = locate(file, task=task.name, data_dir=task.data_dir)
+        expected, found = task.sha256.get(split), sha256_of(paths[split])
+        if expected is not None and found != expected:
+            problems.append(
+                f"{paths[split]} has sha256 {found[:16]}..., the published file has "
+                f"{expected[:16]}...; if you mean to use this file, say task.sha256.{split}=null"
+            )
+    if problems:
+        raise ConfigError(*problems)
+    content = (json.dumps(node, sort_keys=True), tuple(paths.values()), tuple(
+        sha256_of(path) for path in paths.values()
+    ))
+    return _load(Shared(content, task, paths))
+
+
+@lru_cache(maxsize=16)
+def _load(shared: Shared) -> TaskData:
+    task, paths = shared.values
+    splits: dict[Split, list[Example]] = {}
+    for split, path in paths.items():
+        splits[split] = task.read(path)
+        if not splits[split]:
+            raise DataError(path, f"holds no items, the {split} split would be empty")
+    labels = task.labels(splits["train"])
+    problems = []
+    for split, path in paths.items():
+        for sentence in task.problems(split, splits[split], labels):
+            problems.append(f"{path}: {sentence}")
+        size = getattr(task, f"{split}_size")
+        if size is not None and size > len(splits[split]):
+            problems.append(
+                f"task.{split}_size is {size}, but {path} holds {len(splits[split])} items"
+            )
+    if problems:
+        raise ConfigError(*problems)
+    fingerprint = {split: sha256_of(path) for split, path in paths.items()}
+    return TaskData(task, labels, splits, fingerprint)
+
+
+def tokenised(
+    data: TaskData, examples: Sequence[Example], model: Model
+) -> tuple[Dataset, PreTrainedTokenizerFast]:
+    """Examples as word pieces (Arrow), computed once per content and process."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode())
+    task = data.task
+    content = (digest.hexdigest(), model.identity(), task.max_length, data.labels, type(task))
+    return _tokenised(Shared(content, data, examples, model))
+
+
+@lru_cache(maxsize=32)
+def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
+    from datasets import Dataset
+
+    from bluestab.models import load_tokenizer
+
+    data, examples, model = shared.values
+    tokenizer = load_tokenizer(model)
+    columns = data.task.encode(examples, data.labels, tokenizer)
+    return Dataset.from_dict(columns), tokenizer
+
+
+def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pad items to the longest of the batch.
+
+    Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) or (B,); items (B,)
+    positions in the split.
+    """
+    import torch
+
+    from bluestab.tasks.tagging import IGNORED
+
+    longest = max(len(item["input_ids"]) for item in items)
+
+    def padded(name: str, fill: int) -> torch.Tensor:
+        return torch.tensor(
+            [list(item[name]) + [fill] * (longest - len(item[name])) for item in items]
+        )
+
+    batch = {
+        "input_ids": padded("input_ids", pad_token_id),
+        "attention_mask": torch.tensor(
+            [
+                [1] * len(item["input_ids"]) + [0] * (longest - len(item["input_ids"]))
+                for item in items
+            ]
+        ),
+        "items": torch.tensor([item["item"] for item in items]),
+    }
+    if "token_type_ids" in items[0]:
+        batch["token_type_ids"] = padded("token_type_ids", 0)
+    if isinstance(items[0]["labels"], list):
+        batch["labels"] = padded("labels", IGNORED)
+    else:
+        batch["labels"] = torch.tensor([item["labels"] for item in items])
+    return batch
+
+
+class ShuffledOrder:
+    """A fresh permutation per epoch, a pure function of (order seed, epoch)."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        random = generator(self.seed, "order", self.epoch)
+        yield from torch.randperm(self.size, generator=random).tolist()
+
+
+def loader(
+    dataset: Dataset, pad_token_id: int, batch_size: int, order: ShuffledOrder | None = None
+) -> DataLoader[Any]:
+    """Batches of a split, in file order unless `order` is given."""
+    from torch.utils.data import DataLoader
+
+    numbered = dataset.add_column("item", list(range(len(dataset))))
+    return DataLoader(
+        numbered,
+        batch_size=batch_size,
+        sampler=order,
+        shuffle=False,
+        collate_fn=lambda items: collate(items, pad_token_id),
+        num_workers=0,  # the data are tokenised and in memory
+    )

@@ -1,0 +1,84 @@
+"""Resolved config -> key: what a run *is*, in 16 hex digits.
+
+Only what decides the result goes in, by the allow-lists below; where results go, what is printed
+and where data lie do not. A knob added later enters `NEUTRAL` with the value at which it changes
+nothing and stays out of the hash there, so that stored runs keep their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bluestab.seeding import Seeds
+
+RECIPE_VERSION = 1
+"""Bumped when training behaviour changes: old and new runs must not share a key."""
+
+TASK_DESCRIPTIVE = frozenset(
+    # files enter through the fingerprint of their content; the recipe through optim
+    ("about", "recipe", "data_dir", "train", "validation", "test", "sha256")
+)
+TRAINER_COMPUTATIONAL = ("precision", "threads", "eval_every", "eval_batch_size", "attention")
+
+NEUTRAL: Mapping[str, Any] = {}
+"""Dotted path in the hashed config -> value at which a knob added after version 0.1 does nothing."""
+
+
+def hashed_config(
+    cfg: Mapping[str, Any], *, model_id: str, fingerprint: Mapping[str, str]
+) -> dict[str, Any]:
+    """The part of a resolved config that decides the result.
+
+    model_id     what the weights are (`Model.identity`)
+    fingerprint  split -> SHA-256 of the data file's content
+    """
+    optim = dict(cfg["optim"])
+    if optim["steps"] is not None:
+        optim["epochs"] = None  # not read when the length is given in steps
+    hashed = {
+        "recipe_version": RECIPE_VERSION,
+        "task": {k: v for k, v in cfg["task"].items() if k not in TASK_DESCRIPTIVE},
+        "data": dict(fingerprint),
+        "model": model_id,
+        "technique": [[name, dict(knobs)] for name, knobs in cfg["technique"].items()],
+        "optim": optim,
+        "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
+        "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
+    }
+    for path, value in NEUTRAL.items():
+        _drop_if(hashed, path.split("."), value)
+    return _plain(hashed)  # type: ignore[no-any-return]
+
+
+def key_of(hashed: Mapping[str, Any]) -> str:
+    """16 hex digits of the run."""
+    text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cell_of(hashed: Mapping[str, Any]) -> str:
+    """16 hex digits of the run without its seeds: only runs of one cell are ever averaged."""
+    return key_of({k: v for k, v in hashed.items() if k != "seeds"})
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only; 1 and 1.0 are the same number, so they must hash alike."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _drop_if(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        if not isinstance(tree.get(part), dict):
+            return
+        tree = tree[part] = dict(tree[part])
+    if path[-1] in tree and tree[path[-1]] == value:
+        del tree[path[-1]]

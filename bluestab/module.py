@@ -1,0 +1,229 @@
+"""The LightningModule: one composed training step, one optimizer, and the same scoring for all.
+
+It knows no technique by name. The step arrives already wrapped, the optimizer already grouped;
+evaluation uses the bare model, so that every arm is judged by the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torchmetrics import Metric
+
+from bluestab.errors import Diverged
+from bluestab.schedules import linear_warmup_decay
+from bluestab.seeding import Seeds, stream_seed
+from bluestab.tasks.base import Scores
+from bluestab.types import Batch, Split, Step, StepOutput
+
+NOT_FOR_THE_MODEL = ("labels", "items")
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """Keep a module out of autocast: head and softmax in bfloat16 have three digits, which ties
+    predictions and with them rank and product-moment correlations."""
+    forward = module.forward
+
+    def in_float32(*args: Any, **kwargs: Any) -> Any:
+        device_type = next(
+            (a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu"
+        )
+        with torch.autocast(device_type, enabled=False):
+            return forward(*(_float32(a) for a in args), **kwargs)
+
+    module.forward = in_float32  # type: ignore[method-assign]
+
+
+def _float32(value: Any) -> Any:
+    is_half = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.float() if is_half else value
+
+
+def plain_step(
+    model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Tensor]
+) -> Step:
+    """Forward and loss: what a technique's `wrap_step` wraps first."""
+
+    def step(batch: Batch) -> StepOutput:
+        logits = model_logits(model, batch)
+        return StepOutput(loss(logits, batch), logits)
+
+    return step
+
+
+def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens."""
+    inputs = {k: v for k, v in batch.items() if k not in NOT_FOR_THE_MODEL}
+    return model(**inputs).logits.float()  # type: ignore[no-any-return]
+
+
+class ItemLogits(Metric):
+    """Logits of every item of a split, gathered over batches and devices.
+
+    A shell around the pure functions of `scoring`: it collects, they compute. An item that arrives
+    twice (padding of a distributed sampler) counts once.
+    """
+
+    full_state_update = False
+    items: list[torch.Tensor]
+    lengths: list[torch.Tensor]
+    values: list[torch.Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("items", "lengths", "values"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor) -> None:
+        """logits (B, C) or (B, T, C); labels (B,) or (B, T) with -100 where nothing counts."""
+        if logits.ndim == 3:
+            counts = labels != -100
+            self.lengths.append(counts.sum(dim=1))
+            self.values.append(logits[counts])
+        else:
+            self.lengths.append(torch.ones_like(items))
+            self.values.append(logits)
+        self.items.append(items)
+
+    def compute(self) -> dict[int, np.ndarray]:
+        """Item -> its rows of logits, float32."""
+
+        def joined(parts: Any) -> torch.Tensor:
+            return torch.cat(list(parts)) if isinstance(parts, list) else parts
+
+        values = joined(self.values).float().cpu().numpy()
+        ends = np.cumsum(joined(self.lengths).cpu().numpy())
+        starts = np.concatenate([[0], ends[:-1]])
+        items = joined(self.items).cpu().tolist()
+        return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
+
+
+Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[Any], Scores]]
+"""Logits by item -> predictions in item order, scores."""
+
+
+class FineTuning(pl.LightningModule):
+    """Trains `model` with a composed step.
+
+    step        the training step after all techniques wrapped it
+    optimizer   built from the finished plan, maybe wrapped
+    judges      how to score validation and test
+    evaluated   called after every validation with (optimizer step, scores, mean training loss)
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
+        total_steps: int,
+        warmup_steps: int,
+        seeds: Seeds,
+        judges: Mapping[Split, Judge],
+        evaluated: Callable[[int, Scores, float], None],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._step = step
+        self._optimizer = optimizer
+        self._total_steps, self._warmup_steps = total_steps, warmup_steps
+        self._seeds = seeds
+        self._judges = judges
+        self._evaluated = evaluated
+        self.logits = ItemLogits()
+        self.forwards = 0
+        self.predictions: list[Any] = []
+        self.scores: Scores = {}
+        self.item_logits: Mapping[int, np.ndarray] = {}
+        self._losses: list[torch.Tensor] = []
+        model.register_forward_pre_hook(self._count_forward)
+
+    def _count_forward(self, model: nn.Module, inputs: Any) -> None:
+        self.forwards += int(model.training)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer,
+            lambda step: linear_warmup_decay(
+                step, warmup_steps=self._warmup_steps, total_steps=self._total_steps
+            ),
+        )
+        return {
+            "optimizer": self._optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        # the dropout stream is a function of (seed, step): nothing a technique or an evaluation
+        # draws can shift it, and a resumed run needs no saved random state
+        torch.manual_seed(stream_seed(self._seeds.dropout, "step", self.global_step))
+        loss = self._step(batch).loss
+        if not math.isfinite(loss.item()):
+            raise Diverged(self.global_step + 1)
+        self._losses.append(loss.detach())
+        return loss
+
+    def mean_loss(self) -> float:
+        """Mean training loss since the last call; NaN if there was no step."""
+        losses, self._losses = self._losses, []
+        return float(torch.stack(losses).mean()) if losses else math.nan
+
+    def _collect(self, batch: Batch) -> None:
+        self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
+
+    def _judge(self, split: Split) -> None:
+        self.item_logits = self.logits.compute()
+        self.logits.reset()
+        self.predictions, self.scores = self._judges[split](self.item_logits)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._judge("validation")
+        self._evaluated(self.global_step, self.scores, self.mean_loss())
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        self._collect(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._judge("test")
+
+
+def float32_head(model: nn.Module, encoder: str) -> None:
+    """Everything outside the encoder computes in float32."""
+    for name, child in model.named_children():
+        if name != encoder:
+            run_in_float32(child)
+
+
+def lr_scale_by_name(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Parameter name -> learning-rate multiplier, read off the optimizer that trained."""
+    return {
+        name: group["lr_scale"] for group in optimizer.param_groups for name in group["names"]
+    }
+
+
+def changed(
+    parameters: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor]
+) -> frozenset[str]:
+    """Names whose values differ, bit for bit, from the reference."""
+    return frozenset(
+        name for name, p in parameters.items() if not torch.equal(p.detach().cpu(), reference[name])
+    )
+
+
+def pinned_modules(model: nn.Module, paths: Sequence[str]) -> list[str]:
+    """Of these module paths, those that stay in evaluation mode when the model is set to train."""
+    was_training = model.training
+    model.train()
+    pinned = [path for path in paths if not model.get_submodule(path).training]
+    model.train(was_training)
+    return pinned

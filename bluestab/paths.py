@@ -1,0 +1,48 @@
+"""Where the files that come with bluestab lie: inside it in a wheel, beside it in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bluestab.errors import BluestabError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """The folder with `bluestab.yaml` and the groups task/, model/, technique/, ..."""
+    return _home() / "conf"
+
+
+def sweeps_dir() -> Path:
+    """The folder with one yaml file per declared sweep."""
+    return _existing(_home() / "sweeps")
+
+
+def corpora_dir() -> Path:
+    """The folder with the corpora that may be shipped: one sub-folder per task."""
+    return _existing(PACKAGE / "corpora")
+
+
+def _home() -> Path:
+    """The folder that holds our conf/ and sweeps/.
+
+    Known by `conf/bluestab.yaml`: a `conf` of somebody else in site-packages is not ours.
+    """
+    for home in (PACKAGE, PACKAGE.parent):
+        if (home / "conf" / "bluestab.yaml").is_file():
+            return home
+    raise _incomplete(f"conf/bluestab.yaml is neither in {PACKAGE} nor in {PACKAGE.parent}")
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise _incomplete(f"{folder} is missing")
+    return folder
+
+
+def _incomplete(what: str) -> BluestabError:
+    return BluestabError(
+        f"this installation of bluestab is incomplete: {what}. Install the package again"
+        " (`pip install --force-reinstall --no-deps bluestab`), or run it from a whole checkout."
+    )

@@ -1,0 +1,1 @@
+"""From records to answers: tables and figures. Reads the store, never trains, needs no torch."""

@@ -1,0 +1,385 @@
+"""One run: config -> key -> done? -> assemble -> fit -> score -> record."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import platform
+import resource
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluestab.checks import CheckedRun
+from bluestab.errors import ConfigError, Diverged
+from bluestab.store import Store, to_json, write_text
+from bluestab.types import RECORD_SCHEMA, At, RunRecord, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from bluestab.assemble import Assembly, Progress
+
+log = logging.getLogger("bluestab")
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto|cpu|cuda[:N]|mps` -> a device that exists here. Raises ConfigError if it does not."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = "cuda:0"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {name}, but this machine has {torch.cuda.device_count()} CUDA devices "
+            f"that torch {torch.__version__} can use; say device=cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device is mps, which this machine does not have; say device=cpu")
+    return device
+
+
+def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
+    """Train and score one run, keep its record, and return it; from the store if it is there.
+
+    A crash of the run is recorded and returned (status `crashed`), never raised: one run must not
+    take others with it. Keyboard interrupts pass through and leave nothing behind.
+    """
+    if store.has(run.key):
+        return store.read(run.key)
+    device = resolve_device(run.cfg["device"])
+    started = time.perf_counter()
+    with store.building(run.key) as work:
+        with _logging_to(work / "log.txt"):
+            seconds: dict[str, float] = {}
+            try:
+                result, measured = _train_and_score(run, work, device, seconds, progress)
+            except Exception as error:
+                log.error("%s", traceback.format_exc())
+                seconds["total"] = time.perf_counter() - started
+                result, measured = _crashed(run, error), {"seconds": _rounded(seconds)}
+        measured |= _circumstances(run, device)
+        record = RunRecord(RECORD_SCHEMA, result, measured)
+        write_text(work / "config.yaml", _yaml(run.cfg))
+        if record.status == "crashed":
+            store.keep_crash(work, record)
+        else:
+            store.finish(work, record)
+    return record
+
+
+def _train_and_score(
+    run: CheckedRun,
+    work: Path,
+    device: torch.device,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    import torch
+
+    from bluestab.assemble import assemble
+
+    torch.set_num_threads(run.cfg["trainer"]["threads"])
+    with _timed(seconds, "prepare"):
+        assembly = assemble(
+            run.cfg,
+            data=run.data,
+            model=run.model,
+            techniques=run.techniques,
+            seeds=run.seeds,
+            device=device,
+            progress=progress,
+        )
+    log.info("%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps)
+    error: Diverged | None = None
+    with _timed(seconds, "fit"):
+        try:
+            _fit(assembly)
+        except Diverged as diverged:
+            error = diverged
+            log.warning("%s", error)
+    predictions: list[dict[str, Any]] = []
+    metrics: dict[At, dict[Split, Any]] | None = None
+    effects = None
+    if error is None:
+        effects = assembly.effects()
+        with _timed(seconds, "score"):
+            metrics = _score(assembly, predictions)
+    seconds["total"] = sum(seconds.values())
+    steps = assembly.trainer.global_step
+    result = _result(run, assembly, metrics, effects, error)
+    _write_curve(work / "curve.csv", assembly.history.rows)
+    _write_predictions(work / "predictions.parquet", predictions)
+    pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])  # type: ignore[index]
+    epochs = steps / max(1, len(assembly.loaders["train"]))
+    measured = {
+        "seconds": _rounded(seconds),
+        "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
+        "attention": run.cfg["trainer"]["attention"][device.type],
+        "precision": str(run.cfg["trainer"]["precision"]),
+        "peak_memory_mb": _peak_memory_mb(device),
+    }
+    return result, measured
+
+
+def _fit(assembly: Assembly) -> None:
+    try:
+        assembly.trainer.fit(
+            assembly.module, assembly.loaders["train"], assembly.loaders["validation"]
+        )
+    except SystemExit as error:  # how Lightning leaves `fit` after Ctrl-C
+        raise KeyboardInterrupt from error
+    rows = assembly.history.rows
+    if not rows or rows[-1]["step"] != assembly.total_steps:
+        # the last evaluation inside `fit` was earlier than the last step
+        assembly.trainer.validate(
+            assembly.module, assembly.loaders["validation"], verbose=False
+        )
+
+
+def _score(
+    assembly: Assembly, predictions: list[dict[str, Any]]
+) -> dict[At, dict[Split, Any]]:
+    """Scores of the last and the best weights; fills `predictions` with one row per test item."""
+    history = assembly.history
+    names = assembly.data.task.metrics
+    by_step = {row["step"]: {name: row[name] for name in names} for row in history.rows}
+    metrics: dict[At, dict[Split, Any]] = {}
+    last = assembly.total_steps
+    for at, step in (("last", last), ("best", history.best_step)):
+        if at == "best" and step == last:
+            metrics["best"] = metrics["last"]
+            predictions += [{**row, "at": "best"} for row in predictions]
+            break
+        if at == "best":
+            history.restore_best()
+        assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
+        module = assembly.module
+        metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}  # type: ignore[index]
+        for i, example in enumerate(assembly.examples["test"]):
+            predictions.append(
+                {
+                    "at": at,
+                    "id": example.id,
+                    "prediction": module.predictions[i],
+                    "target": _listed(example.target),
+                    "logits": module.item_logits[i].ravel().tolist(),
+                }
+            )
+    return metrics
+
+
+def _listed(target: Any) -> Any:
+    return list(target) if isinstance(target, tuple) else target
+
+
+def _result(
+    run: CheckedRun,
+    assembly: Assembly,
+    metrics: Mapping[At, Mapping[Split, Any]] | None,
+    effects: Mapping[str, Any] | None,
+    error: Diverged | None,
+) -> dict[str, Any]:
+    """The canonical half of the record."""
+    task = run.data.task
+    ats: tuple[At, ...] = ("last", "best")
+    score: dict[str, float] = dict.fromkeys(ats, task.failure_score)
+    degenerate = None
+    if metrics is not None:
+        raw = {at: metrics[at]["test"][task.metric] for at in ats}
+        score = {at: task.failure_score if raw[at] is None else raw[at] for at in ats}
+        degenerate = {at: task.is_degenerate(raw[at]) for at in ats}
+    plan, parameters = assembly.plan, dict(assembly.built.model.named_parameters())
+    return {
+        **_identity(run),
+        "status": "done" if error is None else "diverged",
+        "metrics": metrics,
+        "score": score,
+        "degenerate": degenerate,
+        "best_step": assembly.history.best_step,
+        "steps": assembly.trainer.global_step,
+        "warmup_steps": min(assembly.warmup_steps, assembly.trainer.global_step),
+        "items": {split: len(examples) for split, examples in assembly.examples.items()},
+        "truncated": dict(assembly.truncated),
+        "parameters": {
+            "total": sum(p.numel() for p in parameters.values()),
+            "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),
+        },
+        "effects": effects,
+        "error": None if error is None else {"type": "Diverged", "message": str(error)},
+    }
+
+
+def _identity(run: CheckedRun) -> dict[str, Any]:
+    task = run.data.task
+    return {
+        "key": run.key,
+        "cell": run.cell,
+        "config": run.hashed,
+        "metric": task.metric,
+        "failed_below": task.failed_below,
+        "failure_score": task.failure_score,
+    }
+
+
+def _crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
+    unknown = ("metrics", "score", "degenerate", "best_step", "steps", "warmup_steps", "items")
+    return {
+        **_identity(run),
+        "status": "crashed",
+        **dict.fromkeys((*unknown, "truncated", "parameters", "effects")),
+        "error": {"type": type(error).__name__, "message": str(error)},
+    }
+
+
+def _circumstances(run: CheckedRun, device: torch.device) -> dict[str, Any]:
+    """What may differ between two repetitions of the same run. No environment values."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "names": {
+            "task": run.data.task.name,
+            "model": run.model.name,
+            "technique": list(run.techniques),
+            "seed": run.cfg["seed"],
+        },
+        "device": f"{device} {name}".strip(),
+        "versions": versions(),
+        **commit(),
+        "host": socket.gethostname(),
+        "command": command_line(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command_line() -> str:
+    """What the person typed; the entry point notes it before it hands arguments to Hydra."""
+    return os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv)
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("bluestab", "torch", "transformers", "pytorch-lightning", "datasets", "tokenizers")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ImportError:
+            found[package] = "source"
+    return found
+
+
+@lru_cache(maxsize=1)
+def commit() -> dict[str, Any]:
+    """Commit and dirty flag of bluestab's own checkout; nulls for an installed package."""
+    folder = Path(__file__).parent.parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != folder:
+            return {"commit": None, "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _peak_memory_mb(device: torch.device) -> dict[str, int]:
+    """Peak of this process so far (all runs it did), and of the GPU where there is one."""
+    import torch
+
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return found
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {phase: round(value, 3) for phase, value in seconds.items()}
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[phase] = time.perf_counter() - start
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Everything logged or warned during the run goes into its own file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [log, logging.getLogger("py.warnings")]
+    logging.captureWarnings(True)
+    log.setLevel(logging.INFO)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        logging.captureWarnings(False)
+        handler.close()
+
+
+def _write_curve(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One line per evaluation: step, mean training loss since the one before, validation scores."""
+    out = io.StringIO()
+    names = list(rows[0]) if rows else ["step", "train_loss"]
+    out.write(",".join(names) + "\n")
+    for row in rows:
+        out.write(",".join(_cell(row[name]) for name in names) + "\n")
+    write_text(path, out.getvalue())
+
+
+def _cell(value: float | int | None) -> str:
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else repr(value)
+
+
+def _write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Test items at last and best: id, prediction, target, logits (row-major); never the text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(rows)
+    if rows:
+        table = table.set_column(
+            table.schema.get_field_index("logits"),
+            "logits",
+            table["logits"].cast(pa.list_(pa.float32())),
+        )
+    pq.write_table(table, path, compression="zstd")
+
+
+def _yaml(cfg: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(json.loads(to_json(cfg))))

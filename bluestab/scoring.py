@@ -1,0 +1,238 @@
+"""Scores of predictions against targets: what every number in a record and a table means.
+
+Written out here because the usual libraries answer other questions: torchmetrics has no entity
+score and no F1 of the positive classes, seqeval is lenient unless told otherwise, and both return
+NaN or warn where a score does not exist. Here every function is pure and returns a float, or None
+where the score is undefined; never NaN, which would pass silently through a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Span = tuple[str, int, int]
+"""(entity type, index of the first token, index after the last token)."""
+
+
+def spans(tags: Sequence[str], *, lenient: bool = False) -> set[Span]:
+    """Entities of one sentence tagged in IOB2: `O`, `B-type`, `I-type`, or bare `B`, `I` (type "").
+
+    An `I` continues the entity before it if that one has the same type and ends just there. An `I`
+    that continues nothing is no entity (the strict rule; seqeval's `mode="strict"`, `IOB2`), or
+    opens one if `lenient` (the rule of the CoNLL-2000 script `conlleval`; seqeval's default).
+    So `B-X I-Y I-X` holds (X, 0, 1) and, only if lenient, (Y, 1, 2) and (X, 2, 3).
+    Raises ValueError for any other tag.
+    """
+    found: set[Span] = set()
+    start: int | None = None
+    kind = ""
+    for i, tag in enumerate((*tags, "O")):
+        prefix, dash, tag_type = tag.partition("-")
+        if (prefix, dash) != ("O", "") and (
+            prefix not in ("B", "I") or bool(dash) != bool(tag_type)
+        ):
+            raise ValueError(f"token {i}: {tag!r} is no IOB2 tag (O, B, I, B-type or I-type)")
+        if prefix == "I" and start is not None and tag_type == kind:
+            continue
+        if start is not None:
+            found.add((kind, start, i))
+            start = None
+        if prefix == "B" or (lenient and prefix == "I"):
+            start, kind = i, tag_type
+    return found
+
+
+def entity_prf(
+    predictions: Sequence[Sequence[str]],
+    targets: Sequence[Sequence[str]],
+    *,
+    lenient: bool = False,
+) -> dict[str, float]:
+    """Micro `precision`, `recall` and `f1` in [0, 1] of entities over all sentences and types.
+
+    An entity counts as found if type, start and end agree. 0/0 is 0.0 by definition: a model that
+    tags nothing scores 0, the value that marks it as failed. `lenient`: see `spans`.
+    Raises ValueError if the two differ in length, naming the sentence (0-based).
+    """
+    if len(predictions) != len(targets):
+        raise ValueError(f"{len(predictions)} predicted sentences, {len(targets)} targets")
+    n_right = n_predicted = n_true = 0
+    for i, (predicted_tags, true_tags) in enumerate(zip(predictions, targets, strict=True)):
+        if len(predicted_tags) != len(true_tags):
+            raise ValueError(
+                f"sentence {i}: {len(predicted_tags)} predicted tags, {len(true_tags)} targets"
+            )
+        try:
+            predicted = spans(predicted_tags, lenient=lenient)
+            true = spans(true_tags, lenient=lenient)
+        except ValueError as error:
+            raise ValueError(f"sentence {i}, {error}") from error
+        n_right += len(predicted & true)
+        n_predicted += len(predicted)
+        n_true += len(true)
+    return {
+        "precision": n_right / n_predicted if n_predicted else 0.0,
+        "recall": n_right / n_true if n_true else 0.0,
+        "f1": _f1(n_right, n_predicted, n_true),
+    }
+
+
+def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Share of right predictions in [0, 1]; None if there are none.
+
+    `predictions`, `targets`: integer classes, `(n_items,)`. Raises ValueError on unequal shapes.
+    """
+    predicted, true = _classes(predictions, targets)
+    return float(np.mean(predicted == true)) if len(true) else None
+
+
+def macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike, n_classes: int) -> float | None:
+    """Unweighted mean over the classes `0 .. n_classes - 1` of their F1, in [0, 1]; None if empty.
+
+    A class in neither predictions nor targets has F1 0 and counts in the mean, as scikit-learn's
+    `f1_score(average="macro", labels=range(n_classes), zero_division=0)`: so the number of terms
+    does not depend on the seed. `predictions`, `targets`: integer classes, `(n_items,)`.
+    Raises ValueError on unequal shapes or a class outside the range.
+    """
+    predicted, true = _classes(predictions, targets)
+    if not len(true):
+        return None
+    for name, classes in (("prediction", predicted), ("target", true)):
+        if classes.min() < 0 or classes.max() >= n_classes:
+            raise ValueError(f"a {name} lies outside the classes 0 .. {n_classes - 1}")
+    n_right = np.bincount(true[predicted == true], minlength=n_classes)
+    n_predicted = np.bincount(predicted, minlength=n_classes)
+    n_true = np.bincount(true, minlength=n_classes)
+    return float(
+        np.mean([_f1(*counts) for counts in zip(n_right, n_predicted, n_true, strict=True)])
+    )
+
+
+def positive_f1(
+    predictions: npt.ArrayLike, targets: npt.ArrayLike, positive: Collection[int]
+) -> float | None:
+    """Micro F1 over the classes in `positive` only, in [0, 1]; None if there are no items.
+
+    The BLURB score of ChemProt, DDI and GAD (Gu et al. 2021), scikit-learn's
+    `f1_score(labels=positive, average="micro", zero_division=0)`: 0.0 if everything is predicted
+    and labelled negative. It is not torchmetrics' micro F1 with `ignore_index=negative`: that drops
+    the *items* whose target is negative, so a false alarm on them costs nothing; here only the
+    negative *class* is left out of the count, and every false alarm lowers precision.
+
+    `predictions`, `targets`: integer or boolean classes of any one shape, counted entry by entry:
+    `(n_items,)`, or 0/1 `(n_items, n_labels)` with `positive={1}` for the pooled micro F1 of HoC.
+    Raises ValueError on unequal shapes or an empty `positive`.
+    """
+    wanted = list(positive)
+    if not wanted:
+        raise ValueError("no class is positive: name at least one")
+    predicted, true = _classes(predictions, targets, flatten=True)
+    if not len(true):
+        return None
+    is_predicted, is_true = np.isin(predicted, wanted), np.isin(true, wanted)
+    n_right = int(np.sum(is_true & (predicted == true)))
+    return _f1(n_right, int(np.sum(is_predicted)), int(np.sum(is_true)))
+
+
+def pearson(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Pearson correlation in [-1, 1] of two real `(n_items,)` arrays, computed in float64.
+
+    None if undefined: fewer than two items, a constant input, or a value that is not finite. A
+    collapsed regression model is such a case. Constant means equal to the last bit; predictions
+    that differ at all have a correlation. Raises ValueError unless both are 1-D and equally long.
+    """
+    x, y = _reals(predictions, targets)
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None
+    x, y = _deviations(x), _deviations(y)
+    if not (x.any() and y.any()):
+        return None
+    # numpy's own sum, not a BLAS dot product, whose last bits depend on the number of threads
+    r = np.sum(x * y) / (np.sqrt(np.sum(x * x)) * np.sqrt(np.sum(y * y)))
+    return float(np.clip(r, -1.0, 1.0))
+
+
+def spearman(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Spearman correlation in [-1, 1]: Pearson of the ranks; equal values share their mean rank.
+
+    None and ValueError as in `pearson`.
+    """
+    x, y = _reals(predictions, targets)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None
+    return pearson(_ranks(x), _ranks(y))
+
+
+def rmse(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Root of the mean squared difference, in the unit of the targets, >= 0; lower is better.
+
+    None if there are no items or the result is not finite. Raises ValueError unless both are 1-D
+    and equally long.
+    """
+    x, y = _reals(predictions, targets)
+    if not len(x):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = float(np.sqrt(np.mean((x - y) ** 2)))
+    return value if np.isfinite(value) else None
+
+
+def _f1(n_right: int, n_predicted: int, n_true: int) -> float:
+    """2 TP / (2 TP + FP + FN), in [0, 1]; 0/0 is 0.0."""
+    total = int(n_predicted) + int(n_true)
+    return 2 * int(n_right) / total if total else 0.0
+
+
+def _classes(
+    predictions: npt.ArrayLike, targets: npt.ArrayLike, *, flatten: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    predicted, true = np.asarray(predictions), np.asarray(targets)
+    _check_shapes(predicted.shape, true.shape, any_rank=flatten)
+    for array in (predicted, true):
+        # an empty list has no type of its own, numpy makes it float
+        if array.size and array.dtype.kind not in "biu":
+            raise ValueError(f"classes are integers, not {array.dtype}")
+    return predicted.astype(np.int64).ravel(), true.astype(np.int64).ravel()
+
+
+def _reals(
+    predictions: npt.ArrayLike, targets: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    _check_shapes(x.shape, y.shape)
+    return x, y
+
+
+def _check_shapes(
+    predicted: tuple[int, ...], true: tuple[int, ...], *, any_rank: bool = False
+) -> None:
+    # (n,) against (n, 1) would broadcast to n x n without a word
+    if predicted != true:
+        raise ValueError(f"predictions have shape {predicted}, targets {true}")
+    if len(true) != 1 and not any_rank:
+        raise ValueError(f"predictions and targets are one-dimensional, not of shape {true}")
+
+
+def _deviations(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Deviations from the mean up to a positive factor; all zero only if `x` is constant.
+
+    Scaling by a power of two is exact and keeps the squares within float64. Taking the first value
+    off before the mean is exact where all values are close together, so the rounding of a large
+    mean cannot drown small deviations (3.1 + 1e-9 * noise keeps all the digits it has).
+    """
+    _, exponent = np.frexp(np.max(np.abs(x)))
+    x = np.ldexp(x, -exponent)
+    x = x - x[0]
+    centred: npt.NDArray[np.float64] = x - np.mean(x)
+    return centred
+
+
+def _ranks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks 1 .. n; equal values share the mean of their ranks."""
+    _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean_rank: npt.NDArray[np.float64] = last - (counts - 1) / 2
+    return mean_rank[group]

@@ -1,0 +1,203 @@
+"""The folder of results: a run's folder appears in one rename, so its presence means completeness.
+
+    <store>/<key>/             a finished run: record.json, config.yaml, curve.csv, ...
+    <store>/.work/             runs being built, one folder per run and process
+    <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
+    <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
+
+Any process may die at any instruction: files are written aside, flushed to disk, then renamed.
+Nothing here needs a server; two processes that finish the same run agree, because a run is a pure
+function of its config.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bluestab.errors import StoreError
+from bluestab.types import RECORD_SCHEMA, RunRecord
+
+KEY = re.compile(r"[0-9a-f]{16}")
+
+
+def to_json(value: object) -> str:
+    """Canonical text: sorted keys, no NaN. Equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old content or the new, never a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    _flush(aside)
+    aside.replace(path)
+
+
+def parse_record(path: Path) -> RunRecord:
+    """A record from its file. Raises StoreError if it is unreadable or of a newer schema."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        record = RunRecord(content["schema"], content["result"], content["measured"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete its folder to run it again") from error
+    if record.schema > RECORD_SCHEMA:
+        raise StoreError(
+            f"{path} has schema {record.schema}, this version of bluestab reads up to "
+            f"{RECORD_SCHEMA}; update bluestab"
+        )
+    return record
+
+
+class Store:
+    """The results below one folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    def make_writable(self) -> None:
+        """Create the store if needed. Raises StoreError if it cannot be written."""
+        try:
+            work = self.root / ".work"
+            work.mkdir(parents=True, exist_ok=True)
+            probe = work / f".probe.{socket.gethostname()}.{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"the store '{self.root}' cannot be written ({error.strerror}); choose another "
+                f"with store=FOLDER or BLUESTAB_STORE"
+            ) from error
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+    def has(self, key: str) -> bool:
+        return (self.root / key / "record.json").is_file()
+
+    def read(self, key: str) -> RunRecord:
+        return parse_record(self.root / key / "record.json")
+
+    def keys(self) -> list[str]:
+        """Keys of all finished runs."""
+        if not self.root.is_dir():
+            return []
+        names = (entry.name for entry in os.scandir(self.root))
+        return sorted(name for name in names if KEY.fullmatch(name) and self.has(name))
+
+    def crash(self, key: str) -> RunRecord | None:
+        """The record of the last crash of a run that is not finished."""
+        path = self.root / ".crashed" / key / "record.json"
+        return parse_record(path) if path.is_file() and not self.has(key) else None
+
+    def running(self) -> set[str]:
+        """Keys being worked on by live processes of this machine, or by other machines."""
+        work, here = self.root / ".work", socket.gethostname()
+        found = set()
+        for folder in work.iterdir() if work.is_dir() else ():
+            key, _, owner = folder.name.partition(".")
+            host, _, pid = owner.rpartition(".")
+            if KEY.fullmatch(key) and (host != here or _is_alive(int(pid))):
+                found.add(key)
+        return found
+
+    @contextmanager
+    def building(self, key: str) -> Iterator[Path]:
+        """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it."""
+        work = self.root / ".work" / f"{key}.{socket.gethostname()}.{os.getpid()}"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def finish(self, work: Path, record: RunRecord) -> None:
+        """Publish a finished run: record last, everything flushed, then one rename."""
+        self._write_record(work, record)
+        target = self.folder(record.key)
+        try:
+            work.rename(target)
+        except OSError:
+            if not self.has(record.key):  # somebody else finished the same run meanwhile
+                raise
+        else:
+            _flush(self.root)
+        shutil.rmtree(self.root / ".crashed" / record.key, ignore_errors=True)
+
+    def keep_crash(self, work: Path, record: RunRecord) -> Path:
+        """Keep what is known of a crash; the next command runs it again."""
+        self._write_record(work, record)
+        target = self.root / ".crashed" / record.key
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+        return target
+
+    def _write_record(self, work: Path, record: RunRecord) -> None:
+        content = {
+            "schema": record.schema,
+            "result": record.result,
+            "measured": record.measured,
+        }
+        write_text(work / "record.json", to_json(content))
+        for file in work.iterdir():
+            _flush(file)
+        _flush(work)
+
+    def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
+        """Say what a sweep consists of, before its first run."""
+        path = self.root / "sweeps" / f"{name}.json"
+        write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+        return path
+
+    def manifests(self) -> dict[str, Path]:
+        """Sweeps of this store by name, the latest last."""
+        paths = (self.root / "sweeps").glob("*.json")
+        return {path.stem: path for path in sorted(paths, key=lambda p: p.stat().st_mtime_ns)}
+
+    def manifest(self, name: str | None) -> dict[str, Any] | None:
+        """A sweep by name, or the latest; None if the store holds no sweep."""
+        known = self.manifests()
+        if name is None:
+            if not known:
+                return None
+            name = list(known)[-1]
+        if name not in known:
+            raise StoreError(
+                f"the store '{self.root}' has no sweep '{name}'; it has: "
+                f"{', '.join(known) or 'none'}"
+            )
+        try:
+            return json.loads(known[name].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{known[name]} is damaged ({error}); run the sweep's command again to rewrite it"
+            ) from error
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,100 @@
+"""Pair regression: one number per pair of texts, such as a similarity judged by annotators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from bluestab import scoring
+from bluestab.errors import DataError, did_you_mean
+from bluestab.tasks.base import Encoded, Scores, Task, tokenise, whole_text_columns
+from bluestab.tasks.readers import read_table, unique_ids
+from bluestab.types import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRegression(Task):
+    """Two texts and a number; `pearson` and `spearman` are undefined for a constant prediction."""
+
+    format: str
+    header: bool
+    id: str | int | None
+    text: str | int
+    text_pair: str | int
+    label: str | int
+
+    head: ClassVar[Literal["sequence", "token"]] = "sequence"
+    metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
+
+    def check(self) -> list[str]:
+        problems = super().check()
+        if self.format != "tsv":
+            problems.append(f"task.format is '{self.format}'" + did_you_mean(self.format, ["tsv"]))
+        return problems
+
+    def read(self, path: Path) -> list[Example]:
+        table = read_table(path, header=self.header)
+        first = table.column(self.text, "task.text")
+        second = table.column(self.text_pair, "task.text_pair")
+        labels = table.column(self.label, "task.label")
+        ids = (
+            [f"line {line}" for line in table.lines]
+            if self.id is None
+            else unique_ids(path, table.column(self.id, "task.id"), table.lines)
+        )
+        examples = []
+        for row in zip(ids, first, second, labels, table.lines, strict=True):
+            identifier, text, text_pair, label, line = row
+            if not text.strip() or not text_pair.strip():
+                raise DataError(path, "one of the two texts is empty", line)
+            try:
+                value = float(label)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
+                raise DataError(path, f"the score {label!r} is not a number", line)
+            examples.append(Example(identifier, text, text_pair, value))
+        return examples
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        return (str(self.label),)
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Encoded:
+        encoding, truncated = tokenise(
+            tokenizer,
+            [e.text for e in examples],
+            [str(e.text_pair) for e in examples],
+            max_length=self.max_length,
+        )
+        return whole_text_columns(encoding, [float(e.target) for e in examples], truncated)  # type: ignore[arg-type]
+
+    def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Squared error, mean over the batch."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(logits.squeeze(-1), batch["labels"])
+
+    def decode(
+        self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
+    ) -> float:
+        return float(logits[0, 0])
+
+    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+        return {
+            "pearson": scoring.pearson(predictions, targets),
+            "spearman": scoring.spearman(predictions, targets),
+            "rmse": scoring.rmse(predictions, targets),
+        }

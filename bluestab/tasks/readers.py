@@ -1,0 +1,137 @@
+"""Files -> rows with line numbers. Every oddity is an error that names the line, never a guess."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bluestab.errors import DataError, did_you_mean
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file, decompressed if its name ends in .gz."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                return file.read()
+        return path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(path, f"cannot be read ({error})") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text without its line end); UTF-8 only, a leading BOM is dropped."""
+    raw = read_bytes(path)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            path, f"byte 0x{raw[error.start]:02x} is not UTF-8; convert the file to UTF-8", line
+        ) from error
+    # str.splitlines would also split at U+2028 and friends, which occur inside abstracts
+    for number, line_text in enumerate(text.split("\n"), start=1):
+        yield number, line_text.removesuffix("\r")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words and tags of one sentence; `lines[i]` is where word i stands in the file."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    lines: tuple[int, ...]
+
+
+def read_conll(path: Path) -> list[Sentence]:
+    """CoNLL columns: first column the word, last the tag, blank line between sentences.
+
+    Columns are separated by tabs, or by blanks where a line has no tab; `-DOCSTART-` lines are
+    skipped. Raises DataError for a line with a single column.
+    """
+    sentences: list[Sentence] = []
+    rows: list[tuple[str, str, int]] = []
+
+    def close() -> None:
+        if rows:
+            words, tags, lines = zip(*rows, strict=True)
+            sentences.append(Sentence(words, tags, lines))
+            rows.clear()
+
+    for number, line in read_lines(path):
+        if not line.strip():
+            close()
+            continue
+        if line.startswith("-DOCSTART-"):
+            close()
+            continue
+        fields = line.split("\t") if "\t" in line else line.split()
+        if len(fields) < 2 or not fields[0].strip() or not fields[-1].strip():
+            raise DataError(
+                path, f"expected a word and its tag, separated by a tab, found {line!r}", number
+            )
+        rows.append((fields[0], fields[-1].strip(), number))
+    close()
+    return sentences
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a delimited file: `rows[i]` are the fields, `lines[i]` their line number."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+
+    def column(self, name: str | int, knob: str) -> list[str]:
+        """One column, by header name or by 0-based number; `knob` names the setting in errors."""
+        if isinstance(name, int) and 0 <= name < len(self.columns):
+            index = name
+        elif name in self.columns:
+            index = self.columns.index(str(name))
+        else:
+            raise DataError(
+                self.path, f"has no column {name!r} ({knob})" + did_you_mean(str(name), self.columns)
+            )
+        return [row[index] for row in self.rows]
+
+
+def read_table(path: Path, *, header: bool, delimiter: str = "\t") -> Table:
+    """A delimited file without quoting: a quotation mark is an ordinary character.
+
+    Raises DataError for a row whose number of fields differs from the first row's.
+    """
+    lines: list[int] = []
+    rows: list[tuple[str, ...]] = []
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        fields = tuple(line.split(delimiter))
+        if rows and len(fields) != len(rows[0]):
+            raise DataError(
+                path, f"has {len(fields)} columns where line {lines[0]} has {len(rows[0])}", number
+            )
+        rows.append(fields)
+        lines.append(number)
+    if not rows:
+        raise DataError(path, "is empty")
+    if header:
+        return Table(path, rows[0], tuple(rows[1:]), tuple(lines[1:]))
+    numbered = tuple(str(i) for i in range(len(rows[0])))
+    return Table(path, numbered, tuple(rows), tuple(lines))
+
+
+def unique_ids(path: Path, ids: Sequence[str], lines: Sequence[int]) -> list[str]:
+    """The ids, checked to be distinct: they name items in predictions and in subset draws."""
+    seen: dict[str, int] = {}
+    for identifier, line in zip(ids, lines, strict=True):
+        if identifier in seen:
+            raise DataError(
+                path, f"id {identifier!r} was already used in line {seen[identifier]}", line
+            )
+        seen[identifier] = line
+    return list(ids)

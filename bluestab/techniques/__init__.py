@@ -1,0 +1,1 @@
+"""Stabilisation techniques: one file each, beside one yaml in `conf/technique` of the same name."""

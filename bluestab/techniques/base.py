@@ -1,0 +1,91 @@
+"""The contract of a technique: six optional moments of a run, and two declarations.
+
+The moments come in this order, each once per run, for all techniques of the arm in listed order:
+
+1. `edit_data`       the training items, before they are tokenised
+2. `edit_model`      the network, after the checkpoint is loaded and the head is drawn
+3. `edit_plan`       what the optimizer may do with each parameter (edits commute)
+4. `wrap_step`       the training step (the first listed technique is outermost)
+5. `wrap_optimizer`  the optimizer (one technique at most)
+6. `callbacks`       Lightning callbacks, for what happens over time
+
+Validation and test never pass through a technique: every arm is judged by the same code. Around
+the moments stand the declarations: `check` before anything heavy is loaded, `effects` after
+training. Modules of techniques import torch inside their functions, so that checking a sweep of a
+thousand runs does not load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluestab.types import Built, Example, ModelFacts, Step, Trained
+
+if TYPE_CHECKING:
+    import torch
+    from pytorch_lightning import Callback
+
+    from bluestab.plan import ParamPlan
+    from bluestab.seeding import Seeds
+
+
+class Technique:
+    """Does nothing; children override the moments they need.
+
+    A child's constructor takes its knobs keyword-only and without defaults (they live in the yaml)
+    and keeps them as attributes of the same names.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Knob -> the value at which the technique rightly does nothing (decay 1.0)."""
+
+    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
+        """Problems with these knobs in this config on this model, one sentence each."""
+        return []
+
+    def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
+        """Depths that will have no pretrained value; freezing one of them is refused."""
+        return frozenset()
+
+    def frozen_depths(self, model: ModelFacts) -> frozenset[int]:
+        """Depths that never train."""
+        return frozenset()
+
+    def edit_data(self, train: Sequence[Example], seeds: Seeds) -> Sequence[Example]:
+        return train
+
+    def edit_model(self, built: Built, seeds: Seeds) -> Built:
+        return built
+
+    def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
+        return plan
+
+    def wrap_step(self, step: Step, built: Built) -> Step:
+        return step
+
+    def wrap_optimizer(
+        self, optimizer: torch.optim.Optimizer, built: Built
+    ) -> torch.optim.Optimizer:
+        return optimizer
+
+    def callbacks(self, built: Built) -> list[Callback]:
+        return []
+
+    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
+        """What this technique did, read off `trained`; empty means nothing happened."""
+        return {}
+
+    def is_neutral(self) -> bool:
+        """Some knob stands at the value that switches the technique off."""
+        return any(getattr(self, knob) == value for knob, value in self.neutral.items())
+
+
+def depth_problem(knob: str, value: object, low: int, model: ModelFacts) -> list[str]:
+    """A sentence if `value` is no whole number of blocks in low..L."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= model.layers:
+        return []
+    return [
+        f"{knob} is {value!r}: expected a whole number from {low} to {model.layers} "
+        f"({model.name} has {model.layers} blocks)"
+    ]

@@ -1,0 +1,155 @@
+"""The nouns every floor shares: frozen, without behaviour, documented once.
+
+The record is the contract between a run and everything that reads it later; its fields are listed
+at `RunRecord`. Torch appears in annotations only, so that reading records needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from bluestab.layers import LayerMap
+    from bluestab.plan import ParamPlan
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+Status = Literal["done", "diverged", "crashed", "running"]
+"""done: trained and scored; diverged: met a non-finite loss (a result); crashed: an exception or a
+kill (no result, tried again by the next command); running: claimed and not yet finished."""
+
+At = Literal["last", "best"]
+"""Weights after the last step / at the best validation score (the earliest, if tied)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item: its text, or its words (tagging), and the target (class name, number, tags)."""
+
+    id: str
+    text: str | tuple[str, ...]
+    text_pair: str | None
+    target: str | float | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before any of it is loaded.
+
+    layers: number of blocks; hidden_size: width; max_length: longest input in word pieces;
+    pooler: whether the encoder has one (sequence heads only); family: transformers' `model_type`.
+    """
+
+    name: str
+    family: str
+    layers: int
+    hidden_size: int
+    max_length: int
+    pooler: bool
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Result of one training step before the backward pass: scalar loss, logits of the batch."""
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+
+
+Batch = Mapping[str, Any]
+Step = Callable[[Batch], StepOutput]
+
+
+@dataclass(frozen=True)
+class Built:
+    """The model as techniques see it.
+
+    model       the network that will be trained (edited in place by `edit_model`)
+    layers      parameter name -> depth
+    fresh       parameters without a pretrained value: head, re-initialised layers
+    reference   the checkpoint's parameters before any edit, by name (never modified)
+    initialise  fills one parameter, by name, as the model family does, from a generator
+    loss        the task's own loss: (logits, batch) -> scalar
+    """
+
+    model: nn.Module
+    layers: LayerMap
+    fresh: frozenset[str]
+    reference: Mapping[str, torch.Tensor]
+    initialise: Callable[[str, torch.Generator], None]
+    loss: Callable[[torch.Tensor, Batch], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training really did, observed from outside the techniques.
+
+    plan      the finished plan
+    lr_scale  parameter name -> learning-rate multiplier found in the optimizer's groups
+    edited    parameters whose value before the first step differs from the checkpoint
+    moved     parameters whose value after the last step differs from the one before the first
+    pinned    module paths that stayed in evaluation mode (dropout off) during training
+    forwards  forward passes of the model during training
+    steps     optimizer steps taken
+    """
+
+    plan: ParamPlan
+    lr_scale: Mapping[str, float]
+    edited: frozenset[str]
+    moved: frozenset[str]
+    pinned: Sequence[str]
+    forwards: int
+    steps: int
+
+
+RECORD_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything worth keeping of one run, as written to `record.json`.
+
+    result    canonical: the same config on the same kind of machine gives the same bytes
+        key, cell         hex digests: the run / the run without its seeds
+        config            the hashed configuration (what decides the result), seeds included
+        status            done | diverged | crashed
+        metric            name of the headline metric
+        metrics           at -> split -> metric name -> float or null (undefined)
+        score             at -> test score that statistics use: the metric, or `failure_score`
+                          where it is undefined or the run diverged
+        degenerate        at -> bool: score at or below `failed_below`, or undefined
+        failed_below      the bound that was applied
+        failure_score     the score given to runs without one
+        best_step         optimizer step of the best validation score
+        steps, warmup_steps   optimizer steps taken; of these, steps of warm-up
+        items             split -> number of items; truncated: split -> items cut at max_length
+        parameters        total, trainable
+        effects           technique name -> what it did to this model
+        error             null, or {type, message} of a crash or divergence
+    measured  may differ from one repetition to the next
+        seconds (by phase), peak_memory_mb, tokens_per_second, device, attention, precision,
+        versions, commit, dirty, host, command, finished (UTC)
+    """
+
+    schema: int
+    result: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return str(self.result["key"])
+
+    @property
+    def status(self) -> Status:
+        return self.result["status"]  # type: ignore[no-any-return]
+
+    @property
+    def failed(self) -> bool:
+        """Degenerate or diverged at the last step: the only meaning of "failed"."""
+        return self.status == "diverged" or bool((self.result["degenerate"] or {}).get("last"))

@@ -1,0 +1,199 @@
+"""The few lines that hand bluestab's sweeper, launchers and folders to Hydra.
+
+Hydra accepts plug-ins from packages named `hydra_plugins` only and imports this module at every
+start: it must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from bluestab.errors import ConfigError
+from bluestab.paths import conf_dir, sweeps_dir
+
+
+class BluestabSearchPath(SearchPathPlugin):
+    """A person's own ./conf and ./sweeps come before ours, so own plug-ins need no fork."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if not any(element.provider == "main" for element in search_path.get_path()):
+            return
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own.resolve() != conf_dir().resolve():
+            search_path.prepend("own", f"file://{own}", anchor="main")
+        for folder in dict.fromkeys([Path.cwd() / "sweeps", sweeps_dir()]):
+            if folder.is_dir():
+                search_path.append("sweeps", f"sweeps://{folder}")
+
+
+class SweepFiles(ConfigSource):
+    """The yaml files of one folder as the config group `sweeps`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "sweeps"
+
+    def _file(self, config_path: str) -> Path | None:
+        group, _, name = self._normalize_file_name(config_path).partition("/")
+        return Path(self.path) / name if group == "sweeps" and name else None
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = self._file(config_path)
+        if file is None or not file.is_file():
+            raise ConfigLoadError(f"no sweep file {config_path}")
+        with file.open(encoding="utf-8") as stream:
+            header = ConfigSource._get_header_dict(stream.read())
+        return ConfigResult(
+            config=OmegaConf.load(file),
+            path=f"sweeps://{self.path}",
+            provider=self.provider,
+            header=header,
+        )
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") in ("", "sweeps")
+
+    def is_config(self, config_path: str) -> bool:
+        file = self._file(config_path)
+        return file is not None and file.is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if not config_path.strip("/"):
+            return [] if results_filter is ObjectType.CONFIG else ["sweeps"]
+        if config_path.strip("/") != "sweeps" or results_filter is ObjectType.GROUP:
+            return []
+        return sorted(file.stem for file in Path(self.path).glob("*.yaml"))
+
+
+class GridSweeper(Sweeper):
+    """Shell of `bluestab.sweepers.grid`."""
+
+    def __init__(self, params: Mapping[str, str] | None) -> None:
+        self.params = params or {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from bluestab.sweepers.grid import expand
+
+        lines = [f"{key}={value}" for key, value in self.params.items()] + arguments
+        choices: dict[str, list[str]] = {}
+        for override in OverridesParser.create().parse_overrides(lines):
+            key = technique_key(override.get_key_element())
+            if key.startswith("sweep."):
+                continue
+            if override.is_sweep_override():
+                if not override.is_discrete_sweep():
+                    raise ConfigError(
+                        f"{override.input_line}: the grid sweeper takes lists and range() only; "
+                        "intervals belong to a search"
+                    )
+                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        sweep = OmegaConf.to_container(self.config.sweep, resolve=True)
+        assert isinstance(sweep, dict)
+        jobs = expand(
+            list(choices.items()),
+            arms=arms_of(sweep["arms"]),
+            seeds=seeds_of(sweep["seeds"]),
+            default_technique=list(self.config.technique or {}),
+        )
+        return [self.launcher.launch(jobs, initial_job_idx=0)]
+
+
+def technique_key(key: str) -> str:
+    """`+sweep.knobs.llrd.decay` -> `technique.llrd.decay`, undoing what the command line did.
+
+    Hydra composes a multirun once before any arm is chosen and would refuse the knob of a
+    technique that is not the default, so the knobs travel under `sweep.knobs`.
+    """
+    prefix = "+sweep.knobs."
+    return "technique." + key.removeprefix(prefix) if key.startswith(prefix) else key
+
+
+def arms_of(value: object) -> dict[str, list[str]] | None:
+    """`sweep.arms`, checked."""
+    if value is None:
+        return None
+    if isinstance(value, dict) and value:
+        for name, overrides in value.items():
+            fine = isinstance(overrides, list) and all(isinstance(o, str) for o in overrides)
+            if not fine or not all("=" in o for o in overrides):
+                raise ConfigError(
+                    f"sweep.arms.{name} is {overrides!r}: expected a list of overrides such as "
+                    "[technique=llrd, technique.llrd.decay=0.8]"
+                )
+        return {str(name): overrides for name, overrides in value.items()}
+    raise ConfigError(f"sweep.arms is {value!r}: expected a map from arm name to overrides")
+
+
+def seeds_of(value: object) -> int | list[int]:
+    """`sweep.seeds`, checked: a number of seeds or a list of them."""
+
+    def is_seed(item: object) -> bool:
+        return isinstance(item, int) and not isinstance(item, bool) and item >= 0
+
+    if is_seed(value) and value != 0:
+        return value  # type: ignore[return-value]
+    if isinstance(value, list) and value and all(map(is_seed, value)):
+        return list(dict.fromkeys(value))
+    raise ConfigError(
+        f"sweep.seeds is {value!r}: expected a number of seeds >= 1, or a list such as [3,5,7]"
+    )
+
+
+class Launcher(HydraLauncher):
+    """Shell of the launchers in `bluestab.launchers`: plans the sweep, hands it to the backend.
+
+    The backend is named by a plain string, not by a nested `_target_`: Hydra would instantiate
+    that by itself, past the rule of `bluestab.instantiate`.
+    """
+
+    def __init__(self, backend: str, **knobs: Any) -> None:
+        self.backend, self.knobs = backend, knobs
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from bluestab.instantiate import instantiate
+        from bluestab.launchers.base import Backend
+        from bluestab.planning import plan_sweep
+
+        node = {"_target_": self.backend, **self.knobs}
+        backend = instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]
+        loader = self.hydra_context.config_loader
+        sweep = plan_sweep(
+            lambda overrides: loader.load_sweep_config(self.config, list(overrides)), job_overrides
+        )
+        backend.launch(sweep)
+        return []
