@@ -283,7 +283,7 @@ def build_trainer(
     every = knobs["eval_every"]
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        devices=[device.index] if device.type == "cuda" else 1,
         precision={"32": "32-true", "bf16": "bf16-mixed"}[str(knobs["precision"])],  # type: ignore[arg-type]
         max_steps=total_steps,
         max_epochs=-1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bluestab.data import TaskData, load_task
@@ -93,7 +94,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optim.beta2": _from(0, below=1),
     "optim.eps": _above(0),
     "optim.clip": _above(0, null=True),
-    "trainer.precision": _one_of(32, "32", "bf16"),
+    "trainer.precision": _one_of(32, "bf16"),
     "trainer.threads": _whole(1),
     "trainer.eval_every": _whole(1, null=True),
     "trainer.eval_batch_size": _whole(1),
@@ -119,7 +120,9 @@ def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
             problems.append(f"{path} is {found[path]!r}: expected {expected}")
     optim = cfg.get("optim", {})
     if optim.get("epochs") is None and optim.get("steps") is None:
-        problems.append("optim.epochs and optim.steps are both null: one must say how long to train")
+        problems.append(
+            "optim.epochs and optim.steps are both null: one must say how long to train"
+        )
     return problems
 
 
@@ -141,9 +144,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
     if model is not None:
         problems += check_model(model)
     techniques = {
-        name: _collect(
-            problems, lambda node=node, name=name: instantiate(node, Technique, f"technique.{name}")
-        )
+        name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()
     }
     usable = {name: t for name, t in techniques.items() if t is not None}

@@ -159,7 +159,9 @@ def _run_one(cfg: Any) -> None:
     if record.status == "crashed":
         folder = store.root / ".crashed" / record.key
         error = record.result["error"]
-        raise RunsCrashed(f"the run crashed: {error['type']}: {error['message']}\n  {folder}/log.txt")
+        raise RunsCrashed(
+            f"the run crashed: {error['type']}: {error['message']}\n  {folder}/log.txt"
+        )
     print_record(record, str(store.folder(record.key)))
 
 

@@ -75,9 +75,11 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
             )
     if problems:
         raise ConfigError(*problems)
-    content = (json.dumps(node, sort_keys=True), tuple(paths.values()), tuple(
-        sha256_of(path) for path in paths.values()
-    ))
+    content = (
+        json.dumps(node, sort_keys=True),
+        tuple(paths.values()),
+        tuple(sha256_of(path) for path in paths.values()),
+    )
     return _load(Shared(content, task, paths))
 
 

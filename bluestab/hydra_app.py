@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from bluestab.catalogue import shadowed
 from bluestab.errors import BluestabError, ConfigError, did_you_mean
@@ -82,7 +82,9 @@ def _precheck(arguments: Sequence[str]) -> None:
         paths = _paths(OmegaConf.to_container(hydra_node[node]))  # type: ignore[arg-type]
         nested = [path for path in paths if path.endswith("._target_")]
         if nested:
-            raise ConfigError(f"hydra.{node}.{nested[0]} names code that Hydra would run; remove it")
+            raise ConfigError(
+                f"hydra.{node}.{nested[0]} names code that Hydra would run; remove it"
+            )
     for node in ("job_logging", "hydra_logging"):
         if OmegaConf.to_container(hydra_node[node]) != OmegaConf.to_container(
             compose([]).hydra[node]
@@ -110,7 +112,9 @@ def _first(override: Override) -> str:
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The composed config, Hydra's node included."""
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir()), job_name=PRIMARY):
+    with hydra.initialize_config_dir(
+        version_base="1.3", config_dir=str(conf_dir()), job_name=PRIMARY
+    ):
         return hydra.compose(PRIMARY, overrides=list(overrides), return_hydra_config=True)
 
 

@@ -75,7 +75,9 @@ def instantiate(node: Mapping[str, Any], expects: type[T], where: str) -> T:
     problems = [
         f"unknown key {where}.{key}" + did_you_mean(key, known) for key in knobs if key not in known
     ]
-    problems += [f"missing key {where}.{key} (needed by {cls.__name__})" for key in known - set(knobs)]
+    problems += [
+        f"missing key {where}.{key} (needed by {cls.__name__})" for key in known - set(knobs)
+    ]
     if problems:
         raise ConfigError(*problems)
     return cls(**knobs)

@@ -24,7 +24,7 @@ TASK_DESCRIPTIVE = frozenset(
 TRAINER_COMPUTATIONAL = ("precision", "threads", "eval_every", "eval_batch_size", "attention")
 
 NEUTRAL: Mapping[str, Any] = {}
-"""Dotted path in the hashed config -> value at which a knob added after version 0.1 does nothing."""
+"""Dotted path in the hashed config -> value at which a knob added since 0.1 does nothing."""
 
 
 def hashed_config(

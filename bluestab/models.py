@@ -299,18 +299,18 @@ def _tokenizer(shared: Shared) -> PreTrainedTokenizerFast:
     folder = model.folder()
     if folder is None:
         return _character_tokenizer(model.max_length)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[return-value]
 
 
 def _character_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     """WordPiece over single ASCII characters: the tokenizer of models with random weights."""
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizer
 
     characters = [chr(code) for code in range(33, 127)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces += characters + [f"##{c}" for c in characters]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    return BertTokenizerFast(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)  # type: ignore[no-any-return]
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
 
 
 CHARACTER_VOCABULARY = 5 + 2 * 94  # size of the tokenizer above

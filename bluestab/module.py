@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import Metric
 
@@ -31,13 +32,11 @@ def run_in_float32(module: nn.Module) -> None:
     forward = module.forward
 
     def in_float32(*args: Any, **kwargs: Any) -> Any:
-        device_type = next(
-            (a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu"
-        )
+        device_type = next((a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu")
         with torch.autocast(device_type, enabled=False):
             return forward(*(_float32(a) for a in args), **kwargs)
 
-    module.forward = in_float32  # type: ignore[method-assign]
+    module.forward = in_float32
 
 
 def _float32(value: Any) -> Any:
@@ -45,9 +44,7 @@ def _float32(value: Any) -> Any:
     return value.float() if is_half else value
 
 
-def plain_step(
-    model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Tensor]
-) -> Step:
+def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Tensor]) -> Step:
     """Forward and loss: what a technique's `wrap_step` wraps first."""
 
     def step(batch: Batch) -> StepOutput:
@@ -148,7 +145,7 @@ class FineTuning(pl.LightningModule):
     def _count_forward(self, model: nn.Module, inputs: Any) -> None:
         self.forwards += int(model.training)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
             lambda step: linear_warmup_decay(
@@ -206,9 +203,7 @@ def float32_head(model: nn.Module, encoder: str) -> None:
 
 def lr_scale_by_name(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Parameter name -> learning-rate multiplier, read off the optimizer that trained."""
-    return {
-        name: group["lr_scale"] for group in optimizer.param_groups for name in group["names"]
-    }
+    return {name: group["lr_scale"] for group in optimizer.param_groups for name in group["names"]}
 
 
 def changed(

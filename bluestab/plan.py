@@ -1,7 +1,7 @@
 """What the optimizer will do with each parameter, by name; compiled into groups once, at the end.
 
-Techniques edit the plan, never the groups. Edits commute: learning-rate scales multiply, `trainable`
-is a logical AND. So the order in which techniques are listed cannot change what is trained.
+Techniques edit the plan, never the groups. Edits commute: learning-rate scales multiply and
+`trainable` is a logical AND. So the order of techniques cannot change what is trained.
 """
 
 from __future__ import annotations

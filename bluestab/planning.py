@@ -62,7 +62,7 @@ class Sweep:
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain containers, Hydra's own node left out."""
-    node = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    node = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -121,4 +121,3 @@ def _file_name(name: str) -> str:
             "(it becomes a file name)"
         )
     return name
-

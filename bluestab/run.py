@@ -125,7 +125,7 @@ def _train_and_score(
     result = _result(run, assembly, metrics, effects, error)
     _write_curve(work / "curve.csv", assembly.history.rows)
     _write_predictions(work / "predictions.parquet", predictions)
-    pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])  # type: ignore[index]
+    pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
     epochs = steps / max(1, len(assembly.loaders["train"]))
     measured = {
         "seconds": _rounded(seconds),
@@ -147,14 +147,10 @@ def _fit(assembly: Assembly) -> None:
     rows = assembly.history.rows
     if not rows or rows[-1]["step"] != assembly.total_steps:
         # the last evaluation inside `fit` was earlier than the last step
-        assembly.trainer.validate(
-            assembly.module, assembly.loaders["validation"], verbose=False
-        )
+        assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
 
 
-def _score(
-    assembly: Assembly, predictions: list[dict[str, Any]]
-) -> dict[At, dict[Split, Any]]:
+def _score(assembly: Assembly, predictions: list[dict[str, Any]]) -> dict[At, dict[Split, Any]]:
     """Scores of the last and the best weights; fills `predictions` with one row per test item."""
     history = assembly.history
     names = assembly.data.task.metrics

@@ -35,9 +35,13 @@ def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Pat
             if candidate.is_file():
                 return candidate
     searched = ", ".join(str(place) for place in places)
-    advice = "" if as_it_is else (
-        f"; set BLUESTAB_DATA to the folder that holds {task}/{file}, "
-        f"or task.data_dir to the one that holds {file}"
+    advice = (
+        ""
+        if as_it_is
+        else (
+            f"; set BLUESTAB_DATA to the folder that holds {task}/{file}, "
+            f"or task.data_dir to the one that holds {file}"
+        )
     )
     raise DataError(file, f"not found (looked at {searched}){advice}{hint}")
 

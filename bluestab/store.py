@@ -57,7 +57,9 @@ def parse_record(path: Path) -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = RunRecord(content["schema"], content["result"], content["measured"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete its folder to run it again") from error
+        raise StoreError(
+            f"{path} is damaged ({error}); delete its folder to run it again"
+        ) from error
     if record.schema > RECORD_SCHEMA:
         raise StoreError(
             f"{path} has schema {record.schema}, this version of bluestab reads up to "

@@ -1,4 +1,4 @@
-"""The engine of every launcher: pull the next run, skip it if it is there, else run and record it."""
+"""The engine of every launcher: pull the next run, skip it if it is there, else run it."""
 
 from __future__ import annotations
 

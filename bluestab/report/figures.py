@@ -43,7 +43,9 @@ def seeds(runs: pd.DataFrame, at: str = "last") -> Figure:
             )
             for failed, marker, colour in ((False, "o", BLUE), (True, "x", RED)):
                 chosen = scores[scores["failed"].astype(bool) == failed]["score"].astype(float)
-                axis.scatter(chosen, [row] * len(chosen), marker=marker, color=colour, s=22, zorder=3)
+                axis.scatter(
+                    chosen, [row] * len(chosen), marker=marker, color=colour, s=22, zorder=3
+                )
         axis.set_yticks(range(len(arms)), arms)
         axis.invert_yaxis()
         axis.set_title(f"{task}, {model}: test {group['metric'].iloc[0]}", loc="left", fontsize=10)

@@ -85,7 +85,9 @@ def arm_names(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, 
         parts = []
         for technique, knobs in config["technique"]:
             others = [k for c in peers for name, k in c["technique"] if name == technique]
-            varied = [f"{k}={_short(v)}" for k, v in knobs.items() if any(o.get(k) != v for o in others)]
+            varied = [
+                f"{k}={_short(v)}" for k, v in knobs.items() if any(o.get(k) != v for o in others)
+            ]
             parts.append(technique + (f"({', '.join(varied)})" if varied else ""))
         flat = _flat(config)
         flats = [_flat(c) for c in peers]

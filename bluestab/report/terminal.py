@@ -213,9 +213,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return table
 
 
-def print_outcome(
-    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none"
-) -> None:
+def print_outcome(store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none") -> None:
     """The closing table of a sweep."""
     from bluestab.report.frame import runs_frame, select, summary_frame
 
@@ -225,7 +223,9 @@ def print_outcome(
         out.print("no finished runs yet")
         return
     summary = summary_frame(runs, baseline)
-    metrics = ", ".join(f"{t}: {m}" for t, m in dict(zip(runs["task"], runs["metric"], strict=True)).items())
+    metrics = ", ".join(
+        f"{t}: {m}" for t, m in dict(zip(runs["task"], runs["metric"], strict=True)).items()
+    )
     out.print(f"\ntest score at the last step ({metrics})")
     out.print(summary_table(summary))
     out.print(
@@ -263,7 +263,10 @@ def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
         if record is not None:
             error = record.result["error"]
             line = (error["message"].splitlines() or [""])[0]
-            out.print(f"  crashed: {' '.join(run['overrides'])}\n    {error['type']}: {line}", markup=False)
+            out.print(
+                f"  crashed: {' '.join(run['overrides'])}\n    {error['type']}: {line}",
+                markup=False,
+            )
     if found["missing"] or found["crashed"]:
         out.print(f"  to go on: {manifest['command']}", markup=False)
 
@@ -292,4 +295,6 @@ def print_plan(store: Store, runs: Sequence[CheckedRun]) -> None:
         )
     out.print(table)
     done = sum(store.has(run.key) for run in runs)
-    out.print(f"{len(runs)} runs in {len(cells)} cells, {done} done; nothing is wrong, nothing was started")
+    out.print(
+        f"{len(runs)} runs in {len(cells)} cells, {done} done; all is well, nothing was started"
+    )

@@ -105,7 +105,7 @@ class Task(ABC):
     def decode(
         self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
     ) -> Any:
-        """Prediction for one item from its logits (len(rows), n_labels), same form as its target."""
+        """Prediction for one item from logits (len(rows), n_labels), in the form of its target."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:

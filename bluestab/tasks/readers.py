@@ -95,7 +95,8 @@ class Table:
             index = self.columns.index(str(name))
         else:
             raise DataError(
-                self.path, f"has no column {name!r} ({knob})" + did_you_mean(str(name), self.columns)
+                self.path,
+                f"has no column {name!r} ({knob})" + did_you_mean(str(name), self.columns),
             )
         return [row[index] for row in self.rows]
 

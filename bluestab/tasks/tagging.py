@@ -45,7 +45,9 @@ class Tagging(Task):
     def check(self) -> list[str]:
         problems = super().check()
         if self.format != "conll":
-            problems.append(f"task.format is '{self.format}'" + did_you_mean(self.format, ["conll"]))
+            problems.append(
+                f"task.format is '{self.format}'" + did_you_mean(self.format, ["conll"])
+            )
         return problems
 
     def read(self, path: Path) -> list[Example]:
@@ -107,9 +109,7 @@ class Tagging(Task):
         """Cross-entropy, mean over the labelled pieces of the batch."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(
-            logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED
-        )
+        return cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
 
     def decode(
         self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]

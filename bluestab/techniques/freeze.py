@@ -37,7 +37,7 @@ def pin_eval(module: nn.Module) -> None:
 
 
 class Freeze(Technique):
-    """depth: blocks 1..depth stay fixed (null: none); embeddings: they too; eval_mode: no dropout."""
+    """depth: blocks 1..depth are fixed (null: none); embeddings: they too; eval_mode: no dropout."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"depth": None}
 

@@ -27,7 +27,6 @@ from bluestab.techniques.base import Technique, depth_problem
 from bluestab.types import Built, ModelFacts, Trained
 
 
-
 class Reinit(Technique):
     """depth: number of top blocks, from 1 to L; pooler: the pooler too, where the model has one."""
 

@@ -1,0 +1,116 @@
+"""Shared fixtures: small real-looking data, and runs made as the command line makes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = ["the", "gene", "TP53", "was", "found", "in", "patients", "with", "colon", "cancer", "and", "type", "2", "diabetes", "mellitus"]
+
+
+def sentence(i: int) -> list[str]:
+    """A sentence of 6 to 10 words that differs for every i."""
+    return [WORDS[(i * 7 + j * (1 + i % 3)) % len(WORDS)] for j in range(6 + i % 5)] + [str(i)]
+
+
+def write_corpora(root: Path) -> Path:
+    """Small files in the formats and layouts of biosses, gad and ncbi_disease."""
+    sizes = {"train": 24, "validation": 10, "test": 10}
+    for task in ("biosses", "gad", "ncbi_disease/conll"):
+        (root / task).mkdir(parents=True, exist_ok=True)
+    start = 0
+    for split, n in sizes.items():
+        rows = range(start, start + n)
+        start += n
+        short = {"train": "train", "validation": "dev", "test": "test"}[split]
+        pairs = ["pair_id\tsent1\tsent2\tscore"]
+        pairs += [
+            f"{i}\t{' '.join(sentence(i))}\t{' '.join(sentence(i + 1))}\t{i % 5}" for i in rows
+        ]
+        (root / "biosses" / f"{short}.tsv").write_text("\n".join(pairs) + "\n")
+        single = ["index\tsentence\tlabel"]
+        single += [f"{i}\t{' '.join(sentence(i))}\t{i % 2}" for i in rows]
+        (root / "gad" / f"{short}.tsv").write_text("\n".join(single) + "\n")
+        lines = []
+        for i in rows:
+            for word in sentence(i):
+                tag = {"colon": "B-Disease", "cancer": "B-Disease"}.get(word, "O")
+                lines.append(f"{word}\t{tag}")
+            lines.append("")
+        name = {"train": "train", "validation": "devel", "test": "test"}[split]
+        (root / "ncbi_disease" / "conll" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null"]
+"""Overrides that accept these files in place of the published ones."""
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpora(tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture
+def small(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tasks find the small corpora; own caches of the environment do not interfere."""
+    monkeypatch.setenv("BLUESTAB_DATA", str(corpora))
+    monkeypatch.delenv("BLUESTAB_STORE", raising=False)
+    return corpora
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make_run(small: Path, tmp_path: Path) -> Make:
+    """Overrides -> CheckedRun, composed by Hydra, on the small corpora, with a store in tmp_path."""
+    from bluestab.checks import check
+    from bluestab.hydra_app import compose
+    from bluestab.planning import resolved
+
+    def make(*overrides: str, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
+        cfg = resolved(compose([*ANY_FILE, f"store={tmp_path / 'runs'}", *overrides]))
+        if edit is not None:
+            edit(cfg)
+        return check(cfg)
+
+    return make
+
+
+@pytest.fixture
+def make_assembly(make_run: Make) -> Make:
+    """Overrides -> Assembly on the CPU, ready to be fitted."""
+
+    def make(*overrides: str, **kwargs: Any) -> Any:
+        import torch
+
+        from bluestab.assemble import assemble
+
+        run = make_run(*overrides, **kwargs)
+        return assemble(
+            run.cfg,
+            data=run.data,
+            model=run.model,
+            techniques=run.techniques,
+            seeds=run.seeds,
+            device=torch.device("cpu"),
+            progress=lambda *_: None,
+        )
+
+    return make
+
+
+def real_data() -> Path:
+    """Folder of the real corpora; skips the test where there is none."""
+    root = os.environ.get("BLUESTAB_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
+    return Path(root)
