@@ -24,10 +24,10 @@ from bluestab.models import Loaded, Model, initialise, load
 from bluestab.module import (
     FineTuning,
     changed,
-    float32_head,
     lr_scale_by_name,
     pinned_modules,
     plain_step,
+    run_in_float32,
 )
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.schedules import updates, warmup_steps
@@ -217,7 +217,8 @@ def assemble(
     parameters = dict(built.model.named_parameters())
     edited = changed(parameters, built.reference)
     start = {name: parameters[name].detach().clone() for name in edited}
-    float32_head(built.model, built.model.base_model_prefix)  # type: ignore[arg-type]
+    for path in loaded.head_modules:
+        run_in_float32(built.model.get_submodule(path))
     built.model.to(device)
 
     optimizer: torch.optim.Optimizer = build_optimizer(built, plan, optim)

@@ -40,10 +40,10 @@ def hashed_config(
         optim["epochs"] = None  # not read when the length is given in steps
     hashed = {
         "recipe_version": RECIPE_VERSION,
-        "task": {k: v for k, v in cfg["task"].items() if k not in TASK_DESCRIPTIVE},
+        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in TASK_DESCRIPTIVE}),
         "data": dict(fingerprint),
         "model": model_id,
-        "technique": [[name, dict(knobs)] for name, knobs in cfg["technique"].items()],
+        "technique": [[name, _by_kind(knobs)] for name, knobs in cfg["technique"].items()],
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
@@ -62,6 +62,12 @@ def key_of(hashed: Mapping[str, Any]) -> str:
 def cell_of(hashed: Mapping[str, Any]) -> str:
     """16 hex digits of the run without its seeds: only runs of one cell are ever averaged."""
     return key_of({k: v for k, v in hashed.items() if k != "seeds"})
+
+
+def _by_kind(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The class by its name alone: moving it to another module changes no result."""
+    rest = {k: v for k, v in node.items() if k != "_target_"}
+    return {"kind": str(node["_target_"]).rpartition(".")[2], **rest}
 
 
 def _plain(value: Any) -> Any:

@@ -150,10 +150,14 @@ def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network ready to be edited: own copy of the weights, head still to be drawn."""
+    """A network ready to be edited: own copy of the weights, head still to be drawn.
+
+    head_modules are the paths that compute in float32 whatever the precision of the rest.
+    """
 
     network: nn.Module
     layers: LayerMap
+    head_modules: tuple[str, ...]
     fresh: frozenset[str]
     reference: Mapping[str, torch.Tensor]
     initializer_range: float
@@ -176,6 +180,7 @@ def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
     return Loaded(
         network=copy.deepcopy(pristine),
         layers=layers,
+        head_modules=_head_modules(model, pristine),
         fresh=frozenset(fresh),
         reference=reference,
         initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
@@ -236,6 +241,15 @@ def _pristine(
             )
     missing = set(info["missing_keys"])
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
+
+
+def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:
+    """Paths of the head: what stands outside the encoder, and the encoder's pooler."""
+    encoder = str(network.base_model_prefix)
+    outside = [name for name, _ in network.named_children() if name != encoder]
+    pooler = f"{encoder}.{model.pooler}"
+    inside = [path for path, _ in network.named_modules() if path == pooler]
+    return (*outside, *inside)
 
 
 def _layer_map(model: Model, network: nn.Module) -> LayerMap:

@@ -194,13 +194,6 @@ class FineTuning(pl.LightningModule):
         self._judge("test")
 
 
-def float32_head(model: nn.Module, encoder: str) -> None:
-    """Everything outside the encoder computes in float32."""
-    for name, child in model.named_children():
-        if name != encoder:
-            run_in_float32(child)
-
-
 def lr_scale_by_name(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Parameter name -> learning-rate multiplier, read off the optimizer that trained."""
     return {name: group["lr_scale"] for group in optimizer.param_groups for name in group["names"]}

@@ -12,7 +12,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-WORDS = ["the", "gene", "TP53", "was", "found", "in", "patients", "with", "colon", "cancer", "and", "type", "2", "diabetes", "mellitus"]
+TEXT = "the gene TP53 was found in patients with colon cancer and type 2 diabetes mellitus"
+WORDS = TEXT.split()
 
 
 def sentence(i: int) -> list[str]:
@@ -71,7 +72,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def make_run(small: Path, tmp_path: Path) -> Make:
-    """Overrides -> CheckedRun, composed by Hydra, on the small corpora, with a store in tmp_path."""
+    """Overrides -> CheckedRun, composed by Hydra, on the small corpora, store in tmp_path."""
     from bluestab.checks import check
     from bluestab.hydra_app import compose
     from bluestab.planning import resolved

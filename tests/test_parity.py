@@ -18,7 +18,7 @@ pytest.importorskip("accelerate")
 
 
 OPTIM = {
-    "lr": 1e-3,
+    "lr": 2e-4,
     "weight_decay": 0.01,
     "beta1": 0.9,
     "beta2": 0.999,
@@ -87,7 +87,7 @@ def test_thirty_losses_equal_transformers_trainer(
             module.p = 0.0
     # transformers' own network and loss, from the same initial weights
     network = copy.deepcopy(assembly.built.model)
-    for module in network.children():
+    for module in network.modules():
         vars(module).pop("forward", None)
     if task == "biosses":
         network.config.problem_type = "regression"
@@ -106,4 +106,4 @@ def test_thirty_losses_equal_transformers_trainer(
 
     assert len(found) == len(expected) == 30
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 1e-5
-    assert max(found) - min(found) > 1e-2, "the loss must have moved for this to mean anything"
+    assert max(found) - min(found) > 1e-3, "the loss must have moved for this to mean anything"

@@ -37,7 +37,7 @@ def pin_eval(module: nn.Module) -> None:
 
 
 class Freeze(Technique):
-    """depth: blocks 1..depth are fixed (null: none); embeddings: they too; eval_mode: no dropout."""
+    """depth: last fixed block (null: none); embeddings: fixed too; eval_mode: without dropout."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"depth": None}
 
