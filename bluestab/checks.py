@@ -6,6 +6,7 @@ collected, not thrown one at a time: a person fixes a config once.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,13 +40,16 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _whole(low: int, null: bool = False) -> tuple[Callable[[Any], bool], str]:
+def _whole(
+    low: int, null: bool = False, high: float = math.inf
+) -> tuple[Callable[[Any], bool], str]:
     def holds(value: Any) -> bool:
         if value is None:
             return null
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    return holds, f"a whole number >= {low}" + (", or null" if null else "")
+    bounds = f">= {low}" if high == math.inf else f"from {low} to {high}"
+    return holds, f"a whole number {bounds}" + (", or null" if null else "")
 
 
 def _above(low: float, null: bool = False) -> tuple[Callable[[Any], bool], str]:
@@ -95,7 +99,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optim.eps": _above(0),
     "optim.clip": _above(0, null=True),
     "trainer.precision": _one_of(32, "bf16"),
-    "trainer.threads": _whole(1),
+    "trainer.threads": _whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": _whole(1, null=True),
     "trainer.eval_batch_size": _whole(1),
     "trainer.attention.cpu": ATTENTION,

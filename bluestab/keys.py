@@ -14,7 +14,7 @@ from typing import Any
 
 from bluestab.seeding import Seeds
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Bumped when training behaviour changes: old and new runs must not share a key."""
 
 TASK_DESCRIPTIVE = frozenset(

@@ -178,7 +178,9 @@ def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
         )
     reference = {name: p.detach() for name, p in pristine.named_parameters()}
     return Loaded(
-        network=copy.deepcopy(pristine),
+        # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
+        # this line a checkpoint would be trained without dropout
+        network=copy.deepcopy(pristine).train(),
         layers=layers,
         head_modules=_head_modules(model, pristine),
         fresh=frozenset(fresh),

@@ -69,15 +69,17 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
 
 
-def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]]) -> Sweep:
+def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]], name: str | None) -> Sweep:
     """Compose and check every run. Raises ConfigError with the problems of all of them.
+
+    name  what the manifest is called; None: the tasks and a hash of the keys
 
     Composing costs about 40 ms, so runs that differ in the seed alone are composed once.
     """
     composed: dict[tuple[str, ...], DictConfig] = {}
     planned: dict[str, PlannedRun] = {}
     problems: dict[str, list[str]] = {}
-    name, store = None, None
+    store = None
     for job in jobs:
         rest = tuple(override for override in job if not SEED.fullmatch(override))
         if rest not in composed:
@@ -87,7 +89,7 @@ def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]]) -> Sweep:
             if match := SEED.fullmatch(override):
                 cfg.seed = int(match.group(1))
         plain = resolved(cfg)
-        name, store = plain["sweep"]["name"], plain["store"]
+        store = plain["store"]
         try:
             run = check(plain)
         except ConfigError as error:
@@ -104,7 +106,25 @@ def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]]) -> Sweep:
     return Sweep(
         name=_file_name(name or f"{'-'.join(tasks)}-{digest}"),
         store=Store(store),  # type: ignore[arg-type]
-        runs=tuple(planned.values()),
+        runs=tuple(in_order(list(planned.values()))),
+    )
+
+
+def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Task by task and model by model, so that data and weights are loaded once; inside, seed by
+    seed over all arms, so that an interrupted sweep is a smaller sweep that still pairs its arms.
+    """
+    subjects: dict[tuple[str, str], int] = {}
+    seeds: dict[int, int] = {}
+    for p in planned:
+        subjects.setdefault((p.run.data.task.name, p.run.hashed["model"]), len(subjects))
+        seeds.setdefault(p.run.cfg["seed"], len(seeds))
+    return sorted(
+        planned,
+        key=lambda p: (
+            subjects[p.run.data.task.name, p.run.hashed["model"]],
+            seeds[p.run.cfg["seed"]],
+        ),
     )
 
 

@@ -193,7 +193,9 @@ class Launcher(HydraLauncher):
         backend = instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]
         loader = self.hydra_context.config_loader
         sweep = plan_sweep(
-            lambda overrides: loader.load_sweep_config(self.config, list(overrides)), job_overrides
+            lambda overrides: loader.load_sweep_config(self.config, list(overrides)),
+            job_overrides,
+            name=self.config.sweep.name,
         )
         backend.launch(sweep)
         return []

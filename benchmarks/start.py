@@ -1,0 +1,58 @@
+"""Where the seconds before the first optimizer step go, beside a bare import of the libraries.
+
+python benchmarks/start.py
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+IMPORTS = "import torch, transformers.models.bert.modeling_bert, datasets, pytorch_lightning"
+RUN = """
+import sys, time, os
+import bluestab.assemble as assemble
+def stop(self, *a, **k):
+    print(time.time())
+    sys.stdout.flush()
+    os._exit(0)
+assemble.Steps.on_train_batch_end = stop
+from bluestab.cli import main
+sys.argv = ["bluestab", "run", *{overrides!r}]
+main()
+"""
+
+
+def first_step(store: str) -> float:
+    """Seconds from the start of the process to the end of the first optimizer step."""
+    overrides = ["model=minilm", "optim.steps=2", "task.train_size=16", f"store={store}"]
+    start = time.time()
+    code = RUN.format(overrides=overrides)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1]) - start
+
+
+def bare_imports() -> float:
+    start = time.time()
+    code = f"{IMPORTS}\nimport time, os; print(time.time(), flush=True); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1]) - start
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with tempfile.TemporaryDirectory() as folder:
+        first_step(folder)  # warms the file cache
+        steps, imports = zip(*((first_step(folder), bare_imports()) for _ in range(5)), strict=True)
+    step, bare = statistics.median(steps), statistics.median(imports)
+    print(f"command to first optimizer step: {step:.2f} s (median of 5)")
+    print(f"importing the libraries alone:   {bare:.2f} s")
+    print(f"ratio: {step / bare:.2f}")
+
+
+if __name__ == "__main__":
+    main()
