@@ -36,11 +36,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "bluestab: installed; try $(BIN)/bluestab"
 
-demo: install ## the quickstart: a small sweep on this machine, then its report
+demo: install ## the quickstart: a small sweep on this machine, its table and its report
 	@echo "bluestab run -m +sweeps=quickstart"
 	@$(BIN)/bluestab run -m +sweeps=quickstart
-	@$(BIN)/bluestab report
-	@echo "The report:" && find report -maxdepth 1 -type f | sort | sed 's/^/  /'
 
 test: install ## the quick tests
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -24,7 +25,7 @@ def folders(kind: str) -> list[Path]:
 
 
 def entries(kind: str) -> dict[str, str]:
-    """Name -> one line: `about.summary`, or the first comment of the file."""
+    """Name -> one line: `about.summary`, or the comment the file opens with."""
     found: dict[str, str] = {}
     for folder in folders(kind):
         for file in sorted(folder.glob("*.yaml")):
@@ -48,9 +49,7 @@ def _line(file: Path, kind: str) -> str:
         summary = OmegaConf.select(OmegaConf.load(file), "about.summary")
         if summary:
             return str(summary)
-    comments = [
-        line.removeprefix("#").strip()
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if line.startswith("#") and not line.startswith("# @package")
-    ]
-    return " ".join(comments[:2]) if kind == "sweep" else " ".join(comments[:1])
+    lines = file.read_text(encoding="utf-8").splitlines()
+    opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    comments = [c.removeprefix("#").strip() for c in opening if not c.startswith("# @package")]
+    return " ".join(comments) if kind == "sweep" else " ".join(comments[:1])

@@ -18,7 +18,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,9 +27,11 @@ from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 from bluestab.catalogue import shadowed
 from bluestab.errors import BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir
+from bluestab.sweepers.grid import check_names
 
 PRIMARY = "bluestab"
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
 APPENDABLE = ("sweeps", "search")  # groups that are added with a plus sign
 
 
@@ -38,22 +40,34 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
     os.environ.setdefault("BLUESTAB_COMMAND", shlex.join(["bluestab", *sys.argv[1:]]))
     multirun = "-m" in arguments or "--multirun" in arguments
-    if multirun:
+    informing = any(argument.split("=")[0] in INFORMING for argument in arguments)
+    if multirun and informing:  # Hydra shows a config only without -m
+        arguments = [a for a in arguments if a not in ("-m", "--multirun")]
+    elif multirun:
         arguments = [_carried(argument) for argument in arguments]
     if (Path.cwd() / "conf" / f"{PRIMARY}.yaml").is_file() and not _is_ours(Path.cwd() / "conf"):
         raise ConfigError(
             f"./conf/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
             "(own tasks, models and techniques in ./conf are fine)"
         )
-    informing = any(argument.split("=")[0] in INFORMING for argument in arguments)
+    caught: list[Exception] = []
+
+    def task(cfg: DictConfig) -> None:
+        try:  # an error that Hydra sees is printed with all overrides in front of it
+            task_function(cfg)
+        except Exception as error:
+            caught.append(error)
+
     with _explained():
         if not informing:
-            _precheck([a for a in arguments if not a.startswith("-")])
+            _precheck([a for a in arguments if not a.startswith("-")], multirun)
             for file in shadowed():
                 print(f"note: {file} is used in place of bluestab's file of the same name")
         sys.argv = [PRIMARY, *arguments]
         app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PRIMARY)
-        app(task_function)()
+        app(task)()
+    if caught:
+        raise caught[0]
 
 
 def _is_ours(folder: Path) -> bool:
@@ -65,31 +79,62 @@ def _carried(argument: str) -> str:
     return re.sub(r"^technique\.(?=[^=]*=)", "+sweep.knobs.", argument)
 
 
-def _precheck(arguments: Sequence[str]) -> None:
+def _precheck(arguments: Sequence[str], multirun: bool) -> None:
     """Compose once with the first alternative of every choice, and look for what is not allowed."""
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
         if override.is_add() or override.is_force_add():
             _check_added(override)
+        if override.is_sweep_override():
+            _check_choice(override, multirun)
+        elif override.key_or_group == "technique":
+            check_names(override.get_value_element_as_str())
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
-    hydra_node = compose(first).hydra
+    try:
+        hydra_node = compose(first).hydra
+    except ValueError as error:  # Hydra's word for `task=null` and the like
+        raise ConfigError(f"cannot compose {' '.join(first)}: {error}") from error
     if hydra_node.callbacks:
         raise ConfigError(
             "hydra.callbacks is set; callbacks are code chosen by a config file, which bluestab "
             "does not run"
         )
+    if hydra_node.job.env_set:
+        raise ConfigError(
+            "hydra.job.env_set is set; the environment decides what a yaml may run, so a yaml may "
+            "not set it: set the variable before the command"
+        )
     for node in ("launcher", "sweeper"):
-        paths = _paths(OmegaConf.to_container(hydra_node[node]))  # type: ignore[arg-type]
-        nested = [path for path in paths if path.endswith("._target_")]
-        if nested:
+        found = dict(_targets(OmegaConf.to_container(hydra_node[node])))
+        target = found.pop("_target_", None)
+        if found:
             raise ConfigError(
-                f"hydra.{node}.{nested[0]} names code that Hydra would run; remove it"
+                f"hydra.{node}.{next(iter(found))} names code that Hydra would run; remove it"
+            )
+        if not str(target).startswith("hydra_plugins.bluestab."):
+            raise ConfigError(
+                f"hydra/{node} is {target}, which is not bluestab's"
+                + did_you_mean("", (f.stem for f in (conf_dir() / "hydra" / node).glob("*.yaml")))
             )
     for node in ("job_logging", "hydra_logging"):
-        if OmegaConf.to_container(hydra_node[node]) != OmegaConf.to_container(
-            compose([]).hydra[node]
-        ):
+        if OmegaConf.to_container(hydra_node[node]) != QUIET:
             raise ConfigError(f"hydra.{node} is changed; bluestab keeps its own logs")
+
+
+def _check_choice(override: Override, multirun: bool) -> None:
+    """A choice between values, where one is possible."""
+    said, key = override.input_line, override.key_or_group
+    if not multirun:
+        raise ConfigError(f"{said} is a choice between several values; add -m to run them all")
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
+    if key == "sweeps":
+        raise ConfigError(f"{said}: one sweep at a time")
+    if key.split(".")[0] == "sweep" and not key.startswith("sweep.knobs."):
+        raise ConfigError(f"{said} is no choice to run; a list needs brackets: '{key}=[0,1,2]'")
+    if key == "technique":
+        for value in override.sweep_string_iterator():
+            check_names(value)
 
 
 def _check_added(override: Override) -> None:
@@ -105,8 +150,10 @@ def _check_added(override: Override) -> None:
 
 
 def _first(override: Override) -> str:
-    if not override.is_sweep_override() or not override.is_discrete_sweep():
+    if not override.is_sweep_override():
         return str(override.input_line)
+    if override.is_interval_sweep():
+        return f"{override.get_key_element()}={override.value().start}"  # type: ignore[union-attr]
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
 
 
@@ -126,6 +173,10 @@ def _explained() -> Iterator[None]:
     except BluestabError:
         raise
     except OverrideParseException as error:
+        if "=" not in error.override:
+            raise ConfigError(
+                f"cannot read the override {error.override!r}: expected KEY=VALUE"
+            ) from error
         raise ConfigError(
             f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}; lists and "
             "choices with brackets need quotes in the shell: 'technique=[freeze,llrd]'"
@@ -140,13 +191,16 @@ def _explained() -> Iterator[None]:
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml file"
         raise ConfigError(f"{where}: not valid yaml ({error.problem})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"a yaml file below ./conf or ./sweeps is not UTF-8 ({error})") from error
 
 
 def _missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file or "").rpartition("/")
     if not group:
         return str(error).splitlines()[0]
-    return f"there is no {group} '{name}'" + did_you_mean(name, error.options or [])
+    kind = "sweep" if group == "sweeps" else group
+    return f"there is no {kind} '{name}'" + did_you_mean(name, error.options or [])
 
 
 def _refused(error: HydraException) -> str:
@@ -161,6 +215,8 @@ def _refused(error: HydraException) -> str:
     parts = key.split(".")
     if parts[0] == "technique" and len(parts) > 2:
         return _refused_knob(key, parts)
+    if key in known:
+        return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
     groups = [k for k in base if k != "hydra"]
     return f"there is no key '{key}'" + did_you_mean(key, [*known, *map(str, groups)])
 
@@ -177,6 +233,18 @@ def _refused_knob(key: str, parts: Sequence[str]) -> str:
         options = [f"technique.{name}.{knob}" for knob in knobs if knob != "_target_"]
         return f"there is no key '{key}'" + did_you_mean(key, options)
     return f"{key} is set, but the run does not use {name}; add technique={name}"
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and values of every `_target_`, inside lists too: Hydra instantiates those as well."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield f"{path}{key}", value
+            yield from _targets(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{path}{i}.")
 
 
 def _paths(node: Mapping[str, Any], path: str = "") -> Iterator[str]:

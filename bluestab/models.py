@@ -169,6 +169,7 @@ def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
     The pristine weights are read once per process and shared as `reference`.
     """
     pristine, fresh = _pristine(_shared(model), head, n_labels, attention)
+    _verify_facts(model, pristine.config)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
     if below:
@@ -217,11 +218,13 @@ def _pristine(
     if folder is None:
         config = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
-        layers = _layer_map(model, network)
         # a checkpoint that never was: the same random values in every run and on every machine
-        for name in layers.depth:
-            initialise(network, name, generator(0, model.name, name), config.initializer_range)
-        return network, tuple(sorted(layers.head))
+        names = [name for name, _ in network.named_parameters()]
+        for name in names:
+            random = generator(0, model.identity(), name)
+            initialise(network, name, random, config.initializer_range)
+        prefix = f"{network.base_model_prefix}."
+        return network, tuple(name for name in names if not name.startswith(prefix))
     network, info = auto.from_pretrained(
         folder,
         num_labels=n_labels,
@@ -230,7 +233,11 @@ def _pristine(
         output_loading_info=True,
         local_files_only=True,
     )
-    config = network.config
+    missing = set(info["missing_keys"])
+    return network, tuple(n for n, _ in network.named_parameters() if n in missing)
+
+
+def _verify_facts(model: Model, config: Any) -> None:
     for fact, seen, said in (
         ("family", config.model_type, model.family),
         ("layers", config.num_hidden_layers, model.layers),
@@ -241,8 +248,6 @@ def _pristine(
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-    missing = set(info["missing_keys"])
-    return network, tuple(n for n, _ in network.named_parameters() if n in missing)
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ class Store:
         for folder in work.iterdir() if work.is_dir() else ():
             key, _, owner = folder.name.partition(".")
             host, _, pid = owner.rpartition(".")
-            if KEY.fullmatch(key) and (host != here or _is_alive(int(pid))):
+            if KEY.fullmatch(key) and pid.isdigit() and (host != here or _is_alive(int(pid))):
                 found.add(key)
         return found
 

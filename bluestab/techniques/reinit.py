@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bluestab.layers import LayerMap
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.base import Technique, depth_problem
 from bluestab.types import Built, ModelFacts, Trained
@@ -43,17 +44,20 @@ class Reinit(Technique):
     def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
         return frozenset(range(model.layers - self.depth + 1, model.layers + 1))
 
-    def edit_model(self, built: Built, seeds: Seeds) -> Built:
-        layers = built.layers
+    def _names(self, layers: LayerMap) -> list[str]:
         names = layers.names(*range(layers.n_layers - self.depth + 1, layers.n_layers + 1))
         if self.pooler:
             names += [n for n in layers.names(layers.top) if n not in layers.head]
+        return names
+
+    def edit_model(self, built: Built, seeds: Seeds) -> Built:
+        names = self._names(built.layers)
         for name in names:
             built.initialise(name, generator(seeds.init, "init", name))
         return replace(built, fresh=built.fresh | set(names))
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        anew = sorted(trained.edited - built.layers.head)
+        anew = sorted(trained.edited.intersection(self._names(built.layers)))
         if not anew:
             return {}
         depths = {built.layers.depth[name] for name in anew}
