@@ -2,4 +2,5 @@
 
 from bluestab.cli import main
 
-main()
+if __name__ == "__main__":  # a yaml may name any module, and importing one must start nothing
+    main()

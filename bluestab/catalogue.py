@@ -6,6 +6,8 @@ import itertools
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.paths import conf_dir, sweeps_dir
@@ -45,6 +47,13 @@ def shadowed() -> list[str]:
 
 
 def _line(file: Path, kind: str) -> str:
+    try:
+        return _summary(file, kind)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        return f"cannot be read: {' '.join(str(error).split())[:200]}"
+
+
+def _summary(file: Path, kind: str) -> str:
     if kind in ("task", "model"):
         summary = OmegaConf.select(OmegaConf.load(file), "about.summary")
         if summary:

@@ -37,7 +37,7 @@ class CheckedRun:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(
@@ -145,8 +145,9 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
     problems = knob_problems(cfg)
     model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
-    if model is not None:
-        problems += check_model(model)
+    if model is not None and (wrong := check_model(model)):
+        problems += wrong
+        model = None  # its facts are not to be trusted below
     techniques = {
         name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()

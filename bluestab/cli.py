@@ -61,6 +61,7 @@ def check(context: typer.Context) -> None:
 @app.command("list")
 def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sweep")]) -> None:
     """What exists, one line each: bluestab list technique"""
+    from rich.markup import escape
     from rich.table import Table
 
     from bluestab.catalogue import entries
@@ -70,7 +71,7 @@ def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sw
     table.add_column(no_wrap=True)
     table.add_column()
     for name, line in entries(kind).items():
-        table.add_row(name, line)
+        table.add_row(name, escape(line))
     console().print(table)
 
 
@@ -104,6 +105,7 @@ def report(
 
     found = _store(store)
     manifest = None if everything else _manifest(found, sweep)
+    _check_baseline(found, manifest, baseline)
     print_outcome(found, manifest, baseline)
     written = write_report(found, manifest, out, baseline)
     if not written:
@@ -124,6 +126,20 @@ def _store(path: Path | None) -> Any:
     return store
 
 
+def _check_baseline(store: Any, manifest: Any, baseline: str) -> None:
+    """Comparisons with an arm that is not there would silently be left out."""
+    from bluestab.errors import ConfigError, did_you_mean
+    from bluestab.report.frame import runs_frame, select
+
+    runs = runs_frame(select(store, manifest))
+    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
+    if baseline != "none" and arms and baseline not in arms:
+        raise ConfigError(
+            f"--baseline is {baseline!r}, which is no arm of these runs"
+            + did_you_mean(baseline, arms)
+        )
+
+
 def _manifest(store: Any, name: str | None) -> Any:
     from bluestab.errors import StoreError
 
@@ -142,7 +158,7 @@ def _run_one(cfg: Any) -> None:
     from bluestab.planning import resolved
     from bluestab.report.terminal import Single, print_record
     from bluestab.store import Store
-    from bluestab.workers import RunsCrashed
+    from bluestab.workers import RunsCrashed, make_ready
 
     plain = resolved(cfg)
     checked = check(plain)
@@ -153,7 +169,7 @@ def _run_one(cfg: Any) -> None:
     else:
         from bluestab.run import execute
 
-        store.make_writable()
+        make_ready([checked], store)
         with Single(checked) as display:
             record = execute(checked, store, display.progress)
     if record.status == "crashed":

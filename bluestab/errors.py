@@ -46,5 +46,5 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     options = sorted(options)
     close = get_close_matches(str(name), options, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean {close[0]!r}?"
     return f"; valid: {', '.join(options)}" if options else ""

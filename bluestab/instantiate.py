@@ -46,7 +46,7 @@ def load_class(target: object, expects: type[T], where: str) -> type[T]:
         sys.path.append(os.getcwd())  # an own technique usually lies beside the own ./conf
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ConfigError(
             f"{where}._target_ is '{target}': cannot import {module_name} ({error})"
         ) from error
@@ -58,9 +58,14 @@ def load_class(target: object, expects: type[T], where: str) -> type[T]:
             + did_you_mean(class_name, classes)
         )
     if not _is_allowed(found.__module__):
-        raise ConfigError(refusal)
+        raise ConfigError(
+            f"{where}._target_ is '{target}', which is {found.__module__}.{found.__qualname__}, "
+            f"outside the allowed packages ({', '.join(allowed_packages())})"
+        )
     if not issubclass(found, expects):
         raise ConfigError(f"{where}._target_ is '{target}', which is no {expects.__name__}")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{where}._target_ is '{target}', which is abstract: name a child of it")
     return found
 
 

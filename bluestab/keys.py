@@ -24,7 +24,8 @@ TASK_DESCRIPTIVE = frozenset(
 TRAINER_COMPUTATIONAL = ("precision", "threads", "eval_every", "eval_batch_size", "attention")
 
 NEUTRAL: Mapping[str, Any] = {}
-"""Dotted path in the hashed config -> value at which a knob added since 0.1 does nothing."""
+"""Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
+added since 0.1 does nothing."""
 
 
 def hashed_config(
@@ -48,9 +49,10 @@ def hashed_config(
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
+    plain: dict[str, Any] = _plain(hashed)
     for path, value in NEUTRAL.items():
-        _drop_if(hashed, path.split("."), value)
-    return _plain(hashed)  # type: ignore[no-any-return]
+        _drop_if(plain, path.split("."), value)
+    return plain
 
 
 def key_of(hashed: Mapping[str, Any]) -> str:
@@ -81,10 +83,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _drop_if(tree: dict[str, Any], path: list[str], value: Any) -> None:
+def _drop_if(tree: Any, path: list[str], value: Any) -> None:
+    """Remove the leaf at `path` if it has this value; [name, knobs] pairs are walked by name."""
     for part in path[:-1]:
-        if not isinstance(tree.get(part), dict):
+        node = dict(tree) if isinstance(tree, list) else tree
+        if not isinstance(node, dict) or part not in node:
             return
-        tree = tree[part] = dict(tree[part])
-    if path[-1] in tree and tree[path[-1]] == value:
+        tree = node[part]
+    if isinstance(tree, dict) and path[-1] in tree and tree[path[-1]] == value:
         del tree[path[-1]]

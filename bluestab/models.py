@@ -350,4 +350,8 @@ def check_model(model: Model) -> list[str]:
         problems.append(
             f"model.family is '{model.family}'" + did_you_mean(model.family, ["bert", "electra"])
         )
+    for fact in ("layers", "hidden_size", "max_length"):
+        value = getattr(model, fact)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            problems.append(f"model.{fact} is {value!r}: expected a whole number >= 1")
     return problems

@@ -64,7 +64,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain containers, Hydra's own node left out."""
     node = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
 
@@ -104,7 +104,7 @@ def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]], name: str | None
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
     return Sweep(
-        name=_file_name(name or f"{'-'.join(tasks)}-{digest}"),
+        name=_file_name(name or f"{'-'.join(tasks)[:80]}-{digest}"),
         store=Store(store),  # type: ignore[arg-type]
         runs=tuple(in_order(list(planned.values()))),
     )
@@ -134,10 +134,10 @@ def _with_extent(problem: str, where: Sequence[str], n_jobs: int) -> str:
     return f"{problem} (in {len(where)} of {n_jobs} runs, first: {where[0]})"
 
 
-def _file_name(name: str) -> str:
-    if not re.fullmatch(r"[\w.+-]{1,100}", name):
+def _file_name(name: object) -> str:
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", str(name)):
         raise ConfigError(
-            f"sweep.name is {name!r}: expected up to 100 letters, digits and . _ + - "
-            "(it becomes a file name)"
+            f"sweep.name is {name!r}: expected up to 100 letters, digits and . _ + -, a letter or "
+            "digit first (it becomes a file name)"
         )
-    return name
+    return str(name)

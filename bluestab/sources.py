@@ -31,18 +31,18 @@ def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Pat
     as_it_is = direct.is_absolute() or file.startswith(("./", "../"))
     places = [direct] if as_it_is else [folder / file for folder in folders(task, data_dir)]
     for place in places:
-        for candidate in (place, place.with_name(place.name + ".gz")):
+        for candidate in (place, Path(f"{place}.gz")):
             if candidate.is_file():
                 return candidate
     searched = ", ".join(str(place) for place in places)
-    advice = (
-        ""
-        if as_it_is
-        else (
+    advice = f"; task.data_dir must be the folder that holds {file}"
+    if as_it_is:
+        advice = ""
+    elif data_dir is None:
+        advice = (
             f"; set BLUESTAB_DATA to the folder that holds {task}/{file}, "
             f"or task.data_dir to the one that holds {file}"
         )
-    )
     raise DataError(file, f"not found (looked at {searched}){advice}{hint}")
 
 

@@ -55,7 +55,10 @@ def parse_record(path: Path) -> RunRecord:
     """A record from its file. Raises StoreError if it is unreadable or of a newer schema."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        record = RunRecord(content["schema"], content["result"], content["measured"])
+        record = RunRecord(int(content["schema"]), content["result"], content["measured"])
+        if record.schema <= RECORD_SCHEMA:
+            _ = [record.result[name] for name in ("key", "cell", "config", "status", "metric")]
+            _ = [record.measured[name] for name in ("names", "seconds")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); delete its folder to run it again"
@@ -167,7 +170,10 @@ class Store:
     def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
         """Say what a sweep consists of, before its first run."""
         path = self.root / "sweeps" / f"{name}.json"
-        write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+        try:
+            write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
 
     def manifests(self) -> dict[str, Path]:
@@ -188,8 +194,11 @@ class Store:
                 f"{', '.join(known) or 'none'}"
             )
         try:
-            return json.loads(known[name].read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-        except (OSError, ValueError) as error:
+            manifest: dict[str, Any] = json.loads(known[name].read_text(encoding="utf-8"))
+            _ = manifest["name"], manifest["command"]
+            _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
+            return manifest
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{known[name]} is damaged ({error}); run the sweep's command again to rewrite it"
             ) from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from bluestab.errors import BluestabError
+from bluestab.checks import CheckedRun
+from bluestab.errors import BluestabError, StoreError
 from bluestab.planning import PlannedRun, Sweep
-from bluestab.report.terminal import Display, print_outcome
+from bluestab.report.terminal import Display, print_outcome, reason
 from bluestab.report.write import write_report
 from bluestab.store import Store
 
@@ -30,10 +31,25 @@ def work(runs: Iterable[PlannedRun], store: Store, display: Display) -> None:
         display.end(planned, record)
 
 
+def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
+    """What a check leaves out, before anything is written: the device, and weights that are here.
+
+    Raises ConfigError if a run that is missing in the store cannot start on this machine.
+    """
+    missing = [run for run in runs if not store.has(run.key)]
+    if missing:
+        from bluestab.run import resolve_device
+    for device in dict.fromkeys(run.cfg["device"] for run in missing):
+        resolve_device(device)
+    for run in {run.hashed["model"]: run for run in missing}.values():
+        run.model.folder()
+    store.make_writable()
+
+
 @contextmanager
 def open_sweep(sweep: Sweep) -> Iterator[Display]:
     """Write the manifest, then show progress while the runs go on."""
-    sweep.store.make_writable()
+    make_ready((planned.run for planned in sweep.runs), sweep.store)
     sweep.store.write_manifest(sweep.name, sweep.manifest())
     done = sum(sweep.store.has(planned.run.key) for planned in sweep.runs)
     with Display(sweep.name, total=len(sweep.runs), done=done) as display:
@@ -43,8 +59,11 @@ def open_sweep(sweep: Sweep) -> Iterator[Display]:
 def close(sweep: Sweep) -> None:
     """The closing table and files. Raises RunsCrashed naming every run that crashed."""
     print_outcome(sweep.store, sweep.manifest())
-    written = write_report(sweep.store, sweep.manifest())
-    print("wrote " + ", ".join(str(path) for path in written))
+    try:
+        written = write_report(sweep.store, sweep.manifest())
+        print("wrote " + ", ".join(str(path) for path in written))
+    except StoreError as error:  # the runs are safe, which is what counts
+        print(f"no report: {error}")
     crashed = [
         (planned, record)
         for planned in sweep.runs
@@ -53,9 +72,8 @@ def close(sweep: Sweep) -> None:
     if crashed:
         lines = [f"{len(crashed)} of {len(sweep.runs)} runs crashed:"]
         for planned, record in crashed:
-            error = record.result["error"]
             log = sweep.store.root / ".crashed" / record.key / "log.txt"
-            lines.append(f"  {error['type']}: {error['message'].splitlines()[0][:200]}")
+            lines.append(f"  {reason(record)[:200]}")
             lines.append(f"    again: {planned.command}")
             lines.append(f"    log:   {log}")
         raise RunsCrashed("\n".join(lines))

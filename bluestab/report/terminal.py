@@ -105,6 +105,7 @@ class Display:
             f"[{self.done}/{self.total}] {self.label}: {verdict(record)} "
             f"({seconds(taken)}, {note})",
             markup=False,
+            soft_wrap=True,
         )
 
 
@@ -153,11 +154,17 @@ def describe(run: CheckedRun) -> str:
     return f"{run.data.task.name} {run.model.name} {technique} seed {run.cfg['seed']}"
 
 
+def reason(record: RunRecord) -> str:
+    """Why a run crashed: the type of the error and the first line of what it says, if anything."""
+    error = record.result["error"]
+    return ": ".join([error["type"], *error["message"].splitlines()[:1]])
+
+
 def verdict(record: RunRecord) -> str:
     """One phrase: the test score at the last step, or what went wrong."""
     result = record.result
     if record.status == "crashed":
-        return f"crashed, {result['error']['type']}: {result['error']['message'].splitlines()[0]}"
+        return f"crashed, {reason(record)}"
     if record.status == "diverged":
         return f"diverged, {result['error']['message']}"
     value = result["metrics"]["last"]["test"][result["metric"]]
@@ -261,14 +268,13 @@ def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
     for run in manifest["runs"]:
         record = store.crash(run["key"])
         if record is not None:
-            error = record.result["error"]
-            line = (error["message"].splitlines() or [""])[0]
             out.print(
-                f"  crashed: {' '.join(run['overrides'])}\n    {error['type']}: {line}",
+                f"  crashed: {' '.join(run['overrides'])}\n    {reason(record)}",
                 markup=False,
+                soft_wrap=True,
             )
     if found["missing"] or found["crashed"]:
-        out.print(f"  to go on: {manifest['command']}", markup=False)
+        out.print(f"  to go on: {manifest['command']}", markup=False, soft_wrap=True)
 
 
 def print_plan(store: Store, runs: Sequence[CheckedRun]) -> None:

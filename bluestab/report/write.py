@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bluestab.errors import StoreError
 from bluestab.report.frame import runs_frame, select, summary_frame
 from bluestab.store import Store, write_text
 
@@ -33,7 +34,13 @@ def write_report(
     for column in RUN_COLUMNS:
         if column not in runs:
             runs[column] = None
-    write_text(folder / "runs.csv", runs[list(RUN_COLUMNS)].to_csv(index=False))
-    write_text(folder / "summary.csv", summary.to_csv(index=False))
-    figure = save_seeds(runs, folder / "seeds.png")
+    try:
+        write_text(folder / "runs.csv", runs[list(RUN_COLUMNS)].to_csv(index=False))
+        write_text(folder / "summary.csv", summary.to_csv(index=False))
+        figure = save_seeds(runs, folder / "seeds.png")
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}); give another folder: "
+            "bluestab report --out FOLDER"
+        ) from error
     return [folder / "runs.csv", folder / "summary.csv", *figure]

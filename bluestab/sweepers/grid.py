@@ -22,6 +22,14 @@ def technique_names(value: str) -> list[str]:
     return [name for name in names if name and name != "none"]
 
 
+def check_names(value: str) -> None:
+    """Raises ConfigError if a technique is listed twice: it would be applied once."""
+    names = technique_names(value)
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"technique={value} lists {name} twice; a run applies it once")
+
+
 def expand(
     choices: Choices,
     *,
@@ -35,7 +43,8 @@ def expand(
     seeds              n for seeds 0..n-1, or a list; not used where `seed` itself is chosen
     default_technique  techniques of combinations that choose none
 
-    Raises ConfigError if a knob belongs to a technique that no arm contains.
+    Raises ConfigError if a knob belongs to a technique that no arm contains, or that its own arm
+    lacks, and if an arm lists a technique twice.
     """
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     keys = [key for key, _ in choices]
@@ -43,7 +52,9 @@ def expand(
         choices = [*choices, ("seed", [f"seed={seed}" for seed in seed_list])]
     used: set[str] = set()
     jobs: dict[tuple[str, ...], None] = {}
-    for arm in (arms or {"": []}).values():
+    for name, arm in (arms or {"": []}).items():
+        if "technique" not in keys:
+            _check_arm(name, arm, default_technique)
         kept = [override for override in arm if override.split("=", 1)[0] not in keys]
         for combination in itertools.product(*(values for _, values in choices)):
             job = [*kept, *combination]
@@ -58,6 +69,19 @@ def expand(
                 f"(there are: {', '.join(sorted(used)) or 'none'}); add it to technique="
             )
     return [list(job) for job in jobs]
+
+
+def _check_arm(name: str, arm: Sequence[str], default: Sequence[str]) -> None:
+    present = _techniques(arm, default)
+    for override in arm:
+        key, _, value = override.partition("=")
+        if key == "technique":
+            check_names(value)
+        if not _applies(override, present):
+            raise ConfigError(
+                f"sweep.arms.{name} sets {key}, but its techniques are "
+                f"{', '.join(present) or 'none'}; add {_owner(key)} to technique="
+            )
 
 
 def _techniques(job: Sequence[str], default: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ and the bound below which a run counts as failed. The order in which the methods
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Task(ABC):
                 f"task.metric is '{self.metric}', which {type(self).__name__} does not compute"
                 + did_you_mean(self.metric, self.metrics)
             )
+        if not isinstance(self.sha256, Mapping) or set(self.sha256) != set(SPLITS):
+            problems.append(
+                f"task.sha256 is {self.sha256!r}: expected train, validation and test, each the "
+                "hash of the file, or null to accept any"
+            )
         for split in SPLITS:
             size = getattr(self, f"{split}_size")
             if size is not None and (not _is_int(size) or size < 1):
@@ -66,8 +72,9 @@ class Task(ABC):
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")
         for knob in ("failure_score", "failed_below"):
-            if not isinstance(getattr(self, knob), int | float):
-                problems.append(f"task.{knob} is {getattr(self, knob)!r}: expected a number")
+            value = getattr(self, knob)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                problems.append(f"task.{knob} is {value!r}: expected a number")
         return problems
 
     @abstractmethod
@@ -114,6 +121,14 @@ class Task(ABC):
     def is_degenerate(self, score: float | None) -> bool:
         """No better than a model that ignores its input, by the bound in the yaml."""
         return score is None or score <= self.failed_below
+
+
+def names_problem(knob: str, value: object, *, null: bool) -> list[str]:
+    """A sentence if `value` is no list of names."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if (value is None and null) or (is_list and value):
+        return []
+    return [f"{knob} is {value!r}: expected a list of names" + (", or null" if null else "")]
 
 
 def _is_int(value: object) -> bool:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
-from bluestab.tasks.base import Encoded, Scores, Task, tokenise, whole_text_columns
+from bluestab.tasks.base import (
+    Encoded,
+    Scores,
+    Task,
+    names_problem,
+    tokenise,
+    whole_text_columns,
+)
 from bluestab.tasks.readers import read_table, unique_ids
 from bluestab.types import Example, Split
 
@@ -41,6 +48,8 @@ class Classification(Task):
         problems = super().check()
         if self.format != "tsv":
             problems.append(f"task.format is '{self.format}'" + did_you_mean(self.format, ["tsv"]))
+        problems += names_problem("task.label_names", self.label_names, null=True)
+        problems += names_problem("task.positive", self.positive, null=False)
         return problems
 
     def read(self, path: Path) -> list[Example]:

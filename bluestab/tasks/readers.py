@@ -91,6 +91,8 @@ class Table:
         """One column, by header name or by 0-based number; `knob` names the setting in errors."""
         if isinstance(name, int) and 0 <= name < len(self.columns):
             index = name
+        elif self.columns.count(str(name)) > 1:
+            raise DataError(self.path, f"names several columns {name!r} ({knob})", 1)
         elif name in self.columns:
             index = self.columns.index(str(name))
         else:

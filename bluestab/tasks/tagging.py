@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
-from bluestab.tasks.base import Encoded, Scores, Task, tokenise
+from bluestab.tasks.base import Encoded, Scores, Task, names_problem, tokenise
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import Example, Split
 
@@ -48,7 +48,7 @@ class Tagging(Task):
             problems.append(
                 f"task.format is '{self.format}'" + did_you_mean(self.format, ["conll"])
             )
-        return problems
+        return problems + names_problem("task.label_names", self.label_names, null=True)
 
     def read(self, path: Path) -> list[Example]:
         examples = []

@@ -21,7 +21,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from bluestab.errors import ConfigError
+from bluestab.errors import ConfigError, did_you_mean
 from bluestab.paths import conf_dir, sweeps_dir
 
 
@@ -59,6 +59,7 @@ class SweepFiles(ConfigSource):
             raise ConfigLoadError(f"no sweep file {config_path}")
         with file.open(encoding="utf-8") as stream:
             header = ConfigSource._get_header_dict(stream.read())
+        header["package"] = header["package"] or "_global_"  # where a sweep file always belongs
         return ConfigResult(
             config=OmegaConf.load(file),
             path=f"sweeps://{self.path}",
@@ -105,7 +106,7 @@ class GridSweeper(Sweeper):
         for override in OverridesParser.create().parse_overrides(lines):
             key = technique_key(override.get_key_element())
             if key.startswith("sweep."):
-                continue
+                continue  # read from the config below
             if override.is_sweep_override():
                 if not override.is_discrete_sweep():
                     raise ConfigError(
@@ -117,6 +118,11 @@ class GridSweeper(Sweeper):
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
         sweep = OmegaConf.to_container(self.config.sweep, resolve=True)
         assert isinstance(sweep, dict)
+        for key in sweep:
+            if key not in SWEEP_KEYS:
+                raise ConfigError(
+                    f"unknown key sweep.{key}" + did_you_mean(key, set(SWEEP_KEYS) - {"knobs"})
+                )
         jobs = expand(
             list(choices.items()),
             arms=arms_of(sweep["arms"]),
@@ -124,6 +130,9 @@ class GridSweeper(Sweeper):
             default_technique=list(self.config.technique or {}),
         )
         return [self.launcher.launch(jobs, initial_job_idx=0)]
+
+
+SWEEP_KEYS = ("name", "seeds", "arms", "knobs")  # knobs: see below
 
 
 def technique_key(key: str) -> str:
@@ -148,6 +157,17 @@ def arms_of(value: object) -> dict[str, list[str]] | None:
                     f"sweep.arms.{name} is {overrides!r}: expected a list of overrides such as "
                     "[technique=llrd, technique.llrd.decay=0.8]"
                 )
+            for override in OverridesParser.create().parse_overrides(overrides):
+                key, said = override.key_or_group, override.input_line
+                if override.is_sweep_override():
+                    raise ConfigError(
+                        f"sweep.arms.{name}: {said} is a choice, but an arm is one configuration; "
+                        "write one arm for each"
+                    )
+                if key == "seed" or key.split(".")[0] in ("sweep", "sweeps", "hydra"):
+                    raise ConfigError(
+                        f"sweep.arms.{name}: {said} cannot differ between the arms of a sweep"
+                    )
         return {str(name): overrides for name, overrides in value.items()}
     raise ConfigError(f"sweep.arms is {value!r}: expected a map from arm name to overrides")
 

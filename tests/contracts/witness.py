@@ -1,0 +1,330 @@
+"""An independent eye on one training: what weights, optimizer, dropout and batches really did.
+
+Nothing here asks bluestab's own observers. Weights are compared with a checkpoint that plain
+transformers reads, rates come from `optimizer.param_groups`, forward passes from a hook, depths
+from the parameter names. `effects_problems` then holds what a technique says against all that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from conftest import ANY_FILE
+from omegaconf import OmegaConf
+
+from bluestab.assemble import Assembly, assemble
+from bluestab.checks import CheckedRun, check
+from bluestab.hydra_app import compose
+from bluestab.instantiate import instantiate
+from bluestab.paths import conf_dir
+from bluestab.planning import resolved
+from bluestab.techniques.base import Technique
+
+LAYERS = 2
+"""Blocks of both tiny models."""
+
+SHORT = ("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1")
+"""Three real steps over 24 items: the second epoch begins, validation comes in between."""
+
+
+def depth_of(name: str) -> int:
+    """Depth of a parameter or module by its name: 0 embeddings, 1..L blocks, L+1 all above."""
+    block = re.search(r"\.encoder\.layer\.(\d+)(\.|$)", name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if re.match(r"(bert|electra)\.embeddings(_project)?(\.|$)", name) else LAYERS + 1
+
+
+def is_head(name: str) -> bool:
+    return not name.startswith(("bert.", "electra."))
+
+
+def is_layer(path: str) -> bool:
+    """Whether a module path is one whole layer, as freezing counts them."""
+    return bool(re.fullmatch(r"\w+\.(embeddings|embeddings_project|encoder\.layer\.\d+)", path))
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One training as seen from outside.
+
+    checkpoint  encoder weights as plain transformers reads them
+    start, end  all weights before the first and after the last step
+    gradient    names with `requires_grad`
+    groups      names per optimizer group; an unknown tensor is called "?"
+    rates       name -> learning rate at every step
+    decay       name -> weight decay
+    silent      modules that were in evaluation mode during every training forward
+    forwards    forward passes in training mode
+    batches     ids of the items of every step
+    losses      training loss of every step
+    """
+
+    checkpoint: Mapping[str, torch.Tensor]
+    start: Mapping[str, torch.Tensor]
+    end: Mapping[str, torch.Tensor]
+    gradient: frozenset[str]
+    groups: Sequence[Sequence[str]]
+    rates: Mapping[str, tuple[float, ...]]
+    decay: Mapping[str, float]
+    silent: frozenset[str]
+    forwards: int
+    batches: Sequence[tuple[str, ...]]
+    losses: Sequence[float]
+
+    @cached_property
+    def frozen(self) -> list[str]:
+        """Parameters that no optimizer group holds."""
+        return [name for name in self.start if name not in self.rates]
+
+    @cached_property
+    def moved(self) -> list[str]:
+        return [name for name in self.start if not torch.equal(self.start[name], self.end[name])]
+
+    @cached_property
+    def changed(self) -> list[str]:
+        """Encoder parameters that were not at the checkpoint's value when training began."""
+        return [n for n, w in self.checkpoint.items() if not torch.equal(w, self.start[n])]
+
+    def size(self, names: Sequence[str]) -> int:
+        return sum(self.start[name].numel() for name in names)
+
+
+@dataclass
+class Spy(pl.Callback):
+    """Notes rates, items and losses while the trainer runs."""
+
+    names: Mapping[int, str]
+    ids: Sequence[str]
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    batches: list[tuple[str, ...]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, _: int) -> None:
+        self.batches.append(tuple(self.ids[i] for i in batch["items"].tolist()))
+        for group in trainer.optimizers[0].param_groups:
+            for parameter in group["params"]:
+                self.rates.setdefault(self.names[id(parameter)], []).append(group["lr"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, _: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
+    """Train an assembly and see what happens."""
+    model = assembly.built.model
+    names = {id(p): name for name, p in model.named_parameters()}
+    spy = Spy(names, [example.id for example in assembly.examples["train"]])
+    silent: list[frozenset[str]] = []
+
+    def note(module: torch.nn.Module, inputs: Any) -> None:
+        if module.training:
+            silent.append(frozenset(p for p, m in module.named_modules() if not m.training))
+
+    start = weights(model)
+    hook = model.register_forward_pre_hook(note)
+    assembly.trainer.callbacks.append(spy)  # type: ignore[attr-defined]
+    assembly.trainer.fit(assembly.module, assembly.loaders["train"], assembly.loaders["validation"])
+    hook.remove()
+    groups = assembly.trainer.optimizers[0].param_groups
+    named = [[names.get(id(p), "?") for p in group["params"]] for group in groups]
+    return Witness(
+        checkpoint={name: checkpoint[name] for name in start if name in checkpoint},
+        start=start,
+        end=weights(model),
+        gradient=frozenset(n for n, p in model.named_parameters() if p.requires_grad),
+        groups=named,
+        rates={name: tuple(rates) for name, rates in spy.rates.items()},
+        decay={
+            n: group["weight_decay"]
+            for group, inside in zip(groups, named, strict=True)
+            for n in inside
+        },
+        silent=frozenset.intersection(*silent) if silent else frozenset(),
+        forwards=len(silent),
+        batches=spy.batches,
+        losses=spy.losses,
+    )
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+# --- what a technique may say it did, and how to find out ----------------------------------------
+
+
+def _multipliers(seen: Witness, plain: Witness) -> dict[str, Any]:
+    """Depth -> factor on the plain run's learning rate, at every step where that is not zero."""
+    found: dict[str, set[float]] = {}
+    for name, rates in seen.rates.items():
+        factors = {round(a / b, 9) for a, b in zip(rates, plain.rates[name], strict=True) if b}
+        found.setdefault(str(depth_of(name)), set()).update(factors)
+    return {depth: next(iter(f)) if len(f) == 1 else sorted(f) for depth, f in found.items()}
+
+
+CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
+    "frozen_tensors": lambda seen, plain: len(seen.frozen),
+    "frozen_parameters": lambda seen, plain: seen.size(seen.frozen),
+    "frozen_depths": lambda seen, plain: sorted({depth_of(n) for n in seen.frozen}),
+    "moved_anyway": lambda seen, plain: len(set(seen.frozen) & set(seen.moved)),
+    "without_dropout": lambda seen, plain: sorted(filter(is_layer, seen.silent)),
+    "lr_multiplier_by_depth": _multipliers,
+    "changed_tensors": lambda seen, plain: len(seen.changed),
+    "changed_parameters": lambda seen, plain: seen.size(seen.changed),
+    "blocks": lambda seen, plain: sorted({depth_of(n) for n in seen.changed} - {LAYERS + 1}),
+    "pooler": lambda seen, plain: any(".pooler." in n for n in seen.changed),
+    "extra_forwards": lambda seen, plain: seen.forwards - plain.forwards,
+}
+"""Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
+
+TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
+          "extra_forwards")  # fmt: skip
+"""Words without which a difference from plain training would go unmentioned."""
+
+
+def effects_problems(
+    techniques: Mapping[str, Technique],
+    effects: Mapping[str, Mapping[str, Any]],
+    seen: Witness,
+    plain: Witness,
+) -> list[str]:
+    """What is untrue or missing in `effects`, one sentence each; empty if all agrees.
+
+    seen   the training with these techniques
+    plain  the training without any, everything else equal
+    """
+    problems = []
+    found = {word: see(seen, plain) for word, see in CLAIMS.items()}
+    usual = {word: see(plain, plain) for word, see in CLAIMS.items()}
+    for name, technique in techniques.items():
+        claims = effects.get(name, {})
+        if technique.is_neutral():
+            if claims:
+                problems.append(f"{name} stands at a neutral value, yet claims {dict(claims)}")
+            continue
+        if not claims:
+            problems.append(f"{name} claims no effect, and no knob stands at its neutral value")
+            continue
+        for word, value in claims.items():
+            if word in found:
+                if not agree(value, found[word]):
+                    problems.append(f"{name} claims {word} {value!r}, seen was {found[word]!r}")
+            elif not hasattr(technique, word):
+                problems.append(f"{name} claims {word} {value!r}, which nothing here can confirm")
+            elif value != getattr(technique, word):
+                problems.append(f"{name} claims {word} {value!r}, but its knob says otherwise")
+        if all(agree(value, usual.get(word, value)) for word, value in claims.items()):
+            problems.append(f"{name} claims nothing that plain training does not do as well")
+    said = {word for claims in effects.values() for word in claims}
+    for word in TRACES:
+        if word not in said and not (agree(found[word], usual[word]) or _follows(word, said)):
+            problems.append(f"nobody claims {word}, seen was {found[word]!r}")
+    idle = all(torch.equal(seen.end[name], plain.end[name]) for name in plain.end)
+    if idle and not all(technique.is_neutral() for technique in techniques.values()):
+        problems.append("the trained weights equal those of plain training, bit for bit")
+    return problems
+
+
+def _follows(word: str, said: set[str]) -> bool:
+    """Fewer layers in the rates is what a declared freezing looks like."""
+    return word == "lr_multiplier_by_depth" and "frozen_tensors" in said
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Equal, with floats to nine digits."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(agree(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(agree, sorted(one), sorted(other)))
+    if isinstance(one, float) or isinstance(other, float):
+        numbers = all(isinstance(x, int | float) for x in (one, other))
+        return numbers and math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
+
+
+# --- where the trainings happen ------------------------------------------------------------------
+
+
+class Lab:
+    """Trains tiny models on the small corpora, each combination once.
+
+    The models are read from checkpoints on disk whose every tensor differs from what random
+    initialisation would give, so that a re-initialised tensor can always be told apart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._seen: dict[tuple[str, ...], tuple[Assembly, Witness]] = {}
+
+    def checkpoint(self, model: str) -> Path:
+        """A folder as `save_pretrained` leaves it."""
+        from transformers import AutoConfig, AutoModel
+
+        from bluestab.models import Model, load_tokenizer
+
+        folder = self.folder / model
+        if not folder.is_dir():
+            node: Any = OmegaConf.to_container(
+                OmegaConf.load(conf_dir() / "model" / f"{model}.yaml")
+            )
+            config = AutoConfig.for_model(node["family"], **node["config"])
+            network = AutoModel.from_config(config)
+            random = torch.Generator().manual_seed(1)
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter += 0.05 * torch.randn(parameter.shape, generator=random)
+            network.save_pretrained(folder)
+            load_tokenizer(instantiate(node, Model, "model")).save_pretrained(folder)
+        return folder
+
+    def plain_transformers(self, model: str) -> dict[str, torch.Tensor]:
+        """Names in the fine-tuned network -> weights of the checkpoint."""
+        from transformers import AutoModel
+
+        network = AutoModel.from_pretrained(self.checkpoint(model), dtype=torch.float32)
+        prefix = network.base_model_prefix
+        return {f"{prefix}.{name}": weight for name, weight in weights(network).items()}
+
+    def run(self, task: str, model: str, *overrides: str) -> CheckedRun:
+        """Composed as the command line composes; techniques are new objects every time."""
+        line = (f"task={task}", f"model={model}", f"model.path={self.checkpoint(model)}")
+        asked = (*line, *SHORT, *ANY_FILE, *overrides)
+        if asked not in self._configs:
+            self._configs[asked] = resolved(compose(asked))
+        return check(self._configs[asked])
+
+    def assembly(
+        self, run: CheckedRun, techniques: Mapping[str, Technique] | None = None
+    ) -> Assembly:
+        return assemble(
+            run.cfg,
+            data=run.data,
+            model=run.model,
+            techniques=run.techniques if techniques is None else techniques,
+            seeds=run.seeds,
+            device=torch.device("cpu"),
+            progress=lambda *_: None,
+        )
+
+    def trained(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
+        """The training of these overrides, done once."""
+        asked = (task, model, *overrides)
+        if asked not in self._seen:
+            self._seen[asked] = self.train_again(task, model, *overrides)
+        return self._seen[asked]
+
+    def train_again(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
+        assembly = self.assembly(self.run(task, model, *overrides))
+        return assembly, watch(assembly, self.plain_transformers(model))
