@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
 from bluestab.errors import ConfigError
-from bluestab.models import Loaded, Model, initialise, load
+from bluestab.models import Model
 from bluestab.module import (
     FineTuning,
     changed,
@@ -29,6 +29,7 @@ from bluestab.module import (
     plain_step,
     run_in_float32,
 )
+from bluestab.networks import Loaded, initialise, load
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator

@@ -123,7 +123,7 @@ def tokenised(
 def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     from datasets import Dataset
 
-    from bluestab.models import load_tokenizer
+    from bluestab.networks import load_tokenizer
 
     data, examples, model = shared.values
     tokenizer = load_tokenizer(model)

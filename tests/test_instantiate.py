@@ -188,4 +188,4 @@ def test_allowing_a_package_allows_no_attribute_walk(monkeypatch: pytest.MonkeyP
 
 def test_the_model_slot_takes_models_only() -> None:
     with pytest.raises(ConfigError, match="which is no Model"):
-        instantiate({"_target_": "bluestab.models.Loaded"}, Model, "model")
+        instantiate({"_target_": "bluestab.networks.Loaded"}, Model, "model")

@@ -30,7 +30,8 @@ from transformers import (
 from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
-from bluestab.models import Head, Model, check_model, initialise, load, load_tokenizer
+from bluestab.models import Model, check_model
+from bluestab.networks import Head, initialise, load, load_tokenizer
 from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.reinit import Reinit

@@ -272,7 +272,8 @@ class Lab:
         """A folder as `save_pretrained` leaves it."""
         from transformers import AutoConfig, AutoModel
 
-        from bluestab.models import Model, load_tokenizer
+        from bluestab.models import Model
+        from bluestab.networks import load_tokenizer
 
         folder = self.folder / model
         if not folder.is_dir():
