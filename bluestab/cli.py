@@ -156,7 +156,8 @@ def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.checks import check
     from bluestab.planning import resolved
-    from bluestab.report.terminal import Single, print_record
+    from bluestab.report.progress import RunBar
+    from bluestab.report.terminal import describe, print_record, reason
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, make_ready
 
@@ -170,14 +171,11 @@ def _run_one(cfg: Any) -> None:
         from bluestab.run import execute
 
         make_ready([checked], store)
-        with Single(checked) as display:
+        with RunBar(describe(checked)) as display:
             record = execute(checked, store, display.progress)
     if record.status == "crashed":
         folder = store.root / ".crashed" / record.key
-        error = record.result["error"]
-        raise RunsCrashed(
-            f"the run crashed: {error['type']}: {error['message']}\n  {folder}/log.txt"
-        )
+        raise RunsCrashed(f"the run crashed: {reason(record)}\n  {folder}/log.txt")
     print_record(record, str(store.folder(record.key)))
 
 

@@ -92,6 +92,8 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> None:
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
     try:
         hydra_node = compose(first).hydra
+    except UnicodeDecodeError:
+        raise
     except ValueError as error:  # Hydra's word for `task=null` and the like
         raise ConfigError(f"cannot compose {' '.join(first)}: {error}") from error
     if hydra_node.callbacks:
@@ -192,7 +194,17 @@ def _explained() -> Iterator[None]:
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml file"
         raise ConfigError(f"{where}: not valid yaml ({error.problem})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"a yaml file below ./conf or ./sweeps is not UTF-8 ({error})") from error
+        raise ConfigError(f"{_not_utf8()} is not UTF-8 ({error}); convert it to UTF-8") from error
+
+
+def _not_utf8() -> str:
+    """The file among a person's own that Hydra could not decode (it does not say which)."""
+    for file in (f for folder in ("conf", "sweeps") for f in Path(folder).rglob("*.yaml")):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(file)
+    return "a yaml file"
 
 
 def _missing(error: MissingConfigException) -> str:

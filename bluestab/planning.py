@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bluestab.checks import CheckedRun, check
+from bluestab.circumstances import command_line
 from bluestab.errors import ConfigError
-from bluestab.run import command_line
 from bluestab.store import Store
 
 SEED = re.compile(r"seed=(\d+)")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import math
-import os
-import platform
-import resource
-import shlex
-import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.artefacts import logging_to, write_config, write_curve, write_predictions
 from bluestab.checks import CheckedRun
+from bluestab.circumstances import circumstances, peak_memory_mb
 from bluestab.errors import ConfigError, Diverged
-from bluestab.store import Store, to_json, write_text
+from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, At, RunRecord, Split
 
 if TYPE_CHECKING:
@@ -65,7 +55,7 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     device = resolve_device(run.cfg["device"])
     started = time.perf_counter()
     with store.building(run.key) as work:
-        with _logging_to(work / "log.txt"):
+        with logging_to(work / "log.txt"):
             seconds: dict[str, float] = {}
             try:
                 result, measured = _train_and_score(run, work, device, seconds, progress)
@@ -73,9 +63,9 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
                 log.error("%s", traceback.format_exc())
                 seconds["total"] = time.perf_counter() - started
                 result, measured = _crashed(run, error), {"seconds": _rounded(seconds)}
-        measured |= _circumstances(run, device)
+        measured |= {"names": _names(run), **circumstances(device)}
         record = RunRecord(RECORD_SCHEMA, result, measured)
-        write_text(work / "config.yaml", _yaml(run.cfg))
+        write_config(work / "config.yaml", run.cfg)
         if record.status == "crashed":
             store.keep_crash(work, record)
         else:
@@ -123,8 +113,8 @@ def _train_and_score(
     seconds["total"] = sum(seconds.values())
     steps = assembly.trainer.global_step
     result = _result(run, assembly, metrics, effects, error)
-    _write_curve(work / "curve.csv", assembly.history.rows)
-    _write_predictions(work / "predictions.parquet", predictions)
+    write_curve(work / "curve.csv", assembly.history.rows)
+    write_predictions(work / "predictions.parquet", predictions)
     pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
     epochs = steps / max(1, len(assembly.loaders["train"]))
     measured = {
@@ -132,7 +122,7 @@ def _train_and_score(
         "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
         "attention": run.cfg["trainer"]["attention"][device.type],
         "precision": str(run.cfg["trainer"]["precision"]),
-        "peak_memory_mb": _peak_memory_mb(device),
+        "peak_memory_mb": peak_memory_mb(device),
     }
     return result, measured
 
@@ -233,6 +223,16 @@ def _identity(run: CheckedRun) -> dict[str, Any]:
     }
 
 
+def _names(run: CheckedRun) -> dict[str, Any]:
+    """What a person calls the parts of the run; the key knows them by content."""
+    return {
+        "task": run.data.task.name,
+        "model": run.model.name,
+        "technique": list(run.techniques),
+        "seed": run.cfg["seed"],
+    }
+
+
 def _crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
     unknown = ("metrics", "score", "degenerate", "best_step", "steps", "warmup_steps", "items")
     return {
@@ -241,74 +241,6 @@ def _crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
         **dict.fromkeys((*unknown, "truncated", "parameters", "effects")),
         "error": {"type": type(error).__name__, "message": str(error)},
     }
-
-
-def _circumstances(run: CheckedRun, device: torch.device) -> dict[str, Any]:
-    """What may differ between two repetitions of the same run. No environment values."""
-    import torch
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "names": {
-            "task": run.data.task.name,
-            "model": run.model.name,
-            "technique": list(run.techniques),
-            "seed": run.cfg["seed"],
-        },
-        "device": f"{device} {name}".strip(),
-        "versions": versions(),
-        **commit(),
-        "host": socket.gethostname(),
-        "command": command_line(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def command_line() -> str:
-    """What the person typed; the entry point notes it before it hands arguments to Hydra."""
-    return os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv)
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    packages = ("bluestab", "torch", "transformers", "pytorch-lightning", "datasets", "tokenizers")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except ImportError:
-            found[package] = "source"
-    return found
-
-
-@lru_cache(maxsize=1)
-def commit() -> dict[str, Any]:
-    """Commit and dirty flag of bluestab's own checkout; nulls for an installed package."""
-    folder = Path(__file__).parent.parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) != folder:
-            return {"commit": None, "dirty": None}
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def _peak_memory_mb(device: torch.device) -> dict[str, int]:
-    """Peak of this process so far (all runs it did), and of the GPU where there is one."""
-    import torch
-
-    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
-    if device.type == "cuda":
-        found["gpu"] = torch.cuda.max_memory_allocated(device) // 2**20
-    return found
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -322,60 +254,3 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
         yield
     finally:
         seconds[phase] = time.perf_counter() - start
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Everything logged or warned during the run goes into its own file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [log, logging.getLogger("py.warnings")]
-    logging.captureWarnings(True)
-    log.setLevel(logging.INFO)
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-            logger.propagate = True
-        logging.captureWarnings(False)
-        handler.close()
-
-
-def _write_curve(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line per evaluation: step, mean training loss since the one before, validation scores."""
-    out = io.StringIO()
-    names = list(rows[0]) if rows else ["step", "train_loss"]
-    out.write(",".join(names) + "\n")
-    for row in rows:
-        out.write(",".join(_cell(row[name]) for name in names) + "\n")
-    write_text(path, out.getvalue())
-
-
-def _cell(value: float | int | None) -> str:
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
-    return "" if missing else repr(value)
-
-
-def _write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Test items at last and best: id, prediction, target, logits (row-major); never the text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist(rows)
-    if rows:
-        table = table.set_column(
-            table.schema.get_field_index("logits"),
-            "logits",
-            table["logits"].cast(pa.list_(pa.float32())),
-        )
-    pq.write_table(table, path, compression="zstd")
-
-
-def _yaml(cfg: Mapping[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(json.loads(to_json(cfg))))

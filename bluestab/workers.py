@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from bluestab.checks import CheckedRun
 from bluestab.errors import BluestabError, StoreError
 from bluestab.planning import PlannedRun, Sweep
-from bluestab.report.terminal import Display, print_outcome, reason
+from bluestab.report.progress import SweepBar
+from bluestab.report.terminal import print_outcome, reason
 from bluestab.report.write import write_report
 from bluestab.store import Store
 
@@ -19,7 +20,7 @@ class RunsCrashed(BluestabError):
     exit_code = 1
 
 
-def work(runs: Iterable[PlannedRun], store: Store, display: Display) -> None:
+def work(runs: Iterable[PlannedRun], store: Store, display: SweepBar) -> None:
     """Run what is missing, one after another."""
     from bluestab.run import execute
 
@@ -28,7 +29,7 @@ def work(runs: Iterable[PlannedRun], store: Store, display: Display) -> None:
             continue
         display.begin(planned)
         record = execute(planned.run, store, display.progress)
-        display.end(planned, record)
+        display.end(record)
 
 
 def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
@@ -47,12 +48,12 @@ def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
 
 
 @contextmanager
-def open_sweep(sweep: Sweep) -> Iterator[Display]:
+def open_sweep(sweep: Sweep) -> Iterator[SweepBar]:
     """Write the manifest, then show progress while the runs go on."""
     make_ready((planned.run for planned in sweep.runs), sweep.store)
     sweep.store.write_manifest(sweep.name, sweep.manifest())
     done = sum(sweep.store.has(planned.run.key) for planned in sweep.runs)
-    with Display(sweep.name, total=len(sweep.runs), done=done) as display:
+    with SweepBar(sweep.name, total=len(sweep.runs), done=done) as display:
         yield display
 
 

@@ -21,8 +21,9 @@ PACKAGE = Path(bluestab.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = [
-    "types errors caching paths seeding layers plan schedules scoring stats keys instantiate",
-    "tasks techniques sources models networks store",
+    "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
+    "circumstances",
+    "tasks techniques sources models networks store artefacts",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",

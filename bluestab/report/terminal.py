@@ -1,22 +1,13 @@
-"""What a person sees in the terminal: progress while runs go on, a table at the end."""
+"""What a person sees in the terminal: verdicts, tables, the state of a sweep."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from bluestab.store import Store
@@ -26,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bluestab.checks import CheckedRun
-    from bluestab.planning import PlannedRun
 
 
 def console() -> Console:
@@ -38,115 +28,6 @@ def seconds(value: float) -> str:
     """85 -> 1:25; 4000 -> 1:06:40."""
     hours, rest = divmod(round(value), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-class Display:
-    """Progress of a sweep: a live bar in a terminal, one line per finished run elsewhere.
-
-    The remaining time is learnt from the runs finished so far.
-    """
-
-    def __init__(self, name: str, *, total: int, done: int) -> None:
-        self.name, self.total, self.done = name, total, done
-        self.finished_here: list[float] = []
-        self.failed = self.crashed = 0
-        self.console = console()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-
-    def __enter__(self) -> Display:
-        found = f", {self.done} already there" if self.done else ""
-        self.console.print(f"{self.name}: {self.total} runs{found}")
-        self.bar.start()
-        self.overall = self.bar.add_task(self.name, total=self.total, completed=self.done, note="")
-        self.current = self.bar.add_task("", total=None, visible=False, note="")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
-
-    def begin(self, planned: PlannedRun) -> None:
-        self.started = time.perf_counter()
-        self.label = describe(planned.run)
-        self.bar.update(
-            self.current, description=self.label, completed=0, total=None, visible=True, note=""
-        )
-
-    def progress(self, step: int, total: int, loss: float | None, score: float | None) -> None:
-        """Called at every optimizer step; loss and validation score are given now and then."""
-        self.bar.update(self.current, completed=step, total=total)
-        if loss is not None:
-            self.bar.update(self.current, note=_loss_and_score(loss, score))
-
-    def end(self, planned: PlannedRun, record: RunRecord) -> None:
-        taken = time.perf_counter() - self.started
-        self.done += 1
-        self.finished_here.append(taken)
-        self.failed += record.failed if record.status != "crashed" else 0
-        self.crashed += record.status == "crashed"
-        left = (self.total - self.done) * sum(self.finished_here) / len(self.finished_here)
-        note = f"{seconds(left)} left"
-        if self.failed or self.crashed:
-            note += f", {self.failed} failed, {self.crashed} crashed"
-        self.bar.update(self.overall, completed=self.done, note=note)
-        self.console.print(
-            f"[{self.done}/{self.total}] {self.label}: {verdict(record)} "
-            f"({seconds(taken)}, {note})",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-class Single:
-    """Progress of one run: a bar that is gone when the run is."""
-
-    def __init__(self, run: CheckedRun) -> None:
-        out = console()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=out,
-            disable=not out.is_terminal,
-            transient=True,
-        )
-        self.task = self.bar.add_task(describe(run), total=None, note="")
-
-    def __enter__(self) -> Single:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
-
-    def progress(self, step: int, total: int, loss: float | None, score: float | None) -> None:
-        """Called at every optimizer step; loss and validation score are given now and then."""
-        self.bar.update(self.task, completed=step, total=total)
-        if loss is not None:
-            self.bar.update(self.task, note=_loss_and_score(loss, score))
-
-
-def _loss_and_score(loss: float, score: float | None) -> str:
-    return f"loss {loss:.3f}, validation {'undefined' if score is None else f'{score:.3f}'}"
 
 
 def describe(run: CheckedRun) -> str:

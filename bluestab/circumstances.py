@@ -1,0 +1,83 @@
+"""Where, when and with what a run was made: what may differ between two repetitions of it.
+
+No environment values are read but the command line that bluestab itself noted.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shlex
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """Machine, versions, commit, command and time of now."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "device": f"{device} {name}".strip(),
+        "versions": versions(),
+        **commit(),
+        "host": socket.gethostname(),
+        "command": command_line(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command_line() -> str:
+    """What the person typed; the entry point notes it before it hands arguments to Hydra."""
+    return os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv)
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("bluestab", "torch", "transformers", "pytorch-lightning", "datasets", "tokenizers")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ImportError:
+            found[package] = "source"
+    return found
+
+
+@lru_cache(maxsize=1)
+def commit() -> dict[str, Any]:
+    """Commit and dirty flag of bluestab's own checkout; nulls for an installed package."""
+    folder = Path(__file__).parent.parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != folder:
+            return {"commit": None, "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def peak_memory_mb(device: torch.device) -> dict[str, int]:
+    """Peak of this process so far (all runs it did), and of the GPU where there is one."""
+    import torch
+
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return found
