@@ -37,6 +37,7 @@ class Task(ABC):
     validation: str
     test: str
     sha256: Mapping[str, str | None]
+    format: str
     train_size: int | None
     validation_size: int | None
     test_size: int | None
@@ -47,6 +48,7 @@ class Task(ABC):
     about: Mapping[str, Any]
     recipe: Mapping[str, Any]
 
+    formats: ClassVar[tuple[str, ...]]
     head: ClassVar[Literal["sequence", "token"]]
     metrics: ClassVar[tuple[str, ...]]
 
@@ -62,6 +64,10 @@ class Task(ABC):
             problems.append(
                 f"task.sha256 is {self.sha256!r}: expected train, validation and test, each the "
                 "hash of the file, or null to accept any"
+            )
+        if self.format not in self.formats:
+            problems.append(
+                f"task.format is {self.format!r}" + did_you_mean(self.format, self.formats)
             )
         for split in SPLITS:
             size = getattr(self, f"{split}_size")

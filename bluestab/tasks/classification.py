@@ -17,7 +17,7 @@ from bluestab.tasks.base import (
     tokenise,
     whole_text_columns,
 )
-from bluestab.tasks.readers import read_table, unique_ids
+from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class Classification(Task):
     `positive_f1` is micro F1 over the `positive` classes only (BLURB's F1 for relations).
     """
 
-    format: str
     header: bool
     id: str | int | None
     text: str | int
@@ -41,13 +40,12 @@ class Classification(Task):
     label_names: Sequence[str] | None
     positive: Sequence[str]
 
+    formats: ClassVar[tuple[str, ...]] = ("tsv",)
     head: ClassVar[Literal["sequence", "token"]] = "sequence"
     metrics: ClassVar[tuple[str, ...]] = ("positive_f1", "accuracy", "macro_f1")
 
     def check(self) -> list[str]:
         problems = super().check()
-        if self.format != "tsv":
-            problems.append(f"task.format is '{self.format}'" + did_you_mean(self.format, ["tsv"]))
         problems += names_problem("task.label_names", self.label_names, null=True)
         problems += names_problem("task.positive", self.positive, null=False)
         return problems
@@ -56,11 +54,7 @@ class Classification(Task):
         table = read_table(path, header=self.header)
         texts = table.column(self.text, "task.text")
         labels = table.column(self.label, "task.label")
-        ids = (
-            [f"line {line}" for line in table.lines]
-            if self.id is None
-            else unique_ids(path, table.column(self.id, "task.id"), table.lines)
-        )
+        ids = table.ids(self.id, "task.id")
         for text, label, line in zip(texts, labels, table.lines, strict=True):
             if not text.strip() or not label.strip():
                 raise DataError(path, "the text or the label is empty", line)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
-from bluestab.errors import DataError, did_you_mean
+from bluestab.errors import DataError
 from bluestab.tasks.base import Encoded, Scores, Task, tokenise, whole_text_columns
-from bluestab.tasks.readers import read_table, unique_ids
+from bluestab.tasks.readers import read_table
 from bluestab.types import Example
 
 if TYPE_CHECKING:
@@ -24,32 +24,22 @@ if TYPE_CHECKING:
 class PairRegression(Task):
     """Two texts and a number; `pearson` and `spearman` are undefined for a constant prediction."""
 
-    format: str
     header: bool
     id: str | int | None
     text: str | int
     text_pair: str | int
     label: str | int
 
+    formats: ClassVar[tuple[str, ...]] = ("tsv",)
     head: ClassVar[Literal["sequence", "token"]] = "sequence"
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
-
-    def check(self) -> list[str]:
-        problems = super().check()
-        if self.format != "tsv":
-            problems.append(f"task.format is '{self.format}'" + did_you_mean(self.format, ["tsv"]))
-        return problems
 
     def read(self, path: Path) -> list[Example]:
         table = read_table(path, header=self.header)
         first = table.column(self.text, "task.text")
         second = table.column(self.text_pair, "task.text_pair")
         labels = table.column(self.label, "task.label")
-        ids = (
-            [f"line {line}" for line in table.lines]
-            if self.id is None
-            else unique_ids(path, table.column(self.id, "task.id"), table.lines)
-        )
+        ids = table.ids(self.id, "task.id")
         examples = []
         for row in zip(ids, first, second, labels, table.lines, strict=True):
             identifier, text, text_pair, label, line = row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,25 @@ class Table:
             )
         return [row[index] for row in self.rows]
 
+    def ids(self, name: str | int | None, knob: str) -> list[str]:
+        """Distinct names of the rows: a column, or the line numbers if `name` is None.
+
+        They name items in predictions and in subset draws, so a repeated one is a DataError.
+        """
+        if name is None:
+            return [f"line {line}" for line in self.lines]
+        found = self.column(name, knob)
+        seen: dict[str, int] = {}
+        for identifier, line in zip(found, self.lines, strict=True):
+            if identifier in seen:
+                raise DataError(
+                    self.path,
+                    f"id {identifier!r} was already used in line {seen[identifier]}",
+                    line,
+                )
+            seen[identifier] = line
+        return found
+
 
 def read_table(path: Path, *, header: bool, delimiter: str = "\t") -> Table:
     """A delimited file without quoting: a quotation mark is an ordinary character.
@@ -126,15 +145,3 @@ def read_table(path: Path, *, header: bool, delimiter: str = "\t") -> Table:
         return Table(path, rows[0], tuple(rows[1:]), tuple(lines[1:]))
     numbered = tuple(str(i) for i in range(len(rows[0])))
     return Table(path, numbered, tuple(rows), tuple(lines))
-
-
-def unique_ids(path: Path, ids: Sequence[str], lines: Sequence[int]) -> list[str]:
-    """The ids, checked to be distinct: they name items in predictions and in subset draws."""
-    seen: dict[str, int] = {}
-    for identifier, line in zip(ids, lines, strict=True):
-        if identifier in seen:
-            raise DataError(
-                path, f"id {identifier!r} was already used in line {seen[identifier]}", line
-            )
-        seen[identifier] = line
-    return list(ids)

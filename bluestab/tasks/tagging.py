@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
-from bluestab.errors import DataError, did_you_mean
+from bluestab.errors import DataError
 from bluestab.tasks.base import Encoded, Scores, Task, names_problem, tokenise
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import Example, Split
@@ -31,9 +31,9 @@ class Tagging(Task):
     beyond `max_length` are predicted `O`: their entities count as missed, they are not dropped.
     """
 
-    format: str
     label_names: Sequence[str] | None
 
+    formats: ClassVar[tuple[str, ...]] = ("conll",)
     head: ClassVar[Literal["sequence", "token"]] = "token"
     metrics: ClassVar[tuple[str, ...]] = (
         "entity_f1",
@@ -43,12 +43,7 @@ class Tagging(Task):
     )
 
     def check(self) -> list[str]:
-        problems = super().check()
-        if self.format != "conll":
-            problems.append(
-                f"task.format is '{self.format}'" + did_you_mean(self.format, ["conll"])
-            )
-        return problems + names_problem("task.label_names", self.label_names, null=True)
+        return super().check() + names_problem("task.label_names", self.label_names, null=True)
 
     def read(self, path: Path) -> list[Example]:
         examples = []
