@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 import traceback
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.artefacts import logging_to, write_config, write_curve, write_predictions
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances, peak_memory_mb
-from bluestab.errors import ConfigError, Diverged
+from bluestab.errors import ConfigError, Diverged, StoreError
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, At, RunRecord, Split
 
@@ -48,7 +49,8 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     """Train and score one run, keep its record, and return it; from the store if it is there.
 
     A crash of the run is recorded and returned (status `crashed`), never raised: one run must not
-    take others with it. Keyboard interrupts pass through and leave nothing behind.
+    take others with it. Keyboard interrupts pass through and leave nothing behind. Raises StoreError
+    if the result cannot be written (full disk).
     """
     if store.has(run.key):
         return store.read(run.key)
@@ -63,13 +65,20 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
                 log.error("%s", traceback.format_exc())
                 seconds["total"] = time.perf_counter() - started
                 result, measured = _crashed(run, error), {"seconds": _rounded(seconds)}
+        gc.collect()  # trainer and module hold each other: a thousand runs must not pile up
         measured |= {"names": _names(run), **circumstances(device)}
         record = RunRecord(RECORD_SCHEMA, result, measured)
-        write_config(work / "config.yaml", run.cfg)
-        if record.status == "crashed":
-            store.keep_crash(work, record)
-        else:
-            store.finish(work, record)
+        try:
+            write_config(work / "config.yaml", run.cfg)
+            if record.status == "crashed":
+                store.keep_crash(work, record)
+            else:
+                store.finish(work, record)
+        except OSError as error:
+            raise StoreError(
+                f"the result of run {run.key} cannot be written to '{store.root}' "
+                f"({error.strerror}); make room, the same command goes on from here"
+            ) from error
     return record
 
 

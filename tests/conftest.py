@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,62 @@ def real_data() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     return Path(root)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command did: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Say]:
+    """`bluestab ARGUMENTS` in this process and in an empty folder, as the console script does it.
+
+    A process of its own costs a second; what a call leaves behind in this one is undone after it.
+    """
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("BLUESTAB_COMMAND", "BLUESTAB_ALLOW"):
+        monkeypatch.delenv(name, raising=False)
+    loaded = set(sys.modules)
+
+    def say(*arguments: str, **env: str) -> Said:
+        from hydra.core.global_hydra import GlobalHydra
+
+        from bluestab.cli import main
+
+        capsys.readouterr()
+        before = dict(os.environ)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["bluestab", *arguments])
+            patch.setattr(sys, "path", list(sys.path))
+            os.environ.update(env)
+            try:
+                main()
+                code: Any = 0
+            except SystemExit as leaving:
+                code = leaving.code or 0
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+                GlobalHydra.instance().clear()
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    yield say
+    for name in set(sys.modules) - loaded:  # techniques that a test wrote into `here`
+        if str(here) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
