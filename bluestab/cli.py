@@ -44,9 +44,15 @@ def newcomer(context: typer.Context) -> None:
 @app.command(context_settings=HYDRA)
 def run(context: typer.Context) -> None:
     """Fine-tune one run, or with -m a sweep: bluestab run -m task=biosses technique=none,reinit"""
+    from bluestab.errors import Interrupted
     from bluestab.hydra_app import run_app
 
-    run_app(_run_one, context.args)
+    try:
+        run_app(_run_one, context.args)
+    except KeyboardInterrupt as error:  # typer would leave with 130, but without a word
+        raise Interrupted(
+            "interrupted; what was finished is kept, the same command goes on"
+        ) from error
 
 
 @app.command(context_settings=HYDRA)
@@ -208,9 +214,3 @@ def main() -> None:
             raise
         print(f"bluestab: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print(
-            "\nbluestab: interrupted; what was finished is kept, the same command goes on",
-            file=sys.stderr,
-        )
-        sys.exit(130)

@@ -33,6 +33,12 @@ class StoreError(BluestabError):
     """The store cannot be read or written."""
 
 
+class Interrupted(BluestabError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
 class Diverged(Exception):
     """Training met a non-finite loss: a result of the run, not a crash."""
 

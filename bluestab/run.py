@@ -49,8 +49,9 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     """Train and score one run, keep its record, and return it; from the store if it is there.
 
     A crash of the run is recorded and returned (status `crashed`), never raised: one run must not
-    take others with it. Keyboard interrupts pass through and leave nothing behind. Raises StoreError
-    if the result cannot be written (full disk).
+    take others with it. Keyboard interrupts pass through and leave nothing behind.
+
+    Raises StoreError if the result cannot be written (full disk).
     """
     if store.has(run.key):
         return store.read(run.key)

@@ -22,14 +22,13 @@ def seeds(runs: pd.DataFrame, at: str = "last") -> Figure:
 
     part = runs[(runs["at"] == at) & (runs["status"] != "crashed")]
     panels = list(part.groupby(["task", "model"], sort=False))
-    height = sum(0.6 + 0.34 * group["arm"].nunique() for _, group in panels) + 0.5
-    figure = Figure(figsize=(7.0, height), layout="constrained")
-    ratios = [0.6 + 0.34 * group["arm"].nunique() for _, group in panels]
+    ratios = [0.6 + 0.34 * group["cell"].nunique() for _, group in panels]
+    figure = Figure(figsize=(7.0, sum(ratios) + 0.5), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=ratios)[:, 0]
     for axis, ((task, model), group) in zip(axes, panels, strict=True):
-        arms = list(dict.fromkeys(group["arm"]))
-        for row, arm in enumerate(arms):
-            scores = group[group["arm"] == arm]
+        cells = list(group.groupby("cell", sort=False))  # not by name: two cells never share a box
+        arms = [scores["arm"].iloc[0] for _, scores in cells]
+        for row, (_, scores) in enumerate(cells):
             axis.boxplot(
                 scores["score"].astype(float),
                 positions=[row],

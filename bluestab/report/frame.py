@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -102,10 +103,10 @@ def _subject(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Dotted path -> value, without techniques, seeds and what names the subject."""
+    """Dotted path -> value, without techniques, seeds and the model (peers share it)."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        if not path and key in ("technique", "seeds", "model", "data", "recipe_version"):
+        if not path and key in ("technique", "seeds", "model"):
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{path}{key}.")
@@ -120,7 +121,10 @@ def _last_part(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as it stands in a name; of a file's hash the first 8 digits."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)[:8] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)
 
 
 def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
