@@ -141,10 +141,13 @@ class Store:
         try:
             work.rename(target)
         except OSError:
-            if not self.has(record.key):  # somebody else finished the same run meanwhile
-                raise
-        else:
-            _flush(self.root)
+            if not self.has(record.key):  # else somebody finished the same run meanwhile
+                if not target.is_dir():
+                    raise
+                # a folder without a record, as an interrupted copy of a store leaves it
+                target.rename(self.root / ".work" / f"incomplete.{record.key}.{os.getpid()}")
+                work.rename(target)
+        _flush(self.root)
         shutil.rmtree(self.root / ".crashed" / record.key, ignore_errors=True)
 
     def keep_crash(self, work: Path, record: RunRecord) -> Path:

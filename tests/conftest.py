@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -155,7 +156,8 @@ def cli(
         from bluestab.cli import main
 
         capsys.readouterr()
-        before = dict(os.environ)
+        before, root = dict(os.environ), logging.getLogger()
+        handlers, level = list(root.handlers), root.level
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["bluestab", *arguments])
             patch.setattr(sys, "path", list(sys.path))
@@ -168,6 +170,7 @@ def cli(
             finally:
                 os.environ.clear()
                 os.environ.update(before)
+                root.handlers[:], root.level = handlers, level  # `--info` adds one
                 GlobalHydra.instance().clear()
         said = capsys.readouterr()
         return Said(code, said.out, said.err)

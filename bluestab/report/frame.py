@@ -33,7 +33,11 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    names = arm_names(dict(zip(frame["cell"], frame["config"], strict=True)))
+    subjects = zip(frame["task"], frame["model"], strict=True)
+    names = arm_names(
+        dict(zip(frame["cell"], frame["config"], strict=True)),
+        dict(zip(frame["cell"], subjects, strict=True)),
+    )
     frame["arm"] = [names[cell][0] for cell in frame["cell"]]
     frame["config_diff"] = [names[cell][1] for cell in frame["cell"]]
     return frame
@@ -74,15 +78,19 @@ def _rows(record: RunRecord) -> Iterator[dict[str, Any]]:
         }
 
 
-def arm_names(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+def arm_names(
+    configs: Mapping[str, Mapping[str, Any]], subjects: Mapping[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
     """Cell -> (arm, config_diff), from what differs between the cells of one task and model.
+
+    subjects  cell -> task and model by the names a person gave them; two weights of one name differ
 
     The arm lists the techniques in order, each with the knobs that differ among the cells that
     contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`.
     """
     names = {}
     for cell, config in configs.items():
-        peers = [c for c in configs.values() if _subject(c) == _subject(config)]
+        peers = [c for other, c in configs.items() if subjects[other] == subjects[cell]]
         parts = []
         for technique, knobs in config["technique"]:
             others = [k for c in peers for name, k in c["technique"] if name == technique]
@@ -98,15 +106,11 @@ def arm_names(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, 
     return names
 
 
-def _subject(config: Mapping[str, Any]) -> tuple[str, str]:
-    return config["task"]["name"], config["model"]
-
-
 def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Dotted path -> value, without techniques, seeds and the model (peers share it)."""
+    """Dotted path -> value, without techniques and seeds."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        if not path and key in ("technique", "seeds", "model"):
+        if not path and key in ("technique", "seeds"):
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{path}{key}.")
@@ -124,7 +128,8 @@ def _short(value: Any) -> str:
     """A value as it stands in a name; of a file's hash the first 8 digits."""
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)[:8] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)
+    text = str(value).removeprefix("sha256:")
+    return text[:8] if re.fullmatch("[0-9a-f]{64}", text) else str(value)
 
 
 def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:

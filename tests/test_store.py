@@ -1,0 +1,346 @@
+"""Whatever instruction a process dies at, the store holds whole runs or none; and never any text.
+
+A kill is simulated at every file operation in turn: the operation raises, and nothing that a dead
+process could not do (clean up) is done afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluestab.errors import StoreError
+from bluestab.store import Store, parse_record, to_json, write_text
+from bluestab.types import RECORD_SCHEMA, RunRecord
+
+KEY = "0123456789abcdef"
+OTHER = "fedcba9876543210"
+
+
+def record(key: str = KEY, status: str = "done", **measured: Any) -> RunRecord:
+    error = {"type": "RuntimeError", "message": "boom"} if status == "crashed" else None
+    result = {
+        "key": key,
+        "cell": "c" * 16,
+        "config": {"seeds": {}},
+        "status": status,
+        "metric": "accuracy",
+        "error": error,
+    }
+    return RunRecord(RECORD_SCHEMA, result, {"names": {}, "seconds": {"total": 1.0}, **measured})
+
+
+def build(store: Store, key: str = KEY, **measured: Any) -> None:
+    """A finished run with one file beside its record."""
+    with store.building(key) as work:
+        (work / "curve.csv").write_text("step\n1\n")
+        store.finish(work, record(key, **measured))
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+OPERATIONS = [
+    (Path, "mkdir"),
+    (Path, "write_text"),
+    (Path, "rename"),
+    (Path, "replace"),
+    (os, "fsync"),
+    (shutil, "rmtree"),
+]
+
+
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, after: int, *, done: bool) -> Iterator[list[str]]:
+    """The process dies at file operation number `after`: before it (half-way through, where it
+    writes), or when it is `done`.
+
+    From then on every operation raises: a dead process cleans nothing up.
+    """
+    names: list[str] = []
+
+    def doomed(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            if len(names) > after:
+                raise Killed
+            names.append(name)
+            if len(names) > after and not done:
+                if name == "write_text":
+                    real(args[0], args[1][: len(args[1]) // 2], **kwargs)
+                raise Killed
+            result = real(*args, **kwargs)
+            if len(names) > after:
+                raise Killed
+            return result
+
+        return operation
+
+    with monkeypatch.context() as patch:
+        for owner, name in OPERATIONS:
+            patch.setattr(owner, name, doomed(name, getattr(owner, name)))
+        yield names
+
+
+def every_death(monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any]) -> Iterator[str]:
+    """Do `action` again and again, killed at each of its operations; after each, yield."""
+    for done in (False, True):
+        after = 0
+        while True:
+            with dying(monkeypatch, after, done=done) as names:
+                try:
+                    action()
+                except Killed:
+                    killed = True
+                else:
+                    killed = False
+            if not killed:
+                break
+            yield names[-1]
+            after += 1
+        assert after >= 5, "the operations must be the ones that are used"
+
+
+def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    published = 0
+    numbers = iter(range(1000))
+    folder = [tmp_path / "store"]
+
+    def action() -> None:
+        folder[0] = tmp_path / f"store{next(numbers)}"
+        store = Store(folder[0])
+        build(store)
+
+    for operation in every_death(monkeypatch, action):
+        store = Store(folder[0])
+        seen.append(operation)
+        if store.has(KEY):
+            published += 1
+            assert store.read(KEY) == record()
+            assert (store.folder(KEY) / "curve.csv").read_text() == "step\n1\n"
+            assert store.keys() == [KEY]
+        else:
+            assert not store.folder(KEY).exists()
+            assert store.keys() == []
+        # the next process sees the work of a dead one as nothing, and finishes
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 4_000_001)
+            build(store)
+        assert store.keys() == [KEY]
+        assert store.read(KEY) == record()
+    assert {"mkdir", "write_text", "fsync", "replace", "rename"} <= set(seen)
+    assert 0 < published < len(seen)
+
+
+def test_a_manifest_is_the_old_one_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    old = {"name": "s", "command": "old", "runs": []}
+    new = {"name": "s", "command": "new", "runs": [{"key": KEY, "overrides": []}]}
+    found = set()
+
+    def action() -> None:
+        write_text(tmp_path / "sweeps" / "s.json", to_json(old))
+        store.write_manifest("s", new)
+
+    action()
+    for _ in every_death(monkeypatch, action):
+        manifest = store.manifest("s")
+        assert manifest is not None
+        found.add(manifest["command"])
+        assert manifest["runs"] == (new if manifest["command"] == "new" else old)["runs"]
+        assert list(store.manifests()) == ["s"]
+    assert found == {"old", "new"}
+
+
+def test_two_processes_that_finish_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They agree, because a run is a function of its config; the first one's record stays."""
+    store = Store(tmp_path)
+    with store.building(KEY) as first:
+        monkeypatch.setattr(os, "getpid", lambda: 4_000_001)
+        with store.building(KEY) as second:
+            assert first != second
+            store.finish(second, record(host="second"))
+            store.finish(first, record(host="first"))
+    assert store.read(KEY).measured["host"] == "second"
+    assert list((tmp_path / ".work").iterdir()) == []
+
+
+def test_a_folder_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:
+    """An interrupted copy of a store leaves such a folder; the run must not be lost to it."""
+    store = Store(tmp_path)
+    (tmp_path / KEY).mkdir()
+    (tmp_path / KEY / "curve.csv").write_text("half")
+    assert not store.has(KEY)
+    assert store.keys() == []
+    build(store)
+    assert store.read(KEY) == record()
+    assert (tmp_path / KEY / "curve.csv").read_text() == "step\n1\n"
+    assert store.running() == set()
+
+
+def test_crashes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.crash(KEY) is None
+    for host in ("a", "b"):
+        with store.building(KEY) as work:
+            (work / "log.txt").write_text(f"Traceback of {host}")
+            kept = store.keep_crash(work, record(status="crashed", host=host))
+        assert not store.has(KEY)
+        assert store.keys() == []
+        crash = store.crash(KEY)
+        assert crash is not None
+        assert (crash.status, crash.measured["host"]) == ("crashed", host)
+        assert (kept / "log.txt").read_text() == f"Traceback of {host}"
+    build(store)
+    assert store.crash(KEY) is None
+    assert not kept.exists()
+    assert store.keys() == [KEY]
+
+
+def test_what_is_left_undone_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def interrupted() -> None:
+        with store.building(KEY) as work:
+            (work / "log.txt").write_text("started")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / ".work").iterdir()) == []
+    assert store.keys() == []
+
+
+def test_running(tmp_path: Path) -> None:
+    """Live processes of this machine, and those of machines whose processes cannot be seen."""
+    store = Store(tmp_path)
+    assert store.running() == set()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = socket.gethostname()
+    for name in (
+        f"{OTHER}.{here}.{ended.pid}",
+        f"incomplete.{OTHER}.{os.getpid()}",
+        f"{OTHER}.{here}.not-a-number",
+        ".probe.x.1",
+        "stray",
+    ):
+        (tmp_path / ".work" / name).mkdir(parents=True)
+    assert store.running() == set()
+    with store.building(KEY):
+        assert store.running() == {KEY}
+    (tmp_path / ".work" / f"{OTHER}.node-7.cluster.org.12").mkdir()
+    assert store.running() == {OTHER}
+
+
+def test_the_latest_manifest_is_the_one_written_last(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.manifest(None) is None
+    for tick, name in enumerate(["b", "a", "c", "b"]):
+        path = store.write_manifest(name, {"name": name, "command": str(tick), "runs": []})
+        os.utime(path, ns=(tick * 10**9, tick * 10**9))
+    assert list(store.manifests()) == ["a", "c", "b"]
+    latest, named = store.manifest(None), store.manifest("a")
+    assert latest is not None
+    assert named is not None
+    assert (latest["name"], latest["command"]) == ("b", "3")
+    assert named["command"] == "1"
+    with pytest.raises(StoreError, match=r"has no sweep 'd'; it has: a, c, b"):
+        store.manifest("d")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"schema": 1}', '{"schema": "x", "result": {}, "measured": {}}']
+    + [
+        json.dumps({"schema": 1, "result": {**record().result, lost: None}, "measured": {}})
+        for lost in ("key", "status")
+    ],
+)
+def test_damaged_records(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    with pytest.raises(StoreError, match=r"record\.json is damaged .*delete its folder"):
+        parse_record(path)
+
+
+def test_records_of_the_future(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    build(store)
+    path = tmp_path / KEY / "record.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(StoreError, match=r"schema 2, .* reads up to 1; update"):
+        store.read(KEY)
+
+
+def test_json_is_canonical() -> None:
+    assert to_json({"b": 1, "a": {"d": [1.5, None], "c": "ä"}}) == (
+        '{\n "a": {\n  "c": "ä",\n  "d": [\n   1.5,\n   null\n  ]\n },\n "b": 1\n}\n'
+    )
+    assert to_json({"x": 1, "y": 2}) == to_json({"y": 2, "x": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"a": float("nan")})
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be written \(Not a directory\).*store=FOLDER"):
+        Store(tmp_path / "file").make_writable()
+    store = Store(tmp_path / "new" / "store")
+    store.make_writable()
+    assert list((store.root / ".work").iterdir()) == []
+    (store.root / "sweeps").write_text("")
+    with pytest.raises(StoreError, match=r"s\.json cannot be written"):
+        store.write_manifest("s", {})
+
+
+WORDS = ("TP53", "patients", "colon", "cancer", "diabetes", "mellitus")
+"""Words of the small corpora that no file of ours has another reason to hold."""
+
+
+def test_no_file_of_a_run_holds_text(cli: Callable[..., Any], small: Path) -> None:
+    """Corpora may be confidential: ids, labels and scores are kept, sentences never."""
+    import pyarrow.parquet as pq
+
+    everything = "".join(path.read_text() for path in small.rglob("*.tsv"))
+    assert all(word in everything for word in WORDS)
+    anything = [f"task.sha256.{split}=null" for split in ("train", "validation", "test")]
+    for task in ("gad", "biosses", "ncbi_disease"):
+        said = cli("run", f"task={task}", "model=tiny", *anything, "optim.steps=2", "device=cpu")
+        assert said.code == 0, said.err
+        assert not any(word in said.out for word in WORDS)
+    files = [path for path in Path("runs").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {
+        "record.json",
+        "config.yaml",
+        "curve.csv",
+        "log.txt",
+        "predictions.parquet",
+    }
+    assert len(files) == 15
+    ids = set()
+    for path in files:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            ids |= set(table["id"].to_pylist())
+            text = str(table.to_pylist())
+        else:
+            text = path.read_text()
+        assert text.strip()
+        assert not [word for word in WORDS if word in text], path
+    assert {"34", "line 1"} <= ids
