@@ -85,6 +85,7 @@ def trainer_score(run: Any, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--precision", default="32")
     parser.add_argument("--store", help="where bluestab's runs go, or are found", default=None)
@@ -96,7 +97,7 @@ def main() -> None:
         overrides = ["task=biosses", "model=minilm", f"trainer.precision={options.precision}"]
         overrides += [f"optim.epochs={options.epochs}", "trainer.eval_every=12"]
         ours, theirs, seconds, reference_seconds = [], [], 0.0, 0.0
-        for seed in range(options.seeds):
+        for seed in range(options.first, options.first + options.seeds):
             run = check(resolved(compose([*overrides, f"seed={seed}"])))
             record = execute(run, store, lambda *_: None)
             ours.append(record.result["score"]["last"])

@@ -44,7 +44,7 @@ class Diverged(Exception):
 
     def __init__(self, step: int) -> None:
         self.step = step
-        super().__init__(f"the loss was not finite at optimizer step {step}")
+        super().__init__(f"loss or output was not finite at optimizer step {step}")
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -61,6 +61,8 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     with _explained():
         if not informing:
             _precheck([a for a in arguments if not a.startswith("-")], multirun)
+            if not multirun and any(a.startswith("+sweeps=") for a in arguments):
+                print("note: this is one run with the settings of a sweep; -m runs the sweep")
             for file in shadowed():
                 print(f"note: {file} is used in place of bluestab's file of the same name")
         sys.argv = [PRIMARY, *arguments]

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bluestab.artefacts import logging_to, write_config, write_curve, write_predictions
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances, peak_memory_mb
@@ -148,6 +150,8 @@ def _fit(assembly: Assembly) -> None:
     if not rows or rows[-1]["step"] != assembly.total_steps:
         # the last evaluation inside `fit` was earlier than the last step
         assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
+    if not all(np.isfinite(logits).all() for logits in assembly.module.item_logits.values()):
+        raise Diverged(assembly.trainer.global_step)  # no loss saw what the last update broke
 
 
 def _score(assembly: Assembly, predictions: list[dict[str, Any]]) -> dict[At, dict[Split, Any]]:

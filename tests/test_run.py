@@ -314,6 +314,13 @@ def test_a_divergence_is_a_result(make_run: Make, tmp_path: Path, at: int, value
     assert len(curve) == at, "a header, and what was evaluated before"
 
 
+def test_weights_broken_by_the_last_update_are_a_divergence(make_run: Make, tmp_path: Path) -> None:
+    overrides = ("task=gad", "model=tiny", "optim.steps=1", "optim.lr=1e30", "optim.warmup=0")
+    record = done(make_run(*overrides), tmp_path / "runs")
+    assert record.status == "diverged"
+    assert record.result["error"]["message"] == str(Diverged(1))
+
+
 def test_a_crash_is_no_result(make_run: Make, tmp_path: Path) -> None:
     class Crash(Technique):
         def wrap_step(self, step: Step, built: Built) -> Step:
