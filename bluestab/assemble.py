@@ -10,7 +10,6 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -262,7 +261,7 @@ class Steps(pl.Callback):
     """Reports every optimizer step to whoever shows progress."""
 
     def __init__(self, total: int, progress: Progress) -> None:
-        self.report = partial(progress)
+        self.report = progress
         self.total = total
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

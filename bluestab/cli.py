@@ -180,7 +180,7 @@ def _run_one(cfg: Any) -> None:
         with RunBar(describe(checked)) as display:
             record = execute(checked, store, display.progress)
     if record.status == "crashed":
-        folder = store.root / ".crashed" / record.key
+        folder = store.crash_folder(record.key)
         raise RunsCrashed(f"the run crashed: {reason(record)}\n  {folder}/log.txt")
     print_record(record, str(store.folder(record.key)))
 

@@ -107,9 +107,13 @@ class Store:
         names = (entry.name for entry in os.scandir(self.root))
         return sorted(name for name in names if KEY.fullmatch(name) and self.has(name))
 
+    def crash_folder(self, key: str) -> Path:
+        """Where the last crash of a run is kept."""
+        return self.root / ".crashed" / key
+
     def crash(self, key: str) -> RunRecord | None:
         """The record of the last crash of a run that is not finished."""
-        path = self.root / ".crashed" / key / "record.json"
+        path = self.crash_folder(key) / "record.json"
         return parse_record(path) if path.is_file() and not self.has(key) else None
 
     def running(self) -> set[str]:
@@ -148,12 +152,12 @@ class Store:
                 target.rename(self.root / ".work" / f"incomplete.{record.key}.{os.getpid()}")
                 work.rename(target)
         _flush(self.root)
-        shutil.rmtree(self.root / ".crashed" / record.key, ignore_errors=True)
+        shutil.rmtree(self.crash_folder(record.key), ignore_errors=True)
 
     def keep_crash(self, work: Path, record: RunRecord) -> Path:
         """Keep what is known of a crash; the next command runs it again."""
         self._write_record(work, record)
-        target = self.root / ".crashed" / record.key
+        target = self.crash_folder(record.key)
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)

@@ -73,7 +73,7 @@ def close(sweep: Sweep) -> None:
     if crashed:
         lines = [f"{len(crashed)} of {len(sweep.runs)} runs crashed:"]
         for planned, record in crashed:
-            log = sweep.store.root / ".crashed" / record.key / "log.txt"
+            log = sweep.store.crash_folder(record.key) / "log.txt"
             lines.append(f"  {reason(record)[:200]}")
             lines.append(f"    again: {planned.command}")
             lines.append(f"    log:   {log}")
