@@ -2,6 +2,7 @@
 
     <store>/<key>/             a finished run: record.json, config.yaml, curve.csv, ...
     <store>/.work/             runs being built, one folder per run and process
+    <store>/.claims/<key>      who builds it (see claims.py)
     <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
     <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
 
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bluestab.claims import Claims, process_start
 from bluestab.errors import StoreError
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -76,6 +78,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self.claims = Claims(self.root)
 
     def make_writable(self) -> None:
         """Create the store if needed. Raises StoreError if it cannot be written."""
@@ -116,21 +119,25 @@ class Store:
         path = self.crash_folder(key) / "record.json"
         return parse_record(path) if path.is_file() and not self.has(key) else None
 
-    def running(self) -> set[str]:
-        """Keys being worked on by live processes of this machine, or by other machines."""
-        work, here = self.root / ".work", socket.gethostname()
-        found = set()
-        for folder in work.iterdir() if work.is_dir() else ():
-            key, _, owner = folder.name.partition(".")
-            host, _, pid = owner.rpartition(".")
-            if KEY.fullmatch(key) and pid.isdigit() and (host != here or _is_alive(int(pid))):
-                found.add(key)
-        return found
+    def running(self) -> dict[str, dict[str, Any]]:
+        """Claims, by key, of the runs that live processes are working on."""
+        return self.claims.live()
+
+    def abandoned(self, key: str = "*") -> list[Path]:
+        """Folders in which processes of this machine that are dead now were building a run."""
+        host = socket.gethostname()
+        found = (self.root / ".work").glob(f"{key}.{host}.*")
+        pids = (
+            (folder, folder.name.removeprefix(f"{folder.name[:16]}.{host}.")) for folder in found
+        )
+        return [f for f, pid in pids if pid.isdigit() and process_start(int(pid)) is None]
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
         """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it."""
         work = self.root / ".work" / f"{key}.{socket.gethostname()}.{os.getpid()}"
+        for left in self.abandoned(key):
+            shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
@@ -209,13 +216,3 @@ class Store:
             raise StoreError(
                 f"{known[name]} is damaged ({error}); run the sweep's command again to rewrite it"
             ) from error
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

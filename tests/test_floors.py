@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances",
-    "tasks techniques sources models networks store artefacts",
+    "tasks techniques sources models networks claims store artefacts",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",

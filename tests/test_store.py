@@ -190,7 +190,7 @@ def test_a_folder_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:
     build(store)
     assert store.read(KEY) == record()
     assert (tmp_path / KEY / "curve.csv").read_text() == "step\n1\n"
-    assert store.running() == set()
+    assert store.running() == {}
 
 
 def test_crashes(tmp_path: Path) -> None:
@@ -226,26 +226,28 @@ def test_what_is_left_undone_leaves_nothing(tmp_path: Path) -> None:
     assert store.keys() == []
 
 
-def test_running(tmp_path: Path) -> None:
-    """Live processes of this machine, and those of machines whose processes cannot be seen."""
+def test_work_of_dead_processes_is_abandoned(tmp_path: Path) -> None:
+    """Only what belongs to a dead process of this machine; others cannot be seen from here."""
     store = Store(tmp_path)
-    assert store.running() == set()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     here = socket.gethostname()
-    for name in (
+    names = (
         f"{OTHER}.{here}.{ended.pid}",
-        f"incomplete.{OTHER}.{os.getpid()}",
+        f"{OTHER}.{here}.{os.getpid()}",
         f"{OTHER}.{here}.not-a-number",
+        f"{OTHER}.node-7.cluster.org.12",
+        f"incomplete.{OTHER}.{os.getpid()}",
         ".probe.x.1",
         "stray",
-    ):
+    )
+    for name in names:
         (tmp_path / ".work" / name).mkdir(parents=True)
-    assert store.running() == set()
-    with store.building(KEY):
-        assert store.running() == {KEY}
-    (tmp_path / ".work" / f"{OTHER}.node-7.cluster.org.12").mkdir()
-    assert store.running() == {OTHER}
+    assert [folder.name for folder in store.abandoned()] == [names[0]]
+    assert store.abandoned(KEY) == []
+    with store.building(OTHER):
+        assert store.abandoned() == []
+        assert (tmp_path / ".work" / names[3]).is_dir()
 
 
 def test_the_latest_manifest_is_the_one_written_last(tmp_path: Path) -> None:

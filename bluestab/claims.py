@@ -1,0 +1,264 @@
+"""Who works on which run, and how far it is: one small file per run under work.
+
+    <store>/.claims/<key>      JSON: token, beat, machine, pid, started, and the progress of the run
+
+A claim only saves work: two processes that do one run agree on its result, and the store takes the
+first. It appears whole (written aside, then linked) and by one process alone. Its owner counts
+beats in it while it lives. The claim of a dead process is taken over: at once where the process can
+be seen to be dead, else when its beat has stood still for `STALE` seconds of the observer's own
+clock, so that neither wrong nor jumping clocks matter.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+BEAT = 2.0  # seconds between two beats
+STALE = 60.0  # seconds without a beat after which a process out of sight counts as dead
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of this file system
+SIZE = 2048  # bytes of a claim: rewritten in place, always in one write of the same length
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Host, boot and process namespace: where a process number means the same process."""
+
+    def read(path: str) -> str:
+        try:
+            return Path(path).read_text().strip()[:8]
+        except OSError:
+            return ""
+
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}/{read('/proc/sys/kernel/random/boot_id')}/{namespace}"
+
+
+def process_start(pid: int) -> str | None:
+    """When a process of this machine started (clock ticks since boot); None if it is dead.
+
+    A process number is used again some day; together with this it is not. Where there is no /proc
+    only the number is looked at.
+    """
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except (OSError, IndexError, ValueError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "unknown"
+
+
+def read_claim(path: Path) -> dict[str, Any] | None:
+    """What a claim says; None if there is none. One that cannot be read is known by its file."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        text = b""
+    try:
+        content: dict[str, Any] = json.loads(text)
+        _ = content["token"], content["beat"], content["machine"], content["pid"]
+        return content
+    except (ValueError, KeyError, TypeError):
+        digest = hash(text) if text else 0
+        return {"token": f"unreadable {digest}", "beat": 0, "machine": None, "pid": 0}
+
+
+def seen_dead(claim: Mapping[str, Any]) -> bool | None:
+    """Is the owner dead? None: it lives where this process cannot see it."""
+    if claim["machine"] != machine():
+        return None
+    return process_start(claim["pid"]) != claim.get("process_start")
+
+
+class Claim:
+    """A claim held by this process. Use as a context: it beats inside and is released at the end.
+
+    progress  what `status --watch` shows; kept in the claim, written with the next beat
+    """
+
+    def __init__(self, path: Path, descriptor: int, content: dict[str, Any]) -> None:
+        self.path, self.content = path, content
+        self._descriptor = descriptor
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._heart.join()
+        self.release()
+
+    def progress(self, step: int, total: int, loss: float | None, score: float | None) -> None:
+        """The run is at `step` of `total`; loss and score are given at evaluations only."""
+        self.content["step"], self.content["total"] = step, total
+        if loss is not None:
+            self.content["loss"], self.content["score"] = round(loss, 6), score
+
+    def beat(self) -> None:
+        """Count one beat and write what is known."""
+        self.content["beat"] += 1
+        with suppress(OSError):  # a full disk must not end a run; silence for a while is allowed
+            os.pwrite(self._descriptor, _padded(self.content), 0)
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(BEAT):
+            self.beat()
+
+    def is_mine(self) -> bool:
+        """False once another process has taken the run over."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        with _locked(self.path.parent):
+            if self.is_mine():
+                self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+class Claims:
+    """The claims of one store, as this process has seen them."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / ".claims"
+        self._seen: dict[str, tuple[str, int, float]] = {}
+
+    def take(self, key: str, label: str = "") -> Claim | None:
+        """The claim on a run, unless a live process has it. Raises OSError if none can be written.
+
+        label  what people call the run
+        """
+        path = self.folder / key
+        found = read_claim(path)
+        if found is None:
+            return self._create(path, label)
+        if not self.is_abandoned(key, found):
+            return None
+        with _locked(self.folder):  # among those who saw the same stale claim, one is first
+            now = read_claim(path)
+            if now is None or now["token"] != found["token"]:
+                return None
+            away = self.folder / f".stale.{key}.{uuid.uuid4().hex}"
+            with suppress(FileNotFoundError):
+                path.rename(away)
+                away.unlink()
+            return self._create(path, label)
+
+    def _create(self, path: Path, label: str) -> Claim | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "token": uuid.uuid4().hex,
+            "beat": 0,
+            "machine": machine(),
+            "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
+            "host": socket.gethostname(),
+            "started": time.time(),
+            "label": label[:300],
+        }
+        aside = self.folder / f".new.{content['token']}"
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            os.pwrite(descriptor, _padded(content), 0)
+            try:
+                os.link(aside, path)  # fails if the path exists: appears whole, to one alone
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                os.close(descriptor)  # appears empty, still to one alone
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                os.pwrite(descriptor, _padded(content), 0)
+            return Claim(path, descriptor, content)
+        except FileExistsError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def is_abandoned(self, key: str, claim: Mapping[str, Any]) -> bool:
+        """Is the owner dead, as far as can be known by now? Ask again and again."""
+        dead = seen_dead(claim)
+        if dead is not None:
+            return dead
+        now = time.monotonic()
+        token, beat, since = self._seen.get(key, ("", -1, now))
+        if (token, beat) != (claim["token"], claim["beat"]):
+            self._seen[key] = (claim["token"], claim["beat"], now)
+            return False
+        return now - since > STALE
+
+    def live(self) -> dict[str, dict[str, Any]]:
+        """Key -> claim of every run that somebody is working on."""
+        try:
+            names = [e.name for e in os.scandir(self.folder) if not e.name.startswith(".")]
+        except OSError:
+            return {}
+        found = {name: read_claim(self.folder / name) for name in sorted(names)}
+        return {
+            key: claim
+            for key, claim in found.items()
+            if claim is not None and not self.is_abandoned(key, claim)
+        }
+
+
+def _padded(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content).encode()
+    if len(text) >= SIZE:
+        text = json.dumps({**content, "label": content["label"][:50]}).encode()
+    return text.ljust(SIZE - 1) + b"\n"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone among the processes that change other processes' claims; dies with its holder.
+
+    A file system without locks goes without: claims are advice.
+    """
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
