@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,17 @@ from bluestab.store import to_json, write_text
 log = logging.getLogger("bluestab")
 
 
+class _LogFile(logging.FileHandler):
+    """Lines that cannot be written (full disk) are left out: what ends the run is the result."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Everything logged or warned during the run goes into its own file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [log, logging.getLogger("py.warnings")]
     logging.captureWarnings(True)
@@ -34,7 +41,8 @@ def logging_to(path: Path) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.propagate = True
         logging.captureWarnings(False)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def write_curve(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -75,6 +75,7 @@ def _text(value: Any) -> bool:
 
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+ON_CRASH = re.compile(r"continue|stop|retry:[1-9]\d{0,2}")
 ATTENTION = _one_of("eager", "sdpa", "flash_attention_2")
 
 RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -88,6 +89,11 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, str) and bool(DEVICE.fullmatch(v)),
         "auto, cpu, cuda, cuda:N or mps",
     ),
+    "on_crash": (
+        lambda v: isinstance(v, str) and bool(ON_CRASH.fullmatch(v)),
+        "continue, stop or retry:N",
+    ),
+    "timeout": _above(0, null=True),
     "optim.lr": _above(0),
     "optim.batch_size": _whole(1),
     "optim.epochs": _whole(1, null=True),

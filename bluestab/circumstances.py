@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """Machine, versions, commit, command and time of now."""
-    import torch
+def circumstances(device: str) -> dict[str, Any]:
+    """Machine, versions, commit, command and time of now; device as `devices.resolve` names it."""
+    name = platform.processor()
+    if device.startswith("cuda"):
+        import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+        name = torch.cuda.get_device_name(device)
     return {
         "device": f"{device} {name}".strip(),
         "versions": versions(),
@@ -71,6 +73,15 @@ def commit() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
+
+
+def memory_now_mb() -> int:
+    """Memory this process holds now, in MiB (its peak, where /proc is missing)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return pages * resource.getpagesize() // 2**20
 
 
 def peak_memory_mb(device: torch.device) -> dict[str, int]:

@@ -162,21 +162,24 @@ class Claims:
 
         label  what people call the run
         """
+        return self._create(self.folder / key, label) if self.is_free(key) else None
+
+    def is_free(self, key: str) -> bool:
+        """No live process has the run; the claim of a dead one is taken away."""
         path = self.folder / key
         found = read_claim(path)
         if found is None:
-            return self._create(path, label)
+            return True
         if not self.is_abandoned(key, found):
-            return None
+            return False
         with _locked(self.folder):  # among those who saw the same stale claim, one is first
             now = read_claim(path)
-            if now is None or now["token"] != found["token"]:
-                return None
-            away = self.folder / f".stale.{key}.{uuid.uuid4().hex}"
-            with suppress(FileNotFoundError):
+            if now is not None and now["token"] == found["token"]:
+                away = self.folder / f".stale.{key}.{uuid.uuid4().hex}"
                 path.rename(away)
                 away.unlink()
-            return self._create(path, label)
+                return True
+            return now is None
 
     def _create(self, path: Path, label: str) -> Claim | None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -161,11 +161,12 @@ def _manifest(store: Any, name: str | None) -> Any:
 def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.checks import check
+    from bluestab.errors import StoreError
     from bluestab.planning import resolved
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import describe, print_record, reason
     from bluestab.store import Store
-    from bluestab.workers import RunsCrashed, make_ready
+    from bluestab.workers import RunsCrashed, attempt, make_ready
 
     plain = resolved(cfg)
     checked = check(plain)
@@ -174,15 +175,24 @@ def _run_one(cfg: Any) -> None:
         print("already in the store:")
         record = store.read(checked.key)
     else:
-        from bluestab.run import execute
-
         make_ready([checked], store)
         with RunBar(describe(checked)) as display:
-            record = execute(checked, store, display.progress)
+            found = attempt(checked, store, display.progress)
+        if found is None:
+            raise StoreError(_at_work(store, checked.key))
+        record = found
     if record.status == "crashed":
         folder = store.crash_folder(record.key)
         raise RunsCrashed(f"the run crashed: {reason(record)}\n  {folder}/log.txt")
     print_record(record, str(store.folder(record.key)))
+
+
+def _at_work(store: Any, key: str) -> str:
+    claim = store.running().get(key, {})
+    return (
+        f"run {key} is being done by another process ({claim.get('host', 'unknown host')}, pid "
+        f"{claim.get('pid', 'unknown')}); wait for it, or stop it"
+    )
 
 
 def _check_one(cfg: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,6 +34,10 @@ class StoreError(BluestabError):
     """The store cannot be read or written."""
 
 
+class DiskFull(StoreError):
+    """No room left for a result: nothing is wrong with the run, it can be done later."""
+
+
 class Interrupted(BluestabError):
     """Ctrl-C."""
 
@@ -45,6 +50,25 @@ class Diverged(Exception):
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"loss or output was not finite at optimizer step {step}")
+
+
+class TimedOut(Exception):
+    """A run took longer than `timeout` allows."""
+
+    def __init__(self, limit: float, step: int) -> None:
+        super().__init__(f"not finished after timeout={limit:g} seconds, at optimizer step {step}")
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Was the disk, or a quota on it, full: anywhere in the chain of causes?"""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):  # libraries repeat the sentence only
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -13,38 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bluestab import devices
 from bluestab.artefacts import logging_to, write_config, write_curve, write_predictions
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances, peak_memory_mb
-from bluestab.errors import ConfigError, Diverged, StoreError
+from bluestab.errors import DiskFull, Diverged, StoreError, TimedOut, is_disk_full
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, At, RunRecord, Split
 
 if TYPE_CHECKING:
-    import torch
-
     from bluestab.assemble import Assembly, Progress
 
 log = logging.getLogger("bluestab")
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto|cpu|cuda[:N]|mps` -> a device that exists here. Raises ConfigError if it does not."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = "cuda:0"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device is {name}, but this machine has {torch.cuda.device_count()} CUDA devices "
-            f"that torch {torch.__version__} can use; say device=cpu"
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device is mps, which this machine does not have; say device=cpu")
-    return device
 
 
 def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
@@ -53,23 +33,26 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     A crash of the run is recorded and returned (status `crashed`), never raised: one run must not
     take others with it. Keyboard interrupts pass through and leave nothing behind.
 
-    Raises StoreError if the result cannot be written (full disk).
+    Raises DiskFull if there is no room for the result, StoreError if it cannot be written.
     """
     if store.has(run.key):
         return store.read(run.key)
-    device = resolve_device(run.cfg["device"])
+    device = devices.resolve(run.cfg["device"])
     started = time.perf_counter()
     with store.building(run.key) as work:
         with logging_to(work / "log.txt"):
             seconds: dict[str, float] = {}
             try:
-                result, measured = _train_and_score(run, work, device, seconds, progress)
+                ticking = _within(run.cfg["timeout"], progress)
+                result, measured = _train_and_score(run, work, device, seconds, ticking)
             except Exception as error:
+                if is_disk_full(error) or store.is_full():
+                    raise _no_room(store, run.key) from error
                 log.error("%s", traceback.format_exc())
                 seconds["total"] = time.perf_counter() - started
-                result, measured = _crashed(run, error), {"seconds": _rounded(seconds)}
+                result, measured = crashed(run, error), {"seconds": _rounded(seconds)}
         gc.collect()  # trainer and module hold each other: a thousand runs must not pile up
-        measured |= {"names": _names(run), **circumstances(device)}
+        measured |= {"names": names(run), **circumstances(device)}
         record = RunRecord(RECORD_SCHEMA, result, measured)
         try:
             write_config(work / "config.yaml", run.cfg)
@@ -78,17 +61,40 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
             else:
                 store.finish(work, record)
         except OSError as error:
+            if is_disk_full(error):
+                raise _no_room(store, run.key) from error
             raise StoreError(
                 f"the result of run {run.key} cannot be written to '{store.root}' "
-                f"({error.strerror}); make room, the same command goes on from here"
+                f"({error.strerror}); the same command goes on from here"
             ) from error
     return record
+
+
+def _no_room(store: Store, key: str) -> DiskFull:
+    return DiskFull(
+        f"no room left for the result of run {key} in '{store.root}'; make room, the same command "
+        "goes on from here"
+    )
+
+
+def _within(limit: float | None, progress: Progress) -> Progress:
+    """`progress` that raises TimedOut at the first step after `limit` seconds."""
+    if limit is None:
+        return progress
+    end = time.monotonic() + limit
+
+    def ticking(step: int, total: int, loss: float | None, score: float | None) -> None:
+        progress(step, total, loss, score)
+        if time.monotonic() > end:
+            raise TimedOut(limit, step)
+
+    return ticking
 
 
 def _train_and_score(
     run: CheckedRun,
     work: Path,
-    device: torch.device,
+    device_name: str,
     seconds: dict[str, float],
     progress: Progress,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,6 +102,7 @@ def _train_and_score(
 
     from bluestab.assemble import assemble
 
+    device = torch.device(device_name)
     torch.set_num_threads(run.cfg["trainer"]["threads"])
     with _timed(seconds, "prepare"):
         assembly = assemble(
@@ -237,7 +244,7 @@ def _identity(run: CheckedRun) -> dict[str, Any]:
     }
 
 
-def _names(run: CheckedRun) -> dict[str, Any]:
+def names(run: CheckedRun) -> dict[str, Any]:
     """What a person calls the parts of the run; the key knows them by content."""
     return {
         "task": run.data.task.name,
@@ -247,7 +254,8 @@ def _names(run: CheckedRun) -> dict[str, Any]:
     }
 
 
-def _crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
+def crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
+    """The canonical half of the record of a run that has no result."""
     unknown = ("metrics", "score", "degenerate", "best_step", "steps", "warmup_steps", "items")
     return {
         **_identity(run),

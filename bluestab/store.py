@@ -94,6 +94,15 @@ class Store:
                 f"with store=FOLDER or BLUESTAB_STORE"
             ) from error
 
+    def free_bytes(self) -> int:
+        """Room left on the disk of this store, for ordinary users."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize
+
+    def is_full(self) -> bool:
+        """Is there no room left for even one small file?"""
+        return self.free_bytes() < 2**16
+
     def folder(self, key: str) -> Path:
         return self.root / key
 

@@ -1,17 +1,36 @@
-"""The engine of every launcher: pull the next run, skip it if it is there, else run it."""
+"""The engine of every launcher: which run is next, one attempt at it, and what comes of it.
+
+A launcher decides where attempts happen (in this process, in several, on a cluster). What is to be
+done is in the store and nowhere else: a run that is there is skipped, a run that a live process has
+claimed is looked at again later, so any number of launchers can share one sweep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
+from typing import Any, Self
 
+from bluestab import devices
+from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
-from bluestab.errors import BluestabError, StoreError
+from bluestab.circumstances import circumstances
+from bluestab.errors import BluestabError, Interrupted, StoreError
 from bluestab.planning import PlannedRun, Sweep
-from bluestab.report.progress import SweepBar
-from bluestab.report.terminal import print_outcome, reason
+from bluestab.report.terminal import describe, print_outcome, reason
 from bluestab.report.write import write_report
-from bluestab.store import Store
+from bluestab.store import Store, write_text
+from bluestab.types import RECORD_SCHEMA, RunRecord
+
+LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are working on
+ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room goes on
+
+Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
+"""What does a run: `bluestab.run.execute`."""
 
 
 class RunsCrashed(BluestabError):
@@ -20,16 +39,161 @@ class RunsCrashed(BluestabError):
     exit_code = 1
 
 
-def work(runs: Iterable[PlannedRun], store: Store, display: SweepBar) -> None:
-    """Run what is missing, one after another."""
-    from bluestab.run import execute
+class Queue:
+    """The runs of a sweep that are still to be started, in order, and how often they may be."""
 
-    for planned in runs:
-        if store.has(planned.run.key):
-            continue
-        display.begin(planned)
-        record = execute(planned.run, store, display.progress)
-        display.end(record)
+    def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
+        runs = list(runs)
+        self.store = store
+        self.ready = deque(p for p in runs if not store.has(p.run.key))
+        self.elsewhere: deque[PlannedRun] = deque()
+        policy = str(runs[0].run.cfg["on_crash"]) if runs else "continue"
+        self._stops = policy == "stop"
+        self._retries = int(policy.partition(":")[2] or 0)
+        self._crashes: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()
+        self._look_again = 0.0
+
+    def __len__(self) -> int:
+        """Runs that are not started, those of other processes included."""
+        return len(self.ready) + len(self.elsewhere)
+
+    def next(self) -> PlannedRun | None:
+        """A run that nobody is working on; None if there is none now (look again if `len`)."""
+        for _ in range(len(self.ready)):
+            planned = self.ready.popleft()
+            if self.store.has(planned.run.key):
+                continue
+            if self.store.claims.is_free(planned.run.key):
+                return planned
+            self.elsewhere.append(planned)
+        if self.elsewhere and time.monotonic() > self._look_again:
+            self._look_again = time.monotonic() + LOOK_AGAIN
+            self.ready, self.elsewhere = self.elsewhere, self.ready
+            return self.next()
+        return None
+
+    def put_back(self, planned: PlannedRun) -> None:
+        """It was not started after all."""
+        self.ready.appendleft(planned)
+
+    def crashed(self, planned: PlannedRun) -> None:
+        """After an exception: again at the end if `on_crash` says so, or nothing more at all."""
+        self._crashes[planned.run.key] += 1
+        if self._stops:
+            self.clear()
+        elif self._crashes[planned.run.key] <= self._retries:
+            self.ready.append(planned)
+
+    def died(self, planned: PlannedRun) -> bool:
+        """After the death of the process that did it: once more, before the others. Was it so?"""
+        self._deaths[planned.run.key] += 1
+        if self._deaths[planned.run.key] > 1:
+            return False
+        self.ready.appendleft(planned)
+        return True
+
+    def clear(self) -> None:
+        self.ready.clear()
+        self.elsewhere.clear()
+
+
+def attempt(
+    run: CheckedRun,
+    store: Store,
+    progress: Callable[..., None] | None = None,
+    execute: Execute | None = None,
+) -> RunRecord | None:
+    """Do a run under its claim; None if another live process is at it.
+
+    progress  told of every step, as the claim is
+    execute   what does the run; None: `bluestab.run.execute`
+
+    Raises StoreError as `execute` does.
+    """
+    if execute is None:
+        from bluestab import run as one
+
+        execute = one.execute
+    claim = store.claims.take(run.key, describe(run))
+    if claim is None:
+        return None
+    with claim:
+
+        def told(*state: Any) -> None:
+            claim.progress(*state)
+            if progress is not None:
+                progress(*state)
+
+        return execute(run, store, told)
+
+
+class Stop:
+    """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.asked = False
+        self._say = say
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say("stopping: what runs is finished first; Ctrl-C again stops it too")
+
+
+def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:
+    """Wait for room on a full disk: better than one crash after the other."""
+    say(
+        f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB) and "
+        "the sweep goes on by itself; Ctrl-C leaves, the same command goes on later"
+    )
+    time.sleep(LOOK_AGAIN)
+    while store.free_bytes() < ROOM and not stop.asked:
+        time.sleep(LOOK_AGAIN)
+    if not stop.asked:
+        say("there is room again: going on")
+
+
+def record_death(
+    run: CheckedRun, store: Store, *, how: str, pid: int = 0, said: str = "", seconds: float = 0
+) -> RunRecord:
+    """Keep what is known of a run whose process died: its log so far, and what the process said."""
+    from bluestab.run import crashed, names
+
+    log = ""
+    for folder in store.abandoned(run.key):
+        if folder.name.endswith(f".{pid}") and (folder / "log.txt").is_file():
+            log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    measured = {
+        "seconds": {"total": round(seconds, 3)},
+        "names": names(run),
+        **circumstances(run.cfg["device"]),
+    }
+    record = RunRecord(RECORD_SCHEMA, crashed(run, WorkerDied(how)), measured)
+    with store.building(run.key) as work:
+        write_text(work / "log.txt", f"{log}{how}\n{said}")
+        write_config(work / "config.yaml", run.cfg)
+        store.keep_crash(work, record)
+    return record
+
+
+class WorkerDied(Exception):
+    """The process that did a run is gone."""
 
 
 def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
@@ -38,36 +202,39 @@ def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
     missing = [run for run in runs if not store.has(run.key)]
-    if missing:
-        from bluestab.run import resolve_device
     for device in dict.fromkeys(run.cfg["device"] for run in missing):
-        resolve_device(device)
+        devices.resolve(device)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()
     store.make_writable()
 
 
-@contextmanager
-def open_sweep(sweep: Sweep) -> Iterator[SweepBar]:
-    """Write the manifest, then show progress while the runs go on."""
+def begin(sweep: Sweep) -> None:
+    """Everything that must hold before the first run starts; then the manifest is written."""
     make_ready((planned.run for planned in sweep.runs), sweep.store)
     sweep.store.write_manifest(sweep.name, sweep.manifest())
-    done = sum(sweep.store.has(planned.run.key) for planned in sweep.runs)
-    with SweepBar(sweep.name, total=len(sweep.runs), done=done) as display:
-        yield display
 
 
-def close(sweep: Sweep) -> None:
-    """The closing table and files. Raises RunsCrashed naming every run that crashed."""
+def close(sweep: Sweep, stopped: bool = False) -> None:
+    """The closing table and files. Raises RunsCrashed naming every run that crashed.
+
+    stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
+    """
     print_outcome(sweep.store, sweep.manifest())
     try:
         written = write_report(sweep.store, sweep.manifest())
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")
+    missing = [p for p in sweep.runs if not sweep.store.has(p.run.key)]
+    if stopped and missing:
+        raise Interrupted(
+            f"stopped: {len(sweep.runs) - len(missing)} of {len(sweep.runs)} runs are finished and "
+            "kept; the same command goes on"
+        )
     crashed = [
         (planned, record)
-        for planned in sweep.runs
+        for planned in missing
         if (record := sweep.store.crash(planned.run.key)) is not None
     ]
     if crashed:
@@ -77,4 +244,7 @@ def close(sweep: Sweep) -> None:
             lines.append(f"  {reason(record)[:200]}")
             lines.append(f"    again: {planned.command}")
             lines.append(f"    log:   {log}")
+        never = len(missing) - len(crashed)
+        if never:
+            lines.append(f"{never} more were not started (on_crash=stop)")
         raise RunsCrashed("\n".join(lines))

@@ -22,11 +22,11 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances",
+    "circumstances devices",
     "tasks techniques sources models networks claims store artefacts",
     "data module checks assemble",
     "run",
-    "report planning workers launchers sweepers catalogue",
+    "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bluestab.report.terminal import console, describe, seconds, verdict
+from bluestab.report.terminal import console, seconds, verdict
+from bluestab.store import Store
 from bluestab.types import RunRecord
-
-if TYPE_CHECKING:
-    from bluestab.planning import PlannedRun
 
 
 class RunBar:
@@ -52,36 +50,36 @@ class RunBar:
             self.bar.update(self.current, note=f"loss {loss:.3f}, validation {said}")
 
 
-class SweepBar(RunBar):
-    """Progress of a sweep and of its current run; remaining time is learnt from finished runs."""
+class SweepDisplay:
+    """Progress of a sweep."""
 
-    def __init__(self, name: str, *, total: int, done: int) -> None:
-        super().__init__()
-        self.total, self.done = total, done
-        self.taken: list[float] = []
-        self.failed = self.crashed = 0
-        found = f", {done} already there" if done else ""
-        self.console.print(f"{name}: {total} runs{found}", markup=False)
-        self.overall = self.bar.add_task(name, total=total, completed=done, note="")
+    def __init__(self, name: str, keys: Sequence[str], store: Store, *, workers: int) -> None:
+        self.console = console()
+        self.total, self.store, self.workers = len(keys), store, workers
+        self.done = sum(map(store.has, keys))
+        self.note = ""
+        found = f", {self.done} already there" if self.done else ""
+        self.console.print(f"{name}: {self.total} runs{found}", markup=False)
 
-    def begin(self, planned: PlannedRun) -> None:
-        self.started = time.perf_counter()
-        self.label = describe(planned.run)
-        self.bar.reset(self.current, description=self.label, total=None, note="")
+    def __enter__(self) -> Self:
+        return self
 
-    def end(self, record: RunRecord) -> None:
-        self.taken.append(time.perf_counter() - self.started)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def end(self, record: RunRecord, label: str) -> None:
         self.done += 1
-        self.failed += record.failed if record.status != "crashed" else 0
-        self.crashed += record.status == "crashed"
-        left = (self.total - self.done) * sum(self.taken) / len(self.taken)
-        note = f"{seconds(left)} left"
-        if self.failed or self.crashed:
-            note += f", {self.failed} failed, {self.crashed} crashed"
-        self.bar.update(self.overall, completed=self.done, note=note)
+        took = seconds(record.measured["seconds"]["total"])
         self.console.print(
-            f"[{self.done}/{self.total}] {self.label}: {verdict(record)} "
-            f"({seconds(self.taken[-1])}, {note})",
+            f"[{self.done}/{self.total}] {label}: {verdict(record)} ({took})",
             markup=False,
             soft_wrap=True,
         )
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)

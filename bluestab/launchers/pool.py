@@ -1,0 +1,287 @@
+"""Warm worker processes on this machine: one per GPU, or one per CPU core.
+
+A server process imports the libraries once and forks the workers, so that one that dies is replaced
+in no time. Each worker keeps tokenised data and base weights from run to run. Its death costs its
+run alone, which is tried once more in a fresh worker and then recorded as crashed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from bluestab import devices
+from bluestab.errors import BluestabError, ConfigError, Interrupted, StoreError
+from bluestab.launchers.base import Backend
+from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.progress import SweepDisplay
+from bluestab.report.terminal import describe
+from bluestab.workers import Execute, Queue, Stop, begin, close, pause_until_room, record_death
+
+GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
+LAST_WORDS = 4000  # bytes of a dead worker's output that are kept
+HOPELESS = 5  # workers in a row that die before they could do anything
+
+
+class Pool(Backend):
+    """workers: how many, null: one per GPU or CPU core; per_gpu; memory: GiB a worker may keep."""
+
+    def __init__(self, *, workers: int | None, per_gpu: int, memory: float | None) -> None:
+        self.workers, self.per_gpu, self.memory = workers, per_gpu, memory
+
+    def launch(self, sweep: Sweep) -> None:
+        self._check()
+        begin(sweep)
+        places = self.places(sweep)
+        stopped = run_in_pool(sweep, places, self.budget_mb(len(places)))
+        close(sweep, stopped)
+
+    def _check(self) -> None:
+        problems = [
+            f"hydra.launcher.{knob} is {value!r}: expected {expected}"
+            for knob, value, expected in (
+                ("workers", self.workers, "a whole number >= 1, or null"),
+                ("per_gpu", self.per_gpu, "a whole number >= 1"),
+                ("memory", self.memory, "a number of GiB > 0, or null"),
+            )
+            if not _fits(value, expected)
+        ]
+        if problems:
+            raise ConfigError(*problems)
+
+    def places(self, sweep: Sweep) -> list[str]:
+        """The device of each worker."""
+        wanted = {devices.resolve(p.run.cfg["device"]) for p in sweep.runs}
+        asked = {p.run.cfg["device"] for p in sweep.runs}
+        if asked <= {"auto", "cuda"} and wanted == {"cuda:0"}:
+            gpus = [f"cuda:{i}" for i in range(devices.cuda_devices())]
+            every = [gpu for _ in range(self.per_gpu) for gpu in gpus]
+        elif wanted == {"cpu"}:
+            threads = max(p.run.cfg["trainer"]["threads"] for p in sweep.runs)
+            every = ["cpu"] * max(1, devices.cores() // threads)
+        else:
+            every = sorted(wanted) * self.per_gpu
+        if self.workers is None:
+            return every
+        return [every[i % len(every)] for i in range(self.workers)]
+
+    def budget_mb(self, workers: int) -> float:
+        """What a worker may hold after a run; above it, a fresh one takes its place."""
+        if self.memory is not None:
+            return self.memory * 1024
+        return 0.8 * devices.memory_mb() / workers
+
+
+def _fits(value: object, expected: str) -> bool:
+    if value is None:
+        return "null" in expected
+    kinds: Any = int if "whole" in expected else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+
+
+@dataclass
+class Worker:
+    """A worker process, seen from the parent."""
+
+    place: str
+    process: BaseProcess
+    connection: Connection
+    output: Path
+    job: PlannedRun | None = None
+    since: float = field(default=0.0)
+    killed: str = ""
+
+    def start(self, planned: PlannedRun) -> None:
+        self.job, self.since = planned, time.monotonic()
+        device = planned.run.cfg["device"]
+        place = self.place if device in ("auto", "cuda") else device
+        self.connection.send((planned.run.key, {**planned.run.cfg, "device": place}))
+
+    def overdue(self) -> bool:
+        limit = self.job.run.cfg["timeout"] if self.job is not None else None
+        return limit is not None and time.monotonic() - self.since > limit + GRACE
+
+    def last_words(self) -> str:
+        """The end of what it wrote to its terminal: a segmentation fault, the memory killer."""
+        try:
+            return self.output.read_bytes()[-LAST_WORDS:].decode(errors="replace")
+        except OSError:
+            return ""
+
+    def end(self) -> None:
+        """Kill it if it lives, and clear up after it."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+        self.output.unlink(missing_ok=True)
+
+
+class Crew:
+    """The workers of one sweep: kept at their number, told what to do."""
+
+    def __init__(
+        self, sweep: Sweep, places: list[str], budget_mb: float, execute: Execute | None
+    ) -> None:
+        self.sweep, self.budget_mb, self.execute = sweep, budget_mb, execute
+        self.store, self.queue = sweep.store, Queue(sweep.runs, sweep.store)
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(
+            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
+        )
+        self.early_deaths = 0
+        n = min(len(places), max(1, len(self.queue)))
+        self.workers = [self.hire(place) for place in places[:n]]
+
+    def hire(self, place: str) -> Worker:
+        from bluestab.pool_worker import serve
+
+        ours, theirs = self.context.Pipe()
+        output = self.store.root / ".work" / f".worker.{os.getpid()}.{time.monotonic_ns()}"
+        process = self.context.Process(
+            target=serve,
+            args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
+            kwargs={"budget_mb": self.budget_mb, "execute": self.execute},
+        )
+        process.start()
+        theirs.close()
+        return Worker(place, process, ours, output)
+
+    def replace(self, worker: Worker) -> None:
+        worker.end()
+        self.workers[self.workers.index(worker)] = self.hire(worker.place)
+
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.job is not None]
+
+    def dismiss(self) -> None:
+        for worker in self.workers:
+            worker.end()
+
+
+def run_in_pool(
+    sweep: Sweep, places: list[str], budget_mb: float, execute: Execute | None = None
+) -> bool:
+    """Do what is missing in `places` at once. Did a person stop it?
+
+    execute  what does a run; a function that a worker can import
+    """
+    keys = [planned.run.key for planned in sweep.runs]
+    if all(map(sweep.store.has, keys)):
+        places = []
+    with (
+        SweepDisplay(sweep.name, keys, sweep.store, workers=len(places)) as display,
+        Stop(display.say) as stop,
+    ):
+        if not places:
+            return False
+        crew = Crew(sweep, places, budget_mb, execute)
+        try:
+            while crew.busy() or (len(crew.queue) and not stop.asked):
+                if not stop.asked:
+                    _give_work(crew, display)
+                _hear(crew, display, stop)
+            return stop.asked
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"stopped; {len(crew.busy())} runs were cut off, the same command goes on"
+            ) from error
+        finally:
+            crew.dismiss()
+
+
+def _give_work(crew: Crew, display: SweepDisplay) -> None:
+    for worker in crew.workers:
+        if worker.job is None:
+            planned = crew.queue.next()
+            if planned is None:
+                break
+            worker.start(planned)
+    waiting = len(crew.queue) and not crew.busy()
+    display.note = f"waiting for {len(crew.queue)} runs of other processes" if waiting else ""
+
+
+def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:
+    """Wait a little for answers, deaths and runs that take too long, and act on them."""
+    heard: list[Any] = wait(
+        [w.connection for w in crew.workers] + [w.process.sentinel for w in crew.workers],
+        timeout=0.2,
+    )
+    for worker in list(crew.workers):
+        if worker.connection in heard:
+            try:
+                answer = worker.connection.recv()
+            except (EOFError, OSError):
+                _after_death(crew, worker, display)
+                continue
+            crew.early_deaths = 0
+            _after_answer(crew, worker, answer, display, stop)
+        elif worker.process.sentinel in heard:
+            _after_death(crew, worker, display)
+        elif worker.overdue():
+            worker.killed = "it did not stop at its timeout and was killed"
+            worker.process.kill()
+
+
+def _after_answer(
+    crew: Crew, worker: Worker, answer: Mapping[str, Any], display: SweepDisplay, stop: Stop
+) -> None:
+    planned, worker.job = worker.job, None
+    assert planned is not None
+    key, what = planned.run.key, answer["what"]
+    if what == "elsewhere":
+        crew.queue.put_back(planned)
+    elif what == "full":
+        crew.queue.put_back(planned)
+        pause_until_room(crew.store, stop, display.say)
+    elif what == "error":
+        raise StoreError(answer["said"])
+    elif what == "refused":
+        record = record_death(planned.run, crew.store, how=answer["said"])
+        display.end(record, describe(planned.run))
+        crew.queue.crashed(planned)
+    elif what == "crashed":
+        record = crew.store.crash(key) or crew.store.read(key)
+        display.end(record, describe(planned.run))
+        crew.queue.crashed(planned)
+    else:
+        display.end(crew.store.read(key), describe(planned.run))
+    if answer["memory_mb"] > crew.budget_mb:
+        crew.replace(worker)
+
+
+def _after_death(crew: Crew, worker: Worker, display: SweepDisplay) -> None:
+    """Its run once more in a fresh worker, or recorded as crashed."""
+    planned, worker.job = worker.job, None
+    worker.process.kill()
+    worker.process.join()
+    how = worker.killed or _how(worker.process.exitcode)
+    said, pid = worker.last_words(), worker.process.pid or 0
+    seconds = time.monotonic() - worker.since
+    if planned is None:
+        crew.early_deaths += 1
+        if crew.early_deaths >= HOPELESS:
+            raise BluestabError(f"worker processes die before they can start: {how}\n{said}")
+    elif crew.store.has(planned.run.key):
+        display.end(crew.store.read(planned.run.key), describe(planned.run))
+    elif not worker.killed and crew.queue.died(planned):
+        display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
+    else:
+        record = record_death(planned.run, crew.store, pid=pid, how=how, said=said, seconds=seconds)
+        display.end(record, describe(planned.run))
+    crew.replace(worker)
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the worker process was killed by {name}{hint}"
+    return f"the worker process ended with exit code {code}"
