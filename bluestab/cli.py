@@ -82,12 +82,27 @@ def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sw
 
 
 @app.command()
-def status(store: STORE = None, sweep: SWEEP = None) -> None:
-    """Done, running, crashed and missing runs of a sweep: bluestab status --sweep quickstart"""
+def status(
+    store: STORE = None,
+    sweep: SWEEP = None,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Stay and show it live, until it is complete or Ctrl-C")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="With --watch: seconds between two looks")
+    ] = 2.0,
+) -> None:
+    """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
+    found = _store(store)
+    manifest = _manifest(found, sweep)
+    if live:
+        from bluestab.report.live import watch
+
+        watch(found, sweep or manifest["name"], every)
+        return
     from bluestab.report.terminal import print_status
 
-    found = _store(store)
-    print_status(found, _manifest(found, sweep))
+    print_status(found, manifest)
 
 
 @app.command()

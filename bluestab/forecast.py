@@ -63,11 +63,13 @@ class DryStep:
 
 
 def evaluations(steps: int, steps_per_epoch: int, eval_every: int | None) -> int:
-    """How often validation is evaluated: after every epoch or `eval_every` steps, and at the end."""
+    """How often validation is evaluated: every epoch or `eval_every` steps, and at the end."""
     return math.ceil(steps / (eval_every or steps_per_epoch))
 
 
-def from_dry_step(dry: DryStep, *, steps: int, steps_per_epoch: int, eval_every: int | None) -> Cost:
+def from_dry_step(
+    dry: DryStep, *, steps: int, steps_per_epoch: int, eval_every: int | None
+) -> Cost:
     """A whole run from a dry step. Two tests are counted: the last and the best weights."""
     n = evaluations(steps, steps_per_epoch, eval_every)
     seconds = (
@@ -100,7 +102,6 @@ class Finished:
     memory_mb: Mapping[str, float]
     parameters: int
     device: str
-    host: str
     disk: float = 0.0
 
     @classmethod
@@ -120,20 +121,20 @@ class Finished:
             memory_mb=measured.get("peak_memory_mb") or {},
             parameters=result["parameters"]["total"],
             device=str(measured.get("device", "")),
-            host=str(measured.get("host", "")),
             disk=disk,
         )
 
 
-def on_device(finished: Sequence[Finished], device: str, host: str) -> list[Finished]:
-    """Those that ran where a run would run now.
+def on_device(finished: Sequence[Finished], asked: str, here: str) -> list[Finished]:
+    """Those that ran on the kind of device that a run would take.
 
-    device  as asked: cpu, cuda:1, ... or auto, which means the same here as it meant on this host
+    asked  as in the config: cpu, cuda:1, ... or auto; here: what auto means on this machine
+
+    With auto, all of them if none ran on this kind: a sweep may be planned where it will not run.
     """
-    if device == "auto":
-        return [f for f in finished if f.host == host] or list(finished)
-    kind = device.partition(":")[0]
-    return [f for f in finished if f.device.split(" ")[0].partition(":")[0] == kind]
+    wanted = (here if asked == "auto" else asked).partition(":")[0]
+    same = [f for f in finished if f.device.split(" ")[0].partition(":")[0] == wanted]
+    return same or (list(finished) if asked == "auto" else [])
 
 
 class Known:
@@ -225,6 +226,9 @@ class Means:
         for slot in (("cell", cell), ("subject", subject), None):
             total, n = self._sums.get(slot, (0.0, 0))
             self._sums[slot] = (total + seconds, n + 1)
+
+    def knows(self, cell: str) -> bool:
+        return ("cell", cell) in self._sums
 
     def expected(self, cell: str, subject: str) -> float | None:
         """Of the nearest kind that is known; None until something is."""

@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances devices",
+    "circumstances devices forecast",
     "tasks techniques sources models networks claims store artefacts",
     "data module checks assemble",
     "run",
