@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bluestab.types import RunRecord, Split
@@ -20,8 +20,8 @@ COSTLESS = frozenset(
 )
 KEPT = {"none": 0, "best": 1, "last": 1, "all": 2}  # checkpoints a run leaves, by the knob `keep`
 MARGIN = 1.02  # a checkpoint is a little more than its weights: tokenizer, configuration
-RUN_FILES = 24_000  # bytes of a run's record, config, curve and log, as measured
-Source = Literal["same cell", "same technique", "same task and model", "dry step"]
+RUN_FILES = 24_000  # bytes on disk of a run's record, config, curve and log: whole blocks each
+Source = Literal["same cell", "same technique", "same task and model", "dry step", "like dry step"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,18 @@ def evaluations(steps: int, steps_per_epoch: int, eval_every: int | None) -> int
 
 
 def from_dry_step(
-    dry: DryStep, *, steps: int, steps_per_epoch: int, eval_every: int | None
+    dry: DryStep,
+    *,
+    steps: int,
+    steps_per_epoch: int,
+    eval_every: int | None,
+    source: Source = "dry step",
 ) -> Cost:
-    """A whole run from a dry step. Two tests are counted: the last and the best weights."""
+    """A whole run from a dry step.
+
+    Two tests are counted, of the last and of the best weights; a copy of the best is kept in memory
+    where the model is.
+    """
     n = evaluations(steps, steps_per_epoch, eval_every)
     seconds = (
         dry.prepare
@@ -79,7 +88,10 @@ def from_dry_step(
         + min(n, 2) * dry.evaluate["test"]
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
-    return Cost(seconds, dry.memory_mb, disk, dry.parameters, "dry step", device=dry.device)
+    place = "gpu" if "gpu" in dry.memory_mb else "process"
+    best = 4 * dry.parameters / 2**20
+    memory = {k: mb + (best if k == place else 0) for k, mb in dry.memory_mb.items()}
+    return Cost(seconds, memory, disk, dry.parameters, source, device=dry.device)
 
 
 def workload(hashed: Mapping[str, Any]) -> str:
@@ -174,12 +186,6 @@ def _slots(
         ("same technique", (work, techniques)),
         ("same task and model", work),
     )
-
-
-def carried_over(costs: Sequence[Cost]) -> Cost:
-    """The cost of a run that is like others in task and model: the dearest of them, to be safe."""
-    dearest = max(costs, key=lambda cost: cost.seconds)
-    return replace(dearest, source="same task and model")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ FLOORS = [
     "circumstances devices forecast",
     "tasks techniques sources models networks claims store artefacts",
     "data module checks assemble",
-    "run",
+    "run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli __main__",
 ]
