@@ -84,7 +84,8 @@ def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Out
     unknown = [members for cell, members in cells.items() if cell not in outlook.costs]
     if not dry_steps and unknown:
         n = sum(map(len, unknown))
-        outlook.gaps.append(f"{n} runs are like none in the store (dry_step is false)")
+        said = "1 run to do is" if n == 1 else f"{n} runs to do are"
+        outlook.gaps.append(f"{said} like none in the store, and dry_step is false")
     elif unknown:
         _try_out(unknown, outlook)
     return outlook
@@ -147,7 +148,9 @@ def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
         if dry is None:
             if group not in tried and not any(work == group[0] for work, _ in tried):
                 run, n = members_of[0][0], sum(map(len, members_of))
-                outlook.gaps.append(f"{n} runs like {_called(run)} were not tried out, for time")
+                outlook.gaps.append(
+                    f"{n} run{'s' * (n > 1)} like {_called(run)}: not tried out, for time"
+                )
             continue
         for members in members_of:
             steps, per_epoch = planned_steps(members[0])

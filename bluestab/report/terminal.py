@@ -215,9 +215,8 @@ def _known_from(cost: Cost) -> str:
 def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
     if outlook.seconds is None:
         return
-    about = f"{outlook.runs - outlook.unknown} runs to do"
-    if outlook.unknown:
-        about = f"{outlook.runs - outlook.unknown} of {outlook.runs} runs to do"
+    known = f"{outlook.runs - outlook.unknown} of " if outlook.unknown else ""
+    about = f"{known}{outlook.runs} {'run' if outlook.runs == 1 else 'runs'} to do"
     workers = "one worker" if outlook.workers == 1 else f"{outlook.workers} workers"
     kinds = {"process": "memory", "gpu": "GPU memory"}
     peaks = [f"{kinds.get(k, k)} up to {_size(mb * 2**20)}" for k, mb in outlook.memory_mb.items()]
