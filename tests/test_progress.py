@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: from the store alone, in a terminal, in a pipe, elsewhere."""
+"""What a person sees while a sweep runs: from the store alone, in a terminal, a pipe, elsewhere."""
 
 from __future__ import annotations
 
