@@ -3,7 +3,7 @@
     python benchmarks/pool.py [--workers 2] [--repeat 1] [--steps 40]
 
 24 runs of `tiny` (short: start-up and hand-over count) and 12 of `minilm` on BIOSSES (arithmetic
-counts; needs BLUESTAB_DATA). Prints seconds and the ratio local / pool; their results must be equal.
+counts; needs BLUESTAB_DATA). Prints seconds and the ratio local / pool; results must be equal.
 """
 
 from __future__ import annotations
