@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,8 +17,6 @@ from bluestab.circumstances import memory_now_mb
 from bluestab.errors import BluestabError, DiskFull, StoreError
 from bluestab.store import Store
 from bluestab.workers import Execute, attempt
-
-LOOK_FOR_PARENT = 0.5  # seconds
 
 
 def serve(
@@ -36,18 +34,20 @@ def serve(
     )  # Ctrl-C reaches the whole group; the parent decides
     os.environ.clear()
     os.environ.update(environment)
-    _die_with_parent()
+    _die_with_parent(connection)
     _write_to(output)
     store = Store(root)
-    memory_mb = 0
-    while memory_mb <= budget_mb:
+    answer = {"what": "ready"}
+    while True:
+        memory_mb = memory_now_mb()
+        connection.send({**answer, "memory_mb": memory_mb})
+        if memory_mb > budget_mb and answer["what"] != "ready":
+            return
         try:
             key, cfg = connection.recv()
         except EOFError:
             return
         answer = _do(key, cfg, store, execute)
-        memory_mb = memory_now_mb()
-        connection.send({**answer, "memory_mb": memory_mb})
 
 
 def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None) -> dict[str, Any]:
@@ -68,13 +68,13 @@ def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None)
     return {"what": "elsewhere" if record is None else record.status}
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(connection: Connection) -> None:
     """A worker without a parent would go on unseen, and hold its claim."""
-    parent = os.getppid()
+    hung_up = select.poll()
+    hung_up.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))  # POLLHUP always counts
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_FOR_PARENT)
+        hung_up.poll()
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

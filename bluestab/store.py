@@ -132,19 +132,25 @@ class Store:
         """Claims, by key, of the runs that live processes are working on."""
         return self.claims.live()
 
-    def abandoned(self, key: str = "*") -> list[Path]:
-        """Folders in which processes of this machine that are dead now were building a run."""
-        host = socket.gethostname()
-        found = (self.root / ".work").glob(f"{key}.{host}.*")
-        pids = (
-            (folder, folder.name.removeprefix(f"{folder.name[:16]}.{host}.")) for folder in found
-        )
-        return [f for f, pid in pids if pid.isdigit() and process_start(int(pid)) is None]
+    def work_path(self, name: str, number: int | None = None) -> Path:
+        """A path below `.work` that tells whose it is: this process on this machine."""
+        numbered = name if number is None else f"{name}.{number}"
+        return self.root / ".work" / f"{numbered}.{socket.gethostname()}.{os.getpid()}"
+
+    def abandoned(self, name: str = "*") -> list[Path]:
+        """Paths below `.work` whose process, of this machine, is dead."""
+        host = f".{socket.gethostname()}."
+        found = []
+        for path in (self.root / ".work").glob(f"{name}.*"):
+            before, _, pid = path.name.rpartition(".")
+            if pid.isdigit() and f"{before}.".endswith(host) and process_start(int(pid)) is None:
+                found.append(path)
+        return found
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
         """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it."""
-        work = self.root / ".work" / f"{key}.{socket.gethostname()}.{os.getpid()}"
+        work = self.work_path(key)
         for left in self.abandoned(key):
             shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)

@@ -28,7 +28,7 @@ from bluestab.seeding import Seeds
 ASSET = Path(__file__).parent / "assets" / "golden_keys.json"
 GOLDEN: list[dict[str, Any]] = json.loads(ASSET.read_text(encoding="utf-8"))
 
-NOT_HASHED = {"store", "device", "sweep"}
+NOT_HASHED = {"store", "device", "sweep", "on_crash", "timeout"}
 """Top-level keys of the config that decide where a run goes or how many there are, not its result.
 (`device` may change the last bits; the record says which it was.)"""
 

@@ -27,7 +27,7 @@ from bluestab.report.terminal import describe
 from bluestab.workers import Execute, Queue, Stop, begin, close, pause_until_room, record_death
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
-LAST_WORDS = 4000  # bytes of a dead worker's output that are kept
+LAST_WORDS = 2**16  # bytes of a dead worker's output that are kept
 HOPELESS = 5  # workers in a row that die before they could do anything
 
 
@@ -95,6 +95,7 @@ class Worker:
     process: BaseProcess
     connection: Connection
     output: Path
+    ready: bool = False
     job: PlannedRun | None = None
     since: float = field(default=0.0)
     killed: str = ""
@@ -137,6 +138,8 @@ class Crew:
             ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
         )
         self.early_deaths = 0
+        for left in self.store.abandoned("worker"):
+            left.unlink(missing_ok=True)
         n = min(len(places), max(1, len(self.queue)))
         self.workers = [self.hire(place) for place in places[:n]]
 
@@ -144,7 +147,7 @@ class Crew:
         from bluestab.pool_worker import serve
 
         ours, theirs = self.context.Pipe()
-        output = self.store.root / ".work" / f".worker.{os.getpid()}.{time.monotonic_ns()}"
+        output = self.store.work_path("worker", time.monotonic_ns())
         process = self.context.Process(
             target=serve,
             args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
@@ -199,7 +202,7 @@ def run_in_pool(
 
 def _give_work(crew: Crew, display: SweepDisplay) -> None:
     for worker in crew.workers:
-        if worker.job is None:
+        if worker.ready and worker.job is None:
             planned = crew.queue.next()
             if planned is None:
                 break
@@ -221,8 +224,10 @@ def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:
             except (EOFError, OSError):
                 _after_death(crew, worker, display)
                 continue
-            crew.early_deaths = 0
-            _after_answer(crew, worker, answer, display, stop)
+            if answer["what"] == "ready":
+                worker.ready, crew.early_deaths = True, 0
+            else:
+                _after_answer(crew, worker, answer, display, stop)
         elif worker.process.sentinel in heard:
             _after_death(crew, worker, display)
         elif worker.overdue():
@@ -266,10 +271,13 @@ def _after_death(crew: Crew, worker: Worker, display: SweepDisplay) -> None:
     said, pid = worker.last_words(), worker.process.pid or 0
     seconds = time.monotonic() - worker.since
     if planned is None:
-        crew.early_deaths += 1
+        crew.early_deaths += not worker.ready
         if crew.early_deaths >= HOPELESS:
             raise BluestabError(f"worker processes die before they can start: {how}\n{said}")
-    elif crew.store.has(planned.run.key):
+        crew.replace(worker)
+        return
+    crew.store.claims.is_free(planned.run.key)  # takes the dead worker's claim away
+    if crew.store.has(planned.run.key):
         display.end(crew.store.read(planned.run.key), describe(planned.run))
     elif not worker.killed and crew.queue.died(planned):
         display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")

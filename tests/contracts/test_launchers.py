@@ -1,0 +1,425 @@
+"""What every launcher promises, tried on all of them, and what the pool promises beside.
+
+Only the training is a stand-in (`stand_ins.py`); processes, signals, claims and records are real.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand_ins
+from conftest import ANY_FILE
+from stand_ins import acts, attempts, workers
+
+from bluestab import workers as engine
+from bluestab.hydra_app import compose
+from bluestab.launchers import local, pool
+from bluestab.paths import conf_dir
+from bluestab.planning import Sweep, plan_sweep
+from bluestab.workers import RunsCrashed, begin, close
+
+MakeSweep = Callable[..., Sweep]
+Launch = Callable[[Sweep], bool]
+
+LAUNCHERS: dict[str, Launch] = {
+    "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
+    "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
+}
+NOT_RUNNING = {"check"}  # launchers that start nothing
+
+
+@pytest.fixture
+def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSweep:
+    monkeypatch.chdir(tmp_path)
+
+    def make(*overrides: str, seeds: int = 4) -> Sweep:
+        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]
+        return plan_sweep(
+            lambda given: compose([*common, *overrides, *given]),
+            [[f"seed={seed}"] for seed in range(seeds)],
+            "s",
+        )
+
+    return make
+
+
+@pytest.fixture(params=sorted(LAUNCHERS))
+def launch(request: pytest.FixtureRequest) -> Launch:
+    """A launcher, from the manifest to the closing table."""
+    run = LAUNCHERS[request.param]
+
+    def whole(sweep: Sweep) -> bool:
+        begin(sweep)
+        stopped = run(sweep)
+        close(sweep, stopped)
+        return stopped
+
+    return whole
+
+
+def statuses(sweep: Sweep) -> dict[int, str]:
+    found = {}
+    for planned in sweep.runs:
+        key, seed = planned.run.key, planned.run.cfg["seed"]
+        crash = sweep.store.crash(key)
+        found[seed] = sweep.store.read(key).status if sweep.store.has(key) else ""
+        found[seed] = found[seed] or (crash.status if crash else "missing")
+    return found
+
+
+def assert_tidy(sweep: Sweep) -> None:
+    """No claim, no half work, no worker is left."""
+    assert sweep.store.running() == {}
+    assert [p.name for p in (sweep.store.root / ".work").iterdir()] == []
+    assert [p.name for p in (sweep.store.root / ".claims").iterdir()] in ([], [".lock"])
+
+
+def test_every_launcher_is_here() -> None:
+    yamls = {file.stem for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml")}
+    assert yamls - NOT_RUNNING == set(LAUNCHERS)
+
+
+def test_everything_is_done_once(launch: Launch, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=7)
+    assert launch(sweep) is False
+    assert statuses(sweep) == dict.fromkeys(range(7), "done")
+    assert attempts(sweep.store) == {str(seed): 1 for seed in range(7)}
+    launch(make_sweep(seeds=8))  # the same command, one seed more
+    assert attempts(sweep.store) == {str(seed): 1 for seed in range(8)}
+    assert_tidy(sweep)
+
+
+def test_a_crash_takes_nothing_with_it(
+    launch: Launch, make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep()
+    acts(sweep.store, s1=["crash", "done"])
+    with pytest.raises(RunsCrashed, match=r"(?s)1 of 4 runs crashed:.*as told.*again: bluestab"):
+        launch(sweep)
+    assert statuses(sweep) == {0: "done", 1: "crashed", 2: "done", 3: "done"}
+    assert "crashed, ValueError: as told" in capsys.readouterr().out
+    launch(sweep)
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    assert attempts(sweep.store) == {"0": 1, "1": 2, "2": 1, "3": 1}
+    assert_tidy(sweep)
+
+
+def test_on_crash_stop_starts_nothing_more(launch: Launch, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("on_crash=stop", seeds=9)
+    acts(sweep.store, s0=["crash"])
+    with pytest.raises(RunsCrashed, match=r"1 of 9 .*\n(.*\n)*[78] more were not started"):
+        launch(sweep)
+    assert list(statuses(sweep).values()).count("missing") >= 7
+    assert_tidy(sweep)
+
+
+def test_on_crash_retry(launch: Launch, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("on_crash=retry:2")
+    acts(sweep.store, s0=["crash", "crash", "done"], s2=["crash"])
+    with pytest.raises(RunsCrashed, match="1 of 4 runs"):
+        launch(sweep)
+    assert statuses(sweep) == {0: "done", 1: "done", 2: "crashed", 3: "done"}
+    assert attempts(sweep.store) == {"0": 3, "1": 1, "2": 3, "3": 1}
+
+
+def test_a_run_of_another_process_is_left_to_it(
+    launch: Launch, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, and taken over when that process dies without a result."""
+    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    sweep = make_sweep()
+    begin(sweep)
+    key = sweep.runs[0].run.key
+    code = (
+        "import sys, time; from pathlib import Path; from bluestab.claims import Claims\n"
+        f"with Claims(Path({str(sweep.store.root)!r})).take({key!r}):\n"
+        " print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    seen = []
+
+    def watch() -> None:
+        until = time.monotonic() + 30
+        while list(statuses(sweep).values()).count("done") < 3 and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        seen.append(statuses(sweep))
+        other.kill()
+        other.wait()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    launch(sweep)
+    watcher.join()
+    other.stdout.close()
+    assert seen == [{0: "missing", 1: "done", 2: "done", 3: "done"}]
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    assert attempts(sweep.store) == {str(seed): 1 for seed in range(4)}
+    assert_tidy(sweep)
+
+
+def test_a_full_disk_pauses_the_sweep(
+    launch: Launch,
+    make_sweep: MakeSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing crashes; with room again everything is done."""
+    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    sweep = make_sweep()
+    acts(sweep.store, s1=["fill", "done"])
+    looks = []
+
+    def free(store: Any) -> int:
+        looks.append(time.monotonic())
+        return 10**9 if len(looks) > 3 else 0
+
+    monkeypatch.setattr("bluestab.store.Store.free_bytes", free)
+    launch(sweep)
+    assert len(looks) > 3
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    assert attempts(sweep.store)["1"] == 2
+    said = capsys.readouterr().out
+    assert re.search(r"paused: the disk of .* is full; make room", said)
+    assert "there is room again" in said
+    assert_tidy(sweep)
+
+
+def interrupt_when(condition: Callable[[], bool], times: int = 1) -> threading.Thread:
+    """Ctrl-C for this process as soon as the condition holds."""
+
+    def press() -> None:
+        until = time.monotonic() + 30
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.01)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_once_finishes_what_runs(
+    launch: Launch, make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(seeds=8)
+    acts(sweep.store, **{f"s{i}": ["sleep 1"] for i in range(8)})
+    pressing = interrupt_when(lambda: bool(sweep.store.running()))
+    with pytest.raises(engine.Interrupted, match=r"stopped: [12] of 8 runs are finished"):
+        launch(sweep)
+    pressing.join()
+    found = list(statuses(sweep).values())
+    assert 1 <= found.count("done") <= 2
+    assert found.count("missing") == 8 - found.count("done")
+    assert "Ctrl-C again" in capsys.readouterr().out
+    assert_tidy(sweep)
+    acts(sweep.store)
+    launch(sweep)
+    assert statuses(sweep) == dict.fromkeys(range(8), "done")
+    assert max(attempts(sweep.store).values()) == 1
+
+
+def test_ctrl_c_twice_stops_at_once(launch: Launch, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=4)
+    acts(sweep.store, **{f"s{i}": ["sleep 30"] for i in range(4)})
+    pressing = interrupt_when(lambda: bool(sweep.store.running()), times=2)
+    start = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, engine.Interrupted)):
+        launch(sweep)
+    assert time.monotonic() - start < 20
+    pressing.join()
+    assert set(statuses(sweep).values()) == {"missing"}
+    assert sweep.store.running() == {}
+    acts(sweep.store)
+    launch(sweep)
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    assert_tidy(sweep)
+
+
+# --- the pool alone --------------------------------------------------------------------------
+
+
+def in_pool(sweep: Sweep, n: int = 2, budget_mb: float = 1e6) -> None:
+    begin(sweep)
+    close(sweep, pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
+
+
+@pytest.mark.parametrize(
+    ("death", "how"),
+    [
+        ("segfault", "killed by SIGSEGV"),
+        ("kill", r"killed by SIGKILL \(out of memory\?\)"),
+        ("exit 7", "ended with exit code 7"),
+        ("exit 0", "ended with exit code 0"),
+    ],
+)
+def test_a_dead_worker_costs_its_run_only(
+    make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str], death: str, how: str
+) -> None:
+    """Once more in a fresh worker; the second death is a crash, with what is known of it."""
+    sweep = make_sweep(seeds=6)
+    acts(sweep.store, s1=[death, "done"], s3=[death])
+    with pytest.raises(RunsCrashed, match=f"1 of 6 runs crashed:\n  WorkerDied: .*{how}"):
+        in_pool(sweep)
+    assert statuses(sweep) == {**dict.fromkeys(range(6), "done"), 3: "crashed"}
+    assert attempts(sweep.store) == {"0": 1, "1": 2, "2": 1, "3": 2, "4": 1, "5": 1}
+    assert re.search(f"seed 1: .*{how}; once more", capsys.readouterr().out)
+    key = sweep.runs[3].run.key
+    log = (sweep.store.crash_folder(key) / "log.txt").read_text()
+    assert log.startswith("attempt at seed 3\n")
+    assert re.search(how, log)
+    if death == "segfault":
+        assert "Fatal Python error: Segmentation fault" in log
+        assert "stand_ins.py" in log
+    assert (sweep.store.crash_folder(key) / "config.yaml").is_file()
+    record = sweep.store.crash(key)
+    assert record is not None
+    assert record.measured["names"]["seed"] == 3
+    assert_tidy(sweep)
+
+
+def test_workers_stay_warm_and_are_as_many_as_asked(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=9)
+    acts(sweep.store, **{f"s{i}": ["sleep 0.1"] for i in range(9)})
+    in_pool(sweep, n=3)
+    assert len(set(workers(sweep.store))) == 3
+    assert os.getpid() not in workers(sweep.store)
+
+
+def test_a_worker_over_its_memory_makes_room_for_a_fresh_one(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=4)
+    acts(sweep.store, s1=["eat 3000"])
+    in_pool(sweep, n=1, budget_mb=3000)
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    first, second, third, fourth = workers(sweep.store)
+    assert first == second != third == fourth
+
+
+def test_a_run_that_hangs_is_killed(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "GRACE", 0.5)
+    sweep = make_sweep("timeout=0.5")
+    acts(sweep.store, s2=["sleep 60"])
+    with pytest.raises(RunsCrashed, match="did not stop at its timeout and was killed"):
+        in_pool(sweep)
+    assert statuses(sweep) == {0: "done", 1: "done", 2: "crashed", 3: "done"}
+    assert attempts(sweep.store)["2"] == 1
+    assert_tidy(sweep)
+
+
+def test_data_that_changes_under_a_sweep(make_sweep: MakeSweep, small: Path) -> None:
+    """A worker reads them anew; its runs would be other runs than those that were planned."""
+    sweep = make_sweep(seeds=3)
+    file = small / "gad" / "train.tsv"
+    before = file.read_text()
+    try:
+        file.write_text(before.replace("gene", "genes"))
+        with pytest.raises(RunsCrashed, match=r"3 of 3 runs crashed:\n.*data or weights changed"):
+            in_pool(sweep)
+    finally:
+        file.write_text(before)
+
+
+def test_workers_that_cannot_even_start(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestab.pool_worker.serve", stand_ins.abort)
+    sweep = make_sweep()
+    with pytest.raises(engine.BluestabError, match="die before they can start"):
+        in_pool(sweep)
+    assert set(statuses(sweep).values()) == {"missing"}
+
+
+def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_path: Path) -> None:
+    sweep = make_sweep()
+    acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
+    code = (
+        "import pickle, sys; sys.path[:0] = sys.argv[2:]\n"
+        "import stand_ins; from bluestab.launchers.pool import run_in_pool\n"
+        "if __name__ == '__main__':\n"
+        " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
+        " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"
+    )
+    import pickle
+
+    begin(sweep)
+    (tmp_path / "sweep.pkl").write_bytes(pickle.dumps(sweep))
+    (tmp_path / "parent.py").write_text(code)
+    tests = str(Path(stand_ins.__file__).parent)
+    parent = subprocess.Popen([sys.executable, "parent.py", "sweep.pkl", tests], cwd=tmp_path)
+    until = time.monotonic() + 60
+    while len(sweep.store.running()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    pids = {claim["pid"] for claim in sweep.store.running().values()}
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    while sweep.store.running() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert sweep.store.running() == {}
+    acts(sweep.store)
+    in_pool(sweep)
+    assert statuses(sweep) == dict.fromkeys(range(4), "done")
+    assert_tidy(sweep)
+
+
+@pytest.mark.parametrize(
+    ("knob", "expected"),
+    [
+        ("workers=0", "a whole number >= 1, or null"),
+        ("workers=two", "a whole number >= 1, or null"),
+        ("per_gpu=1.5", "a whole number >= 1"),
+        ("per_gpu=null", "a whole number >= 1"),
+        ("memory=-1", "a number of GiB > 0, or null"),
+        ("memory=true", "a number of GiB > 0, or null"),
+    ],
+)
+def test_wrong_knobs(cli: Callable[..., Any], knob: str, expected: str) -> None:
+    said = cli("run", "-m", "task=gad", "model=tiny", *ANY_FILE, "hydra/launcher=pool",
+               f"hydra.launcher.{knob}")  # fmt: skip
+    assert said.code == 2
+    assert f"hydra.launcher.{knob.partition('=')[0]} is" in said.err
+    assert expected in said.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "overrides", "knobs", "places"),
+    [
+        (4, 0, [], {}, ["cpu"] * 4),
+        (4, 0, ["trainer.threads=2"], {}, ["cpu"] * 2),
+        (1, 0, ["trainer.threads=2"], {}, ["cpu"]),
+        (4, 0, [], {"workers": 6}, ["cpu"] * 6),
+        (4, 2, ["device=auto"], {}, ["cuda:0", "cuda:1"]),
+        (4, 2, ["device=cuda"], {"per_gpu": 2}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+        (4, 2, ["device=auto"], {"workers": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
+        (4, 2, ["device=cuda:1"], {}, ["cuda:1"]),
+        (4, 2, ["device=cpu"], {}, ["cpu"] * 4),
+    ],
+)
+def test_where_workers_go(
+    make_sweep: MakeSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    gpus: int,
+    overrides: list[str],
+    knobs: dict[str, Any],
+    places: list[str],
+) -> None:
+    monkeypatch.setattr("bluestab.devices.cores", lambda: cores)
+    monkeypatch.setattr("bluestab.devices.cuda_devices", lambda: gpus)
+    given = {"workers": None, "per_gpu": 1, "memory": None, **knobs}
+    assert pool.Pool(**given).places(make_sweep(*overrides, seeds=1)) == places
