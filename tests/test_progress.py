@@ -141,6 +141,15 @@ def test_done_failed_crashed_running_left(fake: Callable[[int], Fake]) -> None:
     assert view.complete
 
 
+def test_before_any_run_has_finished_the_pace_of_the_running_ones_counts(
+    fake: Callable[[int], Fake],
+) -> None:
+    sweep = fake(4)
+    with sweep.at_work(0), sweep.at_work(1, started=time.time() - 30, step=30, total=120):
+        # run 1 needs 120 s in all, 90 more; so run 0 needs 120 and the waiting two 240
+        assert sweep.view().seconds_left(2) == pytest.approx((90 + 120 + 240) / 2, abs=3)
+
+
 def test_crashes_of_an_earlier_start_are_left_to_be_tried_again(
     fake: Callable[[int], Fake],
 ) -> None:

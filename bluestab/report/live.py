@@ -124,18 +124,26 @@ class SweepView:
                     self._means.add(cell, subject[cell], _total_seconds(record))
 
     def seconds_left(self, workers: int) -> float | None:
-        """Remaining time on so many workers; None as long as nothing says how long runs take."""
+        """Remaining time on so many workers; None as long as nothing says how long runs take.
+
+        Before any run has finished, the pace of the running ones is all there is to go by.
+        """
         now = time.time()
         waiting = Counter(self._kind[k] for k in self._pending.keys() - self.crashed)
         running = []
         for key, claim in self.running.items():
             waiting[self._kind[key]] -= 1
-            expected = self._means.expected(*self._kind[key])
-            running.append(left(expected, elapsed(claim, now), fraction(claim)))
+            spent = elapsed(claim, now)
+            rest = left(self._means.expected(*self._kind[key]), spent, fraction(claim))
+            running.append((spent, rest))
+        paces = [spent + rest for spent, rest in running if rest is not None]
+        pace = sum(paces) / len(paces) if paces else None
         needed: list[float | None] = []
         for kind, n in waiting.items():
-            needed += [self._means.expected(*kind)] * n
-        return remaining(needed, running, max(workers, len(running)))
+            expected = self._means.expected(*kind)
+            needed += [pace if expected is None else expected] * n
+        going = [left(pace, spent, 0.0) if rest is None else rest for spent, rest in running]
+        return remaining(needed, going, max(workers, len(going)))
 
 
 def _kind(run: Mapping[str, Any]) -> tuple[str, str]:
