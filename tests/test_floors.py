@@ -22,8 +22,8 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances",
-    "tasks techniques sources models networks store artefacts",
+    "circumstances records",
+    "tasks techniques sources models networks store artefacts index upkeep token_cache",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",
