@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_store import existing, store_app
+
 NEWCOMER = """\
 bluestab compares remedies for unstable fine-tuning, over many seeds.
   bluestab run -m +sweeps=quickstart    a real sweep on this machine, in minutes
@@ -26,6 +28,7 @@ HYDRA: dict[str, Any] = {
     "help_option_names": [],
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(store_app, name="store")
 
 STORE = Annotated[
     Path | None,
@@ -86,7 +89,7 @@ def status(store: STORE = None, sweep: SWEEP = None) -> None:
     """Done, running, crashed and missing runs of a sweep: bluestab status --sweep quickstart"""
     from bluestab.report.terminal import print_status
 
-    found = _store(store)
+    found = existing(store)
     print_status(found, _manifest(found, sweep))
 
 
@@ -109,7 +112,7 @@ def report(
     from bluestab.report.terminal import print_outcome
     from bluestab.report.write import write_report
 
-    found = _store(store)
+    found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
     _check_baseline(found, manifest, baseline)
     print_outcome(found, manifest, baseline)
@@ -117,19 +120,6 @@ def report(
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
-
-
-def _store(path: Path | None) -> Any:
-    from bluestab.errors import StoreError
-    from bluestab.store import Store
-
-    store = Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
-    if not store.root.is_dir():
-        raise StoreError(
-            f"there is no store '{store.root}' here; give its folder, or start with: "
-            "bluestab run -m +sweeps=quickstart"
-        )
-    return store
 
 
 def _check_baseline(store: Any, manifest: Any, baseline: str) -> None:

@@ -143,7 +143,7 @@ class Store:
         for folder in work.iterdir() if work.is_dir() else ():
             key, _, owner = folder.name.partition(".")
             host, _, pid = owner.rpartition(".")
-            if KEY.fullmatch(key) and pid.isdigit() and (host != here or _is_alive(int(pid))):
+            if KEY.fullmatch(key) and pid.isdigit() and (host != here or is_alive(int(pid))):
                 found.add(key)
         return found
 
@@ -181,7 +181,11 @@ class Store:
     def keep_crash(self, work: Path, record: RunRecord) -> Path:
         """Keep what is known of a crash; the next command runs it again."""
         self._write_record(work, record)
-        target = self.crash_folder(record.key)
+        return self.publish_crash(work, record.key)
+
+    def publish_crash(self, work: Path, key: str) -> Path:
+        """Rename a folder that is whole to where the last crash of a run is kept."""
+        target = self.crash_folder(key)
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
@@ -250,18 +254,24 @@ class Store:
                 f"the store '{self.root}' has no sweep '{name}'; it has: "
                 f"{', '.join(known) or 'none'}"
             )
-        try:
-            manifest: dict[str, Any] = json.loads(known[name].read_text(encoding="utf-8"))
-            _ = manifest["name"], manifest["command"]
-            _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
-            return manifest
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{known[name]} is damaged ({error}); run the sweep's command again to rewrite it"
-            ) from error
+        return parse_manifest(known[name])
 
 
-def _is_alive(pid: int) -> bool:
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = manifest["name"], manifest["command"]
+        _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
+        ) from error
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -23,11 +23,11 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances records",
-    "tasks techniques sources models networks store artefacts index upkeep token_cache",
+    "tasks techniques sources models networks store artefacts upkeep",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",
-    "hydra_app cli __main__",
+    "hydra_app cli cli_store __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

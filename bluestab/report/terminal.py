@@ -30,6 +30,15 @@ def seconds(value: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+def size(n_bytes: float) -> str:
+    """850 -> 850 B; 1234567 -> 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
 def describe(run: CheckedRun) -> str:
     technique = "+".join(run.techniques) or "none"
     return f"{run.data.task.name} {run.model.name} {technique} seed {run.cfg['seed']}"
