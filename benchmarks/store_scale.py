@@ -30,10 +30,10 @@ from bluestab.keys import cell_of, key_of
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
-TEMPLATE = Path(__file__).parent.parent / "tests/assets/records/schema1/done.json"
+TEMPLATE = Path(__file__).parent.parent / "tests/assets/records/schema2/done.json"
 SEEDS = 10
 TASKS = {"biosses": "pearson", "gad": "accuracy", "ncbi_disease": "entity_f1"}
-MODELS = ("minilm", "pubmedbert", "electra")
+MODELS = ("minilm", "base", "electra")
 
 
 def arms() -> Iterator[dict[str, Any]]:
@@ -111,19 +111,25 @@ def _record(
     return RunRecord(RECORD_SCHEMA, result, measured)
 
 
+def _predictions(n_rows: int) -> bytes:
+    """A file of predictions, of test items at last and best."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": [str(i) for i in range(n_rows)]}), file)
+    return file.getvalue()
+
+
 def make(root: Path, n_runs: int) -> None:
     """A store of finished and crashed runs and the manifest of one sweep of them all."""
     os.fsync = lambda _: None  # a power failure may have this store
     store = Store(root)
-    parquet = io.BytesIO()
-    pq.write_table(pa.table({"id": [str(i) for i in range(40)], "at": ["last"] * 40}), parquet)
+    predictions = {"done": _predictions(40), "diverged": _predictions(0), "crashed": b""}
     runs = []
     for record in records(n_runs):
         with store.building(record.key) as work:
             (work / "config.yaml").write_text("# as it would be\n" * 60)
             (work / "curve.csv").write_text("step,train_loss\n" + "1,0.5\n" * 10)
             (work / "log.txt").write_text("a line\n")
-            (work / "predictions.parquet").write_bytes(parquet.getvalue())
+            (work / "predictions.parquet").write_bytes(predictions[record.status])
             (store.keep_crash if record.status == "crashed" else store.finish)(work, record)
         runs.append({"key": record.key, "overrides": [f"seed={record.measured['names']['seed']}"]})
     store.write_manifest("scale", {"name": "scale", "command": "bluestab run -m", "runs": runs})
@@ -151,6 +157,7 @@ def main() -> None:
             make(root, n_runs)
         out = str(Path(folder) / "report")
         print(f"{n_runs} runs, {n_runs // SEEDS} cells")
+        (root / ".index.parquet").unlink(missing_ok=True)
         measure("bluestab status, first time", "status", str(root))
         measure("bluestab status, again", "status", str(root))
         (root / ".index.parquet").unlink(missing_ok=True)

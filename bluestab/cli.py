@@ -109,31 +109,22 @@ def report(
 ) -> None:
     """Table, runs.csv, summary.csv and a figure of a sweep: bluestab report --out results"""
     from bluestab.errors import StoreError
+    from bluestab.report.figures import MOST_ARMS
+    from bluestab.report.frame import read_results
     from bluestab.report.terminal import print_outcome
     from bluestab.report.write import write_report
 
     found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
-    _check_baseline(found, manifest, baseline)
-    print_outcome(found, manifest, baseline)
-    written = write_report(found, manifest, out, baseline)
+    results = read_results(found, manifest, baseline)
+    print_outcome(results)
+    written = write_report(results, out)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
-
-
-def _check_baseline(store: Any, manifest: Any, baseline: str) -> None:
-    """Comparisons with an arm that is not there would silently be left out."""
-    from bluestab.errors import ConfigError, did_you_mean
-    from bluestab.report.frame import runs_frame, select
-
-    runs = runs_frame(select(store, manifest))
-    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
-    if baseline != "none" and arms and baseline not in arms:
-        raise ConfigError(
-            f"--baseline is {baseline!r}, which is no arm of these runs"
-            + did_you_mean(baseline, arms)
-        )
+    n_arms = results.runs["cell"].nunique()
+    if n_arms > MOST_ARMS:
+        print(f"no seeds.png: {n_arms} arms, and one figure holds {MOST_ARMS}; report one sweep")
 
 
 def _manifest(store: Any, name: str | None) -> Any:

@@ -81,13 +81,17 @@ def parse_record(path: Path, key: str | None = None) -> RunRecord:
 
     Raises DamagedRecord if it is unreadable, StoreError if its schema is newer than this version.
     """
+    return from_text(record_text(path), path, key)
+
+
+def record_text(path: Path) -> str:
+    """What the file of a record says. Raises DamagedRecord."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise damaged(path, error.strerror) from error
     except UnicodeDecodeError as error:
         raise damaged(path, error) from error
-    return from_text(text, path, key)
 
 
 class Store:

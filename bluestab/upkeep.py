@@ -196,6 +196,59 @@ def _done(rubble: Rubble, key: str) -> bool:
         return False
 
 
+# --- disk in use -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes on disk: all of a store; of these, weights that were kept; and runs to resume."""
+
+    total: int
+    checkpoints: int
+    resume: int
+
+
+def usage(root: Path) -> Usage:
+    """Disk in use by a store, as `du` counts it."""
+    total = checkpoints = resume = 0
+    for entry in _scan(root):
+        size = 0
+        if entry.name == ".resume":
+            resume = size = _size(entry)
+        elif KEY.fullmatch(entry.name):
+            size = _blocks(entry)
+            for inside in _scan(entry.path):
+                part = _size(inside)
+                size += part
+                checkpoints += part if inside.name == "checkpoint" else 0
+        else:
+            size = _size(entry)
+        total += size
+    return Usage(total, checkpoints, resume)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    size = _blocks(entry)
+    if entry.is_dir(follow_symlinks=False):
+        size += sum(_size(inside) for inside in _scan(entry.path))
+    return size
+
+
+def _blocks(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:  # gone meanwhile
+        return 0
+
+
+def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
 # --- verify ----------------------------------------------------------------------------------
 
 
@@ -251,13 +304,14 @@ def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Ite
 
     whole  read every value; else the number of rows, the content being known by its hash
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = folder / "predictions.parquet"
     items = record.result["items"]["test"] if record.status == "done" else 0
     try:
         found = (pq.read_table(file) if whole else pq.read_metadata(file)).num_rows
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+    except (OSError, ValueError, pa.ArrowException) as error:
         yield f"{file} cannot be read ({str(error).splitlines()[0]})"
         return
     if found != 2 * items:

@@ -59,9 +59,12 @@ def open_sweep(sweep: Sweep) -> Iterator[SweepBar]:
 
 def close(sweep: Sweep) -> None:
     """The closing table and files. Raises RunsCrashed naming every run that crashed."""
-    print_outcome(sweep.store, sweep.manifest())
+    from bluestab.report.frame import read_results
+
+    results = read_results(sweep.store, sweep.manifest())
+    print_outcome(results)
     try:
-        written = write_report(sweep.store, sweep.manifest())
+        written = write_report(results)
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")

@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances records",
-    "tasks techniques sources models networks store artefacts upkeep",
+    "tasks techniques sources models networks store artefacts index upkeep",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",

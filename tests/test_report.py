@@ -16,7 +16,13 @@ import pytest
 
 from bluestab.keys import cell_of, key_of
 from bluestab.report.figures import seeds as seeds_figure
-from bluestab.report.frame import SUMMARY_COLUMNS, arm_names, runs_frame, summary_frame
+from bluestab.report.frame import (
+    SUMMARY_COLUMNS,
+    arm_names,
+    read_results,
+    runs_frame,
+    summary_frame,
+)
 from bluestab.report.write import write_report
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -388,7 +394,7 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     assert "7 done, 1 diverged, 0 running, 1 crashed, 0 missing" in (
         cli("status", "--sweep", "question").out
     )
-    written = write_report(store, None, Path("all"))
+    written = write_report(read_results(store, None), Path("all"))
     assert Path("all/runs.csv") in written
     assert len(read(Path("all/runs.csv"))) == 9 * 2, "all finished runs of the store"
 
