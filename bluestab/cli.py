@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bluestab.cli_store import existing, store_app
+from bluestab.cli_store import cache_app, existing, store_app
 
 NEWCOMER = """\
 bluestab compares remedies for unstable fine-tuning, over many seeds.
@@ -29,6 +29,7 @@ HYDRA: dict[str, Any] = {
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
+app.add_typer(cache_app, name="cache")
 
 STORE = Annotated[
     Path | None,

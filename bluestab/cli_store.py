@@ -1,4 +1,4 @@
-"""The verbs that look after a store of results: `bluestab store gc | verify | merge`."""
+"""The verbs that look after files: `bluestab store gc | verify | merge`, `cache size | clear`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ STORE = Annotated[
 ]
 store_app = typer.Typer(
     help="Look after a folder of results: tidy it, check it, take in another one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+cache_app = typer.Typer(
+    help="The word pieces that are kept between runs; they are computed again where missing.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -110,3 +116,43 @@ def _leave_with(problems: list[str]) -> None:
         print(f"  {line}")
     if problems:
         raise typer.Exit(1)
+
+
+@cache_app.command("size")
+def cache_size() -> None:
+    """Where the cache is and how much disk it takes: bluestab cache size"""
+    from bluestab.report.terminal import size
+    from bluestab.token_cache import files, root
+
+    kept = files()
+    print(f"{root()}: {len(kept)} files, {size(sum(_bytes(path) for path in kept))}")
+
+
+@cache_app.command("clear")
+def cache_clear() -> None:
+    """Remove the word pieces that were kept: bluestab cache clear
+
+    Runs that are going on keep what they have open; on a network file system, clear the cache when
+    no other machine uses it.
+    """
+    from bluestab.report.terminal import size
+    from bluestab.token_cache import files, root
+
+    problems, freed, n_removed = [], 0, 0
+    for path in files():
+        n_bytes = _bytes(path)
+        try:
+            path.unlink()
+        except OSError as error:
+            problems.append(f"{path} cannot be removed ({error.strerror})")
+            continue
+        freed, n_removed = freed + n_bytes, n_removed + 1
+    print(f"{root()}: removed {n_removed} files, {size(freed)}")
+    _leave_with(problems)
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances records",
-    "tasks techniques sources models networks store artefacts index upkeep",
+    "tasks techniques sources models networks store artefacts index upkeep token_cache",
     "data module checks assemble",
     "run",
     "report planning workers launchers sweepers catalogue",
