@@ -50,7 +50,7 @@ def gc(
 ) -> None:
     """Remove what dead processes left; never a finished run: bluestab store gc --dry-run"""
     from bluestab.report.terminal import size
-    from bluestab.upkeep import leftovers, remove
+    from bluestab.upkeep.leftovers import leftovers, remove
 
     found = existing(store)
     left = leftovers(found, older)
@@ -71,7 +71,7 @@ def gc(
 @store_app.command()
 def verify(store: STORE = None) -> None:
     """Read everything and compare it with its checksums: bluestab store verify"""
-    from bluestab.upkeep import problems
+    from bluestab.upkeep.verify import problems
 
     found = existing(store)
     lines = list(problems(found))
@@ -95,7 +95,7 @@ def merge(
 ) -> None:
     """Add the runs, crashes and sweeps of another store: bluestab store merge runs colleague"""
     from bluestab.store import Store
-    from bluestab.upkeep import merge as merge_stores
+    from bluestab.upkeep.merge import merge as merge_stores
 
     merged = merge_stores(Store(into), existing(source))
     print(

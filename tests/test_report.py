@@ -31,7 +31,7 @@ from bluestab.report.terminal import size
 from bluestab.report.write import write_report
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
-from bluestab.upkeep import usage
+from bluestab.upkeep.disk import usage
 
 Arm = Sequence[tuple[str, Mapping[str, Any]]]
 LLRD: Arm = [("llrd", {"decay": 0.8, "convention": "zhang"})]

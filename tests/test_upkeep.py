@@ -23,7 +23,9 @@ from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
 from bluestab.store import Store, parse_record, to_json
 from bluestab.types import RunRecord
-from bluestab.upkeep import differences, leftovers, merge, problems, remove
+from bluestab.upkeep.leftovers import leftovers, remove
+from bluestab.upkeep.merge import differences, merge
+from bluestab.upkeep.verify import problems
 
 ASSETS = Path(__file__).parent / "assets" / "records" / "schema2"
 HERE = socket.gethostname()

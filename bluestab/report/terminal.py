@@ -14,7 +14,7 @@ from bluestab.index import Contents, contents
 from bluestab.report.flags import flags
 from bluestab.store import Store
 from bluestab.types import RunRecord
-from bluestab.upkeep import Usage, usage
+from bluestab.upkeep.disk import Usage, usage
 
 if TYPE_CHECKING:
     import pandas as pd
