@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_store import cache_app, existing, store_app
+
 NEWCOMER = """\
 bluestab compares remedies for unstable fine-tuning, over many seeds.
   bluestab run -m +sweeps=quickstart    a real sweep on this machine, in minutes
@@ -26,6 +28,8 @@ HYDRA: dict[str, Any] = {
     "help_option_names": [],
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(store_app, name="store")
+app.add_typer(cache_app, name="cache")
 
 STORE = Annotated[
     Path | None,
@@ -101,7 +105,7 @@ def status(
     ] = 2.0,
 ) -> None:
     """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
-    found = _store(store)
+    found = existing(store)
     manifest = _manifest(found, sweep)
     if live:
         from bluestab.report.live import watch
@@ -129,44 +133,22 @@ def report(
 ) -> None:
     """Table, runs.csv, summary.csv and a figure of a sweep: bluestab report --out results"""
     from bluestab.errors import StoreError
+    from bluestab.report.figures import MOST_ARMS
+    from bluestab.report.frame import read_results
     from bluestab.report.terminal import print_outcome
     from bluestab.report.write import write_report
 
-    found = _store(store)
+    found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
-    _check_baseline(found, manifest, baseline)
-    print_outcome(found, manifest, baseline)
-    written = write_report(found, manifest, out, baseline)
+    results = read_results(found, manifest, baseline)
+    print_outcome(results)
+    written = write_report(results, out)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
-
-
-def _store(path: Path | None) -> Any:
-    from bluestab.errors import StoreError
-    from bluestab.store import Store
-
-    store = Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
-    if not store.root.is_dir():
-        raise StoreError(
-            f"there is no store '{store.root}' here; give its folder, or start with: "
-            "bluestab run -m +sweeps=quickstart"
-        )
-    return store
-
-
-def _check_baseline(store: Any, manifest: Any, baseline: str) -> None:
-    """Comparisons with an arm that is not there would silently be left out."""
-    from bluestab.errors import ConfigError, did_you_mean
-    from bluestab.report.frame import runs_frame, select
-
-    runs = runs_frame(select(store, manifest))
-    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
-    if baseline != "none" and arms and baseline not in arms:
-        raise ConfigError(
-            f"--baseline is {baseline!r}, which is no arm of these runs"
-            + did_you_mean(baseline, arms)
-        )
+    n_arms = results.runs["cell"].nunique()
+    if n_arms > MOST_ARMS:
+        print(f"no seeds.png: {n_arms} arms, and one figure holds {MOST_ARMS}; report one sweep")
 
 
 def _manifest(store: Any, name: str | None) -> Any:

@@ -1,6 +1,7 @@
 """Task yaml -> checked examples -> word pieces -> batches.
 
-Reading and tokenising happen once per content and process; every run of a sweep shares them.
+Reading happens once per content and process, tokenising once per content and machine; every run of
+a sweep shares them.
 """
 
 from __future__ import annotations
@@ -13,21 +14,31 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab import token_cache
 from bluestab.caching import Shared
+from bluestab.circumstances import versions
 from bluestab.errors import ConfigError, DataError
 from bluestab.instantiate import instantiate
+from bluestab.keys import TASK_DESCRIPTIVE
 from bluestab.seeding import Seeds, generator, subset
 from bluestab.sources import locate, sha256_of
 from bluestab.tasks.base import Task
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
     from datasets import Dataset
     from torch.utils.data import DataLoader
     from transformers import PreTrainedTokenizerFast
 
     from bluestab.models import Model
+
+NOT_ENCODED = TASK_DESCRIPTIVE | {
+    *("name", "train_size", "validation_size", "test_size"),
+    *("metric", "failure_score", "failed_below"),
+}
+"""Fields of a task that its word pieces do not depend on: the items themselves are looked at."""
 
 EVALUATION_SEED = 0  # validation and test items depend on no seed of a run
 
@@ -110,13 +121,16 @@ def _load(shared: Shared) -> TaskData:
 def tokenised(
     data: TaskData, examples: Sequence[Example], model: Model
 ) -> tuple[Dataset, PreTrainedTokenizerFast]:
-    """Examples as word pieces (Arrow), computed once per content and process."""
+    """Examples as word pieces (Arrow), computed once per content: see `token_cache`."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())
     task = data.task
-    content = (digest.hexdigest(), model.identity(), task.max_length, data.labels, type(task))
-    return _tokenised(Shared(content, data, examples, model))
+    knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
+    said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
+    parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
+    content = (digest.hexdigest(), said, type(task), model.identity())
+    return _tokenised(Shared(content, data, examples, model, parts))
 
 
 @lru_cache(maxsize=32)
@@ -125,10 +139,25 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
 
     from bluestab.networks import load_tokenizer
 
-    data, examples, model = shared.values
+    data, examples, model, parts = shared.values
+    kind: type[Task] = type(data.task)
     tokenizer = load_tokenizer(model)
-    columns = data.task.encode(examples, data.labels, tokenizer)
-    return Dataset.from_dict(columns), tokenizer
+
+    def encode() -> pa.Table:
+        columns = data.task.encode(examples, data.labels, tokenizer)
+        return Dataset.from_dict(columns).data.table
+
+    libraries = {name: versions()[name] for name in ("tokenizers", "transformers")}
+    key = token_cache.key_of(
+        {
+            **parts,
+            "code": token_cache.code_of(kind),
+            "tokenizer": token_cache.tokenizer_content(tokenizer),
+            **libraries,
+        }
+    )
+    table = token_cache.cached(key, len(examples), encode)
+    return Dataset(table, fingerprint=key), tokenizer
 
 
 def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:

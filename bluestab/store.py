@@ -4,6 +4,8 @@
     <store>/.work/             runs being built, one folder per run and process
     <store>/.claims/<key>      who builds it (see claims.py)
     <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
+    <store>/.damaged/<key>.<n> runs whose record could not be read, out of the way
+    <store>/.index.parquet     copies of all records, to read them fast (index.py); derived
     <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
 
 Any process may die at any instruction: files are written aside, flushed to disk, then renamed.
@@ -13,6 +15,8 @@ function of its config.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import re
@@ -20,20 +24,18 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bluestab.claims import Claims, process_start
 from bluestab.errors import StoreError
-from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.records import DamagedRecord, damaged, from_text, to_text
+from bluestab.records import to_json as to_json
+from bluestab.types import RunRecord
 
 KEY = re.compile(r"[0-9a-f]{16}")
-
-
-def to_json(value: object) -> str:
-    """Canonical text: sorted keys, no NaN. Equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _flush(path: Path) -> None:
@@ -44,33 +46,54 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def flush_tree(folder: Path) -> None:
+    """Bring everything below a folder to the disk itself."""
+    for path in (*folder.rglob("*"), folder):
+        _flush(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = aside_of(path)
     aside.write_text(text, encoding="utf-8")
     _flush(aside)
     aside.replace(path)
 
 
-def parse_record(path: Path) -> RunRecord:
-    """A record from its file. Raises StoreError if it is unreadable or of a newer schema."""
+def aside_of(path: Path) -> Path:
+    """Where this process writes a file before it renames it to `path`."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Name below `folder` -> file, `record.json` left out."""
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
+    return {name: f for name, f in files.items() if name != "record.json" and f.is_file()}
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_record(path: Path, key: str | None = None) -> RunRecord:
+    """The record in a file, of run `key` if that is known.
+
+    Raises DamagedRecord if it is unreadable, StoreError if its schema is newer than this version.
+    """
+    return from_text(record_text(path), path, key)
+
+
+def record_text(path: Path) -> str:
+    """What the file of a record says. Raises DamagedRecord."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        record = RunRecord(int(content["schema"]), content["result"], content["measured"])
-        if record.schema <= RECORD_SCHEMA:
-            _ = [record.result[name] for name in ("key", "cell", "config", "status", "metric")]
-            _ = [record.measured[name] for name in ("names", "seconds")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is damaged ({error}); delete its folder to run it again"
-        ) from error
-    if record.schema > RECORD_SCHEMA:
-        raise StoreError(
-            f"{path} has schema {record.schema}, this version of bluestab reads up to "
-            f"{RECORD_SCHEMA}; update bluestab"
-        )
-    return record
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise damaged(path, error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from error
 
 
 class Store:
@@ -110,7 +133,8 @@ class Store:
         return (self.root / key / "record.json").is_file()
 
     def read(self, key: str) -> RunRecord:
-        return parse_record(self.root / key / "record.json")
+        """The record of a finished run. Raises DamagedRecord or StoreError."""
+        return parse_record(self.root / key / "record.json", key)
 
     def keys(self) -> list[str]:
         """Keys of all finished runs."""
@@ -126,7 +150,7 @@ class Store:
     def crash(self, key: str) -> RunRecord | None:
         """The record of the last crash of a run that is not finished."""
         path = self.crash_folder(key) / "record.json"
-        return parse_record(path) if path.is_file() and not self.has(key) else None
+        return parse_record(path, key) if path.is_file() and not self.has(key) else None
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Claims, by key, of the runs that live processes are working on."""
@@ -163,38 +187,72 @@ class Store:
     def finish(self, work: Path, record: RunRecord) -> None:
         """Publish a finished run: record last, everything flushed, then one rename."""
         self._write_record(work, record)
-        target = self.folder(record.key)
+        self.publish(work, record.key)
+
+    def publish(self, work: Path, key: str) -> None:
+        """Rename a folder that is whole, its record included, to where finished runs are."""
+        target = self.folder(key)
         try:
             work.rename(target)
         except OSError:
-            if not self.has(record.key):  # else somebody finished the same run meanwhile
+            if not self.has(key):  # else somebody finished the same run meanwhile
                 if not target.is_dir():
                     raise
                 # a folder without a record, as an interrupted copy of a store leaves it
-                target.rename(self.root / ".work" / f"incomplete.{record.key}.{os.getpid()}")
+                target.rename(self.root / ".work" / f"incomplete.{key}.{os.getpid()}")
                 work.rename(target)
         _flush(self.root)
-        shutil.rmtree(self.crash_folder(record.key), ignore_errors=True)
+        shutil.rmtree(self.crash_folder(key), ignore_errors=True)
 
     def keep_crash(self, work: Path, record: RunRecord) -> Path:
         """Keep what is known of a crash; the next command runs it again."""
         self._write_record(work, record)
-        target = self.crash_folder(record.key)
+        return self.publish_crash(work, record.key)
+
+    def publish_crash(self, work: Path, key: str) -> Path:
+        """Rename a folder that is whole to where the last crash of a run is kept."""
+        target = self.crash_folder(key)
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
         return target
 
+    def set_aside_damaged(self, key: str) -> Path | None:
+        """Move a run whose record is damaged to `.damaged/`, so that it can be run again.
+
+        Returns where it is now; None if its record can be read, or if there is none.
+        """
+        for folder in (self.folder(key), self.crash_folder(key)):
+            try:
+                parse_record(folder / "record.json", key)
+            except DamagedRecord as error:
+                if isinstance(error.__cause__, OSError):
+                    continue  # not there, or not readable now: that says nothing about its content
+                return self._set_aside(folder)
+        return None
+
+    def _set_aside(self, folder: Path) -> Path | None:
+        shelf = self.root / ".damaged"
+        shelf.mkdir(exist_ok=True)
+        for n in itertools.count(1):
+            place = shelf / f"{folder.name}.{n}"
+            try:
+                place.mkdir()  # takes the name; a folder may be renamed over an empty one
+            except FileExistsError:
+                continue
+            try:
+                return folder.rename(place)
+            except FileNotFoundError:  # another process was faster
+                place.rmdir()
+                return None
+        raise AssertionError("there is always a next number")
+
     def _write_record(self, work: Path, record: RunRecord) -> None:
-        content = {
-            "schema": record.schema,
-            "result": record.result,
-            "measured": record.measured,
-        }
-        write_text(work / "record.json", to_json(content))
-        for file in work.iterdir():
-            _flush(file)
-        _flush(work)
+        files = files_below(work)
+        digests = {name: digest_of(file) for name, file in files.items()}
+        written = replace(record, measured={**record.measured, "files": digests})
+        write_text(work / "record.json", to_text(written))
+        flush_tree(work)
 
     def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
         """Say what a sweep consists of, before its first run."""
@@ -222,12 +280,17 @@ class Store:
                 f"the store '{self.root}' has no sweep '{name}'; it has: "
                 f"{', '.join(known) or 'none'}"
             )
-        try:
-            manifest: dict[str, Any] = json.loads(known[name].read_text(encoding="utf-8"))
-            _ = manifest["name"], manifest["command"]
-            _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
-            return manifest
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{known[name]} is damaged ({error}); run the sweep's command again to rewrite it"
-            ) from error
+        return parse_manifest(known[name])
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = manifest["name"], manifest["command"]
+        _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
+        ) from error

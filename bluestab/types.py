@@ -108,7 +108,7 @@ class Trained:
     steps: int
 
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ class RunRecord:
     measured  may differ from one repetition to the next
         seconds (by phase), peak_memory_mb, tokens_per_second, device, attention, precision,
         versions, commit, dirty, host, command, finished (UTC)
+        files             name below the run's folder -> SHA-256, of all but `record.json`; null in
+                          records of schema 1
     """
 
     schema: int

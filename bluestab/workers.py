@@ -212,6 +212,10 @@ def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
 def begin(sweep: Sweep) -> None:
     """Everything that must hold before the first run starts; then the manifest is written."""
     make_ready((planned.run for planned in sweep.runs), sweep.store)
+    for planned in sweep.runs:
+        aside = sweep.store.set_aside_damaged(planned.run.key)
+        if aside is not None:
+            print(f"the record of run {planned.run.key} was damaged: kept as {aside}, done again")
     sweep.store.write_manifest(sweep.name, sweep.manifest())
 
 
@@ -220,9 +224,12 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
 
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
-    print_outcome(sweep.store, sweep.manifest())
+    from bluestab.report.frame import read_results
+
+    results = read_results(sweep.store, sweep.manifest())
+    print_outcome(results)
     try:
-        written = write_report(sweep.store, sweep.manifest())
+        written = write_report(results)
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")

@@ -57,6 +57,14 @@ ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha25
 """Overrides that accept these files in place of the published ones."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The cache of whoever runs the tests is neither read nor filled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpora(tmp_path_factory.mktemp("corpora"))

@@ -539,17 +539,28 @@ def test_crashed_and_diverged_runs(cli: Say) -> None:
     assert "bluestab: file cannot be written" in said.err
     assert cli(*sweep, BLUESTAB_ALLOW="own_techniques").code == 0, "nothing is left to run"
 
-    # what somebody damaged is named, with what to do
+    # what somebody damaged is named, with what to do, and left out of tables
     record = Path("runs", keys["technique=none"], "record.json")
     whole = record.read_text()
-    for damage, arguments in [
-        ('{"schema": 1, "res', ("run", *GAD, "optim.steps=3")),
-        ("[]", ("report",)),
-        ('{"schema": 1, "result": {}, "measured": {}}', ("status",)),
-    ]:
+    record.write_text('{"schema": 1, "res')
+    refused(cli, ("run", *GAD, "optim.steps=3"), str(record), "is damaged", "delete its folder")
+    for damage in (
+        "[]",
+        '{"schema": 1, "result": {}, "measured": {}}',
+        whole.replace("gad", "gab"),
+    ):
         record.write_text(damage)
-        refused(cli, arguments, str(record), "is damaged", "delete its folder")
-    record.write_text(whole.replace('"schema": 1', '"schema": 99'))
+        for verb in ("report", "status"):
+            said = cli(verb)
+            assert (said.code, said.err) == (0, "")
+            assert f"damaged: {record} is damaged" in said.out
+            assert "bluestab store verify" in said.out
+        assert "2 done, 1 diverged, 0 running, 0 crashed, 0 missing, 1 damaged" in said.out
+        assert "to go on: bluestab " in said.out
+        runs = Path("report/mixed/runs.csv").read_text()
+        assert keys["technique=silent"] in runs
+        assert keys["technique=none"] not in runs
+    record.write_text(whole.replace('"schema": 2', '"schema": 99'))
     refused(cli, ("report",), "schema 99", "update bluestab")
     record.write_text(whole)
     manifest_file = Path("runs/sweeps/mixed.json")

@@ -22,12 +22,12 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances devices forecast",
-    "tasks techniques sources models networks claims store artefacts",
+    "circumstances devices records forecast",
+    "tasks techniques sources models networks claims store artefacts index upkeep token_cache",
     "data module checks assemble",
     "run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
-    "hydra_app cli __main__",
+    "hydra_app cli cli_store __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

@@ -119,8 +119,8 @@ def test_done_failed_crashed_running_left(fake: Callable[[int], Fake]) -> None:
     sweep.end(1, degenerate={"last": True})
     sweep.end(2, "diverged", metrics=None, degenerate=None)
     sweep.end(3, "crashed")
-    with sweep.at_work(4), sweep.at_work(5):
-        view.refresh()
+    with sweep.at_work(4), sweep.at_work(5), sweep.at_work(99), sweep.at_work(0):
+        view.refresh()  # 99 belongs to another sweep, 0 is finished and about to be released
         assert counts(view) == (3, 2, 1, 2, 2)
         assert list(view.running) == [key(4), key(5)]
         assert not view.complete
@@ -214,8 +214,13 @@ def test_a_damaged_record_does_not_end_the_view(fake: Callable[[int], Fake]) -> 
     sweep.end(0)
     (sweep.store.folder(key(0)) / "record.json").write_text("{")
     view = sweep.view()
-    assert (view.done, view.unreadable) == (1, 1)
-    assert "1 unreadable" in plain(view, "mine", 1)
+    assert counts(view) == (0, 0, 0, 0, 2)
+    assert plain(view, "mine", 1).endswith("2 left, 1 damaged")
+    assert sweep.store.set_aside_damaged(key(0)) is not None
+    sweep.end(0)
+    view.refresh()
+    assert counts(view) == (1, 0, 0, 0, 1)
+    assert "damaged" not in plain(view, "mine", 1)
 
 
 def test_standing_still(fake: Callable[[int], Fake], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ the seeds they share.
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bluestab.errors import ConfigError
 from bluestab.keys import cell_of, key_of
 from bluestab.report.figures import seeds as seeds_figure
-from bluestab.report.frame import SUMMARY_COLUMNS, arm_names, runs_frame, summary_frame
+from bluestab.report.frame import (
+    SUMMARY_COLUMNS,
+    arm_names,
+    read_results,
+    runs_frame,
+    summary_frame,
+)
+from bluestab.report.terminal import size
 from bluestab.report.write import write_report
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.upkeep.disk import usage
 
 Arm = Sequence[tuple[str, Mapping[str, Any]]]
 LLRD: Arm = [("llrd", {"decay": 0.8, "convention": "zhang"})]
@@ -388,7 +400,7 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     assert "7 done, 1 diverged, 0 running, 1 crashed, 0 missing" in (
         cli("status", "--sweep", "question").out
     )
-    written = write_report(store, None, Path("all"))
+    written = write_report(read_results(store, None), Path("all"))
     assert Path("all/runs.csv") in written
     assert len(read(Path("all/runs.csv"))) == 9 * 2, "all finished runs of the store"
 
@@ -398,4 +410,85 @@ def test_a_sweep_of_crashes_alone(cli: Callable[..., Any]) -> None:
     said = cli("report")
     assert (said.code, said.err) == (0, "")
     assert read(Path("report/question/summary.csv"))[0]["n_crashed"] == "2"
+    assert not Path("report/question/seeds.png").exists()
+
+
+def test_a_baseline_that_is_no_arm(tmp_path: Path) -> None:
+    store = stored(tmp_path / "runs", RECORDS)
+    assert read_results(store, None, "llrd").baseline == "llrd"
+    with pytest.raises(ConfigError, match="no arm of these runs; did you mean 'llrd'"):
+        read_results(store, None, "lrd")
+
+
+def test_records_are_read_once(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(Path("runs"), RECORDS)
+    read: list[Path] = []
+    real = Path.read_text
+
+    def noted(path: Path, *args: Any, **kwargs: Any) -> str:
+        read.append(path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    assert cli("report").code == 0
+    assert len([path for path in read if path.name == "record.json"]) == len(RECORDS)
+
+
+def test_old_records_that_lack_something_are_damaged(tmp_path: Path) -> None:
+    """Schema 1 has no checksum: what somebody took out is found where it is needed."""
+    store = stored(tmp_path / "runs", RECORDS)
+    key = RECORDS[0].key
+    file = store.folder(key) / "record.json"
+    content = json.loads(file.read_text())
+    del content["checksum"], content["measured"]["commit"], content["measured"]["files"]
+    content["schema"] = 1
+    file.write_text(json.dumps(content))
+    results = read_results(store, None)
+    assert list(results.damaged) == [key]
+    assert "it lacks 'commit'" in results.damaged[key]
+    assert key not in set(results.runs["key"])
+
+
+def test_status_shows_disk_in_use(cli: Callable[..., Any]) -> None:
+    store = stored(Path("runs"), RECORDS)
+    used = usage(store.root)
+    assert (used.checkpoints, used.resume) == (0, 0)
+    du = subprocess.run(["du", "-s", "--block-size=1", "runs"], capture_output=True, text=True)
+    own = Path("runs").stat().st_blocks * 512
+    assert used.total + own == int(du.stdout.split()[0])
+    assert f"on disk: {size(used.total)}\n" in cli("status").out
+    for folder in (store.folder(RECORDS[0].key) / "checkpoint" / "last", store.root / ".resume/x"):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"x" * 3_000_000)
+    again = usage(store.root)
+    assert 3_000_000 <= again.checkpoints <= again.resume <= 3_100_000
+    assert again.total == used.total + again.checkpoints + again.resume
+    assert " in checkpoint/ and " in cli("status").out
+    assert " in .resume/" in cli("status").out
+
+
+def test_sizes_and_times_in_words() -> None:
+    assert [size(n) for n in (0, 999, 1000, 1_250_000, 3e9, 4e12, 5e16)] == [
+        *("0 B", "999 B", "1.0 kB", "1.2 MB", "3.0 GB", "4.0 TB", "50000.0 TB"),
+    ]
+
+
+def test_many_arms_are_named_fast() -> None:
+    """Time grows with the number of cells, not with its square."""
+    configs = {
+        str(i): config([("llrd", {"decay": i / 4000})], lr=j / 4000)
+        for i, j in enumerate(range(4000))
+    }
+    subjects = dict.fromkeys(configs, ("biosses", "small"))
+    start = time.perf_counter()
+    found = arm_names(configs, subjects)
+    assert time.perf_counter() - start < 5, "it took minutes when each was compared with each"
+    assert found["40"][0] == "llrd(decay=0.01), lr=0.01"
+
+
+def test_too_many_arms_for_a_figure(cli: Callable[..., Any], monkeypatch: Any) -> None:
+    stored(Path("runs"), RECORDS)
+    monkeypatch.setattr("bluestab.report.figures.MOST_ARMS", 1)
+    said = cli("report")
+    assert "no seeds.png: 2 arms" in said.out
     assert not Path("report/question/seeds.png").exists()

@@ -308,7 +308,7 @@ def test_a_divergence_is_a_result(make_run: Make, tmp_path: Path, at: int, value
     assert (result["metrics"], result["degenerate"], result["effects"]) == (None, None, None)
     assert result["steps"] == at - 1
     store = Store(tmp_path / "runs")
-    assert store.read(run.key) == record
+    assert store.read(run.key).result == record.result
     assert store.crash(run.key) is None
     curve = (store.folder(run.key) / "curve.csv").read_text().splitlines()
     assert len(curve) == at, "a header, and what was evaluated before"

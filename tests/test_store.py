@@ -6,6 +6,7 @@ process could not do (clean up) is done afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 
 from bluestab.errors import StoreError
+from bluestab.keys import cell_of, key_of
+from bluestab.records import DamagedRecord, from_text, to_text
 from bluestab.store import Store, parse_record, to_json, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -45,6 +48,14 @@ def build(store: Store, key: str = KEY, **measured: Any) -> None:
     with store.building(key) as work:
         (work / "curve.csv").write_text("step\n1\n")
         store.finish(work, record(key, **measured))
+
+
+def stored(store: Store, key: str = KEY) -> RunRecord:
+    """What `build` wrote, without the list of files that the store adds."""
+    found = store.read(key)
+    measured = dict(found.measured)
+    assert set(measured.pop("files")) == {"curve.csv"}
+    return RunRecord(found.schema, found.result, measured)
 
 
 class Killed(BaseException):
@@ -127,7 +138,7 @@ def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
         seen.append(operation)
         if store.has(KEY):
             published += 1
-            assert store.read(KEY) == record()
+            assert stored(store) == record()
             assert (store.folder(KEY) / "curve.csv").read_text() == "step\n1\n"
             assert store.keys() == [KEY]
         else:
@@ -138,7 +149,7 @@ def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
             patch.setattr(os, "getpid", lambda: 4_000_001)
             build(store)
         assert store.keys() == [KEY]
-        assert store.read(KEY) == record()
+        assert stored(store) == record()
     assert {"mkdir", "write_text", "fsync", "replace", "rename"} <= set(seen)
     assert 0 < published < len(seen)
 
@@ -188,7 +199,7 @@ def test_a_folder_without_a_record_is_in_nobodys_way(tmp_path: Path) -> None:
     assert not store.has(KEY)
     assert store.keys() == []
     build(store)
-    assert store.read(KEY) == record()
+    assert stored(store) == record()
     assert (tmp_path / KEY / "curve.csv").read_text() == "step\n1\n"
     assert store.running() == {}
 
@@ -266,9 +277,131 @@ def test_the_latest_manifest_is_the_one_written_last(tmp_path: Path) -> None:
         store.manifest("d")
 
 
+RECORDS = sorted(Path(__file__).parent.glob("assets/records/*/*.json"))
+
+
+def test_there_are_records_of_every_schema_and_kind() -> None:
+    kinds = {"crashed", "diverged", "done"}
+    found = {(path.parent.name, path.stem) for path in RECORDS}
+    assert found == {(f"schema{n}", k) for n in range(1, RECORD_SCHEMA + 1) for k in kinds}
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_records_stay_readable(path: Path) -> None:
+    """Written by real runs of the version that had this schema; never edited."""
+    text = json.loads(path.read_text())
+    assert path.parent.name == f"schema{text['schema']}"
+    found = parse_record(path)
+    assert found.schema == RECORD_SCHEMA
+    assert found.status == path.stem
+    assert found.key == key_of(found.result["config"]), "keys are for ever, too"
+    assert found.result["cell"] == cell_of(found.result["config"])
+    assert {k: v for k, v in found.result.items() if v is not None or k in text["result"]} == (
+        text["result"]
+    )
+    assert found.result.get("censored") is None
+    files = found.measured["files"]
+    assert files is None if text["schema"] == 1 else "config.yaml" in files
+    # and written again it is a record of today
+    again = from_text(to_text(found), path, found.key)
+    assert again == found
+
+
+def test_a_record_that_was_changed_is_damaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    build(store)
+    path = tmp_path / KEY / "record.json"
+    text = path.read_text()
+    for old, new in [
+        ("accuracy", "accurccy"),
+        ('"total": 1.0', '"total": 1.5'),
+        ('"cccc', '"ccdc'),
+    ]:
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(DamagedRecord, match=r"checksum does not fit.*store verify"):
+            store.read(KEY)
+    path.write_text(json.dumps(json.loads(text)))
+    assert stored(store) == record(), "white space is no content"
+    (tmp_path / KEY).rename(tmp_path / OTHER)
+    with pytest.raises(DamagedRecord, match=f"it is the record of run {KEY}"):
+        store.read(OTHER)
+
+
+def test_a_record_lists_the_files_beside_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.building(KEY) as work:
+        (work / "curve.csv").write_text("step\n1\n")
+        (work / "checkpoint" / "last").mkdir(parents=True)
+        (work / "checkpoint" / "last" / "model.safetensors").write_bytes(b"weights")
+        store.finish(work, record())
+    assert store.read(KEY).measured["files"] == {
+        "curve.csv": hashlib.sha256(b"step\n1\n").hexdigest(),
+        "checkpoint/last/model.safetensors": hashlib.sha256(b"weights").hexdigest(),
+    }
+
+
+def test_damaged_runs_are_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.set_aside_damaged(KEY) is None, "there is nothing"
+    for n in (1, 2):
+        build(store)
+        assert store.set_aside_damaged(KEY) is None, "it is whole"
+        path = tmp_path / KEY / "record.json"
+        path.write_text(path.read_text()[:100])
+        assert store.set_aside_damaged(KEY) == tmp_path / ".damaged" / f"{KEY}.{n}"
+        assert not store.has(KEY)
+        assert (tmp_path / ".damaged" / f"{KEY}.{n}" / "curve.csv").read_text() == "step\n1\n"
+    with store.building(KEY) as work:
+        kept = store.keep_crash(work, record(status="crashed"))
+    assert store.set_aside_damaged(KEY) is None
+    (kept / "record.json").write_text("")
+    assert store.set_aside_damaged(KEY) == tmp_path / ".damaged" / f"{KEY}.3"
+    assert store.crash(KEY) is None
+    build(store)
+    assert store.keys() == [KEY]
+
+
+def test_what_cannot_be_read_now_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server that does not answer says nothing about a record."""
+    store = Store(tmp_path)
+    build(store)
+
+    def unreadable(*_: Any, **__: Any) -> str:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", unreadable)
+        with pytest.raises(DamagedRecord, match="Input/output error"):
+            store.read(KEY)
+        assert store.set_aside_damaged(KEY) is None
+    assert store.has(KEY)
+
+
+def test_two_processes_that_set_the_same_run_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    build(store)
+    (tmp_path / KEY / "record.json").write_text("")
+    real = Path.mkdir
+
+    def faster(self: Path, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        if self.name == f"{KEY}.1":  # the other one moves it just now
+            (tmp_path / KEY).rename(tmp_path / ".damaged" / "theirs")
+
+    monkeypatch.setattr(Path, "mkdir", faster)
+    assert store.set_aside_damaged(KEY) is None
+    assert [path.name for path in (tmp_path / ".damaged").iterdir()] == ["theirs"]
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", '{"schema": 1}', '{"schema": "x", "result": {}, "measured": {}}']
+    + ['{"schema": 0, "result": {}, "measured": {}}', '{"schema": 1, "result": 1, "measured": 2}']
     + [
         json.dumps({"schema": 1, "result": {**record().result, lost: None}, "measured": {}})
         for lost in ("key", "status")
@@ -285,9 +418,13 @@ def test_records_of_the_future(tmp_path: Path) -> None:
     store = Store(tmp_path)
     build(store)
     path = tmp_path / KEY / "record.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(StoreError, match=r"schema 2, .* reads up to 1; update"):
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
+    with pytest.raises(StoreError, match=r"schema 3, .* reads up to 2; update") as caught:
         store.read(KEY)
+    assert not isinstance(caught.value, DamagedRecord)
+    with pytest.raises(StoreError, match="update"):
+        store.set_aside_damaged(KEY)
+    assert store.has(KEY)
 
 
 def test_json_is_canonical() -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+MOST_ARMS = 200
+"""More do not fit on a figure that anybody could look at (and drawing 1000 takes a minute)."""
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe & Ito 2008
 
 
@@ -57,8 +59,9 @@ def seeds(runs: pd.DataFrame, at: str = "last") -> Figure:
 
 
 def save_seeds(runs: pd.DataFrame, path: Path) -> list[Path]:
-    """Write `seeds` as PNG; nothing if no run has a score."""
-    if not (runs["status"] != "crashed").any():
+    """Write `seeds` as PNG; nothing if no run has a score, or if there are more than MOST_ARMS."""
+    scored = runs[runs["status"] != "crashed"]
+    if scored.empty or scored["cell"].nunique() > MOST_ARMS:
         return []
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

@@ -2,50 +2,106 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from bluestab import stats
+from bluestab.errors import ConfigError, did_you_mean
+from bluestab.index import contents
+from bluestab.records import DamagedRecord, damaged
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
 SUMMARY_COLUMNS = (
     "cell", "task", "model", "technique", "arm", "config_diff", "metric", "at",
-    "n", "n_degenerate", "n_diverged", "n_crashed", "failed_share",
+    "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored", "failed_share",
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
     "validation_mean", "baseline", "n_paired", "delta", "std_ratio", "seconds_mean",
 )  # fmt: skip
 
+Row = dict[str, Any]
 
-def select(store: Store, manifest: Mapping[str, Any] | None) -> list[RunRecord]:
-    """Finished and crashed runs of a sweep, or of the whole store if there is no manifest."""
-    keys = store.keys() if manifest is None else [run["key"] for run in manifest["runs"]]
-    records = (store.read(k) if store.has(k) else store.crash(k) for k in dict.fromkeys(keys))
-    return [record for record in records if record is not None]
+
+@dataclass(frozen=True)
+class Results:
+    """What tables, files and pages are made of: read once per command, then passed on.
+
+    name      the sweep, or `all`
+    runs      one row per run and `at`, see `runs_frame`
+    summary   one row per cell and `at`, see `summary_frame`
+    baseline  the arm that the others are compared with
+    damaged   key -> a sentence, for runs whose record cannot be read: they are in no number
+    """
+
+    name: str
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    baseline: str
+    damaged: Mapping[str, str]
+
+
+def read_results(
+    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none"
+) -> Results:
+    """Finished and crashed runs of a sweep, or all finished ones if there is no manifest.
+
+    Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
+    """
+    found = contents(store, None if manifest is None else [run["key"] for run in manifest["runs"]])
+    rows: list[Row] = []
+    configs: dict[str, Mapping[str, Any]] = {}
+    for key in list(found.statuses):
+        try:
+            record = found.record(key)
+            rows += list(_rows(record))
+            configs.setdefault(record.result["cell"], record.result["config"])
+        except DamagedRecord as error:
+            found.damaged[key] = str(error)
+        except (KeyError, TypeError, AttributeError) as error:
+            # only records of schema 1 can get here: they have no checksum
+            file = store.folder(key) / "record.json"
+            found.damaged[key] = str(damaged(file, f"it lacks {error}"))
+    runs = _named(rows, configs)
+    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
+    if baseline != "none" and arms and baseline not in arms:
+        raise ConfigError(
+            f"--baseline is {baseline!r}, which is no arm of these runs"
+            + did_you_mean(baseline, arms)
+        )
+    name = "all" if manifest is None else manifest["name"]
+    return Results(name, runs, summary_frame(runs, baseline), baseline, found.damaged)
 
 
 def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per run and `at` (last, best); crashed runs have one row without scores."""
-    rows = [row for record in records for row in _rows(record)]
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        return frame
-    subjects = zip(frame["task"], frame["model"], strict=True)
-    names = arm_names(
-        dict(zip(frame["cell"], frame["config"], strict=True)),
-        dict(zip(frame["cell"], subjects, strict=True)),
-    )
-    frame["arm"] = [names[cell][0] for cell in frame["cell"]]
-    frame["config_diff"] = [names[cell][1] for cell in frame["cell"]]
-    return frame
+    rows: list[Row] = []
+    configs: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        rows += list(_rows(record))
+        configs.setdefault(record.result["cell"], record.result["config"])
+    return _named(rows, configs)
 
 
-def _rows(record: RunRecord) -> Iterator[dict[str, Any]]:
+def _named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """A table of the rows, each with the name of its arm."""
+    if not rows:
+        return pd.DataFrame()
+    names = arm_names(configs, {row["cell"]: (row["task"], row["model"]) for row in rows})
+    for row in rows:
+        row["arm"], row["config_diff"] = names[row["cell"]]
+    return pd.DataFrame(rows)
+
+
+def _rows(record: RunRecord) -> Iterator[Row]:
     result, measured = record.result, record.measured
     names, seeds = measured["names"], result["config"]["seeds"]
+    versions = measured.get("versions", {})
     common = {
         "key": result["key"],
         "cell": result["cell"],
@@ -56,11 +112,15 @@ def _rows(record: RunRecord) -> Iterator[dict[str, Any]]:
         "streams": tuple(sorted(seeds.items())),
         "status": result["status"],
         "metric": result["metric"],
-        "config": result["config"],
         "steps": result["steps"],
+        "censored": result.get("censored") is not None,
+        "micro_batch": result.get("micro_batch"),
+        "recipe_version": result["config"]["recipe_version"],
         "seconds": measured["seconds"]["total"],
         "commit": measured["commit"],
         "dirty": measured["dirty"],
+        "bluestab": versions.get("bluestab"),
+        "torch": versions.get("torch"),
     }
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}
@@ -89,21 +149,41 @@ def arm_names(
     contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`.
     """
     names = {}
-    for cell, config in configs.items():
-        peers = [c for other, c in configs.items() if subjects[other] == subjects[cell]]
-        parts = []
-        for technique, knobs in config["technique"]:
-            others = [k for c in peers for name, k in c["technique"] if name == technique]
-            varied = [
-                f"{k}={_short(v)}" for k, v in knobs.items() if any(o.get(k) != v for o in others)
-            ]
-            parts.append(technique + (f"({', '.join(varied)})" if varied else ""))
-        flat = _flat(config)
-        flats = [_flat(c) for c in peers]
-        diff = [f"{k}={_short(v)}" for k, v in flat.items() if any(f.get(k) != v for f in flats)]
-        arm = "+".join(parts) or "none"
-        names[cell] = (", ".join([arm, *(_last_part(d) for d in diff)]), ", ".join(diff))
-    return names
+    cells_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for cell in configs:
+        cells_of[subjects[cell]].append(cell)
+    for cells in cells_of.values():
+        flats = {cell: _flat(configs[cell]) for cell in cells}
+        varied = _varied(flats.values())
+        knobs_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for cell in cells:
+            for technique, knobs in configs[cell]["technique"]:
+                knobs_of[technique].append(knobs)
+        varied_of = {technique: _varied(knobs) for technique, knobs in knobs_of.items()}
+        for cell in cells:
+            parts = []
+            for technique, knobs in configs[cell]["technique"]:
+                said = [f"{k}={_short(v)}" for k, v in knobs.items() if k in varied_of[technique]]
+                parts.append(technique + (f"({', '.join(said)})" if said else ""))
+            diff = [f"{k}={_short(v)}" for k, v in flats[cell].items() if k in varied]
+            arm = "+".join(parts) or "none"
+            names[cell] = (", ".join([arm, *(_last_part(d) for d in diff)]), ", ".join(diff))
+    return {cell: names[cell] for cell in configs}
+
+
+def _varied(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names whose values differ among the mappings; null is the same as absent."""
+    nodes = list(nodes)
+    values: dict[str, set[str]] = defaultdict(set)
+    count: dict[str, int] = defaultdict(int)
+    for node in nodes:
+        for name, value in node.items():
+            values[name].add(json.dumps(value, sort_keys=True))
+            count[name] += 1
+    for name, n in count.items():
+        if n < len(nodes):
+            values[name].add("null")
+    return {name for name, found in values.items() if len(found) > 1}
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -139,37 +219,40 @@ def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
     """
     if runs.empty:
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
-    crashed = runs[runs["status"] == "crashed"].groupby("cell")["key"].nunique()
-    scored = runs[runs["status"] != "crashed"]
-    rows = []
-    for _, group in runs.groupby(["cell", "at"], sort=False):
-        first = group.iloc[0]
-        part = group[group["status"] != "crashed"]
-        if part.empty and first["at"] == "last" and (scored["cell"] == first["cell"]).any():
-            continue
-        rows.append(_summary_row(part, first, int(crashed.get(first["cell"], 0))))
-    table = pd.DataFrame(rows)
-    for index, row in table.iterrows():
-        rival = _baseline_of(table, row, baseline)
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    crashed: dict[str, int] = defaultdict(int)
+    for run in runs.to_dict("records"):
+        group = groups[run["cell"], run["at"]]
+        group.append(run)
+        crashed[run["cell"]] += run["status"] == "crashed"
+    table, scores = [], {}
+    for place, group in groups.items():
+        part = [run for run in group if run["status"] != "crashed"]
+        table.append(_summary_row(part, group[0], crashed[place[0]]))
+        scores[place] = {run["streams"]: run["score"] for run in part}
+    rivals = _Rivals(table, baseline)
+    for row in table:
+        rival = rivals.of(row)
         if rival is None:
             continue
-        scores = _scores(scored, row["cell"], row["at"])
-        reference = _scores(scored, rival["cell"], row["at"])
-        n_paired, delta = stats.paired_delta(scores, reference)
-        table.loc[index, ["baseline", "n_paired", "delta"]] = [rival["arm"], n_paired, delta]
-        shared = [seed for seed in scores if seed in reference]
-        table.loc[index, "std_ratio"] = stats.std_ratio(
-            [scores[s] for s in shared], [reference[s] for s in shared]
-        )
-    return table[list(SUMMARY_COLUMNS)]
+        own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
+        row["baseline"] = rival["arm"]
+        row["n_paired"], row["delta"] = stats.paired_delta(own, reference)
+        shared = [seed for seed in own if seed in reference]
+        row["std_ratio"] = stats.std_ratio([own[s] for s in shared], [reference[s] for s in shared])
+    frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
+    # as objects: whole numbers stay whole beside what is missing
+    frame["n_paired"] = pd.Series([row["n_paired"] for row in table], dtype=object)
+    return frame
 
 
-def _summary_row(part: pd.DataFrame, first: pd.Series, n_crashed: int) -> dict[str, Any]:
+def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
     n = len(part)
-    n_diverged = int((part["status"] == "diverged").sum())
-    n_degenerate = int(part["degenerate"].sum()) if n else 0
-    values = stats.summary(part["score"].tolist(), part["failed"].tolist()) if n else {}
-    validation = part["validation"].dropna().tolist() if n else []
+    n_diverged = sum(run["status"] == "diverged" for run in part)
+    n_degenerate = sum(bool(run["degenerate"]) for run in part)
+    failed = [bool(run["failed"]) for run in part]
+    values = stats.summary([run["score"] for run in part], failed) if n else {}
+    validation = [run["validation"] for run in part if not pd.isna(run["validation"])]
     return {
         **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
         "metric": first["metric"],
@@ -178,6 +261,7 @@ def _summary_row(part: pd.DataFrame, first: pd.Series, n_crashed: int) -> dict[s
         "n_degenerate": n_degenerate,
         "n_diverged": n_diverged,
         "n_crashed": n_crashed,
+        "n_censored": sum(bool(run["censored"]) for run in part),
         "failed_share": stats.failed_share(n_degenerate, n_diverged, n),
         **{k: values.get(k) for k in ("mean", "mean_without_failed", "std", "median", "iqm")},
         **{k: values.get(k) for k in ("min", "max")},
@@ -186,24 +270,28 @@ def _summary_row(part: pd.DataFrame, first: pd.Series, n_crashed: int) -> dict[s
         "n_paired": None,
         "delta": None,
         "std_ratio": None,
-        "seconds_mean": stats.mean(part["seconds"].tolist()) if n else None,
+        "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
     }
 
 
-def _baseline_of(table: pd.DataFrame, row: pd.Series, baseline: str) -> pd.Series | None:
+class _Rivals:
     """The cell a row is compared with: same task, model and other settings, baseline technique."""
-    peers = table[(table["task"] == row["task"]) & (table["model"] == row["model"])]
-    peers = peers[(peers["at"] == row["at"]) & (peers["n"] > 0)]
-    named = peers[peers["arm"] == baseline]
-    if named.empty:
-        named = peers[
-            (peers["technique"] == baseline) & (peers["config_diff"] == row["config_diff"])
-        ]
-    if len(named) != 1 or named.iloc[0]["cell"] == row["cell"]:
-        return None
-    return named.iloc[0]
+
+    def __init__(self, table: Iterable[Row], baseline: str) -> None:
+        self.named: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        self.alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        for row in table:
+            if row["n"] and row["arm"] == baseline:
+                self.named[_subject(row)].append(row)
+            if row["n"] and row["technique"] == baseline:
+                self.alike[*_subject(row), row["config_diff"]].append(row)
+
+    def of(self, row: Row) -> Row | None:
+        found = self.named.get(_subject(row)) or self.alike.get(
+            (*_subject(row), row["config_diff"]), []
+        )
+        return found[0] if len(found) == 1 and found[0]["cell"] != row["cell"] else None
 
 
-def _scores(scored: pd.DataFrame, cell: str, at: str) -> dict[Any, float]:
-    part = scored[(scored["cell"] == cell) & (scored["at"] == at)]
-    return dict(zip(part["streams"], part["score"], strict=True))
+def _subject(row: Row) -> tuple[str, str, str]:
+    return row["task"], row["model"], row["at"]

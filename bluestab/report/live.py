@@ -37,6 +37,7 @@ class SweepView:
     done      finished runs, failed ones included; failed: degenerate or diverged
     crashed   keys whose last attempt, since the sweep was last started, ended in a crash
     running   key -> claim, the longest running first
+    damaged   keys whose record cannot be read; they count as left
 
     A finished run is read once; a look costs one listing of the store and one read per running run.
     """
@@ -51,8 +52,9 @@ class SweepView:
         # a sweep that was started a moment ago is on its way to its first run
         self._last_running = time.monotonic() - max(0.0, time.time() - since)
         self.total = len(self._kind)
-        self.done = self.failed = self.unreadable = 0
+        self.done = self.failed = 0
         self.crashed: set[str] = set()
+        self.damaged: set[str] = set()
         self.running: dict[str, dict[str, Any]] = {}
         self.refresh()
         self._learn_from_others()
@@ -76,10 +78,12 @@ class SweepView:
 
     def state(self) -> tuple[object, ...]:
         """Differs whenever something has changed that is worth a line."""
-        return self.done, self.failed, len(self.crashed), frozenset(self.running), self.stands_still
+        failed = self.failed, len(self.crashed), len(self.damaged)
+        return self.done, *failed, frozenset(self.running), self.stands_still
 
     def refresh(self) -> None:
         """Look at the store again. Never raises: what cannot be seen now is seen later."""
+        self.damaged = set()
         for key in self._pending.keys() & _names(self._store.root):
             if self._store.has(key):
                 self._finish(key)
@@ -101,14 +105,15 @@ class SweepView:
             return False
 
     def _finish(self, key: str) -> None:
-        del self._pending[key]
-        self.done += 1
         try:
             record = self._store.read(key)
-            self.failed += record.failed
             self._means.add(*self._kind[key], _total_seconds(record))
+            self.failed += record.failed
         except (StoreError, OSError, KeyError, TypeError, ValueError):
-            self.unreadable += 1
+            self.damaged.add(key)  # the next start of the sweep does it again
+            return
+        del self._pending[key]
+        self.done += 1
 
     def _learn_from_others(self) -> None:
         """Runs of the same cells that the store has from other sweeps say how long these take."""
@@ -222,7 +227,7 @@ def counted(view: SweepView) -> str:
         f"{view.done} of {view.total} done, {view.failed} failed, {len(view.crashed)} crashed, "
         f"{len(view.running)} running, {view.left} left"
     )
-    return text + (f", {view.unreadable} unreadable" if view.unreadable else "")
+    return text + (f", {len(view.damaged)} damaged" if view.damaged else "")
 
 
 def time_left(view: SweepView, workers: int) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bluestab.index import Contents, contents
+from bluestab.report.flags import flags
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from bluestab.upkeep.disk import Usage, usage
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bluestab.checks import CheckedRun
     from bluestab.forecast import Cost, Forecast
+    from bluestab.report.frame import Results
 
 
 def console() -> Console:
@@ -29,6 +33,15 @@ def seconds(value: float) -> str:
     """85 -> 1:25; 4000 -> 1:06:40."""
     hours, rest = divmod(round(value), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def size(n_bytes: float) -> str:
+    """850 -> 850 B; 1234567 -> 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
 
 
 def describe(run: CheckedRun) -> str:
@@ -102,61 +115,72 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return table
 
 
-def print_outcome(store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none") -> None:
-    """The closing table of a sweep."""
-    from bluestab.report.frame import runs_frame, select, summary_frame
-
+def print_outcome(results: Results) -> None:
+    """The closing table of a sweep, and what to mind about it."""
     out = console()
-    runs = runs_frame(select(store, manifest))
+    runs = results.runs
     if runs.empty:
         out.print("no finished runs yet")
-        return
-    summary = summary_frame(runs, baseline)
-    metrics = ", ".join(
-        f"{t}: {m}" for t, m in dict(zip(runs["task"], runs["metric"], strict=True)).items()
-    )
-    out.print(f"\ntest score at the last step ({metrics})")
-    out.print(summary_table(summary))
-    out.print(
-        "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
-        f"the mean; change: against arm {baseline} on shared seeds"
-    )
+    else:
+        metrics = dict(zip(runs["task"], runs["metric"], strict=True))
+        said = ", ".join(f"{task}: {metric}" for task, metric in metrics.items())
+        out.print(f"\ntest score at the last step ({said})")
+        out.print(summary_table(results.summary))
+        out.print(
+            "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
+            f"the mean; change: against arm {results.baseline} on shared seeds"
+        )
+    for sentence in flags(runs):
+        out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
+    _print_damaged(out, results.damaged)
 
 
-def counts(store: Store, manifest: Mapping[str, Any]) -> Counter[str]:
-    """How many runs of a sweep are done, diverged, crashed, running, missing."""
-    running = store.running()
-    found: Counter[str] = Counter()
-    for run in manifest["runs"]:
-        key = run["key"]
-        if store.has(key):
-            found[store.read(key).status] += 1
-        elif key in running:
-            found["running"] += 1
-        elif store.crash(key) is not None:
-            found["crashed"] += 1
-        else:
-            found["missing"] += 1
-    return found
+def _print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
+    """Runs that are in no number, each with its file."""
+    for sentence in damaged.values():
+        out.print(f"  damaged: {sentence}", markup=False, soft_wrap=True)
+
+
+def counts(found: Contents, manifest: Mapping[str, Any]) -> Counter[str]:
+    """How many runs of a sweep are done, diverged, crashed, damaged, running, missing."""
+    running = found.store.running()
+    return Counter(_state(found, run["key"], running) for run in manifest["runs"])
+
+
+def _state(found: Contents, key: str, running: Container[str]) -> str:
+    """A crashed run that is being tried again is running."""
+    if key in found.damaged:
+        return "damaged"
+    status = found.statuses.get(key, "missing")
+    return "running" if status in ("missing", "crashed") and key in running else status
 
 
 def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
-    """Counts of the sweep, and every crash with its first line."""
+    """Counts of the sweep, every crash with its first line, damaged records, disk in use."""
     out = console()
-    found = counts(store, manifest)
+    found = contents(store, [run["key"] for run in manifest["runs"]])
+    n = counts(found, manifest)
     out.print(f"{manifest['name']}: {len(manifest['runs'])} runs in {store.root}", markup=False)
     order = ("done", "diverged", "running", "crashed", "missing")
-    out.print("  " + ", ".join(f"{found[status]} {status}" for status in order))
+    shown = [*order, *(["damaged"] if n["damaged"] else [])]
+    out.print("  " + ", ".join(f"{n[status]} {status}" for status in shown))
     for run in manifest["runs"]:
-        record = store.crash(run["key"])
-        if record is not None:
+        if found.statuses.get(run["key"]) == "crashed":
             out.print(
-                f"  crashed: {' '.join(run['overrides'])}\n    {reason(record)}",
+                f"  crashed: {' '.join(run['overrides'])}\n    {reason(found.record(run['key']))}",
                 markup=False,
                 soft_wrap=True,
             )
-    if found["missing"] or found["crashed"]:
+    _print_damaged(out, found.damaged)
+    out.print(f"  on disk: {_usage(usage(store.root))}", markup=False)
+    if n["missing"] or n["crashed"] or n["damaged"]:
         out.print(f"  to go on: {manifest['command']}", markup=False, soft_wrap=True)
+
+
+def _usage(used: Usage) -> str:
+    parts = {"checkpoint/": used.checkpoints, ".resume/": used.resume}
+    named = [f"{size(n_bytes)} in {name}" for name, n_bytes in parts.items() if n_bytes]
+    return size(used.total) + (f", of these {' and '.join(named)}" if named else "")
 
 
 def print_plan(
@@ -219,20 +243,11 @@ def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
     about = f"{known}{outlook.runs} {'run' if outlook.runs == 1 else 'runs'} to do"
     workers = "one worker" if outlook.workers == 1 else f"{outlook.workers} workers"
     kinds = {"process": "memory", "gpu": "GPU memory"}
-    peaks = [f"{kinds.get(k, k)} up to {_size(mb * 2**20)}" for k, mb in outlook.memory_mb.items()]
+    peaks = [f"{kinds.get(k, k)} up to {size(mb * 2**20)}" for k, mb in outlook.memory_mb.items()]
     out.print(
         f"forecast for the {about}, on {workers} ({', '.join(sorted(devices - {''}))}): "
         f"{seconds(outlook.seconds)}; per run: {', '.join(peaks) or 'memory not known'}; "
-        f"disk: {_size(outlook.disk)} in all",
+        f"disk: {size(outlook.disk)} in all",
         markup=False,
         soft_wrap=True,
     )
-
-
-def _size(n_bytes: float) -> str:
-    """2.1 GB, 340 MB, 24 kB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= 0.95 * size:
-            value = n_bytes / size
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    return f"{n_bytes / 1e3:.0f} kB"

@@ -1,0 +1,58 @@
+"""What differs between runs that stand in one table, in sentences for the reader to judge.
+
+Crashed runs are in no number, so nothing is said of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIFFERENCES = {
+    "recipe_version": (
+        "recipe versions",
+        "training behaviour changed between them, so their scores are not comparable",
+    ),
+    "bluestab": ("bluestab versions", "read CHANGELOG.md for what changed between them"),
+    "torch": ("torch versions", "the last digits may differ between them"),
+    "commit": ("commits", "their code may differ"),
+    "micro_batch": ("micro-batches", "dropout draws and rounding differ between them"),
+}
+"""Column -> what it is called, and why it matters that it differs."""
+
+
+def flags(runs: pd.DataFrame) -> list[str]:
+    """Sentences about a table of runs, as `runs_frame` gives it; none if all is alike."""
+    if runs.empty:
+        return []
+    scored = runs[(runs["at"] == "last") & (runs["status"] != "crashed")]
+    n = len(scored)
+    sentences = []
+    for column, (name, why) in DIFFERENCES.items():
+        found = Counter(_label(column, value) for value in scored[column])
+        if len(found) > 1:
+            each = ", ".join(f"{value} ({count} runs)" for value, count in found.most_common())
+            sentences.append(f"{name} differ: {each}; {why}")
+    dirty = sum(value is True for value in scored["dirty"])
+    if dirty:
+        sentences.append(
+            f"{dirty} of {n} runs come from a checkout with uncommitted changes: no commit holds "
+            "their code"
+        )
+    censored = int(scored["censored"].sum())
+    if censored:
+        sentences.append(
+            f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
+        )
+    return sentences
+
+
+def _label(column: str, value: Any) -> str:
+    if value is None or value != value:
+        return "the whole batch" if column == "micro_batch" else "unknown"
+    if column == "commit":
+        return str(value)[:8]
+    return f"{value:g}" if isinstance(value, float) else str(value)

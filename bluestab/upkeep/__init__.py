@@ -1,0 +1,1 @@
+"""Looking after a store: its size, its leftovers, its damage, taking in another one."""
