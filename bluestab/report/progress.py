@@ -1,16 +1,22 @@
-"""Progress while runs go on: a live bar in a terminal, one line per finished run elsewhere."""
+"""Progress while runs go on: live bars in a terminal, one line per finished run elsewhere."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bluestab.errors import StoreError
+from bluestab.report.live import Screen, SweepView, drawn, printable, started, time_left
 from bluestab.report.terminal import console, seconds, verdict
 from bluestab.store import Store
 from bluestab.types import RunRecord
+
+REDRAW = 0.5  # seconds between two looks at the store
 
 
 class RunBar:
@@ -19,19 +25,21 @@ class RunBar:
     def __init__(self, label: str = "") -> None:
         self.console = console()
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_interactive,
             transient=True,
         )
-        self.current = self.bar.add_task(label, total=None, note="")
+        self.current = self.bar.add_task(printable(label), total=None, note="")
 
     def __enter__(self) -> Self:
         self.bar.start()
+        if self.console.is_interactive:
+            self.console.show_cursor(True)  # a process that is killed cannot bring it back
         return self
 
     def __exit__(
@@ -51,17 +59,29 @@ class RunBar:
 
 
 class SweepDisplay:
-    """Progress of a sweep."""
+    """Progress of a sweep, read from its store by a thread of its own.
+
+    note  a standing line under the bars, as long as it is not empty
+    """
 
     def __init__(self, name: str, keys: Sequence[str], store: Store, *, workers: int) -> None:
-        self.console = console()
-        self.total, self.store, self.workers = len(keys), store, workers
-        self.done = sum(map(store.has, keys))
         self.note = ""
-        found = f", {self.done} already there" if self.done else ""
-        self.console.print(f"{name}: {self.total} runs{found}", markup=False)
+        self.console = console()
+        self._name, self._workers = printable(name), workers
+        self._view = _view(store, name, keys)
+        self._screen: Screen | None = None
+        self._lock = threading.RLock()  # reentrant: `say` may be called by a signal handler
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, name="display", daemon=True)
+        found = f", {self._view.done} already there" if self._view.done else ""
+        self.say(f"{self._name}: {self._view.total} runs{found}")
 
     def __enter__(self) -> Self:
+        if self.console.is_interactive:
+            self._screen = Screen(self.console)
+            self._screen.__enter__()
+            self._draw()
+            self._thread.start()
         return self
 
     def __exit__(
@@ -70,16 +90,59 @@ class SweepDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass
+        self._ended.set()
+        if self._screen is not None:
+            self._thread.join()
+            self._screen.__exit__(kind, error, trace)
 
     def end(self, record: RunRecord, label: str) -> None:
-        self.done += 1
-        took = seconds(record.measured["seconds"]["total"])
-        self.console.print(
-            f"[{self.done}/{self.total}] {label}: {verdict(record)} ({took})",
-            markup=False,
-            soft_wrap=True,
-        )
+        """A run is finished or crashed: one line, which stays."""
+        with self._lock:
+            self._view.refresh()
+            view = self._view
+            note = time_left(view, self._workers)
+            if view.failed or view.crashed:
+                note += f", {view.failed} failed, {len(view.crashed)} crashed"
+            took = seconds(record.measured["seconds"]["total"])
+            self.say(
+                f"[{view.done + len(view.crashed)}/{view.total}] {printable(label)}: "
+                f"{printable(verdict(record), 1000)} ({took}, {note})"
+            )
 
     def say(self, text: str) -> None:
+        """A line for the person at the keyboard, which stays."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def _redraw(self) -> None:
+        with suppress(Exception):  # a display that fails must not disturb the runs
+            while not self._ended.wait(REDRAW):
+                with self._lock:
+                    self._view.refresh()
+                self._draw()
+
+    def _draw(self) -> None:
+        assert self._screen is not None
+        with self._lock:
+            size = self.console.size
+            what = drawn(
+                self._view,
+                self._name,
+                self._workers,
+                width=size.width,
+                height=size.height,
+                note=self.note,
+            )
+        self._screen.draw(what)
+
+
+def _view(store: Store, name: str, keys: Sequence[str]) -> SweepView:
+    """Cells come from the manifest, which tells how long runs take; the keys alone do too."""
+    try:
+        manifest = store.manifest(name)
+    except StoreError:
+        manifest = None
+    wanted = set(keys)
+    runs = [run for run in (manifest or {"runs": []})["runs"] if run["key"] in wanted]
+    if len(runs) < len(wanted):
+        runs = [{"key": key} for key in keys]
+    return SweepView(store, runs, started(store, name))

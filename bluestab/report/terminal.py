@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bluestab.checks import CheckedRun
+    from bluestab.forecast import Cost, Forecast
     from bluestab.report.frame import Results
 
 
@@ -182,30 +183,80 @@ def _usage(used: Usage) -> str:
     return size(used.total) + (f", of these {' and '.join(named)}" if named else "")
 
 
-def print_plan(store: Store, runs: Sequence[CheckedRun]) -> None:
-    """What a command would run."""
+def print_plan(
+    store: Store,
+    runs: Sequence[CheckedRun],
+    costs: Mapping[str, Cost],
+    outlook: Forecast,
+    gaps: Sequence[str] = (),
+) -> None:
+    """What a command would run, and what it will cost.
+
+    costs  cell -> cost of one of its runs, as far as known; gaps: why others are not
+    """
     out = console()
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "model", "technique"):
         table.add_column(heading)
-    for heading in ("runs", "done", "train", "validation", "test"):
+    for heading in ("runs", "done", "train", "validation", "test", "per run"):
         table.add_column(heading, justify="right")
+    table.add_column("known from")
     cells: dict[str, list[CheckedRun]] = {}
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
-    for members in cells.values():
-        first = members[0]
+    for cell, members in cells.items():
+        first, cost = members[0], costs.get(cell)
         items = first.data.select(first.seeds)
+        done = sum(store.has(run.key) for run in members)
         table.add_row(
             first.data.task.name,
             first.model.name,
             "+".join(first.techniques) or "none",
             str(len(members)),
-            str(sum(store.has(run.key) for run in members)),
+            str(done),
             *(str(len(items[split])) for split in ("train", "validation", "test")),
+            seconds(cost.seconds) if cost else "?" if done < len(members) else "",
+            _known_from(cost) if cost else "",
         )
     out.print(table)
     done = sum(store.has(run.key) for run in runs)
     out.print(
         f"{len(runs)} runs in {len(cells)} cells, {done} done; all is well, nothing was started"
     )
+    if outlook.runs:
+        _print_forecast(out, outlook, {cost.device for cost in costs.values()})
+    for gap in gaps:
+        out.print(f"  no forecast: {gap}", markup=False, soft_wrap=True)
+
+
+def _known_from(cost: Cost) -> str:
+    if not cost.runs:
+        return "a dry step" if cost.source == "dry step" else "a like dry step"
+    runs = f"{cost.runs} run" + ("s" if cost.runs > 1 else "")
+    return runs + ("" if cost.source == "same cell" else f", {cost.source}")
+
+
+def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
+    if outlook.seconds is None:
+        return
+    known = f"{outlook.runs - outlook.unknown} of " if outlook.unknown else ""
+    about = f"{known}{outlook.runs} {'run' if outlook.runs == 1 else 'runs'} to do"
+    workers = "one worker" if outlook.workers == 1 else f"{outlook.workers} workers"
+    kinds = {"process": "memory", "gpu": "GPU memory"}
+    peaks = [f"{kinds.get(k, k)} up to {_size(mb * 2**20)}" for k, mb in outlook.memory_mb.items()]
+    out.print(
+        f"forecast for the {about}, on {workers} ({', '.join(sorted(devices - {''}))}): "
+        f"{seconds(outlook.seconds)}; per run: {', '.join(peaks) or 'memory not known'}; "
+        f"disk: {_size(outlook.disk)} in all",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _size(n_bytes: float) -> str:
+    """2.1 GB, 340 MB, 24 kB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= 0.95 * size:
+            value = n_bytes / size
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"

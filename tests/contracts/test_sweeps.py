@@ -16,6 +16,7 @@ SWEEPS = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
 
 def check(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bluestab", "check", "-m", f"+sweeps={name}", *overrides]
+    command.append("hydra.launcher.dry_step=false")  # takes seconds
     return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
 
 

@@ -1,0 +1,279 @@
+"""How long, how much memory, how much disk: arithmetic on what finished runs or a dry step cost.
+
+Two questions share it. Before a sweep: what will it cost (`Known`, `from_dry_step`, `forecast`)?
+While it runs: how much time is left (`Means`, `left`, `remaining`)?
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bluestab.types import RunRecord, Split
+
+COSTLESS = frozenset(
+    # settings of the optimizer that change neither the time of a step nor the memory
+    ("lr", "epochs", "steps", "warmup", "weight_decay", "beta1", "beta2", "eps", "clip")
+)
+KEPT = {"none": 0, "best": 1, "last": 1, "all": 2}  # checkpoints a run leaves, by the knob `keep`
+MARGIN = 1.02  # a checkpoint is a little more than its weights: tokenizer, configuration
+RUN_FILES = 24_000  # bytes on disk of a run's record, config, curve and log: whole blocks each
+Source = Literal["same cell", "same technique", "same task and model", "dry step", "like dry step"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run costs.
+
+    seconds    wall clock; memory_mb: peak by kind (process, gpu)
+    disk       bytes of the run's folder without checkpoints
+    parameters of the network, for checkpoints
+    source     where this is known from; runs: how many finished runs it is the mean of
+    """
+
+    seconds: float
+    memory_mb: Mapping[str, float]
+    disk: float
+    parameters: int
+    source: Source
+    runs: int = 0
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class DryStep:
+    """What was measured on a few real batches.
+
+    prepare     seconds from nothing to the first step
+    step        seconds of one optimizer step
+    evaluate    split -> seconds to evaluate all its items
+    test_bytes  what the predictions of all test items take on disk, once
+    """
+
+    prepare: float
+    step: float
+    evaluate: Mapping[Split, float]
+    memory_mb: Mapping[str, float]
+    parameters: int
+    test_bytes: float
+    device: str = ""
+
+
+def evaluations(steps: int, steps_per_epoch: int, eval_every: int | None) -> int:
+    """How often validation is evaluated: every epoch or `eval_every` steps, and at the end."""
+    return math.ceil(steps / (eval_every or steps_per_epoch))
+
+
+def from_dry_step(
+    dry: DryStep,
+    *,
+    steps: int,
+    steps_per_epoch: int,
+    eval_every: int | None,
+    source: Source = "dry step",
+) -> Cost:
+    """A whole run from a dry step.
+
+    Two tests are counted, of the last and of the best weights; a copy of the best is kept in memory
+    where the model is.
+    """
+    n = evaluations(steps, steps_per_epoch, eval_every)
+    seconds = (
+        dry.prepare
+        + steps * dry.step
+        + n * dry.evaluate["validation"]
+        + min(n, 2) * dry.evaluate["test"]
+    )
+    disk = RUN_FILES + min(n, 2) * dry.test_bytes
+    place = "gpu" if "gpu" in dry.memory_mb else "process"
+    best = 4 * dry.parameters / 2**20
+    memory = {k: mb + (best if k == place else 0) for k, mb in dry.memory_mb.items()}
+    return Cost(seconds, memory, disk, dry.parameters, source, device=dry.device)
+
+
+def workload(hashed: Mapping[str, Any]) -> str:
+    """What the cost of a step depends on, techniques left out: task, model, batches, trainer."""
+    optim = {k: v for k, v in hashed["optim"].items() if k not in COSTLESS}
+    parts = [hashed["task"], hashed["data"], hashed["model"], optim, hashed["trainer"]]
+    return json.dumps(parts, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run cost, and what it was."""
+
+    cell: str
+    workload: str
+    techniques: tuple[str, ...]
+    steps: int
+    fit: float  # seconds that grow with the number of steps
+    rest: float  # seconds that do not
+    memory_mb: Mapping[str, float]
+    parameters: int
+    device: str
+    disk: float = 0.0
+
+    @classmethod
+    def of(cls, record: RunRecord, disk: float = 0.0) -> Finished | None:
+        """None for a run that did not go to its end."""
+        result, measured = record.result, record.measured
+        seconds = measured["seconds"]
+        if record.status != "done" or not result.get("steps"):
+            return None
+        return cls(
+            cell=result["cell"],
+            workload=workload(result["config"]),
+            techniques=tuple(name for name, _ in result["config"]["technique"]),
+            steps=result["steps"],
+            fit=seconds["fit"],
+            rest=seconds["total"] - seconds["fit"],
+            memory_mb=measured.get("peak_memory_mb") or {},
+            parameters=result["parameters"]["total"],
+            device=str(measured.get("device", "")),
+            disk=disk,
+        )
+
+
+def on_device(finished: Sequence[Finished], asked: str, here: str) -> list[Finished]:
+    """Those that ran on the kind of device that a run would take.
+
+    asked  as in the config: cpu, cuda:1, ... or auto; here: what auto means on this machine
+
+    With auto, all of them if none ran on this kind: a sweep may be planned where it will not run.
+    """
+    wanted = (here if asked == "auto" else asked).partition(":")[0]
+    same = [f for f in finished if f.device.split(" ")[0].partition(":")[0] == wanted]
+    return same or (list(finished) if asked == "auto" else [])
+
+
+class Known:
+    """Costs of finished runs, asked for by what a new run is."""
+
+    def __init__(self, finished: Iterable[Finished]) -> None:
+        self._by: dict[tuple[Source, object], list[Finished]] = {}
+        for one in finished:
+            for slot in _slots(one.cell, one.workload, one.techniques):
+                self._by.setdefault(slot, []).append(one)
+
+    def cost(self, cell: str, work: str, techniques: tuple[str, ...], steps: int) -> Cost | None:
+        """The mean over runs of the same cell, else of the same task and model with the time of
+        training scaled to `steps`; None if nothing like it has finished."""
+        for slot in _slots(cell, work, techniques):
+            if like := self._by.get(slot):
+                break
+        else:
+            return None
+        kinds = sorted({kind for one in like for kind in one.memory_mb})
+        return Cost(
+            seconds=_mean([one.fit * steps / one.steps + one.rest for one in like]),
+            memory_mb={k: max(one.memory_mb.get(k, 0) for one in like) for k in kinds},
+            disk=_mean([one.disk for one in like if one.disk] or [RUN_FILES]),
+            parameters=like[0].parameters,
+            source=slot[0],
+            runs=len(like),
+            device=like[0].device,
+        )
+
+
+def _slots(
+    cell: str, work: str, techniques: tuple[str, ...]
+) -> tuple[tuple[Source, object], tuple[Source, object], tuple[Source, object]]:
+    return (
+        ("same cell", cell),
+        ("same technique", (work, techniques)),
+        ("same task and model", work),
+    )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep will cost.
+
+    runs     how many it is about; unknown: of these, runs that nothing is known of
+    seconds  of the known ones, on `workers` workers; None if nothing is known
+    """
+
+    runs: int
+    unknown: int
+    workers: int
+    seconds: float | None
+    memory_mb: Mapping[str, float]
+    disk: float
+
+
+def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "none") -> Forecast:
+    """Sum up the runs that are still to do.
+
+    keep  which checkpoints stay: none, best, last, all (4 bytes for each parameter)
+    """
+    known = [cost for cost in costs if cost is not None]
+    kinds = sorted({kind for cost in known for kind in cost.memory_mb})
+    checkpoint = 4 * KEPT.get(keep, 1) * MARGIN
+    return Forecast(
+        runs=len(costs),
+        unknown=len(costs) - len(known),
+        workers=workers,
+        seconds=remaining([cost.seconds for cost in known], [], workers) if known else None,
+        memory_mb={k: max(cost.memory_mb.get(k, 0) for cost in known) for k in kinds},
+        disk=sum(cost.disk + checkpoint * cost.parameters for cost in known),
+    )
+
+
+class Means:
+    """Mean seconds of finished runs: of a cell, of a subject (task and model), of all."""
+
+    def __init__(self) -> None:
+        self._sums: dict[object, tuple[float, int]] = {}
+
+    def add(self, cell: str, subject: str, seconds: float) -> None:
+        for slot in (("cell", cell), ("subject", subject), None):
+            total, n = self._sums.get(slot, (0.0, 0))
+            self._sums[slot] = (total + seconds, n + 1)
+
+    def knows(self, cell: str) -> bool:
+        return ("cell", cell) in self._sums
+
+    def expected(self, cell: str, subject: str) -> float | None:
+        """Of the nearest kind that is known; None until something is."""
+        for slot in (("cell", cell), ("subject", subject), None):
+            if slot in self._sums:
+                total, n = self._sums[slot]
+                return total / n
+        return None
+
+
+def left(expected: float | None, elapsed: float, fraction: float) -> float | None:
+    """Seconds that a running run still needs.
+
+    fraction  of its steps that are done, in [0, 1]
+
+    What finished runs say counts; a run that they say nothing of, or that takes longer than they
+    did, is judged by its own pace, from a twentieth of its steps on.
+    """
+    if expected is not None and expected >= elapsed:
+        return expected - elapsed
+    if fraction >= 0.05:
+        return elapsed * (1 - min(fraction, 1)) / fraction
+    return None if expected is None else 0.0
+
+
+def remaining(
+    waiting: Sequence[float | None], running: Sequence[float | None], workers: int
+) -> float | None:
+    """Seconds until all runs are done: their sum over the workers, at least the longest of them.
+
+    waiting, running  seconds that each run still needs
+
+    None if one of them is not known.
+    """
+    needed = [seconds for seconds in (*waiting, *running) if seconds is not None]
+    if len(needed) < len(waiting) + len(running):
+        return None
+    return max(sum(needed) / max(workers, 1), max(needed, default=0.0))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
