@@ -116,7 +116,7 @@ def test_a_crash_takes_nothing_with_it(
 
 def test_on_crash_stop_starts_nothing_more(launch: Launch, make_sweep: MakeSweep) -> None:
     sweep = make_sweep("on_crash=stop", seeds=9)
-    acts(sweep.store, s0=["crash"])
+    acts(sweep.store, s0=["crash"], **{f"s{i}": ["sleep 0.5"] for i in range(1, 9)})
     with pytest.raises(RunsCrashed, match=r"1 of 9 .*\n(.*\n)*[78] more were not started"):
         launch(sweep)
     assert list(statuses(sweep).values()).count("missing") >= 7
