@@ -96,7 +96,7 @@ def damaged(where: Path, why: object) -> DamagedRecord:
 
 def _store_of(record: Path) -> Path:
     folder = record.parent.parent
-    return folder.parent if folder.name.startswith(".") else folder
+    return folder.parent if folder.name in (".crashed", ".work") else folder
 
 
 def _from_1(content: Content) -> Content:

@@ -492,3 +492,21 @@ def test_too_many_arms_for_a_figure(cli: Callable[..., Any], monkeypatch: Any) -
     said = cli("report")
     assert "no seeds.png: 2 arms" in said.out
     assert not Path("report/question/seeds.png").exists()
+
+
+def test_damaged_records_are_counted_and_named(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestab.report.terminal.SHOWN", 2)
+    store = stored(Path("runs"), RECORDS)
+    for one in RECORDS[:3]:
+        (store.folder(one.key) / "record.json").write_text("{")
+    for verb in ("report", "status"):
+        said = cli(verb)
+        assert (said.code, said.err) == (0, "")
+        assert "3 damaged records, which are in no number here" in said.out
+        assert said.out.count("  damaged: runs/") == 2
+        assert "and 1 more" in said.out
+        assert "bluestab store verify runs\n" in said.out
+    assert "4 done, 1 diverged, 0 running, 1 crashed, 0 missing, 3 damaged" in said.out
+    (_,) = (line for line in cli("report").out.splitlines() if line.split()[2:4] == ["none", "1"])

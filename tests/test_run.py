@@ -174,7 +174,7 @@ def test_a_finished_run_is_not_run_again(
         raise AssertionError("it was assembled again")
 
     monkeypatch.setattr("bluestab.assemble.assemble", never)
-    assert done(run, tmp_path / "runs") == first
+    assert done(run, tmp_path / "runs").result == first.result
     assert done(run, tmp_path / "elsewhere").status == "crashed", "the trap works"
 
 

@@ -106,7 +106,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         age(path, days)
         return name
 
-    key = missing.key
+    key = run(8).key  # of no sweep, and in progress
     goes = {
         make(f".work/{key}.{HERE}.{dead}"),
         make(f".work/{key}.node-7.cluster.org.12", 8),
@@ -152,11 +152,14 @@ def test_work_of_a_live_process_is_not_touched(tmp_path: Path) -> None:
     record = run(0)
     (tmp_path / ".resume" / record.key).mkdir(parents=True)
     age(tmp_path / ".resume" / record.key, 100)
-    claim = store.claims.take(record.key)
-    assert claim is not None
-    with claim, store.building(record.key):
+    put(store, run(1))
+    (tmp_path / ".crashed" / run(1).key).mkdir(parents=True)
+    first, second = store.claims.take(record.key), store.claims.take(run(1).key)
+    assert first is not None
+    assert second is not None
+    with first, second:
         assert leftovers(store, older_days=0) == []
-    assert [left.path.name for left in leftovers(store)] == [record.key]
+    assert [left.path.name for left in leftovers(store)] == [run(1).key, record.key]
 
 
 def test_claims_and_workers_of_dead_processes(tmp_path: Path, dead: int) -> None:

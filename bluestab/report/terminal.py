@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from bluestab.report.frame import Results
 
 
+SHOWN = 20
+"""Damaged records that are named one by one; `bluestab store verify` names all."""
+
+
 def console() -> Console:
     """Standard output; wide enough for whole rows where it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
@@ -137,8 +141,12 @@ def print_outcome(results: Results) -> None:
 
 def _print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
     """Runs that are in no number, each with its file."""
-    for sentence in damaged.values():
+    if damaged:
+        out.print(f"  {len(damaged)} damaged records, which are in no number here:")
+    for sentence in list(damaged.values())[:SHOWN]:
         out.print(f"  damaged: {sentence}", markup=False, soft_wrap=True)
+    if len(damaged) > SHOWN:
+        out.print(f"  and {len(damaged) - SHOWN} more")
 
 
 def counts(found: Contents, manifest: Mapping[str, Any]) -> Counter[str]:
