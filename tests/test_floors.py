@@ -22,9 +22,9 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances",
+    "circumstances diagnostics memory",
     "tasks techniques sources models networks store artefacts",
-    "data module checks assemble",
+    "data module checks checkpoints assemble",
     "run",
     "report planning workers launchers sweepers catalogue",
     "hydra_app cli __main__",
