@@ -28,6 +28,7 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances, peak_memory_mb
 from bluestab.errors import ConfigError, Diverged, StoreError
 from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.seeding import seed_global_streams
 from bluestab.store import Store, to_json
 from bluestab.types import RECORD_SCHEMA, At, RunRecord, Split
 
@@ -244,6 +245,7 @@ class _Attempt:
         error: Diverged | None = None
         with _timed(seconds, "fit"):
             try:
+                seed_global_streams(run.seeds.dropout)
                 _fit(assembly, None if found is None else found.path)
             except Diverged as diverged:
                 error = diverged

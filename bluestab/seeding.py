@@ -59,6 +59,22 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, *names))
 
 
+def seed_global_streams(seed: int) -> None:
+    """Start python's, numpy's and torch's own streams where this run's start, whatever ran before.
+
+    Nothing of ours draws from them outside a training step; a technique may.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    value = stream_seed(seed, "global")
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
+
+
 def subset(items: Sequence[T], ids: Sequence[str], size: int, seed: int, name: str) -> list[T]:
     """`size` of the items, in their original order, drawn without replacement by the stream.
 
