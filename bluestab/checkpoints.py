@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import random
 import re
 import shutil
 import socket
@@ -27,20 +26,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from pytorch_lightning.plugins import CheckpointIO
 
 from bluestab.data import ShuffledOrder
+from bluestab.history import History
 from bluestab.keys import RECIPE_VERSION
 from bluestab.module import FineTuning
+from bluestab.seeding import random_streams, restore_random_streams
 from bluestab.techniques.base import Technique
-
-if TYPE_CHECKING:
-    from bluestab.assemble import History
 
 log = logging.getLogger("bluestab")
 
@@ -183,36 +180,6 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # the last one leaves no empty folder behind
-
-
-# --- random streams ------------------------------------------------------------------------------
-
-
-def random_streams(device: torch.device) -> dict[str, Any]:
-    """State of every global generator that a technique may draw from."""
-    kind, keys, *rest = np.random.get_state()
-    state = {
-        "python": random.getstate(),
-        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-    }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def restore_random_streams(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put every global generator where `random_streams` found it."""
-    random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state["mps"])
 
 
 # --- saving and going on -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torchmetrics import Metric
 
 from bluestab.diagnostics import mean_norms
 from bluestab.errors import Diverged
+from bluestab.micro import micro_batches
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
@@ -100,35 +101,6 @@ class ItemLogits(Metric):
         starts = np.concatenate([[0], ends[:-1]])
         items = joined(self.items).cpu().tolist()
         return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
-
-
-def counted_labels(batch: Batch) -> int:
-    """Word pieces that carry a label: what the loss of a tagging batch is the mean over."""
-    return int((batch["labels"] != -100).sum())
-
-
-def counted_items(batch: Batch) -> int:
-    return len(batch["items"])
-
-
-def micro_batches(
-    batch: Batch, size: int | None, count: Callable[[Batch], int]
-) -> list[tuple[float, Batch]]:
-    """Consecutive parts of at most `size` items, each with its share of the batch's loss.
-
-    The shares sum to 1, and the losses of the parts, weighted by them, to the loss of the batch. A
-    part that counts nothing has no loss of its own (0 / 0) and is left out.
-    """
-    items = counted_items(batch)
-    total = count(batch)
-    if size is None or size >= items or total == 0:
-        return [(1.0, batch)]
-    parts: list[tuple[float, Batch]] = []
-    for start in range(0, items, size):
-        part = {name: value[start : start + size] for name, value in batch.items()}
-        if (counted := count(part)) > 0:
-            parts.append((counted / total, part))
-    return parts
 
 
 def gradient_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -157,7 +157,7 @@ def test_the_curve_holds_norms_before_clipping(make_assembly: Make) -> None:
             seen.append({depth: math.sqrt(value) for depth, value in squares.items()})
 
     assembly.trainer.callbacks.append(Look())
-    from bluestab.run import _fit
+    from bluestab.attempt import _fit
 
     _fit(assembly)
     rows = assembly.history.rows

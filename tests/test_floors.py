@@ -22,10 +22,10 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
-    "circumstances diagnostics memory",
+    "circumstances diagnostics memory micro",
     "tasks techniques sources models networks store artefacts",
-    "data module checks checkpoints assemble",
-    "run",
+    "data module checks history checkpoints assemble",
+    "attempt run",
     "report planning workers launchers sweepers catalogue",
     "hydra_app cli __main__",
 ]

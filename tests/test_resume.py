@@ -469,6 +469,22 @@ def test_first_of_all_callbacks(making: Make, make_assembly: Make, tmp_path: Pat
     assert len(assembly.trainer.callbacks) == 3  # type: ignore[attr-defined]
 
 
+def test_the_trainer_requeues_no_job(
+    making: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a job of SLURM, Lightning would answer its signal with a checkpoint of its own."""
+    for name, value in (("NTASKS", "1"), ("JOB_NAME", "sweep"), ("JOB_ID", "7"), ("PROCID", "0"),
+                        ("LOCALID", "0"), ("NODEID", "0")):  # fmt: skip
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    before, handlers = signal.getsignal(signal.SIGUSR1), []
+
+    def look(*_: Any) -> None:
+        handlers.append(signal.getsignal(signal.SIGUSR1))
+
+    assert done(making("task=gad", "model=tiny")(), tmp_path, look).status == "done"
+    assert set(handlers) == {before}
+
+
 # --- a real kill ---------------------------------------------------------------------------------
 
 

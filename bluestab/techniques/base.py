@@ -13,7 +13,8 @@ Validation and test never pass through a technique: every arm is judged by the s
 the moments stand the declarations: `check` before anything heavy is loaded, `effects` after
 training. What a technique remembers from one step to the next (a running average, a counter in a
 wrapped step) belongs into `state_dict`, or an interrupted run cannot go on as if nothing had
-happened. A wrapped step is called once per micro-batch.
+happened. A wrapped step is called once per micro-batch; a wrapped optimizer keeps the groups it was
+given, with their `names` and `depth`.
 
 Modules of techniques import torch inside their functions, so that checking a sweep of a thousand
 runs does not load it.
