@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
@@ -212,14 +212,15 @@ def assemble(
     warmup = warmup_steps(total, optim["warmup"])
     history = History(task.metric, built.model)
 
-    constant = diagnostics.constant_loss(encoded["train"][0]["labels"])
+    watched = cfg["stop_degenerate"]
+    constant = diagnostics.constant_loss(encoded["train"][0]["labels"]) if watched else None
 
     def evaluated(
         step: int, scores: Scores, loss: float, norms: Mapping[str, float | None]
     ) -> bool:
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[task.metric])
-        if not cfg["stop_degenerate"] or step >= total:
+        if not watched or step >= total:
             return False
         sign = diagnostics.failure_sign(history.rows, warmup_steps=warmup, constant=constant)
         if sign is not None:

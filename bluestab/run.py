@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,11 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
     """Run a finished run again for its weights, and put them beside a result that is the same."""
     device, folder = resolve_device(run.cfg["device"]), store.folder(run.key)
     stored = store.read(run.key)
+    # as large as the parts were for which its memory sufficed then
+    used = {"micro_batch": stored.result.get("micro_batch")}
+    if "eval_batch_size" in stored.measured:
+        used["eval_batch_size"] = stored.measured["eval_batch_size"]
+    run = replace(run, cfg={**run.cfg, "trainer": {**run.cfg["trainer"], **used}})
     with store.building(run.key) as work:
         with logging_to(work / "log.txt"):
             log.info("%s is run again for its weights, keep=%s", run.key, run.cfg["keep"])

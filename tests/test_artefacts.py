@@ -174,6 +174,18 @@ def test_records_of_before_can_have_weights_too(make_run: Make, tmp_path: Path) 
     assert not lacks_weights(path.parent, "best")
 
 
+def test_weights_of_a_run_that_memory_made_smaller(make_run: Make, tmp_path: Path) -> None:
+    """Made again with the micro-batches it was made with, also where memory is plenty."""
+    from test_memory import Hungry
+
+    asked = make_run("task=gad", "model=tiny", *SHORT)
+    record = done(replace(asked, techniques={"t": Hungry("cuda", most=4)}), tmp_path / "runs")
+    assert record.result["micro_batch"] == 4
+    plenty = replace(asked, techniques={"t": Hungry("cuda")}, cfg={**asked.cfg, "keep": "last"})
+    assert done(plenty, tmp_path / "runs") == record
+    assert not lacks_weights(tmp_path / "runs" / record.key, "last")
+
+
 def test_a_diverged_run_has_no_weights_to_keep(make_run: Make, tmp_path: Path) -> None:
     run = make_run("task=gad", "model=tiny", *SHORT, "keep=all")
     run = replace(run, techniques={"broken": NotFinite(3, float("nan"))})
