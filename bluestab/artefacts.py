@@ -1,4 +1,4 @@
-"""The files of a run beside its record: log, config, curve, predictions."""
+"""The files of a run beside its record: log, config, curve, predictions, weights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bluestab.store import to_json, write_text
+from bluestab.store import parse_record, to_json, write_text
+from bluestab.types import At
+
+KEPT: Mapping[str, tuple[At, ...]] = {
+    "none": (),
+    "last": ("last",),
+    "best": ("best",),
+    "all": ("last", "best"),
+}
+"""Value of `keep` -> the weights a finished run leaves behind."""
 
 log = logging.getLogger("bluestab")
 
@@ -73,6 +83,33 @@ def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
             table["logits"].cast(pa.list_(pa.float32())),
         )
     pq.write_table(table, path, compression="zstd")
+
+
+def write_weights(work: Path, at: At, network: Any, tokenizer: Any, labels: Sequence[str]) -> None:
+    """`checkpoint/<at>/` as transformers reads it: weights, config with label names, tokenizer."""
+    folder = work / "checkpoint" / at
+    network.config.id2label = dict(enumerate(labels))
+    network.config.label2id = {label: i for i, label in enumerate(labels)}
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def lacks_weights(folder: Path, keep: str) -> bool:
+    """Whether a finished run in `folder` has not all the weights that `keep` asks for.
+
+    A run without a score (diverged) has no weights worth keeping. Raises StoreError if its record
+    is damaged.
+    """
+    missing = [
+        at for at in KEPT[keep] if not (folder / "checkpoint" / at / "config.json").is_file()
+    ]
+    return bool(missing) and parse_record(folder / "record.json").status == "done"
 
 
 def write_config(path: Path, cfg: Mapping[str, Any]) -> None:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
+from bluestab import diagnostics
+from bluestab.checkpoints import Checkpoints, Files, identity
 from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
 from bluestab.errors import ConfigError
+from bluestab.history import History
+from bluestab.micro import counted_items, counted_labels
 from bluestab.models import Model
 from bluestab.module import (
     FineTuning,
@@ -104,40 +110,6 @@ def judge(data: TaskData, examples: Sequence[Example], rows: Sequence[Sequence[i
 
 
 @dataclass
-class History:
-    """What validation saw: one row per evaluation, and the weights of the best one.
-
-    best is the earliest step with the highest validation score; an undefined score beats nothing.
-    """
-
-    metric: str
-    model: torch.nn.Module
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    best_step: int | None = None
-    best_score: float | None = None
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def add(self, step: int, scores: Scores, loss: float) -> None:
-        score = scores[self.metric]
-        self.rows.append({"step": step, "train_loss": loss, **scores})
-        better = score is not None and (self.best_score is None or score > self.best_score)
-        if better or self.best_step is None:
-            self.best_step, self.best_score = step, score
-            self.best_weights = {
-                name: parameter.detach().clone()
-                for name, parameter in self.model.named_parameters()
-                if parameter.requires_grad
-            }
-
-    def restore_best(self) -> None:
-        """Put the best weights into the model (only what trains can differ)."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if name in self.best_weights:
-                    parameter.copy_(self.best_weights[name])
-
-
-@dataclass
 class Assembly:
     """A run ready to be fitted."""
 
@@ -156,6 +128,8 @@ class Assembly:
     warmup_steps: int
     start: Mapping[str, torch.Tensor]
     edited: frozenset[str]
+    checkpoints: Checkpoints | None
+    tokenizer: Any
 
     def trained(self) -> Trained:
         """Observe the training that has just ended; no technique is asked."""
@@ -187,8 +161,13 @@ def assemble(
     seeds: Seeds,
     device: torch.device,
     progress: Progress,
+    key: str = "",
+    resume: Path | None = None,
 ) -> Assembly:
-    """Wire one run. `cfg` is the resolved config; everything named in it has been checked."""
+    """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
+
+    resume  folder of the run's checkpoint; None: it cannot be interrupted and go on
+    """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
     applied = list(techniques.values())
 
@@ -205,6 +184,7 @@ def assemble(
             tokenizer.pad_token_id,
             optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
             order if split == "train" else None,
+            knobs["loader_workers"] if split == "train" else 0,
         )
         for split in SPLITS
     }
@@ -232,28 +212,56 @@ def assemble(
     warmup = warmup_steps(total, optim["warmup"])
     history = History(task.metric, built.model)
 
-    def evaluated(step: int, scores: Scores, loss: float) -> None:
-        history.add(step, scores, loss)
+    watched = cfg["stop_degenerate"]
+    constant = diagnostics.constant_loss(encoded["train"][0]["labels"]) if watched else None
+
+    def evaluated(
+        step: int, scores: Scores, loss: float, norms: Mapping[str, float | None]
+    ) -> bool:
+        history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[task.metric])
+        if not watched or step >= total:
+            return False
+        sign = diagnostics.failure_sign(history.rows, warmup_steps=warmup, constant=constant)
+        if sign is not None:
+            history.censored = {"step": step, "sign": sign}
+        return sign is not None
 
     module = FineTuning(
         model=built.model,
         step=step,
         optimizer=optimizer,
+        n_layers=built.layers.n_layers,
         total_steps=total,
         warmup_steps=warmup,
+        micro_batch=knobs["micro_batch"],
+        count=counted_labels if task.head == "token" else counted_items,
         seeds=seeds,
         judges={
             split: judge(data, examples[split], rows[split]) for split in ("validation", "test")
         },
         evaluated=evaluated,
     )
-    callbacks = [c for technique in applied for c in technique.callbacks(built)]
+    checkpoints = None
+    if resume is not None:
+        checkpoints = Checkpoints(
+            folder=resume,
+            every=cfg["checkpoint_every"],
+            header=identity(key, device),
+            sizes={name: knobs[name] for name in ("micro_batch", "eval_batch_size")},
+            batch_size=optim["batch_size"],
+            order=order,
+            history=history,
+            techniques=techniques,
+            start={**built.reference, **start},
+        )
+    callbacks: list[pl.Callback] = [] if checkpoints is None else [checkpoints]
+    callbacks += [c for technique in applied for c in technique.callbacks(built)]
     trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
     truncated = {split: sum(encoded[split][0]["truncated"]) for split in SPLITS}
     return Assembly(
         data, examples, rows, truncated, built, plan, techniques, module, trainer, loaders, history,
-        total, warmup, start, edited,
+        total, warmup, start, edited, checkpoints, tokenizer,
     )  # fmt: skip
 
 
@@ -298,5 +306,7 @@ def build_trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        # one process, also inside a job of SLURM, where Lightning would requeue the job by itself
+        plugins=[Files(), LightningEnvironment()],
         callbacks=list(callbacks),
     )

@@ -70,6 +70,14 @@ def _one_of(*options: object) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: value in options), "one of " + ", ".join(map(str, options))
 
 
+TIME = re.compile(r"[1-9]\d*\s*(s|min|h)")
+
+
+def _every(value: Any) -> bool:
+    whole, _ = _whole(1, null=True)
+    return whole(value) or (isinstance(value, str) and bool(TIME.fullmatch(value)))
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
@@ -94,6 +102,13 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "continue, stop or retry:N",
     ),
     "timeout": _above(0, null=True),
+    "checkpoint_every": (
+        _every,
+        "null, optimizer steps (a whole number >= 1) or a time like 90s, 10min, 1h",
+    ),
+    "on_oom": _one_of("crash", "halve"),
+    "keep": _one_of("none", "best", "last", "all"),
+    "stop_degenerate": (lambda v: isinstance(v, bool), "true or false"),
     "optim.lr": _above(0),
     "optim.batch_size": _whole(1),
     "optim.epochs": _whole(1, null=True),
@@ -108,6 +123,8 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.threads": _whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": _whole(1, null=True),
     "trainer.eval_batch_size": _whole(1),
+    "trainer.micro_batch": _whole(1, null=True),
+    "trainer.loader_workers": _whole(0, high=64),
     "trainer.attention.cpu": ATTENTION,
     "trainer.attention.cuda": ATTENTION,
     "trainer.attention.mps": ATTENTION,

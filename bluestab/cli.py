@@ -170,13 +170,15 @@ def _run_one(cfg: Any) -> None:
     from bluestab.planning import resolved
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import describe, print_record, reason
+    from bluestab.run import is_done
     from bluestab.store import Store
-    from bluestab.workers import RunsCrashed, attempt, make_ready
+    from bluestab.workers import RunsCrashed, attempt, make_ready, tell_damaged
 
     plain = resolved(cfg)
     checked = check(plain)
     store = Store(plain["store"])
-    if store.has(checked.key):
+    tell_damaged(store, [checked])
+    if is_done(checked, store):
         print("already in the store:")
         record = store.read(checked.key)
     else:

@@ -201,10 +201,15 @@ class ShuffledOrder:
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
+        self._seen = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer at the start of every epoch."""
         self.epoch = epoch
+
+    def resume(self, epoch: int, items: int) -> None:
+        """Go on in this epoch after its first `items` items; the epochs after it are whole."""
+        self.epoch, self._seen = epoch, (epoch, items)
 
     def __len__(self) -> int:
         return self.size
@@ -213,13 +218,19 @@ class ShuffledOrder:
         import torch
 
         random = generator(self.seed, "order", self.epoch)
-        yield from torch.randperm(self.size, generator=random).tolist()
+        epoch, items = self._seen
+        seen = items if epoch == self.epoch else 0
+        yield from torch.randperm(self.size, generator=random).tolist()[seen:]
 
 
 def loader(
-    dataset: Dataset, pad_token_id: int, batch_size: int, order: ShuffledOrder | None = None
+    dataset: Dataset,
+    pad_token_id: int,
+    batch_size: int,
+    order: ShuffledOrder | None = None,
+    workers: int = 0,
 ) -> DataLoader[Any]:
-    """Batches of a split, in file order unless `order` is given."""
+    """Batches of a split, in file order unless `order` is given, made by `workers` processes."""
     from torch.utils.data import DataLoader
 
     numbered = dataset.add_column("item", list(range(len(dataset))))
@@ -229,5 +240,5 @@ def loader(
         sampler=order,
         shuffle=False,
         collate_fn=lambda items: collate(items, pad_token_id),
-        num_workers=0,  # the data are tokenised and in memory
+        num_workers=workers,
     )

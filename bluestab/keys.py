@@ -21,9 +21,12 @@ TASK_DESCRIPTIVE = frozenset(
     # files enter through the fingerprint of their content; the recipe through optim
     ("about", "recipe", "data_dir", "train", "validation", "test", "sha256")
 )
-TRAINER_COMPUTATIONAL = ("precision", "threads", "eval_every", "eval_batch_size", "attention")
+TRAINER_COMPUTATIONAL = (
+    *("precision", "threads", "eval_every", "eval_batch_size", "attention"),
+    "micro_batch",
+)
 
-NEUTRAL: Mapping[str, Any] = {}
+NEUTRAL: Mapping[str, Any] = {"trainer.micro_batch": None, "stop_degenerate": False}
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""
 
@@ -47,6 +50,7 @@ def hashed_config(
         "technique": [[name, _by_kind(knobs)] for name, knobs in cfg["technique"].items()],
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
+        "stop_degenerate": cfg["stop_degenerate"],
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
     plain: dict[str, Any] = _plain(hashed)

@@ -17,7 +17,9 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import Metric
 
+from bluestab.diagnostics import mean_norms
 from bluestab.errors import Diverged
+from bluestab.micro import micro_batches
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
@@ -101,6 +103,14 @@ class ItemLogits(Metric):
         return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
 
 
+def gradient_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """L2 norm of each tensor, (n,), by the kernels that `clip_grad_norm_` uses: its total is the
+    norm of these, so that noting them costs nothing and changes no bit."""
+    if gradients[0].device.type in ("cpu", "cuda"):
+        return torch.stack(torch._foreach_norm(list(gradients), 2.0))
+    return torch.stack([torch.linalg.vector_norm(g, 2.0) for g in gradients])
+
+
 Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[Any], Scores]]
 """Logits by item -> predictions in item order, scores."""
 
@@ -108,10 +118,13 @@ Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[Any], Scores]]
 class FineTuning(pl.LightningModule):
     """Trains `model` with a composed step.
 
-    step        the training step after all techniques wrapped it
-    optimizer   built from the finished plan, maybe wrapped
-    judges      how to score validation and test
-    evaluated   called after every validation with (optimizer step, scores, mean training loss)
+    step         the training step after all techniques wrapped it
+    optimizer    built from the finished plan, maybe wrapped; its groups name their `depth`
+    micro_batch  items per forward and backward pass; None: the whole batch at once
+    count        what the loss of a batch is the mean over: items, or labelled word pieces
+    judges       how to score validation and test
+    evaluated    called after every validation with (optimizer step, scores, mean training loss,
+                 mean gradient norm by layer group); True stops the training
     """
 
     def __init__(
@@ -120,26 +133,34 @@ class FineTuning(pl.LightningModule):
         model: nn.Module,
         step: Step,
         optimizer: torch.optim.Optimizer,
+        n_layers: int,
         total_steps: int,
         warmup_steps: int,
+        micro_batch: int | None,
+        count: Callable[[Batch], int],
         seeds: Seeds,
         judges: Mapping[Split, Judge],
-        evaluated: Callable[[int, Scores, float], None],
+        evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # a checkpoint holds only what training has changed
         self.model = model
         self._step = step
         self._optimizer = optimizer
+        self._n_layers = n_layers
         self._total_steps, self._warmup_steps = total_steps, warmup_steps
+        self._micro_batch, self._count = micro_batch, count
         self._seeds = seeds
         self._judges = judges
         self._evaluated = evaluated
         self.logits = ItemLogits()
         self.forwards = 0
+        self.evaluating = False
         self.predictions: list[Any] = []
         self.scores: Scores = {}
         self.item_logits: Mapping[int, np.ndarray] = {}
         self._losses: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []
         model.register_forward_pre_hook(self._count_forward)
 
     def _count_forward(self, model: nn.Module, inputs: Any) -> None:
@@ -158,21 +179,83 @@ class FineTuning(pl.LightningModule):
         }
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        # the dropout stream is a function of (seed, step): nothing a technique or an evaluation
-        # draws can shift it, and a resumed run needs no saved random state
-        torch.manual_seed(stream_seed(self._seeds.dropout, "step", self.global_step))
-        loss = self._step(batch).loss
-        if not math.isfinite(loss.item()):
-            raise Diverged(self.global_step + 1)
-        self._losses.append(loss.detach())
+        """Forward, and backward for all micro-batches but the last, which the trainer does."""
+        self.evaluating = False
+        self._optimizer.zero_grad()
+        parts = micro_batches(batch, self._micro_batch, self._count)
+        losses = []
+        for index, (share, part) in enumerate(parts):
+            self.draw_dropout_anew(index)
+            loss = self._step(part).loss
+            if not math.isfinite(loss.item()):
+                raise Diverged(self.global_step + 1)
+            if len(parts) > 1:
+                loss = loss * share
+            losses.append(loss.detach())
+            if index < len(parts) - 1:
+                # outside autocast, as the trainer's own backward pass is
+                with torch.autocast(loss.device.type, enabled=False):
+                    loss.backward()  # type: ignore[no-untyped-call]
+                torch.clear_autocast_cache()
+        self._losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         return loss
+
+    def draw_dropout_anew(self, micro: int) -> None:
+        """Start the dropout stream of this step and micro-batch.
+
+        A function of (seed, step, micro-batch): nothing that a technique or an evaluation draws
+        can shift it, and a resumed run draws what the uninterrupted one would have drawn.
+        """
+        names = ("step", self.global_step, *(("micro", micro) if micro else ()))
+        torch.manual_seed(stream_seed(self._seeds.dropout, *names))
+
+    def optimizer_zero_grad(self, *_: Any) -> None:
+        """Done where the step begins: here it would erase those of earlier micro-batches."""
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the total norm as `clip_grad_norm_` does, and note the norms it is made of."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        present = [i for i, p in enumerate(parameters) if p.grad is not None]
+        if not present:
+            return
+        norms = gradient_norms([parameters[i].grad for i in present])
+        if gradient_clip_val is not None:
+            total = torch.linalg.vector_norm(norms, 2.0)
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, total)
+        if len(present) < len(parameters):
+            every = norms.new_full((len(parameters),), math.nan)
+            norms = every.index_copy(0, torch.tensor(present, device=norms.device), norms)
+        self._norms.append(norms)
 
     def mean_loss(self) -> float:
         """Mean training loss since the last call; NaN if there was no step."""
         losses, self._losses = self._losses, []
         return float(torch.stack(losses).mean()) if losses else math.nan
 
+    def mean_gradient_norms(self) -> dict[str, float | None]:
+        """Mean gradient norm by layer group, before clipping, since the last call."""
+        depths = [g["depth"] for g in self._optimizer.param_groups for _ in g["params"]]
+        norms, self._norms = self._norms, []
+        stacked = torch.stack(norms).cpu().numpy() if norms else np.empty((0, len(depths)))
+        return mean_norms(stacked, depths, self._n_layers)
+
+    def running(self) -> dict[str, Any]:
+        """What has been noted since the last evaluation, and counted since the start."""
+        return {"losses": self._losses, "norms": self._norms, "forwards": self.forwards}
+
+    def run_on(self, running: Mapping[str, Any]) -> None:
+        """Go on from what `running` gave."""
+        self._losses = [loss.to(self.device) for loss in running["losses"]]
+        self._norms = [norms.to(self.device) for norms in running["norms"]]
+        self.forwards = running["forwards"]
+
     def _collect(self, batch: Batch) -> None:
+        self.evaluating = True
         self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
 
     def _judge(self, split: Split) -> None:
@@ -185,7 +268,11 @@ class FineTuning(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._judge("validation")
-        self._evaluated(self.global_step, self.scores, self.mean_loss())
+        stop = self._evaluated(
+            self.global_step, self.scores, self.mean_loss(), self.mean_gradient_norms()
+        )
+        if stop:
+            self.trainer.should_stop = True
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         self._collect(batch)

@@ -2,7 +2,8 @@
 
 Because a stream depends on nothing but its seed and its name, arms with equal seeds see the same
 items in the same batches and start from the same head, whatever technique they use: that is what
-makes paired comparisons valid. No stream carries state, so nothing has to be saved for a resume.
+makes paired comparisons valid. No stream carries state, so a resume needs nothing of them. Those of
+python, numpy and torch, which a technique may draw from, do: they are saved and put back.
 """
 
 from __future__ import annotations
@@ -57,6 +58,59 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(stream_seed(seed, *names))
+
+
+def seed_global_streams(seed: int) -> None:
+    """Start python's, numpy's and torch's own streams where this run's start, whatever ran before.
+
+    Nothing of ours draws from them outside a training step; a technique may.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    value = stream_seed(seed, "global")
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
+
+
+def random_streams(device: torch.device) -> dict[str, Any]:
+    """State of every global generator that a technique may draw from."""
+    import random
+
+    import numpy as np
+    import torch
+
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def restore_random_streams(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put every global generator where `random_streams` found it."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
 
 
 def subset(items: Sequence[T], ids: Sequence[str], size: int, seed: int, name: str) -> list[T]:

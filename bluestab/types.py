@@ -131,9 +131,14 @@ class RunRecord:
         items             split -> number of items; truncated: split -> items cut at max_length
         parameters        total, trainable
         effects           technique name -> what it did to this model
+        censored          null, or {step, sign}: stopped there because it showed early signs of
+                          failure, and scored as it stood (`stop_degenerate`); absent before 0.2
+        micro_batch       items per forward and backward pass; null: the whole batch; absent
+                          before 0.2
         error             null, or {type, message} of a crash or divergence
     measured  may differ from one repetition to the next
         seconds (by phase), peak_memory_mb, tokens_per_second, device, attention, precision,
+        eval_batch_size (that memory sufficed for), resumed_from (step of the checkpoint, or null),
         versions, commit, dirty, host, command, finished (UTC)
         files             name below the run's folder -> SHA-256, of all but `record.json`; null in
                           records of schema 1

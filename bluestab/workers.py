@@ -23,6 +23,7 @@ from bluestab.errors import BluestabError, Interrupted, StoreError
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.terminal import describe, print_outcome, reason
 from bluestab.report.write import write_report
+from bluestab.run import crashed, is_done, names
 from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -45,7 +46,7 @@ class Queue:
     def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
         runs = list(runs)
         self.store = store
-        self.ready = deque(p for p in runs if not store.has(p.run.key))
+        self.ready = deque(p for p in runs if not is_done(p.run, store))
         self.elsewhere: deque[PlannedRun] = deque()
         policy = str(runs[0].run.cfg["on_crash"]) if runs else "continue"
         self._stops = policy == "stop"
@@ -62,7 +63,7 @@ class Queue:
         """A run that nobody is working on; None if there is none now (look again if `len`)."""
         for _ in range(len(self.ready)):
             planned = self.ready.popleft()
-            if self.store.has(planned.run.key):
+            if is_done(planned.run, self.store):
                 continue
             if self.store.claims.is_free(planned.run.key):
                 return planned
@@ -112,7 +113,7 @@ def attempt(
     Raises StoreError as `execute` does.
     """
     if execute is None:
-        from bluestab import run as one
+        from bluestab import run as one  # looked up now: tests put other things in its place
 
         execute = one.execute
     claim = store.claims.take(run.key, describe(run))
@@ -173,8 +174,6 @@ def record_death(
     run: CheckedRun, store: Store, *, how: str, pid: int = 0, said: str = "", seconds: float = 0
 ) -> RunRecord:
     """Keep what is known of a run whose process died: its log so far, and what the process said."""
-    from bluestab.run import crashed, names
-
     log = ""
     for folder in store.abandoned(run.key):
         if folder.name.endswith(f".{pid}") and (folder / "log.txt").is_file():
@@ -201,7 +200,7 @@ def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
 
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
-    missing = [run for run in runs if not store.has(run.key)]
+    missing = [run for run in runs if not is_done(run, store)]
     for device in dict.fromkeys(run.cfg["device"] for run in missing):
         devices.resolve(device)
     for run in {run.hashed["model"]: run for run in missing}.values():
@@ -209,13 +208,18 @@ def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
     store.make_writable()
 
 
+def tell_damaged(store: Store, runs: Iterable[CheckedRun]) -> None:
+    """Set damaged records aside, and say so: their runs are missing now."""
+    for run in runs:
+        aside = store.set_aside_damaged(run.key)
+        if aside is not None:
+            print(f"the record of run {run.key} was damaged: kept as {aside}, done again")
+
+
 def begin(sweep: Sweep) -> None:
     """Everything that must hold before the first run starts; then the manifest is written."""
     make_ready((planned.run for planned in sweep.runs), sweep.store)
-    for planned in sweep.runs:
-        aside = sweep.store.set_aside_damaged(planned.run.key)
-        if aside is not None:
-            print(f"the record of run {planned.run.key} was damaged: kept as {aside}, done again")
+    tell_damaged(sweep.store, (planned.run for planned in sweep.runs))
     sweep.store.write_manifest(sweep.name, sweep.manifest())
 
 

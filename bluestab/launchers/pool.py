@@ -24,6 +24,7 @@ from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
+from bluestab.run import is_done
 from bluestab.workers import Execute, Queue, Stop, begin, close, pause_until_room, record_death
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
@@ -177,7 +178,7 @@ def run_in_pool(
     execute  what does a run; a function that a worker can import
     """
     keys = [planned.run.key for planned in sweep.runs]
-    if all(map(sweep.store.has, keys)):
+    if all(is_done(planned.run, sweep.store) for planned in sweep.runs):
         places = []
     with (
         SweepDisplay(sweep.name, keys, sweep.store, workers=len(places)) as display,

@@ -11,8 +11,13 @@ The moments come in this order, each once per run, for all techniques of the arm
 
 Validation and test never pass through a technique: every arm is judged by the same code. Around
 the moments stand the declarations: `check` before anything heavy is loaded, `effects` after
-training. Modules of techniques import torch inside their functions, so that checking a sweep of a
-thousand runs does not load it.
+training. What a technique remembers from one step to the next (a running average, a counter in a
+wrapped step) belongs into `state_dict`, or an interrupted run cannot go on as if nothing had
+happened. A wrapped step is called once per micro-batch; a wrapped optimizer keeps the groups it was
+given, with their `names` and `depth`.
+
+Modules of techniques import torch inside their functions, so that checking a sweep of a thousand
+runs does not load it.
 """
 
 from __future__ import annotations
@@ -71,6 +76,17 @@ class Technique:
 
     def callbacks(self, built: Built) -> list[Callback]:
         return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive an interruption: tensors, numbers, texts, and plain containers of them.
+
+        Weights, optimizer, learning rates, random streams and the state of callbacks are saved by
+        others.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; called after all moments, before the next step."""
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         """What this technique did, read off `trained`; empty means nothing happened."""

@@ -1,0 +1,290 @@
+"""Attempts at a run, until one fits into memory: assemble -> fit -> score -> both record halves."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bluestab.artefacts import KEPT, write_curve, write_predictions, write_weights
+from bluestab.checks import CheckedRun
+from bluestab.circumstances import peak_memory_mb
+from bluestab.errors import Diverged
+from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.seeding import seed_global_streams
+from bluestab.types import At, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from bluestab.assemble import Assembly, Progress
+    from bluestab.checkpoints import Found
+
+log = logging.getLogger("bluestab")
+
+
+def train_and_score(
+    run: CheckedRun,
+    work: Path,
+    resume: Path,
+    device_name: str,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attempts, until one fits into memory; the first goes on from a checkpoint if there is one.
+
+    resume       folder of the run's checkpoint
+    device_name  as `devices.resolve` gives it
+    """
+    import torch
+
+    from bluestab.checkpoints import discard, find, identity, set_aside
+
+    device = torch.device(device_name)
+    sizes, techniques = Sizes.of(run.cfg), run.techniques
+    found = find(resume, identity(run.key, device))
+    if found is not None:
+        micro, evaluation = found.sizes["micro_batch"], found.sizes["eval_batch_size"]
+        sizes = replace(sizes, micro_batch=micro, evaluation=evaluation)
+    while True:
+        spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
+        attempt = _Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
+        try:
+            return attempt.run_it(found, seconds, progress)
+        except Exception as error:
+            if found is not None and attempt.assembly is not None and not attempt.gone_on:
+                sizes = Sizes.of(run.cfg)
+                set_aside(found.path, f"going on from it failed ({type(error).__name__}: {error})")
+            elif (smaller := attempt.smaller(error)) is not None:
+                log.warning("out of memory: %s", str(error).splitlines()[0] if str(error) else "")
+                sizes = smaller
+                log.warning(
+                    "the run starts anew with %d items at once, %d in evaluation",
+                    sizes.micro_batch or sizes.batch,
+                    sizes.evaluation,
+                )
+                discard(resume)
+            else:
+                raise
+        found, techniques = None, spare
+        del attempt
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _Attempt:
+    """One try at a run, with batches of these sizes."""
+
+    def __init__(
+        self, run: CheckedRun, sizes: Sizes, work: Path, resume: Path, device: torch.device
+    ) -> None:
+        self.run, self.sizes, self.work = run, sizes, work
+        self.resume, self.device = resume, device
+        self.assembly: Assembly | None = None
+
+    @property
+    def gone_on(self) -> bool:
+        """Whether training went on from the checkpoint it was given."""
+        checkpoints = None if self.assembly is None else self.assembly.checkpoints
+        return checkpoints is not None and checkpoints.gone_on
+
+    def smaller(self, error: Exception) -> Sizes | None:
+        """Sizes to try next, if a lack of memory in training or evaluation ended this attempt."""
+        if self.assembly is None or self.run.cfg["on_oom"] != "halve":
+            return None
+        if not is_out_of_memory(error):
+            return None
+        return self.sizes.halved(evaluating=self.assembly.module.evaluating)
+
+    def run_it(
+        self, found: Found | None, seconds: dict[str, float], progress: Progress
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The two halves of the record; files of the run are written into `work`."""
+        import torch
+
+        from bluestab.assemble import assemble
+
+        run, cfg = self.run, self.sizes.applied_to(self.run.cfg)
+        torch.set_num_threads(cfg["trainer"]["threads"])
+        with _timed(seconds, "prepare"):
+            assembly = self.assembly = assemble(
+                cfg,
+                data=run.data,
+                model=run.model,
+                techniques=run.techniques,
+                seeds=run.seeds,
+                device=self.device,
+                progress=progress,
+                key=run.key,
+                resume=self.resume,
+            )
+        log.info(
+            "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
+        )
+        if found is not None:
+            log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
+        error: Diverged | None = None
+        with _timed(seconds, "fit"):
+            try:
+                seed_global_streams(run.seeds.dropout)
+                _fit(assembly, None if found is None else found.path)
+            except Diverged as diverged:
+                error = diverged
+                log.warning("%s", error)
+        if assembly.history.censored is not None:
+            log.warning("stopped early: %s", assembly.history.censored)
+        predictions: list[dict[str, Any]] = []
+        metrics: dict[At, dict[Split, Any]] | None = None
+        effects = None
+        if error is None:
+            effects = assembly.effects()
+            with _timed(seconds, "score"):
+                metrics = _score(assembly, predictions, self.work, KEPT[cfg["keep"]])
+        seconds["total"] = sum(seconds.values())
+        result = _result(run, assembly, metrics, effects, error)
+        result["micro_batch"] = self.sizes.micro_batch
+        write_curve(self.work / "curve.csv", assembly.history.rows)
+        write_predictions(self.work / "predictions.parquet", predictions)
+        begun = 0 if found is None else found.step
+        pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
+        epochs = (assembly.trainer.global_step - begun) / max(1, len(assembly.loaders["train"]))
+        measured = {
+            "seconds": rounded(seconds),
+            "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
+            "attention": cfg["trainer"]["attention"][self.device.type],
+            "precision": str(cfg["trainer"]["precision"]),
+            "peak_memory_mb": peak_memory_mb(self.device),
+            "eval_batch_size": self.sizes.evaluation,
+            "resumed_from": None if found is None else found.step,
+        }
+        return result, measured
+
+
+def _fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
+    try:
+        assembly.trainer.fit(
+            assembly.module,
+            assembly.loaders["train"],
+            assembly.loaders["validation"],
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
+    except SystemExit as error:  # how Lightning leaves `fit` after Ctrl-C
+        raise KeyboardInterrupt from error
+    rows = assembly.history.rows
+    if not rows or rows[-1]["step"] != assembly.trainer.global_step:
+        # the last evaluation inside `fit` was earlier than the last step
+        assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
+    if not all(np.isfinite(logits).all() for logits in assembly.module.item_logits.values()):
+        raise Diverged(assembly.trainer.global_step)  # no loss saw what the last update broke
+
+
+def _score(
+    assembly: Assembly, predictions: list[dict[str, Any]], work: Path, keep: tuple[At, ...]
+) -> dict[At, dict[Split, Any]]:
+    """Scores of the last and the best weights; fills `predictions` with one row per test item."""
+    history = assembly.history
+    names = assembly.data.task.metrics
+    by_step = {row["step"]: {name: row[name] for name in names} for row in history.rows}
+    metrics: dict[At, dict[Split, Any]] = {}
+    last = assembly.trainer.global_step
+    for at, step in (("last", last), ("best", history.best_step)):
+        is_last = at == "best" and step == last
+        if at == "best" and not is_last:
+            history.restore_best()
+        if at in keep:
+            write_weights(work, at, assembly.built.model, assembly.tokenizer, assembly.data.labels)
+        if is_last:
+            metrics["best"] = metrics["last"]
+            predictions += [{**row, "at": "best"} for row in predictions]
+            break
+        assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
+        module = assembly.module
+        metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}  # type: ignore[index]
+        for i, example in enumerate(assembly.examples["test"]):
+            predictions.append(
+                {
+                    "at": at,
+                    "id": example.id,
+                    "prediction": module.predictions[i],
+                    "target": _listed(example.target),
+                    "logits": module.item_logits[i].ravel().tolist(),
+                }
+            )
+    return metrics
+
+
+def _listed(target: Any) -> Any:
+    return list(target) if isinstance(target, tuple) else target
+
+
+def _result(
+    run: CheckedRun,
+    assembly: Assembly,
+    metrics: Mapping[At, Mapping[Split, Any]] | None,
+    effects: Mapping[str, Any] | None,
+    error: Diverged | None,
+) -> dict[str, Any]:
+    """The canonical half of the record."""
+    task = run.data.task
+    ats: tuple[At, ...] = ("last", "best")
+    score: dict[str, float] = dict.fromkeys(ats, task.failure_score)
+    degenerate = None
+    if metrics is not None:
+        raw = {at: metrics[at]["test"][task.metric] for at in ats}
+        score = {at: task.failure_score if raw[at] is None else raw[at] for at in ats}
+        degenerate = {at: task.is_degenerate(raw[at]) for at in ats}
+    plan, parameters = assembly.plan, dict(assembly.built.model.named_parameters())
+    return {
+        **identity_of(run),
+        "status": "done" if error is None else "diverged",
+        "metrics": metrics,
+        "score": score,
+        "degenerate": degenerate,
+        "best_step": assembly.history.best_step,
+        "steps": assembly.trainer.global_step,
+        "warmup_steps": min(assembly.warmup_steps, assembly.trainer.global_step),
+        "items": {split: len(examples) for split, examples in assembly.examples.items()},
+        "truncated": dict(assembly.truncated),
+        "parameters": {
+            "total": sum(p.numel() for p in parameters.values()),
+            "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),
+        },
+        "effects": effects,
+        "censored": assembly.history.censored,
+        "error": None if error is None else {"type": "Diverged", "message": str(error)},
+    }
+
+
+def identity_of(run: CheckedRun) -> dict[str, Any]:
+    task = run.data.task
+    return {
+        "key": run.key,
+        "cell": run.cell,
+        "config": run.hashed,
+        "metric": task.metric,
+        "failed_below": task.failed_below,
+        "failure_score": task.failure_score,
+    }
+
+
+def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {phase: round(value, 3) for phase, value in seconds.items()}
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[phase] = time.perf_counter() - start

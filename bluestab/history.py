@@ -1,0 +1,67 @@
+"""What validation saw of a training so far, and the weights it liked best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from bluestab.tasks.base import Scores
+
+
+@dataclass
+class History:
+    """What validation saw: one row per evaluation, and the weights of the best one.
+
+    best is the earliest step with the highest validation score; an undefined score beats nothing.
+    censored says at which step and by which sign the training was stopped early, if it was.
+    """
+
+    metric: str
+    model: torch.nn.Module
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int | None = None
+    best_score: float | None = None
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    censored: dict[str, Any] | None = None
+
+    def add(
+        self,
+        step: int,
+        scores: Scores,
+        loss: float,
+        norms: Mapping[str, float | None] | None = None,
+    ) -> None:
+        score = scores[self.metric]
+        self.rows.append({"step": step, "train_loss": loss, **scores, **(norms or {})})
+        better = score is not None and (self.best_score is None or score > self.best_score)
+        if better or self.best_step is None:
+            self.best_step, self.best_score = step, score
+            self.best_weights = {
+                name: parameter.detach().clone()
+                for name, parameter in self.model.named_parameters()
+                if parameter.requires_grad
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        devices = {name: parameter.device for name, parameter in self.model.named_parameters()}
+        self.rows = list(state["rows"])
+        self.best_step, self.best_score = state["best_step"], state["best_score"]
+        self.best_weights = {n: w.to(devices[n]) for n, w in state["best_weights"].items()}
+
+    def restore_best(self) -> None:
+        """Put the best weights into the model (only what trains can differ)."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in self.best_weights:
+                    parameter.copy_(self.best_weights[name])
