@@ -216,27 +216,28 @@ print(json.dumps([record.status, record.result["micro_batch"], record.key]))
 
 @pytest.mark.slow
 def test_a_process_that_may_not_grow(small: Path, tmp_path: Path) -> None:
-    """A real allocator that says no: 32 long items at once need some GB, one needs few MB."""
+    """A real allocator that says no: 64 long items at once need some GB, one needs few MB."""
     long = tmp_path / "corpora" / "gad"
     long.mkdir(parents=True)
     for name, n in (("train", 64), ("dev", 4), ("test", 4)):
         rows = [f"{i}\t{'ab ' * 200}{i}\t{i % 2}" for i in range(n)]
         (long / f"{name}.tsv").write_text("index\tsentence\tlabel\n" + "\n".join(rows) + "\n")
     overrides = [
-        *("task=gad", "model=tiny", "device=cpu", "optim.batch_size=32", "optim.steps=2"),
+        *("task=gad", "model=tiny", "device=cpu", "optim.batch_size=64", "optim.steps=2"),
         *("trainer.eval_batch_size=1", "task.max_length=512", "task.sha256.train=null"),
         *("task.sha256.validation=null", "task.sha256.test=null"),
     ]
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), json.dumps(overrides), "300"],
+        [sys.executable, "-c", LIMITED, str(tmp_path), json.dumps(overrides), "600"],
         capture_output=True,
         text=True,
-        env={**os.environ, "BLUESTAB_DATA": str(long.parent), "HF_HUB_OFFLINE": "1"},
+        # address space that threads reserve and never use would count as well
+        env={**os.environ, "BLUESTAB_DATA": str(long.parent), "MALLOC_ARENA_MAX": "2"},
     )
     assert done.returncode == 0, done.stderr
     status, micro_batch, key = json.loads(done.stdout.splitlines()[-1])
-    assert status == "done"
-    assert micro_batch in (1, 2, 4, 8, 16)
+    assert status == "done", done.stderr
+    assert micro_batch in (1, 2, 4, 8, 16, 32)
     log = (tmp_path / "runs" / key / "log.txt").read_text()
     assert "allocate memory" in log
     assert f"starts anew with {micro_batch} items at once" in log
