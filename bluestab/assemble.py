@@ -266,7 +266,7 @@ def assemble(
 
 
 class Steps(pl.Callback):
-    """Reports every optimizer step to whoever shows progress."""
+    """Reports every batch, of training and evaluation, to whoever shows progress or keeps time."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.report = progress
@@ -274,6 +274,8 @@ class Steps(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.report(trainer.global_step, self.total, None, None)
+
+    on_validation_batch_end = on_test_batch_end = on_train_batch_end
 
 
 def build_trainer(

@@ -89,8 +89,8 @@ def from_text(text: str, where: Path, key: str | None = None) -> RunRecord:
 
 def damaged(where: Path, why: object) -> DamagedRecord:
     return DamagedRecord(
-        f"{where} is damaged ({why}); delete its folder to run it again; all that is damaged is "
-        f"listed by: bluestab store verify {_store_of(where)}"
+        f"{where} is damaged ({why}); its run's command sets it aside and does it again; all "
+        f"damage is listed by: bluestab store verify {_store_of(where)}"
     )
 
 

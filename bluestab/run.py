@@ -67,7 +67,7 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
             if record.status == "crashed":
                 store.keep_crash(work, record)
             else:
-                store.finish(work, record)
+                record = store.finish(work, record)
                 _discard(resume)
         except OSError as error:
             if is_disk_full(error):

@@ -3,6 +3,7 @@
     <store>/<key>/             a finished run: record.json, config.yaml, curve.csv, ...
     <store>/.work/             runs being built, one folder per run and process
     <store>/.claims/<key>      who builds it (see claims.py)
+    <store>/.resume/<key>/     the checkpoint of an interrupted run (see checkpoints.py)
     <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
     <store>/.damaged/<key>.<n> runs whose record could not be read, out of the way
     <store>/.index.parquet     copies of all records, to read them fast (index.py); derived
@@ -184,10 +185,14 @@ class Store:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def finish(self, work: Path, record: RunRecord) -> None:
-        """Publish a finished run: record last, everything flushed, then one rename."""
-        self._write_record(work, record)
+    def finish(self, work: Path, record: RunRecord) -> RunRecord:
+        """Publish a finished run: record last, everything flushed, then one rename.
+
+        Returns the record as it was written, with the hashes of the files beside it.
+        """
+        written = self._write_record(work, record)
         self.publish(work, record.key)
+        return written
 
     def publish(self, work: Path, key: str) -> None:
         """Rename a folder that is whole, its record included, to where finished runs are."""
@@ -247,12 +252,13 @@ class Store:
                 return None
         raise AssertionError("there is always a next number")
 
-    def _write_record(self, work: Path, record: RunRecord) -> None:
+    def _write_record(self, work: Path, record: RunRecord) -> RunRecord:
         files = files_below(work)
         digests = {name: digest_of(file) for name, file in files.items()}
         written = replace(record, measured={**record.measured, "files": digests})
         write_text(work / "record.json", to_text(written))
         flush_tree(work)
+        return written
 
     def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
         """Say what a sweep consists of, before its first run."""

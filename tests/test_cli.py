@@ -549,7 +549,12 @@ def test_crashed_and_diverged_runs(cli: Say) -> None:
     record = Path("runs", keys["technique=none"], "record.json")
     whole = record.read_text()
     record.write_text('{"schema": 1, "res')
-    refused(cli, ("run", *GAD, "optim.steps=3"), str(record), "is damaged", "delete its folder")
+    said = cli("run", *GAD, "optim.steps=3")
+    assert said.code == 0
+    assert f"the record of run {keys['technique=none']} was damaged: kept as" in said.out
+    assert json.loads(record.read_text())["result"] == json.loads(whole)["result"]
+    kept = Path("runs", ".damaged", f"{keys['technique=none']}.1", "record.json")
+    assert kept.read_text() == '{"schema": 1, "res'
     for damage in (
         "[]",
         '{"schema": 1, "result": {}, "measured": {}}',

@@ -410,7 +410,7 @@ def test_two_processes_that_set_the_same_run_aside(
 def test_damaged_records(tmp_path: Path, content: str) -> None:
     path = tmp_path / "record.json"
     path.write_text(content)
-    with pytest.raises(StoreError, match=r"record\.json is damaged .*delete its folder"):
+    with pytest.raises(StoreError, match=r"record\.json is damaged .*command sets it aside"):
         parse_record(path)
 
 
