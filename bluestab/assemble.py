@@ -275,7 +275,11 @@ class Steps(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.report(trainer.global_step, self.total, None, None)
 
-    on_validation_batch_end = on_test_batch_end = on_train_batch_end
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.report(trainer.global_step, self.total, None, None)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.report(trainer.global_step, self.total, None, None)
 
 
 def build_trainer(
