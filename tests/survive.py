@@ -105,8 +105,9 @@ def named(path: Any) -> str:
 def instrument(marks: Marks) -> None:
     """Wrap what trains and what writes."""
     import pytorch_lightning as pl
+    import torch
 
-    from bluestab import artefacts, claims, run
+    from bluestab import artefacts, attempt, checkpoints, claims, run
     from bluestab import store as store_module
 
     def phase(owner: Any, name: str, label: str) -> None:
@@ -134,11 +135,13 @@ def instrument(marks: Marks) -> None:
     phase(pl.Trainer, "fit", "fit")
     phase(pl.Trainer, "test", "score")
     phase(pl.Trainer, "validate", "score")
-    phase(run, "_train_and_score", "prepare")
+    phase(run, "train_and_score", "prepare")
     for owner in (store_module, artefacts):
         point(owner, "write_text", lambda path, *_: f"write {path.name}")
-    point(run, "write_predictions", lambda path, *_: f"write {path.name}")
-    point(store_module, "_flush", lambda path, *_: f"flush {named(path)}")
+    point(attempt, "write_predictions", lambda path, *_: f"write {path.name}")
+    point(torch, "save", lambda *_: "write checkpoint")
+    for owner in (store_module, checkpoints):
+        point(owner, "_flush", lambda path, *_: f"flush {named(path)}")
     point(Path, "rename", lambda path, *_: f"rename {named(path)}")
     point(Path, "replace", lambda path, *_: f"rename {named(path)}")
     point(os, "link", lambda path, *_: "rename claim")

@@ -46,6 +46,7 @@ def test_every_verb_in_the_readme_exists() -> None:
     from bluestab.cli import app
 
     verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    verbs |= {str(group.name) for group in app.registered_groups}
     said = set(re.findall(r"^\| `bluestab (\w+)", README.read_text(), flags=re.MULTILINE))
     assert said == verbs
 

@@ -159,21 +159,22 @@ WANTED = (
 )  # fmt: skip
 
 
-def test_sixty_kills(
-    corpora: Path, reference: dict[str, tuple[bytes, ...]], tmp_path: Path
-) -> None:
+def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
     """Workers and parents, in all phases of a sweep of 40 runs."""
-    place = Place(tmp_path, corpora)
+    longer = ("optim.steps=120", "trainer.eval_every=30", "checkpoint_every=7")
+    undisturbed = Place(tmp_path / "undisturbed", corpora)
+    assert undisturbed.complete(N, 2, *longer[:2]) == 1
+    place = Place(tmp_path / "disturbed", corpora)
     dice = random.Random(0)
     killed: list[tuple[str, str]] = []
-    parent = place.start(N, 2, "checkpoint_every=7")
+    parent = place.start(N, 2, *longer)
     parents = 1
     while len(killed) < 60:
         if parent.poll() is not None:
             parent.communicate()
             if len(place.store.keys()) == N:
                 break
-            parent, parents = place.start(N, 2, "checkpoint_every=7"), parents + 1
+            parent, parents = place.start(N, 2, *longer), parents + 1
         wanted = WANTED[len(killed) % len(WANTED)]
         time.sleep(dice.random() * 0.5)
         if "dispatch" in wanted or dice.random() < 0.1:
@@ -187,7 +188,7 @@ def test_sixty_kills(
     parent.kill()
     parent.communicate()
     before = len(place.store.keys())
-    again = place.complete(N, 2, "checkpoint_every=7")
+    again = place.complete(N, 2, *longer)
     phases = Counter(f"{who}: {re.sub('[0-9a-f]{16}', 'KEY', phase)}" for who, phase in killed)
     resumed = sum(
         json.loads((place.store.folder(k) / "record.json").read_text())["measured"]["resumed_from"]
@@ -201,7 +202,7 @@ def test_sixty_kills(
     assert len(killed) == 60
     in_runs = sum(bool(FITTING.match(phase)) for _, phase in killed)
     assert in_runs >= 30
-    assert_same(place, reference)
+    assert_same(place, contents(undisturbed.store))
     ends = Counter(key for _, key, _ in place.log("end"))
     assert max(ends.values()) == 1, "a run was finished twice"
 
