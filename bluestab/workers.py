@@ -21,9 +21,11 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import BluestabError, Interrupted, StoreError
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, print_outcome, reason
 from bluestab.report.write import write_report
 from bluestab.run import crashed, is_done, names
+from bluestab.schedules import updates
 from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -119,6 +121,8 @@ def attempt(
     claim = store.claims.take(run.key, describe(run))
     if claim is None:
         return None
+    items = run.data.task.train_size or len(run.data.splits["train"])
+    claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
     with claim:
 
         def told(*state: Any) -> None:
@@ -155,6 +159,13 @@ class Stop:
             raise KeyboardInterrupt
         self.asked = True
         self._say("stopping: what runs is finished first; Ctrl-C again stops it too")
+
+
+def tell_waiting(display: SweepDisplay, queue: Queue) -> None:
+    """Nothing can be started: what is missing is being done by others."""
+    if not display.note:
+        display.note = f"waiting for {len(queue)} runs of other processes"
+        display.say(display.note)
 
 
 def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:

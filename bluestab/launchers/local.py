@@ -18,6 +18,7 @@ from bluestab.workers import (
     begin,
     close,
     pause_until_room,
+    tell_waiting,
 )
 
 
@@ -38,7 +39,7 @@ def run_here(sweep: Sweep, execute: Execute | None = None) -> bool:
         while len(queue) and not stop.asked:
             planned = queue.next()
             if planned is None:
-                display.note = f"waiting for {len(queue)} runs of other processes"
+                tell_waiting(display, queue)
                 time.sleep(LOOK_AGAIN / 10)
                 continue
             display.note = ""

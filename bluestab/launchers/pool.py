@@ -25,7 +25,16 @@ from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
-from bluestab.workers import Execute, Queue, Stop, begin, close, pause_until_room, record_death
+from bluestab.workers import (
+    Execute,
+    Queue,
+    Stop,
+    begin,
+    close,
+    pause_until_room,
+    record_death,
+    tell_waiting,
+)
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
 LAST_WORDS = 2**16  # bytes of a dead worker's output that are kept
@@ -208,8 +217,10 @@ def _give_work(crew: Crew, display: SweepDisplay) -> None:
             if planned is None:
                 break
             worker.start(planned)
-    waiting = len(crew.queue) and not crew.busy()
-    display.note = f"waiting for {len(crew.queue)} runs of other processes" if waiting else ""
+    if crew.busy():
+        display.note = ""
+    elif len(crew.queue) and all(worker.ready for worker in crew.workers):
+        tell_waiting(display, crew.queue)
 
 
 def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:

@@ -5,6 +5,7 @@ What is done is in the folders of runs, what is going on in the claims. Nothing 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -271,12 +272,13 @@ def _runs_table(shown: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> T
     now = time.time()
     here = socket.gethostname()
     elsewhere = any(claim.get("host", here) != here for _, claim in shown)
-    heads = ["step", "loss", "validation", "time", *(["host"] if elsewhere else [])]
+    heads = ["epoch", "step", "loss", "validation", "time", *(["host"] if elsewhere else [])]
     rows = []
     for _, claim in shown:
         step, total = _number(claim.get("step")), _number(claim.get("total"))
         loss, score = _number(claim.get("loss")), _number(claim.get("score"))
         row = [
+            epoch(claim),
             f"{step:.0f}/{total:.0f}" if step is not None and total is not None else "starting",
             "" if loss is None else f"{loss:.3f}",
             ("" if loss is None else "undefined") if score is None else f"{score:.3f}",
@@ -300,6 +302,12 @@ def _runs_table(shown: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> T
             cells.append(ProgressBar(total=1.0, completed=fraction(claim), width=bar))
         table.add_row(*cells, *(Text(cell) for cell in row))
     return table
+
+
+def epoch(claim: Mapping[str, Any]) -> str:
+    """The pass over the training data that a run is in, from 1; empty if it is not known."""
+    step, each = _number(claim.get("step")), _number(claim.get("epoch_steps"))
+    return str(max(1, math.ceil(step / each))) if step is not None and each else ""
 
 
 class Screen:
