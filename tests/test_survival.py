@@ -28,6 +28,8 @@ from conftest import write_corpora
 
 from bluestab import claims
 from bluestab.store import Store, to_json
+from bluestab.upkeep.leftovers import leftovers, remove
+from bluestab.upkeep.verify import problems
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +107,12 @@ def assert_same(place: Place, reference: dict[str, tuple[bytes, ...]], n: int = 
     assert place.store.running() == {}
     folders = [p.name for p in place.store.root.iterdir() if not p.name.startswith(".")]
     assert sorted({*folders} - {"sweeps"}) == sorted(found)
-    assert not list((place.store.root / ".crashed").glob("*"))
+    assert list(problems(place.store)) == []
+    for left in leftovers(place.store):
+        assert remove(left) is None
+    dotted = {p.name for p in place.store.root.iterdir()} - {*folders, ".damaged", ".index.parquet"}
+    assert [p for name in dotted for p in (place.store.root / name).glob("[0-9a-f]*")] == []
+    assert contents(place.store) == found
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +168,7 @@ WANTED = (
 
 def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
     """Workers and parents, in all phases of a sweep of 40 runs."""
-    longer = ("optim.steps=120", "trainer.eval_every=30", "checkpoint_every=7")
+    longer = ("optim.steps=300", "trainer.eval_every=60", "checkpoint_every=7")
     undisturbed = Place(tmp_path / "undisturbed", corpora)
     assert undisturbed.complete(N, 2, *longer[:2]) == 1
     place = Place(tmp_path / "disturbed", corpora)
@@ -185,8 +192,9 @@ def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
             who = "worker"
         if found is not None:
             killed.append((who, found[1]))
-    parent.kill()
-    parent.communicate()
+    if parent.poll() is None:
+        parent.kill()
+        parent.communicate()
     before = len(place.store.keys())
     again = place.complete(N, 2, *longer)
     phases = Counter(f"{who}: {re.sub('[0-9a-f]{16}', 'KEY', phase)}" for who, phase in killed)
@@ -317,7 +325,7 @@ def test_a_disk_that_fills_up(
     paused = said.count("paused: the disk of")
     print(f"\n{workers} workers: full {full} times, paused {paused} times")
     assert paused >= 1
-    assert "crashed" not in re.sub("failed  crashed", "", said)
+    assert ": crashed, " not in said
     assert_same(place, reference)
 
 
