@@ -246,7 +246,9 @@ def test_a_line_for_each_running_run(fake: Callable[[int], Fake]) -> None:
     sweep = fake(5)
     sweep.end(0)
     with (
-        sweep.at_work(1, step=30, total=120, loss=0.4123, score=0.5, started=time.time() - 63),
+        sweep.at_work(
+            1, step=30, total=120, epoch_steps=8, loss=0.4123, score=0.5, started=time.time() - 63
+        ),
         sweep.at_work(2, step=1, total=120, loss=0.7, score=None),
         sweep.at_work(3),
     ):
@@ -255,9 +257,9 @@ def test_a_line_for_each_running_run(fake: Callable[[int], Fake]) -> None:
     assert lines[0].startswith("mine ")
     assert lines[0].endswith(" left")
     assert lines[1] == "1 of 5 done, 0 failed, 0 crashed, 3 running, 1 left"
-    assert re.fullmatch(r"gad tiny llrd seed 1 \S{10} +30/120 0\.412 +0\.500 1:0\d", lines[3])
+    assert re.fullmatch(r"gad tiny llrd seed 1 \S{10} +4 +30/120 0\.412 +0\.500 1:0\d", lines[3])
     assert re.fullmatch(r"gad tiny llrd seed 2 \S{10} +1/120 0\.700 +undefined 0:0\d", lines[4])
-    assert re.fullmatch(r"gad tiny llrd seed 3 \S{10} starting +0:0\d", lines[5])
+    assert re.fullmatch(r"gad tiny llrd seed 3 \S{10} +starting +0:0\d", lines[5])
     assert lines[-1] == "stopping: soon"
 
 

@@ -321,8 +321,8 @@ def test_a_record_that_was_changed_is_damaged(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new))
         with pytest.raises(DamagedRecord, match=r"checksum does not fit.*store verify"):
             store.read(KEY)
-    path.write_text(json.dumps(json.loads(text)))
-    assert stored(store) == record(), "white space is no content"
+    path.write_text(text)
+    assert stored(store) == record()
     (tmp_path / KEY).rename(tmp_path / OTHER)
     with pytest.raises(DamagedRecord, match=f"it is the record of run {KEY}"):
         store.read(OTHER)
