@@ -6,22 +6,13 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bluestab.store import parse_record, to_json, write_text
-from bluestab.types import At
-
-KEPT: Mapping[str, tuple[At, ...]] = {
-    "none": (),
-    "last": ("last",),
-    "best": ("best",),
-    "all": ("last", "best"),
-}
-"""Value of `keep` -> the weights a finished run leaves behind."""
+from bluestab.types import KEPT, At
 
 log = logging.getLogger("bluestab")
 
@@ -92,12 +83,6 @@ def write_weights(work: Path, at: At, network: Any, tokenizer: Any, labels: Sequ
     network.config.label2id = {label: i for i, label in enumerate(labels)}
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for path in (*folder.rglob("*"), folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def lacks_weights(folder: Path, keep: str) -> bool:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluestab.artefacts import KEPT, write_curve, write_predictions, write_weights
+from bluestab.artefacts import write_curve, write_predictions, write_weights
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.seeding import seed_global_streams
-from bluestab.types import At, Split
+from bluestab.types import KEPT, At, Split
 
 if TYPE_CHECKING:
     import torch

@@ -15,12 +15,9 @@ Files are read with `weights_only=True`: a checkpoint from elsewhere can be wron
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,11 +29,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import CheckpointIO
 
+from bluestab.checks import TIME
+from bluestab.claims import owner_dead
 from bluestab.data import ShuffledOrder
 from bluestab.history import History
 from bluestab.keys import RECIPE_VERSION
 from bluestab.module import FineTuning
 from bluestab.seeding import random_streams, restore_random_streams
+from bluestab.store import aside_of, digest_of, flush
 from bluestab.techniques.base import Technique
 
 log = logging.getLogger("bluestab")
@@ -53,7 +53,7 @@ def interval(every: int | str) -> tuple[int | None, float | None]:
     """`checkpoint_every` as (optimizer steps, None) or (None, seconds)."""
     if isinstance(every, int):
         return every, None
-    number, unit = re.fullmatch(r"(\d+)\s*(s|min|h)", every).groups()  # type: ignore[union-attr]
+    number, unit = TIME.fullmatch(every).groups()  # type: ignore[union-attr]
     return None, int(number) * SECONDS[unit]
 
 
@@ -91,17 +91,15 @@ class Files(CheckpointIO):
         (torch's own) if it cannot be written."""
         folder, step = Path(path).parent, int(Path(path).name)
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".writing.{socket.gethostname()}.{os.getpid()}"
+        aside = aside_of(folder / "writing")
         try:
-            with aside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+            torch.save(checkpoint, aside)
+            flush(aside)
             target = folder / f"step-{step:08d}-{_digest(aside)}.ckpt"
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-        _flush(folder)
+        flush(folder)
         for older in folder.glob("step-*.ckpt"):
             if older != target:
                 older.unlink(missing_ok=True)
@@ -116,16 +114,7 @@ class Files(CheckpointIO):
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return digest_of(path)[:16]
 
 
 def find(folder: Path, expected: Mapping[str, Any]) -> Found | None:
@@ -166,13 +155,9 @@ def set_aside(path: Path, why: str) -> None:
 
 def _forget_the_dead(folder: Path) -> None:
     """Remove what processes of this machine were writing when they were killed."""
-    for path in folder.glob(f".writing.{socket.gethostname()}.*"):
-        try:
-            os.kill(int(path.name.rpartition(".")[2]), 0)
-        except ProcessLookupError:
+    for path in folder.glob(".writing.*"):
+        if owner_dead(path.name.removeprefix(".writing.")):
             path.unlink(missing_ok=True)
-        except (PermissionError, ValueError):
-            continue
 
 
 def discard(folder: Path) -> None:

@@ -70,7 +70,7 @@ def _one_of(*options: object) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: value in options), "one of " + ", ".join(map(str, options))
 
 
-TIME = re.compile(r"[1-9]\d*\s*(s|min|h)")
+TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 
 
 def _every(value: Any) -> bool:

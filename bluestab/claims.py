@@ -70,6 +70,19 @@ def process_start(pid: int) -> str | None:
     return "unknown"
 
 
+def owner() -> str:
+    """`<host>.<pid>` of this process: the end of the names of what it is writing."""
+    return f"{socket.gethostname()}.{os.getpid()}"
+
+
+def owner_dead(owner: str) -> bool | None:
+    """Is the process `<host>.<pid>` dead? None: it cannot be seen from here."""
+    host, _, pid = owner.rpartition(".")
+    if host != socket.gethostname() or not pid.isdigit():
+        return None
+    return process_start(int(pid)) is None
+
+
 def read_claim(path: Path) -> dict[str, Any] | None:
     """What a claim says; None if there is none. One that cannot be read is known by its file."""
     try:

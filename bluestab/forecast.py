@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bluestab.types import RunRecord, Split
+from bluestab.types import KEPT, RunRecord, Split
 
 COSTLESS = frozenset(
     # settings of the optimizer that change neither the time of a step nor the memory
     ("lr", "epochs", "steps", "warmup", "weight_decay", "beta1", "beta2", "eps", "clip")
 )
-KEPT = {"none": 0, "best": 1, "last": 1, "all": 2}  # checkpoints a run leaves, by the knob `keep`
 MARGIN = 1.02  # a checkpoint is a little more than its weights: tokenizer, configuration
 RUN_FILES = 24_000  # bytes on disk of a run's record, config, curve and log: whole blocks each
 Source = Literal["same cell", "same technique", "same task and model", "dry step", "like dry step"]
@@ -211,7 +210,7 @@ def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "non
     """
     known = [cost for cost in costs if cost is not None]
     kinds = sorted({kind for cost in known for kind in cost.memory_mb})
-    checkpoint = 4 * KEPT.get(keep, 1) * MARGIN
+    checkpoint = 4 * len(KEPT[keep]) * MARGIN
     return Forecast(
         runs=len(costs),
         unknown=len(costs) - len(known),

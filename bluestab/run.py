@@ -16,7 +16,7 @@ from bluestab.attempt import identity_of, rounded, train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
-from bluestab.store import Store, to_json
+from bluestab.store import Store, flush_tree, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:
@@ -141,9 +141,10 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
                 f"store is left as it was: run it there, or into another store=FOLDER"
             )
         parts = [work / "checkpoint"]
+        flush_tree(parts[0])
         if (folder / "checkpoint").is_dir():
             parts = [part for part in parts[0].iterdir() if not _beside(folder, part).is_dir()]
-        for part in parts:  # complete and flushed: each appears in one rename
+        for part in parts:  # each appears in one rename
             part.rename(_beside(folder, part))
 
 

@@ -22,7 +22,6 @@ import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bluestab.claims import Claims, process_start
+from bluestab.claims import Claims, owner, owner_dead
 from bluestab.errors import StoreError
 from bluestab.records import DamagedRecord, damaged, from_text, to_text
 from bluestab.records import to_json as to_json
@@ -39,7 +38,8 @@ from bluestab.types import RunRecord
 KEY = re.compile(r"[0-9a-f]{16}")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,7 +50,7 @@ def _flush(path: Path) -> None:
 def flush_tree(folder: Path) -> None:
     """Bring everything below a folder to the disk itself."""
     for path in (*folder.rglob("*"), folder):
-        _flush(path)
+        flush(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,13 +58,13 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(path)
     aside.write_text(text, encoding="utf-8")
-    _flush(aside)
+    flush(aside)
     aside.replace(path)
 
 
 def aside_of(path: Path) -> Path:
     """Where this process writes a file before it renames it to `path`."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{owner()}")
 
 
 def files_below(folder: Path) -> dict[str, Path]:
@@ -109,7 +109,7 @@ class Store:
         try:
             work = self.root / ".work"
             work.mkdir(parents=True, exist_ok=True)
-            probe = work / f".probe.{socket.gethostname()}.{os.getpid()}"
+            probe = self.work_path(".probe")
             probe.write_text("")
             probe.unlink()
         except OSError as error:
@@ -157,20 +157,14 @@ class Store:
         """Claims, by key, of the runs that live processes are working on."""
         return self.claims.live()
 
-    def work_path(self, name: str, number: int | None = None) -> Path:
-        """A path below `.work` that tells whose it is: this process on this machine."""
-        numbered = name if number is None else f"{name}.{number}"
-        return self.root / ".work" / f"{numbered}.{socket.gethostname()}.{os.getpid()}"
+    def work_path(self, name: str) -> Path:
+        """A path below `.work` that tells whose it is. No dots in `name`, but maybe a first one."""
+        return self.root / ".work" / f"{name}.{owner()}"
 
     def abandoned(self, name: str = "*") -> list[Path]:
-        """Paths below `.work` whose process, of this machine, is dead."""
-        host = f".{socket.gethostname()}."
-        found = []
-        for path in (self.root / ".work").glob(f"{name}.*"):
-            before, _, pid = path.name.rpartition(".")
-            if pid.isdigit() and f"{before}.".endswith(host) and process_start(int(pid)) is None:
-                found.append(path)
-        return found
+        """Paths below `.work` whose process, of this machine, is dead. `name` may hold a `*`."""
+        found = (self.root / ".work").glob(f"{name}.*")
+        return [path for path in found if owner_dead(path.name.partition(".")[2])]
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
@@ -206,7 +200,7 @@ class Store:
                 # a folder without a record, as an interrupted copy of a store leaves it
                 target.rename(self.root / ".work" / f"incomplete.{key}.{os.getpid()}")
                 work.rename(target)
-        _flush(self.root)
+        flush(self.root)
         shutil.rmtree(self.crash_folder(key), ignore_errors=True)
 
     def keep_crash(self, work: Path, record: RunRecord) -> Path:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.sources import sha256_of
+from bluestab.store import digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,9 +190,7 @@ def _keep(folder: Path, key: str, table: pa.Table) -> None:
         aside = Path(name)
         with os.fdopen(descriptor, "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
             stream.write_table(table)
-        with aside.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()
-        aside.replace(folder / f"{key}.{digest}.arrow")
+        aside.replace(folder / f"{key}.{digest_of(aside)}.arrow")
     except (OSError, pa.ArrowException) as error:
         log.info("%s cannot be written (%s): word pieces are not kept", folder, error)
         if aside is not None:

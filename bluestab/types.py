@@ -108,6 +108,14 @@ class Trained:
     steps: int
 
 
+KEPT: Mapping[str, tuple[At, ...]] = {
+    "none": (),
+    "last": ("last",),
+    "best": ("best",),
+    "all": ("last", "best"),
+}
+"""Value of `keep` -> the weights a finished run leaves behind."""
+
 RECORD_SCHEMA = 2
 
 

@@ -141,7 +141,7 @@ def instrument(marks: Marks) -> None:
     point(attempt, "write_predictions", lambda path, *_: f"write {path.name}")
     point(torch, "save", lambda *_: "write checkpoint")
     for owner in (store_module, checkpoints):
-        point(owner, "_flush", lambda path, *_: f"flush {named(path)}")
+        point(owner, "flush", lambda path, *_: f"flush {named(path)}")
     point(Path, "rename", lambda path, *_: f"rename {named(path)}")
     point(Path, "replace", lambda path, *_: f"rename {named(path)}")
     point(os, "link", lambda path, *_: "rename claim")

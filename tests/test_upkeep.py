@@ -171,12 +171,12 @@ def test_claims_and_workers_of_dead_processes(tmp_path: Path, dead: int) -> None
         claim.path.write_text(json.dumps({**content, **changes}))
     (tmp_path / ".work").mkdir()
     for pid in (dead, os.getpid()):
-        (tmp_path / ".work" / f"worker.12.{HERE}.{pid}").write_text("")
+        (tmp_path / ".work" / f"worker-12.{HERE}.{pid}").write_text("")
     names = [left.path.name for left in leftovers(store)]
-    assert names == [f"worker.12.{HERE}.{dead}", f"{0:016x}"]
+    assert names == [f"worker-12.{HERE}.{dead}", f"{0:016x}"]
     age(tmp_path / ".claims", 100)
     names = [left.path.name for left in leftovers(store)]
-    assert names == [f"worker.12.{HERE}.{dead}", f"{0:016x}", f"{1:016x}"]
+    assert names == [f"worker-12.{HERE}.{dead}", f"{0:016x}", f"{1:016x}"]
 
 
 def test_a_damaged_manifest_makes_no_orphans(tmp_path: Path) -> None:

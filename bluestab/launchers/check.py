@@ -48,7 +48,7 @@ class Check(Backend):
         """What would be run, and what it costs."""
         to_do = [run for run in runs if not store.has(run.key)]
         outlook = foresee(store, to_do, dry_steps=self.dry_step)
-        keep = str(runs[0].cfg.get("keep", "none"))
+        keep = runs[0].cfg["keep"]
         costs = [outlook.costs.get(run.cell) for run in to_do]
         print_plan(
             store,

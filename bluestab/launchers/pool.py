@@ -148,7 +148,7 @@ class Crew:
             ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
         )
         self.early_deaths = 0
-        for left in self.store.abandoned("worker"):
+        for left in self.store.abandoned("worker-*"):
             left.unlink(missing_ok=True)
         n = min(len(places), max(1, len(self.queue)))
         self.workers = [self.hire(place) for place in places[:n]]
@@ -157,7 +157,7 @@ class Crew:
         from bluestab.pool_worker import serve
 
         ours, theirs = self.context.Pipe()
-        output = self.store.work_path("worker", time.monotonic_ns())
+        output = self.store.work_path(f"worker-{time.monotonic_ns()}")
         process = self.context.Process(
             target=serve,
             args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),

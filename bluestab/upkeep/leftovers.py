@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bluestab.claims import process_start, read_claim, seen_dead
+from bluestab.claims import owner_dead, read_claim, seen_dead
 from bluestab.errors import StoreError
 from bluestab.store import KEY, Store, parse_manifest
 from bluestab.upkeep.disk import entries, extent
@@ -53,10 +52,8 @@ class Rubble:
 
     def abandoned(self, path: Path, owner: str, older: float) -> bool:
         """Whether the process `<host>.<pid>` is dead, or, elsewhere, its work long untouched."""
-        host, _, pid = owner.rpartition(".")
-        if host == socket.gethostname() and pid.isdigit():
-            return process_start(int(pid)) is None
-        return self.untouched(path, older)
+        dead = owner_dead(owner)
+        return self.untouched(path, older) if dead is None else dead
 
     def untouched(self, path: Path, older: float) -> bool:
         return self.now - extent(path)[1] > older
@@ -69,9 +66,7 @@ def _work(rubble: Rubble) -> Found:
     """Folders in which a run was being built."""
     for path in entries(rubble.store.root / ".work"):
         key, _, owner = path.name.removeprefix(".").partition(".")
-        if key == "worker":
-            owner = owner.partition(".")[2]  # what a worker process prints: worker.<n>.<host>.<pid>
-        known = KEY.fullmatch(key) or key in ("worker", "probe")
+        known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
         if key == "incomplete":
             yield path, "a run's folder without a record"
         elif known and rubble.abandoned(path, owner, rubble.older):
@@ -94,10 +89,8 @@ def _asides(rubble: Rubble) -> Found:
         for path in entries(folder):
             if not (ASIDE.fullmatch(path.name) and path.is_file()):
                 continue
-            host_and_pid = next(
-                (o for o in _tails(path.name) if o.rpartition(".")[0] == socket.gethostname()), ""
-            )
-            if rubble.abandoned(path, host_and_pid, ASIDE_SECONDS):
+            owner = next((o for o in _tails(path.name) if owner_dead(o) is not None), "")
+            if rubble.abandoned(path, owner, ASIDE_SECONDS):
                 yield path, "written aside and never renamed"
 
 
