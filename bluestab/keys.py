@@ -19,7 +19,7 @@ RECIPE_VERSION = 2
 
 TASK_DESCRIPTIVE = frozenset(
     # files enter through the fingerprint of their content; the recipe through optim
-    ("about", "recipe", "data_dir", "train", "validation", "test", "sha256")
+    ("about", "recipe", "data_dir", "train", "validation", "test", "sha256", "fetch")
 )
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "attention"),

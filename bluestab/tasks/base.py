@@ -37,6 +37,7 @@ class Task(ABC):
     validation: str
     test: str
     sha256: Mapping[str, str | None]
+    fetch: Mapping[str, Any] | None
     format: str
     train_size: int | None
     validation_size: int | None
