@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
@@ -28,6 +29,7 @@ from bluestab.micro import counted_items, counted_labels
 from bluestab.models import Model
 from bluestab.module import (
     FineTuning,
+    Judge,
     changed,
     lr_scale_by_name,
     pinned_modules,
@@ -38,7 +40,7 @@ from bluestab.networks import Loaded, initialise, load
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
-from bluestab.tasks.base import Scores
+from bluestab.tasks.base import Scores, Task
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained
 
@@ -93,20 +95,33 @@ def build_optimizer(built: Built, plan: ParamPlan, optim: Mapping[str, Any]) -> 
     )
 
 
-def judge(data: TaskData, examples: Sequence[Example], rows: Sequence[Sequence[int]]) -> Any:
-    """Logits by item -> (predictions, scores) against the targets of these examples."""
+def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
+    """Logits by row of a tokenised split -> logits by item, predictions, scores."""
+    rows, task = table["rows"], data.task
+    rows_of: list[list[int]] = [[] for _ in examples]
+    for row, example in enumerate(table["example"]):
+        rows_of[example].append(row)
 
-    def score(logits: Mapping[int, np.ndarray]) -> tuple[list[Any], Scores]:
-        missing = set(range(len(examples))) - logits.keys()
+    def score(by_row: Mapping[int, np.ndarray]) -> tuple[list[np.ndarray], list[Any], Scores]:
+        missing = set(range(len(rows))) - by_row.keys()
         if missing:
-            raise RuntimeError(f"{len(missing)} items were not evaluated, e.g. {min(missing)}")
+            raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
+        logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
         predictions = [
-            data.task.decode(logits[i], rows[i], example, data.labels)
-            for i, example in enumerate(examples)
+            task.decode(logits[i], [part for row in rows_of[i] for part in rows[row]], e, data.labels)
+            for i, e in enumerate(examples)
         ]
-        return predictions, data.task.score(predictions, [e.target for e in examples])
+        targets = [e.target for e in examples]
+        scores = task.score(predictions, targets) | task.calibration(logits, targets, data.labels)
+        return logits, predictions, scores
 
     return score
+
+
+def share_lost(task: Task, examples: Sequence[Example], table: Dataset) -> float:
+    """Share of the items' units (`task.unit`) that no input of the model holds, in [0, 1]."""
+    lost = sum(table["lost"])
+    return lost / sum(map(task.size, examples)) if lost else 0.0
 
 
 @dataclass
@@ -115,8 +130,8 @@ class Assembly:
 
     data: TaskData
     examples: Mapping[Split, Sequence[Example]]
-    rows: Mapping[Split, Sequence[Sequence[int]]]
     truncated: Mapping[Split, int]
+    lost: Mapping[Split, float]
     built: Built
     plan: ParamPlan
     techniques: Mapping[str, Technique]
@@ -177,7 +192,8 @@ def assemble(
     encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
-    order = ShuffledOrder(len(examples["train"]), seeds.order)
+    n_rows = len(encoded["train"][0])
+    order = ShuffledOrder(n_rows, seeds.order)
     loaders: dict[Split, DataLoader[Any]] = {
         split: loader(
             encoded[split][0],
@@ -188,7 +204,6 @@ def assemble(
         )
         for split in SPLITS
     }
-    rows = {split: encoded[split][0]["rows"] for split in SPLITS}
 
     attention = knobs["attention"][device.type]
     loaded = load(model, head=task.head, n_labels=len(data.labels), attention=attention)
@@ -208,7 +223,7 @@ def assemble(
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
 
-    total = updates(len(examples["train"]), optim["batch_size"], optim["epochs"], optim["steps"])
+    total = updates(n_rows, optim["batch_size"], optim["epochs"], optim["steps"])
     warmup = warmup_steps(total, optim["warmup"])
     history = History(task.metric, built.model)
 
@@ -238,7 +253,8 @@ def assemble(
         count=counted_labels if task.head == "token" else counted_items,
         seeds=seeds,
         judges={
-            split: judge(data, examples[split], rows[split]) for split in ("validation", "test")
+            split: judge(data, examples[split], encoded[split][0])
+            for split in ("validation", "test")
         },
         evaluated=evaluated,
     )
@@ -259,8 +275,9 @@ def assemble(
     callbacks += [c for technique in applied for c in technique.callbacks(built)]
     trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
     truncated = {split: sum(encoded[split][0]["truncated"]) for split in SPLITS}
+    lost = {split: share_lost(task, examples[split], encoded[split][0]) for split in SPLITS}
     return Assembly(
-        data, examples, rows, truncated, built, plan, techniques, module, trainer, loaders, history,
+        data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
         total, warmup, start, edited, checkpoints, tokenizer,
     )  # fmt: skip
 

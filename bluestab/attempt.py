@@ -130,6 +130,11 @@ class _Attempt:
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
+        for split, share in assembly.lost.items():
+            if share:
+                unit, length = run.data.task.unit, run.data.task.max_length
+                log.warning("%s: %.2f %% of the %s lie beyond task.max_length=%d",
+                            split, 100 * share, unit, length)
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
         error: Diverged | None = None
@@ -184,7 +189,7 @@ def _fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
     if not rows or rows[-1]["step"] != assembly.trainer.global_step:
         # the last evaluation inside `fit` was earlier than the last step
         assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
-    if not all(np.isfinite(logits).all() for logits in assembly.module.item_logits.values()):
+    if not all(np.isfinite(logits).all() for logits in assembly.module.item_logits):
         raise Diverged(assembly.trainer.global_step)  # no loss saw what the last update broke
 
 
@@ -193,7 +198,8 @@ def _score(
 ) -> dict[At, dict[Split, Any]]:
     """Scores of the last and the best weights; fills `predictions` with one row per test item."""
     history = assembly.history
-    names = assembly.data.task.metrics
+    task = assembly.data.task
+    names = (*task.metrics, *task.extras)
     by_step = {row["step"]: {name: row[name] for name in names} for row in history.rows}
     metrics: dict[At, dict[Split, Any]] = {}
     last = assembly.trainer.global_step
@@ -255,6 +261,7 @@ def _result(
         "warmup_steps": min(assembly.warmup_steps, assembly.trainer.global_step),
         "items": {split: len(examples) for split, examples in assembly.examples.items()},
         "truncated": dict(assembly.truncated),
+        "lost": {"unit": task.unit, **assembly.lost},
         "parameters": {
             "total": sum(p.numel() for p in parameters.values()),
             "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from bluestab.instantiate import instantiate
 from bluestab.keys import TASK_DESCRIPTIVE
 from bluestab.seeding import Seeds, generator, subset
 from bluestab.sources import locate, sha256_of
-from bluestab.tasks.base import Task
+from bluestab.tasks.base import IGNORED, Task
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ class TaskData:
     labels: tuple[str, ...]
     splits: Mapping[Split, Sequence[Example]]
     fingerprint: Mapping[str, str]
+
+    @cached_property
+    def baseline(self) -> tuple[str, float] | None:
+        """What one and the same answer for every test item gets at best (`Task.baseline`)."""
+        return self.task.baseline(self.labels, self.splits["test"])
+
+    @cached_property
+    def recurring(self) -> dict[Split, int]:
+        """Items of validation and test whose text is also that of a training item."""
+        known = {(e.text, e.text_pair) for e in self.splits["train"]}
+        return {
+            split: sum((e.text, e.text_pair) in known for e in self.splits[split])
+            for split in SPLITS
+            if split != "train"
+        }
 
     def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
         """The items a run uses: subsets where the task asks for them, else everything."""
@@ -115,7 +130,11 @@ def _load(shared: Shared) -> TaskData:
     if problems:
         raise ConfigError(*problems)
     fingerprint = {split: sha256_of(path) for split, path in paths.items()}
-    return TaskData(task, labels, splits, fingerprint)
+    data = TaskData(task, labels, splits, fingerprint)
+    if task.failed_below is None:
+        bound = task.failure_score if data.baseline is None else data.baseline[1]
+        data = replace(data, task=replace(task, failed_below=bound))
+    return data
 
 
 def tokenised(
@@ -156,19 +175,17 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
             **libraries,
         }
     )
-    table = token_cache.cached(key, len(examples), encode)
+    table = token_cache.cached(key, encode)
     return Dataset(table, fingerprint=key), tokenizer
 
 
 def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Pad items to the longest of the batch.
 
-    Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) or (B,); items (B,)
-    positions in the split.
+    Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) for pieces, (B, L)
+    float for several labels, or (B,); items (B,) rows of the tokenised split.
     """
     import torch
-
-    from bluestab.tasks.tagging import IGNORED
 
     longest = max(len(item["input_ids"]) for item in items)
 
@@ -189,7 +206,8 @@ def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, 
     }
     if "token_type_ids" in items[0]:
         batch["token_type_ids"] = padded("token_type_ids", 0)
-    if isinstance(items[0]["labels"], list):
+    labels = items[0]["labels"]
+    if isinstance(labels, list) and isinstance(labels[0], int):
         batch["labels"] = padded("labels", IGNORED)
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])

@@ -101,7 +101,7 @@ def dry_step(run: CheckedRun) -> DryStep:
             assembly.trainer.test(assembly.module, assembly.loaders[split], verbose=False)
         share = n_items[split] / len(assembly.examples[split])
         evaluate[split] = (time.perf_counter() - begun) * share
-    numbers = sum(logits.size for logits in assembly.module.item_logits.values())
+    numbers = sum(logits.size for logits in assembly.module.item_logits)
     per_item = ITEM_BYTES + 4 * numbers / len(assembly.examples["test"])
     found = DryStep(
         prepare=prepare,

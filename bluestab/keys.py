@@ -26,7 +26,11 @@ TRAINER_COMPUTATIONAL = (
     "micro_batch",
 )
 
-NEUTRAL: Mapping[str, Any] = {"trainer.micro_batch": None, "stop_degenerate": False}
+NEUTRAL: Mapping[str, Any] = {
+    "trainer.micro_batch": None,
+    "stop_degenerate": False,
+    "task.overlap": None,
+}
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""
 

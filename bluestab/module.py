@@ -63,7 +63,7 @@ def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 class ItemLogits(Metric):
-    """Logits of every item of a split, gathered over batches and devices.
+    """Logits of every row of a tokenised split, gathered over batches and devices.
 
     A shell around the pure functions of `scoring`: it collects, they compute. An item that arrives
     twice (padding of a distributed sampler) counts once.
@@ -111,8 +111,8 @@ def gradient_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([torch.linalg.vector_norm(g, 2.0) for g in gradients])
 
 
-Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[Any], Scores]]
-"""Logits by item -> predictions in item order, scores."""
+Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], Scores]]
+"""Logits by row of the tokenised split -> logits and prediction of each item, scores."""
 
 
 class FineTuning(pl.LightningModule):
@@ -158,7 +158,7 @@ class FineTuning(pl.LightningModule):
         self.evaluating = False
         self.predictions: list[Any] = []
         self.scores: Scores = {}
-        self.item_logits: Mapping[int, np.ndarray] = {}
+        self.item_logits: Sequence[np.ndarray] = []
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
         model.register_forward_pre_hook(self._count_forward)
@@ -259,9 +259,9 @@ class FineTuning(pl.LightningModule):
         self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
 
     def _judge(self, split: Split) -> None:
-        self.item_logits = self.logits.compute()
+        by_row = self.logits.compute()
         self.logits.reset()
-        self.predictions, self.scores = self._judges[split](self.item_logits)
+        self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._collect(batch)

@@ -164,7 +164,7 @@ def names(run: CheckedRun) -> dict[str, Any]:
 
 def crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
     """The canonical half of the record of a run that has no result."""
-    later = ("truncated", "parameters", "effects", "censored", "micro_batch")
+    later = ("truncated", "lost", "parameters", "effects", "censored", "micro_batch")
     unknown = ("metrics", "score", "degenerate", "best_step", "steps", "warmup_steps", "items")
     return {
         **identity_of(run),

@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bluestab")
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: bumped when the files themselves change."""
 FILE = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{64}\.arrow")
 STARTED = time.time()
 
 
-def cached(key: str | None, n_items: int, compute: Callable[[], pa.Table]) -> pa.Table:
-    """The table of this key with `n_items` rows, from the disk or computed (and kept).
+def cached(key: str | None, compute: Callable[[], pa.Table]) -> pa.Table:
+    """The table of this key, from the disk or computed (and kept).
 
     key  from `key_of`; None computes without looking
     """
     folder = None if key is None else _own_folder()
     if key is None or folder is None:
         return compute()
-    found = _find(folder, key, n_items)
+    found = _find(folder, key)
     if found is not None:
         return found
     made = compute()
     _keep(folder, key, made)
-    found = _find(folder, key, n_items)  # mapped: one copy in memory serves all processes
+    found = _find(folder, key)  # mapped: one copy in memory serves all processes
     return made if found is None else found
 
 
@@ -154,7 +154,7 @@ def _own_folder() -> Path | None:
     return folder
 
 
-def _find(folder: Path, key: str, n_items: int) -> pa.Table | None:
+def _find(folder: Path, key: str) -> pa.Table | None:
     """A whole file of this key, mapped; what is damaged is removed."""
     import pyarrow as pa
 
@@ -167,10 +167,7 @@ def _find(folder: Path, key: str, n_items: int) -> pa.Table | None:
         try:
             if sha256_of(path) != name.split(".")[1]:
                 raise ValueError("its content is not the one that was written")
-            table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-            if table.num_rows != n_items:
-                raise ValueError(f"it has {table.num_rows} rows, not {n_items}")
-            return table
+            return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         except FileNotFoundError:
             continue  # `bluestab cache clear` in another process
         except (OSError, ValueError, pa.ArrowException) as error:

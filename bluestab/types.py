@@ -137,6 +137,8 @@ class RunRecord:
         best_step         optimizer step of the best validation score
         steps, warmup_steps   optimizer steps taken; of these, steps of warm-up
         items             split -> number of items; truncated: split -> items cut at max_length
+        lost              unit, and split -> share in [0, 1] of the items' characters (gold
+                          entities, ...) that lie beyond max_length; absent before 0.2
         parameters        total, trainable
         effects           technique name -> what it did to this model
         censored          null, or {step, sign}: stopped there because it showed early signs of

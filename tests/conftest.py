@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -24,33 +25,62 @@ def sentence(i: int) -> list[str]:
     return [WORDS[(i * 7 + j * (1 + i % 3)) % len(WORDS)] for j in range(6 + i % 5)] + [str(i)]
 
 
+SIZES = {"train": 24, "validation": 10, "test": 10}
+
+
 def write_corpora(root: Path) -> Path:
-    """Small files in the formats and layouts of biosses, gad and ncbi_disease."""
-    sizes = {"train": 24, "validation": 10, "test": 10}
-    for task in ("biosses", "gad", "ncbi_disease/conll"):
-        (root / task).mkdir(parents=True, exist_ok=True)
-    start = 0
-    for split, n in sizes.items():
-        rows = range(start, start + n)
-        start += n
-        short = {"train": "train", "validation": "dev", "test": "test"}[split]
-        pairs = ["pair_id\tsent1\tsent2\tscore"]
-        pairs += [
-            f"{i}\t{' '.join(sentence(i))}\t{' '.join(sentence(i + 1))}\t{i % 5}" for i in rows
-        ]
-        (root / "biosses" / f"{short}.tsv").write_text("\n".join(pairs) + "\n")
-        single = ["index\tsentence\tlabel"]
-        single += [f"{i}\t{' '.join(sentence(i))}\t{i % 2}" for i in rows]
-        (root / "gad" / f"{short}.tsv").write_text("\n".join(single) + "\n")
-        lines = []
-        for i in rows:
-            for word in sentence(i):
-                tag = {"colon": "B-Disease", "cancer": "B-Disease"}.get(word, "O")
-                lines.append(f"{word}\t{tag}")
-            lines.append("")
-        name = {"train": "train", "validation": "devel", "test": "test"}[split]
-        (root / "ncbi_disease" / "conll" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    """Small files in the format and layout of every task in conf/task, made from its yaml."""
+    from omegaconf import OmegaConf
+
+    from bluestab.paths import conf_dir
+
+    for file in (conf_dir() / "task").glob("*.yaml"):
+        node: Any = OmegaConf.to_container(OmegaConf.load(file))
+        start = 0
+        for split, n in SIZES.items():
+            path = root / node["name"] / node[split]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(corpus(node, range(start, start + n)), encoding="utf-8")
+            start += n
     return root
+
+
+def corpus(node: dict[str, Any], numbers: range) -> str:
+    """One file of a task, an item for each number."""
+    if node["format"] == "conll":
+        types = sorted({label.partition("-")[2] for label in node["label_names"]} - {""}) or [""]
+        return "".join(tagged_sentence(node, i, types[i % len(types)]) for i in numbers)
+    rows = [row(node, i) for i in numbers]
+    if node["format"] == "json":
+        if node["id"] == "key":
+            return json.dumps({r.pop("key"): r for r in rows})
+        return json.dumps(rows)
+    fields = list(rows[0]) if node["header"] else sorted(rows[0])
+    head = ["\t".join(map(str, fields))] if node["header"] else []
+    return "\n".join([*head, *("\t".join(str(r[f]) for f in fields) for r in rows)]) + "\n"
+
+
+def tagged_sentence(node: dict[str, Any], i: int, kind: str) -> str:
+    """`colon` and `cancer` are entities; where tags are words' classes, so is every third word."""
+    end = f"-{kind}" if kind else ""
+    begin = f"B{end}" if f"B{end}" in node["label_names"] else f"I{end}"
+    tags = [begin if word in ("colon", "cancer") else "O" for word in sentence(i)]
+    if begin.startswith("I"):
+        tags[1] = begin
+    return "".join(f"{w}\t{t}\n" for w, t in zip(sentence(i), tags, strict=True)) + "\n"
+
+
+def row(node: dict[str, Any], i: int) -> dict[Any, Any]:
+    """Field -> value of one item of a delimited file."""
+    names = node.get("label_names")
+    label: Any = i % 5 if names is None else names[i % len(names)]
+    found = {node["id"]: i, node["text"]: " ".join(sentence(i))}
+    if "text_pair" in node:
+        found[node["text_pair"]] = " ".join(sentence(i + 1))
+    if node.get("label_form") == "flags":
+        found[node["id"]] = f"{i}_s0"
+        label = ",".join(f"{k}_{int(k in (i % len(names), i % 3))}" for k in range(len(names)))
+    return {**found, node["label"]: label}
 
 
 ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null"]

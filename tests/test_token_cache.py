@@ -51,18 +51,18 @@ class Computing:
 def test_computed_once(folder: Path) -> None:
     compute = Computing()
     for _ in range(3):
-        assert cached(KEY, 2, compute).equals(TABLE)
+        assert cached(KEY, compute).equals(TABLE)
     assert compute.n == 1
     (file,) = folder.iterdir()
     assert file.name.startswith(f"{KEY}.")
-    assert cached("b" * 64, 2, compute).equals(TABLE)
+    assert cached("b" * 64, compute).equals(TABLE)
     assert compute.n == 2
 
 
 def test_the_table_is_mapped_not_read(folder: Path) -> None:
-    cached(KEY, 2, Computing())
+    cached(KEY, Computing())
     before = pa.total_allocated_bytes()
-    found = cached(KEY, 2, Computing())
+    found = cached(KEY, Computing())
     assert pa.total_allocated_bytes() == before
     assert found.equals(TABLE)
 
@@ -70,7 +70,7 @@ def test_the_table_is_mapped_not_read(folder: Path) -> None:
 def test_only_the_owner_may_read(folder: Path) -> None:
     old = os.umask(0)
     try:
-        cached(KEY, 2, Computing())
+        cached(KEY, Computing())
     finally:
         os.umask(old)
     (file,) = folder.iterdir()
@@ -80,12 +80,12 @@ def test_only_the_owner_may_read(folder: Path) -> None:
         0o600,
     ]
     folder.chmod(0o777)
-    cached(KEY, 2, Computing())
+    cached(KEY, Computing())
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_without_a_key_nothing_is_kept(folder: Path) -> None:
-    assert cached(None, 2, Computing()).equals(TABLE)
+    assert cached(None, Computing()).equals(TABLE)
     assert not folder.exists()
     assert key_of({"a": 1, "b": None}) is None
     assert key_of({"a": 1}) == key_of({"a": 1}) != key_of({"a": 2})
@@ -134,22 +134,15 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_what_is_damaged_is_computed_again(folder: Path, kind: str) -> None:
     compute = Computing()
-    cached(KEY, 2, compute)
+    cached(KEY, compute)
     DAMAGE[kind](folder)
     forget()
-    assert cached(KEY, 2, compute).equals(TABLE)
+    assert cached(KEY, compute).equals(TABLE)
     assert compute.n == 2 - (kind == "unreadable" and os.geteuid() == 0)
     if kind != "a folder":  # its name is taken; that is all it costs
         forget()
-        assert cached(KEY, 2, compute).equals(TABLE)
+        assert cached(KEY, compute).equals(TABLE)
         assert compute.n <= 2, "it was written again"
-
-
-def test_another_number_of_items_is_not_ours(folder: Path) -> None:
-    compute = Computing()
-    cached(KEY, 2, compute)
-    cached(KEY, 3, compute)
-    assert compute.n == 2
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/proc/nothing", "a file", "read-only"])
@@ -167,7 +160,7 @@ def test_without_a_place_everything_works(
     monkeypatch.setenv("BLUESTAB_CACHE", place)
     compute = Computing()
     for _ in range(2):
-        assert cached(KEY, 2, compute).equals(TABLE)
+        assert cached(KEY, compute).equals(TABLE)
     assert compute.n == 2
     assert files() == []
 
@@ -175,11 +168,11 @@ def test_without_a_place_everything_works(
 def test_a_folder_of_somebody_else_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached(KEY, 2, Computing())
+    cached(KEY, Computing())
     compute = Computing()
     mine = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    assert cached(KEY, 2, compute).equals(TABLE)
+    assert cached(KEY, compute).equals(TABLE)
     assert compute.n == 1
 
 
@@ -195,7 +188,7 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full)
-            assert cached(KEY, 2, compute).equals(TABLE)
+            assert cached(KEY, compute).equals(TABLE)
         assert list(folder.iterdir()) == [], "what was begun is removed"
     assert compute.n == 3
 
@@ -210,7 +203,7 @@ go = Path(sys.argv[1])
 print("ready", flush=True)
 while not go.exists():
     time.sleep(0.001)
-assert cached("a" * 64, 20000, lambda: table).equals(table)
+assert cached("a" * 64, lambda: table).equals(table)
 """
 
 
@@ -383,7 +376,7 @@ def test_code_is_known_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_size_and_clear(cli: Callable[..., Any], folder: Path) -> None:
     assert f"{folder.parent}: 0 files, 0 B" in cli("cache", "size").out
-    cached(KEY, 2, Computing())
+    cached(KEY, Computing())
     (folder / ".unfinished").write_bytes(b"x" * 2000)
     said = cli("cache", "size")
     assert said.code == 0

@@ -3,7 +3,7 @@
 A task kind (this class's children) is shared by many yamls; a yaml adds files, labels, the metric
 and the bound below which a run counts as failed. The order in which the methods are called:
 `read` per split, `problems`, `labels`, `encode` per split, `loss` per step, `decode` per item,
-`score` per split.
+`score` and `calibration` per split.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Scores = dict[str, "float | None"]
 Encoded = dict[str, list[Any]]
 
+IGNORED = -100
+"""Label of a word piece that has none: the value torch's cross-entropy skips."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
@@ -45,13 +48,17 @@ class Task(ABC):
     max_length: int
     metric: str
     failure_score: float
-    failed_below: float
+    failed_below: float | None
     about: Mapping[str, Any]
     recipe: Mapping[str, Any]
 
     formats: ClassVar[tuple[str, ...]]
     head: ClassVar[Literal["sequence", "token"]]
     metrics: ClassVar[tuple[str, ...]]
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Names of what `calibration` gives: scores that stand in the record and head no table."""
+    unit: ClassVar[str] = "characters"
+    """What `size` counts, and what is lost beyond `max_length`."""
 
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
@@ -78,10 +85,13 @@ class Task(ABC):
                 )
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")
-        for knob in ("failure_score", "failed_below"):
+        for knob, null in (("failure_score", False), ("failed_below", True)):
             value = getattr(self, knob)
+            if value is None and null:
+                continue
             if not isinstance(value, int | float) or not math.isfinite(value):
-                problems.append(f"task.{knob} is {value!r}: expected a number")
+                said = "a number, or null" if null else "a number"
+                problems.append(f"task.{knob} is {value!r}: expected {said}")
         return problems
 
     @abstractmethod
@@ -105,10 +115,14 @@ class Task(ABC):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        """Columns `input_ids`, `labels`, `rows`, `truncated` and what else the model takes.
+        """Columns `input_ids`, `labels`, `rows`, `example`, `truncated`, `lost` and what else the model
+        takes.
 
-        `rows` lists, per item, which of its units (word, or 0 for the whole text) the rows of its
-        logits stand for; units that are missing got cut off.
+        A row of the table is one input of the model; a long item may take several. `example` is the
+        position of the item it belongs to, every item in order having one row at least; `rows`
+        lists which parts of the item (word, or 0 for the whole text) the rows of its logits stand
+        for; `truncated` says that parts of the item are in no row, `lost` how many of its units
+        (`size`) that concerns, each once per item.
         """
 
     @abstractmethod
@@ -125,8 +139,41 @@ class Task(ABC):
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
         """Every metric in `metrics`; None where it is undefined."""
 
+    def calibration(
+        self, logits: Sequence[np.ndarray], targets: Sequence[Any], labels: Sequence[str]
+    ) -> Scores:
+        """Every name in `extras`, from the logits of each item; None where it is undefined."""
+        return {}
+
+    def size(self, example: Example) -> int:
+        """How many units an item has that `max_length` may cut off."""
+        return len(str(example.text)) + len(example.text_pair or "")
+
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        """Name -> predictions for these items that do not look at them."""
+        return {}
+
+    def baseline(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> tuple[str, float] | None:
+        """The best `metric` that one and the same answer for every item gets, and that answer.
+
+        None if no such answer has a score. It is chosen knowing the targets, so no model that
+        ignores its input can do better.
+        """
+        targets = [e.target for e in items]
+        scored = [
+            (name, self.score(predictions, targets)[self.metric])
+            for name, predictions in self.constants(labels, items).items()
+        ]
+        known = [(name, score) for name, score in scored if score is not None]
+        return max(known, key=lambda pair: pair[1], default=None)
+
     def is_degenerate(self, score: float | None) -> bool:
         """No better than a model that ignores its input, by the bound in the yaml."""
+        assert self.failed_below is not None, "null is replaced when the data are loaded"
         return score is None or score <= self.failed_below
 
 
@@ -144,35 +191,50 @@ def _is_int(value: object) -> bool:
 
 def tokenise(
     tokenizer: PreTrainedTokenizerFast,
-    first: Sequence[Any],
+    first: Sequence[str],
     second: Sequence[str] | None,
     *,
     max_length: int,
-    words: bool = False,
-) -> tuple[Any, list[bool]]:
-    """Word pieces of each item, cut at `max_length`, and whether anything was cut.
+    cut: Literal["longest_first", "only_second"] = "longest_first",
+) -> tuple[Any, list[int]]:
+    """Word pieces of each text or pair, cut at `max_length`, and how many characters were cut off.
 
-    Pairs are cut from the longer side first. Nothing is padded here: batches are padded to their
-    own longest item.
+    cut  which text of a pair loses pieces: the longer one, piece by piece, or the second alone
+    Nothing is padded here: batches are padded to their own longest item.
     """
     encoding = tokenizer(
         list(first),
         None if second is None else list(second),
-        is_split_into_words=words,
-        truncation=True,
+        truncation=cut,
         max_length=max_length,
         padding=False,
         return_attention_mask=False,
     )
-    return encoding, [bool(encoding[i].overflowing) for i in range(len(encoding["input_ids"]))]
+    lost = [0] * len(first)
+    for i in range(len(first)):
+        if encoding[i].overflowing:
+            texts = [first[i]] if second is None else [first[i], second[i]]
+            lost[i] = _characters_lost(encoding[i], texts)
+    return encoding, lost
+
+
+def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
+    """Characters after the last piece of each text, white space at its end left out."""
+    ends = [0] * len(texts)
+    for sequence, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
+        if sequence is not None:
+            ends[sequence] = max(ends[sequence], end)
+    return sum(max(0, len(text.rstrip()) - end) for text, end in zip(texts, ends, strict=True))
 
 
 def whole_text_columns(
-    encoding: Mapping[str, list[list[int]]], targets: Sequence[Any], truncated: Sequence[bool]
+    encoding: Mapping[str, list[list[int]]], targets: Sequence[Any], lost: Sequence[int]
 ) -> Encoded:
     """Columns of a task with one prediction per item."""
     columns: Encoded = {name: list(values) for name, values in encoding.items()}
     columns["labels"] = list(targets)
     columns["rows"] = [[0]] * len(targets)
-    columns["truncated"] = list(truncated)
+    columns["example"] = list(range(len(targets)))
+    columns["truncated"] = [n > 0 for n in lost]
+    columns["lost"] = list(lost)
     return columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,28 +28,105 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(Task):
+class OneClass(Task, ABC):
+    """What all tasks share whose items have one class each, whatever the input is."""
+
+    id: str | int | None
+    text: str | int
+    label: str | int
+    label_names: Sequence[str] | None
+
+    head: ClassVar[Literal["sequence", "token"]] = "sequence"
+    extras: ClassVar[tuple[str, ...]] = ("ece", "brier")
+
+    def check(self) -> list[str]:
+        return super().check() + names_problem("task.label_names", self.label_names, null=True)
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        if self.label_names is not None:
+            return tuple(str(name) for name in self.label_names)
+        return tuple(sorted({str(e.target) for e in train}))
+
+    def problems(
+        self, split: Split, examples: Sequence[Example], labels: Sequence[str]
+    ) -> list[str]:
+        seen: dict[str, str] = {}
+        for example in examples:
+            seen.setdefault(str(example.target), example.id)
+        problems = [
+            f"label '{label}' (item {where}) is not among the task's labels {list(labels)}"
+            for label, where in seen.items()
+            if label not in labels
+        ]
+        if split == "train":
+            problems += [
+                f"label '{label}' of task.label_names never occurs in the training part"
+                for label in labels
+                if label not in seen
+            ]
+        return problems
+
+    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[int]:
+        index = {label: i for i, label in enumerate(labels)}
+        return [index[str(e.target)] for e in examples]
+
+    def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Cross-entropy, mean over the batch."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, batch["labels"])
+
+    def decode(
+        self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
+    ) -> str:
+        return labels[int(logits[0].argmax())]
+
+    def calibration(
+        self, logits: Sequence[np.ndarray], targets: Sequence[Any], labels: Sequence[str]
+    ) -> Scores:
+        import numpy as np
+
+        index = {label: i for i, label in enumerate(labels)}
+        stacked = np.stack([item[0] for item in logits]).astype(np.float64)
+        powers = np.exp(stacked - stacked.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        gold = [index[str(target)] for target in targets]
+        if not np.isfinite(probabilities).all():
+            return dict.fromkeys(self.extras)
+        return {
+            "ece": scoring.ece(probabilities, gold),
+            "brier": scoring.brier(probabilities, gold),
+        }
+
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        return {f"always '{label}'": [label] * len(items) for label in labels}
+
+
+def numbered(
+    predictions: Sequence[str], targets: Sequence[str]
+) -> tuple[list[int], list[int], dict[str, int]]:
+    """Predicted and true classes as numbers, and the number of each class that occurs."""
+    index = {name: i for i, name in enumerate(sorted({*targets, *predictions}))}
+    return [index[p] for p in predictions], [index[t] for t in targets], index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(OneClass):
     """A text and a class name.
 
     `positive_f1` is micro F1 over the `positive` classes only (BLURB's F1 for relations).
     """
 
     header: bool
-    id: str | int | None
-    text: str | int
-    label: str | int
-    label_names: Sequence[str] | None
     positive: Sequence[str]
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     metrics: ClassVar[tuple[str, ...]] = ("positive_f1", "accuracy", "macro_f1")
 
     def check(self) -> list[str]:
-        problems = super().check()
-        problems += names_problem("task.label_names", self.label_names, null=True)
-        problems += names_problem("task.positive", self.positive, null=False)
-        return problems
+        return super().check() + names_problem("task.positive", self.positive, null=False)
 
     def read(self, path: Path) -> list[Example]:
         table = read_table(path, header=self.header)
@@ -63,22 +141,10 @@ class Classification(Task):
             for i, text, label in zip(ids, texts, labels, strict=True)
         ]
 
-    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
-        if self.label_names is not None:
-            return tuple(str(name) for name in self.label_names)
-        return tuple(sorted({str(e.target) for e in train}))
-
     def problems(
         self, split: Split, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[str]:
-        unseen: dict[str, str] = {}
-        for example in examples:
-            if example.target not in labels:
-                unseen.setdefault(str(example.target), example.id)
-        problems = [
-            f"label '{label}' (item {where}) is not among the task's labels {list(labels)}"
-            for label, where in unseen.items()
-        ]
+        problems = super().problems(split, examples, labels)
         if split == "train":
             problems += [
                 f"task.positive names '{name}'" + did_you_mean(name, labels)
@@ -93,31 +159,16 @@ class Classification(Task):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        index = {label: i for i, label in enumerate(labels)}
-        encoding, truncated = tokenise(
-            tokenizer, [e.text for e in examples], None, max_length=self.max_length
+        encoding, lost = tokenise(
+            tokenizer, [str(e.text) for e in examples], None, max_length=self.max_length
         )
-        return whole_text_columns(encoding, [index[str(e.target)] for e in examples], truncated)
-
-    def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Cross-entropy, mean over the batch."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(logits, batch["labels"])
-
-    def decode(
-        self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
-    ) -> str:
-        return labels[int(logits[0].argmax())]
+        return whole_text_columns(encoding, self.targets(examples, labels), lost)
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        names = sorted({*targets, *predictions})
-        index = {name: i for i, name in enumerate(names)}
-        predicted = [index[p] for p in predictions]
-        gold = [index[t] for t in targets]
+        predicted, gold, index = numbered(predictions, targets)
         positive = [index[name] for name in map(str, self.positive) if name in index]
         return {
             "positive_f1": scoring.positive_f1(predicted, gold, positive),
             "accuracy": scoring.accuracy(predicted, gold),
-            "macro_f1": scoring.macro_f1(predicted, gold, len(names)),
+            "macro_f1": scoring.macro_f1(predicted, gold, len(index)),
         }

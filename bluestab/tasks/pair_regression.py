@@ -63,13 +63,13 @@ class PairRegression(Task):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        encoding, truncated = tokenise(
+        encoding, lost = tokenise(
             tokenizer,
-            [e.text for e in examples],
+            [str(e.text) for e in examples],
             [str(e.text_pair) for e in examples],
             max_length=self.max_length,
         )
-        return whole_text_columns(encoding, [float(e.target) for e in examples], truncated)  # type: ignore[arg-type]
+        return whole_text_columns(encoding, [float(e.target) for e in examples], lost)  # type: ignore[arg-type]
 
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Squared error, mean over the batch."""

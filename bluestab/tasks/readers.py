@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bluestab.errors import DataError, did_you_mean
 
@@ -22,18 +24,22 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(path, f"cannot be read ({error})") from error
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without its line end); UTF-8 only, a leading BOM is dropped."""
+def read_text(path: Path) -> str:
+    """Content of a file in UTF-8, the only encoding taken; a leading BOM is dropped."""
     raw = read_bytes(path)
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(
             path, f"byte 0x{raw[error.start]:02x} is not UTF-8; convert the file to UTF-8", line
         ) from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text without its line end)."""
     # str.splitlines would also split at U+2028 and friends, which occur inside abstracts
-    for number, line_text in enumerate(text.split("\n"), start=1):
+    for number, line_text in enumerate(read_text(path).split("\n"), start=1):
         yield number, line_text.removesuffix("\r")
 
 
@@ -80,7 +86,7 @@ def read_conll(path: Path) -> list[Sentence]:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a delimited file: `rows[i]` are the fields, `lines[i]` their line number."""
+    """Rows of a file: `rows[i]` are the fields, `lines[i]` is the line where they start."""
 
     path: Path
     columns: tuple[str, ...]
@@ -145,3 +151,86 @@ def read_table(path: Path, *, header: bool, delimiter: str = "\t") -> Table:
         return Table(path, rows[0], tuple(rows[1:]), tuple(lines[1:]))
     numbered = tuple(str(i) for i in range(len(rows[0])))
     return Table(path, numbered, tuple(rows), tuple(lines))
+
+
+KEY = "key"
+"""Column of a JSON file that maps names to objects: the names."""
+
+
+def read_json(path: Path) -> Table:
+    """A list of objects, or a map from name to object: one row each, columns by the objects' keys.
+
+    Strings, numbers and booleans are taken as text, a list of strings as its strings joined by a
+    blank; null and what else JSON can hold is the empty text. The names of a map are the column
+    `key`. Raises DataError for anything else, with the line where the item starts.
+    """
+    text = read_text(path)
+    found = list(_items(path, text))
+    if not found:
+        raise DataError(path, "holds no items")
+    columns = dict.fromkeys(name for _, item, _ in found for name in item)
+    named = any(key is not None for key, _, _ in found)
+    if named and KEY in columns:
+        raise DataError(path, f"is a map whose objects have a field {KEY!r} of their own")
+    rows = [
+        (*((str(key),) if named else ()), *(_as_text(item.get(name)) for name in columns))
+        for key, item, _ in found
+    ]
+    names = (*((KEY,) if named else ()), *columns)
+    return Table(path, names, tuple(rows), tuple(line for _, _, line in found))
+
+
+def _items(path: Path, text: str) -> Iterator[tuple[str | None, dict[str, Any], int]]:
+    """(name or None, object, line) of each item; the file is walked by hand to know the line."""
+    decode = json.JSONDecoder().raw_decode
+    at = _skip(text, 0)
+    opening = text[at : at + 1]
+    if opening not in ("[", "{"):
+        raise DataError(path, "is no JSON list and no JSON map of objects")
+    closing = {"[": "]", "{": "}"}[opening]
+    at = _skip(text, at + 1)
+    line, counted = 1, 0
+    try:
+        while text[at : at + 1] != closing:
+            line, counted = line + text.count("\n", counted, at), at
+            key = None
+            if opening == "{":
+                key, at = decode(text, at)
+                at = _expect(text, at, ":")
+            item, at = decode(text, at)
+            if not isinstance(item, dict) or not isinstance(key, str | None):
+                raise DataError(path, f"expected an object, found {str(item)[:60]!r}", line)
+            yield key, item, line
+            at = _skip(text, at)
+            if text[at : at + 1] != closing:
+                at = _expect(text, at, ",")
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"is no JSON: {error.msg}", error.lineno) from error
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply", line) from error
+
+
+def _skip(text: str, at: int) -> int:
+    """Position after white space."""
+    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
+        at += 1
+    return at
+
+
+def _expect(text: str, at: int, sign: str) -> int:
+    at = _skip(text, at)
+    if text[at : at + 1] != sign:
+        raise json.JSONDecodeError(f"expected {sign!r}", text, at)
+    return _skip(text, at + 1)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return " ".join(value)
+    return ""

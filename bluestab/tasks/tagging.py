@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError
-from bluestab.tasks.base import Encoded, Scores, Task, names_problem, tokenise
+from bluestab.tasks.base import IGNORED, Encoded, Scores, Task, names_problem
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import Example, Split
 
@@ -18,7 +18,48 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-IGNORED = -100  # the value torch's cross-entropy skips
+
+@dataclass(frozen=True)
+class Window:
+    """Words `start` to `end` (exclusive) are read, of which `first` to `last` are tagged."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def windows(pieces: Sequence[int], room: int, overlap: int) -> Iterator[Window]:
+    """Parts of a sentence that fit into `room` word pieces, cut between words.
+
+    pieces   word pieces of each word; one with more than `room` gets a window for itself
+    overlap  word pieces, at least (if words are that short), that neighbours have in common; each
+             of these words is tagged by the window where it lies further from the edge
+    Every word is tagged by exactly one window. A sentence that fits is one window.
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while True:
+        end, filled = start, 0
+        while end < len(pieces) and (end == start or filled + pieces[end] <= room):
+            filled += pieces[end]
+            end += 1
+        spans.append((start, end))
+        if end >= len(pieces):
+            break
+        back, common = end, 0
+        while back - 1 > start and common < overlap and common + pieces[back - 1] < room:
+            back -= 1
+            common += pieces[back]
+        # the next window must reach further than this one
+        while back < end and sum(pieces[back : end + 1]) > room:
+            back += 1
+        start = back
+    first = 0
+    for (start, end), following in zip(spans, [*spans[1:], None], strict=True):
+        last = end if following is None else (following[0] + end + 1) // 2
+        yield Window(start, end, first, last)
+        first = last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +68,15 @@ class Tagging(Task):
 
     `entity_f1` is micro F1 over entities with exact boundaries and type; in predictions an `I-`
     that continues nothing is no entity (strict IOB2). `entity_f1_lenient` lets it open one
-    (conlleval's rule, the default of seqeval), for comparison with papers scored that way. Words
-    beyond `max_length` are predicted `O`: their entities count as missed, they are not dropped.
+    (conlleval's rule, the default of seqeval), for comparison with papers scored that way.
+
+    A sentence of more than `max_length` word pieces is read in windows (see `windows`), so that
+    every word is tagged; with `overlap` null it is cut, and words beyond are predicted `O`: their
+    entities count as missed, they are not dropped.
     """
 
     label_names: Sequence[str] | None
+    overlap: int | None
 
     formats: ClassVar[tuple[str, ...]] = ("conll",)
     head: ClassVar[Literal["sequence", "token"]] = "token"
@@ -41,14 +86,36 @@ class Tagging(Task):
         "entity_recall",
         "entity_f1_lenient",
     )
+    unit: ClassVar[str] = "entities"
 
     def check(self) -> list[str]:
-        return super().check() + names_problem("task.label_names", self.label_names, null=True)
+        problems = super().check() + names_problem("task.label_names", self.label_names, null=True)
+        overlap = self.overlap
+        fine = isinstance(overlap, int) and not isinstance(overlap, bool) and overlap >= 0
+        if overlap is not None and not fine:
+            problems.append(
+                f"task.overlap is {overlap!r}: expected a number of word pieces >= 0, or null"
+            )
+        return problems
+
+    def check_tags(self, path: Path, sentence: Sentence) -> None:
+        """Raises DataError unless the gold tags are IOB2: a stray `I-` would be an entity to one
+        metric and none to another."""
+        previous = "O"
+        for tag, line in zip(sentence.tags, sentence.lines, strict=True):
+            prefix, _, kind = tag.partition("-")
+            if prefix not in ("O", "B", "I") or (prefix == "O" and kind):
+                raise DataError(path, f"tag {tag!r} is not an IOB2 tag (O, B-type or I-type)", line)
+            if prefix == "I" and previous not in (f"B{tag[1:]}", tag):
+                raise DataError(
+                    path, f"tag {tag!r} follows {previous!r}: in IOB2 an entity starts with B", line
+                )
+            previous = tag
 
     def read(self, path: Path) -> list[Example]:
         examples = []
         for sentence in read_conll(path):
-            _check_iob2(path, sentence)
+            self.check_tags(path, sentence)
             # the first line is a name that stays when other sentences are added after it
             identifier = f"line {sentence.lines[0]}"
             examples.append(Example(identifier, sentence.words, None, sentence.tags))
@@ -62,15 +129,22 @@ class Tagging(Task):
     def problems(
         self, split: Split, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[str]:
-        unseen: dict[str, str] = {}
+        seen: dict[str, str] = {}
         for example in examples:
-            for tag in example.target:  # type: ignore[union-attr]
-                if tag not in labels:
-                    unseen.setdefault(tag, example.id)
-        return [
+            for tag in set(example.target):  # type: ignore[arg-type]
+                seen.setdefault(tag, example.id)
+        problems = [
             f"tag '{tag}' (sentence at {where}) is not among the task's tags {list(labels)}"
-            for tag, where in unseen.items()
+            for tag, where in seen.items()
+            if tag not in labels
         ]
+        if split == "train":
+            problems += [
+                f"tag '{tag}' of task.label_names never occurs in the training part"
+                for tag in labels
+                if tag not in seen and not tag.startswith("I")
+            ]
+        return problems
 
     def encode(
         self,
@@ -78,27 +152,72 @@ class Tagging(Task):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        index = {label: i for i, label in enumerate(labels)}
-        encoding, _ = tokenise(
-            tokenizer, [e.text for e in examples], None, max_length=self.max_length, words=True
+        parts = list(self._parts(examples, tokenizer))
+        encoding = tokenizer(
+            [list(examples[i].text[w.start : w.end]) for i, w in parts],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_length,
+            padding=False,
+            return_attention_mask=False,
         )
+        index = {label: i for i, label in enumerate(labels)}
         columns: Encoded = {name: list(values) for name, values in encoding.items()}
-        columns |= {"labels": [], "rows": [], "truncated": []}
-        for i, example in enumerate(examples):
+        columns |= {"labels": [], "rows": [], "example": [], "truncated": [], "lost": []}
+        read: list[set[int]] = [set() for _ in examples]
+        for row, (i, window) in enumerate(parts):
             piece_labels, rows = [], []
             previous = None
-            for word in encoding.word_ids(i):
+            for word in encoding.word_ids(row):
                 first_piece = word is not None and word != previous
                 previous = word
-                if first_piece:
-                    rows.append(word)
-                    piece_labels.append(index[example.target[word]])  # type: ignore[index]
+                at = -1 if word is None else window.start + word
+                if first_piece and window.first <= at < window.last:
+                    rows.append(at)
+                    piece_labels.append(index[examples[i].target[at]])  # type: ignore[index]
                 else:
                     piece_labels.append(IGNORED)
+            read[i].update(rows)
             columns["labels"].append(piece_labels)
             columns["rows"].append(rows)
-            columns["truncated"].append(bool(encoding[i].overflowing))
+            columns["example"].append(i)
+            whole = window.last < len(examples[i].text) or len(read[i]) == len(examples[i].text)
+            units = [] if whole else self.units(examples[i])
+            columns["truncated"].append(not whole or bool(encoding[row].overflowing))
+            columns["lost"].append(sum(not read[i].issuperset(unit) for unit in units))
         return columns
+
+    def _parts(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast
+    ) -> Iterator[tuple[int, Window]]:
+        """(position of the sentence, window of its words) for every input of the model."""
+        room = self.max_length - tokenizer.num_special_tokens_to_add()
+        lengths: list[int] = []
+        if self.overlap is not None:
+            whole = tokenizer(
+                [list(e.text) for e in examples],
+                is_split_into_words=True,
+                add_special_tokens=False,
+                return_attention_mask=False,
+            )
+            lengths = [len(ids) for ids in whole["input_ids"]]
+        for i, example in enumerate(examples):
+            n = len(example.text)
+            if self.overlap is None or lengths[i] <= room:
+                yield i, Window(0, n, 0, n)
+                continue
+            pieces = [0] * n
+            for word in whole.word_ids(i):
+                pieces[word] += 1
+            for window in windows(pieces, room, min(self.overlap, room // 2)):
+                yield i, window
+
+    def units(self, example: Example) -> list[range]:
+        """The words of each gold entity."""
+        return [range(a, b) for _, a, b in scoring.spans(list(example.target), lenient=True)]  # type: ignore[arg-type]
+
+    def size(self, example: Example) -> int:
+        return len(self.units(example))
 
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Cross-entropy, mean over the labelled pieces of the batch."""
@@ -124,21 +243,12 @@ class Tagging(Task):
             "entity_f1_lenient": lenient["f1"],
         }
 
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        return {f"every word {tag}": [[tag] * len(e.text) for e in items] for tag in labels}
+
 
 def _tag_order(tag: str) -> tuple[bool, str, str]:
     """`O` first, then by type, `B-` before `I-`."""
     return (tag != "O", tag[2:], tag[:1])
-
-
-def _check_iob2(path: Path, sentence: Sentence) -> None:
-    """Gold tags must be IOB2: a stray `I-` would be an entity to one metric and none to another."""
-    previous = "O"
-    for tag, line in zip(sentence.tags, sentence.lines, strict=True):
-        prefix, _, kind = tag.partition("-")
-        if prefix not in ("O", "B", "I") or (prefix == "O" and kind):
-            raise DataError(path, f"tag {tag!r} is not an IOB2 tag (O, B-type or I-type)", line)
-        if prefix == "I" and previous not in (f"B{tag[1:]}", tag):
-            raise DataError(
-                path, f"tag {tag!r} follows {previous!r}: in IOB2 an entity starts with B-", line
-            )
-        previous = tag

@@ -1,0 +1,82 @@
+"""Question answering with a closed set of answers (yes, no, maybe) and a passage to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluestab import scoring
+from bluestab.errors import ConfigError, DataError
+from bluestab.tasks.base import Encoded, Scores, tokenise, whole_text_columns
+from bluestab.tasks.classification import OneClass, numbered
+from bluestab.tasks.readers import read_json
+from bluestab.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswering(OneClass):
+    """A question, a passage and one of a few answers, read as [CLS] question [SEP] passage [SEP].
+
+    What does not fit into `max_length` is cut from the end of the passage, never from the question.
+    """
+
+    text_pair: str | int
+
+    formats: ClassVar[tuple[str, ...]] = ("json",)
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+
+    def read(self, path: Path) -> list[Example]:
+        table = read_json(path)
+        ids = table.ids(self.id, "task.id")
+        questions = table.column(self.text, "task.text")
+        passages = table.column(self.text_pair, "task.text_pair")
+        answers = table.column(self.label, "task.label")
+        examples = []
+        for row in zip(ids, questions, passages, answers, table.lines, strict=True):
+            identifier, question, passage, answer, line = row
+            for knob, value in (("text", question), ("text_pair", passage), ("label", answer)):
+                if not value.strip():
+                    field = getattr(self, knob)
+                    raise DataError(path, f"{field} (task.{knob}) of '{identifier}' is empty", line)
+            examples.append(Example(identifier, question, passage, answer.strip()))
+        return examples
+
+    def size(self, example: Example) -> int:
+        return len(example.text_pair or "")
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Encoded:
+        questions = [str(e.text) for e in examples]
+        room = self.max_length - tokenizer.num_special_tokens_to_add(pair=True)
+        for example, pieces in zip(
+            examples, tokenizer(questions, add_special_tokens=False)["input_ids"], strict=True
+        ):
+            if len(pieces) >= room:
+                raise ConfigError(
+                    f"task.max_length is {self.max_length}, but the question of item "
+                    f"'{example.id}' alone has {len(pieces)} word pieces: no room for a passage"
+                )
+        encoding, lost = tokenise(
+            tokenizer,
+            questions,
+            [str(e.text_pair) for e in examples],
+            max_length=self.max_length,
+            cut="only_second",
+        )
+        return whole_text_columns(encoding, self.targets(examples, labels), lost)
+
+    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+        predicted, gold, index = numbered(predictions, targets)
+        return {
+            "accuracy": scoring.accuracy(predicted, gold),
+            "macro_f1": scoring.macro_f1(predicted, gold, len(index)),
+        }

@@ -1,0 +1,59 @@
+"""Word tagging: a class per word, scored word by word (PICO elements)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bluestab import scoring
+from bluestab.errors import DataError
+from bluestab.tasks.base import Scores
+from bluestab.tasks.readers import Sentence
+from bluestab.tasks.tagging import Tagging
+from bluestab.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTagging(Tagging):
+    """Words with `O` or `I-type`: elements so long that their boundaries mean little.
+
+    `word_macro_f1` is the mean over the types of the F1 of their words (BLURB's score of EBM PICO);
+    `word_accuracy` counts `O` as well. Windows and cuts are those of `Tagging`.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ("word_macro_f1", "word_accuracy")
+    unit: ClassVar[str] = "words of an element"
+
+    def check_tags(self, path: Path, sentence: Sentence) -> None:
+        for tag, line in zip(sentence.tags, sentence.lines, strict=True):
+            if tag != "O" and (not tag.startswith("I-") or tag == "I-"):
+                raise DataError(path, f"tag {tag!r} is not O or I-type", line)
+
+    def problems(self, split: Any, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
+        problems = super().problems(split, examples, labels)
+        if split == "train":
+            seen = {tag for e in examples for tag in e.target}  # type: ignore[union-attr]
+            problems += [
+                f"tag '{tag}' of task.label_names never occurs in the training part"
+                for tag in labels
+                if tag not in seen and tag.startswith("I")
+            ]
+        return problems
+
+    def units(self, example: Example) -> list[range]:
+        return [range(i, i + 1) for i, tag in enumerate(example.target) if tag != "O"]  # type: ignore[arg-type]
+
+    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+        names = self.label_names or {tag for sentence in targets for tag in sentence}
+        types = sorted({name[2:] for name in names if name != "O"})
+        pairs = [
+            p == t
+            for predicted, true in zip(predictions, targets, strict=True)
+            for p, t in zip(predicted, true, strict=True)
+        ]
+        return {
+            "word_macro_f1": scoring.word_macro_f1(predictions, targets, types),
+            "word_accuracy": sum(pairs) / len(pairs) if pairs else None,
+        }
