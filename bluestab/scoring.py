@@ -8,7 +8,7 @@ where the score is undefined; never NaN, which would pass silently through a mea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,7 @@ def spans(tags: Sequence[str], *, lenient: bool = False) -> set[Span]:
     start: int | None = None
     kind = ""
     for i, tag in enumerate((*tags, "O")):
-        prefix, dash, tag_type = tag.partition("-")
-        if (prefix, dash) != ("O", "") and (
-            prefix not in ("B", "I") or bool(dash) != bool(tag_type)
-        ):
-            raise ValueError(f"token {i}: {tag!r} is no IOB2 tag (O, B, I, B-type or I-type)")
+        prefix, tag_type = _tag_parts(i, tag)
         if prefix == "I" and start is not None and tag_type == kind:
             continue
         if start is not None:
@@ -54,17 +50,12 @@ def entity_prf(
     """Micro `precision`, `recall` and `f1` in [0, 1] of entities over all sentences and types.
 
     An entity counts as found if type, start and end agree. 0/0 is 0.0 by definition: a model that
-    tags nothing scores 0, the value that marks it as failed. `lenient`: see `spans`.
+    tags nothing scores 0, the value that marks it as failed (seqeval gives the same 0, with an
+    UndefinedMetricWarning). `lenient`: see `spans`.
     Raises ValueError if the two differ in length, naming the sentence (0-based).
     """
-    if len(predictions) != len(targets):
-        raise ValueError(f"{len(predictions)} predicted sentences, {len(targets)} targets")
     n_right = n_predicted = n_true = 0
-    for i, (predicted_tags, true_tags) in enumerate(zip(predictions, targets, strict=True)):
-        if len(predicted_tags) != len(true_tags):
-            raise ValueError(
-                f"sentence {i}: {len(predicted_tags)} predicted tags, {len(true_tags)} targets"
-            )
+    for i, (predicted_tags, true_tags) in enumerate(_sentences(predictions, targets)):
         try:
             predicted = spans(predicted_tags, lenient=lenient)
             true = spans(true_tags, lenient=lenient)
@@ -73,11 +64,50 @@ def entity_prf(
         n_right += len(predicted & true)
         n_predicted += len(predicted)
         n_true += len(true)
-    return {
-        "precision": n_right / n_predicted if n_predicted else 0.0,
-        "recall": n_right / n_true if n_true else 0.0,
-        "f1": _f1(n_right, n_predicted, n_true),
-    }
+    return _prf(n_right, n_predicted, n_true)
+
+
+def word_prf(
+    predictions: Sequence[Sequence[str]],
+    targets: Sequence[Sequence[str]],
+    types: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Type -> `precision`, `recall` and `f1` in [0, 1] of words, pooled over all sentences.
+
+    A word counts as found if its type agrees; `B-` and `I-` are the same. 0/0 is 0.0, as in
+    `entity_prf`. `types` fixes the keys and their order. Raises ValueError if the two differ in
+    length, for a tag that is not IOB2 and for a type that is not in `types`, naming the sentence
+    and the token (0-based); for empty `types`.
+    """
+    if not types:
+        raise ValueError("no type is named: name at least one")
+    counts = {kind: [0, 0, 0] for kind in types}  # right, predicted, true
+    for i, pair in enumerate(_sentences(predictions, targets)):
+        predicted, true = (_word_types(i, tags, counts) for tags in pair)
+        for guess, truth in zip(predicted, true, strict=True):
+            if guess is not None:
+                counts[guess][1] += 1
+                counts[guess][0] += guess == truth
+            if truth is not None:
+                counts[truth][2] += 1
+    return {kind: _prf(*found) for kind, found in counts.items()}
+
+
+def word_macro_f1(
+    predictions: Sequence[Sequence[str]],
+    targets: Sequence[Sequence[str]],
+    types: Sequence[str],
+) -> float:
+    """Unweighted mean over `types` of the F1 of words, in [0, 1]: the BLURB score of EBM PICO.
+
+    Gu et al. 2022, section 2.3: macro F1 at word level over the P, I and O elements. Equal to
+    scikit-learn's `f1_score(labels=types, average="macro", zero_division=0)` over all words, and
+    to seqeval's mean over types after every `I-` is made a `B-`, so that each word is an entity
+    (what BioLinkBERT's code does). Only where a type is in neither predictions nor targets they
+    part: here it counts as 0, so that the number of terms is the same for every seed; seqeval
+    leaves it out. Raises ValueError as `word_prf`.
+    """
+    return float(np.mean([found["f1"] for found in word_prf(predictions, targets, types).values()]))
 
 
 def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -116,14 +146,13 @@ def positive_f1(
 ) -> float | None:
     """Micro F1 over the classes in `positive` only, in [0, 1]; None if there are no items.
 
-    The BLURB score of ChemProt, DDI and GAD (Gu et al. 2021), scikit-learn's
+    The BLURB score of ChemProt, DDI and GAD (Gu et al. 2022), scikit-learn's
     `f1_score(labels=positive, average="micro", zero_division=0)`: 0.0 if everything is predicted
     and labelled negative. It is not torchmetrics' micro F1 with `ignore_index=negative`: that drops
     the *items* whose target is negative, so a false alarm on them costs nothing; here only the
     negative *class* is left out of the count, and every false alarm lowers precision.
 
-    `predictions`, `targets`: integer or boolean classes of any one shape, counted entry by entry:
-    `(n_items,)`, or 0/1 `(n_items, n_labels)` with `positive={1}` for the pooled micro F1 of HoC.
+    `predictions`, `targets`: integer or boolean classes of any one shape, counted entry by entry.
     Raises ValueError on unequal shapes or an empty `positive`.
     """
     wanted = list(positive)
@@ -135,6 +164,81 @@ def positive_f1(
     is_predicted, is_true = np.isin(predicted, wanted), np.isin(true, wanted)
     n_right = int(np.sum(is_true & (predicted == true)))
     return _f1(n_right, int(np.sum(is_predicted)), int(np.sum(is_true)))
+
+
+def multilabel_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Micro F1 of labels that are there or not, in [0, 1]; None if there are no items.
+
+    All decisions are pooled: 2 TP / (2 TP + FP + FN) over items and labels; 0/0 is 0.0. The BLURB
+    score of HoC (Gu et al. 2022), one item per abstract; scikit-learn's
+    `f1_score(average="micro", zero_division=0)`.
+
+    `predictions`, `targets`: 0/1 or boolean, `(n_items, n_labels)`. Raises ValueError on unequal
+    or other shapes, or other values.
+    """
+    predicted, true = _decisions(predictions, targets)
+    if not len(true):
+        return None
+    return _f1(int(np.sum(predicted & true)), int(np.sum(predicted)), int(np.sum(true)))
+
+
+def multilabel_macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Unweighted mean over the labels of their F1, in [0, 1]; None if there are no items.
+
+    A label that is neither predicted nor true anywhere has F1 0 and counts in the mean, as in
+    scikit-learn's `f1_score(average="macro", zero_division=0)`. Arguments and errors as in
+    `multilabel_f1`; also ValueError if there are no labels.
+    """
+    predicted, true = _decisions(predictions, targets)
+    if not len(true):
+        return None
+    if not true.shape[1]:
+        raise ValueError("there are no labels: expected (n_items, n_labels) with n_labels >= 1")
+    counts = zip((predicted & true).sum(0), predicted.sum(0), true.sum(0), strict=True)
+    return float(np.mean([_f1(*found) for found in counts]))
+
+
+def ece(probabilities: npt.ArrayLike, targets: npt.ArrayLike, n_bins: int = 15) -> float | None:
+    """Expected calibration error of the top class, in [0, 1], 0 is best; None if no items.
+
+    Guo et al. 2017, eq. 3: the mean over items of |accuracy - mean confidence| of the bin they are
+    in. Confidence is the largest probability of the item, its class the first that has it. Bins are
+    equally wide and closed on the right, ((m - 1) / n_bins, m / n_bins], as there, so a confidence
+    of 1.0 lies in the last one. (torchmetrics closes them on the left and gives 1.0 a bin of its
+    own: equal unless a confidence falls on an edge, as a saturated softmax does.)
+
+    `probabilities`: `(n_items, n_classes)`, each row sums to 1; `targets`: integer classes,
+    `(n_items,)`. Raises ValueError on other shapes, a probability that is negative or not finite,
+    a row whose sum is off by more than 1e-4, a target outside the classes, `n_bins` < 1.
+    """
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}: expected at least 1")
+    p, true = _distributions(probabilities, targets)
+    if not len(true):
+        return None
+    confidence = p.max(axis=1)
+    right = p.argmax(axis=1) == true
+    inner_edges = np.linspace(0.0, 1.0, n_bins + 1)[1:-1]
+    # side="left": a value on an edge belongs to the bin below it
+    bins = np.searchsorted(inner_edges, confidence, side="left")
+    # |sum of (right - confidence)| of a bin is its number of items times the gap of its means
+    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
+    return float(np.sum(np.abs(gaps)) / len(true))
+
+
+def brier(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
+    """Brier score in [0, 2], 0 is best; None if no items.
+
+    Brier 1950, eq. 2: the mean over items of the squared distance between their probabilities and
+    the one-hot target, summed over all classes. For two classes that is twice what scikit-learn's
+    `brier_score_loss` gives, which counts the positive class alone. Arguments and errors as `ece`.
+    """
+    p, true = _distributions(probabilities, targets)
+    if not len(true):
+        return None
+    distance = p.copy()
+    distance[np.arange(len(true)), true] -= 1.0
+    return float(np.mean(np.sum(distance**2, axis=1)))
 
 
 def pearson(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -184,6 +288,101 @@ def _f1(n_right: int, n_predicted: int, n_true: int) -> float:
     """2 TP / (2 TP + FP + FN), in [0, 1]; 0/0 is 0.0."""
     total = int(n_predicted) + int(n_true)
     return 2 * int(n_right) / total if total else 0.0
+
+
+def _prf(n_right: int, n_predicted: int, n_true: int) -> dict[str, float]:
+    return {
+        "precision": n_right / n_predicted if n_predicted else 0.0,
+        "recall": n_right / n_true if n_true else 0.0,
+        "f1": _f1(n_right, n_predicted, n_true),
+    }
+
+
+def _tag_parts(i: int, tag: str) -> tuple[str, str]:
+    """`B-X` -> (B, X); a bare `O`, `B` or `I` has type ""."""
+    prefix, dash, kind = tag.partition("-")
+    if (prefix, dash) != ("O", "") and (prefix not in ("B", "I") or bool(dash) != bool(kind)):
+        raise ValueError(f"token {i}: {tag!r} is no IOB2 tag (O, B, I, B-type or I-type)")
+    return prefix, kind
+
+
+def _word_types(sentence: int, tags: Sequence[str], types: Collection[str]) -> list[str | None]:
+    """The type of each word, None for `O`."""
+    found: list[str | None] = []
+    for i, tag in enumerate(tags):
+        try:
+            prefix, kind = _tag_parts(i, tag)
+        except ValueError as error:
+            raise ValueError(f"sentence {sentence}, {error}") from error
+        if prefix != "O" and kind not in types:
+            raise ValueError(
+                f"sentence {sentence}, token {i}: {tag!r} is of none of the types {list(types)}"
+            )
+        found.append(None if prefix == "O" else kind)
+    return found
+
+
+def _sentences(
+    predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Pairs of equally long sentences. Raises ValueError where they are not."""
+    if len(predictions) != len(targets):
+        raise ValueError(f"{len(predictions)} predicted sentences, {len(targets)} targets")
+    for i, (predicted, true) in enumerate(zip(predictions, targets, strict=True)):
+        if len(predicted) != len(true):
+            raise ValueError(f"sentence {i}: {len(predicted)} predicted tags, {len(true)} targets")
+        yield predicted, true
+
+
+def _decisions(
+    predictions: npt.ArrayLike, targets: npt.ArrayLike
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Tables of yes and no, `(n_items, n_labels)`; no items in any shape with a 0 in front."""
+    predicted, true = np.asarray(predictions), np.asarray(targets)
+    if predicted.shape != true.shape:
+        raise ValueError(f"predictions have shape {predicted.shape}, targets {true.shape}")
+    if true.ndim != 2 and true.shape != (0,):
+        raise ValueError(f"expected tables (n_items, n_labels), not of shape {true.shape}")
+    for array in (predicted, true):
+        if array.size and (array.dtype.kind not in "biu" or array.min() < 0 or array.max() > 1):
+            raise ValueError(f"labels are there or not, 0 or 1: found other values ({array.dtype})")
+    return predicted.astype(np.bool_), true.astype(np.bool_)
+
+
+SUM_TOLERANCE = 1e-4
+"""How far the probabilities of an item may sum from 1: a float32 softmax stays within 1e-6, half
+precision or logits do not."""
+
+
+def _distributions(
+    probabilities: npt.ArrayLike, targets: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Probabilities `(n_items, n_classes)` and classes `(n_items,)`, checked."""
+    p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets)
+    if p.shape == true.shape == (0,):
+        return p, true.astype(np.int64)
+    if p.ndim != 2 or true.shape != p.shape[:1]:
+        raise ValueError(
+            f"probabilities have shape {p.shape}, targets {true.shape}: expected "
+            "(n_items, n_classes) and (n_items,)"
+        )
+    if true.size and true.dtype.kind not in "biu":
+        raise ValueError(f"classes are integers, not {true.dtype}")
+    bad = ~(np.isfinite(p) & (p >= 0)).all(axis=1)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(f"item {i}: {p[i].tolist()} holds what is no probability")
+    off = np.abs(p.sum(axis=1) - 1)
+    if (off > SUM_TOLERANCE).any():
+        i = int(np.argmax(off > SUM_TOLERANCE))
+        raise ValueError(
+            f"item {i}: its probabilities sum to {p[i].sum():.6g}, not to 1 (logits need a softmax)"
+        )
+    outside = (true < 0) | (true >= p.shape[1])
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise ValueError(f"item {i}: target {true[i]} is outside the classes 0 .. {p.shape[1] - 1}")
+    return p, true.astype(np.int64)
 
 
 def _classes(

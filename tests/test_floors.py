@@ -21,7 +21,7 @@ PACKAGE = Path(bluestab.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = [
-    "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
+    "types errors caching paths seeding layers plan schedules scoring stats blurb keys instantiate "
     "circumstances devices records forecast diagnostics memory micro",
     "tasks techniques sources models networks claims store artefacts index upkeep token_cache",
     "data module checks history checkpoints assemble",
