@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from datasets import Dataset
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
@@ -108,7 +108,9 @@ def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
             raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
         logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
         predictions = [
-            task.decode(logits[i], [part for row in rows_of[i] for part in rows[row]], e, data.labels)
+            task.decode(
+                logits[i], [part for row in rows_of[i] for part in rows[row]], e, data.labels
+            )
             for i, e in enumerate(examples)
         ]
         targets = [e.target for e in examples]

@@ -133,8 +133,13 @@ class _Attempt:
         for split, share in assembly.lost.items():
             if share:
                 unit, length = run.data.task.unit, run.data.task.max_length
-                log.warning("%s: %.2f %% of the %s lie beyond task.max_length=%d",
-                            split, 100 * share, unit, length)
+                log.warning(
+                    "%s: %.2f %% of the %s lie beyond task.max_length=%d",
+                    split,
+                    100 * share,
+                    unit,
+                    length,
+                )
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
         error: Diverged | None = None

@@ -357,7 +357,13 @@ def test_words_beyond_the_maximum_are_predicted_outside_and_counted(
             built.model.get_submodule("classifier").register_forward_hook(answer)
             return built
 
-    overrides = ("task=ncbi_disease", *TINY, "task.max_length=24", "task.overlap=null", "optim.steps=1")
+    overrides = (
+        "task=ncbi_disease",
+        *TINY,
+        "task.max_length=24",
+        "task.overlap=null",
+        "optim.steps=1",
+    )
     run = replace(make_run(*overrides), techniques={"all": AllDisease()})
     result = done(run, tmp_path / "runs").result
     test = run.data.splits["test"]

@@ -115,8 +115,8 @@ class Task(ABC):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        """Columns `input_ids`, `labels`, `rows`, `example`, `truncated`, `lost` and what else the model
-        takes.
+        """Columns `input_ids` and what else the model takes, `labels`, `rows`, `example`,
+        `truncated`, `lost`.
 
         A row of the table is one input of the model; a long item may take several. `example` is the
         position of the item it belongs to, every item in order having one row at least; `rows`
@@ -155,9 +155,7 @@ class Task(ABC):
         """Name -> predictions for these items that do not look at them."""
         return {}
 
-    def baseline(
-        self, labels: Sequence[str], items: Sequence[Example]
-    ) -> tuple[str, float] | None:
+    def baseline(self, labels: Sequence[str], items: Sequence[Example]) -> tuple[str, float] | None:
         """The best `metric` that one and the same answer for every item gets, and that answer.
 
         None if no such answer has a score. It is chosen knowing the targets, so no model that
