@@ -21,6 +21,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
+from bluestab.audit import shares_lost
 from bluestab.checkpoints import Checkpoints, Files, identity
 from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
 from bluestab.errors import ConfigError
@@ -40,7 +41,7 @@ from bluestab.networks import Loaded, initialise, load
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
-from bluestab.tasks.base import Scores, Task
+from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained
 
@@ -118,12 +119,6 @@ def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
         return logits, predictions, scores
 
     return score
-
-
-def share_lost(task: Task, examples: Sequence[Example], table: Dataset) -> float:
-    """Share of the items' units (`task.unit`) that no input of the model holds, in [0, 1]."""
-    lost = sum(table["lost"])
-    return lost / sum(map(task.size, examples)) if lost else 0.0
 
 
 @dataclass
@@ -277,7 +272,7 @@ def assemble(
     callbacks += [c for technique in applied for c in technique.callbacks(built)]
     trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
     truncated = {split: sum(encoded[split][0]["truncated"]) for split in SPLITS}
-    lost = {split: share_lost(task, examples[split], encoded[split][0]) for split in SPLITS}
+    lost = shares_lost(task, examples, {split: encoded[split][0] for split in SPLITS})
     return Assembly(
         data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
         total, warmup, start, edited, checkpoints, tokenizer,

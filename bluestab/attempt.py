@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluestab.artefacts import write_curve, write_predictions, write_weights
+from bluestab.audit import lost_note
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
@@ -130,16 +131,8 @@ class _Attempt:
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
-        for split, share in assembly.lost.items():
-            if share:
-                unit, length = run.data.task.unit, run.data.task.max_length
-                log.warning(
-                    "%s: %.2f %% of the %s lie beyond task.max_length=%d",
-                    split,
-                    100 * share,
-                    unit,
-                    length,
-                )
+        if (note := lost_note(assembly.lost, run.data.task.unit)) is not None:
+            log.warning("%s=%d", note, run.data.task.max_length)
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
         error: Diverged | None = None

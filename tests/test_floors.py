@@ -24,7 +24,7 @@ FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb keys instantiate "
     "circumstances devices records forecast diagnostics memory micro",
     "tasks techniques sources models networks claims store artefacts index upkeep token_cache",
-    "data module checks history checkpoints assemble",
+    "data audit module checks history checkpoints assemble",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli cli_store __main__",

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bluestab import devices
+from bluestab.audit import cut_note, data_notes
 from bluestab.checks import CheckedRun
-from bluestab.drystep import dry_step, planned_steps
+from bluestab.drystep import dry_step, is_here, planned_steps
 from bluestab.errors import BluestabError, ConfigError
 from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
@@ -56,15 +57,17 @@ class Check(Backend):
             outlook.costs,
             forecast(costs, workers=self.workers, keep=keep),
             outlook.gaps,
+            outlook.notes,
         )
 
 
 @dataclass
 class Outlook:
-    """costs: cell -> cost of one of its runs; gaps: why a cost is not known, one sentence each."""
+    """costs: cell -> cost of one of its runs; gaps: why a cost is not known; notes: on the data."""
 
     costs: dict[str, Cost] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Outlook:
@@ -73,6 +76,8 @@ def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Out
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     outlook = Outlook()
+    for run in {run.data.task.name: run for run in runs}.values():
+        outlook.notes += data_notes(run.data)
     finished = list(_finished(store)) if cells else []
     for cell, (run, *_) in cells.items():
         known = Known(on_device(finished, run.cfg["device"], _here()))
@@ -131,6 +136,7 @@ def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
         "hydra.launcher.dry_step=false leaves that out",
         flush=True,
     )
+    outlook.notes += list(_cut([groups[group][0][0] for group in order[:GROUPS]]))
     for group in order[:GROUPS]:
         if time.monotonic() > end:
             break
@@ -174,6 +180,14 @@ def _dry(run: CheckedRun) -> DryStep | str:
     except Exception as error:  # out of memory, a technique that fails: the run would fail, too
         said = " ".join(str(error).split())[:200]
         return f"{_called(run)}: a dry step ends in {type(error).__name__}: {said}"
+
+
+def _cut(runs: Sequence[CheckedRun]) -> Iterator[str]:
+    """What lies beyond the maximum length, for each task and model that is here."""
+    for run in {(id(r.data), r.model.name): r for r in runs}.values():
+        with suppress(BluestabError):  # the dry step says what is missing
+            if is_here(run.model) and (note := cut_note(run.data, run.model, run.seeds)):
+                yield note
 
 
 def _called(run: CheckedRun) -> str:

@@ -6,6 +6,7 @@ Crashed runs are in no number, so nothing is said of them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +48,20 @@ def flags(runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
         )
-    return sentences
+    return sentences + list(_lost(scored))
+
+
+def _lost(scored: pd.DataFrame) -> Iterator[str]:
+    """What the models could not read, per task and model; the largest share if runs differ."""
+    for (task, model), runs in scored.groupby(["task", "model"], sort=False):
+        shares = runs[["lost_train", "lost_test"]].astype(float).max()
+        if shares.max() > 0:
+            train, test = (f"{100 * (0.0 if x != x else x):.2f} %" for x in shares)
+            unit = runs["lost_unit"].dropna().iloc[0]
+            yield (
+                f"{task} with {model}: {train} of the {unit} of train and {test} of test lie "
+                "beyond task.max_length"
+            )
 
 
 def _label(column: str, value: Any) -> str:

@@ -115,6 +115,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "steps": result["steps"],
         "censored": result.get("censored") is not None,
         "micro_batch": result.get("micro_batch"),
+        **_lost(result.get("lost")),
         "recipe_version": result["config"]["recipe_version"],
         "seconds": measured["seconds"]["total"],
         "commit": measured["commit"],
@@ -136,6 +137,16 @@ def _rows(record: RunRecord) -> Iterator[Row]:
             "degenerate": degenerate,
             "failed": degenerate or result["status"] == "diverged",
         }
+
+
+def _lost(lost: Mapping[str, Any] | None) -> Row:
+    """Share of train and test beyond `max_length`, and of what; unknown in records before 0.2."""
+    known = lost or {}
+    return {
+        "lost_train": known.get("train"),
+        "lost_test": known.get("test"),
+        "lost_unit": known.get("unit"),
+    }
 
 
 def arm_names(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
 from bluestab.report.flags import flags
 from bluestab.store import Store
@@ -87,6 +88,9 @@ def print_record(record: RunRecord, folder: str) -> None:
             ]
             table.add_row(name, *cells)
         out.print(table)
+    lost = result.get("lost")
+    if lost and (note := lost_note(lost, lost["unit"])):
+        out.print(note, markup=False, soft_wrap=True)
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 
@@ -197,10 +201,12 @@ def print_plan(
     costs: Mapping[str, Cost],
     outlook: Forecast,
     gaps: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """What a command would run, and what it will cost.
 
     costs  cell -> cost of one of its runs, as far as known; gaps: why others are not
+    notes  sentences about the data
     """
     out = console()
     table = Table(box=None, pad_edge=False)
@@ -227,6 +233,8 @@ def print_plan(
             _known_from(cost) if cost else "",
         )
     out.print(table)
+    for note in notes:
+        out.print(f"  {note}", markup=False, soft_wrap=True)
     done = sum(store.has(run.key) for run in runs)
     out.print(
         f"{len(runs)} runs in {len(cells)} cells, {done} done; all is well, nothing was started"
