@@ -135,6 +135,6 @@ def notes(frame: pd.DataFrame) -> list[str]:
             arms_of[row["model"], f"no BLURB score: {'; '.join(said)}"].append(row["arm"])
         if row["cut"]:
             tasks = row["cut"].replace(" ", ", ")
-            text = f"not the whole test set of {tasks} (task.test_size): not the benchmark's score"
+            text = f"scored on a part of the test set of {tasks} (task.test_size), unlike BLURB"
             arms_of[row["model"], text].append(row["arm"])
     return [f"{model}, {' / '.join(arms)}: {text}" for (model, text), arms in arms_of.items()]
