@@ -31,8 +31,8 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
     recipe, mostly) belongs to the task. Columns:
 
     <task>     mean test score over the seeds, failed runs included
-    <group>    mean over the tasks of the group; None where one has none
-    blurb      `bluestab.blurb.blurb_score` of the tasks; None where one has none
+    <group>    mean over the tasks of the group; None where one of them has no score
+    blurb      `bluestab.blurb.blurb_score` of the tasks; None where one has no score
     std        sample standard deviation of the score of each seed that all 13 tasks share;
                n_shared: how many they are
     n_min      fewest seeds of a task
