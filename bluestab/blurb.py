@@ -5,7 +5,7 @@ Gu et al. 2022, "Domain-Specific Language Model Pretraining for Biomedical NLP",
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from bluestab import stats
 
@@ -40,8 +40,8 @@ COUNTS: Mapping[str, tuple[int, int, int]] = {
 scored: entities (`ner`), labelled words (`ebm_pico`), pairs, abstracts (`hoc`) or questions."""
 
 
-def missing(scores: Mapping[str, float]) -> tuple[str, ...]:
-    """Tasks without a score, in the order of `TASKS`."""
+def missing(scores: Container[str]) -> tuple[str, ...]:
+    """Tasks that are not among those with a score, in the order of `TASKS`."""
     return tuple(task for task in TASKS if task not in scores)
 
 

@@ -19,10 +19,10 @@ import pytest
 
 from bluestab.errors import ConfigError
 from bluestab.keys import cell_of, key_of
+from bluestab.report.arms import arm_names
 from bluestab.report.figures import seeds as seeds_figure
 from bluestab.report.frame import (
     SUMMARY_COLUMNS,
-    arm_names,
     read_results,
     runs_frame,
     summary_frame,

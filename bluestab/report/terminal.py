@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from bluestab import blurb
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
 from bluestab.report.flags import flags
@@ -123,6 +124,29 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return table
 
 
+def blurb_table(frame: pd.DataFrame) -> Table:
+    """model, arm, mean of each task type, BLURB score, std, seeds at the last step; best beside."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "arm"):
+        table.add_column(heading)
+    for heading in (*blurb.GROUPS, "BLURB", "std", "shared", "n", "best"):
+        table.add_column(heading, justify="right")
+    rows = {(row["model"], row["arm"], row["at"]): row for row in frame.to_dict("records")}
+    previous = None
+    for (model, arm, at), row in rows.items():
+        if at != "last":
+            continue
+        table.add_row(
+            "" if model == previous else model,
+            arm,
+            *(_number(row[k]) for k in (*blurb.GROUPS, "blurb", "std")),
+            *(str(row[k]) for k in ("n_shared", "n_min")),
+            _number(rows[model, arm, "best"]["blurb"]),
+        )
+        previous = model
+    return table
+
+
 def print_outcome(results: Results) -> None:
     """The closing table of a sweep, and what to mind about it."""
     out = console()
@@ -138,9 +162,27 @@ def print_outcome(results: Results) -> None:
             "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
             f"the mean; change: against arm {results.baseline} on shared seeds"
         )
+        _print_blurb(out, results.blurb)
     for sentence in flags(runs):
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     _print_damaged(out, results.damaged)
+
+
+def _print_blurb(out: Console, frame: pd.DataFrame) -> None:
+    """The BLURB scores, or what they lack; nothing where there are few of its tasks."""
+    from bluestab.report.blurb_frame import notes
+
+    if frame.empty:
+        return
+    out.print("\nBLURB: mean of the means of its six task types, at the last step")
+    out.print(blurb_table(frame))
+    if frame["blurb"].notna().any():
+        out.print(
+            "std over the scores of the seeds that all 13 tasks share; n: fewest seeds of a task; "
+            "best: BLURB at the step that is best on validation"
+        )
+    for sentence in notes(frame):
+        out.print(f"  {sentence}", markup=False, soft_wrap=True)
 
 
 def _print_damaged(out: Console, damaged: Mapping[str, str]) -> None:

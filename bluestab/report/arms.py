@@ -1,0 +1,83 @@
+"""What an arm is called: by what differs between its config and the others'."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def arm_names(
+    configs: Mapping[str, Mapping[str, Any]], subjects: Mapping[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """Cell -> (arm, config_diff), from what differs between the cells of one task and model.
+
+    subjects  cell -> task and model by the names a person gave them; two weights of one name differ
+
+    The arm lists the techniques in order, each with the knobs that differ among the cells that
+    contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`.
+    """
+    names = {}
+    cells_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for cell in configs:
+        cells_of[subjects[cell]].append(cell)
+    for cells in cells_of.values():
+        flats = {cell: _flat(configs[cell]) for cell in cells}
+        varied = _varied(flats.values())
+        knobs_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for cell in cells:
+            for technique, knobs in configs[cell]["technique"]:
+                knobs_of[technique].append(knobs)
+        varied_of = {technique: _varied(knobs) for technique, knobs in knobs_of.items()}
+        for cell in cells:
+            parts = []
+            for technique, knobs in configs[cell]["technique"]:
+                said = [f"{k}={_short(v)}" for k, v in knobs.items() if k in varied_of[technique]]
+                parts.append(technique + (f"({', '.join(said)})" if said else ""))
+            diff = [f"{k}={_short(v)}" for k, v in flats[cell].items() if k in varied]
+            arm = "+".join(parts) or "none"
+            names[cell] = (", ".join([arm, *(_last_part(d) for d in diff)]), ", ".join(diff))
+    return {cell: names[cell] for cell in configs}
+
+
+def _varied(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names whose values differ among the mappings; null is the same as absent."""
+    nodes = list(nodes)
+    values: dict[str, set[str]] = defaultdict(set)
+    count: dict[str, int] = defaultdict(int)
+    for node in nodes:
+        for name, value in node.items():
+            values[name].add(json.dumps(value, sort_keys=True))
+            count[name] += 1
+    for name, n in count.items():
+        if n < len(nodes):
+            values[name].add("null")
+    return {name for name, found in values.items() if len(found) > 1}
+
+
+def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Dotted path -> value, without techniques and seeds."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if not path and key in ("technique", "seeds"):
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat
+
+
+def _last_part(text: str) -> str:
+    path, _, value = text.partition("=")
+    return f"{path.rpartition('.')[2]}={value}"
+
+
+def _short(value: Any) -> str:
+    """A value as it stands in a name; of a file's hash the first 8 digits."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value).removeprefix("sha256:")
+    return text[:8] if re.fullmatch("[0-9a-f]{64}", text) else str(value)
