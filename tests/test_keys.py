@@ -140,6 +140,8 @@ def test_every_key_of_the_config_is_hashed_or_declared_not_to_be(base: dict[str,
         "recipe_version", "task", "data", "model", "technique", "optim", "trainer", "seeds"
     }  # fmt: skip
     assert hashed({**base, "stop_degenerate": True})["stop_degenerate"] is True
+    for knob, value in (("head", "linear"), ("lower_case", False)):
+        assert hashed(changed(base, f"model.{knob}", value)) == {**config, knob: value}
     for group in ("optim", "trainer"):
         for file in (conf_dir() / group).glob("*.yaml"):
             later = {path.partition(".")[2] for path in keys.NEUTRAL if path.startswith(group)}
@@ -159,7 +161,9 @@ def leaves(node: Any, path: str = "") -> list[str]:
 
 def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None:
     key, cell = key_of(hashed(base)), cell_of(hashed(base))
-    described = re.compile(r"task\.(about|recipe|data_dir|train|validation|test|sha256|fetch)(\.|$)")
+    described = re.compile(
+        r"task\.(about|recipe|data_dir|train|validation|test|sha256|fetch)(\.|$)"
+    )
     for path in leaves({k: v for k, v in base.items() if k not in {*NOT_HASHED, "model"}}):
         if path.removeprefix("trainer.") in NOT_HASHED_OF_TRAINER:
             continue
