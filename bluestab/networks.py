@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bluestab.caching import Shared
 from bluestab.errors import ConfigError
@@ -143,6 +143,11 @@ def _verify_facts(model: Model, config: Any) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
+    if getattr(config, "bluestab_head", model.head) != model.head:
+        raise ConfigError(
+            f"the weights of '{model.name}' were trained with model.head={config.bluestab_head}, "
+            f"but model.head is {model.head}; say model.head={config.bluestab_head}"
+        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:
@@ -174,9 +179,9 @@ def initialise(
     """Fill one parameter as its family does (`_init_weights` of transformers).
 
     Linear and embedding weights from N(0, initializer_range^2), biases 0, LayerNorm weights 1, the
-    padding row of an embedding 0; ModernBERT cuts the normal off and has smaller or larger ones by
-    the place of the weight. transformers' own function is not used: it skips parameters that were
-    loaded from a checkpoint, so re-initialising with it changes nothing.
+    padding row of an embedding 0; ModernBERT cuts the normal off, narrows or widens it by the place
+    of the weight, and leaves the padding row random. transformers' own function is not used: it
+    skips parameters that were loaded from a checkpoint, so re-initialising with it changes nothing.
     """
     import torch
     from torch import nn
@@ -191,12 +196,17 @@ def initialise(
             parameter.fill_(1.0)
         elif isinstance(module, nn.Linear | nn.Embedding):
             parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                parameter[module.padding_idx].zero_()
+            padding = getattr(module, "padding_idx", None)
+            if padding is not None and not _is_modern(network):
+                parameter[padding].zero_()
         else:
             raise ConfigError(
                 f"do not know how to initialise '{name}' of a {type(module).__name__}"
             )
+
+
+def _is_modern(network: nn.Module) -> bool:
+    return getattr(getattr(network, "config", None), "model_type", None) == "modernbert"
 
 
 def _normal(
@@ -210,9 +220,8 @@ def _normal(
     import torch
     from torch import nn
 
-    config: Any = getattr(network, "config", None)
-    drawn = torch.empty(shape)
-    if getattr(config, "model_type", None) != "modernbert":
+    drawn, config = torch.empty(shape), cast(Any, getattr(network, "config", None))
+    if not _is_modern(network):
         return drawn.normal_(0.0, initializer_range, generator=generator)
     std = initializer_range
     if path == "classifier":

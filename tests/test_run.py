@@ -390,7 +390,7 @@ def test_words_beyond_the_maximum_are_predicted_outside_and_counted(
 # --- half precision --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["tiny", "tiny_electra"])
+@pytest.mark.parametrize("model", ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"])
 @pytest.mark.parametrize("task", ["biosses", "ncbi_disease"])
 def test_bf16_keeps_weights_head_and_loss_in_float32(
     make_assembly: Make, model: str, task: str

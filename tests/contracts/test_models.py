@@ -23,6 +23,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
     BertConfig,
     ElectraConfig,
     ModernBertConfig,
@@ -30,10 +31,12 @@ from transformers import (
 )
 
 from bluestab import models
+from bluestab.data import collate
 from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
 from bluestab.models import Model, check_model
+from bluestab.module import model_logits
 from bluestab.networks import Head, initialise, load, load_tokenizer
 from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
@@ -354,6 +357,214 @@ def test_the_packaged_file_is_the_published_one(name: str) -> None:
     assert (said["num_hidden_layers"], said["hidden_size"]) == (model.layers, model.hidden_size)
     with pytest.raises(ConfigError, match="has sha256"):
         replace(model, sha256="0" * 64).identity()
+
+
+# --- tokenizers and batches ----------------------------------------------------------------------
+
+SENTENCES = ["BRCA1 binds RAD51.", "p53", "Loss of TP53 is found in half of all colon cancers (1)."]
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_tokenizers_follow_their_family(family: str) -> None:
+    tokenizer = load_tokenizer(model_of(FAMILIES[family]))
+    pair = tokenizer("ab c", "d")
+    pieces = tokenizer.convert_ids_to_tokens(pair["input_ids"])
+    expected = {
+        "bert": "[CLS] a ##b c [SEP] d [SEP]",
+        "electra": "[CLS] a ##b c [SEP] d [SEP]",
+        "roberta": "<s> a b Ġ c </s> </s> d </s>",
+        "modernbert": "[CLS] a b Ġ c [SEP] d [SEP]",
+    }[family]
+    assert " ".join(pieces) == expected
+    assert ("token_type_ids" in pair) == (family in ("bert", "electra"))
+    config = AutoConfig.for_model(family, **NODES[FAMILIES[family]]["config"])
+    assert tokenizer.pad_token_id == config.pad_token_id
+    assert len(tokenizer) == config.vocab_size
+
+
+@each_family
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_words_that_come_one_by_one_keep_their_borders(
+    family: str, own_folder: bool, tmp_path: Path
+) -> None:
+    """`add_prefix_space` of transformers has no effect on ModernBERT's class: words were glued."""
+    model = model_of(FAMILIES[family])
+    if own_folder:
+        load(model, head="token", n_labels=2, attention="eager").network.base_model.save_pretrained(
+            tmp_path
+        )  # type: ignore[union-attr, operator]
+        load_tokenizer(model).save_pretrained(tmp_path)
+        model = replace(model, path=str(tmp_path))
+    text, words = "ab c de", ["ab", "c", "de"]
+    by_word = load_tokenizer(model, words=True)
+    found = by_word(words, is_split_into_words=True)
+    whole = load_tokenizer(model)
+    assert found["input_ids"] == by_word(text)["input_ids"]
+    borders = whole(text)["input_ids"]
+    if family in ("roberta", "modernbert"):
+        space = whole.convert_tokens_to_ids("Ġ")
+        assert found["input_ids"] == [borders[0], space, *borders[1:]]
+        assert borders.count(space) == 2
+    else:
+        assert found["input_ids"] == borders
+        assert by_word is whole
+    assert [w for w in found.word_ids(0) if w is not None] == sorted(
+        w for w in found.word_ids(0) if w is not None
+    )
+    assert set(found.word_ids(0)) == {None, 0, 1, 2}
+
+
+@pytest.mark.parametrize("lower_case", [None, True, False])
+def test_capitals(lower_case: bool | None, folder: Path) -> None:
+    """Three cased models come with a tokenizer that lowers, because their folders do not say."""
+    for path in (None, str(folder)):
+        tokenizer = load_tokenizer(model_of("tiny", lower_case=lower_case, path=path))
+        upper, lower = (tokenizer(text)["input_ids"] for text in ("TP", "tp"))
+        assert (upper == lower) == (lower_case is not False)
+    tokenizer.save_pretrained(folder / "saved")
+    again = AutoTokenizer.from_pretrained(folder / "saved")
+    assert again("TP")["input_ids"] == upper, "what a run keeps tokenises as the run did"
+
+
+def test_a_tokenizer_that_cannot_obey_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    model = model_of("tiny_modernbert")
+    load(model, head="token", n_labels=2, attention="eager").network.save_pretrained(tmp_path)  # type: ignore[operator]
+    backend = Tokenizer(WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(tmp_path)
+    model = replace(model, path=str(tmp_path))
+    with pytest.raises(ConfigError, match="which has no add_prefix_space; give a folder"):
+        load_tokenizer(model, words=True)
+    with pytest.raises(ConfigError, match="normalizer of its tokenizer is None"):
+        load_tokenizer(replace(model, lower_case=False))
+
+
+def sharpened(network: torch.nn.Module) -> torch.nn.Module:
+    """Weights large enough for every piece to matter to the others."""
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 2:
+                parameter += 0.3 * torch.randn(parameter.shape, generator=random)
+    return network.eval()
+
+
+@each_family
+@each_head
+def test_padding_changes_no_logits(family: str, head: Head, tmp_path: Path) -> None:
+    """A padded batch, its items alone, and plain transformers with its own padding agree."""
+    model = model_of(FAMILIES[family])
+    tokenizer = load_tokenizer(model)
+    network = sharpened(load(model, head=head, n_labels=3, attention="eager").network)
+    network.save_pretrained(tmp_path)  # type: ignore[operator]
+    columns = tokenizer(SENTENCES, SENTENCES[::-1], return_attention_mask=False)
+    items = [
+        {**{k: columns[k][i] for k in columns}, "labels": 0, "item": i}
+        for i in range(len(SENTENCES))
+    ]
+
+    def logits(which: list[dict[str, Any]], **changes: Any) -> torch.Tensor:
+        batch = {**collate(which, int(tokenizer.pad_token_id)), **changes}  # type: ignore[arg-type]
+        with torch.no_grad():
+            return model_logits(network, batch)
+
+    together = logits(items)
+    bare = HEADS[head].from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        theirs = bare(
+            **tokenizer(SENTENCES, SENTENCES[::-1], padding=True, return_tensors="pt")
+        ).logits
+    longest = max(map(len, columns["input_ids"]))
+    unmasked = logits(items, attention_mask=torch.ones(len(items), longest, dtype=torch.long))
+    for i, item in enumerate(items):
+        n = len(item["input_ids"])
+        rows = slice(None) if head == "sequence" else slice(0, n)
+        alone = logits([item])[0]
+        assert torch.allclose(together[i][rows], alone, atol=1e-5)
+        assert torch.allclose(theirs[i][rows], alone, atol=1e-5)
+        if n < longest:
+            assert not torch.allclose(unmasked[i][rows], alone, atol=1e-2), "padding must matter"
+    assert any(len(item["input_ids"]) < longest for item in items)
+
+
+@each_family
+def test_the_longest_input_fits(family: str) -> None:
+    """RoBERTa numbers its positions from 2 on: 514 of them are 512 word pieces."""
+    model = model_of(FAMILIES[family])
+    network = load(model, head="token", n_labels=2, attention="eager").network.eval()
+    pieces = torch.full((1, model.max_length), 7)
+    with torch.no_grad():
+        assert network(input_ids=pieces).logits.shape == (1, model.max_length, 2)
+        if family != "modernbert":  # its positions are computed, not looked up
+            with pytest.raises((IndexError, RuntimeError)):
+                network(input_ids=torch.full((1, model.max_length + 1), 7))
+
+
+# --- the linear head -----------------------------------------------------------------------------
+
+
+@each_family
+def test_linear_head_is_one_layer_on_the_first_piece(family: str) -> None:
+    model = model_of(FAMILIES[family], head="linear")
+    loaded = load(model, head="sequence", n_labels=3, attention="eager")
+    default = load(replace(model, head="default"), head="sequence", n_labels=3, attention="eager")
+    last = "classifier.out_proj" if family in ("electra", "roberta") else "classifier"
+    assert loaded.fresh == loaded.layers.head == {f"{last}.weight", f"{last}.bias"}
+    assert loaded.fresh < default.fresh or loaded.fresh == default.fresh
+    assert not any("pooler" in n or "dense" in n for n in loaded.layers.names(loaded.layers.top))
+    shared = loaded.reference.keys() & default.reference.keys()
+    assert loaded.reference.keys() <= default.reference.keys(), "names are those of the other head"
+    assert all(torch.equal(loaded.reference[n], default.reference[n]) for n in shared)
+    network = sharpened(loaded.network)
+    batch = load_tokenizer(model)(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = network.base_model(**batch).last_hidden_state  # type: ignore[union-attr, operator]
+        expected = network.get_submodule(last)(states[:, 0])
+        assert torch.allclose(network(**batch).logits, expected, atol=1e-6)
+        # the only dropout left is that before the layer
+        network.train()
+        network.base_model.eval()  # type: ignore[union-attr, operator]
+        torch.manual_seed(0)
+        dropped = [network(**batch).logits for _ in range(2)]
+    assert not torch.equal(*dropped)
+    for path in loaded.head_modules:
+        network.get_submodule(path)
+
+
+@each_family
+def test_token_heads_are_linear_already(family: str) -> None:
+    """But for ModernBERT, whose prediction head goes."""
+    linear, default = (
+        load(model_of(FAMILIES[family], head=h), head="token", n_labels=3, attention="eager")
+        for h in ("linear", "default")
+    )
+    gone = default.reference.keys() - linear.reference.keys()
+    assert gone == ({"head.dense.weight", "head.norm.weight"} if family == "modernbert" else set())
+    assert linear.layers.head == {"classifier.weight", "classifier.bias"}
+
+
+@each_family
+def test_weights_under_a_linear_head_say_so(family: str, tmp_path: Path) -> None:
+    """Plain transformers would put a random layer before the trained one."""
+    model = model_of(FAMILIES[family], head="linear")
+    network = load(model, head="sequence", n_labels=2, attention="eager").network.eval()
+    network.save_pretrained(tmp_path)  # type: ignore[operator]
+    assert json.loads((tmp_path / "config.json").read_text())["bluestab_head"] == "linear"
+    kept = load(replace(model, path=str(tmp_path)), head="sequence", n_labels=2, attention="eager")
+    assert kept.fresh == frozenset()
+    for name, weight in network.named_parameters():
+        assert torch.equal(kept.reference[name], weight)
+    with pytest.raises(ConfigError, match=r"trained with model\.head=linear, but .* is default"):
+        load(
+            replace(model, path=str(tmp_path), head="default"),
+            head="sequence", n_labels=2, attention="eager",
+        )  # fmt: skip
 
 
 # --- random values -------------------------------------------------------------------------------
