@@ -129,7 +129,7 @@ def tokenised(
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
     said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
-    content = (digest.hexdigest(), said, type(task), model.identity())
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
     return _tokenised(Shared(content, data, examples, model, parts))
 
 

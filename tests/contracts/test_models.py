@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ import torch
 from omegaconf import OmegaConf
 from transformers import (
     AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -31,7 +34,7 @@ from transformers import (
 )
 
 from bluestab import models
-from bluestab.data import collate
+from bluestab.data import collate, tokenised
 from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
@@ -315,6 +318,27 @@ def test_an_own_folder_is_read_and_named_by_content(folder: Path) -> None:
     assert loaded.fresh == loaded.layers.head
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpoints_as_pretraining_leaves_them(family: str, tmp_path: Path) -> None:
+    """What lies on the hub has a head for pretraining; ModernBERT fine-tunes a part of it on."""
+    config = AutoConfig.for_model(family, **NODES[FAMILIES[family]]["config"])
+    of_family = AutoModelForMaskedLM if family == "modernbert" else AutoModelForPreTraining
+    network = of_family.from_config(config)
+    network.save_pretrained(tmp_path)
+    weights = dict(network.named_parameters())
+    for head in HEADS:
+        model = model_of(FAMILIES[family], path=str(tmp_path))
+        loaded = load(model, head=head, n_labels=2, attention="eager")
+        taken = loaded.layers.head - loaded.fresh
+        assert taken == (
+            {"head.dense.weight", "head.norm.weight"} if family == "modernbert" else set()
+        )
+        for name in loaded.reference.keys() - loaded.fresh:
+            assert torch.equal(loaded.reference[name], weights[name]), name
+        linear = load(replace(model, head="linear"), head=head, n_labels=2, attention="eager")
+        assert linear.fresh == linear.layers.head <= loaded.fresh
+
+
 def test_an_incomplete_folder_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"holds no config\.json"):
@@ -419,13 +443,30 @@ def test_words_that_come_one_by_one_keep_their_borders(
 @pytest.mark.parametrize("lower_case", [None, True, False])
 def test_capitals(lower_case: bool | None, folder: Path) -> None:
     """Three cased models come with a tokenizer that lowers, because their folders do not say."""
-    for path in (None, str(folder)):
+    bare = folder / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folder / name, bare)
+    words = load_tokenizer(model_of("tiny")).get_vocab()
+    cased = [*sorted(words, key=words.get), "T", "##P"]  # type: ignore[arg-type]
+    (bare / "vocab.txt").write_text("\n".join(cased))
+    for path in (None, str(folder), str(bare)):
         tokenizer = load_tokenizer(model_of("tiny", lower_case=lower_case, path=path))
         upper, lower = (tokenizer(text)["input_ids"] for text in ("TP", "tp"))
         assert (upper == lower) == (lower_case is not False)
     tokenizer.save_pretrained(folder / "saved")
     again = AutoTokenizer.from_pretrained(folder / "saved")
     assert again("TP")["input_ids"] == upper, "what a run keeps tokenises as the run did"
+
+
+def test_capitals_of_one_process_do_not_mix(make_run: Any) -> None:
+    """Same weights, same items: the word pieces kept in memory are told apart all the same."""
+    pieces = []
+    for lower_case in ("null", "false"):
+        run = make_run("task=gad", "model=tiny", f"model.lower_case={lower_case}")
+        table, _ = tokenised(run.data, run.data.splits["train"], run.model)
+        pieces.append(table["input_ids"][:])
+    assert pieces[0] != pieces[1]
 
 
 def test_a_tokenizer_that_cannot_obey_is_refused(tmp_path: Path) -> None:
