@@ -54,4 +54,6 @@ def make_linear(network: nn.Module) -> None:
         net.classifier = LinearHead(classifier.dropout, classifier.out_proj)
     elif getattr(net.base_model, "pooler", None) is not None:
         net.base_model.pooler = FirstPiece()
+    else:
+        return
     setattr(net.config, MARK, "linear")

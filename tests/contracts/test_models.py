@@ -588,6 +588,7 @@ def test_token_heads_are_linear_already(family: str) -> None:
     gone = default.reference.keys() - linear.reference.keys()
     assert gone == ({"head.dense.weight", "head.norm.weight"} if family == "modernbert" else set())
     assert linear.layers.head == {"classifier.weight", "classifier.bias"}
+    assert hasattr(linear.network.config, "bluestab_head") == bool(gone), "nothing to warn of"
 
 
 @each_family
