@@ -424,7 +424,7 @@ def test_bf16_keeps_weights_head_and_loss_in_float32(
     encoder = f"{network.base_model_prefix}."
     inside = {n: d for n, d in seen.items() if n.startswith(encoder) and ".pooler." not in n}
     head = {n: d for n, d in seen.items() if n not in inside}
-    assert len(inside) >= 12
+    assert len(inside) >= (8 if model == "tiny_modernbert" else 12)
     assert set.union(*inside.values()) == {torch.bfloat16}, "otherwise nothing is proved"
     assert head
     assert set.union(*head.values()) == {torch.float32}
