@@ -148,7 +148,7 @@ def tokenised(
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
     said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
-    content = (digest.hexdigest(), said, type(task), model.identity())
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
     return _tokenised(Shared(content, data, examples, model, parts))
 
 
@@ -160,7 +160,7 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
 
     data, examples, model, parts = shared.values
     kind: type[Task] = type(data.task)
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, words=data.task.head == "token")
 
     def encode() -> pa.Table:
         columns = data.task.encode(examples, data.labels, tokenizer)

@@ -30,6 +30,8 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.micro_batch": None,
     "stop_degenerate": False,
     "task.overlap": None,
+    "head": "default",
+    "lower_case": None,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""
@@ -51,6 +53,8 @@ def hashed_config(
         "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in TASK_DESCRIPTIVE}),
         "data": dict(fingerprint),
         "model": model_id,
+        "head": cfg["model"]["head"],
+        "lower_case": cfg["model"]["lower_case"],
         "technique": [[name, _by_kind(knobs)] for name, knobs in cfg["technique"].items()],
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},

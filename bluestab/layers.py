@@ -1,6 +1,7 @@
 """Parameter name -> depth: the one place that knows which layer a parameter belongs to.
 
-Depth 0 are the embeddings, 1..L the blocks from input to output, L+1 the pooler and the head.
+Depth 0 are the embeddings, 1..L the blocks from input to output, L+1 all above them: pooler, norm
+after the last block, head.
 Freezing, layer-wise decay and re-initialisation all read this map. A parameter that matches
 nothing is an error: filed under a default it would silently be trained wrongly, or not at all.
 """
@@ -28,7 +29,7 @@ class LayerMap:
 
     @property
     def top(self) -> int:
-        """Depth of pooler and head."""
+        """Depth of all that stands above the blocks."""
         return self.n_layers + 1
 
     def names(self, *depths: int) -> list[str]:
@@ -46,7 +47,7 @@ def layer_map(
     encoder: str,
     embeddings: Sequence[str],
     blocks: str,
-    pooler: str | None,
+    above: Sequence[str],
     n_layers: int,
 ) -> LayerMap:
     """Map every parameter name to its depth.
@@ -54,7 +55,7 @@ def layer_map(
     encoder     attribute that holds the pretrained encoder (`bert`, `electra`)
     embeddings  paths inside the encoder that count as depth 0
     blocks      path of the list of blocks inside the encoder; block i (0-based) has depth i+1
-    pooler      path of the pooler inside the encoder, or None
+    above       paths inside the encoder that come after the blocks (pooler, final norm)
 
     Raises ValueError if a parameter belongs nowhere or the number of blocks is not `n_layers`.
     """
@@ -75,15 +76,15 @@ def layer_map(
             block = int(inner[len(blocks) + 1 :].split(".")[0])
             seen_blocks.add(block)
             depth[name] = block + 1
-        elif pooler is not None and _starts_with(inner, pooler):
+        elif any(_starts_with(inner, path) for path in above):
             depth[name] = n_layers + 1
         else:
             lost.append(name)
     if lost:
         raise ValueError(
             f"{len(lost)} parameters belong to no layer, e.g. '{lost[0]}': they match neither "
-            f"embeddings {list(embeddings)}, blocks '{blocks}' nor pooler '{pooler}' "
-            f"under '{encoder}'"
+            f"embeddings {list(embeddings)}, blocks '{blocks}' nor pooler or final norm "
+            f"{list(above)} under '{encoder}'"
         )
     if seen_blocks != set(range(n_layers)):
         raise ValueError(

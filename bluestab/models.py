@@ -1,7 +1,8 @@
 """The yaml of a model: where its weights are, what they are, and the facts known before loading.
 
 One yaml describes a model, no code: its checkpoint, which of its parts are embeddings, blocks and
-pooler, and the facts that `check` needs. `networks.py` loads what is described here.
+pooler, and the facts that `check` needs. `networks.py` loads what is described here; `FAMILIES`
+is the table of the kinds of network it can load.
 """
 
 from __future__ import annotations
@@ -23,6 +24,31 @@ HUB_FILES = ["*.json", "*.txt", "model.safetensors"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Family:
+    """What must be known of a kind of network beside what its yaml says.
+
+    byte_level      its word pieces begin with the space before them: words that come one by one
+                    (tagging) must get that space, or all of them are glued together
+    after_padding   its positions are numbered from `pad_token_id + 1` on, so that it reads that
+                    many word pieces fewer than it has positions
+    """
+
+    byte_level: bool
+    after_padding: bool
+
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": Family(byte_level=False, after_padding=False),
+    "electra": Family(byte_level=False, after_padding=False),
+    "roberta": Family(byte_level=True, after_padding=True),
+    "modernbert": Family(byte_level=True, after_padding=False),
+}
+"""transformers' `model_type` -> what we know of it."""
+
+HEADS = ("default", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """The yaml of a model; its comments explain the fields."""
 
@@ -37,6 +63,9 @@ class Model:
     embeddings: tuple[str, ...]
     blocks: str
     pooler: str | None
+    final_norm: str | None
+    head: str
+    lower_case: bool | None
     layers: int
     hidden_size: int
     max_length: int
@@ -49,7 +78,7 @@ class Model:
             layers=self.layers,
             hidden_size=self.hidden_size,
             max_length=self.max_length,
-            pooler=self.pooler is not None,
+            pooler=self.pooler is not None and self.head == "default",
         )
 
     def folder(self) -> Path | None:
@@ -145,9 +174,18 @@ def check_model(model: Model) -> list[str]:
             f"model '{model.name}' must name exactly one of hub, package, config; it names "
             f"{', '.join(given) or 'none'}"
         )
-    if model.family not in ("bert", "electra"):
+    for field, value, known in (
+        ("family", model.family, FAMILIES),
+        ("head", model.head, HEADS),
+    ):
+        if value not in known:
+            problems.append(f"model.{field} is '{value}'" + did_you_mean(str(value), known))
+    if model.lower_case not in (None, True, False):
+        problems.append(f"model.lower_case is {model.lower_case!r}: expected true, false or null")
+    elif model.lower_case is not None and FAMILIES.get(model.family, FAMILIES["bert"]).byte_level:
         problems.append(
-            f"model.family is '{model.family}'" + did_you_mean(model.family, ["bert", "electra"])
+            f"model.lower_case is {model.lower_case!r}, but tokenizers of family {model.family} "
+            f"keep every byte; say model.lower_case=null"
         )
     for fact in ("layers", "hidden_size", "max_length"):
         value = getattr(model, fact)

@@ -1,21 +1,22 @@
 """A described model -> network, head, layer map, tokenizer: the only file that knows transformers.
 
-Heads are transformers' own, so that plain transformers loads what we save. The facts a model yaml
-claims are verified here.
+Heads are transformers' own, so that plain transformers loads what we save, unless the yaml says
+`head: linear`. The facts a model yaml claims are verified here.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bluestab.caching import Shared
 from bluestab.errors import ConfigError
 from bluestab.layers import LayerMap, layer_map
-from bluestab.models import Model
+from bluestab.models import FAMILIES, Model
 from bluestab.seeding import generator
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Loaded:
 
 
 def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
-    """A copy of the pretrained network with a transformers head of `n_labels` outputs.
+    """A copy of the pretrained network with a head of `n_labels` outputs.
 
     The pristine weights are read once per process and shared as `reference`.
     """
@@ -69,7 +70,7 @@ def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
 
 
 def _shared(model: Model) -> Shared:
-    return Shared((model.name, model.identity()), model)
+    return Shared((model.name, model.identity(), model.head, model.lower_case), model)
 
 
 @lru_cache(maxsize=2)
@@ -96,6 +97,7 @@ def _pristine(
     if folder is None:
         config = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        network = _with_head(model, network)
         # a checkpoint that never was: the same random values in every run and on every machine
         names = [name for name, _ in network.named_parameters()]
         for name in names:
@@ -111,8 +113,23 @@ def _pristine(
         output_loading_info=True,
         local_files_only=True,
     )
-    missing = set(info["missing_keys"])
+    network, missing = _with_head(model, network), set(info["missing_keys"])
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
+
+
+def _with_head(model: Model, network: nn.Module) -> nn.Module:
+    if model.head == "linear":
+        from bluestab.heads import make_linear
+
+        make_linear(network)
+    return network
+
+
+def _longest_input(config: Any) -> int:
+    """Word pieces that a network can read."""
+    family = FAMILIES.get(config.model_type)
+    taken = config.pad_token_id + 1 if family is not None and family.after_padding else 0
+    return int(config.max_position_embeddings) - taken
 
 
 def _verify_facts(model: Model, config: Any) -> None:
@@ -120,12 +137,17 @@ def _verify_facts(model: Model, config: Any) -> None:
         ("family", config.model_type, model.family),
         ("layers", config.num_hidden_layers, model.layers),
         ("hidden_size", config.hidden_size, model.hidden_size),
-        ("max_length", config.max_position_embeddings, model.max_length),
+        ("max_length", _longest_input(config), model.max_length),
     ):
         if seen != said:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
+    if getattr(config, "bluestab_head", model.head) != model.head:
+        raise ConfigError(
+            f"the weights of '{model.name}' were trained with model.head={config.bluestab_head}, "
+            f"but model.head is {model.head}; say model.head={config.bluestab_head}"
+        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:
@@ -144,7 +166,7 @@ def _layer_map(model: Model, network: nn.Module) -> LayerMap:
             encoder=network.base_model_prefix,  # type: ignore[arg-type]
             embeddings=model.embeddings,
             blocks=model.blocks,
-            pooler=model.pooler,
+            above=[path for path in (model.pooler, model.final_norm) if path is not None],
             n_layers=model.layers,
         )
     except ValueError as error:
@@ -154,11 +176,12 @@ def _layer_map(model: Model, network: nn.Module) -> LayerMap:
 def initialise(
     network: nn.Module, name: str, generator: torch.Generator, initializer_range: float
 ) -> None:
-    """Fill one parameter as BERT-like models do (`_init_weights` of transformers).
+    """Fill one parameter as its family does (`_init_weights` of transformers).
 
     Linear and embedding weights from N(0, initializer_range^2), biases 0, LayerNorm weights 1, the
-    padding row of an embedding 0. transformers' own function is not used: it skips parameters that
-    were loaded from a checkpoint, so re-initialising with it changes nothing.
+    padding row of an embedding 0; ModernBERT cuts the normal off, narrows or widens it by the place
+    of the weight, and leaves the padding row random. transformers' own function is not used: it
+    skips parameters that were loaded from a checkpoint, so re-initialising with it changes nothing.
     """
     import torch
     from torch import nn
@@ -172,44 +195,144 @@ def initialise(
         elif isinstance(module, nn.LayerNorm):
             parameter.fill_(1.0)
         elif isinstance(module, nn.Linear | nn.Embedding):
-            parameter.copy_(
-                torch.empty(parameter.shape).normal_(0.0, initializer_range, generator=generator)
-            )
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                parameter[module.padding_idx].zero_()
+            parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
+            padding = getattr(module, "padding_idx", None)
+            if padding is not None and not _is_modern(network):
+                parameter[padding].zero_()
         else:
             raise ConfigError(
                 f"do not know how to initialise '{name}' of a {type(module).__name__}"
             )
 
 
-def load_tokenizer(model: Model) -> PreTrainedTokenizerFast:
-    """The model's tokenizer, read once per process."""
-    return _tokenizer(_shared(model))
+def _is_modern(network: nn.Module) -> bool:
+    return getattr(getattr(network, "config", None), "model_type", None) == "modernbert"
+
+
+def _normal(
+    network: nn.Module,
+    path: str,
+    shape: torch.Size,
+    generator: torch.Generator,
+    initializer_range: float,
+) -> torch.Tensor:
+    """Random values for the weight of the module at `path`."""
+    import torch
+    from torch import nn
+
+    drawn, config = torch.empty(shape), cast(Any, getattr(network, "config", None))
+    if not _is_modern(network):
+        return drawn.normal_(0.0, initializer_range, generator=generator)
+    std = initializer_range
+    if path == "classifier":
+        std = config.hidden_size**-0.5
+    elif path == "head.dense" or path.endswith(".Wo"):  # what is added to the residual stream
+        std = initializer_range / math.sqrt(2.0 * config.num_hidden_layers)
+    cut = std * (config.initializer_cutoff_factor or 3)
+    return nn.init.trunc_normal_(drawn, 0.0, std, -cut, cut, generator=generator)
+
+
+def load_tokenizer(model: Model, *, words: bool = False) -> PreTrainedTokenizerFast:
+    """The model's tokenizer, read once per process; `words`: for texts that come word by word."""
+    return _tokenizer(_shared(model), words and FAMILIES[model.family].byte_level)
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(shared: Shared) -> PreTrainedTokenizerFast:
+def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
+    """`spaced`: every word gets the space before it that it has inside a text."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     (model,) = shared.values
     folder = model.folder()
+    more = {"add_prefix_space": True} if spaced else {}
+    if model.lower_case is not None:
+        more["do_lower_case"] = model.lower_case
+    tokenizer: Any
     if folder is None:
-        return _character_tokenizer(model.max_length)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[return-value]
+        tokenizer = _CHARACTERS[model.family](model.max_length, **more)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+    if spaced:
+        _insist(tokenizer, "pre_tokenizer", "add_prefix_space", True, model.name)
+    if model.lower_case is not None:
+        _insist(tokenizer, "normalizer", "lowercase", model.lower_case, model.name)
+    return tokenizer  # type: ignore[no-any-return]
 
 
-def _character_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """WordPiece over single ASCII characters: the tokenizer of models with random weights."""
+def _insist(tokenizer: Any, part: str, setting: str, value: bool, name: str) -> None:
+    """Set what `from_pretrained` was asked for: it passes the wish on to some classes only.
+
+    Where it does not arrive, tagging sees one long word instead of a sentence, or a cased model
+    gets lowered words, and nothing says so.
+    """
+    backend = tokenizer.backend_tokenizer
+    inner = getattr(backend, part)
+    if not hasattr(inner, setting):
+        raise ConfigError(
+            f"model '{name}': the {part} of its tokenizer is {inner}, which has no {setting}; "
+            f"give a folder with another tokenizer as model.path="
+        )
+    setattr(inner, setting, value)
+    setattr(backend, part, inner)
+
+
+def _word_piece(max_length: int, do_lower_case: bool = True) -> PreTrainedTokenizerFast:
+    """WordPiece over single ASCII characters: for random BERT and ELECTRA."""
     from transformers import BertTokenizer
 
     characters = [chr(code) for code in range(33, 127)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces += characters + [f"##{c}" for c in characters]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
+    return BertTokenizer(vocab=vocabulary, do_lower_case=do_lower_case, model_max_length=max_length)
 
 
-CHARACTER_VOCABULARY = 5 + 2 * 94  # size of the tokenizer above
+def _bytes() -> list[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return sorted(ByteLevel.alphabet())
+
+
+def _roberta_bytes(max_length: int, **more: Any) -> PreTrainedTokenizerFast:
+    """Single bytes with RoBERTa's special pieces at RoBERTa's places."""
+    from transformers import RobertaTokenizer
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *_bytes(), "<mask>"]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    return RobertaTokenizer(vocab=vocabulary, merges=[], model_max_length=max_length, **more)
+
+
+def _modernbert_bytes(max_length: int, **more: Any) -> PreTrainedTokenizerFast:
+    """Single bytes with ModernBERT's special pieces; no segments, one separator between texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {piece: i for i, piece in enumerate([*special, *_bytes()])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0",
+        special_tokens=[(piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **{f"{p[1:-1].lower()}_token": p for p in special},
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=max_length,
+        **more,
+    )
+
+
+_CHARACTERS: Mapping[str, Callable[..., PreTrainedTokenizerFast]] = {
+    "bert": _word_piece,
+    "electra": _word_piece,
+    "roberta": _roberta_bytes,
+    "modernbert": _modernbert_bytes,
+}
+"""Family -> the tokenizer of its models with random weights."""
+"""Family -> size of the tokenizer above."""

@@ -43,7 +43,8 @@ class ModelFacts:
     """What is known of a model before any of it is loaded.
 
     layers: number of blocks; hidden_size: width; max_length: longest input in word pieces;
-    pooler: whether the encoder has one (sequence heads only); family: transformers' `model_type`.
+    pooler: whether the encoder has one that the head uses (sequence heads only); family:
+    transformers' `model_type`.
     """
 
     name: str

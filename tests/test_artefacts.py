@@ -68,6 +68,10 @@ def recorded(folder: Path, at: str) -> list[list[float]]:
 
 CASES = [
     *((task, m) for task in ("biosses", "gad", "ncbi_disease") for m in ("tiny", "tiny_electra")),
+    ("biosses", "tiny_roberta"),
+    ("ncbi_disease", "tiny_roberta"),
+    ("gad", "tiny_modernbert"),
+    ("ncbi_disease", "tiny_modernbert"),
     ("biosses", "minilm"),
 ]
 
@@ -89,6 +93,29 @@ def test_plain_transformers_reproduces_the_record(
             assert one == pytest.approx(other, abs=2e-5)
     same = recorded(folder, "last") == recorded(folder, "best")
     assert same == (record.result["best_step"] == 6)
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"])
+def test_a_linear_head_is_kept_and_reproduces_the_record(
+    make_run: Make, tmp_path: Path, model: str
+) -> None:
+    """Plain transformers has no such head: the weights say so, and bluestab reads them."""
+    from bluestab.networks import load, load_tokenizer
+
+    line = ("task=gad", f"model={model}", *SHORT, "keep=last")
+    run = make_run(*line, "model.head=linear")
+    record = done(run, tmp_path / "runs")
+    assert record.result["config"]["head"] == "linear"
+    assert make_run(*line).key != run.key
+    folder = tmp_path / "runs" / record.key
+    kept = replace(run.model, path=str(folder / "checkpoint" / "last"))
+    loaded = load(kept, head="sequence", n_labels=len(run.data.labels), attention="eager")
+    assert loaded.fresh == frozenset()
+    network, tokenizer = loaded.network.eval(), load_tokenizer(kept)
+    for example, expected in zip(run.data.splits["test"], recorded(folder, "last"), strict=True):
+        with torch.no_grad():
+            logits = network(**tokenizer(example.text, return_tensors="pt")).logits[0]
+        assert logits.tolist() == pytest.approx(expected, abs=2e-5)
 
 
 @pytest.mark.parametrize("keep", KEPT)

@@ -22,7 +22,7 @@ def mapped(
     names: Sequence[str],
     *,
     embeddings: Sequence[str] = ("embeddings",),
-    pooler: str | None = "pooler",
+    above: Sequence[str] = ("pooler",),
     n_layers: int = 12,
 ) -> LayerMap:
     return layer_map(
@@ -30,7 +30,7 @@ def mapped(
         encoder="bert",
         embeddings=embeddings,
         blocks="encoder.layer",
-        pooler=pooler,
+        above=above,
         n_layers=n_layers,
     )
 
@@ -81,7 +81,7 @@ def test_a_parameter_that_belongs_nowhere_is_an_error(stray: str) -> None:
 
 def test_an_undeclared_pooler_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"bert\.pooler\.dense\.weight"):
-        mapped(BERT, pooler=None)
+        mapped(BERT, above=())
 
 
 @pytest.mark.parametrize("said", [11, 13])

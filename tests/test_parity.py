@@ -66,9 +66,10 @@ CASES = [
     for task in ("biosses", "gad", "ncbi_disease")
     for model in ("tiny", "tiny_electra")
 ]
+OTHERS = [("biosses", "tiny_roberta"), ("ncbi_disease", "tiny_modernbert")]
 
 
-@pytest.mark.parametrize(("task", "model"), [*CASES, ("biosses", "minilm")])
+@pytest.mark.parametrize(("task", "model"), [*CASES, *OTHERS, ("biosses", "minilm")])
 def test_thirty_losses_equal_transformers_trainer(
     make_assembly: Any, task: str, model: str, tmp_path: Path
 ) -> None:

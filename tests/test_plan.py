@@ -32,7 +32,7 @@ LAYERS = layer_map(
     encoder="bert",
     embeddings=["embeddings"],
     blocks="encoder.layer",
-    pooler=None,
+    above=[],
     n_layers=2,
 )
 

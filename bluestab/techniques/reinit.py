@@ -4,6 +4,8 @@ Idea      The top layers are specialised to the pretraining objective; on few ex
           cannot undo that, and a fresh start trains better.
 Formula   Linear and embedding weights ~ N(0, initializer_range ** 2) of the model (0.02 in BERT and
           ELECTRA), biases 0, LayerNorm weight 1 and bias 0, for the top k blocks; the pooler too.
+          ModernBERT has no pooler, but a norm after its last block, which BERT has inside it: that
+          one too. Its own law of random values is followed.
 Source    Zhang et al. 2021 (ICLR, arXiv 2006.05987): re-initialise the pooler and the top L blocks.
           Tinn et al. 2023, abstract: the best strategy for BIOSSES; how many layers is not in what
           we could read (the two versions of the abstract disagree on one layer or several).
@@ -29,7 +31,7 @@ from bluestab.types import Built, ModelFacts, Trained
 
 
 class Reinit(Technique):
-    """depth: number of top blocks, from 1 to L; pooler: the pooler too, where the model has one."""
+    """depth: number of top blocks, from 1 to L; pooler: pooler and final norm too, if there."""
 
     def __init__(self, *, depth: int, pooler: bool) -> None:
         self.depth = depth

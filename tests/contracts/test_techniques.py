@@ -36,7 +36,14 @@ YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.y
 NODES = {name: OmegaConf.to_container(OmegaConf.load(file)) for name, file in YAMLS.items()}
 NAMES = [name for name in YAMLS if name != "none"]
 MODULES = Path(bluestab.techniques.__file__).parent
-PLACES = list(itertools.product(("biosses", "gad", "ncbi_disease"), ("tiny", "tiny_electra")))
+PLACES = [
+    *itertools.product(("biosses", "gad", "ncbi_disease"), ("tiny", "tiny_electra")),
+    # one task with a pair of texts or one text, one with words, for every other family
+    ("biosses", "tiny_roberta"),
+    ("ncbi_disease", "tiny_roberta"),
+    ("gad", "tiny_modernbert"),
+    ("ncbi_disease", "tiny_modernbert"),
+]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
@@ -241,13 +248,19 @@ def test_head_start_and_batches_are_the_baseline_s(seen: Witness, plain: Witness
     assert len({item for batch in plain.batches[:2] for item in batch}) == 24
 
 
-def test_each_head_tensor_has_a_stream_of_its_own(plain: Witness) -> None:
+def test_each_head_tensor_has_a_stream_of_its_own(plain: Witness, place: tuple[str, str]) -> None:
     """Drawn by name, so that no technique can shift the head by drawing before it."""
     matrices = [n for n, weight in plain.start.items() if is_head(n) and weight.ndim == 2]
     assert matrices
     for name in matrices:
-        random = generator(0, "init", name)
-        drawn = torch.empty(plain.start[name].shape).normal_(0.0, 0.02, generator=random)
+        random, drawn = generator(0, "init", name), torch.empty(plain.start[name].shape)
+        if place[1] == "tiny_modernbert":
+            std = {"classifier.weight": 32**-0.5, "head.dense.weight": 0.02 / math.sqrt(2 * LAYERS)}
+            drawn = torch.nn.init.trunc_normal_(
+                drawn, 0.0, std[name], -2 * std[name], 2 * std[name], generator=random
+            )
+        else:
+            drawn.normal_(0.0, 0.02, generator=random)
         assert torch.equal(plain.start[name], drawn), name
 
 
@@ -355,7 +368,10 @@ def test_a_frozen_pooler_is_refused_too(lab: Lab) -> None:
         lab.assembly(run, {"freezes_top": FreezesTop()})
 
 
-@pytest.mark.parametrize(("task", "model"), [("biosses", "tiny"), ("ncbi_disease", "tiny_electra")])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [("biosses", "tiny"), ("ncbi_disease", "tiny_electra"), ("gad", "tiny_modernbert")],
+)
 @pytest.mark.parametrize("eval_mode", [True, False])
 def test_frozen_prefix_is_a_constant_of_the_data(
     lab: Lab, task: str, model: str, eval_mode: bool

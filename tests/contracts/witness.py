@@ -29,7 +29,7 @@ from bluestab.planning import resolved
 from bluestab.techniques.base import Technique
 
 LAYERS = 2
-"""Blocks of both tiny models."""
+"""Blocks of the tiny models."""
 
 SHORT = ("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1")
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""
@@ -37,19 +37,21 @@ SHORT = ("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_
 
 def depth_of(name: str) -> int:
     """Depth of a parameter or module by its name: 0 embeddings, 1..L blocks, L+1 all above."""
-    block = re.search(r"\.encoder\.layer\.(\d+)(\.|$)", name)
+    block = re.match(r"(?:\w+\.encoder\.layer|model\.layers)\.(\d+)(\.|$)", name)
     if block:
         return int(block[1]) + 1
-    return 0 if re.match(r"(bert|electra)\.embeddings(_project)?(\.|$)", name) else LAYERS + 1
+    bottom = re.match(r"(bert|electra|roberta|model)\.embeddings(_project)?(\.|$)", name)
+    return 0 if bottom else LAYERS + 1
 
 
 def is_head(name: str) -> bool:
-    return not name.startswith(("bert.", "electra."))
+    return not name.startswith(("bert.", "electra.", "roberta.", "model."))
 
 
 def is_layer(path: str) -> bool:
     """Whether a module path is one whole layer, as freezing counts them."""
-    return bool(re.fullmatch(r"\w+\.(embeddings|embeddings_project|encoder\.layer\.\d+)", path))
+    inside = r"embeddings|embeddings_project|encoder\.layer\.\d+|layers\.\d+"
+    return bool(re.fullmatch(rf"\w+\.({inside})", path))
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "changed_tensors": lambda seen, plain: len(seen.changed),
     "changed_parameters": lambda seen, plain: seen.size(seen.changed),
     "blocks": lambda seen, plain: sorted({depth_of(n) for n in seen.changed} - {LAYERS + 1}),
-    "pooler": lambda seen, plain: any(".pooler." in n for n in seen.changed),
+    "pooler": lambda seen, plain: any(depth_of(n) > LAYERS for n in seen.changed),
     "extra_forwards": lambda seen, plain: seen.forwards - plain.forwards,
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
