@@ -23,7 +23,8 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances devices records forecast diagnostics memory micro",
-    "tasks techniques sources models networks claims store artefacts index upkeep token_cache",
+    "tasks techniques converters sources models networks claims store artefacts index upkeep "
+    "token_cache",
     "data module checks history checkpoints assemble",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",

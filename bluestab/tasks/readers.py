@@ -23,8 +23,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without its line end); UTF-8 only, a leading BOM is dropped."""
-    raw = read_bytes(path)
+    """Lines of a file, see `lines_of`."""
+    yield from lines_of(path, read_bytes(path))
+
+
+def lines_of(path: Path, raw: bytes) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text without its line end); UTF-8 only, a leading BOM is dropped.
+
+    `path` is the name of the content in errors.
+    """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
