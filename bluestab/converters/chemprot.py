@@ -167,10 +167,10 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _ends(text: str) -> Iterator[tuple[int, int]]:
-    """(end of a sentence, start of the next): at `.`, `?`, `!` before a blank, quote or bracket,
+    """(end of a sentence, start of the next): at `.`, `?`, `!` before a blank, quote or bracket.
 
-    except after an abbreviation (unless `This` follows), after a single letter unless an opener follows,
-    and after a number before a lower-case word.
+    Not after an abbreviation, unless `This` follows; not after another single letter, unless an
+    opener follows; not after a number before a lower-case word.
     """
     for stop in STOP.finditer(text):
         following = stop.group(1) or ""

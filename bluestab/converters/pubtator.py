@@ -84,7 +84,8 @@ def read_pubtator(path: Path) -> list[Document]:
 def conll(path: Path, name: str, only: str | None = None) -> bytes:
     """A PubTator file as CoNLL: `token<TAB>tag`, an empty line after each sentence.
 
-    Tags are B-`name`, I-`name`, O. `only` keeps the mentions of one type; without it all types count as one.
+    Tags are B-`name`, I-`name`, O. `only` keeps the mentions of one type; without it all types
+    count as one.
     """
     rows: list[str] = []
     # a file may list an abstract twice (NCBI-disease, PMID 8528200): the first counts
