@@ -632,6 +632,7 @@ def test_ddi_errata(convert: Convert, monkeypatch: pytest.MonkeyPatch) -> None:
         ["By J.", "Smith wrote.", "So did Anton P. Smith."],
         ["Mice vs. Rats, e.g. Wistar, i. v. once, cf. No. 5.", "Dr. Who."],
         ["It fell.", ". We saw."],
+        ["A (" + "b" * 200 + " (" + "c" * 100 + ") d. We saw e)."],
         ["A (" + "b" * 260 + " (c) d.", "We saw " + "e" * 260 + " (f))."],
     ],
 )
@@ -642,10 +643,11 @@ def test_pubtator_sentences(sentences: list[str]) -> None:
 
 
 def test_a_sentence_end_cuts_a_mention_and_a_part_of_a_token_counts(convert: Convert) -> None:
-    text = "7|t|Bone-ache at St. Zolma fire.\n7|a|No.\n7\t13\t26\tSt. Zolma fir\tDisease\tD1\n"
+    text = "7|t|Bone-ache at St. Zolma fire.\n7|a|No.\n"
+    text += "7\t1\t3\ton\tDisease\tD2\n7\t13\t26\tSt. Zolma fir\tDisease\tD1\n"
     made = convert("bc5cdr_disease", {"CDR_TestSet.PubTator.txt": text.encode()})["test.tsv"]
     assert made.decode() == sentences_of(
-        "Bone - ache at St/B-Disease ./I-Disease",
+        "Bone/B-Disease - ache at St/B-Disease ./I-Disease",
         "Zolma/B-Disease fire/I-Disease .",
         "No .",
     )
