@@ -23,8 +23,8 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb keys instantiate "
     "circumstances devices records forecast diagnostics memory micro",
-    "tasks techniques sources models heads networks claims store artefacts index upkeep "
-    "token_cache converters",
+    "tasks techniques converters sources models heads networks claims store artefacts index upkeep "
+    "token_cache",
     "data audit module checks history checkpoints assemble",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",

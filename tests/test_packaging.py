@@ -84,6 +84,7 @@ def test_the_wheel_holds_every_file_of_the_checkout_that_a_run_needs(wheel: Path
     assert {"bluestab/conf/bluestab.yaml", "bluestab/sweeps/quickstart.yaml"} <= shipped
     assert files("bluestab", "*.py") | files("hydra_plugins", "*.py") <= shipped
     assert files("bluestab/corpora", "*.gz") | files("bluestab/corpora", "LICENSE") <= shipped
+    assert files("bluestab/converters", "*.txt") <= shipped
     assert "bluestab/py.typed" in shipped
 
 

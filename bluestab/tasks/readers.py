@@ -24,9 +24,9 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(path, f"cannot be read ({error})") from error
 
 
-def read_text(path: Path) -> str:
-    """Content of a file in UTF-8, the only encoding taken; a leading BOM is dropped."""
-    raw = read_bytes(path)
+def text_of(path: Path, raw: bytes) -> str:
+    """Content in UTF-8, the only encoding taken; a leading BOM is dropped. `path` names it in
+    errors."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -37,9 +37,14 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a file, see `lines_of`."""
+    yield from lines_of(path, read_bytes(path))
+
+
+def lines_of(path: Path, raw: bytes) -> Iterator[tuple[int, str]]:
     """(line number from 1, text without its line end)."""
     # str.splitlines would also split at U+2028 and friends, which occur inside abstracts
-    for number, line_text in enumerate(read_text(path).split("\n"), start=1):
+    for number, line_text in enumerate(text_of(path, raw).split("\n"), start=1):
         yield number, line_text.removesuffix("\r")
 
 
@@ -164,7 +169,7 @@ def read_json(path: Path) -> Table:
     blank; null and what else JSON can hold is the empty text. The names of a map are the column
     `key`. Raises DataError for anything else, with the line where the item starts.
     """
-    text = read_text(path)
+    text = text_of(path, read_bytes(path))
     found = list(_items(path, text))
     if not found:
         raise DataError(path, "holds no items")
