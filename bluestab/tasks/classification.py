@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -105,10 +105,12 @@ class OneClass(Task, ABC):
 
 
 def numbered(
-    predictions: Sequence[str], targets: Sequence[str]
+    predictions: Sequence[str], targets: Sequence[str], known: Iterable[object]
 ) -> tuple[list[int], list[int], dict[str, int]]:
-    """Predicted and true classes as numbers, and the number of each class that occurs."""
-    index = {name: i for i, name in enumerate(sorted({*targets, *predictions}))}
+    """Predicted and true classes as numbers, and the number of each class, `known` ones included:
+    the number of classes must not depend on what one seed happens to predict."""
+    names = sorted({*map(str, known), *targets, *predictions})
+    index = {name: i for i, name in enumerate(names)}
     return [index[p] for p in predictions], [index[t] for t in targets], index
 
 
@@ -165,8 +167,9 @@ class Classification(OneClass):
         return whole_text_columns(encoding, self.targets(examples, labels), lost)
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        predicted, gold, index = numbered(predictions, targets)
-        positive = [index[name] for name in map(str, self.positive) if name in index]
+        known = (*(self.label_names or ()), *self.positive)
+        predicted, gold, index = numbered(predictions, targets, known)
+        positive = [index[str(name)] for name in self.positive]
         return {
             "positive_f1": scoring.positive_f1(predicted, gold, positive),
             "accuracy": scoring.accuracy(predicted, gold),

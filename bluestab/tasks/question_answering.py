@@ -75,7 +75,7 @@ class QuestionAnswering(OneClass):
         return whole_text_columns(encoding, self.targets(examples, labels), lost)
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        predicted, gold, index = numbered(predictions, targets)
+        predicted, gold, index = numbered(predictions, targets, self.label_names or ())
         return {
             "accuracy": scoring.accuracy(predicted, gold),
             "macro_f1": scoring.macro_f1(predicted, gold, len(index)),

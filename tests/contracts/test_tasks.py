@@ -25,7 +25,7 @@ from conftest import ANY_FILE, real_data
 from omegaconf import OmegaConf
 
 import bluestab.tasks
-from bluestab.blurb import COUNTS
+from bluestab.blurb import COUNTS, GROUPS, TASKS
 from bluestab.checks import check
 from bluestab.data import TaskData, load_task
 from bluestab.errors import ConfigError
@@ -111,6 +111,26 @@ def test_every_key_is_hashed_or_descriptive(make_run: Any, name: str) -> None:
     assert hashed.keys() | (TASK_DESCRIPTIVE & keys) == keys
     assert not hashed.keys() & TASK_DESCRIPTIVE
     assert keys >= TASK_DESCRIPTIVE, "a descriptive key that no yaml has"
+
+
+BLURB_METRICS = {
+    **dict.fromkeys(GROUPS["ner"], "entity_f1"),
+    **dict.fromkeys(GROUPS["relation"], "positive_f1"),
+    **dict.fromkeys(GROUPS["qa"], "accuracy"),
+    "ebm_pico": "word_macro_f1",
+    "biosses": "pearson",
+    "hoc": "micro_f1",
+}
+
+
+def test_every_task_of_blurb_is_here_with_its_metric() -> None:
+    assert {name: NODES[name]["metric"] for name in TASKS} == BLURB_METRICS
+
+
+def test_no_positive_class_anywhere_is_a_score_of_zero() -> None:
+    """And a class that a seed never predicts still counts in the mean over classes."""
+    scores = task_of("ddi").score(["DDI-false"] * 2, ["DDI-false"] * 2)
+    assert scores == {"positive_f1": 0.0, "accuracy": 1.0, "macro_f1": 1 / 5}
 
 
 # --- small corpora -------------------------------------------------------------------------------
