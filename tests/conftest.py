@@ -83,6 +83,16 @@ def row(node: dict[str, Any], i: int) -> dict[Any, Any]:
     return {**found, node["label"]: label}
 
 
+def position(text: str, n: int) -> int:
+    """Where in the text its n-th character that is no blank ends."""
+    seen = 0
+    for at, character in enumerate(text):
+        seen += character != " "
+        if seen == n:
+            return at + 1
+    return len(text)
+
+
 ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null"]
 """Overrides that accept these files in place of the published ones."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import corpus
+from conftest import corpus, position
 from omegaconf import OmegaConf
 
 from bluestab.data import collate
@@ -213,20 +213,10 @@ def test_the_passage_is_cut_and_never_the_question(make_assembly: Any) -> None:
         assert whole.startswith(passage)
         # one piece per character, blanks are none
         cut += lost > 0
-        assert lost == len(example.text_pair) - _position(example.text_pair, len(passage))
+        assert lost == len(example.text_pair) - position(example.text_pair, len(passage))
     assert cut == assembly.truncated["test"] > 5
     share = sum(table["lost"]) / sum(len(e.text_pair) for e in examples)
     assert assembly.lost["test"] == pytest.approx(share)
-
-
-def _position(text: str, n: int) -> int:
-    """Where in the text its n-th character that is no blank ends."""
-    seen = 0
-    for at, character in enumerate(text):
-        seen += character != " "
-        if seen == n:
-            return at + 1
-    return len(text)
 
 
 def test_a_question_that_leaves_no_room_is_refused(make_assembly: Any) -> None:
