@@ -1,8 +1,4 @@
-"""What a person should know of the data before training on them, in sentences.
-
-Items that training shares with validation or test, what one constant answer scores, and what lies
-beyond `max_length`. None of it stops a run: BLURB's own splits repeat sentences.
-"""
+"""How much of its data a model never gets to read, because it lies beyond `max_length`."""
 
 from __future__ import annotations
 
@@ -18,25 +14,6 @@ if TYPE_CHECKING:
     from bluestab.models import Model
     from bluestab.seeding import Seeds
     from bluestab.tasks.base import Task
-
-
-def data_notes(data: TaskData) -> list[str]:
-    """Sentences about the files of a task, whatever model reads them."""
-    notes = []
-    known = [
-        f"{n} of {len(data.splits[split])} {split} items"
-        for split, n in data.recurring.items()
-        if n
-    ]
-    if known:
-        notes.append(f"{data.task.name}: {' and '.join(known)} are in the training part, too")
-    if data.baseline is not None:
-        (answer, score), task = data.baseline, data.task
-        notes.append(
-            f"{task.name}: {answer} for every test item gets {task.metric} {score:.4f}; "
-            f"a run at or below {task.failed_below:g} counts as failed"
-        )
-    return notes
 
 
 def shares_lost(

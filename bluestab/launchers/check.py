@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bluestab import devices
-from bluestab.audit import cut_note, data_notes
+from bluestab.audit import cut_note
 from bluestab.checks import CheckedRun
 from bluestab.drystep import dry_step, is_here, planned_steps
 from bluestab.errors import BluestabError, ConfigError
@@ -63,7 +63,8 @@ class Check(Backend):
 
 @dataclass
 class Outlook:
-    """costs: cell -> cost of one of its runs; gaps: why a cost is not known; notes: on the data."""
+    """costs: cell -> cost of one of its runs; gaps: why a cost is not known, one sentence each;
+    notes: what the models will not read, likewise."""
 
     costs: dict[str, Cost] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
@@ -76,8 +77,6 @@ def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Out
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     outlook = Outlook()
-    for run in {run.data.task.name: run for run in runs}.values():
-        outlook.notes += data_notes(run.data)
     finished = list(_finished(store)) if cells else []
     for cell, (run, *_) in cells.items():
         known = Known(on_device(finished, run.cfg["device"], _here()))

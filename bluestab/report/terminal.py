@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bluestab.checks import CheckedRun
+    from bluestab.data import TaskData
     from bluestab.forecast import Cost, Forecast
     from bluestab.report.frame import Results
 
@@ -248,7 +249,7 @@ def print_plan(
     """What a command would run, and what it will cost.
 
     costs  cell -> cost of one of its runs, as far as known; gaps: why others are not
-    notes  sentences about the data
+    notes  sentences about what the models will not read
     """
     out = console()
     table = Table(box=None, pad_edge=False)
@@ -275,6 +276,7 @@ def print_plan(
             _known_from(cost) if cost else "",
         )
     out.print(table)
+    out.print(_data_table(list({run.data.task.name: run.data for run in runs}.values())))
     for note in notes:
         out.print(f"  {note}", markup=False, soft_wrap=True)
     done = sum(store.has(run.key) for run in runs)
@@ -285,6 +287,29 @@ def print_plan(
         _print_forecast(out, outlook, {cost.device for cost in costs.values()})
     for gap in gaps:
         out.print(f"  no forecast: {gap}", markup=False, soft_wrap=True)
+
+
+def _data_table(corpora: Sequence[TaskData]) -> Table:
+    """What the data are like, whatever model reads them: see `TaskData.recurring`, `.baseline`."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task")
+    table.add_column("metric")
+    for heading in ("failed up to", "constant answer"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    table.add_column("training items recur in")
+    for data in corpora:
+        answer, score = data.baseline or ("", None)
+        shared = [f"{n} of {len(data.splits[s])} {s}" for s, n in data.recurring.items() if n]
+        table.add_row(
+            data.task.name,
+            data.task.metric,
+            f"{data.task.failed_below:g}",
+            _number(score),
+            answer,
+            ", ".join(shared) or "none",
+        )
+    return table
 
 
 def _known_from(cost: Cost) -> str:

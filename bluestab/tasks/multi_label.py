@@ -202,5 +202,5 @@ class MultiLabel(Task):
         counts = Counter(name for e in items for name in e.target)  # type: ignore[union-attr]
         ordered = sorted(labels, key=lambda name: -counts[name])
         return {
-            f"always {ordered[:k]}": [ordered[:k]] * len(items) for k in range(1, len(ordered) + 1)
+            f"the {k} most frequent": [ordered[:k]] * len(items) for k in range(1, len(ordered) + 1)
         }
