@@ -233,7 +233,7 @@ def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, fl
                 counted = batch["labels"][row] != -100 if logits.ndim == 2 else None
                 logits = logits[None] if counted is None else logits[counted]
                 example = assembly.examples["validation"][item]
-                words = assembly.rows["validation"][item]
+                words = assembly.loaders["validation"].dataset["rows"][item]
                 predictions[item] = task.decode(logits.numpy(), words, example, labels)
     targets = [example.target for example in assembly.examples["validation"]]
     return dict(task.score([predictions[i] for i in range(len(targets))], targets))
