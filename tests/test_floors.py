@@ -23,8 +23,9 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats keys instantiate "
     "circumstances devices records forecast diagnostics memory micro",
-    "tasks techniques sources models networks claims store artefacts index upkeep token_cache",
-    "data module checks history checkpoints assemble",
+    "tasks techniques sources models networks claims store artefacts index upkeep token_cache "
+    "hub remotes downloads",
+    "data module checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli cli_store __main__",

@@ -159,7 +159,9 @@ def leaves(node: Any, path: str = "") -> list[str]:
 
 def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None:
     key, cell = key_of(hashed(base)), cell_of(hashed(base))
-    described = re.compile(r"task\.(about|recipe|data_dir|train|validation|test|sha256|fetch)(\.|$)")
+    described = re.compile(
+        r"task\.(about|recipe|data_dir|train|validation|test|sha256|fetch)(\.|$)"
+    )
     for path in leaves({k: v for k, v in base.items() if k not in {*NOT_HASHED, "model"}}):
         if path.removeprefix("trainer.") in NOT_HASHED_OF_TRAINER:
             continue
