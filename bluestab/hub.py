@@ -29,7 +29,7 @@ def here(hub: str, revision: str | None) -> Path | None:
         found = snapshot_download(
             hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=True
         )
-    except OSError:  # not there, or known to lack files
+    except (OSError, ValueError):  # not there, known to lack files, or no name of a model
         return None
     folder = Path(found)
 
@@ -41,13 +41,18 @@ def here(hub: str, revision: str | None) -> Path | None:
 
 
 def bring(hub: str, revision: str | None) -> Path:
-    """The folder of a model, downloaded if it is not here. Raises OSErrors of huggingface_hub."""
+    """The folder of a model, downloaded if it is not here. Raises OSError, whatever goes wrong."""
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
-    if not (folder / "model.safetensors").is_file():
-        patterns = [*HUB_FILES, OLD_WEIGHTS]
-        snapshot_download(hub, revision=revision, allow_patterns=patterns)
+    try:
+        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
+        if not (folder / "model.safetensors").is_file():
+            patterns = [*HUB_FILES, OLD_WEIGHTS]
+            snapshot_download(hub, revision=revision, allow_patterns=patterns)
+    except OSError:
+        raise
+    except Exception as error:  # of the library for HTTP, another one in every version of the hub
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
     return folder
 
 
@@ -61,7 +66,7 @@ def n_bytes(hub: str, revision: str | None) -> int | None:
         files = snapshot_download(
             hub, revision=revision, allow_patterns=[*HUB_FILES, OLD_WEIGHTS], dry_run=True
         )
-    except OSError:
+    except Exception:  # any reason will do: a size is no reason to fail
         return None
     names = [file.filename for file in files]
     wanted = [f for f in files if f.will_download and _is_wanted(f.filename, names)]

@@ -73,7 +73,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         if caught:
             raise caught[0]
     except ConfigError as error:
-        if line := _all_at_once(str(error), arguments):
+        if line := _all_at_once(str(error)):
             raise ConfigError(*error.problems, line) from error
         raise
 
@@ -84,14 +84,13 @@ def quoted(value: str) -> str:
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
-def _all_at_once(said: str, arguments: Sequence[str]) -> str | None:
-    """Where several things are missing, or overrides say what a model is: one line for all."""
-    lines = set(re.findall(re.escape(BRING) + r" \S+", said))
-    own = any(a.startswith(("model.hub=", "model.revision=")) for a in arguments)
-    _, verb, *rest = [*shlex.split(command_line()), "", ""]
-    if verb not in ("run", "check") or not lines or (len(lines) == 1 and not own):
+def _all_at_once(said: str) -> str | None:
+    """Where something that can be brought is missing: one line that brings all of it."""
+    program, verb, *rest = [*shlex.split(command_line()), "", ""]
+    if BRING not in said or program != "bluestab" or verb not in ("run", "check"):
         return None
-    return f"bring all of it with: {shlex.join(['bluestab', 'fetch', *filter(None, rest)])}"
+    line = shlex.join(["bluestab", "fetch", *filter(None, rest)])
+    return f"all that this command needs, data and models: {line}"
 
 
 def _is_ours(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from bluestab.checks import Parts, check_parts
 from bluestab.downloads import Downloader, DownloadError
 from bluestab.errors import BluestabError, ConfigError
 from bluestab.launchers.base import Backend
-from bluestab.planning import Compose, Job, Sweep, check_each
+from bluestab.planning import SEED, Compose, Job, Sweep, check_each
 from bluestab.report.live import printable
 from bluestab.report.terminal import console, seconds, size
 from bluestab.supplies.base import Found, Means, Supply
@@ -49,7 +49,8 @@ class Fetch(Backend):
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """As far as it can be checked without the data: they are what is to be brought."""
-        self.bring([parts for _, parts in check_each(compose, jobs, check_parts)])
+        but_seeds = dict.fromkeys(tuple(o for o in j if not SEED.fullmatch(o)) for j in jobs)
+        self.bring([parts for _, parts in check_each(compose, list(but_seeds), check_parts)])
 
     def launch(self, sweep: Sweep) -> None:
         self.bring([check_parts(planned.run.cfg) for planned in sweep.runs])
@@ -93,7 +94,7 @@ class Fetch(Backend):
             display.say("  failed     see below")
             return Found(found.where, problem=str(error))
         took = seconds(time.monotonic() - started)
-        display.say(f"  brought    to {brought.where} in {took}")
+        display.say(f"  brought    to {brought.where}, {size(brought.n_bytes or 0)} in {took}")
         if brought.note:
             display.say(f"  note       {brought.note}")
         return brought
@@ -181,6 +182,6 @@ class Display:
         elif found.problem:
             self.say("  not here   see below")
         elif found.where:
-            self.say(f"  have       {found.where}")
+            self.say(f"  have       {found.where} ({size(found.n_bytes or 0)})")
         if found.note:
             self.say(f"  note       {found.note}")

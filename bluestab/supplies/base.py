@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ class Found:
     where    the folder it is in, or will be in; empty where it takes none
     missing  (source, bytes or None if not known) of what is to be brought; empty if it is all here
     problem  why it cannot be brought; empty if it can
+    n_bytes  size of what is here
     note     what else a person should know
     """
 
     where: str = ""
     missing: tuple[tuple[str, int | None], ...] = ()
     problem: str = ""
+    n_bytes: int | None = None
     note: str = ""
 
     @property
@@ -61,10 +63,10 @@ class Supply(ABC):
         """Bring what is missing. Raises DownloadError; then what was here is as it was."""
 
 
-def need_network(source: str) -> None:
-    """Raises DownloadError if the network may not be used."""
-    if hub.offline():
+def need_network(sources: Sequence[str]) -> None:
+    """Raises DownloadError if these are to be downloaded and the network may not be used."""
+    if sources and hub.offline():
         raise DownloadError(
-            f"HF_HUB_OFFLINE is set, so nothing is downloaded; missing: {source}; unset it, or "
-            "bring the files yourself and name their folder with --from"
+            f"HF_HUB_OFFLINE is set, so nothing is downloaded; missing: {', '.join(sources)}; "
+            "unset it, or bring the files yourself and name their folder with --from"
         )

@@ -52,7 +52,8 @@ class TaskSupply(Supply):
                 "take it away, or accept it with task.sha256.SPLIT=null",
             )
         if not lacking and not wrong:
-            return Found(", ".join(dict.fromkeys(self._base(s, p) for s, p in found.items())))
+            bases = dict.fromkeys(self._base(split, path) for split, path in found.items())
+            return Found(", ".join(bases), n_bytes=sum(p.stat().st_size for p in found.values()))
         if self.task.data_dir is not None:
             return Found(
                 self.task.data_dir,
@@ -60,7 +61,10 @@ class TaskSupply(Supply):
                 "no folder of yours is written: leave task.data_dir out, or put the file there",
             )
         if not self.remotes:
-            return Found(str(own_folder(self.name) or folder), problem=self._ask_for(lacking))
+            return Found(
+                str(own_folder(self.name) or folder),
+                problem=self._ask_for(lacking or [str(found[s]) for s in wrong]),
+            )
         absent = [r for r in self.remotes if not _is_there(self._target(folder, r), r)]
         missing = tuple((remote.urls[0], remote.bytes) for remote in absent)
         made = (("the files of the task, from originals that are here", 0),)
@@ -70,6 +74,9 @@ class TaskSupply(Supply):
         folder = fetched_folder(self.name)
         if folder is None:
             raise DownloadError("there is no home folder; set BLUESTAB_CACHE to a folder")
+        if means.folder is None:
+            absent = [r.urls[0] for r in self.remotes if not _is_there(self._target(folder, r), r)]
+            need_network(absent)
         with written_to(folder), alone(folder, self.name, means.say):
             if self.look(means).here:  # another process brought it meanwhile
                 return self.look(means)
@@ -80,7 +87,6 @@ class TaskSupply(Supply):
                 if means.folder is not None:
                     _take(means.folder, self.name, remote, target)
                 else:
-                    need_network(remote.urls[0])
                     means.downloader.bring(remote, target)
             if self.convert is not None:
                 self._convert(folder)
@@ -133,7 +139,10 @@ class TaskSupply(Supply):
         if expected is None and not self._is_own(path) and self.convert is None:
             known = {remote.file: remote.sha256 for remote in self.remotes}
             expected = known.get(str(getattr(self.task, split)))
-        return expected is None or sha256_of(path) == expected
+        try:
+            return expected is None or sha256_of(path) == expected
+        except DataError:  # a damaged .gz
+            return False
 
     def _is_own(self, path: Path) -> bool:
         """Does this file lie where a person put it?"""

@@ -24,15 +24,15 @@ class ModelSupply(Supply):
         model = self.model
         if model.path is not None or model.package is not None:
             try:
-                folder = str(model.folder())
+                folder = model.folder()
             except ConfigError as error:
                 return Found(model.path or "", problem=str(error))
-            return Found(folder, note="" if model.path else f"comes with {self._package()}")
+            return _found(folder, "" if model.path else f"comes with {self._package()}")
         if model.hub is None:
             return Found(note="random weights: nothing to bring")
         here = hub.here(model.hub, model.revision)
         if here is not None:
-            return Found(str(here), note=self._pin(here))
+            return _found(here, self._pin(here))
         source = f"{hub.address()}/{model.hub}" + (
             f"/tree/{model.revision}" if model.revision else ""
         )
@@ -46,7 +46,7 @@ class ModelSupply(Supply):
                 f"models are not taken from a folder of files: give model.path=DIR, or copy "
                 f"{hub.cache()}/models--{self.model.hub.replace('/', '--')} of another machine here"
             )
-        need_network(f"{hub.address()}/{self.model.hub}")
+        need_network([f"{hub.address()}/{self.model.hub}"])
         try:
             folder = hub.bring(self.model.hub, self.model.revision)
         except OSError as error:
@@ -56,7 +56,7 @@ class ModelSupply(Supply):
                 f"{self.model.hub} holds no config.json, weights or tokenizer that can be read "
                 f"(looked for {', '.join(hub.HUB_FILES)}, {hub.OLD_WEIGHTS})"
             )
-        return Found(str(folder), note=self._pin(folder))
+        return _found(folder, self._pin(folder))
 
     def _pin(self, folder: Path) -> str:
         if self.model.revision is not None:
@@ -65,6 +65,12 @@ class ModelSupply(Supply):
 
     def _package(self) -> str:
         return f"the package {str(self.model.package).partition('/')[0]}"
+
+
+def _found(folder: Path | None, note: str) -> Found:
+    assert folder is not None
+    n_bytes = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return Found(str(folder), n_bytes=n_bytes, note=note)
 
 
 def _why(error: OSError, name: str, revision: str | None) -> str:
