@@ -7,12 +7,14 @@ the old kind, which may hold code, are brought only where there are no others.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 HUB_FILES = ["*.json", "*.txt", "model.safetensors"]
 OLD_WEIGHTS = "pytorch_model.bin"  # transformers reads it with weights_only=True
+TIMEOUT = 10.0  # seconds for an answer about a model; without it, a mute hub is waited for for ever
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
@@ -44,33 +46,37 @@ def bring(hub: str, revision: str | None) -> Path:
     """The folder of a model, downloaded if it is not here. Raises OSError, whatever goes wrong."""
     from huggingface_hub import snapshot_download
 
-    try:
+    with _os_errors():
         folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
         if not (folder / "model.safetensors").is_file():
             patterns = [*HUB_FILES, OLD_WEIGHTS]
             snapshot_download(hub, revision=revision, allow_patterns=patterns)
-    except OSError:
-        raise
-    except Exception as error:  # of the library for HTTP, another one in every version of the hub
-        raise ConnectionError(f"{type(error).__name__}: {error}") from error
     return folder
 
 
-def n_bytes(hub: str, revision: str | None) -> int | None:
-    """What `bring` would download, in bytes; None where the hub cannot be asked."""
-    from huggingface_hub import snapshot_download
+def ask(hub: str, revision: str | None) -> int:
+    """Bytes of a model's files, said by the hub within seconds. Raises OSError."""
+    from huggingface_hub import HfApi
 
-    if offline():
-        return None
-    try:
-        files = snapshot_download(
-            hub, revision=revision, allow_patterns=[*HUB_FILES, OLD_WEIGHTS], dry_run=True
+    with _os_errors():
+        said = HfApi().model_info(
+            hub, revision=revision or "main", files_metadata=True, timeout=TIMEOUT
         )
-    except Exception:  # any reason will do: a size is no reason to fail
-        return None
-    names = [file.filename for file in files]
-    wanted = [f for f in files if f.will_download and _is_wanted(f.filename, names)]
-    return sum(file.file_size or 0 for file in wanted)
+    sizes = {file.rfilename: file.size or 0 for file in said.siblings or []}
+    return sum(size for name, size in sizes.items() if _is_wanted(name, list(sizes)))
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """The library for HTTP is another one in every version of the hub, and so are its errors."""
+    try:
+        yield
+    except OSError:
+        raise
+    except ValueError as error:  # what cannot be the name of a model
+        raise OSError(str(error)) from error
+    except Exception as error:
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 def _is_wanted(name: str, names: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from bluestab import downloads
+from bluestab import downloads, hub
 from bluestab.checks import check_parts
 from bluestab.downloads import Downloader, DownloadError, Patience
 from bluestab.errors import ConfigError
@@ -999,7 +999,8 @@ def serve_model(site: Site, folder: Path, name: str) -> None:
         {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
         for path, data in files.items()
     ]
-    said = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
+    siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
+    said = {"id": name, "sha": COMMIT, "siblings": siblings}
     for revision in ("main", COMMIT):
         answer = good(json.dumps(said).encode(), headers={"Content-Type": "application/json"})
         site[f"/api/models/{name}/revision/{revision}"] = answer
@@ -1010,116 +1011,154 @@ def serve_model(site: Site, folder: Path, name: str) -> None:
             site[f"/{name}/resolve/{revision}/{path}"] = good(data, headers=headers)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model as transformers saves it, and what a hub folder holds beside."""
-    from bluestab.instantiate import instantiate
-    from bluestab.models import Model
-    from bluestab.networks import load, load_tokenizer
-
-    folder = tmp_path_factory.mktemp("tiny")
-    model = instantiate(resolved(compose(["model=tiny"]))["model"], Model, "model")
-    network: Any = load(model, head="sequence", n_labels=2, attention="eager").network
-    network.base_model.save_pretrained(folder)
-    load_tokenizer(model).save_pretrained(folder)
-    for name in NOT_BROUGHT:
-        (folder / name).write_bytes(b"not to be brought")
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Files named as those of a model; what is in them does not matter here."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in ["config.json", "model.safetensors", "tokenizer.json", *NOT_BROUGHT]:
+        (folder / name).write_bytes(name.encode() * 100)
     return folder
 
 
 @pytest.fixture
-def shell(tmp_path: Path, site: Site, corpora: Path) -> Say:
-    """`bluestab ARGUMENTS` in a process of its own, with the site as its hub."""
+def hub_cli(
+    cli: Say, cached: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Say:
+    """`bluestab ARGUMENTS` with the site as its hub, its cache in hf/."""
+    from huggingface_hub import constants
 
-    def say(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "BLUESTAB_"))}
-        given = {
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_ENDPOINT": site.url,
-            "HF_HUB_DISABLE_XET": "1",
-            "BLUESTAB_CACHE": str(tmp_path / "cache"),
-            "BLUESTAB_DATA": str(corpora),
-            "PYTHONPATH": str(Path(downloads.__file__).parents[1]),
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "bluestab", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**kept, **given, **env},
-        )
-
-    return say
+    known = {
+        "ENDPOINT": site.url,
+        "HF_HUB_CACHE": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HUGGINGFACE_CO_URL_TEMPLATE": site.url + "/{repo_id}/resolve/{revision}/{filename}",
+    }
+    for name, value in known.items():
+        monkeypatch.setattr(constants, name, value)
+    return cli
 
 
 ANYTHING = [f"task.sha256.{split}=null" for split in ("train", "validation", "test")]
-HUB = ("task=gad", *ANYTHING, "model=tiny", "model.config=null", "model.hub=org/tiny")
+HUB = ("task=ncbi_disease", "model=tiny", "model.config=null", "model.hub=org/tiny")
+PIN = f"model.revision={COMMIT}"
 
 
-def test_a_model_of_the_hub(shell: Say, site: Site, tiny: Path, tmp_path: Path) -> None:
-    serve_model(site, tiny, "org/tiny")
-    done = shell("fetch", *HUB, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    n_bytes = sum(f.stat().st_size for f in tiny.iterdir() if f.suffix in (".json", ".txt"))
-    n_bytes += (tiny / "model.safetensors").stat().st_size
-    assert f"missing    {site.url}/org/tiny ({n_bytes / 1000:.1f} kB)" in done.stdout
+def test_a_model_of_the_hub(hub_cli: Say, site: Site, checkpoint: Path, tmp_path: Path) -> None:
+    serve_model(site, checkpoint, "org/tiny")
+    said = hub_cli("fetch", *HUB, "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    wanted = {f.name: f for f in checkpoint.iterdir() if f.name not in NOT_BROUGHT}
+    n_bytes = sum(f.stat().st_size for f in wanted.values())
+    assert f"missing    {site.url}/org/tiny ({n_bytes / 1000:.1f} kB)" in said.out
     assert not list((tmp_path / "hf").rglob("model.safetensors"))
-    done = shell("fetch", *HUB)
-    assert done.returncode == 0, done.stderr
-    assert f"commit {COMMIT}; to pin it, say model.revision={COMMIT}" in done.stdout
-    brought = {path.split("/")[-1] for verb, path, _ in site.requests if verb == "GET"}
-    assert brought - {"main", COMMIT} == {f.name for f in tiny.iterdir()} - set(NOT_BROUGHT)
+    said = hub_cli("fetch", *HUB)
+    assert said.code == 0, said.err
+    assert f"commit {COMMIT}; to pin it, say {PIN}" in said.out
+    gets = [r for r in site.requests if r[0] == "GET" and "/resolve/" in r[1]]
+    assert {path.split("/")[-1] for _, path, _ in gets} == set(wanted)
     site.requests.clear()
-    for revision in ((), (f"model.revision={COMMIT}",)):
-        done = shell("fetch", *HUB, *revision)
-        assert "have       " in done.stdout
-        assert (done.returncode, site.requests) == (0, []), "what is here is not asked for"
-    run = (*HUB, f"model.revision={COMMIT}", "optim.steps=1", "device=cpu")
-    done = shell("run", *run, HF_HUB_OFFLINE="1")
-    assert done.returncode == 0, done.stderr
-    assert site.requests == []
-    # weights lost: not complete, so not `have`
-    for weights in (tmp_path / "hf").rglob("model.safetensors"):
-        weights.unlink()
-    done = shell("fetch", *HUB, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert "HF_HUB_OFFLINE is set" in done.stderr
+    for revision in ((), (PIN,)):
+        said = hub_cli("fetch", *HUB, *revision)
+        assert f"have       {tmp_path / 'hf'}" in said.out
+        assert (said.code, site.requests) == (0, []), "what is here is not asked for"
+    (weights,) = (tmp_path / "hf").rglob("model.safetensors")
+    weights.unlink()
+    said = hub_cli("fetch", *HUB, HF_HUB_OFFLINE="1")
+    assert (said.code, site.requests) == (1, [])
+    assert "HF_HUB_OFFLINE is set" in said.err
+    assert f"{site.url}/org/tiny" in said.err
+    assert hub_cli("fetch", *HUB).code == 0
+    assert weights.is_file()
 
 
-def test_hubs_that_refuse(shell: Say, site: Site, tiny: Path, tmp_path: Path) -> None:
+def test_hubs_that_refuse(
+    hub_cli: Say, site: Site, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = "/api/models/org/tiny/revision/"
+
+    def refusal(*line: str) -> str:
+        said = hub_cli("fetch", *HUB, *line)
+        assert said.code == 1
+        return str(said.err)
+
     site[api + "main"] = status(404, **{"X-Error-Code": "RepoNotFound"})
-    gone = shell("fetch", *HUB)
-    assert gone.returncode == 1
-    assert f"model tiny: there is no model org/tiny at {site.url}" in gone.stderr
-    serve_model(site, tiny, "org/tiny")
+    assert f"model tiny: there is no model org/tiny at {site.url}" in refusal()
     site[api + "main"] = status(403, **{"X-Error-Code": "GatedRepo"})
-    gated = shell("fetch", *HUB)
-    assert gated.returncode == 1
-    assert f"ask at {site.url}/org/tiny" in gated.stderr
+    assert f"ask at {site.url}/org/tiny" in refusal()
     site[api + "nope"] = status(404, **{"X-Error-Code": "RevisionNotFound"})
-    assert "has no revision nope" in shell("fetch", *HUB, "model.revision=nope").stderr
-    silent = shell("fetch", *HUB, HF_ENDPOINT="http://127.0.0.1:9")
-    assert silent.returncode == 1
-    assert "http://127.0.0.1:9 did not answer" in silent.stderr
+    assert "has no revision nope" in refusal("model.revision=nope")
+    site[api + "main"] = lambda handler: setattr(handler, "close_connection", True)
+    assert f"{site.url} did not answer (RemoteProtocolError" in refusal()
+    monkeypatch.setattr(hub, "TIMEOUT", 0.2)
+    site[api + "main"] = lambda _: site.released.wait()
+    assert f"{site.url} did not answer (ReadTimeout" in refusal()
+    assert "Repo id must" in refusal("model.hub=a/b/c")
+    serve_model(site, checkpoint, "org/tiny")
+    site[f"/org/tiny/resolve/{COMMIT}/config.json"] = status(404)
+    assert "model tiny: " in refusal()
+    (checkpoint / "tokenizer.json").unlink()
+    serve_model(site, checkpoint, "org/other")
+    assert "holds no config.json, weights or tokenizer" in refusal("model.hub=org/other")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 did not answer (ConnectError" in refusal()
 
 
 def test_old_weights_only_where_there_are_no_others(
-    shell: Say, site: Site, tiny: Path, tmp_path: Path
+    hub_cli: Say, site: Site, checkpoint: Path
 ) -> None:
-    import shutil
+    (checkpoint / "model.safetensors").unlink()
+    serve_model(site, checkpoint, "org/tiny")
+    said = hub_cli("fetch", *HUB, "--dry-run")
+    n_bytes = sum(f.stat().st_size for f in checkpoint.iterdir() if f.name != "README.md")
+    assert f"({n_bytes / 1000:.1f} kB)" in said.out
+    assert hub_cli("fetch", *HUB).code == 0
+    gets = {path.split("/")[-1] for verb, path, _ in site.requests if verb == "GET"}
+    assert "pytorch_model.bin" in gets
+    assert "README.md" not in gets
+    site.requests.clear()
+    assert hub_cli("fetch", *HUB).code == 0
+    assert site.requests == []
 
-    import torch
-    from safetensors.torch import load_file
 
-    old = tmp_path / "old"
-    shutil.copytree(tiny, old)
-    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
-    (old / "model.safetensors").unlink()
-    serve_model(site, old, "org/tiny")
-    done = shell("fetch", *HUB)
-    assert done.returncode == 0, done.stderr
-    assert "/org/tiny/resolve/" + COMMIT + "/pytorch_model.bin" in [p for _, p, _ in site.requests]
+@pytest.mark.slow
+def test_fetch_then_train_without_a_network(site: Site, tmp_path: Path, corpora: Path) -> None:
+    """Data and model from servers, in processes of their own; then a real run, offline."""
+    from bluestab.instantiate import instantiate
+    from bluestab.models import Model
+    from bluestab.networks import load, load_tokenizer
+
+    folder = tmp_path / "tiny"
+    model = instantiate(resolved(compose(["model=tiny"]))["model"], Model, "model")
+    network: Any = load(model, head="sequence", n_labels=2, attention="eager").network
+    network.base_model.save_pretrained(folder)
+    load_tokenizer(model).save_pretrained(folder)
+    serve_model(site, folder, "org/tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        write_task("mine", real_node(site, corpora))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "BLUESTAB_"))}
+    here = {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": site.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "BLUESTAB_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(downloads.__file__).parents[1]),
+    }
+    line = ("task=mine", *HUB[1:], PIN, "optim.steps=1", "device=cpu")
+    for verb, offline in (("fetch", "0"), ("run", "1")):
+        done = subprocess.run(
+            [sys.executable, "-m", "bluestab", verb, *line],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**kept, **here, "HF_HUB_OFFLINE": offline},
+        )
+        assert done.returncode == 0, done.stderr
+        n_requests = len(site.requests)
+    assert n_requests == len(site.requests)
+    assert list((tmp_path / "runs").glob("*/record.json"))
 
 
 def test_a_package_that_is_missing(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.progress import (
     BarColumn,
@@ -62,21 +62,20 @@ class Fetch(Backend):
         problems: list[str] = []
         n_here = n_brought = n_bytes = 0
         unknown = False
-        with display:
-            means = Means(self.source, Downloader(progress=display.progress), display.say)
-            for supply in wanted:
-                found = supply.look(means, ask=self.dry_run)
-                display.tell(supply, found)
-                if not found.problem and found.missing and not self.dry_run:
-                    found = self._brought(supply, means, display, found)
-                if found.problem:
-                    problems.append(f"{supply.kind} {supply.name}: {found.problem}")
-                elif found.missing:
-                    n_bytes += sum(n or 0 for _, n in found.missing)
-                    unknown |= any(n is None for _, n in found.missing)
-                    n_brought += 1
-                else:
-                    n_here += 1
+        means = Means(self.source, Downloader(progress=display.progress), display.say)
+        for supply in wanted:
+            found = supply.look(means, ask=self.dry_run)
+            display.tell(supply, found)
+            if not found.problem and found.missing and not self.dry_run:
+                found = self._brought(supply, means, display, found)
+            if found.problem:
+                problems.append(f"{supply.kind} {supply.name}: {found.problem}")
+            elif found.missing:
+                n_bytes += sum(n or 0 for _, n in found.missing)
+                unknown |= any(n is None for _, n in found.missing)
+                n_brought += 1
+            else:
+                n_here += 1
         if self.dry_run:
             total = size(n_bytes) + (" and what is of unknown size" if unknown else "")
             display.say(f"{n_here} here; {n_brought} to bring, {total}; nothing was written")
@@ -89,7 +88,8 @@ class Fetch(Backend):
     def _brought(self, supply: Supply, means: Means, display: Display, found: Found) -> Found:
         try:
             started = time.monotonic()
-            brought = supply.bring(means)
+            with display.bars_of(supply):
+                brought = supply.bring(means)
         except DownloadError as error:
             display.say("  failed     see below")
             return Found(found.where, problem=str(error))
@@ -128,39 +128,42 @@ class Display:
 
     def __init__(self) -> None:
         self.console = console()
-        self.bars = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=30),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_interactive,
-            transient=True,
-        )
-        self.current: dict[str, Any] = {}
+        self.bars: Progress | None = None
+        self.current: tuple[str, Any] = ("", None)
 
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
+    @contextmanager
+    def bars_of(self, supply: Supply) -> Iterator[None]:
+        """Bars while a task is brought; the hub draws its own for models."""
+        if supply.kind == "task" and self.console.is_interactive:
+            self.bars = Progress(
+                TextColumn("  {task.description}", markup=False),
+                BarColumn(bar_width=30),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+        try:
+            with self.bars or nullcontext():
+                yield
+        finally:
+            self.bars, self.current = None, ("", None)
 
     def progress(self, file: str, done: int, total: int | None) -> None:
         """Called for every few kB of a file."""
-        if file not in self.current:
-            for bar in self.current.values():
-                self.bars.remove_task(bar)
-            self.current = {file: self.bars.add_task(printable(file), total=total)}
-            if not self.console.is_interactive:
+        name, bar = self.current
+        if self.bars is None:
+            if file != name:
                 self.say(f"  getting    {file}" + (f", {size(total)}" if total else ""))
-        self.bars.update(self.current[file], completed=done)
+                self.current = (file, None)
+            return
+        if file != name:
+            if bar is not None:
+                self.bars.remove_task(bar)
+            bar = self.bars.add_task(printable(file), total=total)
+            self.current = (file, bar)
+        self.bars.update(bar, completed=done)
 
     def say(self, text: str) -> None:
         """A line, which stays."""

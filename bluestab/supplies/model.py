@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bluestab import hub
@@ -36,7 +37,10 @@ class ModelSupply(Supply):
         source = f"{hub.address()}/{model.hub}" + (
             f"/tree/{model.revision}" if model.revision else ""
         )
-        size = hub.n_bytes(model.hub, model.revision) if ask else None
+        size = None
+        if ask and not hub.offline():
+            with suppress(OSError):
+                size = hub.ask(model.hub, model.revision)
         return Found(str(hub.cache()), ((source, size),))
 
     def bring(self, means: Means) -> Found:
@@ -48,6 +52,7 @@ class ModelSupply(Supply):
             )
         need_network([f"{hub.address()}/{self.model.hub}"])
         try:
+            hub.ask(self.model.hub, self.model.revision)
             folder = hub.bring(self.model.hub, self.model.revision)
         except OSError as error:
             raise DownloadError(_why(error, self.model.hub, self.model.revision)) from error
@@ -97,8 +102,8 @@ def _why(error: OSError, name: str, revision: str | None) -> str:
         return f"there is no model {name} at {hub.address()} (or it is private: hf auth login)"
     if isinstance(error, RevisionNotFoundError):
         return f"{name} has no revision {revision}"
-    if isinstance(error, LocalEntryNotFoundError):
-        return f"{hub.address()} did not answer ({said})"
+    if isinstance(error, LocalEntryNotFoundError | ConnectionError):
+        return f"{hub.address()} did not answer ({said}); try again"
     if error.filename is not None:
         return (
             f"{error.filename} cannot be written ({error.strerror}); set HF_HOME to a folder of "
