@@ -639,7 +639,8 @@ def test_two_at_once(site: Site, cached: Path) -> None:
     threads = [threading.Thread(target=bring) for _ in range(3)]
     for thread in threads:
         thread.start()
-    while len(said) < 2:
+    end = time.monotonic() + 3
+    while len(said) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     gate.set()
     for thread in threads:
