@@ -19,6 +19,7 @@ from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, hashed_config, key_of
 from bluestab.models import Model, check_model
 from bluestab.seeding import Seeds
+from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 
 
@@ -164,26 +165,33 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield where, value
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a config names, before any file of it is looked for."""
+
+    task: Task
+    model: Model
+    techniques: Mapping[str, Technique]
+
+
+def check_parts(cfg: Mapping[str, Any]) -> Parts:
+    """Check all of a resolved config that needs no data and no weights.
+
+    Raises ConfigError with every problem found.
+    """
+    problems, model, techniques = _without_files(cfg)
+    task = _collect(problems, lambda: _task(cfg["task"]))
+    problems += _too_long(task, model)
+    if problems or task is None or model is None:
+        raise ConfigError(*problems)
+    return Parts(task, model, techniques)
+
+
 def check(cfg: Mapping[str, Any]) -> CheckedRun:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
-    problems = knob_problems(cfg)
-    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
-    if model is not None and (wrong := check_model(model)):
-        problems += wrong
-        model = None  # its facts are not to be trusted below
-    techniques = {
-        name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
-        for name, node in (cfg["technique"] or {}).items()
-    }
-    usable = {name: t for name, t in techniques.items() if t is not None}
-    if model is not None:
-        problems += technique_problems(cfg, model, usable)
+    problems, model, usable = _without_files(cfg)
     data = _collect(problems, lambda: load_task(cfg["task"]))
-    if data is not None and model is not None and data.task.max_length > model.max_length:
-        problems.append(
-            f"task.max_length is {data.task.max_length}, but {model.name} reads at most "
-            f"{model.max_length} word pieces; say task.max_length={model.max_length}"
-        )
+    problems += _too_long(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
     if problems or data is None or model is None or identity is None:
         raise ConfigError(*problems)
@@ -198,6 +206,39 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         key=key_of(hashed),
         cell=cell_of(hashed),
     )
+
+
+def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dict[str, Technique]]:
+    """Problems of everything but the task, the model (None: unusable) and the techniques."""
+    problems = knob_problems(cfg)
+    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
+    if model is not None and (wrong := check_model(model)):
+        problems += wrong
+        model = None  # its facts are not to be trusted below
+    techniques = {
+        name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
+        for name, node in (cfg["technique"] or {}).items()
+    }
+    usable = {name: t for name, t in techniques.items() if t is not None}
+    if model is not None:
+        problems += technique_problems(cfg, model, usable)
+    return problems, model, usable
+
+
+def _task(node: Mapping[str, Any]) -> Task:
+    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    if problems := task.check():
+        raise ConfigError(*problems)
+    return task
+
+
+def _too_long(task: Task | None, model: Model | None) -> list[str]:
+    if task is None or model is None or task.max_length <= model.max_length:
+        return []
+    return [
+        f"task.max_length is {task.max_length}, but {model.name} reads at most "
+        f"{model.max_length} word pieces; say task.max_length={model.max_length}"
+    ]
 
 
 def technique_problems(

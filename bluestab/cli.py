@@ -64,14 +64,43 @@ def check(context: typer.Context) -> None:
     """Compose, validate and forecast, start nothing: bluestab check -m +sweeps=quickstart"""
     from bluestab.hydra_app import run_app
 
-    run_app(_check_one, [*_without_launcher(context.args), "hydra/launcher=check"])
+    kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=")
+    run_app(_check_one, [*_without_launcher(context.args, kept), "hydra/launcher=check"])
 
 
-def _without_launcher(arguments: list[str]) -> list[str]:
-    """The line of a sweep is checked as it stands; of its launcher, only the workers matter."""
+@app.command(context_settings={**HYDRA, "help_option_names": ["--help"]})
+def fetch(
+    context: typer.Context,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be brought, write nothing")
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take the original files from this folder; no network"),
+    ] = None,
+) -> None:
+    """Bring the data and the models of a run or a sweep here: bluestab fetch -m +sweeps=quickstart
+
+    Takes the same overrides as run: bluestab fetch task=gad model=biomedbert_base
+    """
+    from bluestab.errors import Interrupted
+    from bluestab.hydra_app import quoted, run_app
+
+    knobs = [f"hydra.launcher.dry_run={'true' if dry_run else 'false'}"]
+    if source is not None:
+        knobs.append(f"hydra.launcher.source={quoted(str(source))}")
+    try:
+        run_app(_fetch_one, [*_without_launcher(context.args), "hydra/launcher=fetch", *knobs])
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "interrupted; what was brought is kept, the same command goes on"
+        ) from error
+
+
+def _without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[str]:
+    """The line of a sweep as it stands; of its launcher, only what is `kept` matters."""
     if not any(a.startswith("hydra/launcher=") for a in arguments):
         return arguments
-    kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=")
     launcher = ("hydra/launcher=", "hydra.launcher.")
     return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
 
@@ -215,6 +244,18 @@ def _check_one(cfg: Any) -> None:
     plain = resolved(cfg)
     checked = check(plain)
     Check(dry_step=knobs.dry_step, workers=knobs.workers).show(Store(plain["store"]), [checked])
+
+
+def _fetch_one(cfg: Any) -> None:
+    """The Hydra task function of `fetch`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from bluestab.checks import check_parts
+    from bluestab.launchers.fetch import Fetch
+    from bluestab.planning import resolved
+
+    knobs = HydraConfig.get().launcher
+    Fetch(dry_run=knobs.dry_run, source=knobs.source).bring([check_parts(resolved(cfg))])
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ store_app = typer.Typer(
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="The word pieces that are kept between runs; they are computed again where missing.",
+    help="What is kept between runs: word pieces, and the data that bluestab fetch brought.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -121,22 +121,34 @@ def _leave_with(problems: list[str]) -> None:
 @cache_app.command("size")
 def cache_size() -> None:
     """Where the cache is and how much disk it takes: bluestab cache size"""
+    from bluestab.paths import cache_dir
     from bluestab.report.terminal import size
-    from bluestab.token_cache import files, root
+    from bluestab.supplies.folder import fetched
+    from bluestab.token_cache import files
 
-    kept = files()
-    print(f"{root()}: {len(kept)} files, {size(sum(_bytes(path) for path in kept))}")
+    kept, corpora = files(), fetched()
+    print(f"{cache_dir()}: {len(kept)} files, {size(sum(_bytes(path) for path in kept))}")
+    if corpora:
+        names = ", ".join(folder.name for folder in corpora)
+        print(f"  data that bluestab fetch brought: {names}; {size(sum(corpora.values()))}")
 
 
 @cache_app.command("clear")
-def cache_clear() -> None:
+def cache_clear(
+    data: Annotated[
+        bool, typer.Option("--data", help="The data that bluestab fetch brought, too")
+    ] = False,
+) -> None:
     """Remove the word pieces that were kept: bluestab cache clear
 
     Runs that are going on keep what they have open; on a network file system, clear the cache when
     no other machine uses it.
     """
+    from bluestab.errors import BluestabError
+    from bluestab.paths import cache_dir
     from bluestab.report.terminal import size
-    from bluestab.token_cache import files, root
+    from bluestab.supplies.folder import clear, fetched
+    from bluestab.token_cache import files
 
     problems, freed, n_removed = [], 0, 0
     for path in files():
@@ -147,7 +159,17 @@ def cache_clear() -> None:
             problems.append(f"{path} cannot be removed ({error.strerror})")
             continue
         freed, n_removed = freed + n_bytes, n_removed + 1
-    print(f"{root()}: removed {n_removed} files, {size(freed)}")
+    print(f"{cache_dir()}: removed {n_removed} files, {size(freed)}")
+    for folder, n_bytes in fetched().items():
+        if not data:
+            print(f"  {folder} stays, {size(n_bytes)}; --data removes it, too")
+            continue
+        try:
+            clear(folder)
+        except BluestabError as error:
+            problems.append(str(error))
+            continue
+        print(f"  removed {folder}, {size(n_bytes)}")
     _leave_with(problems)
 
 

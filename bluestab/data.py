@@ -21,7 +21,7 @@ from bluestab.errors import ConfigError, DataError
 from bluestab.instantiate import instantiate
 from bluestab.keys import TASK_DESCRIPTIVE
 from bluestab.seeding import Seeds, generator, subset
-from bluestab.sources import locate, sha256_of
+from bluestab.sources import how_to_bring, locate, sha256_of
 from bluestab.tasks.base import IGNORED, Task
 from bluestab.types import SPLITS, Example, Split
 
@@ -92,7 +92,8 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
         file = getattr(task, split)
         if not isinstance(file, str):
             raise ConfigError(f"task.{split} is {file!r}: expected the name of a file")
-        paths[split] = locate(file, task=task.name, data_dir=task.data_dir)
+        hint = how_to_bring(task.name, task.data_dir, task.fetch, task.about)
+        paths[split] = locate(file, task=task.name, data_dir=task.data_dir, hint=hint)
         expected, found = task.sha256.get(split), sha256_of(paths[split])
         if expected is not None and found != expected:
             problems.append(

@@ -19,6 +19,7 @@ from bluestab.circumstances import peak_memory_mb
 from bluestab.data import ShuffledOrder, TaskData
 from bluestab.errors import ConfigError
 from bluestab.forecast import DryStep
+from bluestab.hub import here
 from bluestab.models import Model
 from bluestab.schedules import updates
 from bluestab.seeding import generator
@@ -43,13 +44,7 @@ def is_here(model: Model) -> bool:
     if model.path is not None or model.hub is None:
         model.folder()  # raises ConfigError with its reason
         return True
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(name: str) -> bool:
-        assert model.hub is not None
-        return isinstance(try_to_load_from_cache(model.hub, name, revision=model.revision), str)
-
-    return cached("config.json") and (cached("model.safetensors") or cached("pytorch_model.bin"))
+    return here(model.hub, model.revision) is not None
 
 
 def dry_step(run: CheckedRun) -> DryStep:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+BRING = "bring it with: bluestab fetch"
+"""How the sentence about something that is not on this machine goes on: `BRING task=gad`."""
+
 
 class BluestabError(Exception):
     """Something the person at the keyboard can put right; shown without a traceback."""

@@ -1,4 +1,4 @@
-"""`run` and `check` as a Hydra application, with errors a person can use.
+"""`run`, `check` and `fetch` as a Hydra application, with errors a person can use.
 
 Hydra exits 1 for everything and prints tracebacks. Here every problem found before the first run
 becomes a ConfigError (exit code 2), with the nearest valid name; and what only looks like a sweep
@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from bluestab.catalogue import shadowed
-from bluestab.errors import BluestabError, ConfigError, did_you_mean
+from bluestab.circumstances import command_line
+from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir
 from bluestab.sweepers.grid import check_names
 
@@ -58,18 +59,38 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         except Exception as error:
             caught.append(error)
 
-    with _explained():
-        if not informing:
-            _precheck([a for a in arguments if not a.startswith("-")], multirun)
-            if not multirun and any(a.startswith("+sweeps=") for a in arguments):
-                print("note: this is one run with the settings of a sweep; -m runs the sweep")
-            for file in shadowed():
-                print(f"note: {file} is used in place of bluestab's file of the same name")
-        sys.argv = [PRIMARY, *arguments]
-        app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PRIMARY)
-        app(task)()
-    if caught:
-        raise caught[0]
+    try:
+        with _explained():
+            if not informing:
+                _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                if not multirun and any(a.startswith("+sweeps=") for a in arguments):
+                    print("note: this is one run with the settings of a sweep; -m runs the sweep")
+                for file in shadowed():
+                    print(f"note: {file} is used in place of bluestab's file of the same name")
+            sys.argv = [PRIMARY, *arguments]
+            app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PRIMARY)
+            app(task)()
+        if caught:
+            raise caught[0]
+    except ConfigError as error:
+        if line := _all_at_once(str(error)):
+            raise ConfigError(*error.problems, line) from error
+        raise
+
+
+def quoted(value: str) -> str:
+    """A value as Hydra's grammar takes any text: nothing in it is read as anything else."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
+    return "'" + escaped.replace("${", "\\${") + "'"
+
+
+def _all_at_once(said: str) -> str | None:
+    """Where something that can be brought is missing: one line that brings all of it."""
+    program, verb, *rest = [*shlex.split(command_line()), "", ""]
+    if BRING not in said or program != "bluestab" or verb not in ("run", "check"):
+        return None
+    line = shlex.join(["bluestab", "fetch", *filter(None, rest)])
+    return f"all that this command needs, data and models: {line}"
 
 
 def _is_ours(folder: Path) -> bool:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bluestab.errors import ConfigError, did_you_mean
+from bluestab.errors import BRING, ConfigError, did_you_mean
+from bluestab.hub import bring, offline
 from bluestab.sources import sha256_of
 from bluestab.types import ModelFacts
-
-HUB_FILES = ["*.json", "*.txt", "model.safetensors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +132,6 @@ def _package_folder(package: str, name: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / inside
 
 
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
 def _hub_commit(hub: str) -> str:
     """Commit that an unpinned model resolves to in the local cache (or 'main' if not there yet)."""
     from huggingface_hub import try_to_load_from_cache
@@ -147,21 +141,15 @@ def _hub_commit(hub: str) -> str:
 
 
 def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    line = f"hf download {hub}" + (f" --revision {revision}" if revision else "")
     try:
-        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
-        if not (folder / "model.safetensors").is_file():
-            # an old upload without safetensors; transformers reads it with weights_only=True
-            patterns = [*HUB_FILES, "pytorch_model.bin"]
-            snapshot_download(hub, revision=revision, allow_patterns=patterns)
-        return folder
+        return bring(hub, revision)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub did not answer ({error})"
+        why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({error})"
+        line = f"hf download {hub}" + (f" --revision {revision}" if revision else "")
         raise ConfigError(
-            f"model '{name}' is not on this machine and {why}; bring it with: {line}"
+            f"model '{name}' is not on this machine and {why}; {BRING} model={name} (or: {line})"
         ) from error
 
 

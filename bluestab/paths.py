@@ -1,7 +1,11 @@
-"""Where the files that come with bluestab lie: inside it in a wheel, beside it in a checkout."""
+"""Where the files that come with bluestab lie, and where those that it brings are kept.
+
+What comes with it is inside the package in a wheel, beside it in a checkout.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bluestab.errors import BluestabError
@@ -22,6 +26,23 @@ def sweeps_dir() -> Path:
 def corpora_dir() -> Path:
     """The folder with the corpora that may be shipped: one sub-folder per task."""
     return _existing(PACKAGE / "corpora")
+
+
+def cache_dir() -> Path | None:
+    """The folder of what can be made or brought again; None where there is no home.
+
+    `$BLUESTAB_CACHE`, else `$XDG_CACHE_HOME/bluestab`, else `~/.cache/bluestab`.
+    """
+    named = os.environ.get("BLUESTAB_CACHE")
+    if named:
+        return Path(named).expanduser()
+    standard = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(standard):  # others are to be ignored, says the standard
+        return Path(standard) / "bluestab"
+    try:
+        return Path.home() / ".cache" / "bluestab"
+    except RuntimeError:
+        return None
 
 
 def _home() -> Path:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +20,7 @@ from bluestab.store import Store
 SEED = re.compile(r"seed=(\d+)")
 
 Compose = Callable[[Sequence[str]], DictConfig]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,20 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"the config cannot be resolved: {str(error).splitlines()[0]}") from error
 
 
-def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]], name: str | None) -> Sweep:
-    """Compose and check every run. Raises ConfigError with the problems of all of them.
+Job = Sequence[str]
+"""The overrides that make one run from the primary config."""
 
-    name  what the manifest is called; None: the tasks and a hash of the keys
+
+def check_each(
+    compose: Compose, jobs: Sequence[Job], check: Callable[[dict[str, Any]], T]
+) -> list[tuple[Job, T]]:
+    """Compose every job and check it. Raises ConfigError with the problems of all of them.
 
     Composing costs about 40 ms, so runs that differ in the seed alone are composed once.
     """
     composed: dict[tuple[str, ...], DictConfig] = {}
-    planned: dict[str, PlannedRun] = {}
+    checked: list[tuple[Job, T]] = []
     problems: dict[str, list[str]] = {}
-    store = None
     for job in jobs:
         rest = tuple(override for override in job if not SEED.fullmatch(override))
         if rest not in composed:
@@ -88,24 +92,32 @@ def plan_sweep(compose: Compose, jobs: Sequence[Sequence[str]], name: str | None
         for override in job:
             if match := SEED.fullmatch(override):
                 cfg.seed = int(match.group(1))
-        plain = resolved(cfg)
-        store = plain["store"]
         try:
-            run = check(plain)
+            checked.append((job, check(resolved(cfg))))
         except ConfigError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(" ".join(job))
-            continue
-        planned.setdefault(run.key, PlannedRun(run, tuple(job)))
     if problems:
         raise ConfigError(*(_with_extent(p, where, len(jobs)) for p, where in problems.items()))
-    if not planned:
+    if not checked:
         raise ConfigError("the sweep holds no run")
+    return checked
+
+
+def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep:
+    """Compose and check every run. Raises ConfigError with the problems of all of them.
+
+    name  what the manifest is called; None: the tasks and a hash of the keys
+    """
+    planned: dict[str, PlannedRun] = {}
+    for job, run in check_each(compose, jobs, check):
+        planned.setdefault(run.key, PlannedRun(run, tuple(job)))
+    first = next(iter(planned.values())).run
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
     return Sweep(
         name=_file_name(name or f"{'-'.join(tasks)[:80]}-{digest}"),
-        store=Store(store),  # type: ignore[arg-type]
+        store=Store(first.cfg["store"]),
         runs=tuple(in_order(list(planned.values()))),
     )
 

@@ -1,18 +1,21 @@
 """Where data files are found, and what they contain in one hash.
 
-Search order: `task.data_dir`, `$BLUESTAB_DATA/<task>`, the corpus shipped with the package. A path
-that is absolute or starts with ./ is taken as it is. `NAME.gz` stands in for a missing `NAME`.
+Search order: `task.data_dir`, `$BLUESTAB_DATA/<task>`, what `bluestab fetch` brought, the corpus
+shipped with the package. A path that is absolute or starts with ./ is taken as it is. `NAME.gz`
+stands in for a missing `NAME`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from bluestab.errors import DataError
-from bluestab.paths import corpora_dir
+from bluestab.errors import BRING, DataError
+from bluestab.paths import cache_dir, corpora_dir
 from bluestab.tasks.readers import read_bytes
 
 
@@ -20,9 +23,36 @@ def folders(task: str, data_dir: str | None) -> list[Path]:
     """Folders that may hold the task's files, in search order."""
     if data_dir is not None:
         return [Path(data_dir).expanduser()]
+    places = [own_folder(task), fetched_folder(task), corpora_dir() / task]
+    return [folder for folder in places if folder is not None]
+
+
+def own_folder(task: str) -> Path | None:
+    """Where a person keeps the files of this task: read, never written."""
     root = os.environ.get("BLUESTAB_DATA")
-    own = [Path(root).expanduser() / task] if root else []
-    return [*own, corpora_dir() / task]
+    return Path(root).expanduser() / task if root else None
+
+
+def fetched_folder(task: str) -> Path | None:
+    """Where `bluestab fetch` puts the files of this task."""
+    root = cache_dir()
+    return root / "data" / task if root is not None else None
+
+
+def how_to_bring(
+    task: str, data_dir: str | None, fetch: Mapping[str, Any] | None, about: Mapping[str, Any]
+) -> str:
+    """The end of the sentence about a file of a task that is missing."""
+    if fetch and fetch.get("files"):
+        without = "" if data_dir is None else "or, without task.data_dir, "
+        return f"; {without}{BRING} task={task}"
+    return f"; no public address is known, {access(about)}"
+
+
+def access(about: Mapping[str, Any]) -> str:
+    """Where a person may get the files of a task that cannot be downloaded."""
+    said, url = about.get("access"), about.get("url")
+    return str(said or (f"ask at {url}" if url else "and the yaml names nobody to ask"))
 
 
 def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Path:
@@ -37,7 +67,7 @@ def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Pat
     searched = ", ".join(str(place) for place in places)
     advice = f"; task.data_dir must be the folder that holds {file}"
     if as_it_is:
-        advice = ""
+        advice = hint = ""
     elif data_dir is None:
         advice = (
             f"; set BLUESTAB_DATA to the folder that holds {task}/{file}, "

@@ -3,10 +3,9 @@
     <cache>/tokens/<key>.<sha256>.arrow
 
 `key` says what was tokenised, with what and by which code; `sha256` is that of the file itself, so
-that a damaged file is known by its name and is computed again. The cache is `$BLUESTAB_CACHE`, else
-`$XDG_CACHE_HOME/bluestab`, else `~/.cache/bluestab`. Word pieces are text: nobody but their owner
-may read them, and a folder of somebody else is not used. Nothing here ever stops a run: without a
-cache that works, word pieces are computed in memory.
+that a damaged file is known by its name and is computed again. The cache is `paths.cache_dir`. Word
+pieces are text: nobody but their owner may read them, and a folder of somebody else is not used.
+Nothing here ever stops a run: without a cache that works, word pieces are computed in memory.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.paths import cache_dir
 from bluestab.sources import sha256_of
 from bluestab.store import digest_of
 
@@ -110,23 +110,9 @@ def code_of(kind: type) -> str | None:
     return digest.hexdigest()
 
 
-def root() -> Path | None:
-    """The folder of caches; None where there is no home."""
-    named = os.environ.get("BLUESTAB_CACHE")
-    if named:
-        return Path(named).expanduser()
-    standard = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(standard):  # others are to be ignored, says the standard
-        return Path(standard) / "bluestab"
-    try:
-        return Path.home() / ".cache" / "bluestab"
-    except RuntimeError:
-        return None
-
-
 def files() -> list[Path]:
-    """What lies in the cache, unfinished files included."""
-    base = root()
+    """The word pieces that are kept, unfinished files included."""
+    base = cache_dir()
     try:
         return sorted((base / "tokens").iterdir()) if base is not None else []
     except OSError:
@@ -135,7 +121,7 @@ def files() -> list[Path]:
 
 def _own_folder() -> Path | None:
     """The folder of word pieces, made if needed; None if it is not ours alone to use."""
-    base = root()
+    base = cache_dir()
     if base is None:
         return None
     folder = base / "tokens"

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from bluestab import data, token_cache
-from bluestab.token_cache import cached, code_of, files, key_of, root, tokenizer_content
+from bluestab.paths import cache_dir as root
+from bluestab.token_cache import cached, code_of, files, key_of, tokenizer_content
 
 KEY = "a" * 64
 TABLE = pa.table({"input_ids": [[1, 2, 3], [4, 5]], "labels": [0, 1]})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
-from bluestab.planning import Sweep
+from bluestab.planning import Compose, Job, Sweep, plan_sweep
 
 
 class Backend(ABC):
@@ -13,6 +14,10 @@ class Backend(ABC):
     One crash never stops the other runs; finished runs are skipped; what comes of each run is in
     the store, not in a return value.
     """
+
+    def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
+        """Compose and check all runs, then see them through."""
+        self.launch(plan_sweep(compose, jobs, name))
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:

@@ -207,15 +207,13 @@ class Launcher(HydraLauncher):
     ) -> Sequence[JobReturn]:
         from bluestab.instantiate import instantiate
         from bluestab.launchers.base import Backend
-        from bluestab.planning import plan_sweep
 
         node = {"_target_": self.backend, **self.knobs}
         backend = instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]
         loader = self.hydra_context.config_loader
-        sweep = plan_sweep(
+        backend.take(
             lambda overrides: loader.load_sweep_config(self.config, list(overrides)),
             job_overrides,
             name=self.config.sweep.name,
         )
-        backend.launch(sweep)
         return []

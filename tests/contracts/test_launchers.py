@@ -35,7 +35,7 @@ LAUNCHERS: dict[str, Launch] = {
     "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
     "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
 }
-NOT_RUNNING = {"check"}  # launchers that start nothing
+NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
 
 
 @pytest.fixture

@@ -365,7 +365,10 @@ def test_a_missing_hub_model_says_how_to_bring_it(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     model = replace(model_of(name), hub="nobody/nothing")
-    with pytest.raises(ConfigError, match=r"bring it with: hf download nobody/nothing"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"bring it with: bluestab fetch model={name} \(or: hf download nobody/nothing",
+    ):
         model.folder()
 
 

@@ -1,0 +1,99 @@
+"""Models of the Hugging Face hub on this machine: is one here, bring it, how large is it.
+
+The hub's own cache holds them (`HF_HOME`), so that every other program finds them, too. Weights of
+the old kind, which may hold code, are brought only where there are no others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+HUB_FILES = ["*.json", "*.txt", "model.safetensors"]
+OLD_WEIGHTS = "pytorch_model.bin"  # transformers reads it with weights_only=True
+TIMEOUT = 10.0  # seconds for an answer about a model; without it, a mute hub is waited for for ever
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+def offline() -> bool:
+    """Has the person at the keyboard forbidden the network?"""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def here(hub: str, revision: str | None) -> Path | None:
+    """The folder of a complete copy on this machine, or None. Asks nobody."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(
+            hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=True
+        )
+    except (OSError, ValueError):  # not there, known to lack files, or no name of a model
+        return None
+    folder = Path(found)
+
+    def any_of(*names: str) -> bool:
+        return any((folder / name).is_file() for name in names)
+
+    whole = any_of("config.json") and any_of("model.safetensors", OLD_WEIGHTS)
+    return folder if whole and any_of(*TOKENIZERS) else None
+
+
+def bring(hub: str, revision: str | None) -> Path:
+    """The folder of a model, downloaded if it is not here. Raises OSError, whatever goes wrong."""
+    from huggingface_hub import snapshot_download
+
+    with _os_errors():
+        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
+        if not (folder / "model.safetensors").is_file():
+            patterns = [*HUB_FILES, OLD_WEIGHTS]
+            snapshot_download(hub, revision=revision, allow_patterns=patterns)
+    return folder
+
+
+def ask(hub: str, revision: str | None) -> int:
+    """Bytes of a model's files, said by the hub within seconds. Raises OSError."""
+    from huggingface_hub import HfApi
+
+    with _os_errors():
+        said = HfApi().model_info(
+            hub, revision=revision or "main", files_metadata=True, timeout=TIMEOUT
+        )
+    sizes = {file.rfilename: file.size or 0 for file in said.siblings or []}
+    return sum(size for name, size in sizes.items() if _is_wanted(name, list(sizes)))
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """The library for HTTP is another one in every version of the hub, and so are its errors."""
+    try:
+        yield
+    except OSError:
+        raise
+    except ValueError as error:  # what cannot be the name of a model
+        raise OSError(str(error)) from error
+    except Exception as error:
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def _is_wanted(name: str, names: Sequence[str]) -> bool:
+    if name == OLD_WEIGHTS:
+        return "model.safetensors" not in names
+    return any(fnmatch(name, pattern) for pattern in HUB_FILES)
+
+
+def address() -> str:
+    """Where the hub is: HF_ENDPOINT, or its usual address."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def cache() -> Path:
+    """The folder of the hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

@@ -1,0 +1,216 @@
+"""The files of a task: downloaded as they are, or made from the originals by a converter."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bluestab.downloads import DownloadError, written_to
+from bluestab.errors import ConfigError, DataError, did_you_mean
+from bluestab.paths import corpora_dir
+from bluestab.remotes import Remote, is_safe, remotes
+from bluestab.sources import access, fetched_folder, locate, own_folder, sha256_of
+from bluestab.supplies.base import Found, Means, Supply, need_network
+from bluestab.supplies.folder import alone, write_bytes
+from bluestab.tasks.base import Task
+from bluestab.types import SPLITS
+
+
+class TaskSupply(Supply):
+    """The files of a task. Raises ConfigError if its `fetch` is malformed."""
+
+    kind = "task"
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.name, self.about = task, task.name, task.about
+        self.remotes = remotes(task.fetch)
+        self.convert: str | None = task.fetch["convert"] if task.fetch is not None else None
+        if not is_safe(task.name) or "/" in task.name:
+            raise ConfigError(f"task.name is {task.name!r}: expected a name, it becomes a folder")
+        if self.convert is not None:
+            _converter(self.convert)
+
+    def look(self, means: Means, *, ask: bool = False) -> Found:
+        if (folder := fetched_folder(self.name)) is None:
+            folder = Path("nowhere")
+        found, lacking = {}, []
+        for split in SPLITS:
+            file = str(getattr(self.task, split))
+            try:
+                found[split] = locate(file, task=self.name, data_dir=self.task.data_dir)
+            except DataError:
+                lacking.append(file)
+        wrong = [s for s, path in found.items() if not self._is_right(s, path)]
+        own = [found[s] for s in wrong if self._is_own(found[s])]
+        if own:
+            return Found(
+                str(own[0].parent),
+                problem=f"{own[0]} is not the published file, and comes before what is brought; "
+                "take it away, or accept it with task.sha256.SPLIT=null",
+            )
+        if not lacking and not wrong:
+            bases = dict.fromkeys(self._base(split, path) for split, path in found.items())
+            return Found(", ".join(bases), n_bytes=sum(p.stat().st_size for p in found.values()))
+        if self.task.data_dir is not None:
+            return Found(
+                self.task.data_dir,
+                problem=f"task.data_dir is '{self.task.data_dir}', which holds no {lacking[0]}; "
+                "no folder of yours is written: leave task.data_dir out, or put the file there",
+            )
+        if not self.remotes:
+            return Found(
+                str(own_folder(self.name) or folder),
+                problem=self._ask_for(lacking or [str(found[s]) for s in wrong]),
+            )
+        absent = [r for r in self.remotes if not _is_there(self._target(folder, r), r)]
+        missing = tuple((remote.urls[0], remote.bytes) for remote in absent)
+        made = (("the files of the task, from originals that are here", 0),)
+        return Found(str(folder), missing or made)
+
+    def bring(self, means: Means) -> Found:
+        folder = fetched_folder(self.name)
+        if folder is None:
+            raise DownloadError("there is no home folder; set BLUESTAB_CACHE to a folder")
+        if means.folder is None:
+            absent = [r.urls[0] for r in self.remotes if not _is_there(self._target(folder, r), r)]
+            need_network(absent)
+        with written_to(folder), alone(folder, self.name, means.say):
+            if self.look(means).here:  # another process brought it meanwhile
+                return self.look(means)
+            for remote in self.remotes:
+                target = self._target(folder, remote)
+                if _is_there(target, remote):
+                    continue
+                if means.folder is not None:
+                    _take(means.folder, self.name, remote, target)
+                else:
+                    means.downloader.bring(remote, target)
+            if self.convert is not None:
+                self._convert(folder)
+        found = self.look(means)
+        if not found.here:
+            raise DownloadError(
+                found.problem
+                or f"task.fetch brings no {', '.join(self._not_brought(folder))}, or another "
+                "edition of it than task.sha256 names"
+            )
+        return found
+
+    def _convert(self, folder: Path) -> None:
+        """Make the files of the task from the originals, all of them or none."""
+        assert self.convert is not None
+        originals = {remote.file: self._target(folder, remote) for remote in self.remotes}
+        try:
+            made = _converter(self.convert)(originals)
+        except DataError as error:
+            self._forget_unknown(originals)
+            raise DownloadError(f"converter {self.convert}: {error}") from error
+        for name in made:
+            if not is_safe(name):
+                raise DownloadError(f"converter {self.convert} makes {name!r}, which is no file")
+        for split in SPLITS:
+            name, expected = str(getattr(self.task, split)), self.task.sha256.get(split)
+            if name not in made:
+                raise DownloadError(f"converter {self.convert} makes no {name}")
+            digest = hashlib.sha256(made[name]).hexdigest()
+            if expected not in (None, digest):
+                self._forget_unknown(originals)
+                raise DownloadError(
+                    f"converter {self.convert} makes a {name} with sha256 {digest}, expected "
+                    f"{expected}; nothing of it is kept"
+                )
+        for name, content in made.items():
+            write_bytes(folder / name, content)
+
+    def _forget_unknown(self, originals: Mapping[str, Path]) -> None:
+        """Originals whose hash is not known may be what is wrong: the next try brings them anew."""
+        for remote in self.remotes:
+            if remote.sha256 is None:
+                originals[remote.file].unlink(missing_ok=True)
+
+    def _target(self, folder: Path, remote: Remote) -> Path:
+        return folder / remote.file if self.convert is None else folder / "original" / remote.file
+
+    def _is_right(self, split: str, path: Path) -> bool:
+        expected = self.task.sha256.get(split)
+        if expected is None and not self._is_own(path) and self.convert is None:
+            known = {remote.file: remote.sha256 for remote in self.remotes}
+            expected = known.get(str(getattr(self.task, split)))
+        try:
+            return expected is None or sha256_of(path) == expected
+        except DataError:  # a damaged .gz
+            return False
+
+    def _is_own(self, path: Path) -> bool:
+        """Does this file lie where a person put it?"""
+        ours = (fetched_folder(self.name), corpora_dir() / self.name)
+        return self.task.data_dir is not None or not any(f and path.is_relative_to(f) for f in ours)
+
+    def _base(self, split: str, path: Path) -> str:
+        """The task's folder that holds this file."""
+        depth = len(Path(str(getattr(self.task, split))).parts)
+        return str(path.parents[depth - 1])
+
+    def _not_brought(self, folder: Path) -> list[str]:
+        names = [str(getattr(self.task, split)) for split in SPLITS]
+        brought = {remote.file for remote in self.remotes} if self.convert is None else set()
+        return [name for name in names if name not in brought] or names
+
+    def _ask_for(self, lacking: Sequence[str]) -> str:
+        return (
+            f"{', '.join(lacking)} cannot be downloaded; {access(self.about)}; then put "
+            f"{'it' if len(lacking) == 1 else 'them'} into a folder {self.name} and set "
+            "BLUESTAB_DATA to the folder around it"
+        )
+
+
+def _take(source: Path, task: str, remote: Remote, target: Path) -> None:
+    """Copy the published file out of a person's folder, wherever in it it may lie."""
+    names = [source / task / remote.file, source / task / "original" / remote.file]
+    names += [source / "original" / remote.file, source / remote.file]
+    names += [source / Path(remote.file).name]
+    seen = [path for path in dict.fromkeys(names) if path.is_file()]
+    for path in seen:
+        if _is_there(path, remote):
+            write_bytes(target, path.read_bytes())
+            return
+    if seen:
+        raise DownloadError(
+            f"{seen[0]} has sha256 {sha256_of(seen[0])}, the published file has {remote.sha256}"
+        )
+    raise DownloadError(
+        f"{source} holds no {remote.file} (looked at {', '.join(map(str, dict.fromkeys(names)))}); "
+        f"it comes from {remote.urls[0]}"
+    )
+
+
+def _is_there(path: Path, remote: Remote) -> bool:
+    """Is this the published file? Where its hash is not known, any file is."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return remote.sha256 in (None, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+Convert = Callable[[Mapping[str, Path]], dict[str, bytes]]
+
+
+def _converter(name: str) -> Convert:
+    """`convert` of bluestab/converters/<name>.py, and of nothing else."""
+    try:
+        rooms = importlib.import_module("bluestab.converters")
+    except ModuleNotFoundError:
+        names = []
+    else:
+        names = [room.name for room in pkgutil.iter_modules(rooms.__path__)]
+    module = importlib.import_module(f"bluestab.converters.{name}") if name in names else None
+    if module is None or not callable(getattr(module, "convert", None)):
+        raise ConfigError(
+            f"task.fetch.convert is {name!r}: there is no such converter"
+            + did_you_mean(name, names)
+        )
+    convert: Convert = module.convert
+    return convert
