@@ -92,7 +92,7 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
         file = getattr(task, split)
         if not isinstance(file, str):
             raise ConfigError(f"task.{split} is {file!r}: expected the name of a file")
-        hint = how_to_bring(task.name, task.data_dir, task.fetch, task.about)
+        hint = how_to_bring(file, task.name, task.data_dir, task.fetch, task.about)
         paths[split] = locate(file, task=task.name, data_dir=task.data_dir, hint=hint)
         expected, found = task.sha256.get(split), sha256_of(paths[split])
         if expected is not None and found != expected:

@@ -40,10 +40,17 @@ def fetched_folder(task: str) -> Path | None:
 
 
 def how_to_bring(
-    task: str, data_dir: str | None, fetch: Mapping[str, Any] | None, about: Mapping[str, Any]
+    file: str,
+    task: str,
+    data_dir: str | None,
+    fetch: Mapping[str, Any] | None,
+    about: Mapping[str, Any],
 ) -> str:
     """The end of the sentence about a file of a task that is missing."""
-    if fetch and fetch.get("files"):
+    known = fetch or {}
+    as_they_are = known.get("convert") is None
+    brought = [entry.get("file") for entry in known.get("files") or ()]
+    if brought and not (as_they_are and file not in brought):
         without = "" if data_dir is None else "or, without task.data_dir, "
         return f"; {without}{BRING} task={task}"
     return f"; no public address is known, {access(about)}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bluestab.downloads import DownloadError, written_to
@@ -60,15 +61,17 @@ class TaskSupply(Supply):
                 problem=f"task.data_dir is '{self.task.data_dir}', which holds no {lacking[0]}; "
                 "no folder of yours is written: leave task.data_dir out, or put the file there",
             )
-        if not self.remotes:
+        made_by_hand = self._own_converter(means) is not None
+        if not self.remotes and not made_by_hand:
             return Found(
                 str(own_folder(self.name) or folder),
                 problem=self._ask_for(lacking or [str(found[s]) for s in wrong]),
             )
         absent = [r for r in self.remotes if not _is_there(self._target(folder, r), r)]
         missing = tuple((remote.urls[0], remote.bytes) for remote in absent)
-        made = (("the files of the task, from originals that are here", 0),)
-        return Found(str(folder), missing or made)
+        where = f"in {means.folder}" if made_by_hand else "that are here"
+        made = ((f"the files of the task, from originals {where}", 0),)
+        return Found(str(folder), made if made_by_hand else missing or made)
 
     def bring(self, means: Means) -> Found:
         folder = fetched_folder(self.name)
@@ -80,46 +83,57 @@ class TaskSupply(Supply):
         with written_to(folder), alone(folder, self.name, means.say):
             if self.look(means).here:  # another process brought it meanwhile
                 return self.look(means)
-            for remote in self.remotes:
-                target = self._target(folder, remote)
-                if _is_there(target, remote):
-                    continue
-                if means.folder is not None:
-                    _take(means.folder, self.name, remote, target)
-                else:
-                    means.downloader.bring(remote, target)
-            if self.convert is not None:
-                self._convert(folder)
-        found = self.look(means)
+            by_hand = self._own_converter(means)
+            if by_hand is not None:
+                self._convert(by_hand, InFolder(means.folder, self.name), folder)
+            else:
+                self._bring_remotes(means, folder)
+        found = self.look(replace(means, folder=None))
         if not found.here:
-            raise DownloadError(
-                found.problem
-                or f"task.fetch brings no {', '.join(self._not_brought(folder))}, or another "
-                "edition of it than task.sha256 names"
-            )
+            raise DownloadError(found.problem or self._not_brought(folder))
         return found
 
-    def _convert(self, folder: Path) -> None:
+    def _bring_remotes(self, means: Means, folder: Path) -> None:
+        for remote in self.remotes:
+            target = self._target(folder, remote)
+            if _is_there(target, remote):
+                continue
+            if means.folder is not None:
+                _take(means.folder, self.name, remote, target)
+            else:
+                means.downloader.bring(remote, target)
+        if self.convert is not None:
+            originals = {remote.file: self._target(folder, remote) for remote in self.remotes}
+            self._convert(self.convert, originals, folder)
+
+    def _own_converter(self, means: Means) -> str | None:
+        """Name of the converter for originals in a person's folder, of a task whose files come as
+        they are or not at all; None if that folder holds what would be downloaded."""
+        if means.folder is None or self.convert is not None or self.name not in _converters():
+            return None
+        here = InFolder(means.folder, self.name)
+        ready = bool(self.remotes) and all(remote.file in here for remote in self.remotes)
+        return None if ready else self.name
+
+    def _convert(self, convert: str, originals: Mapping[str, Path], folder: Path) -> None:
         """Make the files of the task from the originals, all of them or none."""
-        assert self.convert is not None
-        originals = {remote.file: self._target(folder, remote) for remote in self.remotes}
         try:
-            made = _converter(self.convert)(originals)
+            made = _converter(convert)(originals)
         except DataError as error:
             self._forget_unknown(originals)
-            raise DownloadError(f"converter {self.convert}: {error}") from error
+            raise DownloadError(f"converter {convert}: {error}") from error
         for name in made:
             if not is_safe(name):
-                raise DownloadError(f"converter {self.convert} makes {name!r}, which is no file")
+                raise DownloadError(f"converter {convert} makes {name!r}, which is no file")
         for split in SPLITS:
             name, expected = str(getattr(self.task, split)), self.task.sha256.get(split)
             if name not in made:
-                raise DownloadError(f"converter {self.convert} makes no {name}")
+                raise DownloadError(f"converter {convert} makes no {name}")
             digest = hashlib.sha256(made[name]).hexdigest()
             if expected not in (None, digest):
                 self._forget_unknown(originals)
                 raise DownloadError(
-                    f"converter {self.convert} makes a {name} with sha256 {digest}, expected "
+                    f"converter {convert} makes a {name} with sha256 {digest}, expected "
                     f"{expected}; nothing of it is kept"
                 )
         for name, content in made.items():
@@ -128,7 +142,7 @@ class TaskSupply(Supply):
     def _forget_unknown(self, originals: Mapping[str, Path]) -> None:
         """Originals whose hash is not known may be what is wrong: the next try brings them anew."""
         for remote in self.remotes:
-            if remote.sha256 is None:
+            if remote.sha256 is None and self.convert is not None:
                 originals[remote.file].unlink(missing_ok=True)
 
     def _target(self, folder: Path, remote: Remote) -> Path:
@@ -154,10 +168,14 @@ class TaskSupply(Supply):
         depth = len(Path(str(getattr(self.task, split))).parts)
         return str(path.parents[depth - 1])
 
-    def _not_brought(self, folder: Path) -> list[str]:
+    def _not_brought(self, folder: Path) -> str:
+        """Why the task is not complete although everything was brought."""
         names = [str(getattr(self.task, split)) for split in SPLITS]
         brought = {remote.file for remote in self.remotes} if self.convert is None else set()
-        return [name for name in names if name not in brought] or names
+        lacking = [name for name in names if name not in brought] if brought else []
+        if lacking:
+            return self._ask_for(lacking)
+        return f"{', '.join(names)}: task.fetch brings another edition than task.sha256 names"
 
     def _ask_for(self, lacking: Sequence[str]) -> str:
         return (
@@ -167,12 +185,36 @@ class TaskSupply(Supply):
         )
 
 
+class InFolder(Mapping[str, Path]):
+    """Name of a published file -> where in a person's folder it lies, if it does."""
+
+    def __init__(self, folder: Path | None, task: str) -> None:
+        self.folder, self.task = folder or Path("nowhere"), task
+
+    def places(self, name: str) -> list[Path]:
+        """Where a file of this name is looked for."""
+        folders = [self.folder / self.task, self.folder]
+        around = [f / part for f in folders for part in ("", "original", "conll", "pubtator")]
+        found = [folder / name for folder in around] + [self.folder / Path(name).name]
+        return list(dict.fromkeys(found))
+
+    def __getitem__(self, name: str) -> Path:
+        for path in self.places(name):
+            if path.is_file():
+                return path
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(path.name for path in self.folder.iterdir()))
+
+    def __len__(self) -> int:
+        return len(list(self.folder.iterdir()))
+
+
 def _take(source: Path, task: str, remote: Remote, target: Path) -> None:
     """Copy the published file out of a person's folder, wherever in it it may lie."""
-    names = [source / task / remote.file, source / task / "original" / remote.file]
-    names += [source / "original" / remote.file, source / remote.file]
-    names += [source / Path(remote.file).name]
-    seen = [path for path in dict.fromkeys(names) if path.is_file()]
+    names = InFolder(source, task).places(remote.file)
+    seen = [path for path in names if path.is_file()]
     for path in seen:
         if _is_there(path, remote):
             write_bytes(target, path.read_bytes())
@@ -182,7 +224,7 @@ def _take(source: Path, task: str, remote: Remote, target: Path) -> None:
             f"{seen[0]} has sha256 {sha256_of(seen[0])}, the published file has {remote.sha256}"
         )
     raise DownloadError(
-        f"{source} holds no {remote.file} (looked at {', '.join(map(str, dict.fromkeys(names)))}); "
+        f"{source} holds no {remote.file} (looked at {', '.join(map(str, names))}); "
         f"it comes from {remote.urls[0]}"
     )
 
@@ -198,14 +240,15 @@ def _is_there(path: Path, remote: Remote) -> bool:
 Convert = Callable[[Mapping[str, Path]], dict[str, bytes]]
 
 
+def _converters() -> list[str]:
+    """Names of the modules of bluestab/converters."""
+    rooms = importlib.import_module("bluestab.converters")
+    return [room.name for room in pkgutil.iter_modules(rooms.__path__)]
+
+
 def _converter(name: str) -> Convert:
     """`convert` of bluestab/converters/<name>.py, and of nothing else."""
-    try:
-        rooms = importlib.import_module("bluestab.converters")
-    except ModuleNotFoundError:
-        names = []
-    else:
-        names = [room.name for room in pkgutil.iter_modules(rooms.__path__)]
+    names = _converters()
     module = importlib.import_module(f"bluestab.converters.{name}") if name in names else None
     if module is None or not callable(getattr(module, "convert", None)):
         raise ConfigError(
