@@ -82,7 +82,9 @@ def test_labels_by_name(tmp_path: Path) -> None:
     assert own.check() == []
     read = own.read(written(tmp_path, "x\tb; a\ny\t\nz\tc\n"))
     assert [e.target for e in read] == [("a", "b"), (), ("c",)]
-    assert own.problems("test", read, own.labels(read)) == ["label 'c' (item line 3); valid: a, b"]
+    assert own.problems("test", read, own.labels(read)) == [
+        "label 'c' (item line 3) is not among the task's labels ['a', 'b']"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +244,10 @@ def test_small_corpora_are_valid(tmp_path: Path) -> None:
             assert len(task_of(name).read(path)) == 12, name
         except BluestabError as error:  # pragma: no cover
             raise AssertionError(f"{name}: {error}") from error
+
+
+def test_a_type_that_only_a_prediction_has_counts_as_zero() -> None:
+    """Without label_names the types are those that occur."""
+    task = task_of("ebm_pico", label_names=None)
+    scores = task.score([["I-OUT", "I-INT"]], [("I-OUT", "O")])
+    assert scores == {"word_macro_f1": 0.5, "word_accuracy": 0.5}

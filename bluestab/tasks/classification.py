@@ -14,6 +14,7 @@ from bluestab.tasks.base import (
     Encoded,
     Scores,
     Task,
+    label_problems,
     names_problem,
     tokenise,
     whole_text_columns,
@@ -50,21 +51,8 @@ class OneClass(Task, ABC):
     def problems(
         self, split: Split, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[str]:
-        seen: dict[str, str] = {}
-        for example in examples:
-            seen.setdefault(str(example.target), example.id)
-        problems = [
-            f"label '{label}' (item {where}) is not among the task's labels {list(labels)}"
-            for label, where in seen.items()
-            if label not in labels
-        ]
-        if split == "train":
-            problems += [
-                f"label '{label}' of task.label_names never occurs in the training part"
-                for label in labels
-                if label not in seen
-            ]
-        return problems
+        found = ((str(e.target), e.id) for e in examples)
+        return label_problems(split, found, labels, needed=labels)
 
     def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[int]:
         index = {label: i for i, label in enumerate(labels)}

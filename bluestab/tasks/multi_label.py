@@ -15,6 +15,7 @@ from bluestab.tasks.base import (
     Encoded,
     Scores,
     Task,
+    label_problems,
     names_problem,
     tokenise,
     whole_text_columns,
@@ -141,22 +142,8 @@ class MultiLabel(Task):
     def problems(
         self, split: Split, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[str]:
-        seen: dict[str, str] = {}
-        for example in examples:
-            for name in example.target:  # type: ignore[union-attr]
-                seen.setdefault(name, example.id)
-        problems = [
-            f"label '{name}' (item {where})" + did_you_mean(name, labels)
-            for name, where in seen.items()
-            if name not in labels
-        ]
-        if split == "train":
-            problems += [
-                f"label '{name}' of task.label_names never occurs in the training part"
-                for name in labels
-                if name not in seen
-            ]
-        return problems
+        found = ((name, e.id) for e in examples for name in e.target)  # type: ignore[union-attr]
+        return label_problems(split, found, labels, needed=labels)
 
     def encode(
         self,

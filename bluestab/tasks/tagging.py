@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError
-from bluestab.tasks.base import IGNORED, Encoded, Scores, Task, names_problem
+from bluestab.tasks.base import (
+    IGNORED,
+    Encoded,
+    Scores,
+    Task,
+    label_problems,
+    names_problem,
+)
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import Example, Split
 
@@ -129,22 +136,14 @@ class Tagging(Task):
     def problems(
         self, split: Split, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[str]:
-        seen: dict[str, str] = {}
-        for example in examples:
-            for tag in set(example.target):  # type: ignore[arg-type]
-                seen.setdefault(tag, example.id)
-        problems = [
-            f"tag '{tag}' (sentence at {where}) is not among the task's tags {list(labels)}"
-            for tag, where in seen.items()
-            if tag not in labels
-        ]
-        if split == "train":
-            problems += [
-                f"tag '{tag}' of task.label_names never occurs in the training part"
-                for tag in labels
-                if tag not in seen and not tag.startswith("I")
-            ]
-        return problems
+        found = ((tag, e.id) for e in examples for tag in dict.fromkeys(e.target))  # type: ignore[arg-type]
+        return label_problems(
+            split, found, labels, needed=self.needed(labels), what="tag", place="sentence at"
+        )
+
+    def needed(self, labels: Sequence[str]) -> list[str]:
+        """Tags that training must show: entities may all be of one word."""
+        return [tag for tag in labels if not tag.startswith("I")]
 
     def encode(
         self,

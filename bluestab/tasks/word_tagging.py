@@ -31,22 +31,15 @@ class WordTagging(Tagging):
             if tag != "O" and (not tag.startswith("I-") or tag == "I-"):
                 raise DataError(path, f"tag {tag!r} is not O or I-type", line)
 
-    def problems(self, split: Any, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
-        problems = super().problems(split, examples, labels)
-        if split == "train":
-            seen = {tag for e in examples for tag in e.target}  # type: ignore[union-attr]
-            problems += [
-                f"tag '{tag}' of task.label_names never occurs in the training part"
-                for tag in labels
-                if tag not in seen and tag.startswith("I")
-            ]
-        return problems
+    def needed(self, labels: Sequence[str]) -> list[str]:
+        return list(labels)
 
     def units(self, example: Example) -> list[range]:
         return [range(i, i + 1) for i, tag in enumerate(example.target) if tag != "O"]  # type: ignore[arg-type]
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        names = self.label_names or {tag for sentence in targets for tag in sentence}
+        sentences = (*predictions, *targets)
+        names = self.label_names or {tag for sentence in sentences for tag in sentence}
         types = sorted({name[2:] for name in names if name != "O"})
         pairs = [
             p == t
