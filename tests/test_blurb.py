@@ -357,6 +357,20 @@ def test_models_are_never_mixed(tmp_path: Path) -> None:
     assert row(table, "none, model=11111111")["missing"].split() == list(TASKS[6:])
 
 
+def test_another_head_is_another_arm(tmp_path: Path) -> None:
+    records = [*benchmark(), *(with_head(one, "linear") for one in benchmark(shift=0.1))]
+    table = frame(tmp_path, records)
+    assert row(table)["ambiguous"] == ""
+    better = row(table, "none, head=linear")
+    assert better["blurb"] == pytest.approx(row(table)["blurb"] + 0.1)
+
+
+def with_head(run: RunRecord, head: str) -> RunRecord:
+    config = {**run.result["config"], "head": head}
+    keys = {"config": config, "key": key_of(config), "cell": cell_of(config)}
+    return RunRecord(run.schema, {**run.result, **keys}, run.measured)
+
+
 def test_a_part_of_a_test_set_is_said_to_be_one(tmp_path: Path) -> None:
     records = benchmark()
     for i, one in enumerate(records):

@@ -17,6 +17,9 @@ COLUMNS = (
     *("blurb", "std", "n_shared", "n_min", "missing", "ambiguous", "cut"),
 )  # fmt: skip
 
+OF_AN_ARM = ("model", "head", "lower_case", "technique")
+"""Keys of a hashed config that say which model was trained how, whatever the task."""
+
 Row = dict[str, Any]
 Cells = dict[str, list[Row]]
 
@@ -85,7 +88,7 @@ def _arms(
     shared: dict[str, Mapping[str, Any]] = {}
     models: dict[str, tuple[str, str]] = {}
     for cell, model in dict(zip(scored["cell"], scored["model"], strict=True)).items():
-        common = {k: configs[cell][k] for k in ("model", "technique")}
+        common = {k: v for k, v in configs[cell].items() if k in OF_AN_ARM}
         arm = arm_of[cell] = json.dumps([model, common], sort_keys=True)
         shared[arm], models[arm] = common, ("", model)
     names = arm_names(shared, models)
