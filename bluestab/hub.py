@@ -45,7 +45,10 @@ def here(hub: str, revision: str | None) -> Path | None:
 def bring(hub: str, revision: str | None) -> Path:
     """The folder of a model, downloaded if it is not here. Raises OSError, whatever goes wrong."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import logging
 
+    # every try in vain would be a line; the last one is an error
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with _os_errors():
         folder = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
         if not (folder / "model.safetensors").is_file():

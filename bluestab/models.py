@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import BRING, ConfigError, did_you_mean
-from bluestab.hub import bring, offline
+from bluestab.hub import bring, here, offline
 from bluestab.sources import sha256_of
 from bluestab.types import ModelFacts
 
@@ -141,12 +141,15 @@ def _hub_commit(hub: str) -> str:
 
 
 def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    """The copy on this machine, without a word to the hub; else one that is brought now."""
+    found = here(hub, revision)
+    if found is not None:
+        return found
     try:
         return bring(hub, revision)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({error})"
+    except OSError as error:
+        said = " ".join(str(error).split())
+        why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({said})"
         line = f"hf download {hub}" + (f" --revision {revision}" if revision else "")
         raise ConfigError(
             f"model '{name}' is not on this machine and {why}; {BRING} model={name} (or: {line})"

@@ -372,6 +372,19 @@ def test_a_missing_hub_model_says_how_to_bring_it(
         model.folder()
 
 
+def test_a_copy_that_is_here_is_used_without_asking(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub that is down, or has a newer commit, must not reach into a sweep that is under way."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("bluestab.models.here", lambda hub, revision: folder)
+    monkeypatch.setattr("bluestab.models.bring", asked)
+    assert model_of("bert_base_uncased").folder() == folder
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_packaged_file_is_the_published_one(name: str) -> None:
     model = model_of(name)
