@@ -6,7 +6,6 @@ collected, not thrown one at a time: a person fixes a config once.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, hashed_config, key_of
 from bluestab.models import Model, check_model
+from bluestab.rules import FLAG, Rule, above, at_least, one_of, whole
 from bluestab.seeding import Seeds
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
@@ -37,46 +37,12 @@ class CheckedRun:
     cell: str
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(
-    low: int, null: bool = False, high: float = math.inf
-) -> tuple[Callable[[Any], bool], str]:
-    def holds(value: Any) -> bool:
-        if value is None:
-            return null
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-    bounds = f">= {low}" if high == math.inf else f"from {low} to {high}"
-    return holds, f"a whole number {bounds}" + (", or null" if null else "")
-
-
-def _above(low: float, null: bool = False) -> tuple[Callable[[Any], bool], str]:
-    def holds(value: Any) -> bool:
-        return null if value is None else _number(value) and value > low
-
-    return holds, f"a number > {low:g}" + (", or null" if null else "")
-
-
-def _from(low: float, below: float | None = None) -> tuple[Callable[[Any], bool], str]:
-    def holds(value: Any) -> bool:
-        return _number(value) and value >= low and (below is None or value < below)
-
-    return holds, f"a number >= {low:g}" + ("" if below is None else f" and < {below:g}")
-
-
-def _one_of(*options: object) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value in options), "one of " + ", ".join(map(str, options))
-
-
 TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 
 
 def _every(value: Any) -> bool:
-    whole, _ = _whole(1, null=True)
-    return whole(value) or (isinstance(value, str) and bool(TIME.fullmatch(value)))
+    steps, _ = whole(1, null=True)
+    return steps(value) or (isinstance(value, str) and bool(TIME.fullmatch(value)))
 
 
 def _text(value: Any) -> bool:
@@ -85,14 +51,14 @@ def _text(value: Any) -> bool:
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 ON_CRASH = re.compile(r"continue|stop|retry:[1-9]\d{0,2}")
-ATTENTION = _one_of("eager", "sdpa", "flash_attention_2")
+ATTENTION = one_of("eager", "sdpa", "flash_attention_2")
 
-RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": _whole(0),
-    "seeds.init": _whole(0, null=True),
-    "seeds.order": _whole(0, null=True),
-    "seeds.dropout": _whole(0, null=True),
-    "seeds.split": _whole(0),
+RULES: Mapping[str, Rule] = {
+    "seed": whole(0),
+    "seeds.init": whole(0, null=True),
+    "seeds.order": whole(0, null=True),
+    "seeds.dropout": whole(0, null=True),
+    "seeds.split": whole(0),
     "store": (_text, "a folder"),
     "device": (
         lambda v: isinstance(v, str) and bool(DEVICE.fullmatch(v)),
@@ -102,30 +68,30 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, str) and bool(ON_CRASH.fullmatch(v)),
         "continue, stop or retry:N",
     ),
-    "timeout": _above(0, null=True),
+    "timeout": above(0, null=True),
     "checkpoint_every": (
         _every,
         "null, optimizer steps (a whole number >= 1) or a time like 90s, 10min, 1h",
     ),
-    "on_oom": _one_of("crash", "halve"),
-    "keep": _one_of("none", "best", "last", "all"),
-    "stop_degenerate": (lambda v: isinstance(v, bool), "true or false"),
-    "optim.lr": _above(0),
-    "optim.batch_size": _whole(1),
-    "optim.epochs": _whole(1, null=True),
-    "optim.steps": _whole(1, null=True),
-    "optim.warmup": _from(0, below=1),
-    "optim.weight_decay": _from(0),
-    "optim.beta1": _from(0, below=1),
-    "optim.beta2": _from(0, below=1),
-    "optim.eps": _above(0),
-    "optim.clip": _above(0, null=True),
-    "trainer.precision": _one_of(32, "bf16"),
-    "trainer.threads": _whole(1, high=256),  # thousands would stall the whole machine
-    "trainer.eval_every": _whole(1, null=True),
-    "trainer.eval_batch_size": _whole(1),
-    "trainer.micro_batch": _whole(1, null=True),
-    "trainer.loader_workers": _whole(0, high=64),
+    "on_oom": one_of("crash", "halve"),
+    "keep": one_of("none", "best", "last", "all"),
+    "stop_degenerate": FLAG,
+    "optim.lr": above(0),
+    "optim.batch_size": whole(1),
+    "optim.epochs": whole(1, null=True),
+    "optim.steps": whole(1, null=True),
+    "optim.warmup": at_least(0, below=1),
+    "optim.weight_decay": at_least(0),
+    "optim.beta1": at_least(0, below=1),
+    "optim.beta2": at_least(0, below=1),
+    "optim.eps": above(0),
+    "optim.clip": above(0, null=True),
+    "trainer.precision": one_of(32, "bf16"),
+    "trainer.threads": whole(1, high=256),  # thousands would stall the whole machine
+    "trainer.eval_every": whole(1, null=True),
+    "trainer.eval_batch_size": whole(1),
+    "trainer.micro_batch": whole(1, null=True),
+    "trainer.loader_workers": whole(0, high=64),
     "trainer.attention.cpu": ATTENTION,
     "trainer.attention.cuda": ATTENTION,
     "trainer.attention.mps": ATTENTION,

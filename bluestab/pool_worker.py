@@ -29,9 +29,8 @@ def serve(
     execute: Execute | None,
 ) -> None:
     """Do runs as they come until the parent closes the connection or memory goes over budget."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent decides
+    # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     _die_with_parent(connection)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from bluestab import devices
@@ -145,12 +145,7 @@ class Stop:
             self._before = signal.signal(signal.SIGINT, self._interrupted)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._before)
 
@@ -254,19 +249,19 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
             f"stopped: {len(sweep.runs) - len(missing)} of {len(sweep.runs)} runs are finished and "
             "kept; the same command goes on"
         )
-    crashed = [
+    ended = [
         (planned, record)
         for planned in missing
         if (record := sweep.store.crash(planned.run.key)) is not None
     ]
-    if crashed:
-        lines = [f"{len(crashed)} of {len(sweep.runs)} runs crashed:"]
-        for planned, record in crashed:
+    if ended:
+        lines = [f"{len(ended)} of {len(sweep.runs)} runs crashed:"]
+        for planned, record in ended:
             log = sweep.store.crash_folder(record.key) / "log.txt"
             lines.append(f"  {reason(record)[:200]}")
             lines.append(f"    again: {planned.command}")
             lines.append(f"    log:   {log}")
-        never = len(missing) - len(crashed)
+        never = len(missing) - len(ended)
         if never:
             lines.append(f"{never} more were not started (on_crash=stop)")
         raise RunsCrashed("\n".join(lines))

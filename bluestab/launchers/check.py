@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bluestab import devices
+from bluestab import devices, rules
 from bluestab.audit import cut_note
 from bluestab.checks import CheckedRun
 from bluestab.drystep import dry_step, is_here, planned_steps
@@ -34,12 +34,14 @@ class Check(Backend):
     """dry_step: time a few steps where no finished run is alike; workers: of the forecast."""
 
     def __init__(self, *, dry_step: bool, workers: int) -> None:
-        if not isinstance(dry_step, bool):
-            raise ConfigError(f"hydra.launcher.dry_step is {dry_step!r}: expected true or false")
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-            raise ConfigError(
-                f"hydra.launcher.workers is {workers!r}: expected a whole number >= 1"
-            )
+        wrong = rules.problems(
+            {
+                "hydra.launcher.dry_step": (dry_step, rules.FLAG),
+                "hydra.launcher.workers": (workers, rules.whole(1)),
+            }
+        )
+        if wrong:
+            raise ConfigError(*wrong)
         self.dry_step, self.workers = dry_step, workers
 
     def launch(self, sweep: Sweep) -> None:

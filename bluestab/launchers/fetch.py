@@ -17,6 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from bluestab import rules
 from bluestab.checks import Parts, check_parts
 from bluestab.downloads import Downloader, DownloadError
 from bluestab.errors import BluestabError, ConfigError
@@ -40,8 +41,8 @@ class Fetch(Backend):
     """dry_run: say what would be brought; source: a folder to take files from, not the network."""
 
     def __init__(self, *, dry_run: bool, source: str | None) -> None:
-        if not isinstance(dry_run, bool):
-            raise ConfigError(f"hydra.launcher.dry_run is {dry_run!r}: expected true or false")
+        if wrong := rules.problems({"hydra.launcher.dry_run": (dry_run, rules.FLAG)}):
+            raise ConfigError(*wrong)
         if source is not None and not Path(source).expanduser().is_dir():
             raise ConfigError(f"--from {source}: no such folder")
         self.dry_run = dry_run

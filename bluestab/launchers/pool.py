@@ -12,13 +12,13 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bluestab import devices
+from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, Interrupted, StoreError
 from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
@@ -55,17 +55,15 @@ class Pool(Backend):
         close(sweep, stopped)
 
     def _check(self) -> None:
-        problems = [
-            f"hydra.launcher.{knob} is {value!r}: expected {expected}"
-            for knob, value, expected in (
-                ("workers", self.workers, "a whole number >= 1, or null"),
-                ("per_gpu", self.per_gpu, "a whole number >= 1"),
-                ("memory", self.memory, "a number of GiB > 0, or null"),
-            )
-            if not _fits(value, expected)
-        ]
-        if problems:
-            raise ConfigError(*problems)
+        wrong = rules.problems(
+            {
+                "hydra.launcher.workers": (self.workers, rules.whole(1, null=True)),
+                "hydra.launcher.per_gpu": (self.per_gpu, rules.whole(1)),
+                "hydra.launcher.memory": (self.memory, rules.above(0, null=True, of=" of GiB")),
+            }
+        )
+        if wrong:
+            raise ConfigError(*wrong)
 
     def places(self, sweep: Sweep) -> list[str]:
         """The device of each worker."""
@@ -90,13 +88,6 @@ class Pool(Backend):
         return 0.8 * devices.memory_mb() / workers
 
 
-def _fits(value: object, expected: str) -> bool:
-    if value is None:
-        return "null" in expected
-    kinds: Any = int if "whole" in expected else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0
-
-
 @dataclass
 class Worker:
     """A worker process, seen from the parent."""
@@ -107,7 +98,7 @@ class Worker:
     output: Path
     ready: bool = False
     job: PlannedRun | None = None
-    since: float = field(default=0.0)
+    since: float = 0.0
     killed: str = ""
 
     def start(self, planned: PlannedRun) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,12 +41,7 @@ class RunBar:
             self.console.show_cursor(True)  # a process that is killed cannot bring it back
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def progress(self, step: int, total: int, loss: float | None, score: float | None) -> None:
@@ -84,16 +78,11 @@ class SweepDisplay:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         if self._screen is not None:
             self._thread.join()
-            self._screen.__exit__(kind, error, trace)
+            self._screen.__exit__(*_)
 
     def end(self, record: RunRecord, label: str) -> None:
         """A run is finished or crashed: one line, which stays."""
