@@ -353,6 +353,7 @@ class Terminal:
     def __init__(self, code: str, *arguments: str) -> None:
         self.pid, self.end = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a script runs behind it
             os.environ.update(TERM="xterm", COLUMNS="80", LINES="24")
             os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
         self.said = ""
