@@ -55,7 +55,7 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
                 result, measured = train_and_score(run, work, resume, device, seconds, ticking)
             except Exception as error:
                 if is_disk_full(error) or store.is_full():
-                    raise _no_room(store, run.key) from error
+                    raise no_room(store, run.key) from error
                 log.error("%s", traceback.format_exc())
                 seconds["total"] = time.perf_counter() - started
                 result, measured = crashed(run, error), {"seconds": rounded(seconds)}
@@ -71,7 +71,7 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
                 _discard(resume)
         except OSError as error:
             if is_disk_full(error):
-                raise _no_room(store, run.key) from error
+                raise no_room(store, run.key) from error
             raise StoreError(
                 f"the result of run {run.key} cannot be written to '{store.root}' "
                 f"({error.strerror}); the same command goes on from here"
@@ -79,7 +79,8 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     return record
 
 
-def _no_room(store: Store, key: str) -> DiskFull:
+def no_room(store: Store, key: str) -> DiskFull:
+    """What to raise for a run that found the disk full."""
     return DiskFull(
         f"no room left for the result of run {key} in '{store.root}'; make room, the same command "
         "goes on from here"
@@ -123,7 +124,7 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
                 result, _ = train_and_score(run, work, resume, device, {}, progress)
             except Exception as error:
                 if is_disk_full(error) or store.is_full():
-                    raise _no_room(store, run.key) from error
+                    raise no_room(store, run.key) from error
                 raise StoreError(
                     f"run {run.key} is done, but running it again for its weights "
                     f"(keep={run.cfg['keep']}) failed: {type(error).__name__}: {error}"

@@ -19,12 +19,12 @@ from bluestab import devices
 from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
-from bluestab.errors import BluestabError, Interrupted, StoreError
+from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, print_outcome, reason
 from bluestab.report.write import write_report
-from bluestab.run import crashed, is_done, names
+from bluestab.run import crashed, is_done, names, no_room
 from bluestab.schedules import updates
 from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -112,8 +112,23 @@ def attempt(
     progress  told of every step, as the claim is
     execute   what does the run; None: `bluestab.run.execute`
 
-    Raises StoreError as `execute` does.
+    Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
+    folder of the run.
     """
+    try:
+        return _claimed(run, store, progress, execute)
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_room(store, run.key) from error
+        raise
+
+
+def _claimed(
+    run: CheckedRun,
+    store: Store,
+    progress: Callable[..., None] | None,
+    execute: Execute | None,
+) -> RunRecord | None:
     if execute is None:
         from bluestab import run as one  # looked up now: tests put other things in its place
 
@@ -179,7 +194,21 @@ def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> No
 def record_death(
     run: CheckedRun, store: Store, *, how: str, pid: int = 0, said: str = "", seconds: float = 0
 ) -> RunRecord:
-    """Keep what is known of a run whose process died: its log so far, and what the process said."""
+    """Keep what is known of a run whose process died: its log so far, and what the process said.
+
+    Raises DiskFull if there is no room for that.
+    """
+    try:
+        return _death(run, store, how, pid, said, seconds)
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_room(store, run.key) from error
+        raise
+
+
+def _death(
+    run: CheckedRun, store: Store, how: str, pid: int, said: str, seconds: float
+) -> RunRecord:
     log = ""
     for folder in store.abandoned(run.key):
         if folder.name.endswith(f".{pid}") and (folder / "log.txt").is_file():

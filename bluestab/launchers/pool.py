@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab import devices, rules
-from bluestab.errors import BluestabError, ConfigError, Interrupted, StoreError
+from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
 from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
@@ -225,14 +225,14 @@ def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):
-                _after_death(crew, worker, display)
+                _after_death(crew, worker, display, stop)
                 continue
             if answer["what"] == "ready":
                 worker.ready, crew.early_deaths = True, 0
             else:
                 _after_answer(crew, worker, answer, display, stop)
         elif worker.process.sentinel in heard:
-            _after_death(crew, worker, display)
+            _after_death(crew, worker, display, stop)
         elif worker.overdue():
             worker.killed = "it did not stop at its timeout and was killed"
             worker.process.kill()
@@ -252,8 +252,7 @@ def _after_answer(
     elif what == "error":
         raise StoreError(answer["said"])
     elif what == "refused":
-        record = record_death(planned.run, crew.store, how=answer["said"])
-        display.end(record, describe(planned.run))
+        _record_death(crew, planned, display, stop, how=answer["said"])
         crew.queue.crashed(planned)
     elif what == "crashed":
         record = crew.store.crash(key) or crew.store.read(key)
@@ -265,7 +264,7 @@ def _after_answer(
         crew.replace(worker)
 
 
-def _after_death(crew: Crew, worker: Worker, display: SweepDisplay) -> None:
+def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) -> None:
     """Its run once more in a fresh worker, or recorded as crashed."""
     planned, worker.job = worker.job, None
     worker.process.kill()
@@ -285,9 +284,24 @@ def _after_death(crew: Crew, worker: Worker, display: SweepDisplay) -> None:
     elif not worker.killed and crew.queue.died(planned):
         display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
     else:
-        record = record_death(planned.run, crew.store, pid=pid, how=how, said=said, seconds=seconds)
-        display.end(record, describe(planned.run))
+        _record_death(crew, planned, display, stop, pid=pid, how=how, said=said, seconds=seconds)
     crew.replace(worker)
+
+
+def _record_death(
+    crew: Crew, planned: PlannedRun, display: SweepDisplay, stop: Stop, **known: Any
+) -> None:
+    """`record_death`, as soon as the disk has room for it."""
+    while True:
+        try:
+            record = record_death(planned.run, crew.store, **known)
+        except DiskFull:
+            pause_until_room(crew.store, stop, display.say)
+            if stop.asked:
+                raise
+        else:
+            display.end(record, describe(planned.run))
+            return
 
 
 def _how(code: int | None) -> str:

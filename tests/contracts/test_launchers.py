@@ -5,6 +5,7 @@ Only the training is a stand-in (`stand_ins.py`); processes, signals, claims and
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from conftest import ANY_FILE
 from stand_ins import acts, attempts, workers
 
 from bluestab import workers as engine
+from bluestab.errors import DiskFull
 from bluestab.hydra_app import compose
 from bluestab.launchers import local, pool
 from bluestab.paths import conf_dir
@@ -318,6 +320,44 @@ def test_a_run_that_hangs_is_killed(make_sweep: MakeSweep, monkeypatch: pytest.M
     assert statuses(sweep) == {0: "done", 1: "done", 2: "crashed", 3: "done"}
     assert attempts(sweep.store)["2"] == 1
     assert_tidy(sweep)
+
+
+def test_a_death_on_a_full_disk_is_recorded_when_there_is_room(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parent has nowhere to write what it knows of a dead run: it waits, and does not die."""
+    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    sweep = make_sweep(seeds=2)
+    acts(sweep.store, s1=["kill", "kill"])
+    write, full = engine.write_text, [True, True]
+
+    def no_room(path: Path, text: str) -> None:
+        if full:
+            raise OSError(full.pop() and errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(engine, "write_text", no_room)
+    with pytest.raises(RunsCrashed, match="was killed by SIGKILL"):
+        in_pool(sweep)
+    assert not full
+    assert statuses(sweep) == {0: "done", 1: "crashed"}
+    assert capsys.readouterr().out.count("paused: the disk of") == 2
+    assert_tidy(sweep)
+
+
+def test_no_room_for_a_claim_is_a_full_disk(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written first: a run that finds the disk full is no crash."""
+    sweep = make_sweep(seeds=1)
+    (planned,) = sweep.runs
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bluestab.claims.Claims.take", no_room)
+    with pytest.raises(DiskFull, match=f"no room left for the result of run {planned.run.key}"):
+        engine.attempt(planned.run, sweep.store)
 
 
 def test_data_that_changes_under_a_sweep(make_sweep: MakeSweep, small: Path) -> None:
