@@ -79,6 +79,11 @@ def _every(value: Any) -> bool:
     return whole(value) or (isinstance(value, str) and bool(TIME.fullmatch(value)))
 
 
+def _warmup(value: Any) -> bool:
+    whole, _ = _whole(1)
+    return whole(value) or (_number(value) and 0 <= value < 1)
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
@@ -114,12 +119,13 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "optim.batch_size": _whole(1),
     "optim.epochs": _whole(1, null=True),
     "optim.steps": _whole(1, null=True),
-    "optim.warmup": _from(0, below=1),
+    "optim.warmup": (_warmup, "a fraction >= 0 and < 1, or a whole number of steps >= 1"),
     "optim.weight_decay": _from(0),
     "optim.beta1": _from(0, below=1),
     "optim.beta2": _from(0, below=1),
     "optim.eps": _above(0),
     "optim.clip": _above(0, null=True),
+    "optim.bias_correction": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.precision": _one_of(32, "bf16"),
     "trainer.threads": _whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": _whole(1, null=True),

@@ -25,7 +25,7 @@ FLOORS = [
     "circumstances devices records forecast diagnostics memory micro",
     "tasks techniques converters sources models heads networks claims store artefacts index upkeep "
     "token_cache hub remotes downloads",
-    "data audit module checks history checkpoints assemble supplies",
+    "data audit module optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli cli_store __main__",
