@@ -97,6 +97,7 @@ class Trained:
     moved     parameters whose value after the last step differs from the one before the first
     pinned    module paths that stayed in evaluation mode (dropout off) during training
     forwards  forward passes of the model during training
+    batches   (micro-)batches trained on: the forward passes that plain training would have made
     steps     optimizer steps taken
     """
 
@@ -106,6 +107,7 @@ class Trained:
     moved: frozenset[str]
     pinned: Sequence[str]
     forwards: int
+    batches: int
     steps: int
 
 
