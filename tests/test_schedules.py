@@ -36,7 +36,7 @@ def test_warmup_steps_by_hand(total_steps: int, warmup: float, expected: int) ->
 
 @pytest.mark.parametrize("warmup", [-0.1, -1, 1.0, 10.0, 1.5, math.nan, math.inf])
 def test_warmup_is_a_fraction_or_whole_steps(warmup: float) -> None:
-    with pytest.raises(ValueError, match="fraction in .* or a whole number of steps"):
+    with pytest.raises(ValueError, match=r"fraction in .* or a whole number of steps"):
         warmup_steps(100, warmup)
 
 

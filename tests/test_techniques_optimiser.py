@@ -17,10 +17,12 @@ torch = pytest.importorskip("torch")
 
 from contracts.witness import watch  # noqa: E402
 from test_resume import compare, making  # noqa: E402, F401
-from test_run import done, kept  # noqa: E402
+from test_run import done  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.optimizers import UncorrectedAdamW, adamw  # noqa: E402
+from bluestab.techniques.ema import decay_after  # noqa: E402
+from bluestab.techniques.swa import first_step  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -132,7 +134,7 @@ def test_training_without_correction(make_assembly: Make) -> None:
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "items")}
         loss = torch.nn.functional.cross_entropy(twin(**inputs).logits, batch["labels"])
         loss.backward()
-        expected.append(float(loss))
+        expected.append(float(loss.detach()))
         with torch.no_grad():
             for name, p in parameters.items():
                 m, v = moments[name]
@@ -178,7 +180,7 @@ def test_a_warmup_longer_than_the_run(make_run: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["1.0", "1.5", "-1", "true", "100.0"])
 def test_warmup_is_one_or_the_other(make_run: Make, value: str) -> None:
-    with pytest.raises(ConfigError, match="optim.warmup is .* or a whole number of steps >= 1"):
+    with pytest.raises(ConfigError, match=r"optim.warmup is .* or a whole number of steps >= 1"):
         make_run("task=gad", *FAST, f"optim.warmup={value}")
 
 
@@ -187,3 +189,156 @@ def test_a_fraction_keeps_its_key(make_run: Make) -> None:
     half = make_run("task=gad", *FAST, "optim.warmup=0.5")
     steps = make_run("task=gad", *FAST, "optim.warmup=6")
     assert len({half.key, steps.key, make_run("task=gad", *FAST).key}) == 3
+
+
+# --- averages of weights -------------------------------------------------------------------------
+
+
+def away(one: Any, other: Any) -> float:
+    """Largest difference of two sets of weights."""
+    return max(float((w.double() - other[name].double()).abs().max()) for name, w in one.items())
+
+
+def ema_of(start: Any, trail: Any, decay: float, warmup: bool) -> Any:
+    """The recursion in float64, from weights that plain code noted."""
+    average = {name: w.double() for name, w in start.items()}
+    for t, weights in enumerate(trail, start=1):
+        d = min(decay, (1 + t) / (10 + t)) if warmup else decay
+        average = {name: d * a + (1 - d) * weights[name].double() for name, a in average.items()}
+    return average
+
+
+@pytest.mark.parametrize(
+    ("step", "decay", "warmup", "expected"),
+    [(1, 0.999, True, 2 / 11), (90, 0.999, True, 0.91), (90, 0.9, True, 0.9), (1, 0.9, False, 0.9)],
+)
+def test_decay_by_hand(step: int, decay: float, warmup: bool, expected: float) -> None:
+    assert decay_after(step, decay, warmup) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("warmup", ["true", "false"])
+@pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3",)])
+def test_ema_is_its_recursion(make_assembly: Make, warmup: str, extra: tuple[str, ...]) -> None:
+    knobs = ("technique=ema", "technique.ema.decay=0.7", f"technique.ema.warmup={warmup}")
+    common = ("task=gad", "optim.steps=9", *extra)
+    assembly, seen = fitted(make_assembly, *common, *knobs)
+    plain = fitted(make_assembly, *common)[1]
+    assert seen.losses == plain.losses, "training itself is plain training"
+    assert away(seen.trail[-1], plain.end) == 0
+    expected = ema_of(plain.start, plain.trail, 0.7, warmup == "true")
+    assert away(seen.end, expected) < 1e-6
+    assert away(seen.end, ema_of(plain.start, plain.trail, 0.7, warmup == "false")) > 1e-4
+    assert assembly.effects()["ema"]["decay"] == 0.7
+
+
+@pytest.mark.parametrize(("tail", "n"), [(0.5, 5), (0.25, 3), (0.05, 1), (1, 9)])
+def test_swa_is_the_mean_of_the_last_steps(make_assembly: Make, tail: float, n: int) -> None:
+    knobs = ("technique=swa", f"technique.swa.tail={tail}")
+    assembly, seen = fitted(make_assembly, "task=gad", "optim.steps=9", *knobs)
+    plain = fitted(make_assembly, "task=gad", "optim.steps=9")[1]
+    assert seen.losses == plain.losses
+    last = plain.trail[-n:]
+    assert away(seen.end, {k: sum(w[k].double() for w in last) / n for k in seen.end}) < 1e-6
+    assert assembly.effects()["swa"].get("averaged_steps", 1) == n
+
+
+@pytest.mark.parametrize(
+    ("total", "tail", "first"),
+    [(10, 0.3, 8), (10, 1, 1), (10, 0, 11), (3, 0.5, 2), (100, 0.07, 94)],
+)
+def test_first_averaged_step(total: int, tail: float, first: int) -> None:
+    assert first_step(total, tail) == first
+
+
+def test_swa_can_hold_the_rates(make_assembly: Make) -> None:
+    knobs = ("technique=[swa,llrd]", "technique.swa.tail=0.5", "technique.swa.rate=0.8")
+    _, seen = fitted(make_assembly, "task=gad", "optim.steps=8", "optim.warmup=0", *knobs)
+    expected = [1, 7 / 8, 6 / 8, 5 / 8, 0.8, 0.8, 0.8, 0.8]
+    for rates in set(seen.rates.values()):
+        scale = rates[0] / 3e-3
+        assert rates == pytest.approx([3e-3 * scale * factor for factor in expected])
+    assert len(set(seen.rates.values())) == 4, "scales of layers are kept"
+    mean = {k: sum(w[k].double() for w in seen.trail[-4:]) / 4 for k in seen.end}
+    assert away(seen.end, mean) < 1e-6
+
+
+class Watches:
+    """Notes the weights that every validation and test meets."""
+
+    def __init__(self) -> None:
+        import pytorch_lightning as pl
+        from contracts.witness import weights
+
+        met = self.met = []
+
+        class Notes(pl.Callback):
+            def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
+                met.append((trainer.global_step, weights(module.model)))
+
+        self.callback = Notes()
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_validation_meets_the_averages(make_assembly: Make, name: str) -> None:
+    """From the first averaged step on; what is kept as best are the weights that were evaluated."""
+    common = ("task=gad", "optim.steps=6", "trainer.eval_every=1", "optim.warmup=0")
+    assembly = make_assembly(*FAST, *common, f"technique={name}")
+    watches = Watches()
+    assembly.trainer.callbacks.append(watches.callback)
+    seen = watch(assembly, {})
+    assert [step for step, _ in watches.met] == [1, 2, 3, 4, 5, 6]
+    for step, met in watches.met:
+        if name == "ema":
+            expected = ema_of(seen.start, seen.trail[:step], 0.999, True)
+        else:
+            window = seen.trail[min(3, step - 1) : step]
+            expected = {k: sum(w[k].double() for w in window) / len(window) for k in met}
+        assert away(met, expected) < 1e-6, step
+    best = assembly.history
+    met = dict(watches.met)[best.best_step]
+    assert best.best_weights
+    assert all(torch.equal(w, met[n]) for n, w in best.best_weights.items())
+    assert away(seen.end, dict(watches.met)[6]) == 0, "the last weights are what was evaluated last"
+    assert away(seen.end, seen.trail[-1]) > 1e-5
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_kept_weights_are_the_averages(make_run: Make, tmp_path: Path, name: str) -> None:
+    """Weights on disk, scores and predictions belong together, for last and for best."""
+    from safetensors.torch import load_file
+
+    common = ("task=gad", *FAST, "optim.steps=6", "trainer.eval_every=1", "keep=all")
+    record = done(make_run(*common, f"technique={name}"), tmp_path / "averaged")
+    plain = done(make_run(*common), tmp_path / "plain")
+
+    def weights(root: Path, key: str, at: str) -> Any:
+        (file,) = (root / key / "checkpoint" / at).glob("*.safetensors")
+        return load_file(file)
+
+    averaged = weights(tmp_path / "averaged", record.key, "last")
+    raw = weights(tmp_path / "plain", plain.key, "last")
+    distance = math.sqrt(sum(float(((averaged[n] - raw[n]).double() ** 2).sum()) for n in raw))
+    said = record.result["effects"][name]["distance_from_last_step"]
+    assert distance == pytest.approx(said, rel=1e-5)
+    assert distance > 1e-4
+    if record.result["best_step"] != 6:
+        assert away(weights(tmp_path / "averaged", record.key, "best"), averaged) > 0
+
+
+def test_two_averages_are_refused(make_run: Make) -> None:
+    for order in ("ema,swa", "swa,ema"):
+        with pytest.raises(ConfigError, match="technique swa and technique ema both") as caught:
+            make_run("task=gad", *FAST, f"technique=[{order}]")
+        assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("knobs", [("ema", "ema.decay=0.9"), ("swa", "swa.rate=0.5")])
+def test_averages_go_on(making: Make, tmp_path: Path, knobs: tuple[str, str]) -> None:  # noqa: F811
+    """Before, in the middle of, and at the end of what is averaged, with weights evaluated."""
+    name, knob = knobs
+    make = making(
+        "task=biosses", "model=tiny", f"technique={name}", f"technique.{knob}",
+        "trainer.eval_every=2",
+    )  # fmt: skip
+    for step in (3, 5, 8):
+        compare(make, tmp_path, step)
