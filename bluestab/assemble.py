@@ -221,7 +221,7 @@ def assemble(
     optimizer = build_optimizer(built, plan, optim)
     for technique in applied:
         optimizer = technique.wrap_optimizer(optimizer, built)
-    step = plain_step(built.model, task.loss)
+    step = plain_step(built.model, built.loss)
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
 

@@ -76,7 +76,7 @@ class Built:
     fresh       parameters without a pretrained value: head, re-initialised layers
     reference   the checkpoint's parameters before any edit, by name (never modified)
     initialise  fills one parameter, by name, as the model family does, from a generator
-    loss        the task's own loss: (logits, batch) -> scalar
+    loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
     """
 
     model: nn.Module

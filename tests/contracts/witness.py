@@ -69,6 +69,7 @@ class Witness:
     batches     ids of the items of every step
     losses      training loss of every step
     trail       all weights as the optimizer left them at every step
+    gold_share  what the loss holds of the target for the gold label; None in regression
     """
 
     checkpoint: Mapping[str, torch.Tensor]
@@ -83,6 +84,7 @@ class Witness:
     batches: Sequence[tuple[str, ...]]
     losses: Sequence[float]
     trail: Sequence[Mapping[str, torch.Tensor]]
+    gold_share: float | None
 
     @cached_property
     def frozen(self) -> list[str]:
@@ -161,7 +163,28 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         batches=spy.batches,
         losses=spy.losses,
         trail=spy.trail,
+        gold_share=gold_share(assembly),
     )
+
+
+def gold_share(assembly: Assembly) -> float | None:
+    """Read off the gradient of the loss at logits 0, which is probability minus target."""
+    batch = next(iter(assembly.loaders["validation"]))
+    labels = batch["labels"]
+    flags = labels.is_floating_point()
+    if flags and labels.ndim == 1:
+        return None
+    shape = labels.shape if flags else (*labels.shape, len(assembly.data.labels))
+    logits = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    assembly.built.loss(
+        logits, {**batch, "labels": labels.double() if flags else labels}
+    ).backward()
+    assert logits.grad is not None
+    if flags:
+        return float((0.5 - logits.grad * labels.numel())[labels == 1][0])
+    counted = labels != -100
+    target = 1 / shape[-1] - logits.grad[counted] * counted.sum()
+    return float(target.gather(1, labels[counted][:, None])[0])
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -211,11 +234,12 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "extra_forwards": lambda seen, plain: seen.forwards - plain.forwards,
     "distance_from_last_step": lambda seen, plain: _distance(seen.end, seen.trail[-1]),
     "averaged_steps": lambda seen, plain: _averaged_steps(seen),
+    "gold_share": lambda seen, plain: seen.gold_share,
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards", "distance_from_last_step")  # fmt: skip
+          "extra_forwards", "distance_from_last_step", "gold_share")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 
