@@ -38,6 +38,7 @@ from bluestab.module import (
     run_in_float32,
 )
 from bluestab.networks import Loaded, initialise, load
+from bluestab.optimizers import adamw
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
@@ -84,15 +85,18 @@ def finished_plan(techniques: Sequence[Technique], built: Built, weight_decay: f
     return plan
 
 
-def build_optimizer(built: Built, plan: ParamPlan, optim: Mapping[str, Any]) -> torch.optim.AdamW:
-    """AdamW with decoupled weight decay and bias correction (Loshchilov & Hutter 2019)."""
+def build_optimizer(
+    built: Built, plan: ParamPlan, optim: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """AdamW over the groups of the plan; what does not train asks for no gradient from here on."""
     parameters = dict(built.model.named_parameters())
     for name, parameter in parameters.items():
         parameter.requires_grad_(plan[name].trainable)
-    return torch.optim.AdamW(
+    return adamw(
         param_groups(plan, parameters, built.layers, optim["lr"]),
         betas=(optim["beta1"], optim["beta2"]),
         eps=optim["eps"],
+        bias_correction=optim["bias_correction"],
     )
 
 
@@ -156,6 +160,7 @@ class Assembly:
                 [path for paths in self.built.layers.modules.values() for path in paths],
             ),
             forwards=self.module.forwards,
+            batches=self.module.batches,
             steps=self.trainer.global_step,
         )
 
@@ -213,10 +218,10 @@ def assemble(
         run_in_float32(built.model.get_submodule(path))
     built.model.to(device)
 
-    optimizer: torch.optim.Optimizer = build_optimizer(built, plan, optim)
+    optimizer = build_optimizer(built, plan, optim)
     for technique in applied:
         optimizer = technique.wrap_optimizer(optimizer, built)
-    step = plain_step(built.model, task.loss)
+    step = plain_step(built.model, built.loss)
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
 

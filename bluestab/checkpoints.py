@@ -41,7 +41,7 @@ from bluestab.techniques.base import Technique
 
 log = logging.getLogger("bluestab")
 
-FORMAT = 1
+FORMAT = 2
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.ckpt")
 OURS = "bluestab"
 """Where our part stands in what Lightning saves."""

@@ -17,7 +17,7 @@ from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, hashed_config, key_of
 from bluestab.models import Model, check_model
-from bluestab.rules import FLAG, Rule, above, at_least, one_of, whole
+from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
@@ -43,6 +43,11 @@ TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 def _every(value: Any) -> bool:
     steps, _ = whole(1, null=True)
     return steps(value) or (isinstance(value, str) and bool(TIME.fullmatch(value)))
+
+
+def _warmup(value: Any) -> bool:
+    steps, _ = whole(1)
+    return steps(value) or (is_number(value) and 0 <= value < 1)
 
 
 def _text(value: Any) -> bool:
@@ -80,11 +85,12 @@ RULES: Mapping[str, Rule] = {
     "optim.batch_size": whole(1),
     "optim.epochs": whole(1, null=True),
     "optim.steps": whole(1, null=True),
-    "optim.warmup": at_least(0, below=1),
+    "optim.warmup": (_warmup, "a fraction >= 0 and < 1, or a whole number of steps >= 1"),
     "optim.weight_decay": at_least(0),
     "optim.beta1": at_least(0, below=1),
     "optim.beta2": at_least(0, below=1),
     "optim.eps": above(0),
+    "optim.bias_correction": FLAG,
     "optim.clip": above(0, null=True),
     "trainer.precision": one_of(32, "bf16"),
     "trainer.threads": whole(1, high=256),  # thousands would stall the whole machine

@@ -155,6 +155,9 @@ class FineTuning(pl.LightningModule):
         self._evaluated = evaluated
         self.logits = ItemLogits()
         self.forwards = 0
+        self.batches = 0
+        self.begun: int | None = None
+        self._again = False
         self.evaluating = False
         self.predictions: list[Any] = []
         self.scores: Scores = {}
@@ -179,7 +182,12 @@ class FineTuning(pl.LightningModule):
         }
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """Forward, and backward for all micro-batches but the last, which the trainer does."""
+        """Forward, and backward for all micro-batches but the last, which the trainer does.
+
+        Called again before the optimizer has moved (a technique that looks at the same batch from
+        elsewhere), it draws the same dropout, and neither loss nor gradient norms are noted.
+        """
+        self._again, self.begun = self.begun == self.global_step, self.global_step
         self.evaluating = False
         self._optimizer.zero_grad()
         parts = micro_batches(batch, self._micro_batch, self._count)
@@ -197,7 +205,9 @@ class FineTuning(pl.LightningModule):
                 with torch.autocast(loss.device.type, enabled=False):
                     loss.backward()  # type: ignore[no-untyped-call]
                 torch.clear_autocast_cache()
-        self._losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+        if not self._again:
+            self.batches += len(parts)
+            self._losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         return loss
 
     def draw_dropout_anew(self, micro: int) -> None:
@@ -227,6 +237,8 @@ class FineTuning(pl.LightningModule):
         if gradient_clip_val is not None:
             total = torch.linalg.vector_norm(norms, 2.0)
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, total)
+        if self._again:
+            return
         if len(present) < len(parameters):
             every = norms.new_full((len(parameters),), math.nan)
             norms = every.index_copy(0, torch.tensor(present, device=norms.device), norms)
@@ -246,13 +258,14 @@ class FineTuning(pl.LightningModule):
 
     def running(self) -> dict[str, Any]:
         """What has been noted since the last evaluation, and counted since the start."""
-        return {"losses": self._losses, "norms": self._norms, "forwards": self.forwards}
+        counted = {"forwards": self.forwards, "batches": self.batches}
+        return {"losses": self._losses, "norms": self._norms, **counted}
 
     def run_on(self, running: Mapping[str, Any]) -> None:
         """Go on from what `running` gave."""
         self._losses = [loss.to(self.device) for loss in running["losses"]]
         self._norms = [norms.to(self.device) for norms in running["norms"]]
-        self.forwards = running["forwards"]
+        self.forwards, self.batches = running["forwards"], running["batches"]
 
     def _collect(self, batch: Batch) -> None:
         self.evaluating = True

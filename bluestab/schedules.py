@@ -31,7 +31,8 @@ def updates(n_items: int, batch_size: int, epochs: float | None, steps: int | No
 
 
 def warmup_steps(total_steps: int, warmup: float) -> int:
-    """Optimizer steps of warm-up: `ceil(total_steps * warmup)`, `warmup` a fraction in [0, 1).
+    """Optimizer steps of warm-up: `ceil(total_steps * warmup)` if `warmup` is a fraction in [0, 1);
+    a whole number >= 1 is the answer itself, also beyond `total_steps`: the peak is not reached.
 
     The rule of transformers' `TrainingArguments.get_warmup_steps`, with one difference: the product
     is first rounded to 9 decimals, so 7 % of 100 steps is 7, where transformers says 8 because
@@ -39,8 +40,12 @@ def warmup_steps(total_steps: int, warmup: float) -> int:
     """
     if total_steps < 0:
         raise ValueError(f"total_steps={total_steps}: must be >= 0")
+    if isinstance(warmup, int) and warmup >= 1:
+        return warmup
     if not 0 <= warmup < 1:
-        raise ValueError(f"warmup={warmup}: must be a fraction in [0, 1), not a number of steps")
+        raise ValueError(
+            f"warmup={warmup}: must be a fraction in [0, 1) or a whole number of steps >= 1"
+        )
     return _ceil(total_steps * warmup)
 
 

@@ -76,7 +76,7 @@ class Built:
     fresh       parameters without a pretrained value: head, re-initialised layers
     reference   the checkpoint's parameters before any edit, by name (never modified)
     initialise  fills one parameter, by name, as the model family does, from a generator
-    loss        the task's own loss: (logits, batch) -> scalar
+    loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
     """
 
     model: nn.Module
@@ -97,6 +97,7 @@ class Trained:
     moved     parameters whose value after the last step differs from the one before the first
     pinned    module paths that stayed in evaluation mode (dropout off) during training
     forwards  forward passes of the model during training
+    batches   (micro-)batches trained on: the forward passes that plain training would have made
     steps     optimizer steps taken
     """
 
@@ -106,6 +107,7 @@ class Trained:
     moved: frozenset[str]
     pinned: Sequence[str]
     forwards: int
+    batches: int
     steps: int
 
 

@@ -104,6 +104,7 @@ def gradients(assembly: Any, batch: Any, size: int | None) -> tuple[dict[str, An
     module = assembly.module
     module.trainer = assembly.trainer
     module._micro_batch = size
+    module.begun = None  # each is the first look at its batch
     module.model.train()
     with assembly.trainer.precision_plugin.train_step_context():
         loss = module.training_step(batch, 0)

@@ -24,15 +24,19 @@ from bluestab.schedules import linear_warmup_decay, updates, warmup_steps
         (7, 1 / 7, 1),
         (1_000_000, 0.07, 70_000),
         (1_000_000, 0.070001, 70_001),
+        (1000, 100, 100),
+        (7, 1, 1),
+        (7, 100, 100),  # longer than the run: the rate never gets to its peak
+        (0, 5, 5),
     ],
 )
 def test_warmup_steps_by_hand(total_steps: int, warmup: float, expected: int) -> None:
     assert warmup_steps(total_steps, warmup) == expected
 
 
-@pytest.mark.parametrize("warmup", [-0.1, 1, 1.0, 10, math.nan, math.inf])
-def test_warmup_is_a_fraction(warmup: float) -> None:
-    with pytest.raises(ValueError, match="fraction"):
+@pytest.mark.parametrize("warmup", [-0.1, -1, 1.0, 10.0, 1.5, math.nan, math.inf])
+def test_warmup_is_a_fraction_or_whole_steps(warmup: float) -> None:
+    with pytest.raises(ValueError, match=r"fraction in .* or a whole number of steps"):
         warmup_steps(100, warmup)
 
 

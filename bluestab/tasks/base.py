@@ -57,6 +57,8 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     extras: ClassVar[tuple[str, ...]] = ()
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
+    regression: ClassVar[bool] = False
+    """Targets are numbers, without labels to choose from."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
 

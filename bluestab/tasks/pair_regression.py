@@ -32,6 +32,7 @@ class PairRegression(Task):
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
     head: ClassVar[Literal["sequence", "token"]] = "sequence"
+    regression: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
 
     def read(self, path: Path) -> list[Example]:

@@ -50,6 +50,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 SMALL = {"depth": 1}
 """Knobs by name whose default is meant for more than the two blocks of the tiny models."""
 
+REFUSED = {("label_smoothing", "biosses"): "nothing to smooth"}
+"""(technique, task) that do not go together -> what is said."""
+
 
 def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
     """Overrides that select techniques, made to fit two blocks."""
@@ -151,6 +154,10 @@ def plain(lab: Lab, place: tuple[str, str]) -> Witness:
 
 @pytest.fixture
 def trained(lab: Lab, place: tuple[str, str], name: str) -> tuple[Assembly, Witness]:
+    if said := REFUSED.get((name, place[0])):
+        with pytest.raises(ConfigError, match=said):
+            lab.run(*place, *chosen(name))
+        pytest.skip(f"{name} is refused on {place[0]}")
     return lab.trained(*place, *chosen(name))
 
 
@@ -317,7 +324,7 @@ def refusal(lab: Lab, *asked: str) -> str:
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="-".join)
 def test_pairs_compose_in_any_order_or_are_refused(lab: Lab, pair: tuple[str, str]) -> None:
-    place = ("biosses", "tiny")
+    place = ("gad" if any((name, "biosses") in REFUSED for name in pair) else "biosses", "tiny")
     refusals = [refusal(lab, *place, *chosen(*order)) for order in (pair, pair[::-1])]
     if any(refusals):
         assert all(name in refused for refused in refusals for name in pair)

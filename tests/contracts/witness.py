@@ -68,6 +68,8 @@ class Witness:
     forwards    forward passes in training mode
     batches     ids of the items of every step
     losses      training loss of every step
+    trail       all weights as the optimizer left them at every step
+    gold_share  what the loss holds of the target for the gold label; None in regression
     """
 
     checkpoint: Mapping[str, torch.Tensor]
@@ -81,6 +83,8 @@ class Witness:
     forwards: int
     batches: Sequence[tuple[str, ...]]
     losses: Sequence[float]
+    trail: Sequence[Mapping[str, torch.Tensor]]
+    gold_share: float | None
 
     @cached_property
     def frozen(self) -> list[str]:
@@ -109,6 +113,7 @@ class Spy(pl.Callback):
     rates: dict[str, list[float]] = field(default_factory=dict)
     batches: list[tuple[str, ...]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    trail: list[Mapping[str, torch.Tensor]] = field(default_factory=list)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, _: int) -> None:
         self.batches.append(tuple(self.ids[i] for i in batch["items"].tolist()))
@@ -120,6 +125,7 @@ class Spy(pl.Callback):
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, _: int
     ) -> None:
         self.losses.append(float(outputs["loss"]))
+        self.trail.append(weights(module.model))
 
 
 def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
@@ -156,7 +162,29 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         forwards=len(silent),
         batches=spy.batches,
         losses=spy.losses,
+        trail=spy.trail,
+        gold_share=gold_share(assembly),
     )
+
+
+def gold_share(assembly: Assembly) -> float | None:
+    """Read off the gradient of the loss at logits 0, which is probability minus target."""
+    batch = next(iter(assembly.loaders["validation"]))
+    labels = batch["labels"]
+    flags = labels.is_floating_point()
+    if flags and labels.ndim == 1:
+        return None
+    shape = labels.shape if flags else (*labels.shape, len(assembly.data.labels))
+    logits = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    assembly.built.loss(
+        logits, {**batch, "labels": labels.double() if flags else labels}
+    ).backward()
+    assert logits.grad is not None
+    if flags:
+        return float((0.5 - logits.grad * labels.numel())[labels == 1][0])
+    counted = labels != -100
+    target = 1 / shape[-1] - logits.grad[counted] * counted.sum()
+    return float(target.gather(1, labels[counted][:, None])[0])
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -175,6 +203,23 @@ def _multipliers(seen: Witness, plain: Witness) -> dict[str, Any]:
     return {depth: next(iter(f)) if len(f) == 1 else sorted(f) for depth, f in found.items()}
 
 
+def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    """Euclidean distance of all weights together."""
+    return math.sqrt(
+        sum(float(((w.double() - other[n].double()) ** 2).sum()) for n, w in one.items())
+    )
+
+
+def _averaged_steps(seen: Witness) -> int | None:
+    """Of how many last steps the final weights are the mean; None if of no number of them."""
+    for n in range(1, len(seen.trail) + 1):
+        last = seen.trail[-n:]
+        mean = {name: sum(w[name].double() for w in last) / n for name in seen.end}
+        if _distance(seen.end, mean) <= 1e-3 * _distance(*seen.trail[-2:]):
+            return n
+    return None
+
+
 CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "frozen_tensors": lambda seen, plain: len(seen.frozen),
     "frozen_parameters": lambda seen, plain: seen.size(seen.frozen),
@@ -187,11 +232,14 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "blocks": lambda seen, plain: sorted({depth_of(n) for n in seen.changed} - {LAYERS + 1}),
     "pooler": lambda seen, plain: any(depth_of(n) > LAYERS for n in seen.changed),
     "extra_forwards": lambda seen, plain: seen.forwards - plain.forwards,
+    "distance_from_last_step": lambda seen, plain: _distance(seen.end, seen.trail[-1]),
+    "averaged_steps": lambda seen, plain: _averaged_steps(seen),
+    "gold_share": lambda seen, plain: seen.gold_share,
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards")  # fmt: skip
+          "extra_forwards", "distance_from_last_step", "gold_share")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 

@@ -1,0 +1,113 @@
+"""SAM: each step follows the gradient from the worst point of a small ball around the weights.
+
+Idea      Weights whose neighbours have a low loss as well (a flat minimum) generalise better.
+Formula   e = rho g / ||g|| with g the gradient of the batch at w and the norm over everything that
+          trains; the optimizer then moves w (not w + e) by the gradient at w + e. With `adaptive`
+          (ASAM) e = rho w^2 g / || |w| g ||, which does not depend on the scale of the weights.
+Source    Foret et al. 2021 (ICLR, arXiv 2010.01412), equations 2 and 3; adaptive: Kwon et al. 2021
+          (arXiv 2102.11600). For language models: Bahri et al. 2022 (ACL, arXiv 2110.08529).
+Settings  Foret et al.: rho 0.05 by default. Adaptive balls are measured otherwise and need a rho
+          about ten times as large. What Bahri et al. use is not in what we could read.
+Details   Both passes see the same batch, in the same micro-batches, with the same dropout, so they
+          are gradients of one function. e does not depend on clipping, a common factor of g; the
+          second gradient is clipped as any other. Curve and gradient norms are those of the first
+          pass, comparable with other arms. rho = 0 is plain training, bit for bit.
+Cost      Twice the forward and backward passes; one more copy of the trained weights in memory.
+Not with  Nothing; passes of other techniques are doubled.
+Against   Singh et al. 2025 (arXiv 2502.02407): in language modelling SAM often degrades results,
+          even at twice the compute, because it mostly shrinks logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluestab.techniques.base import Technique
+from bluestab.types import Built, ModelFacts, Trained
+
+if TYPE_CHECKING:
+    import torch
+
+
+def ascent(
+    weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], rho: float, adaptive: bool
+) -> list[torch.Tensor]:
+    """The way e from each tensor to the worst point; zeros where all gradients are zero."""
+    import torch
+
+    scaled = list(gradients)
+    if adaptive:
+        scaled = [w.abs() * g for w, g in zip(weights, gradients, strict=True)]
+    norms = [torch.linalg.vector_norm(s) for s in scaled]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    scale = torch.where(norm > 0, rho / norm, torch.zeros_like(norm))
+    if adaptive:
+        scaled = [w.abs() * s for w, s in zip(weights, scaled, strict=True)]
+    return [scale * s for s in scaled]
+
+
+def from_the_worst_point(
+    optimizer: torch.optim.Optimizer, closure: Callable[[], Any], rho: float, adaptive: bool
+) -> Any:
+    """Leave the gradients at w + e where the optimizer finds them; the weights are w again, bit for
+    bit. `closure` empties the gradients and computes them anew. The loss is that at w."""
+    import torch
+
+    loss = closure()
+    with torch.no_grad():
+        moving = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        if not moving:
+            return loss
+        before = [p.detach().clone() for p in moving]
+        away = ascent(before, [p.grad for p in moving], rho, adaptive)
+        torch._foreach_add_(moving, away)
+        del away
+    closure()
+    with torch.no_grad():
+        torch._foreach_copy_(moving, before)
+    return loss
+
+
+class Sam(Technique):
+    """rho: radius of the ball >= 0, 0 switches it off; adaptive: ASAM, by the scale of weights."""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"rho": 0.0}
+
+    def __init__(self, *, rho: float, adaptive: bool) -> None:
+        self.rho = rho
+        self.adaptive = adaptive
+
+    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
+        problems = []
+        is_number = isinstance(self.rho, int | float) and not isinstance(self.rho, bool)
+        if not is_number or not 0 <= self.rho < float("inf"):
+            problems.append(f"technique.sam.rho is {self.rho!r}: expected a number >= 0")
+        if not isinstance(self.adaptive, bool):
+            problems.append(f"technique.sam.adaptive is {self.adaptive!r}: expected true or false")
+        return problems
+
+    def wrap_optimizer(
+        self, optimizer: torch.optim.Optimizer, built: Built
+    ) -> torch.optim.Optimizer:
+        """The same optimizer: only the closure that its `step` is given looks twice."""
+        if self.is_neutral():
+            return optimizer
+
+        def look_twice(
+            optimizer: torch.optim.Optimizer, args: Any, kwargs: Mapping[str, Any]
+        ) -> tuple[Any, dict[str, Any]]:
+            closure = kwargs["closure"]
+
+            def twice() -> Any:
+                return from_the_worst_point(optimizer, closure, self.rho, self.adaptive)
+
+            return args, {**kwargs, "closure": twice}
+
+        optimizer.register_step_pre_hook(look_twice)
+        return optimizer
+
+    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
+        if trained.forwards == trained.batches:
+            return {}
+        return {"rho": self.rho, "extra_forwards": trained.forwards - trained.batches}
