@@ -313,6 +313,8 @@ def test_a_disk_that_fills_up(
     place.environment["BLUESTAB_CACHE"] = str(tmp_path / "cache")
     dice = random.Random(workers)
     parent = place.start(N, workers, "checkpoint_every=7")
+    while parent.poll() is None and not place.store.manifests():
+        time.sleep(0.1)  # a sweep that cannot even begin says so and ends
     full = 0
     while parent.poll() is None and full < 8:
         time.sleep(1 + dice.random() * 2)
