@@ -71,6 +71,7 @@ class _Index:
             raise ValueError("an index of another version")
         table = self.file.read(["key", "mtime_ns", "ctime_ns", "size", "status"])
         keys, *stamps, statuses = (column.to_pylist() for column in table.columns)
+        self.n_rows = len(keys)
         rows = enumerate(zip(keys, zip(*stamps, strict=True), statuses, strict=True))
         self.rows = {(key, stamp): (status, row) for row, (key, stamp, status) in rows}
 
@@ -80,7 +81,10 @@ class _Index:
         import pyarrow as pa
 
         try:
-            return self.file.read(["text"])["text"].combine_chunks()
+            found = self.file.read(["text"])["text"].combine_chunks()
+            if len(found) != self.n_rows:  # its footer is damaged where no checksum looks
+                raise ValueError(f"{len(found)} texts for {self.n_rows} records")
+            return found
         except (OSError, ValueError, pa.ArrowException):
             with suppress(OSError):
                 self.path.unlink()  # the next command writes a new one

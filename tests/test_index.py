@@ -181,6 +181,21 @@ def test_any_flipped_byte_changes_nothing(store: Store) -> None:
         assert seen(store) == expected, at
 
 
+def test_fewer_texts_than_records_are_no_index(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a flipped byte in the footer can do: a column that reads well and is too short."""
+    expected = seen(store)
+    read = pq.ParquetFile.read
+
+    def short(self: Any, columns: list[str], **options: Any) -> Any:
+        table = read(self, columns, **options)
+        return table.slice(1) if columns == ["text"] else table
+
+    monkeypatch.setattr(pq.ParquetFile, "read", short)
+    assert seen(store) == expected
+
+
 def test_where_it_cannot_be_written_everything_works(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
