@@ -102,23 +102,22 @@ def build_optimizer(
 
 def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
     """Logits by row of a tokenised split -> logits by item, predictions, scores."""
-    rows, task = table["rows"], data.task
+    task, targets = data.task, [e.target for e in examples]
     rows_of: list[list[int]] = [[] for _ in examples]
-    for row, example in enumerate(table["example"]):
+    parts_of: list[list[int]] = [[] for _ in examples]
+    for row, (example, parts) in enumerate(zip(table["example"], table["rows"], strict=True)):
         rows_of[example].append(row)
+        parts_of[example] += parts
 
     def score(by_row: Mapping[int, np.ndarray]) -> tuple[list[np.ndarray], list[Any], Scores]:
-        missing = set(range(len(rows))) - by_row.keys()
+        missing = set(range(len(table))) - by_row.keys()
         if missing:
             raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
         logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
         predictions = [
-            task.decode(
-                logits[i], [part for row in rows_of[i] for part in rows[row]], e, data.labels
-            )
-            for i, e in enumerate(examples)
+            task.decode(logits[i], parts_of[i], example, data.labels)
+            for i, example in enumerate(examples)
         ]
-        targets = [e.target for e in examples]
         scores = task.score(predictions, targets) | task.calibration(logits, targets, data.labels)
         return logits, predictions, scores
 
@@ -194,11 +193,12 @@ def assemble(
     encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
-    n_rows = len(encoded["train"][0])
+    tables = {split: table for split, (table, _) in encoded.items()}
+    n_rows = len(tables["train"])
     order = ShuffledOrder(n_rows, seeds.order)
     loaders: dict[Split, DataLoader[Any]] = {
         split: loader(
-            encoded[split][0],
+            tables[split],
             tokenizer.pad_token_id,
             optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
             order if split == "train" else None,
@@ -230,7 +230,7 @@ def assemble(
     history = History(task.metric, built.model)
 
     watched = cfg["stop_degenerate"]
-    constant = diagnostics.constant_loss(encoded["train"][0]["labels"]) if watched else None
+    constant = diagnostics.constant_loss(tables["train"]["labels"]) if watched else None
 
     def evaluated(
         step: int, scores: Scores, loss: float, norms: Mapping[str, float | None]
@@ -255,8 +255,7 @@ def assemble(
         count=counted_labels if task.head == "token" else counted_items,
         seeds=seeds,
         judges={
-            split: judge(data, examples[split], encoded[split][0])
-            for split in ("validation", "test")
+            split: judge(data, examples[split], tables[split]) for split in ("validation", "test")
         },
         evaluated=evaluated,
     )
@@ -276,8 +275,8 @@ def assemble(
     callbacks: list[pl.Callback] = [] if checkpoints is None else [checkpoints]
     callbacks += [c for technique in applied for c in technique.callbacks(built)]
     trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
-    truncated = {split: sum(encoded[split][0]["truncated"]) for split in SPLITS}
-    lost = shares_lost(task, examples, {split: encoded[split][0] for split in SPLITS})
+    truncated = {split: sum(tables[split]["truncated"]) for split in SPLITS}
+    lost = shares_lost(task, examples, tables)
     return Assembly(
         data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
         total, warmup, start, edited, checkpoints, tokenizer,

@@ -22,8 +22,8 @@ from bluestab.instantiate import instantiate
 from bluestab.keys import TASK_DESCRIPTIVE
 from bluestab.seeding import Seeds, generator, subset
 from bluestab.sources import how_to_bring, locate, sha256_of
-from bluestab.tasks.base import IGNORED, Task
-from bluestab.types import SPLITS, Example, Split
+from bluestab.tasks.base import Task
+from bluestab.types import IGNORED, SPLITS, Example, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa

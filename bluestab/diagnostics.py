@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from bluestab.types import IGNORED
+
 COLUMN = "grad_norm_"
 
 FLAT = 0.97
@@ -48,7 +50,7 @@ def mean_norms(norms: np.ndarray, depths: Sequence[int], n_layers: int) -> dict[
     return found
 
 
-def constant_loss(labels: Sequence[Any], ignored: int = -100) -> float | None:
+def constant_loss(labels: Sequence[Any], ignored: int = IGNORED) -> float | None:
     """Training loss of the best prediction that ignores the input; None if it is not known.
 
     labels  per item: a number (squared error), a class, or classes per word piece (cross-entropy)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bluestab.types import Batch
+from bluestab.types import IGNORED, Batch
 
 
 def counted_labels(batch: Batch) -> int:
     """Word pieces that carry a label: what the loss of a tagging batch is the mean over."""
-    return int((batch["labels"] != -100).sum())
+    return int((batch["labels"] != IGNORED).sum())
 
 
 def counted_items(batch: Batch) -> int:

@@ -23,7 +23,7 @@ from bluestab.micro import micro_batches
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
-from bluestab.types import Batch, Split, Step, StepOutput
+from bluestab.types import IGNORED, Batch, Split, Step, StepOutput
 
 NOT_FOR_THE_MODEL = ("labels", "items")
 
@@ -82,7 +82,7 @@ class ItemLogits(Metric):
     def update(self, logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor) -> None:
         """logits (B, C) or (B, T, C); labels (B,) or (B, T) with -100 where nothing counts."""
         if logits.ndim == 3:
-            counts = labels != -100
+            counts = labels != IGNORED
             self.lengths.append(counts.sum(dim=1))
             self.values.append(logits[counts])
         else:

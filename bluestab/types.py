@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bluestab.layers import LayerMap
     from bluestab.plan import ParamPlan
 
+IGNORED = -100
+"""Label of a word piece that has none: the value torch's cross-entropy skips."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 

@@ -81,8 +81,9 @@ class TaskSupply(Supply):
             absent = [r.urls[0] for r in self.remotes if not _is_there(self._target(folder, r), r)]
             need_network(absent)
         with written_to(folder), alone(folder, self.name, means.say):
-            if self.look(means).here:  # another process brought it meanwhile
-                return self.look(means)
+            found = self.look(means)
+            if found.here:  # another process brought it meanwhile
+                return found
             by_hand = self._own_converter(means)
             if by_hand is not None:
                 self._convert(by_hand, InFolder(means.folder, self.name), folder)
@@ -90,7 +91,7 @@ class TaskSupply(Supply):
                 self._bring_remotes(means, folder)
         found = self.look(replace(means, folder=None))
         if not found.here:
-            raise DownloadError(found.problem or self._not_brought(folder))
+            raise DownloadError(found.problem or self._not_brought())
         return found
 
     def _bring_remotes(self, means: Means, folder: Path) -> None:
@@ -168,7 +169,7 @@ class TaskSupply(Supply):
         depth = len(Path(str(getattr(self.task, split))).parts)
         return str(path.parents[depth - 1])
 
-    def _not_brought(self, folder: Path) -> str:
+    def _not_brought(self) -> str:
         """Why the task is not complete although everything was brought."""
         names = [str(getattr(self.task, split)) for split in SPLITS]
         brought = {remote.file for remote in self.remotes} if self.convert is None else set()

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 Scores = dict[str, "float | None"]
 Encoded = dict[str, list[Any]]
 
-IGNORED = -100
-"""Label of a word piece that has none: the value torch's cross-entropy skips."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
@@ -220,33 +217,47 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def tokenise(
-    tokenizer: PreTrainedTokenizerFast,
-    first: Sequence[str],
-    second: Sequence[str] | None,
-    *,
-    max_length: int,
-    cut: Literal["longest_first", "only_second"] = "longest_first",
-) -> tuple[Any, list[int]]:
-    """Word pieces of each text or pair, cut at `max_length`, and how many characters were cut off.
+@dataclass(frozen=True, kw_only=True)
+class WholeText(Task, ABC):
+    """Tasks with one prediction per item, which is one text or a pair of them."""
 
-    cut  which text of a pair loses pieces: the longer one, piece by piece, or the second alone
-    Nothing is padded here: batches are padded to their own longest item.
-    """
-    encoding = tokenizer(
-        list(first),
-        None if second is None else list(second),
-        truncation=cut,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-    )
-    lost = [0] * len(first)
-    for i in range(len(first)):
-        if encoding[i].overflowing:
-            texts = [first[i]] if second is None else [first[i], second[i]]
-            lost[i] = _characters_lost(encoding[i], texts)
-    return encoding, lost
+    head: ClassVar[Literal["sequence", "token"]] = "sequence"
+    cut: ClassVar[Literal["longest_first", "only_second"]] = "longest_first"
+    """Which text of a pair loses what does not fit: the longer one, piece by piece, or the second
+    alone."""
+
+    @abstractmethod
+    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
+        """What the loss takes, per item: a class, a number, or a flag per label."""
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Encoded:
+        """Nothing is padded here: batches are padded to their own longest item."""
+        texts_of = [[str(e.text) for e in examples]]
+        if examples[0].text_pair is not None:
+            texts_of.append([str(e.text_pair) for e in examples])
+        encoding: Any = tokenizer(
+            *texts_of,
+            truncation=self.cut,
+            max_length=self.max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        lost = [
+            _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
+            for i, texts in enumerate(zip(*texts_of, strict=True))
+        ]
+        columns: Encoded = {name: list(values) for name, values in encoding.items()}
+        columns["labels"] = self.targets(examples, labels)
+        columns["rows"] = [[0]] * len(examples)
+        columns["example"] = list(range(len(examples)))
+        columns["truncated"] = [n > 0 for n in lost]
+        columns["lost"] = lost
+        return columns
 
 
 def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
@@ -256,16 +267,3 @@ def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
         if sequence is not None:
             ends[sequence] = max(ends[sequence], end)
     return sum(max(0, len(text.rstrip()) - end) for text, end in zip(texts, ends, strict=True))
-
-
-def whole_text_columns(
-    encoding: Mapping[str, list[list[int]]], targets: Sequence[Any], lost: Sequence[int]
-) -> Encoded:
-    """Columns of a task with one prediction per item."""
-    columns: Encoded = {name: list(values) for name, values in encoding.items()}
-    columns["labels"] = list(targets)
-    columns["rows"] = [[0]] * len(targets)
-    columns["example"] = list(range(len(targets)))
-    columns["truncated"] = [n > 0 for n in lost]
-    columns["lost"] = list(lost)
-    return columns

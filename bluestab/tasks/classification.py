@@ -6,30 +6,21 @@ from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
-from bluestab.tasks.base import (
-    Encoded,
-    Scores,
-    Task,
-    label_problems,
-    names_problem,
-    tokenise,
-    whole_text_columns,
-)
+from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneClass(Task, ABC):
+class OneClass(WholeText, ABC):
     """What all tasks share whose items have one class each, whatever the input is."""
 
     id: str | int | None
@@ -37,7 +28,6 @@ class OneClass(Task, ABC):
     label: str | int
     label_names: Sequence[str] | None
 
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     extras: ClassVar[tuple[str, ...]] = ("ece", "brier")
 
     def check(self) -> list[str]:
@@ -142,17 +132,6 @@ class Classification(OneClass):
                 if name not in labels
             ]
         return problems
-
-    def encode(
-        self,
-        examples: Sequence[Example],
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> Encoded:
-        encoding, lost = tokenise(
-            tokenizer, [str(e.text) for e in examples], None, max_length=self.max_length
-        )
-        return whole_text_columns(encoding, self.targets(examples, labels), lost)
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
         known = (*(self.label_names or ()), *self.positive)

@@ -11,28 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
-from bluestab.tasks.base import (
-    Encoded,
-    Scores,
-    Task,
-    label_problems,
-    names_problem,
-    tokenise,
-    whole_text_columns,
-)
+from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedTokenizerFast
 
 FLAG = re.compile(r"(\d+)_([01])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel(Task):
+class MultiLabel(WholeText):
     """A text and the set of its labels, one yes-or-no decision per label (a logit above 0 is yes).
 
     With `group`, rows are joined: `group_pattern` takes the name of the document out of that
@@ -52,7 +43,6 @@ class MultiLabel(Task):
     group_pattern: str | None
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact_match")
 
     def check(self) -> list[str]:
@@ -145,17 +135,8 @@ class MultiLabel(Task):
         found = ((name, e.id) for e in examples for name in e.target)  # type: ignore[union-attr]
         return label_problems(split, found, labels, needed=labels)
 
-    def encode(
-        self,
-        examples: Sequence[Example],
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> Encoded:
-        encoding, lost = tokenise(
-            tokenizer, [str(e.text) for e in examples], None, max_length=self.max_length
-        )
-        flags = [[float(name in e.target) for name in labels] for e in examples]  # type: ignore[operator]
-        return whole_text_columns(encoding, flags, lost)
+    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
+        return [[float(name in e.target) for name in labels] for e in examples]  # type: ignore[operator]
 
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Binary cross-entropy, mean over items and labels."""

@@ -6,22 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab import scoring
 from bluestab.errors import DataError
-from bluestab.tasks.base import Encoded, Scores, Task, tokenise, whole_text_columns
+from bluestab.tasks.base import Scores, WholeText
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRegression(Task):
+class PairRegression(WholeText):
     """Two texts and a number; `pearson` and `spearman` are undefined for a constant prediction."""
 
     header: bool
@@ -31,7 +30,6 @@ class PairRegression(Task):
     label: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     regression: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
 
@@ -58,19 +56,8 @@ class PairRegression(Task):
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         return (str(self.label),)
 
-    def encode(
-        self,
-        examples: Sequence[Example],
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> Encoded:
-        encoding, lost = tokenise(
-            tokenizer,
-            [str(e.text) for e in examples],
-            [str(e.text_pair) for e in examples],
-            max_length=self.max_length,
-        )
-        return whole_text_columns(encoding, [float(e.target) for e in examples], lost)  # type: ignore[arg-type]
+    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
+        return [float(e.target) for e in examples]  # type: ignore[arg-type]
 
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Squared error, mean over the batch."""

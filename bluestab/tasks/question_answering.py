@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import ConfigError, DataError
-from bluestab.tasks.base import Encoded, Scores, tokenise, whole_text_columns
+from bluestab.tasks.base import Encoded, Scores
 from bluestab.tasks.classification import OneClass, numbered
 from bluestab.tasks.readers import read_json
 from bluestab.types import Example
@@ -29,6 +29,7 @@ class QuestionAnswering(OneClass):
 
     formats: ClassVar[tuple[str, ...]] = ("json",)
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    cut: ClassVar[Literal["longest_first", "only_second"]] = "only_second"
 
     def read(self, path: Path) -> list[Example]:
         table = read_json(path)
@@ -65,14 +66,7 @@ class QuestionAnswering(OneClass):
                     f"task.max_length is {self.max_length}, but the question of item "
                     f"'{example.id}' alone has {len(pieces)} word pieces: no room for a passage"
                 )
-        encoding, lost = tokenise(
-            tokenizer,
-            questions,
-            [str(e.text_pair) for e in examples],
-            max_length=self.max_length,
-            cut="only_second",
-        )
-        return whole_text_columns(encoding, self.targets(examples, labels), lost)
+        return super().encode(examples, labels, tokenizer)
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
         predicted, gold, index = numbered(predictions, targets, self.label_names or ())

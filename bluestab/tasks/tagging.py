@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from bluestab import scoring
 from bluestab.errors import DataError
 from bluestab.tasks.base import (
-    IGNORED,
     Encoded,
     Scores,
     Task,
@@ -18,7 +17,7 @@ from bluestab.tasks.base import (
     names_problem,
 )
 from bluestab.tasks.readers import Sentence, read_conll
-from bluestab.types import Example, Split
+from bluestab.types import IGNORED, Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

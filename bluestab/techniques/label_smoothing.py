@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.errors import ConfigError
 from bluestab.instantiate import load_class
 from bluestab.techniques.base import Technique
-from bluestab.types import Batch, Built, ModelFacts, Trained
+from bluestab.types import IGNORED, Batch, Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from bluestab.seeding import Seeds
 
 Loss = Callable[["torch.Tensor", Batch], "torch.Tensor"]
-
-IGNORED = -100
-"""Label of a word piece that has none."""
 
 
 def uniform_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab import rules
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -79,13 +80,12 @@ class Sam(Technique):
         self.adaptive = adaptive
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        is_number = isinstance(self.rho, int | float) and not isinstance(self.rho, bool)
-        if not is_number or not 0 <= self.rho < float("inf"):
-            problems.append(f"technique.sam.rho is {self.rho!r}: expected a number >= 0")
-        if not isinstance(self.adaptive, bool):
-            problems.append(f"technique.sam.adaptive is {self.adaptive!r}: expected true or false")
-        return problems
+        return rules.problems(
+            {
+                "technique.sam.rho": (self.rho, rules.at_least(0)),
+                "technique.sam.adaptive": (self.adaptive, rules.FLAG),
+            }
+        )
 
     def wrap_optimizer(
         self, optimizer: torch.optim.Optimizer, built: Built
