@@ -32,6 +32,7 @@ NEUTRAL: Mapping[str, Any] = {
     "task.overlap": None,
     "head": "default",
     "lower_case": None,
+    "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""

@@ -68,6 +68,9 @@ class Witness:
     forwards    forward passes in training mode
     batches     ids of the items of every step
     losses      training loss of every step
+    dropout     dropout modules and their rates
+    mixing      linear layers whose training forward does not use their weight as it is
+    gradients   name -> per step, the share of exact zeros in its gradient; None: no gradient
     """
 
     checkpoint: Mapping[str, torch.Tensor]
@@ -81,6 +84,9 @@ class Witness:
     forwards: int
     batches: Sequence[tuple[str, ...]]
     losses: Sequence[float]
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    mixing: frozenset[str] = frozenset()
+    gradients: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @cached_property
     def frozen(self) -> list[str]:
@@ -109,6 +115,7 @@ class Spy(pl.Callback):
     rates: dict[str, list[float]] = field(default_factory=dict)
     batches: list[tuple[str, ...]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    gradients: dict[str, list[float | None]] = field(default_factory=dict)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, _: int) -> None:
         self.batches.append(tuple(self.ids[i] for i in batch["items"].tolist()))
@@ -120,6 +127,11 @@ class Spy(pl.Callback):
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, _: int
     ) -> None:
         self.losses.append(float(outputs["loss"]))
+        for group in trainer.optimizers[0].param_groups:
+            for parameter in group["params"]:
+                grad = parameter.grad
+                zeros = None if grad is None else float((grad == 0).float().mean())
+                self.gradients.setdefault(self.names[id(parameter)], []).append(zeros)
 
 
 def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
@@ -156,7 +168,29 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         forwards=len(silent),
         batches=spy.batches,
         losses=spy.losses,
+        dropout={p: m.p for p, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
+        mixing=mixing(model),
+        gradients=spy.gradients,
     )
+
+
+@torch.no_grad()
+def mixing(model: torch.nn.Module) -> frozenset[str]:
+    """Linear layers that in training do not compute with their weight, moved away for a trial."""
+    was, found = model.training, set()
+    model.train()
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module.training:
+            kept = module.weight.clone()
+            random = torch.Generator().manual_seed(1)
+            module.weight.add_(torch.randn(kept.shape, generator=random))
+            features = torch.randn(64, kept.shape[1], generator=random)
+            expected = torch.nn.functional.linear(features, module.weight, module.bias)
+            if not torch.allclose(module(features), expected, rtol=1e-3, atol=1e-3):
+                found.add(path)
+            module.weight.copy_(kept)
+    model.train(was)
+    return frozenset(found)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -175,6 +209,31 @@ def _multipliers(seen: Witness, plain: Witness) -> dict[str, Any]:
     return {depth: next(iter(f)) if len(f) == 1 else sorted(f) for depth, f in found.items()}
 
 
+def _distance(seen: Witness, plain: Witness) -> float:
+    """Of all that training began with at the checkpoint's values: how far it went, together."""
+    kept = set(seen.checkpoint) - set(seen.changed)
+    squares = [((seen.end[n].double() - seen.checkpoint[n].double()) ** 2).sum() for n in kept]
+    return math.sqrt(sum(map(float, squares)))
+
+
+def _masked(seen: Witness, plain: Witness) -> int:
+    """Tensors whose first gradient has more zeros than it has in plain training."""
+    firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
+    usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
+    return len([n for n, first in firsts.items() if first and first[0] > usual[n]])
+
+
+def _trains_from(seen: Witness, plain: Witness) -> dict[str, int]:
+    """Depth -> first step in which anything there has a gradient."""
+    found: dict[str, int] = {}
+    for name, zeros in seen.gradients.items():
+        steps = [step for step, share in enumerate(zeros) if share is not None]
+        depth = str(depth_of(name))
+        if steps:
+            found[depth] = min(steps[0], found.get(depth, steps[0]))
+    return found
+
+
 CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "frozen_tensors": lambda seen, plain: len(seen.frozen),
     "frozen_parameters": lambda seen, plain: seen.size(seen.frozen),
@@ -187,11 +246,23 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "blocks": lambda seen, plain: sorted({depth_of(n) for n in seen.changed} - {LAYERS + 1}),
     "pooler": lambda seen, plain: any(depth_of(n) > LAYERS for n in seen.changed),
     "extra_forwards": lambda seen, plain: seen.forwards - plain.forwards,
+    # towards the pretrained point, and what is trained
+    "mixed_tensors": lambda seen, plain: len(seen.mixing),
+    "dropout_removed": lambda seen, plain: sum(
+        rate > 0 == seen.dropout.get(path) for path, rate in plain.dropout.items()
+    ),
+    "undecayed_tensors": lambda seen, plain: len(
+        [n for n, decay in seen.decay.items() if plain.decay[n] > decay == 0]
+    ),
+    "distance": _distance,
+    "masked_tensors": _masked,
+    "trains_from": _trains_from,
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards")  # fmt: skip
+          "extra_forwards", "mixed_tensors", "dropout_removed", "undecayed_tensors",
+          "trains_from")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 
@@ -239,8 +310,8 @@ def effects_problems(
 
 
 def _follows(word: str, said: set[str]) -> bool:
-    """Fewer layers in the rates is what a declared freezing looks like."""
-    return word == "lr_multiplier_by_depth" and "frozen_tensors" in said
+    """Fewer layers in rates and gradients is what a declared freezing looks like."""
+    return word in ("lr_multiplier_by_depth", "trains_from") and "frozen_tensors" in said
 
 
 def agree(one: Any, other: Any) -> bool:
