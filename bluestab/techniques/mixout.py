@@ -145,6 +145,6 @@ class Mixout(Technique):
         return [before_each_step(begin)]
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        if not self._mixed:
+        if not self._mixed and not self._off:
             return {}
         return {"mixed_tensors": len(self._mixed), "dropout_removed": len(self._off)}
