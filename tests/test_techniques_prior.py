@@ -270,7 +270,8 @@ def test_mixout_leaves_head_new_and_frozen_layers_alone(lab: Lab, model: str) ->
     head = {n.rpartition(".")[0] for n in built.layers.head}
     assert head
     assert mixing(built.model) == linears(built, 0, 1, 2, 3) - head
-    frozen = lab.assembly(lab.run("gad", model, *chosen("mixout", "freeze"))).built
+    knobs = {"freeze__eval_mode": "false"}  # or frozen layers would be bare for that reason
+    frozen = lab.assembly(lab.run("gad", model, *chosen("mixout", "freeze", **knobs))).built
     assert mixing(frozen.model) == linears(frozen, 2, 3) - head
 
 

@@ -6,7 +6,7 @@ The moments come in this order, each once per run, for all techniques of the arm
 2. `edit_model`      the network, after the checkpoint is loaded and the head is drawn
 3. `edit_plan`       what the optimizer may do with each parameter (edits commute)
 4. `wrap_step`       the training step (the first listed technique is outermost)
-5. `wrap_optimizer`  the optimizer (one technique at most)
+5. `wrap_optimizer`  the optimizer (one technique at most replaces it; hooks on it compose)
 6. `callbacks`       Lightning callbacks, for what happens over time
 
 Validation and test never pass through a technique: every arm is judged by the same code. Around
@@ -14,7 +14,7 @@ the moments stand the declarations: `check` before anything heavy is loaded, `ef
 training. What a technique remembers from one step to the next (a running average, a counter in a
 wrapped step) belongs into `state_dict`, or an interrupted run cannot go on as if nothing had
 happened. A wrapped step is called once per micro-batch; a wrapped optimizer keeps the groups it was
-given, with their `names` and `depth`.
+given, whole or divided, with their `names` and `depth`.
 
 Modules of techniques import torch inside their functions, so that checking a sweep of a thousand
 runs does not load it.

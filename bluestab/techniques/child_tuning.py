@@ -52,9 +52,10 @@ def top_share(scores: Mapping[str, torch.Tensor], p: float) -> dict[str, torch.T
     """True for the share p of all entries with the largest scores; ties at the bound are in."""
     import torch
 
-    together = torch.cat([score.flatten() for score in scores.values()])
+    # on the CPU: on a GPU `kthvalue` is not deterministic, which the trainer forbids
+    together = torch.cat([score.flatten().cpu() for score in scores.values()])
     keep = max(1, round(p * together.numel()))
-    bound = together.kthvalue(together.numel() - keep + 1).values
+    bound = float(together.kthvalue(together.numel() - keep + 1).values)
     return {name: score >= bound for name, score in scores.items()}
 
 
