@@ -301,7 +301,9 @@ def effects_problems(
             problems.append(f"{name} claims nothing that plain training does not do as well")
     said = {word for claims in effects.values() for word in claims}
     for word in TRACES:
-        if word not in said and not (agree(found[word], usual[word]) or _follows(word, said)):
+        if word not in said and not (
+            agree(found[word], usual[word]) or _follows(word, said, found[word])
+        ):
             problems.append(f"nobody claims {word}, seen was {found[word]!r}")
     idle = all(torch.equal(seen.end[name], plain.end[name]) for name in plain.end)
     if idle and not all(technique.is_neutral() for technique in techniques.values()):
@@ -309,9 +311,12 @@ def effects_problems(
     return problems
 
 
-def _follows(word: str, said: set[str]) -> bool:
-    """Fewer layers in rates and gradients is what a declared freezing looks like."""
-    return word in ("lr_multiplier_by_depth", "trains_from") and "frozen_tensors" in said
+def _follows(word: str, said: set[str], value: Any) -> bool:
+    """Fewer layers in the rates is what a declared freezing looks like; fewer layers that train
+    from the start are not layers that train later."""
+    if word == "trains_from":
+        return not any(value.values())
+    return word == "lr_multiplier_by_depth" and "frozen_tensors" in said
 
 
 def agree(one: Any, other: Any) -> bool:
