@@ -26,6 +26,11 @@ class History:
     best_score: float | None = None
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     censored: dict[str, Any] | None = None
+    trains: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # at the start: what a technique thaws later cannot be told from what is frozen for ever
+        self.trains = frozenset(n for n, p in self.model.named_parameters() if p.requires_grad)
 
     def add(
         self,
@@ -42,7 +47,7 @@ class History:
             self.best_weights = {
                 name: parameter.detach().clone()
                 for name, parameter in self.model.named_parameters()
-                if parameter.requires_grad
+                if name in self.trains
             }
 
     def state_dict(self) -> dict[str, Any]:

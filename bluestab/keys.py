@@ -33,6 +33,7 @@ NEUTRAL: Mapping[str, Any] = {
     "head": "default",
     "lower_case": None,
     "optim.bias_correction": True,
+    "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""

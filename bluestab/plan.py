@@ -1,7 +1,8 @@
 """What the optimizer will do with each parameter, by name; compiled into groups once, at the end.
 
-Techniques edit the plan, never the groups. Edits commute: learning-rate scales multiply and
-`trainable` is a logical AND. So the order of techniques cannot change what is trained.
+Techniques edit the plan, never the groups. Edits commute: learning-rate scales multiply,
+`trainable` is a logical AND, and weight decay can only be switched off. So the order of
+techniques cannot change what is trained.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class ParamPlan(Mapping[str, Rule]):
     def frozen(self, names: Iterable[str]) -> ParamPlan:
         """These parameters never train."""
         return self._edited(names, lambda r, n: replace(r, trainable=False))
+
+    def undecayed(self, names: Iterable[str]) -> ParamPlan:
+        """These parameters have no weight decay of the optimizer's: something else replaces it."""
+        return self._edited(names, lambda r, n: replace(r, weight_decay=0.0))
 
 
 def base_plan(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> ParamPlan:

@@ -38,6 +38,7 @@ LAYERS = layer_map(
 
 Edit = Callable[[ParamPlan], ParamPlan]
 freezing = st.lists(st.sampled_from(NAMES), unique=True).map(lambda n: lambda p: p.frozen(n))
+undecaying = st.lists(st.sampled_from(NAMES), unique=True).map(lambda n: lambda p: p.undecayed(n))
 scaling = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.0, 0.25, 0.5, 2.0])).map(
     lambda f: lambda p: p.scaled(f)
 )
@@ -50,7 +51,7 @@ def test_matrices_decay_vectors_do_not() -> None:
         assert rule == Rule(1.0, 0.01 if len(SHAPES[name]) == 2 else 0.0, trainable=True)
 
 
-@given(st.lists(freezing | scaling, max_size=4))
+@given(st.lists(freezing | scaling | undecaying, max_size=4))
 def test_edits_commute(edits: list[Edit]) -> None:
     plans = []
     for order in itertools.permutations(edits):
@@ -65,6 +66,7 @@ def test_edits_return_a_new_plan() -> None:
     plan = base_plan(PARAMETERS, 0.01)
     plan.frozen(NAMES)
     plan.scaled(dict.fromkeys(NAMES, 0.5))
+    assert {rule.weight_decay for rule in plan.undecayed(NAMES).values()} == {0.0}
     assert dict(plan) == dict(base_plan(PARAMETERS, 0.01))
 
 

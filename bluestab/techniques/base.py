@@ -6,7 +6,7 @@ The moments come in this order, each once per run, for all techniques of the arm
 2. `edit_model`      the network, after the checkpoint is loaded and the head is drawn
 3. `edit_plan`       what the optimizer may do with each parameter (edits commute)
 4. `wrap_step`       the training step (the first listed technique is outermost)
-5. `wrap_optimizer`  the optimizer (one technique at most)
+5. `wrap_optimizer`  the optimizer (one technique at most replaces it; hooks on it compose)
 6. `callbacks`       Lightning callbacks, for what happens over time
 
 Validation and test never pass through a technique: every arm is judged by the same code. Around
@@ -14,7 +14,7 @@ the moments stand the declarations: `check` before anything heavy is loaded, `ef
 training. What a technique remembers from one step to the next (a running average, a counter in a
 wrapped step) belongs into `state_dict`, or an interrupted run cannot go on as if nothing had
 happened. A wrapped step is called once per micro-batch; a wrapped optimizer keeps the groups it was
-given, with their `names` and `depth`.
+given, whole or divided, with their `names` and `depth`.
 
 Modules of techniques import torch inside their functions, so that checking a sweep of a thousand
 runs does not load it.
@@ -22,14 +22,15 @@ runs does not load it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.types import Built, Example, ModelFacts, Step, Trained
 
 if TYPE_CHECKING:
     import torch
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback, Trainer
 
     from bluestab.plan import ParamPlan
     from bluestab.seeding import Seeds
@@ -105,3 +106,44 @@ def depth_problem(knob: str, value: object, low: int, model: ModelFacts) -> list
         f"{knob} is {value!r}: expected a whole number from {low} to {model.layers} "
         f"({model.name} has {model.layers} blocks)"
     ]
+
+
+def number_problem(
+    knob: str, value: object, holds: Callable[[float], bool], expected: str
+) -> list[str]:
+    """A sentence if `value` is no finite number for which `holds`; `expected`: which those are."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and holds(value):  # type: ignore[arg-type]
+        return []
+    return [f"{knob} is {value!r}: expected {expected}"]
+
+
+def before_each_step(act: Callable[[Trainer], None]) -> Callback:
+    """A callback: `act(trainer)` before the first forward pass of every optimizer step.
+
+    `trainer.global_step` (0-based) and `trainer.max_steps` are those of the uninterrupted run also
+    after a resume: what follows from them alone needs no state.
+    """
+    import pytorch_lightning as pl
+
+    class BeforeEachStep(pl.Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            act(trainer)
+
+    return BeforeEachStep()
+
+
+def pretrained(built: Built) -> list[str]:
+    """Parameters that still have a pretrained value: no head, nothing re-initialised."""
+    random = built.fresh | built.layers.head
+    return [name for name in built.layers.depth if name not in random]
+
+
+def distance(built: Built) -> float:
+    """L2 distance of all `pretrained` parameters together from the checkpoint, in float64."""
+    parameters = dict(built.model.named_parameters())
+    squares = (
+        (parameters[n].detach().cpu().double() - built.reference[n].double()).square().sum()
+        for n in pretrained(built)
+    )
+    return math.sqrt(sum(float(square) for square in squares))

@@ -4,9 +4,11 @@ Idea      Lower layers hold general knowledge and need little change; the top ad
 Formula   lr(depth) = lr * decay ** (L + 1 - depth): head and pooler 1, top block `decay`,
           embeddings decay ** (L + 1). This is the convention of Zhang et al. (`zhang`). ELECTRA's
           code (`electra`) skips a level: head 1, top block decay ** 2, embeddings decay ** (L + 2);
-          its author calls that a small mistake.
+          its author calls that a small mistake. ULMFiT (`ulmfit`) has the levels of `zhang` and a
+          fixed factor: every layer has the rate of the one above it divided by 2.6.
 Source    Tinn et al. 2023, abstract: better for BERT-large and ELECTRA models. Clark et al. 2020
-          (ELECTRA); Zhang et al. 2021 (ICLR, arXiv 2006.05987).
+          (ELECTRA); Zhang et al. 2021 (ICLR, arXiv 2006.05987). Howard & Ruder 2018 (ULMFiT, arXiv
+          1801.06146), section 3.2.
 Settings  ELECTRA: 0.8 small and base, 0.9 large. Zhang et al., Du & Nguyen 2023: 0.95. The factor
           of Tinn et al. is not in what we could read.
 Not with  Nothing: multipliers of several techniques multiply.
@@ -26,29 +28,41 @@ from bluestab.types import Built, ModelFacts, Trained
 if TYPE_CHECKING:
     from bluestab.plan import ParamPlan
 
-SKIPPED_LEVELS = {"zhang": 0, "electra": 1}
+SKIPPED_LEVELS = {"zhang": 0, "electra": 1, "ulmfit": 0}
+
+ULMFIT = 1 / 2.6
+"""Factor per level of the convention that has its own."""
 
 
-def multiplier(depth: int, n_layers: int, decay: float, convention: str) -> float:
+def multiplier(depth: int, n_layers: int, decay: float | None, convention: str) -> float:
     """Learning-rate factor of a layer at `depth` in 0..n_layers+1; exactly 1 for the head."""
     distance = n_layers + 1 - depth
-    return float(decay ** (distance + SKIPPED_LEVELS[convention])) if distance else 1.0
+    factor = ULMFIT if decay is None else decay
+    return float(factor ** (distance + SKIPPED_LEVELS[convention])) if distance else 1.0
 
 
 class Llrd(Technique):
-    """decay: factor per level in (0, 1], 1 switches it off; convention: zhang or electra."""
+    """decay: factor per level in (0, 1], 1 switches it off; convention: zhang, electra, ulmfit."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 1.0}
 
-    def __init__(self, *, decay: float, convention: str) -> None:
+    def __init__(self, *, decay: float | None, convention: str) -> None:
         self.decay = decay
         self.convention = convention
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         problems = []
         is_number = isinstance(self.decay, int | float) and not isinstance(self.decay, bool)
-        if not is_number or not 0 < self.decay <= 1:
-            problems.append(f"technique.llrd.decay is {self.decay!r}: expected a number in (0, 1]")
+        if self.decay is None or not is_number or not 0 < self.decay <= 1:
+            if self.decay is not None or self.convention in ("zhang", "electra"):
+                problems.append(
+                    f"technique.llrd.decay is {self.decay!r}: expected a number in (0, 1]"
+                )
+        elif self.convention == "ulmfit":
+            problems.append(
+                f"technique.llrd.decay is {self.decay!r}, but technique.llrd.convention=ulmfit "
+                f"divides by 2.6; say technique.llrd.decay=null"
+            )
         if self.convention not in SKIPPED_LEVELS:
             problems.append(
                 f"technique.llrd.convention is {self.convention!r}"

@@ -5,7 +5,8 @@ Idea      The top layers are specialised to the pretraining objective; on few ex
 Formula   Linear and embedding weights ~ N(0, initializer_range ** 2) of the model (0.02 in BERT and
           ELECTRA), biases 0, LayerNorm weight 1 and bias 0, for the top k blocks; the pooler too.
           ModernBERT has no pooler, but a norm after its last block, which BERT has inside it: that
-          one too. Its own law of random values is followed.
+          one too. Its own law of random values is followed. With `layernorms_only` the LayerNorms
+          of these layers alone start anew, at weight 1 and bias 0; all matrices keep their values.
 Source    Zhang et al. 2021 (ICLR, arXiv 2006.05987): re-initialise the pooler and the top L blocks.
           Tinn et al. 2023, abstract: the best strategy for BIOSSES; how many layers is not in what
           we could read (the two versions of the abstract disagree on one layer or several).
@@ -22,44 +23,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bluestab.layers import LayerMap
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.base import Technique, depth_problem
 from bluestab.types import Built, ModelFacts, Trained
 
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _is_layernorm(model: nn.Module, name: str) -> bool:
+    return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
+
 
 class Reinit(Technique):
-    """depth: number of top blocks, from 1 to L; pooler: pooler and final norm too, if there."""
+    """depth: number of top blocks, from 1 to L; pooler: pooler and final norm too, if there.
 
-    def __init__(self, *, depth: int, pooler: bool) -> None:
+    layernorms_only: of all these, the LayerNorms.
+    """
+
+    def __init__(self, *, depth: int, pooler: bool, layernorms_only: bool) -> None:
         self.depth = depth
         self.pooler = pooler
+        self.layernorms_only = layernorms_only
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         problems = depth_problem("technique.reinit.depth", self.depth, 1, model)
-        if not isinstance(self.pooler, bool):
-            problems.append(f"technique.reinit.pooler is {self.pooler!r}: expected true or false")
+        for knob in ("pooler", "layernorms_only"):
+            if not isinstance(getattr(self, knob), bool):
+                problems.append(
+                    f"technique.reinit.{knob} is {getattr(self, knob)!r}: expected true or false"
+                )
         return problems
 
     def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
         return frozenset(range(model.layers - self.depth + 1, model.layers + 1))
 
-    def _names(self, layers: LayerMap) -> list[str]:
+    def _names(self, built: Built) -> list[str]:
+        layers = built.layers
         names = layers.names(*range(layers.n_layers - self.depth + 1, layers.n_layers + 1))
         if self.pooler:
             names += [n for n in layers.names(layers.top) if n not in layers.head]
+        if self.layernorms_only:
+            names = [n for n in names if _is_layernorm(built.model, n)]
         return names
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
-        names = self._names(built.layers)
+        names = self._names(built)
         for name in names:
             built.initialise(name, generator(seeds.init, "init", name))
         return replace(built, fresh=built.fresh | set(names))
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        anew = sorted(trained.edited.intersection(self._names(built.layers)))
+        anew = sorted(trained.edited.intersection(self._names(built)))
         if not anew:
             return {}
         depths = {built.layers.depth[name] for name in anew}

@@ -70,6 +70,9 @@ class Witness:
     losses      training loss of every step
     trail       all weights as the optimizer left them at every step
     gold_share  what the loss holds of the target for the gold label; None in regression
+    dropout     dropout modules and their rates
+    mixing      linear layers whose training forward does not use their weight as it is
+    gradients   name -> per step, the share of exact zeros in its gradient; None: no gradient
     """
 
     checkpoint: Mapping[str, torch.Tensor]
@@ -85,6 +88,9 @@ class Witness:
     losses: Sequence[float]
     trail: Sequence[Mapping[str, torch.Tensor]]
     gold_share: float | None
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    mixing: frozenset[str] = frozenset()
+    gradients: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @cached_property
     def frozen(self) -> list[str]:
@@ -114,6 +120,7 @@ class Spy(pl.Callback):
     batches: list[tuple[str, ...]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     trail: list[Mapping[str, torch.Tensor]] = field(default_factory=list)
+    gradients: dict[str, list[float | None]] = field(default_factory=dict)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, _: int) -> None:
         self.batches.append(tuple(self.ids[i] for i in batch["items"].tolist()))
@@ -126,6 +133,11 @@ class Spy(pl.Callback):
     ) -> None:
         self.losses.append(float(outputs["loss"]))
         self.trail.append(weights(module.model))
+        for group in trainer.optimizers[0].param_groups:
+            for parameter in group["params"]:
+                grad = parameter.grad
+                zeros = None if grad is None else float((grad == 0).float().mean())
+                self.gradients.setdefault(self.names[id(parameter)], []).append(zeros)
 
 
 def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
@@ -164,6 +176,9 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         losses=spy.losses,
         trail=spy.trail,
         gold_share=gold_share(assembly),
+        dropout={p: m.p for p, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
+        mixing=mixing(model),
+        gradients=spy.gradients,
     )
 
 
@@ -185,6 +200,25 @@ def gold_share(assembly: Assembly) -> float | None:
     counted = labels != -100
     target = 1 / shape[-1] - logits.grad[counted] * counted.sum()
     return float(target.gather(1, labels[counted][:, None])[0])
+
+
+@torch.no_grad()
+def mixing(model: torch.nn.Module) -> frozenset[str]:
+    """Linear layers that in training do not compute with their weight, moved away for a trial."""
+    was, found = model.training, set()
+    model.train()
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module.training:
+            kept = module.weight.clone()
+            random = torch.Generator().manual_seed(1)
+            module.weight.add_(torch.randn(kept.shape, generator=random))
+            features = torch.randn(64, kept.shape[1], generator=random)
+            expected = torch.nn.functional.linear(features, module.weight, module.bias)
+            if not torch.allclose(module(features), expected, rtol=1e-3, atol=1e-3):
+                found.add(path)
+            module.weight.copy_(kept)
+    model.train(was)
+    return frozenset(found)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -218,6 +252,29 @@ def _averaged_steps(seen: Witness) -> int | None:
         if _distance(seen.end, mean) <= 1e-3 * _distance(*seen.trail[-2:]):
             return n
     return None
+def _distance_kept(seen: Witness, plain: Witness) -> float:
+    """Of all that training began with at the checkpoint's values: how far it went, together."""
+    kept = set(seen.checkpoint) - set(seen.changed)
+    squares = [((seen.end[n].double() - seen.checkpoint[n].double()) ** 2).sum() for n in kept]
+    return math.sqrt(sum(map(float, squares)))
+
+
+def _masked(seen: Witness, plain: Witness) -> int:
+    """Tensors whose first gradient has more zeros than it has in plain training."""
+    firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
+    usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
+    return len([n for n, first in firsts.items() if first and first[0] > usual[n]])
+
+
+def _trains_from(seen: Witness, plain: Witness) -> dict[str, int]:
+    """Depth -> first step in which anything there has a gradient."""
+    found: dict[str, int] = {}
+    for name, zeros in seen.gradients.items():
+        steps = [step for step, share in enumerate(zeros) if share is not None]
+        depth = str(depth_of(name))
+        if steps:
+            found[depth] = min(steps[0], found.get(depth, steps[0]))
+    return found
 
 
 CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
@@ -235,11 +292,23 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
     "distance_from_last_step": lambda seen, plain: _distance(seen.end, seen.trail[-1]),
     "averaged_steps": lambda seen, plain: _averaged_steps(seen),
     "gold_share": lambda seen, plain: seen.gold_share,
+    # towards the pretrained point, and what is trained
+    "mixed_tensors": lambda seen, plain: len(seen.mixing),
+    "dropout_removed": lambda seen, plain: sum(
+        rate > 0 == seen.dropout.get(path) for path, rate in plain.dropout.items()
+    ),
+    "undecayed_tensors": lambda seen, plain: len(
+        [n for n, decay in seen.decay.items() if plain.decay[n] > decay == 0]
+    ),
+    "distance": _distance_kept,
+    "masked_tensors": _masked,
+    "trains_from": _trains_from,
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards", "distance_from_last_step", "gold_share")  # fmt: skip
+          "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors", "dropout_removed", "undecayed_tensors",
+          "trains_from")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 
@@ -278,7 +347,9 @@ def effects_problems(
             problems.append(f"{name} claims nothing that plain training does not do as well")
     said = {word for claims in effects.values() for word in claims}
     for word in TRACES:
-        if word not in said and not (agree(found[word], usual[word]) or _follows(word, said)):
+        if word not in said and not (
+            agree(found[word], usual[word]) or _follows(word, said, found[word])
+        ):
             problems.append(f"nobody claims {word}, seen was {found[word]!r}")
     idle = all(torch.equal(seen.end[name], plain.end[name]) for name in plain.end)
     if idle and not all(technique.is_neutral() for technique in techniques.values()):
@@ -286,8 +357,11 @@ def effects_problems(
     return problems
 
 
-def _follows(word: str, said: set[str]) -> bool:
-    """Fewer layers in the rates is what a declared freezing looks like."""
+def _follows(word: str, said: set[str], value: Any) -> bool:
+    """Fewer layers in the rates is what a declared freezing looks like; fewer layers that train
+    from the start are not layers that train later."""
+    if word == "trains_from":
+        return not any(value.values())
     return word == "lr_multiplier_by_depth" and "frozen_tensors" in said
 
 

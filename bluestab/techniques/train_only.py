@@ -1,0 +1,132 @@
+"""Train only: of the pretrained parameters, those of a kind; all others keep their values.
+
+Idea      Few parameters suffice to steer a pretrained network to a small task, and cannot forget
+          much.
+Formula   A pretrained parameter trains if it belongs to one of `parts` or its name matches one of
+          `patterns`. Head and re-initialised layers always train.
+Source    Ben Zaken, Ravfogel & Goldberg 2022 (BitFit, arXiv 2106.10199): biases and head.
+Settings  BitFit: parts [biases], lr 1e-3 where full tuning has 1e-5, 16 epochs, batch 8.
+Parts     biases: every `bias`, those of LayerNorms included, as in BitFit; layernorms: all of them;
+          attention: the attention module of every block, its output layer (and, in BERT, its
+          LayerNorm) included. ModernBERT has no biases: BitFit there would train the head alone,
+          and is refused; hence the default names LayerNorms as well.
+Patterns  Regular expressions, found anywhere in a parameter's name: `layer\\.(10|11)\\.`.
+Cost      Less than plain training: no optimizer state for the rest.
+Not with  Nothing: what `freeze` freezes stays frozen, `llrd` scales what trains. Together they must
+          leave something to train.
+Against   BitFit's authors claim parity on small and medium data only; with the learning rate of
+          full fine-tuning it hardly moves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bluestab.errors import ConfigError, did_you_mean
+from bluestab.techniques.base import Technique, pretrained
+from bluestab.types import Built, ModelFacts, Trained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bluestab.plan import ParamPlan
+
+
+def is_bias(name: str, module: nn.Module) -> bool:
+    return name.endswith("bias")
+
+
+def is_layernorm(name: str, module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()
+
+
+def is_attention(name: str, module: nn.Module) -> bool:
+    return bool({"attention", "attn"}.intersection(name.split(".")))
+
+
+PARTS: Mapping[str, Callable[[str, nn.Module], bool]] = {
+    "biases": is_bias,
+    "layernorms": is_layernorm,
+    "attention": is_attention,
+}
+"""Part -> whether a parameter of this name, in this module, belongs to it."""
+
+
+class TrainOnly(Technique):
+    """parts: a list of biases, layernorms, attention; patterns: a list of regular expressions."""
+
+    def __init__(self, *, parts: Sequence[str], patterns: Sequence[str]) -> None:
+        self.parts = parts
+        self.patterns = patterns
+
+    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
+        problems = []
+        if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
+            problems.append(
+                f"technique.train_only.parts is {self.parts!r}: expected a list of "
+                f"{', '.join(PARTS)}"
+            )
+        else:
+            problems += [
+                f"technique.train_only.parts has {part!r}" + did_you_mean(str(part), PARTS)
+                for part in self.parts
+                if part not in PARTS
+            ]
+        if isinstance(self.patterns, str) or not isinstance(self.patterns, Sequence):
+            problems.append(
+                f"technique.train_only.patterns is {self.patterns!r}: expected a list of regular "
+                f"expressions"
+            )
+        else:
+            problems += [p for pattern in self.patterns for p in _pattern_problem(pattern)]
+        if not problems and not self.parts and not self.patterns:
+            problems.append(
+                "technique.train_only.parts and technique.train_only.patterns are both empty: only "
+                "the head would train; technique=freeze with technique.freeze.depth="
+                f"{model.layers} says that"
+            )
+        return problems
+
+    def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
+        """Raises ConfigError if a part or pattern matches no pretrained parameter."""
+        model = built.model
+        candidates = pretrained(built)
+        module = {n: model.get_submodule(n.rpartition(".")[0]) for n in candidates}
+        found = {p: [n for n in candidates if PARTS[p](n, module[n])] for p in self.parts}
+        found |= {p: [n for n in candidates if re.search(p, n)] for p in self.patterns}
+        if not any(found[part] for part in self.parts) and self.parts:
+            raise ConfigError(
+                f"technique.train_only.parts is {list(self.parts)!r}, but this model has no such "
+                f"parameters below its head"
+            )
+        for pattern in self.patterns:
+            if not found[pattern]:
+                raise ConfigError(
+                    f"technique.train_only.patterns has {pattern!r}, which matches no parameter "
+                    f"below the head, e.g. not '{candidates[-1]}'"
+                )
+        train = {name for names in found.values() for name in names}
+        return plan.frozen([name for name in candidates if name not in train])
+
+    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
+        still = [n for n in built.layers.depth if n not in trained.lr_scale]
+        if not still:
+            return {}
+        return {
+            "frozen_tensors": len(still),
+            "frozen_parameters": sum(built.reference[n].numel() for n in still),
+            "moved_anyway": len(trained.moved.intersection(still)),
+        }
+
+
+def _pattern_problem(pattern: object) -> list[str]:
+    try:
+        re.compile(pattern)  # type: ignore[call-overload]
+    except (re.error, TypeError) as error:
+        return [
+            f"technique.train_only.patterns has {pattern!r}: "
+            f"expected a regular expression ({error})"
+        ]
+    return []
