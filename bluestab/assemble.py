@@ -156,6 +156,7 @@ class Assembly:
                 [path for paths in self.built.layers.modules.values() for path in paths],
             ),
             forwards=self.module.forwards,
+            micro_batches=self.module.micro_batches,
             steps=self.trainer.global_step,
         )
 

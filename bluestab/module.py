@@ -155,6 +155,7 @@ class FineTuning(pl.LightningModule):
         self._evaluated = evaluated
         self.logits = ItemLogits()
         self.forwards = 0
+        self.micro_batches = 0
         self.evaluating = False
         self.predictions: list[Any] = []
         self.scores: Scores = {}
@@ -186,6 +187,7 @@ class FineTuning(pl.LightningModule):
         losses = []
         for index, (share, part) in enumerate(parts):
             self.draw_dropout_anew(index)
+            self.micro_batches += 1
             loss = self._step(part).loss
             if not math.isfinite(loss.item()):
                 raise Diverged(self.global_step + 1)
@@ -246,13 +248,19 @@ class FineTuning(pl.LightningModule):
 
     def running(self) -> dict[str, Any]:
         """What has been noted since the last evaluation, and counted since the start."""
-        return {"losses": self._losses, "norms": self._norms, "forwards": self.forwards}
+        return {
+            "losses": self._losses,
+            "norms": self._norms,
+            "forwards": self.forwards,
+            "micro_batches": self.micro_batches,
+        }
 
     def run_on(self, running: Mapping[str, Any]) -> None:
         """Go on from what `running` gave."""
         self._losses = [loss.to(self.device) for loss in running["losses"]]
         self._norms = [norms.to(self.device) for norms in running["norms"]]
         self.forwards = running["forwards"]
+        self.micro_batches = running["micro_batches"]
 
     def _collect(self, batch: Batch) -> None:
         self.evaluating = True

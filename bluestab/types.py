@@ -97,6 +97,7 @@ class Trained:
     moved     parameters whose value after the last step differs from the one before the first
     pinned    module paths that stayed in evaluation mode (dropout off) during training
     forwards  forward passes of the model during training
+    micro_batches  trained on: as many forward passes as plain training makes
     steps     optimizer steps taken
     """
 
@@ -106,6 +107,7 @@ class Trained:
     moved: frozenset[str]
     pinned: Sequence[str]
     forwards: int
+    micro_batches: int
     steps: int
 
 

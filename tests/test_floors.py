@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb keys instantiate "
-    "circumstances devices records forecast diagnostics memory micro",
+    "circumstances devices records forecast diagnostics memory micro divergences passes",
     "tasks techniques converters sources models heads networks claims store artefacts index upkeep "
     "token_cache hub remotes downloads",
     "data audit module checks history checkpoints assemble supplies",

@@ -22,6 +22,7 @@ runs does not load it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -105,3 +106,20 @@ def depth_problem(knob: str, value: object, low: int, model: ModelFacts) -> list
         f"{knob} is {value!r}: expected a whole number from {low} to {model.layers} "
         f"({model.name} has {model.layers} blocks)"
     ]
+
+
+def number_problem(
+    knob: str, value: object, low: float, *, above: bool = False, high: float = math.inf
+) -> list[str]:
+    """A sentence if `value` is no number from `low` (itself left out: `above`) to below `high`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and low <= value < high and not (above and value == low):  # type: ignore[arg-type, operator]
+        return []
+    bounds = f"{'>' if above else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
+    return [f"{knob} is {value!r}: expected a number {bounds}"]
+
+
+def extra_forwards(trained: Trained) -> dict[str, Any]:
+    """Forward passes that plain training would not have made; empty if there are none."""
+    extra = trained.forwards - trained.micro_batches
+    return {"extra_forwards": extra} if extra else {}
