@@ -126,6 +126,21 @@ def noise(model: nn.Module, batch: Batch, law: Noise, *names: str | int) -> torc
     return drawn * batch["attention_mask"].unsqueeze(-1)  # type: ignore[no-any-return]
 
 
+BF16_VISIBLE = 1e-2
+"""Perturbations of an entry smaller than this change an answer less than rounding in bfloat16."""
+
+
+def rounding_problem(cfg: Mapping[str, Any], sizes: Mapping[str, float]) -> list[str]:
+    """A sentence if one of these sizes (knob -> value) cannot be seen in the asked precision."""
+    small = [f"{knob} is {size!r}" for knob, size in sizes.items() if size < BF16_VISIBLE]
+    if str(cfg["trainer"]["precision"]) != "bf16" or not small:
+        return []
+    return [
+        f"{', '.join(small)} with trainer.precision=bf16: its effect would drown in rounding; "
+        f"expected {BF16_VISIBLE:g} or more, or trainer.precision=32"
+    ]
+
+
 # --- gradients inside a step ---------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def ascended(
 
 def _norm(per_item: torch.Tensor) -> torch.Tensor:
     """Euclidean norm of each item of (B, T, E): (B, 1, 1)."""
-    norms: torch.Tensor = per_item.flatten(1).norm(dim=1)  # type: ignore[no-untyped-call]
+    norms: torch.Tensor = per_item.flatten(1).norm(dim=1)
     return norms.view(-1, 1, 1)
 
 

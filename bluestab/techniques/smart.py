@@ -5,12 +5,12 @@ Idea      A network that is smooth around its training inputs cannot fit few exa
 Formula   loss = l(f(e)) + weight * mean over items of max over |d|_inf <= eps of D(f(e), f(e + d))
           + proximal * mean of D(f(e), g(e)), D the symmetric KL; regression: squared difference;
           multi-label: the KLs of each label, summed; tagging: mean over labelled word pieces.
-          The maximum is sought from d ~ N(0, noise ** 2) by `steps` times
+          The maximum is sought from d ~ N(0, start_noise ** 2) by `steps` times
           d <- clip(d + step_size * D' / |D'|_inf, -eps, eps), the norm taken per item.
           g is the network with the running mean m of the weights, m <- momentum * m +
           (1 - momentum) * w after every optimizer step; m starts where training does.
 Source    Jiang et al. 2020 (ACL, arXiv 1911.03437), sections 3.1 and 3.2, algorithm 1.
-Settings  Paper: eps 1e-5, noise 1e-5, step_size 1e-3, steps 1, weight 1, 3 or 5, proximal 1,
+Settings  Paper: eps 1e-5, start_noise 1e-5, step_size 1e-3, steps 1, weight 1, 3 or 5, proximal 1,
           momentum 0.99 in the first tenth of the steps and 0.999 after it (here: one number).
 Code      The authors' own (mt-dnn) seeks the maximum of the KL in one direction, normalises per
           word piece, and does not clip: its perturbation has the size of step_size. It has no
@@ -18,8 +18,9 @@ Code      The authors' own (mt-dnn) seeks the maximum of the KL in one direction
           This is the paper.
 Dropout   All passes of a step drop the same units, so that D sees the perturbation alone. At d = 0
           the gradient of D is 0: that is why the search starts from noise.
-Precision Divergences and d are float32 whatever the precision, but bfloat16 has three digits: below
-          an eps of about 1e-2 the perturbation drowns in the rounding of the layers. Use 32.
+Precision Divergences and d are float32 whatever the precision, but bfloat16 has three digits, and
+          below 1e-2 a perturbation drowns in the rounding of the layers (figures: see `r3f`), as
+          does the direction of the search: eps, step_size or start_noise below that is refused.
 Seeds     The noise comes from a stream named after the step, the micro-batch and this technique.
 Cost      2 + steps forward passes, 2 + steps backward passes of which `steps` skip the gradients of
           weights, twice the memory for activations; with `proximal` one forward pass and a copy of
@@ -37,7 +38,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bluestab.divergences import divergence
-from bluestab.passes import device_of, gradients, noise, perturbed, same_dropout, streams
+from bluestab.passes import (
+    device_of,
+    gradients,
+    noise,
+    perturbed,
+    rounding_problem,
+    same_dropout,
+    streams,
+)
 from bluestab.techniques.base import Technique, extra_forwards, number_problem
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
@@ -86,9 +95,11 @@ def holding(parameters: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) 
 
 
 class Smart(Technique):
-    """weight: of the worst divergence, > 0; steps: of the search, >= 1; eps, step_size, noise: > 0,
-    in units of the embeddings; proximal: weight of the term towards the mean weights, 0 leaves it
-    out; momentum: of that mean, in [0, 1)."""
+    """weight: of the worst divergence, > 0; steps: of the search, >= 1; eps, step_size,
+    start_noise: > 0, in units of the embeddings; proximal: weight of the term towards the mean
+    weights, 0 leaves it out; momentum: of that mean, in [0, 1)."""
+
+    SIZES = ("eps", "step_size", "start_noise")
 
     def __init__(
         self,
@@ -97,7 +108,7 @@ class Smart(Technique):
         steps: int,
         eps: float,
         step_size: float,
-        noise: float,
+        start_noise: float,
         proximal: float,
         momentum: float,
     ) -> None:
@@ -105,14 +116,14 @@ class Smart(Technique):
         self.steps = steps
         self.eps = eps
         self.step_size = step_size
-        self.noise = noise
+        self.start_noise = start_noise
         self.proximal = proximal
         self.momentum = momentum
         self._mean: dict[str, torch.Tensor] = {}
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         problems = []
-        for knob in ("weight", "eps", "step_size", "noise"):
+        for knob in ("weight", *self.SIZES):
             problems += number_problem(
                 f"technique.smart.{knob}", getattr(self, knob), 0, above=True
             )
@@ -121,7 +132,11 @@ class Smart(Technique):
                 f"technique.smart.steps is {self.steps!r}: expected a whole number >= 1"
             )
         problems += number_problem("technique.smart.proximal", self.proximal, 0)
-        return problems + number_problem("technique.smart.momentum", self.momentum, 0, high=1)
+        problems += number_problem("technique.smart.momentum", self.momentum, 0, high=1)
+        if not problems:
+            sizes = {f"technique.smart.{knob}": getattr(self, knob) for knob in self.SIZES}
+            problems += rounding_problem(cfg, sizes)
+        return problems
 
     def wrap_optimizer(
         self, optimizer: torch.optim.Optimizer, built: Built
@@ -152,7 +167,7 @@ class Smart(Technique):
     def wrap_step(self, step: Step, built: Built) -> Step:
         def smoothed(batch: Batch) -> StepOutput:
             device, labels = device_of(batch), batch["labels"]
-            delta = self.noise * noise(built.model, batch, "normal", "smart", "noise")
+            delta = self.start_noise * noise(built.model, batch, "normal", "smart", "noise")
             start = streams(device)
             clean = step(batch)
             answer = clean.logits.detach()

@@ -47,8 +47,9 @@ PLACES = [
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
-SMALL = {"depth": 1}
-"""Knobs by name whose default is meant for more than the two blocks of the tiny models."""
+SMALL = {"depth": 1, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01}
+"""Knobs by name whose default is meant for more than the two blocks of the tiny models, or for
+float32 alone."""
 
 
 def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
