@@ -83,7 +83,7 @@ def holding(parameters: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) 
     import torch
 
     own = [p.data for p in parameters]
-    torch.clear_autocast_cache()  # it holds copies of the weights
+    torch.clear_autocast_cache()  # else a pass with gradients could meet copies of other weights
     try:
         for parameter, value in zip(parameters, values, strict=True):
             parameter.data = value
