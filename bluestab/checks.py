@@ -37,6 +37,9 @@ class CheckedRun:
     cell: str
 
 
+SINGLE_PIECE = ("default", "linear")
+"""Heads that tasks with a label per word have, too."""
+
 TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 
 
@@ -153,7 +156,7 @@ def check_parts(cfg: Mapping[str, Any]) -> Parts:
     """
     problems, model, techniques = _without_files(cfg)
     task = _collect(problems, lambda: _task(cfg["task"]))
-    problems += _too_long(task, model)
+    problems += _too_long(task, model) + _no_pieces(task, model)
     if problems or task is None or model is None:
         raise ConfigError(*problems)
     return Parts(task, model, techniques)
@@ -163,7 +166,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
     problems, model, usable = _without_files(cfg)
     data = _collect(problems, lambda: load_task(cfg["task"]))
-    problems += _too_long(data and data.task, model)
+    problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
     if problems or data is None or model is None or identity is None:
         raise ConfigError(*problems)
@@ -210,6 +213,15 @@ def _too_long(task: Task | None, model: Model | None) -> list[str]:
     return [
         f"task.max_length is {task.max_length}, but {model.name} reads at most "
         f"{model.max_length} word pieces; say task.max_length={model.max_length}"
+    ]
+
+
+def _no_pieces(task: Task | None, model: Model | None) -> list[str]:
+    if task is None or model is None or task.head != "token" or model.head in SINGLE_PIECE:
+        return []
+    return [
+        f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
+        f"word; say model.head=default or linear"
     ]
 
 

@@ -1,12 +1,22 @@
-"""`model.head: linear`: one linear layer on the first word piece, not transformers' own head.
+"""`model.head`: one linear layer on one vector per text, not transformers' own head.
 
 Gu et al. 2022 (ACM HEALTH 3(1), section 2.4) fine-tune with nothing between the encoder and the
 task but a linear layer; transformers puts a pooler (BERT), a dense layer (ELECTRA, RoBERTa) or a
-prediction head (ModernBERT) there. Dropout is the one the model's config asks for.
+prediction head (ModernBERT) there. Dropout is the one the model's config asks for. The vector is
+
+linear      the first word piece after the last block
+mean, max   mean or largest value, entry by entry, of all word pieces but padding
+attention   their mean, weighted by the softmax of a learnt score (one number per word piece)
+average:K   the first word piece, mean of the last K blocks
+concat:K    the first word piece, last K blocks side by side (Devlin et al. 2019, section 5.3, use
+            the last four for features), so that the layer is K times as wide
+
+States of ModernBERT's blocks go through its final norm, as those of its last block do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +47,111 @@ class LinearHead(nn.Module):
 
     def forward(self, features: torch.Tensor, **_: Any) -> torch.Tensor:
         return self.out_proj(self.dropout(features[:, 0]))  # type: ignore[no-any-return]
+
+
+def last_blocks(head: str) -> tuple[str, int]:
+    """`concat:4` -> ("concat", 4); the last block alone for heads that name no number."""
+    kind, _, number = head.partition(":")
+    return kind, int(number or 1)
+
+
+def pooled(
+    kind: str, states: Sequence[torch.Tensor], mask: torch.Tensor, scores: torch.Tensor | None
+) -> torch.Tensor:
+    """One vector per text, (B, H) or (B, K * H).
+
+    states  (B, T, H) of the last K blocks, from the lower to the upper
+    mask    (B, T), 0 at padding
+    scores  (B, T), for attention
+    """
+    last, real = states[-1], mask.unsqueeze(-1).bool()
+    if kind == "mean":
+        return last.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1)
+    if kind == "max":
+        return last.masked_fill(~real, -torch.inf).amax(dim=1)
+    if kind == "attention":
+        assert scores is not None
+        weights = scores.masked_fill(mask == 0, -torch.inf).softmax(dim=1)
+        return (weights.unsqueeze(-1) * last.masked_fill(~real, 0.0)).sum(dim=1)
+    first = [state[:, 0] for state in states]
+    return torch.cat(first, dim=-1) if kind == "concat" else torch.stack(first).mean(dim=0)
+
+
+class Pooling(nn.Module):
+    """A pooler for any family: it hears the mask and the states of the blocks on their way, since
+    transformers hands a head neither. What it is called with is not read.
+
+    Hooks are bound methods: a deep copy of the network hears its own blocks.
+    """
+
+    def __init__(self, kind: str, size: int, norm: nn.Module | None) -> None:
+        super().__init__()
+        self.kind = kind
+        self.score = nn.Linear(size, 1, bias=False) if kind == "attention" else None
+        self._norm = [norm]  # in a list: it belongs to the encoder, not to this module
+        self._states: list[torch.Tensor] = []
+        self._mask: torch.Tensor | None = None
+
+    def begin(self, network: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        self._states, self._mask = [], mask
+
+    def hear(self, block: nn.Module, args: Any, output: Any) -> None:
+        self._states.append(output if isinstance(output, torch.Tensor) else output[0])
+
+    def forward(self, *_: Any, **__: Any) -> torch.Tensor:
+        (norm,), states, mask = self._norm, self._states, self._mask
+        self._states, self._mask = [], None  # nothing keeps the graph alive
+        states = [state.float() if norm is None else norm(state.float()) for state in states]
+        if mask is None:
+            mask = torch.ones(states[-1].shape[:2], device=states[-1].device)
+        scores = None if self.score is None else self.score(states[-1]).squeeze(-1)
+        return pooled(self.kind, states, mask, scores)
+
+
+class PooledHead(nn.Module):
+    """Dropout and one linear layer on what the pooling gives."""
+
+    def __init__(self, pooling: Pooling, dropout: nn.Module, out_proj: nn.Module) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dropout = dropout
+        self.out_proj = out_proj
+
+    def forward(self, *_: Any, **__: Any) -> torch.Tensor:
+        return self.out_proj(self.dropout(self.pooling()))  # type: ignore[no-any-return]
+
+
+def make_pooled(network: nn.Module, head: str, blocks: str, final_norm: str | None) -> None:
+    """The same with another vector than the first word piece of the last block.
+
+    blocks, final_norm  their paths inside the encoder
+    """
+    net: Any = network
+    kind, k = last_blocks(head)
+    encoder: Any = net.base_model
+    norm = None if final_norm is None else encoder.get_submodule(final_norm)
+    pooling = Pooling(kind, net.config.hidden_size, norm)
+    net.register_forward_pre_hook(pooling.begin, with_kwargs=True)
+    for block in list(encoder.get_submodule(blocks))[-k:]:
+        block.register_forward_hook(pooling.hear)
+
+    def widened(layer: nn.Linear) -> nn.Linear:
+        if kind != "concat" or k == 1:
+            return layer
+        return nn.Linear(k * layer.in_features, layer.out_features, bias=layer.bias is not None)
+
+    classifier = net.classifier
+    if net.config.model_type == "modernbert":
+        net.head = pooling
+        net.config.classifier_pooling = "cls"
+        net.classifier = widened(classifier)
+    elif isinstance(getattr(classifier, "out_proj", None), nn.Linear):
+        net.classifier = PooledHead(pooling, classifier.dropout, widened(classifier.out_proj))
+    else:
+        encoder.pooler = pooling
+        net.classifier = widened(classifier)
+    setattr(net.config, MARK, head)
 
 
 def make_linear(network: nn.Module) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,10 @@ FAMILIES: Mapping[str, Family] = {
 }
 """transformers' `model_type` -> what we know of it."""
 
-HEADS = ("default", "linear")
+HEADS = ("default", "linear", "mean", "max", "attention", "average:K", "concat:K")
+"""What `model.head` may be, K a number of blocks; `heads.py` says what each is."""
+
+LAST_BLOCKS = re.compile(r"(average|concat):([1-9]\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +169,11 @@ def check_model(model: Model) -> list[str]:
             f"model '{model.name}' must name exactly one of hub, package, config; it names "
             f"{', '.join(given) or 'none'}"
         )
-    for field, value, known in (
-        ("family", model.family, FAMILIES),
-        ("head", model.head, HEADS),
-    ):
-        if value not in known:
-            problems.append(f"model.{field} is '{value}'" + did_you_mean(str(value), known))
+    if model.family not in FAMILIES:
+        problems.append(
+            f"model.family is '{model.family}'" + did_you_mean(str(model.family), FAMILIES)
+        )
+    problems += _head_problems(model)
     if model.lower_case not in (None, True, False):
         problems.append(f"model.lower_case is {model.lower_case!r}: expected true, false or null")
     elif model.lower_case is not None and FAMILIES.get(model.family, FAMILIES["bert"]).byte_level:
@@ -183,3 +186,17 @@ def check_model(model: Model) -> list[str]:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             problems.append(f"model.{fact} is {value!r}: expected a whole number >= 1")
     return problems
+
+
+def _head_problems(model: Model) -> list[str]:
+    blocks = LAST_BLOCKS.fullmatch(str(model.head))
+    if blocks is None:
+        if model.head in HEADS and not str(model.head).endswith(":K"):
+            return []
+        return [f"model.head is '{model.head}'" + did_you_mean(str(model.head), HEADS)]
+    if isinstance(model.layers, int) and int(blocks[2]) > model.layers:
+        return [
+            f"model.head is '{model.head}', but {model.name} has {model.layers} blocks: expected "
+            f"{blocks[1]}:1 to {blocks[1]}:{model.layers}"
+        ]
+    return []

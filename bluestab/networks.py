@@ -7,10 +7,12 @@ Heads are transformers' own, so that plain transformers loads what we save, unle
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bluestab.caching import Shared
@@ -97,14 +99,16 @@ def _pristine(
     if folder is None:
         config = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
-        network = _with_head(model, network)
+        network = _with_head(model, network, head)
         # a checkpoint that never was: the same random values in every run and on every machine
         names = [name for name, _ in network.named_parameters()]
         for name in names:
             random = generator(0, model.identity(), name)
             initialise(network, name, random, config.initializer_range)
         prefix = f"{network.base_model_prefix}."
-        return network, tuple(name for name in names if not name.startswith(prefix))
+        fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
+        return network, tuple(name for name in names if name in fresh)
+    _verify_head(model, folder)
     network, info = auto.from_pretrained(
         folder,
         num_labels=n_labels,
@@ -112,17 +116,53 @@ def _pristine(
         attn_implementation=attention,
         output_loading_info=True,
         local_files_only=True,
+        # a head of ours may be wider than transformers expects; it is read below
+        ignore_mismatched_sizes=model.head.startswith("concat"),
     )
-    network, missing = _with_head(model, network), set(info["missing_keys"])
+    before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
+    network = _with_head(model, network, head)
+    new = {n for n, p in network.named_parameters() if id(p) not in before}
+    missing = (set(info["missing_keys"]) | new) - _read(network, new, folder)
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
 
 
-def _with_head(model: Model, network: nn.Module) -> nn.Module:
-    if model.head == "linear":
-        from bluestab.heads import make_linear
+def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    from bluestab.heads import make_linear, make_pooled
 
+    if model.head == "linear" or (model.head != "default" and head == "token"):
         make_linear(network)
+    elif model.head != "default":
+        make_pooled(network, model.head, model.blocks, model.final_norm)
     return network
+
+
+def _new(model: Model, network: nn.Module) -> set[str]:
+    """Parameters of the pooling, which transformers' networks have not."""
+    from bluestab.heads import Pooling
+
+    paths = [path for path, m in network.named_modules() if isinstance(m, Pooling)]
+    return {n for n, _ in network.named_parameters() if n.startswith(tuple(f"{p}." for p in paths))}
+
+
+def _read(network: nn.Module, names: set[str], folder: Path) -> set[str]:
+    """Give parameters their values in the folder's weights; the names of those it has.
+
+    Weights that bluestab kept under such a head hold them, those of a pretraining do not.
+    """
+    import torch
+    from safetensors import safe_open
+
+    parameters = dict(network.named_parameters())
+    found: set[str] = set()
+    if not names:
+        return found
+    with safe_open(folder / "model.safetensors", framework="pt") as file, torch.no_grad():
+        for name in names.intersection(file.keys()):
+            value = file.get_tensor(name)
+            if value.shape == parameters[name].shape:
+                parameters[name].copy_(value)
+                found.add(name)
+    return found
 
 
 def _longest_input(config: Any) -> int:
@@ -143,10 +183,15 @@ def _verify_facts(model: Model, config: Any) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-    if getattr(config, "bluestab_head", model.head) != model.head:
+
+
+def _verify_head(model: Model, folder: Path) -> None:
+    """Raises ConfigError if weights were kept under another head than the one asked for."""
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("bluestab_head")
+    if said not in (None, model.head):
         raise ConfigError(
-            f"the weights of '{model.name}' were trained with model.head={config.bluestab_head}, "
-            f"but model.head is {model.head}; say model.head={config.bluestab_head}"
+            f"the weights of '{model.name}' were trained with model.head={said}, "
+            f"but model.head is {model.head}; say model.head={said}"
         )
 
 

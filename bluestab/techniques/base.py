@@ -147,3 +147,9 @@ def distance(built: Built) -> float:
         for n in pretrained(built)
     )
     return math.sqrt(sum(float(square) for square in squares))
+
+
+def extra_forwards(trained: Trained) -> dict[str, Any]:
+    """Forward passes that plain training would not have made; empty if there are none."""
+    extra = trained.forwards - trained.batches
+    return {"extra_forwards": extra} if extra else {}

@@ -47,9 +47,9 @@ PLACES = [
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
 
-SMALL = {"depth": 1, "gamma": 100}
-"""Knobs by name whose default is meant for more than the two blocks of the tiny models, or for
-smaller learning rates than theirs."""
+SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01}
+"""Knobs by name whose default is meant for more than the two blocks of the tiny models, for smaller
+learning rates than theirs, or for float32 alone."""
 
 REFUSED = {("label_smoothing", "biosses"): "nothing to smooth"}
 """(technique, task) that do not go together -> what is said."""
