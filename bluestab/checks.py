@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bluestab import rules
 from bluestab.data import TaskData, load_task
 from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.instantiate import instantiate
@@ -230,7 +231,13 @@ def technique_problems(
 ) -> list[str]:
     """Knobs out of range, and layers one technique freezes while another makes them random."""
     facts = model.facts()
-    problems = [p for t in techniques.values() for p in t.check(cfg, facts)]
+    problems: list[str] = []
+    for name, technique in techniques.items():
+        knobs = {
+            f"technique.{name}.{knob}": (getattr(technique, knob), rule)
+            for knob, rule in technique.rules(facts).items()
+        }
+        problems += rules.problems(knobs) or technique.check(cfg, facts)
     if problems:
         return problems
     for freezing, one in techniques.items():

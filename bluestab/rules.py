@@ -39,11 +39,28 @@ def above(low: float, null: bool = False, of: str = "") -> Rule:
     return holds, f"a number{of} > {low:g}" + (", or null" if null else "")
 
 
-def at_least(low: float, below: float | None = None) -> Rule:
+def at_least(low: float, below: float | None = None, null: bool = False) -> Rule:
     def holds(value: Any) -> bool:
+        if value is None:
+            return null
         return is_number(value) and value >= low and (below is None or value < below)
 
-    return holds, f"a number >= {low:g}" + ("" if below is None else f" and < {below:g}")
+    bounds = f">= {low:g}" + ("" if below is None else f" and < {below:g}")
+    return holds, f"a number {bounds}" + (", or null" if null else "")
+
+
+def within(interval: str, null: bool = False) -> Rule:
+    """`interval` as mathematics writes it: `[0, 1)` holds 0 and not 1."""
+    low, high = map(float, interval[1:-1].split(","))
+
+    def holds(value: Any) -> bool:
+        if value is None:
+            return null
+        if not is_number(value) or not low <= value <= high:
+            return False
+        return (value > low or interval[0] == "[") and (value < high or interval[-1] == "]")
+
+    return holds, f"a number in {interval}" + (", or null" if null else "")
 
 
 def one_of(*options: object) -> Rule:
@@ -51,3 +68,10 @@ def one_of(*options: object) -> Rule:
 
 
 FLAG: Rule = (lambda value: isinstance(value, bool)), "true or false"
+
+
+def list_of(item: Callable[[Any], bool], what: str) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, list | tuple) and all(map(item, value))
+
+    return holds, f"a list of {what}"

@@ -675,7 +675,7 @@ def test_the_proximal_pass_in_bf16(make_assembly: Make) -> None:
         ("smart", "steps", 1.5, "a whole number >= 1"),
         ("smart", "eps", -1e-5, "a number > 0"),
         ("smart", "proximal", -1, "a number >= 0"),
-        ("smart", "momentum", 1.0, "a number >= 0 and < 1"),
+        ("smart", "momentum", 1.0, "a number in [0, 1)"),
         ("freelb", "ascents", 1, "a whole number >= 2"),
         ("freelb", "step_size", 0, "a number > 0"),
         ("freelb", "init", -0.1, "a number >= 0"),

@@ -9,8 +9,8 @@ The moments come in this order, each once per run, for all techniques of the arm
 5. `wrap_optimizer`  the optimizer (one technique at most replaces it; hooks on it compose)
 6. `callbacks`       Lightning callbacks, for what happens over time
 
-Validation and test never pass through a technique: every arm is judged by the same code. Around
-the moments stand the declarations: `check` before anything heavy is loaded, `effects` after
+Validation and test never pass through a technique: every arm is judged by the same code. Around the
+moments stand the declarations: `rules` and `check` before anything heavy is loaded, `effects` after
 training. What a technique remembers from one step to the next (a running average, a counter in a
 wrapped step) belongs into `state_dict`, or an interrupted run cannot go on as if nothing had
 happened. A wrapped step is called once per micro-batch; a wrapped optimizer keeps the groups it was
@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.rules import Rule, whole
 from bluestab.types import Built, Example, ModelFacts, Step, Trained
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ class Technique:
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Knob -> the value at which the technique rightly does nothing (decay 1.0)."""
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        """Knob -> what it may hold on this model; every knob has one."""
+        return {}
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        """Problems with these knobs in this config on this model, one sentence each."""
+        """What else is wrong in this config, one sentence each; asked once all rules hold."""
         return []
 
     def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
@@ -98,24 +103,10 @@ class Technique:
         return any(getattr(self, knob) == value for knob, value in self.neutral.items())
 
 
-def depth_problem(knob: str, value: object, low: int, model: ModelFacts) -> list[str]:
-    """A sentence if `value` is no whole number of blocks in low..L."""
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= model.layers:
-        return []
-    return [
-        f"{knob} is {value!r}: expected a whole number from {low} to {model.layers} "
-        f"({model.name} has {model.layers} blocks)"
-    ]
-
-
-def number_problem(
-    knob: str, value: object, holds: Callable[[float], bool], expected: str
-) -> list[str]:
-    """A sentence if `value` is no finite number for which `holds`; `expected`: which those are."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if number and holds(value):  # type: ignore[arg-type]
-        return []
-    return [f"{knob} is {value!r}: expected {expected}"]
+def blocks(low: int, model: ModelFacts, null: bool = False, high: int | None = None) -> Rule:
+    """A whole number from `low` to `high` (all blocks of the model); says how many it has."""
+    holds, expected = whole(low, null, model.layers if high is None else high)
+    return holds, f"{expected} ({model.name} has {model.layers} blocks)"
 
 
 def before_each_step(act: Callable[[Trainer], None]) -> Callback:

@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.errors import did_you_mean
+from bluestab.rules import Rule, one_of, whole, within
 from bluestab.seeding import Seeds, stream_seed
-from bluestab.techniques.base import Technique, before_each_step, number_problem, pretrained
+from bluestab.techniques.base import Technique, before_each_step, pretrained
 from bluestab.types import Batch, Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -125,23 +125,12 @@ class ChildTuning(Technique):
         self.p = p
         self.fisher_batch = fisher_batch
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = number_problem(
-            "technique.child_tuning.p", self.p, lambda p: 0 < p <= 1, "a number in (0, 1]"
-        )
-        if self.mode not in MODES:
-            problems.append(
-                f"technique.child_tuning.mode is {self.mode!r}"
-                + did_you_mean(str(self.mode), MODES)
-            )
-        batch = self.fisher_batch
-        whole = isinstance(batch, int) and not isinstance(batch, bool) and batch >= 1
-        if batch is not None and not whole:
-            problems.append(
-                f"technique.child_tuning.fisher_batch is {batch!r}: expected a whole number >= 1, "
-                f"or null"
-            )
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "mode": one_of(*MODES),
+            "p": within("(0, 1]"),
+            "fisher_batch": whole(1, null=True),
+        }
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         self._seed, self._step = seeds.dropout, 0

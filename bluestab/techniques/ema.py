@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.averaging import Averages, callback
+from bluestab.rules import FLAG, Rule, within
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -45,14 +46,11 @@ class Ema(Technique):
         self.warmup = warmup
         self.averages = Averages()
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        is_number = isinstance(self.decay, int | float) and not isinstance(self.decay, bool)
-        if not is_number or not 0 <= self.decay < 1:
-            problems.append(f"technique.ema.decay is {self.decay!r}: expected a number in [0, 1)")
-        if not isinstance(self.warmup, bool):
-            problems.append(f"technique.ema.warmup is {self.warmup!r}: expected true or false")
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "decay": within("[0, 1)"),
+            "warmup": FLAG,
+        }
 
     def callbacks(self, built: Built) -> list[Callback]:
         if self.is_neutral():

@@ -36,7 +36,8 @@ from bluestab.passes import (
     streams,
     with_gradients,
 )
-from bluestab.techniques.base import Technique, extra_forwards, number_problem
+from bluestab.rules import Rule, above, at_least, whole
+from bluestab.techniques.base import Technique, extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:
@@ -81,18 +82,13 @@ class Freelb(Technique):
         self.init = init
         self.max_norm = max_norm
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        if not isinstance(self.ascents, int) or isinstance(self.ascents, bool) or self.ascents < 2:
-            problems.append(
-                f"technique.freelb.ascents is {self.ascents!r}: expected a whole number >= 2, the "
-                "passes per step"
-            )
-        problems += number_problem("technique.freelb.step_size", self.step_size, 0, above=True)
-        problems += number_problem("technique.freelb.init", self.init, 0)
-        if self.max_norm is not None:
-            problems += number_problem("technique.freelb.max_norm", self.max_norm, 0, above=True)
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "ascents": whole(2),
+            "step_size": above(0),
+            "init": at_least(0),
+            "max_norm": above(0, null=True),
+        }
 
     def wrap_step(self, step: Step, built: Built) -> Step:
         def climbing(batch: Batch) -> StepOutput:

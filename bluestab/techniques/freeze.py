@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.techniques.base import Technique, depth_problem
+from bluestab.rules import FLAG, Rule
+from bluestab.techniques.base import Technique, blocks
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -46,21 +47,20 @@ class Freeze(Technique):
         self.embeddings = embeddings
         self.eval_mode = eval_mode
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "depth": blocks(0, model, null=True),
+            "embeddings": FLAG,
+            "eval_mode": FLAG,
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        if self.depth is not None:
-            problems += depth_problem("technique.freeze.depth", self.depth, 0, model)
-        for knob in ("embeddings", "eval_mode"):
-            if not isinstance(getattr(self, knob), bool):
-                problems.append(
-                    f"technique.freeze.{knob} is {getattr(self, knob)!r}: expected true or false"
-                )
         if self.depth == 0 and self.embeddings is False:
-            problems.append(
+            return [
                 "technique.freeze.depth=0 freezes the embeddings only, and "
                 "technique.freeze.embeddings=false leaves them out: nothing would be frozen"
-            )
-        return problems
+            ]
+        return []
 
     def _depths(self) -> range:
         if self.depth is None:

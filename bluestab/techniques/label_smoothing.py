@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.errors import ConfigError
 from bluestab.instantiate import load_class
+from bluestab.rules import Rule, within
 from bluestab.techniques.base import Technique
 from bluestab.types import IGNORED, Batch, Built, ModelFacts, Trained
 
@@ -65,25 +66,23 @@ class LabelSmoothing(Technique):
         self.epsilon = epsilon
         self.share: float | None = None
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "epsilon": within("[0, 1)"),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        is_number = isinstance(self.epsilon, int | float) and not isinstance(self.epsilon, bool)
-        if not is_number or not 0 <= self.epsilon < 1:
-            problems.append(
-                f"technique.label_smoothing.epsilon is {self.epsilon!r}: "
-                "expected a number in [0, 1)"
-            )
-        elif self.epsilon > 0 and _is_regression(cfg["task"]):
-            problems.append(
+        if self.epsilon > 0 and _is_regression(cfg["task"]):
+            return [
                 f"technique label_smoothing has nothing to smooth: task {cfg['task']['name']} "
                 "predicts a number; leave it out or choose a task with labels"
-            )
-        elif self.epsilon > 0 and cfg["stop_degenerate"] is True:
-            problems.append(
+            ]
+        if self.epsilon > 0 and cfg["stop_degenerate"] is True:
+            return [
                 "technique label_smoothing raises the training loss, which stop_degenerate=true "
                 "compares with that of a constant answer: choose one of them"
-            )
-        return problems
+            ]
+        return []
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         """The loss that every step computes, also inside other techniques."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.errors import did_you_mean
+from bluestab.rules import Rule, one_of, within
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -50,25 +50,24 @@ class Llrd(Technique):
         self.decay = decay
         self.convention = convention
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "decay": within("(0, 1]", null=True),
+            "convention": one_of(*SKIPPED_LEVELS),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        is_number = isinstance(self.decay, int | float) and not isinstance(self.decay, bool)
-        if self.decay is None or not is_number or not 0 < self.decay <= 1:
-            if self.decay is not None or self.convention in ("zhang", "electra"):
-                problems.append(
-                    f"technique.llrd.decay is {self.decay!r}: expected a number in (0, 1]"
-                )
-        elif self.convention == "ulmfit":
-            problems.append(
+        if self.decay is None and self.convention != "ulmfit":
+            return [
+                f"technique.llrd.decay is None, but technique.llrd.convention={self.convention} "
+                f"needs a number in (0, 1]"
+            ]
+        if self.decay is not None and self.convention == "ulmfit":
+            return [
                 f"technique.llrd.decay is {self.decay!r}, but technique.llrd.convention=ulmfit "
                 f"divides by 2.6; say technique.llrd.decay=null"
-            )
-        if self.convention not in SKIPPED_LEVELS:
-            problems.append(
-                f"technique.llrd.convention is {self.convention!r}"
-                + did_you_mean(self.convention, SKIPPED_LEVELS)
-            )
-        return problems
+            ]
+        return []
 
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
         layers = built.layers

@@ -29,9 +29,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.errors import did_you_mean
+from bluestab.rules import FLAG, Rule, one_of, within
 from bluestab.seeding import Seeds, stream_seed
-from bluestab.techniques.base import Technique, before_each_step, number_problem, pretrained
+from bluestab.techniques.base import Technique, before_each_step, pretrained
 from bluestab.types import Built, ModelFacts, Step, Trained
 
 if TYPE_CHECKING:
@@ -82,19 +82,12 @@ class Mixout(Technique):
         self.unit = unit
         self.keep_dropout = keep_dropout
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = number_problem(
-            "technique.mixout.p", self.p, lambda p: 0 <= p < 1, "a number in [0, 1)"
-        )
-        if self.unit not in UNITS:
-            problems.append(
-                f"technique.mixout.unit is {self.unit!r}" + did_you_mean(str(self.unit), UNITS)
-            )
-        if not isinstance(self.keep_dropout, bool):
-            problems.append(
-                f"technique.mixout.keep_dropout is {self.keep_dropout!r}: expected true or false"
-            )
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "p": within("[0, 1)"),
+            "unit": one_of(*UNITS),
+            "keep_dropout": FLAG,
+        }
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         self._seed, self._step = seeds.dropout, 0

@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.techniques.base import Technique, distance, number_problem, pretrained
+from bluestab.rules import Rule, at_least
+from bluestab.techniques.base import Technique, distance, pretrained
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -50,16 +51,14 @@ class PriorDecay(Technique):
         self.alpha = alpha
         self.beta = beta
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "alpha": at_least(0),
+            "beta": at_least(0, null=True),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = number_problem(
-            "technique.prior_decay.alpha", self.alpha, lambda a: a >= 0, "a number >= 0"
-        )
-        if self.beta is not None:
-            problems += number_problem(
-                "technique.prior_decay.beta", self.beta, lambda b: b >= 0, "a number >= 0, or null"
-            )
-        if problems:
-            return problems
+        problems = []
         lr = cfg["optim"]["lr"]
         for knob, value in (("alpha", self.alpha), ("beta", self.beta or 0.0)):
             if isinstance(lr, int | float) and lr * value > 1:

@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bluestab.divergences import divergence
-from bluestab.errors import did_you_mean
 from bluestab.passes import (
     NOISES,
     Noise,
@@ -44,7 +43,8 @@ from bluestab.passes import (
     same_dropout,
     streams,
 )
-from bluestab.techniques.base import Technique, extra_forwards, number_problem
+from bluestab.rules import FLAG, Rule, above, at_least, one_of
+from bluestab.techniques.base import Technique, extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 
@@ -60,20 +60,16 @@ class R3f(Technique):
         self.noise = noise
         self.same_dropout = same_dropout
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "weight": at_least(0),
+            "eps": above(0),
+            "noise": one_of(*NOISES),
+            "same_dropout": FLAG,
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = number_problem("technique.r3f.weight", self.weight, 0)
-        problems += number_problem("technique.r3f.eps", self.eps, 0, above=True)
-        if self.noise not in NOISES:
-            problems.append(
-                f"technique.r3f.noise is {self.noise!r}" + did_you_mean(str(self.noise), NOISES)
-            )
-        if not isinstance(self.same_dropout, bool):
-            problems.append(
-                f"technique.r3f.same_dropout is {self.same_dropout!r}: expected true or false"
-            )
-        if not problems and self.same_dropout:
-            problems += rounding_problem(cfg, {"technique.r3f.eps": self.eps})
-        return problems
+        return rounding_problem(cfg, {"technique.r3f.eps": self.eps}) if self.same_dropout else []
 
     def wrap_step(self, step: Step, built: Built) -> Step:
         if self.is_neutral():

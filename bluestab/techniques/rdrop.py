@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.divergences import divergence
 from bluestab.passes import device_of, other_dropout
-from bluestab.techniques.base import Technique, extra_forwards, number_problem
+from bluestab.rules import Rule, at_least
+from bluestab.techniques.base import Technique, extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ class Rdrop(Technique):
     def __init__(self, *, alpha: float) -> None:
         self.alpha = alpha
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        return number_problem("technique.rdrop.alpha", self.alpha, 0)
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "alpha": at_least(0),
+        }
 
     def wrap_step(self, step: Step, built: Built) -> Step:
         if self.is_neutral():

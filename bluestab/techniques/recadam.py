@@ -25,11 +25,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bluestab.rules import Rule, above, at_least
 from bluestab.techniques.base import (
     Technique,
     before_each_step,
     distance,
-    number_problem,
     pretrained,
 )
 from bluestab.types import Built, ModelFacts, Trained
@@ -69,24 +69,21 @@ class RecAdam(Technique):
         self.k = k
         self.t0 = t0
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "gamma": above(0),
+            "k": above(0),
+            "t0": at_least(0),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = [
-            *number_problem("technique.recadam.gamma", self.gamma, lambda g: g > 0, "a number > 0"),
-            *number_problem("technique.recadam.k", self.k, lambda k: k > 0, "a number > 0"),
-            *number_problem(
-                "technique.recadam.t0",
-                self.t0,
-                lambda t: t >= 0,
-                "a number of steps >= 1, or a share of the steps in [0, 1)",
-            ),
-        ]
         lr = cfg["optim"]["lr"]
-        if not problems and isinstance(lr, int | float) and lr * self.gamma > 1:
-            problems.append(
+        if isinstance(lr, int | float) and lr * self.gamma > 1:
+            return [
                 f"technique.recadam.gamma is {self.gamma!r}: with optim.lr={lr} a step would jump "
                 f"beyond the pretrained weights; expected at most {1 / lr:g}"
-            )
-        return problems
+            ]
+        return []
 
     def wrap_optimizer(
         self, optimizer: torch.optim.Optimizer, built: Built

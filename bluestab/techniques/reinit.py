@@ -25,8 +25,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bluestab.rules import FLAG, Rule
 from bluestab.seeding import Seeds, generator
-from bluestab.techniques.base import Technique, depth_problem
+from bluestab.techniques.base import Technique, blocks
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -48,14 +49,12 @@ class Reinit(Technique):
         self.pooler = pooler
         self.layernorms_only = layernorms_only
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = depth_problem("technique.reinit.depth", self.depth, 1, model)
-        for knob in ("pooler", "layernorms_only"):
-            if not isinstance(getattr(self, knob), bool):
-                problems.append(
-                    f"technique.reinit.{knob} is {getattr(self, knob)!r}: expected true or false"
-                )
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "depth": blocks(1, model),
+            "pooler": FLAG,
+            "layernorms_only": FLAG,
+        }
 
     def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
         return frozenset(range(model.layers - self.depth + 1, model.layers + 1))

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab import rules
+from bluestab.rules import FLAG, Rule, at_least
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -79,13 +79,11 @@ class Sam(Technique):
         self.rho = rho
         self.adaptive = adaptive
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        return rules.problems(
-            {
-                "technique.sam.rho": (self.rho, rules.at_least(0)),
-                "technique.sam.adaptive": (self.adaptive, rules.FLAG),
-            }
-        )
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "rho": at_least(0),
+            "adaptive": FLAG,
+        }
 
     def wrap_optimizer(
         self, optimizer: torch.optim.Optimizer, built: Built

@@ -47,7 +47,8 @@ from bluestab.passes import (
     same_dropout,
     streams,
 )
-from bluestab.techniques.base import Technique, extra_forwards, number_problem
+from bluestab.rules import Rule, above, at_least, whole, within
+from bluestab.techniques.base import Technique, extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:
@@ -121,22 +122,20 @@ class Smart(Technique):
         self.momentum = momentum
         self._mean: dict[str, torch.Tensor] = {}
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "weight": above(0),
+            "steps": whole(1),
+            "eps": above(0),
+            "step_size": above(0),
+            "start_noise": above(0),
+            "proximal": at_least(0),
+            "momentum": within("[0, 1)"),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        for knob in ("weight", *self.SIZES):
-            problems += number_problem(
-                f"technique.smart.{knob}", getattr(self, knob), 0, above=True
-            )
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
-            problems.append(
-                f"technique.smart.steps is {self.steps!r}: expected a whole number >= 1"
-            )
-        problems += number_problem("technique.smart.proximal", self.proximal, 0)
-        problems += number_problem("technique.smart.momentum", self.momentum, 0, high=1)
-        if not problems:
-            sizes = {f"technique.smart.{knob}": getattr(self, knob) for knob in self.SIZES}
-            problems += rounding_problem(cfg, sizes)
-        return problems
+        sizes = {f"technique.smart.{knob}": getattr(self, knob) for knob in self.SIZES}
+        return rounding_problem(cfg, sizes)
 
     def wrap_optimizer(
         self, optimizer: torch.optim.Optimizer, built: Built

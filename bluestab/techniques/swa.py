@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.averaging import Averages, callback
+from bluestab.rules import Rule, within
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -48,20 +49,19 @@ class Swa(Technique):
         self.rate = rate
         self.averages = Averages()
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "tail": within("[0, 1]"),
+            "rate": within("(0, 1]", null=True),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        if not _number(self.tail) or not 0 <= self.tail <= 1:
-            problems.append(f"technique.swa.tail is {self.tail!r}: expected a number in [0, 1]")
-        if self.rate is not None and (not _number(self.rate) or not 0 < self.rate <= 1):
-            problems.append(
-                f"technique.swa.rate is {self.rate!r}: expected a number in (0, 1], or null"
-            )
         if "ema" in cfg["technique"]:
-            problems.append(
+            return [
                 "technique swa and technique ema both put averages in place of the weights: "
                 "choose one of them"
-            )
-        return problems
+            ]
+        return []
 
     def callbacks(self, built: Built) -> list[Callback]:
         if self.is_neutral():
@@ -92,7 +92,3 @@ class Swa(Technique):
             "distance_from_last_step": self.averages.distance,
             **({} if self.rate is None else {"rate": self.rate}),
         }
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -27,7 +27,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.techniques.base import Technique, before_each_step, number_problem
+from bluestab.rules import Rule, within
+from bluestab.techniques.base import Technique, before_each_step, blocks
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -54,19 +55,11 @@ class Thaw(Technique):
         self.share = share
         self.phases = phases
 
-    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = number_problem(
-            "technique.thaw.share", self.share, lambda s: 0 <= s < 1, "a number in [0, 1)"
-        )
-        phases = self.phases
-        whole = isinstance(phases, int) and not isinstance(phases, bool)
-        if phases is not None and not (whole and 1 <= phases <= model.layers + 1):
-            problems.append(
-                f"technique.thaw.phases is {phases!r}: expected a whole number from 1 to "
-                f"{model.layers + 1} ({model.name} has {model.layers} blocks and embeddings), "
-                f"or null"
-            )
-        return problems
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "share": within("[0, 1)"),
+            "phases": blocks(1, model, null=True, high=model.layers + 1),
+        }
 
     def callbacks(self, built: Built) -> list[Callback]:
         """Gradients are switched on by progress alone, so that a resumed run needs no state."""

@@ -24,7 +24,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab.errors import ConfigError, did_you_mean
+from bluestab.errors import ConfigError
+from bluestab.rules import Rule, list_of
 from bluestab.techniques.base import Technique, pretrained
 from bluestab.types import Built, ModelFacts, Trained
 
@@ -61,33 +62,20 @@ class TrainOnly(Technique):
         self.parts = parts
         self.patterns = patterns
 
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {
+            "parts": list_of(lambda part: part in PARTS, ", ".join(PARTS)),
+            "patterns": list_of(lambda pattern: isinstance(pattern, str), "regular expressions"),
+        }
+
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        problems = []
-        if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
-            problems.append(
-                f"technique.train_only.parts is {self.parts!r}: expected a list of "
-                f"{', '.join(PARTS)}"
-            )
-        else:
-            problems += [
-                f"technique.train_only.parts has {part!r}" + did_you_mean(str(part), PARTS)
-                for part in self.parts
-                if part not in PARTS
-            ]
-        if isinstance(self.patterns, str) or not isinstance(self.patterns, Sequence):
-            problems.append(
-                f"technique.train_only.patterns is {self.patterns!r}: expected a list of regular "
-                f"expressions"
-            )
-        else:
-            problems += [p for pattern in self.patterns for p in _pattern_problem(pattern)]
-        if not problems and not self.parts and not self.patterns:
-            problems.append(
-                "technique.train_only.parts and technique.train_only.patterns are both empty: only "
-                "the head would train; technique=freeze with technique.freeze.depth="
-                f"{model.layers} says that"
-            )
-        return problems
+        if self.parts or self.patterns:
+            return [p for pattern in self.patterns for p in _pattern_problems(pattern)]
+        return [
+            "technique.train_only.parts and technique.train_only.patterns are both empty: only "
+            "the head would train; technique=freeze with technique.freeze.depth="
+            f"{model.layers} says that"
+        ]
 
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
         """Raises ConfigError if a part or pattern matches no pretrained parameter."""
@@ -121,10 +109,10 @@ class TrainOnly(Technique):
         }
 
 
-def _pattern_problem(pattern: object) -> list[str]:
+def _pattern_problems(pattern: str) -> list[str]:
     try:
-        re.compile(pattern)  # type: ignore[call-overload]
-    except (re.error, TypeError) as error:
+        re.compile(pattern)
+    except re.error as error:
         return [
             f"technique.train_only.patterns has {pattern!r}: "
             f"expected a regular expression ({error})"

@@ -29,7 +29,7 @@ from bluestab.paths import conf_dir
 from bluestab.plan import ParamPlan
 from bluestab.seeding import generator
 from bluestab.techniques.base import Technique
-from bluestab.types import Built, Trained
+from bluestab.types import Built, ModelFacts, Trained
 from contracts.witness import LAYERS, Lab, Witness, depth_of, effects_problems, is_head, watch
 
 YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
@@ -105,6 +105,8 @@ def test_knobs_live_in_the_yaml_alone(name: str) -> None:
     knobs = {knob: object() for knob in parameters}
     technique = cls(**knobs)
     assert {knob: getattr(technique, knob) for knob in knobs} == knobs
+    facts = ModelFacts("any", "bert", LAYERS, hidden_size=8, max_length=8, pooler=True)
+    assert technique.rules(facts).keys() == knobs.keys(), "every knob has a rule"
 
 
 @pytest.mark.parametrize("name", YAMLS)

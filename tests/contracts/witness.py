@@ -252,6 +252,8 @@ def _averaged_steps(seen: Witness) -> int | None:
         if _distance(seen.end, mean) <= 1e-3 * _distance(*seen.trail[-2:]):
             return n
     return None
+
+
 def _distance_kept(seen: Witness, plain: Witness) -> float:
     """Of all that training began with at the checkpoint's values: how far it went, together."""
     kept = set(seen.checkpoint) - set(seen.changed)
@@ -307,8 +309,8 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors", "dropout_removed", "undecayed_tensors",
-          "trains_from")  # fmt: skip
+          "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors",
+          "dropout_removed", "undecayed_tensors", "trains_from")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 
