@@ -20,6 +20,7 @@ from bluestab.keys import cell_of, hashed_config, key_of
 from bluestab.models import Model, check_model
 from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
+from bluestab.spaces import SEARCH_SPACE
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 
@@ -192,13 +193,17 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
         problems += wrong
         model = None  # its facts are not to be trusted below
     techniques = {
-        name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
+        name: _collect(problems, partial(_technique, node, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()
     }
     usable = {name: t for name, t in techniques.items() if t is not None}
     if model is not None:
         problems += technique_problems(cfg, model, usable)
     return problems, model, usable
+
+
+def _technique(node: Mapping[str, Any], where: str) -> Technique:
+    return instantiate({k: v for k, v in node.items() if k != SEARCH_SPACE}, Technique, where)
 
 
 def _task(node: Mapping[str, Any]) -> Task:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bluestab.seeding import Seeds
+from bluestab.spaces import SEARCH_SPACE
 
 RECIPE_VERSION = 2
 """Bumped when training behaviour changes: old and new runs must not share a key."""
@@ -57,7 +58,11 @@ def hashed_config(
         "model": model_id,
         "head": cfg["model"]["head"],
         "lower_case": cfg["model"]["lower_case"],
-        "technique": [[name, _by_kind(knobs)] for name, knobs in cfg["technique"].items()],
+        "technique": [
+            # where a search may look does not decide what one run gives
+            [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]
+            for name, knobs in cfg["technique"].items()
+        ],
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
         "stop_degenerate": cfg["stop_degenerate"],

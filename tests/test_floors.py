@@ -21,8 +21,9 @@ PACKAGE = Path(bluestab.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = [
-    "types errors caching paths seeding layers plan schedules scoring stats blurb keys instantiate "
-    "circumstances devices records forecast diagnostics memory micro rules divergences passes",
+    "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
+    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
+    "divergences passes",
     "tasks techniques converters sources models heads networks claims store artefacts index upkeep "
     "token_cache hub remotes downloads averaging",
     "data audit module optimizers checks history checkpoints assemble supplies",

@@ -24,6 +24,7 @@ from bluestab.keys import TRAINER_COMPUTATIONAL, cell_of, hashed_config, key_of
 from bluestab.paths import conf_dir
 from bluestab.planning import resolved
 from bluestab.seeding import Seeds
+from bluestab.spaces import SEARCH_SPACE
 
 ASSET = Path(__file__).parent / "assets" / "golden_keys.json"
 GOLDEN: list[dict[str, Any]] = json.loads(ASSET.read_text(encoding="utf-8"))
@@ -150,7 +151,7 @@ def test_every_key_of_the_config_is_hashed_or_declared_not_to_be(base: dict[str,
     assert set(base["seeds"]) == set(config["seeds"])
     assert {*TRAINER_COMPUTATIONAL, *NOT_HASHED_OF_TRAINER} == set(base["trainer"])
     for name, knobs in config["technique"]:
-        assert {"kind", *base["technique"][name]} - {"_target_"} == set(knobs)
+        assert {"kind", *base["technique"][name]} - {"_target_", SEARCH_SPACE} == set(knobs)
 
 
 def leaves(node: Any, path: str = "") -> list[str]:
@@ -163,6 +164,7 @@ def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None
     key, cell = key_of(hashed(base)), cell_of(hashed(base))
     described = re.compile(
         r"task\.(about|recipe|data_dir|train|validation|test|sha256|fetch)(\.|$)"
+        r"|technique\.\w+\.search_space\."
     )
     for path in leaves({k: v for k, v in base.items() if k not in {*NOT_HASHED, "model"}}):
         if path.removeprefix("trainer.") in NOT_HASHED_OF_TRAINER:

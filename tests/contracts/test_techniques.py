@@ -28,6 +28,7 @@ from bluestab.instantiate import load_class
 from bluestab.paths import conf_dir
 from bluestab.plan import ParamPlan
 from bluestab.seeding import generator
+from bluestab.spaces import SEARCH_SPACE, space_problems
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 from contracts.witness import LAYERS, Lab, Witness, depth_of, effects_problems, is_head, watch
@@ -78,6 +79,10 @@ def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
     torch.set_num_threads(threads)
 
 
+def knobs_of(name: str) -> dict[str, Any]:
+    return {k: v for k, v in NODES[name][name].items() if k not in ("_target_", SEARCH_SPACE)}
+
+
 def technique_class(name: str) -> type[Technique]:
     return load_class(NODES[name][name]["_target_"], Technique, name)
 
@@ -99,7 +104,7 @@ def test_one_yaml_per_module() -> None:
 def test_knobs_live_in_the_yaml_alone(name: str) -> None:
     cls = technique_class(name)
     parameters = inspect.signature(cls).parameters
-    assert set(parameters) == set(NODES[name][name]) - {"_target_"}
+    assert set(parameters) == set(knobs_of(name))
     assert all(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters.values())
     assert set(cls.neutral) <= set(parameters)
     knobs = {knob: object() for knob in parameters}
@@ -119,6 +124,16 @@ def test_every_key_is_explained(name: str) -> None:
             assert re.search(r"# \S", line), f"{key} has no comment"
 
 
+@pytest.mark.parametrize("layers", [2, 6, 12, 24])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_search_space_holds_allowed_values_alone(name: str, layers: int) -> None:
+    facts = ModelFacts("any", "bert", layers, hidden_size=8, max_length=8, pooler=True)
+    spaces = NODES[name][name][SEARCH_SPACE]
+    assert spaces
+    rules = technique_class(name)(**knobs_of(name)).rules(facts)
+    assert space_problems(f"technique.{name}", spaces, rules, layers) == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_docstring_is_a_card(name: str) -> None:
     source = (MODULES / f"{name}.py").read_text(encoding="utf-8")
@@ -129,7 +144,7 @@ def test_the_docstring_is_a_card(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "knob"), [(n, k) for n in NAMES for k in NODES[n][n] if k != "_target_"]
+    ("name", "knob"), [(name, knob) for name in NAMES for knob in knobs_of(name)]
 )
 def test_nonsense_is_refused_with_a_sentence(lab: Lab, name: str, knob: str) -> None:
     with pytest.raises(ConfigError, match=rf"technique\.{name}\.{knob} is 'nonsense'") as caught:

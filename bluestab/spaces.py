@@ -1,0 +1,111 @@
+"""Search spaces: what a search may draw a knob from, as a text in the syntax of Hydra's sweeps.
+
+    interval(0.6, 1.0)              a number, both ends included
+    tag(log, interval(1e-4, 1.0))   the same, every factor as likely as any other of its size
+    range(1, 7)                     a whole number, the stop excluded; range(2, 13, 2) in steps
+    choice(zhang, electra)          one of these
+
+`L` is the number of blocks of the model, `L//2` half of them, rounded down; a number may be added
+to either or taken off: `range(1, L//2 + 1)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bluestab.rules import Rule
+
+SEARCH_SPACE = "search_space"
+"""Key in the yaml of a technique, beside its knobs: knob -> text."""
+
+DEPTH = re.compile(r"\bL(?://([1-9]\d*))?(?:\s*([+-])\s*(\d+))?")
+EXPECTED = (
+    "expected interval(low, high), tag(log, interval(low, high)), range(start, stop) or "
+    "choice(a, b)"
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number from `low` to `high`, both included; `log`: uniform in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of these values, all as likely; `ordered` if they are whole numbers in even steps."""
+
+    options: tuple[Any, ...]
+    ordered: bool = False
+
+
+Space = Interval | Choice
+
+
+def parse(text: object, layers: int) -> Space:
+    """The space a text describes, for a model of `layers` blocks. Raises ValueError."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+    from hydra.errors import HydraException
+
+    if not isinstance(text, str):
+        raise ValueError(EXPECTED)
+    try:
+        said = DEPTH.sub(lambda found: str(_depth(found, layers)), text)
+        sweep = OverridesParser.create().parse_override(f"knob={said}").value()
+    except HydraException as error:
+        raise ValueError(EXPECTED) from error
+    if isinstance(sweep, IntervalSweep) and sweep.tags <= {"log"}:
+        low, high, log = float(sweep.start or 0), float(sweep.end or 0), "log" in sweep.tags
+        if not low < high or (log and low <= 0):
+            raise ValueError(f"expected low < high{', both above 0' if log else ''}")
+        return Interval(low, high, log)
+    if isinstance(sweep, RangeSweep) and not sweep.tags and not sweep.shuffle:
+        numbers = (sweep.start, sweep.stop, sweep.step)
+        if not all(isinstance(n, int) for n in numbers) or not len(range(*numbers)):  # type: ignore[arg-type]
+            raise ValueError(f"expected whole numbers, and at least one of them; it reads {said}")
+        return Choice(tuple(range(*numbers)), ordered=True)  # type: ignore[arg-type]
+    if isinstance(sweep, ChoiceSweep) and not (sweep.tags or sweep.shuffle) and sweep.list:
+        return Choice(tuple(_plain(value) for value in sweep.list))
+    raise ValueError(EXPECTED)
+
+
+def _depth(found: re.Match[str], layers: int) -> int:
+    part, sign, number = found.groups()
+    depth = layers // int(part or 1)
+    return depth + int(f"{sign}{number}") if sign else depth
+
+
+def _plain(value: Any) -> Any:
+    from hydra.core.override_parser.types import QuotedString
+
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def space_problems(where: str, spaces: object, rules: Mapping[str, Rule], layers: int) -> list[str]:
+    """What is wrong with `WHERE.search_space`: knob -> text; every value of it must be allowed."""
+    if not isinstance(spaces, Mapping):
+        return [f"{where}.{SEARCH_SPACE} is {spaces!r}: expected knobs, each with its space"]
+    problems = []
+    for knob, text in spaces.items():
+        said = f"{where}.{SEARCH_SPACE}.{knob} is {text!r}"
+        if knob not in rules:
+            problems.append(f"{said}: {where} has no knob of this name ({', '.join(rules)})")
+            continue
+        try:
+            space = parse(text, layers)
+        except ValueError as error:
+            problems.append(f"{said}: {error}")
+            continue
+        holds, expected = rules[knob]
+        values = space.options if isinstance(space, Choice) else (space.low, space.high)
+        wrong = [value for value in values if not holds(value)]
+        if wrong:
+            problems.append(f"{said}, which holds {wrong[0]!r}: {where}.{knob} is {expected}")
+    return problems
