@@ -17,7 +17,7 @@ import pytest
 
 from bluestab.checks import check_parts
 from bluestab.launchers.fetch import Fetch
-from bluestab.paths import sweeps_dir
+from bluestab.paths import conf_dir, sweeps_dir
 from bluestab.planning import SEED, Compose, Job, check_each
 
 TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yaml"))}
@@ -110,3 +110,11 @@ def test_every_value_is_published_or_chosen_by_us(name: str) -> None:
         assert "published" in comment or OURS_BECAUSE.search(comment), f"{name}: {line.strip()}"
         said = comment.count("chosen by us")
         assert len(OURS_BECAUSE.findall(comment)) == said, f"{name}: and why? {line.strip()}"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_readme_says_how_many_runs(name: str) -> None:
+    cost = re.search(r"\n# Cost: (\d+) runs", TEXTS[name])
+    assert cost is not None
+    readme = (conf_dir().parent / "README.md").read_text()
+    assert re.search(rf"^\| `{name}` \|.*\| {cost[1]} \|$", readme, re.M), f"{name}, {cost[1]} runs"
