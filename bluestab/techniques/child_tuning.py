@@ -5,14 +5,15 @@ Formula   g <- g M. F (task-free): M ~ Bernoulli(p) / p, anew in every step. D (
           for the share p of weights with the largest Fisher score, fixed; score = mean over the
           training data of the squared gradient of the loss at the pretrained point, compared over
           all blocks together. No 1 / p in D.
-Source    Xu et al. 2021 (EMNLP, arXiv 2109.05687), section 2; scores per batch, blocks only in D,
-          and the mask after clipping, before Adam's moments, as in the published code.
+Source    Xu et al. 2021 (EMNLP, arXiv 2109.05687); scores per batch, blocks only in D, and the mask
+          after clipping, before Adam's moments, as in the published code.
 Settings  Published example: D, p 0.3, BERT-large, lr 4e-5, batch 16, 3 epochs, warm-up 0.1.
 Where     F: all pretrained parameters; D: those of the blocks, embeddings and pooler train whole.
           Never the head, never a re-initialised layer (the published code masks the head in F).
 Fisher    Computed once, before the first step, on the training items alone: batches in file order,
-          dropout off (the published code leaves it on). `fisher_batch: 1` is the paper's equation,
-          a gradient per item; null is its code, a gradient per batch of optim.batch_size.
+          dropout off (the published code leaves it on, and clips the gradient of each tensor before
+          it squares it: not so here). `fisher_batch: 1` is the paper's equation, a gradient per
+          item; null is its code, a gradient per batch of optim.batch_size.
 Decay     Weight decay is decoupled: it goes on where the gradient is masked, as in their code.
 Cost      F: as many random numbers per step as there are weights. D: one forward and backward pass
           over the training items, a boolean per weight of the blocks (also in checkpoints).

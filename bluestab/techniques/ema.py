@@ -7,9 +7,10 @@ Formula   avg <- d avg + (1 - d) w after every optimizer step, from the weights 
 Scope     Everything that trains. Around each validation the averages are exchanged with the raw
           weights, so curve, best and last weights, their scores and predictions are those of the
           averages; training itself goes on from the raw weights and is bit for bit plain training.
-Source    Polyak & Juditsky 1992; the warm-up is that of TensorFlow's ExponentialMovingAverage.
-Settings  TensorFlow's documentation: 0.999 or 0.9999, for long trainings. No setting for the
-          fine-tuning of BERT is known to us.
+Source    Polyak & Juditsky 1992 (the mean of iterates); decay and warm-up are those of TensorFlow's
+          ExponentialMovingAverage, the warm-up as it is with `num_updates`.
+Settings  TensorFlow's documentation: reasonable are several nines, 0.999 or 0.9999. No setting for
+          the fine-tuning of BERT is known to us.
 Cost      One more copy of the trained weights in memory; no extra pass.
 Not with  `swa`: both put averages in place of the same weights.
 Against   We found no figure for BERT. The linear decay of the learning rate to zero already calms

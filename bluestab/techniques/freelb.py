@@ -11,8 +11,8 @@ Source    Zhu et al. 2020 (ICLR, arXiv 1909.11764), algorithm 1; scale of d_1 as
 Settings  Their code, RoBERTa-large, K / step_size / init / max_norm: STS-B 3 / 0.1 / 0.16 / 0.28,
           MRPC 3 / 0.04 / 0.64 / 0.4, CoLA 3 / 0.025 / 0.4 / 0.3; RTE 2 and all the rest 0, which is
           repeated dropout and nothing else: refused here.
-Dropout   All K passes drop the same units, which the paper (section 3.3) finds to matter: else the
-          ascent climbs the difference of two sub-networks.
+Dropout   All K passes drop the same units, as the paper asks for: else the ascent climbs the
+          difference of two sub-networks.
 Seeds     d_1 comes from a stream named after the step, the micro-batch and this technique.
 Cost      K forward and backward passes per step, one at a time: memory for activations as in plain
           training, and one copy of the gradients more. Micro-batches and clipping see one loss with

@@ -8,7 +8,7 @@ Formula   lr(depth) = lr * decay ** (L + 1 - depth): head and pooler 1, top bloc
           fixed factor: every layer has the rate of the one above it divided by 2.6.
 Source    Tinn et al. 2023, abstract: better for BERT-large and ELECTRA models. Clark et al. 2020
           (ELECTRA); Zhang et al. 2021 (ICLR, arXiv 2006.05987). Howard & Ruder 2018 (ULMFiT, arXiv
-          1801.06146), section 3.2.
+          1801.06146): discriminative fine-tuning.
 Settings  ELECTRA: 0.8 small and base, 0.9 large. Zhang et al., Du & Nguyen 2023: 0.95. The factor
           of Tinn et al. is not in what we could read.
 Not with  Nothing: multipliers of several techniques multiply.

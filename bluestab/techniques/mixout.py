@@ -6,10 +6,11 @@ Formula   W' = u + M (W - u) / (1 - p), M ~ Bernoulli(1 - p), u the checkpoint's
           ((1 - M) u + M W - p u) / (1 - p) in another order: exactly u where W = u. E[W'] = W, and
           the gradient of W is M / (1 - p) times that of W'. Dropout is the case u = 0.
 Source    Lee, Cho & Kang 2020 (ICLR, arXiv 1909.11299); the formula is the one of their code.
-Settings  Lee et al.: p 0.7 to 0.9 in place of dropout. Zhang et al. 2021, Du & Nguyen 2023: 0.1.
+Settings  Lee et al.: p 0.7, 0.8, 0.9 in place of dropout. Zhang et al. 2021, Du & Nguyen 2023: 0.1.
 Where     Weights (never biases) of the linear layers that train and have a pretrained value: not
-          the head, not what `reinit` made anew, not what is frozen. The public code also mixes the
-          head with its random start, and its hand-written gradient lacks the 1 / (1 - p).
+          the head (nor is it in Lee et al.: dropout there), not what `reinit` made anew, not what
+          is frozen. Zhang et al. and Du & Nguyen mix the head with its random start. The gradient
+          is written by hand in the code of all three, and lacks the 1 / (1 - p).
 Unit      `neuron` draws one decision per input neuron of a layer, for all its outputs, as the
           public code does; `weight` draws every entry, as the formula reads.
 Dropout   `keep_dropout: false` takes dropout out of the embeddings and blocks, where mixout stands

@@ -6,9 +6,10 @@ Formula   Penalty alpha/2 ||w - u||^2 over pretrained weights, beta/2 ||w||^2 ov
           applied decoupled, as AdamW applies its decay: after the optimizer's update,
           w <- w - lr alpha (w - u), w <- w - lr beta w, with the parameter's own learning rate. As
           a gradient it would pass through Adam's denominator, which cancels the strength.
-Source    Li, Grandvalet & Davoine 2018 (ICML, arXiv 1802.01483), section 3: L2-SP; decoupled as in
+Source    Li, Grandvalet & Davoine 2018 (ICML, arXiv 1802.01483): L2-SP, for images; decoupled as in
           the code of Zhang et al. 2021 and Du & Nguyen 2023 (who decay after the Adam step).
-Settings  alpha: Zhang et al. 1e-3, Du & Nguyen 0.01; Li et al. tune it per data set.
+Settings  alpha: Zhang et al. 1e-3, Du & Nguyen 0.01, Lee et al. 2020 0.01. Du & Nguyen leave biases
+          and LayerNorms alone and decay head and pooler to zero.
 Decay     It replaces `optim.weight_decay` on every pretrained tensor, biases and LayerNorms
           included: two decays would pull to two points. With `beta: null` fresh weights keep
           `optim.weight_decay`; with a number they have that instead.

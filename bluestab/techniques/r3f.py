@@ -6,8 +6,7 @@ Formula   loss = l(f(e)) + weight * (KL(p, q) + KL(q, p)), mean over items; p = 
           z uniform in [-eps, eps] or normal with standard deviation eps, e the word embeddings.
           Multi-label: the KLs of each label, summed. Tagging: mean over labelled word pieces.
           Regression: weight * (f(e) - f(e + z)) ** 2; the authors' code silently adds nothing.
-Source    Aghajanyan et al. 2020 (arXiv 2008.03156), equations of R3F in section 2; R4F's spectral
-          norm of the head is not here.
+Source    Aghajanyan et al. 2020 (arXiv 2008.03156); R4F's spectral norm of the head is not here.
 Settings  Authors' code (fairseq, examples/rxf): eps 1e-5, uniform, weight 1 (RTE 0.7).
 Dropout   `same_dropout: true` is the formula: both passes drop the same units, only z differs. The
           authors' code draws dropout anew, and with eps that small nearly all of the divergence is

@@ -6,13 +6,13 @@ Formula   loss = (l1 + l2) / 2 + alpha * (KL(p1, p2) + KL(p2, p1)) / 2, mean ove
           task's losses and p1, p2 the distributions of two passes that differ in dropout alone.
           Multi-label: the KLs of each label, summed. Tagging: mean over labelled word pieces.
           Regression: alpha * (y1 - y2) ** 2 / 2, the KL of normal distributions of variance 1.
-Source    Liang et al. 2021 (NeurIPS, arXiv 2106.14448), equations 2 to 4. There the two losses are
-          added; as in the README of the authors' code we take their mean, so that clipping means
-          what it means without the technique. Divided by 2, the paper's loss is ours with half its
-          alpha.
-Settings  Paper, GLUE: alpha 0.1, 0.5 or 1 (theirs). The authors' code for GLUE adds both losses and
-          weighs the two KLs by 0.25 each, regression by the squared difference; the README sums the
-          KLs over the batch, which ties their strength to its size: not so here.
+Source    Liang et al. 2021 (NeurIPS, arXiv 2106.14448). There the two losses are added; as in the
+          README of the authors' code we take their mean, so that clipping means what it means
+          without the technique. Divided by 2, the paper's loss is ours with half its alpha.
+Settings  The authors' code for GLUE adds both losses and weighs the two KLs by 0.25 each: alpha 0.5
+          in the paper's loss, 0.25 in ours; regression by the squared difference. The README sums
+          the KLs over the batch, which ties their strength to its size: not so here. What the paper
+          itself says about alpha on GLUE is not in what we could read.
 Seeds     The first pass drops what it drops in any arm; the second draws from a stream named after
           the step, the micro-batch and this technique.
 Cost      Two forward and backward passes per step, twice the memory for activations. Techniques

@@ -10,7 +10,8 @@ Formula   Linear and embedding weights ~ N(0, initializer_range ** 2) of the mod
 Source    Zhang et al. 2021 (ICLR, arXiv 2006.05987): re-initialise the pooler and the top L blocks.
           Tinn et al. 2023, abstract: the best strategy for BIOSSES; how many layers is not in what
           we could read (the two versions of the abstract disagree on one layer or several).
-Settings  Zhang et al. tune 1 to 6 on validation data and show 5 of 24 for RTE.
+Settings  Zhang et al. tune the number on validation data; their script for RTE has 5 of 24, Du &
+          Nguyen 2023 have 5 of 24.
 Seeds     Values are drawn per parameter name from the `init` stream, so re-initialising a block
           cannot shift the head: arms at equal seed keep the same head.
 Not with  `freeze` reaching into the top k blocks: random features frozen for ever.

@@ -9,13 +9,14 @@ Formula   loss = l(f(e)) + weight * mean over items of max over |d|_inf <= eps o
           d <- clip(d + step_size * D' / |D'|_inf, -eps, eps), the norm taken per item.
           g is the network with the running mean m of the weights, m <- momentum * m +
           (1 - momentum) * w after every optimizer step; m starts where training does.
-Source    Jiang et al. 2020 (ACL, arXiv 1911.03437), sections 3.1 and 3.2, algorithm 1.
+Source    Jiang et al. 2020 (ACL, arXiv 1911.03437), algorithm 1.
 Settings  Paper: eps 1e-5, start_noise 1e-5, step_size 1e-3, steps 1, weight 1, 3 or 5, proximal 1,
           momentum 0.99 in the first tenth of the steps and 0.999 after it (here: one number).
-Code      The authors' own (mt-dnn) seeks the maximum of the KL in one direction, normalises per
-          word piece, and does not clip: its perturbation has the size of step_size. It has no
-          proximal term, and no gradient reaches the table of embeddings through the perturbed pass.
-          This is the paper.
+Code      The authors' own (mt-dnn) seeks the maximum of the KL in one direction, does not project,
+          and has no proximal term. An older version normalises the gradient per word piece and goes
+          step_size along it; the present one normalises the sum of noise and step instead (its
+          issues 214 and 224), so that the largest entry of a word piece is about 1 whatever
+          step_size. This is the paper.
 Dropout   All passes of a step drop the same units, so that D sees the perturbation alone. At d = 0
           the gradient of D is 0: that is why the search starts from noise.
 Precision Divergences and d are float32 whatever the precision, but bfloat16 has three digits, and
@@ -26,9 +27,10 @@ Cost      2 + steps forward passes, 2 + steps backward passes of which `steps` s
           weights, twice the memory for activations; with `proximal` one forward pass and a copy of
           the weights more. Techniques listed after this one run in all passes.
 Not with  Nothing.
-Against   Without clipping, mt-dnn's perturbation is up to a hundred times the paper's (1e-3 by
-          default, 1e-5 from its command line): which one the published results rest on is not known
-          to us. An eps of 1e-5 changes the answer very little, see Precision.
+Against   Without projection, mt-dnn's perturbation is up to a hundred times the paper's in its
+          older version (step_size 1e-3 by default, 1e-5 from its command line) and 1e5 times in its
+          present one: which of them the published results rest on is not known to us. An eps of
+          1e-5 changes the answer very little, see Precision.
 """
 
 from __future__ import annotations

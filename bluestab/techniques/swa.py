@@ -11,11 +11,12 @@ Scope     Everything that trains. Before the first of these steps validation see
 Source    Izmailov et al. 2018 (arXiv 1803.05407); for language models Lu et al. 2022 (EMNLP
           Findings, arXiv 2212.05956). The mean is torch.optim.swa_utils'.
 Settings  Lu et al.: a high constant rate rather than a cyclic one, a mean over steps rather than
-          epochs, begun earlier for language understanding. The defaults here, half of the steps
-          and the schedule left as it is, are ours.
+          epochs, begun earlier than for images in most tasks of language understanding. The
+          defaults here, half of the steps and the schedule left as it is, are ours.
 Cost      One more copy of the trained weights in memory; no extra pass.
 Not with  `ema`: both put averages in place of the same weights.
-Against   In what we could read, Lu et al. report better means; spread over seeds is not reported.
+Against   In what we could read, Lu et al. report better means at no extra cost; spread over seeds
+          is not reported.
 """
 
 from __future__ import annotations

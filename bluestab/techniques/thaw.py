@@ -7,10 +7,11 @@ Formula   Below the top there are L + 1 layers: blocks L..1, then the embeddings
           j = floor(r P / (L + 1)) and trains from step ceil(share T (j + 1) / P) on, of T steps.
           Pooler, final norm, head and re-initialised layers train from the start. One phase is
           linear probing, then fine-tuning; `phases: null` opens one layer at a time.
-Source    Howard & Ruder 2018 (ULMFiT, arXiv 1801.06146), section 3.3: one layer per epoch. Kumar et
-          al. 2022 (arXiv 2202.10054): linear probing, then fine-tuning.
-Settings  Howard & Ruder: an epoch per layer, in all of their training; in a run of some epochs that
-          leaves no time for the whole network, so here the steps of `share` are divided evenly.
+Source    Howard & Ruder 2018 (ULMFiT, arXiv 1801.06146): one more layer per epoch. Kumar et al.
+          2022 (arXiv 2202.10054): linear probing, then fine-tuning, for images unlike those of
+          training.
+Settings  Howard & Ruder: an epoch per layer of a network of few. A BERT in a run of some epochs
+          would never train as a whole, so here the steps of `share` are divided evenly.
 Optimizer Layers that are frozen have no gradient, so AdamW neither moves nor decays them, and its
           moments and bias correction begin when they thaw. The learning rate is that of the run:
           what thaws late meets a rate that has been warmed up, and may have begun to fall.

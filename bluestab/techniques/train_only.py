@@ -5,7 +5,8 @@ Idea      Few parameters suffice to steer a pretrained network to a small task, 
 Formula   A pretrained parameter trains if it belongs to one of `parts` or its name matches one of
           `patterns`. Head and re-initialised layers always train.
 Source    Ben Zaken, Ravfogel & Goldberg 2022 (BitFit, arXiv 2106.10199): biases and head.
-Settings  BitFit: parts [biases], lr 1e-3 where full tuning has 1e-5, 16 epochs, batch 8.
+Settings  BitFit: parts [biases]; in their code lr 1e-3 where full tuning has 1e-5, 16 epochs,
+          batch 8.
 Parts     biases: every `bias`, those of LayerNorms included, as in BitFit; layernorms: all of them;
           attention: the attention module of every block, its output layer (and, in BERT, its
           LayerNorm) included. ModernBERT has no biases: BitFit there would train the head alone,
@@ -14,8 +15,8 @@ Patterns  Regular expressions, found anywhere in a parameter's name: `layer\\.(1
 Cost      Less than plain training: no optimizer state for the rest.
 Not with  Nothing: what `freeze` freezes stays frozen, `llrd` scales what trains. Together they must
           leave something to train.
-Against   BitFit's authors claim parity on small and medium data only; with the learning rate of
-          full fine-tuning it hardly moves.
+Against   BitFit's authors claim parity with full tuning on small and medium data only. Biases need
+          a learning rate of their own, see Settings.
 """
 
 from __future__ import annotations

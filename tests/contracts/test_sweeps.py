@@ -1,17 +1,28 @@
-"""Every sweep file says its question and cost, and every run it declares can be started."""
+"""Every sweep file says its question and cost, and every run it declares can be started.
+
+A sweep that follows a paper also says of each of its values whether it was published.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bluestab.paths import sweeps_dir
+from bluestab.checks import check_parts
+from bluestab.launchers.fetch import Fetch
+from bluestab.paths import conf_dir, sweeps_dir
+from bluestab.planning import SEED, Compose, Job, check_each
 
-SWEEPS = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
+TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yaml"))}
+PAPERS = [name for name, text in TEXTS.items() if "\n# Paper: " in text]
+OURS = [name for name in TEXTS if name not in PAPERS and name != "quickstart"]
 
 
 def check(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -21,17 +32,36 @@ def check(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_files_are_yaml() -> None:
-    assert SWEEPS, "no sweep was found"
+    assert TEXTS, "no sweep was found"
     assert all(file.suffix == ".yaml" for file in sweeps_dir().iterdir())
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", TEXTS)
 def test_opens_with_question_and_cost(name: str) -> None:
-    text = (sweeps_dir() / f"{name}.yaml").read_text()
-    opening = text.split("\ndefaults:")[0]
+    opening = TEXTS[name].split("\ndefaults:")[0]
     assert opening.startswith("# @package _global_\n# Question: ")
     assert "\n# Cost: " in opening
-    assert f"name: {name}" in text
+    assert f"name: {name}\n" in TEXTS[name]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
+    name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that can be checked without data and weights, on the models that the file names."""
+    caught: list[Job] = []
+
+    def take(self: Fetch, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
+        cells = dict.fromkeys(tuple(o for o in job if not SEED.fullmatch(o)) for job in jobs)
+        check_each(compose, list(cells), check_parts)
+        caught.extend(jobs)
+
+    monkeypatch.setattr(Fetch, "take", take)
+    said = cli("fetch", "-m", f"+sweeps={name}")
+    assert said.code == 0, said.err
+    cost = re.search(r"\n# Cost: (\d+) runs", TEXTS[name])
+    assert cost is not None
+    assert len({tuple(job) for job in caught}) == int(cost[1])
 
 
 def test_quickstart_needs_nothing_but_the_package(tmp_path: Path) -> None:
@@ -40,11 +70,51 @@ def test_quickstart_needs_nothing_but_the_package(tmp_path: Path) -> None:
     assert "12 runs in 4 cells, 0 done" in done.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in SWEEPS if name != "quickstart"])
+@pytest.mark.parametrize("name", OURS)
 def test_composes_and_checks(name: str, tmp_path: Path) -> None:
     if not os.environ.get("BLUESTAB_DATA"):
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
-    freezes = "freeze" in (sweeps_dir() / f"{name}.yaml").read_text()
-    depth = ["technique.freeze.depth=1"] if freezes else []  # the tiny model has two blocks
+    depth = ["technique.freeze.depth=1"] if "freeze" in TEXTS[name] else []  # tiny has two blocks
     done = check(name, f"store={tmp_path}", "model=tiny", *depth)
     assert done.returncode == 0, done.stderr
+
+
+# --- sweeps that follow a paper ----------------------------------------------------------------
+
+OURS_BECAUSE = re.compile(r"chosen by us(?:, because |, as |: )\w")
+
+
+def values(text: str) -> list[str]:
+    """The lines of a sweep file that set something; neither headings nor the sweep's name."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    heading = re.compile(r"\s*\w+:\s*(#.*)?|\s*name: .*")
+    return [line for line in lines if not heading.fullmatch(line)]
+
+
+def test_lines_that_set_something_are_found() -> None:
+    text = "# a: 1\n\na:\n  name: x\n  b: 2  # why\n  - override /c: d\nsweep: # e\n  f-1: [g=1]\n"
+    assert values(text) == ["  b: 2  # why", "  - override /c: d", "  f-1: [g=1]"]
+
+
+def test_files_named_after_a_year_follow_a_paper() -> None:
+    assert [name for name in TEXTS if re.search(r"\D20\d\d(_|$)", name)] == PAPERS
+    assert len(PAPERS) >= 7
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_value_is_published_or_chosen_by_us(name: str) -> None:
+    found = values(TEXTS[name])
+    assert found
+    for line in found:
+        comment = line.partition(" # ")[2]
+        assert "published" in comment or OURS_BECAUSE.search(comment), f"{name}: {line.strip()}"
+        said = comment.count("chosen by us")
+        assert len(OURS_BECAUSE.findall(comment)) == said, f"{name}: and why? {line.strip()}"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_readme_says_how_many_runs(name: str) -> None:
+    cost = re.search(r"\n# Cost: (\d+) runs", TEXTS[name])
+    assert cost is not None
+    readme = (conf_dir().parent / "README.md").read_text()
+    assert re.search(rf"^\| `{name}` \|.*\| {cost[1]} \|$", readme, re.M), f"{name}, {cost[1]} runs"
