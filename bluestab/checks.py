@@ -162,6 +162,8 @@ def check_parts(cfg: Mapping[str, Any]) -> Parts:
     Raises ConfigError with every problem found.
     """
     problems, model, techniques = _without_files(cfg)
+    if model is not None and model.init_from is not None:
+        _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
     problems += _too_long(task, model) + _no_pieces(task, model)
     if problems or task is None or model is None:
@@ -176,10 +178,9 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
     problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
     kept = None
-    if model is not None and identity is not None and model.init_from is not None and not problems:
-        kept = _collect(
-            problems, lambda: init_from.find(model.init_from, Store(cfg["store"]), model)
-        )
+    if model is not None and identity is not None and model.init_from is not None:
+        store = Store(str(cfg.get("store")))
+        kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
     if problems or data is None or model is None or identity is None:
         raise ConfigError(*problems)
     if kept is not None:  # in full: what the beginning of a key means changes as a store grows
@@ -210,8 +211,6 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
     if model is not None and (wrong := check_model(model)):
         problems += wrong
         model = None  # its facts are not to be trusted below
-    if model is not None and model.init_from is not None:
-        _collect(problems, partial(init_from.parse, model.init_from))
     techniques = {
         name: _collect(problems, partial(instantiate, node, Technique, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()
