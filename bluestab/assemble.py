@@ -26,6 +26,7 @@ from bluestab.checkpoints import Checkpoints, Files, identity
 from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
 from bluestab.errors import ConfigError
 from bluestab.history import History
+from bluestab.init_from import KeptWeights
 from bluestab.micro import counted_items, counted_labels
 from bluestab.models import Model
 from bluestab.module import (
@@ -177,12 +178,14 @@ def assemble(
     seeds: Seeds,
     device: torch.device,
     progress: Progress,
+    init_from: KeptWeights | None = None,
     key: str = "",
     resume: Path | None = None,
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
-    resume  folder of the run's checkpoint; None: it cannot be interrupted and go on
+    init_from  weights of an earlier run to start from; None: the model's own
+    resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
     applied = list(techniques.values())
@@ -208,7 +211,13 @@ def assemble(
     }
 
     attention = knobs["attention"][device.type]
-    loaded = load(model, head=task.head, n_labels=len(data.labels), attention=attention)
+    loaded = load(
+        model,
+        head=task.head,
+        n_labels=len(data.labels),
+        attention=attention,
+        init_from=init_from,
+    )
     built = apply_to_model(applied, build(loaded, data, seeds), seeds)
     plan = finished_plan(applied, built, optim["weight_decay"])
     parameters = dict(built.model.named_parameters())

@@ -125,6 +125,7 @@ class _Attempt:
                 seeds=run.seeds,
                 device=self.device,
                 progress=progress,
+                init_from=run.init_from,
                 key=run.key,
                 resume=self.resume,
             )

@@ -12,22 +12,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bluestab import rules
+from bluestab import init_from, rules
 from bluestab.data import TaskData, load_task
 from bluestab.errors import ConfigError, DataError, did_you_mean
+from bluestab.init_from import KeptWeights
 from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, hashed_config, key_of
 from bluestab.models import Model, check_model
 from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
 from bluestab.spaces import SEARCH_SPACE
+from bluestab.store import Store
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """A run that can be started: its parts, and what it is called."""
+    """A run that can be started: its parts, and what it is called.
+
+    init_from  the weights of an earlier run that it starts from; None: the model's own
+    """
 
     cfg: Mapping[str, Any]
     data: TaskData
@@ -37,6 +42,7 @@ class CheckedRun:
     hashed: Mapping[str, Any]
     key: str
     cell: str
+    init_from: KeptWeights | None = None
 
 
 SINGLE_PIECE = ("default", "linear")
@@ -157,6 +163,8 @@ def check_parts(cfg: Mapping[str, Any]) -> Parts:
     Raises ConfigError with every problem found.
     """
     problems, model, techniques = _without_files(cfg)
+    if model is not None and model.init_from is not None:
+        _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
     problems += _too_long(task, model) + _no_pieces(task, model)
     if problems or task is None or model is None:
@@ -170,9 +178,20 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
     data = _collect(problems, lambda: load_task(cfg["task"]))
     problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
+    kept = None
+    if model is not None and identity is not None and model.init_from is not None:
+        store = Store(str(cfg.get("store")))
+        kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
     if problems or data is None or model is None or identity is None:
         raise ConfigError(*problems)
-    hashed = hashed_config(cfg, model_id=identity, fingerprint=data.fingerprint)
+    if kept is not None:  # in full: what the beginning of a key means changes as a store grows
+        cfg = {**cfg, "model": {**cfg["model"], "init_from": kept.said}}
+    hashed = hashed_config(
+        cfg,
+        model_id=identity,
+        fingerprint=data.fingerprint,
+        init_from=None if kept is None else kept.sha256,
+    )
     return CheckedRun(
         cfg=cfg,
         data=data,
@@ -182,6 +201,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         hashed=hashed,
         key=key_of(hashed),
         cell=cell_of(hashed),
+        init_from=kept,
     )
 
 

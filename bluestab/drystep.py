@@ -82,6 +82,7 @@ def dry_step(run: CheckedRun) -> DryStep:
             seeds=run.seeds,
             device=device,
             progress=progress,
+            init_from=run.init_from,
         )
         prepare = time.perf_counter() - started
         running.append(assembly)

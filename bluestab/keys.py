@@ -33,6 +33,7 @@ NEUTRAL: Mapping[str, Any] = {
     "task.overlap": None,
     "head": "default",
     "lower_case": None,
+    "init_from": None,
     "optim.bias_correction": True,
     "technique.reinit.layernorms_only": False,
 }
@@ -41,12 +42,17 @@ added since 0.1 does nothing."""
 
 
 def hashed_config(
-    cfg: Mapping[str, Any], *, model_id: str, fingerprint: Mapping[str, str]
+    cfg: Mapping[str, Any],
+    *,
+    model_id: str,
+    fingerprint: Mapping[str, str],
+    init_from: str | None = None,
 ) -> dict[str, Any]:
     """The part of a resolved config that decides the result.
 
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
+    init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
     """
     optim = dict(cfg["optim"])
     if optim["steps"] is not None:
@@ -58,6 +64,7 @@ def hashed_config(
         "model": model_id,
         "head": cfg["model"]["head"],
         "lower_case": cfg["model"]["lower_case"],
+        "init_from": None if init_from is None else f"sha256:{init_from}",
         "technique": [
             # where a search may look does not decide what one run gives
             [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]

@@ -68,6 +68,7 @@ class Model:
     final_norm: str | None
     head: str
     lower_case: bool | None
+    init_from: str | int | None
     layers: int
     hidden_size: int
     max_length: int

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bluestab.caching import Shared
 from bluestab.errors import ConfigError
+from bluestab.init_from import KeptWeights
 from bluestab.layers import LayerMap, layer_map
 from bluestab.models import FAMILIES, Model
 from bluestab.seeding import generator
+from bluestab.sources import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +46,22 @@ class Loaded:
     initializer_range: float
 
 
-def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
+def load(
+    model: Model,
+    *,
+    head: Head,
+    n_labels: int,
+    attention: str,
+    init_from: KeptWeights | None = None,
+) -> Loaded:
     """A copy of the pretrained network with a head of `n_labels` outputs.
 
-    The pristine weights are read once per process and shared as `reference`.
+    init_from  weights of an earlier run that take the place of the pretrained encoder's
+
+    The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
+    weights lack something, are not what the yaml says, or have changed since they were found.
     """
-    pristine, fresh = _pristine(_shared(model), head, n_labels, attention)
+    pristine, fresh = _pristine(_shared(model, init_from), head, n_labels, attention)
     _verify_facts(model, pristine.config)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
@@ -71,13 +83,53 @@ def load(model: Model, *, head: Head, n_labels: int, attention: str) -> Loaded:
     )
 
 
-def _shared(model: Model) -> Shared:
-    return Shared((model.name, model.identity(), model.head, model.lower_case), model)
+def _shared(model: Model, init_from: KeptWeights | None = None) -> Shared:
+    kept = None if init_from is None else init_from.sha256
+    content = (model.name, model.identity(), model.head, model.lower_case, kept)
+    return Shared(content, model, init_from)
 
 
 @lru_cache(maxsize=2)
 def _pristine(
     shared: Shared, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network as training finds it, and the parameters nothing has a value for."""
+    model, kept = shared.values
+    network, fresh = _pretrained(model, head, n_labels, attention)
+    if kept is None:
+        return network, fresh
+    found = _take_encoder(network, model, kept)
+    return network, tuple(name for name in fresh if name not in found)
+
+
+def _take_encoder(network: nn.Module, model: Model, kept: KeptWeights) -> set[str]:
+    """Give the encoder the weights of an earlier run; the names of what it got.
+
+    The pooler is a part of the encoder, as in STILTs; runs of taggers and of other heads have none,
+    then the checkpoint's stays. What stands outside the encoder, and learnt pooling, is the head.
+    """
+    if sha256_of(kept.file) != kept.sha256:
+        raise ConfigError(
+            f"{kept.file} was replaced after model.init_from={kept.said} had been checked; start "
+            f"the command again"
+        )
+    prefix = f"{network.base_model_prefix}."
+    wanted = {n for n, _ in network.named_parameters() if n.startswith(prefix)}
+    wanted -= _new(model, network)
+    found = _read(network, wanted, kept.folder)
+    pooler = f"{prefix}{model.pooler}."
+    lacking = sorted(name for name in wanted - found if not name.startswith(pooler))
+    if lacking:
+        raise ConfigError(
+            f"model.init_from={kept.said}: {kept.file} has no values of the right shape for "
+            f"{len(lacking)} parameters of the encoder of '{model.name}', e.g. '{lacking[0]}'; "
+            f"name a run of {model.name}"
+        )
+    return found
+
+
+def _pretrained(
+    model: Model, head: Head, n_labels: int, attention: str
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The network as loaded, and the parameters the checkpoint has no value for."""
     import torch
@@ -92,7 +144,6 @@ def _pristine(
         "sequence": AutoModelForSequenceClassification,
         "token": AutoModelForTokenClassification,
     }[head]
-    (model,) = shared.values
     folder = model.folder()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -289,7 +340,7 @@ def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    (model,) = shared.values
+    model, _ = shared.values
     folder = model.folder()
     more = {"add_prefix_space": True} if spaced else {}
     if model.lower_case is not None:

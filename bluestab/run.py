@@ -155,12 +155,13 @@ def _beside(folder: Path, part: Path) -> Path:
 
 def names(run: CheckedRun) -> dict[str, Any]:
     """What a person calls the parts of the run; the key knows them by content."""
-    return {
+    found: dict[str, Any] = {
         "task": run.data.task.name,
         "model": run.model.name,
         "technique": list(run.techniques),
         "seed": run.cfg["seed"],
     }
+    return found if run.init_from is None else {**found, "init_from": run.init_from.names()}
 
 
 def crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:

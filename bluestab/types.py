@@ -77,7 +77,8 @@ class Built:
     model       the network that will be trained (edited in place by `edit_model`)
     layers      parameter name -> depth
     fresh       parameters without a pretrained value: head, re-initialised layers
-    reference   the checkpoint's parameters before any edit, by name (never modified)
+    reference   the parameters that training starts from, before any edit, by name (never modified):
+                the checkpoint's, with `model.init_from` those of an earlier run
     initialise  fills one parameter, by name, as the model family does, from a generator
     loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
     """
@@ -153,9 +154,11 @@ class RunRecord:
                           before 0.2
         error             null, or {type, message} of a crash or divergence
     measured  may differ from one repetition to the next
-        seconds (by phase), peak_memory_mb, tokens_per_second, device, attention, precision,
-        eval_batch_size (that memory sufficed for), resumed_from (step of the checkpoint, or null),
-        versions, commit, dirty, host, command, finished (UTC)
+        names (what a person calls task, model, techniques, seed; init_from: run, at and task of
+        the weights it started from, if it did), seconds (by phase), peak_memory_mb,
+        tokens_per_second, device, attention, precision, eval_batch_size (that memory sufficed for),
+        resumed_from (step of the checkpoint, or null), versions, commit, dirty, host, command,
+        finished (UTC)
         files             name below the run's folder -> SHA-256, of all but `record.json`; null in
                           records of schema 1
     """

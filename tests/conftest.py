@@ -155,6 +155,7 @@ def make_assembly(make_run: Make) -> Make:
             seeds=run.seeds,
             device=torch.device("cpu"),
             progress=lambda *_: None,
+            init_from=run.init_from,
         )
 
     return make

@@ -29,7 +29,11 @@ def test_there_are_commands_to_test() -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.match(r"bluestab (run|check)", c)])
 def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) -> None:
-    unshipped = "biosses" in command or ("+sweeps" in command and "quickstart" not in command)
+    if "KEY" in command:
+        pytest.skip("names a run of the person who reads it: see test_init_from.py")
+    unshipped = any(name in command for name in ("biosses", "gad")) or (
+        "+sweeps" in command and "quickstart" not in command
+    )
     if unshipped and not os.environ.get("BLUESTAB_DATA"):
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     if "minilm" in command or "+sweeps" in command:

@@ -42,6 +42,29 @@ def arm_names(
     return {cell: names[cell] for cell in configs}
 
 
+def with_sources(
+    configs: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Mapping[str, str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Cell -> config in which the weights of an earlier run are called by that run.
+
+    sources  cell -> {run, at, task} of the weights it started from
+
+    Weights that differ have names that differ: the same run, made on two machines, need not give
+    the same bits.
+    """
+    names: dict[str, str] = {}
+    weights: dict[str, set[str]] = defaultdict(set)
+    for cell, source in sources.items():
+        names[cell] = f"{source['task']}/{source['run'][:8]}:{source['at']}"
+        weights[names[cell]].add(configs[cell]["init_from"])
+    named = dict(configs)
+    for cell, name in names.items():
+        digest = configs[cell]["init_from"]
+        clash = f" {_short(digest)}" if len(weights[name]) > 1 else ""
+        named[cell] = {**configs[cell], "init_from": name + clash}
+    return named
+
+
 def _varied(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
     """Names whose values differ among the mappings; null is the same as absent."""
     nodes = list(nodes)

@@ -17,7 +17,7 @@ COLUMNS = (
     *("blurb", "std", "n_shared", "n_min", "missing", "ambiguous", "cut"),
 )  # fmt: skip
 
-OF_AN_ARM = ("model", "head", "lower_case", "technique")
+OF_AN_ARM = ("model", "head", "lower_case", "init_from", "technique")
 """Keys of a hashed config that say which model was trained how, whatever the task."""
 
 Row = dict[str, Any]

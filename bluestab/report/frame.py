@@ -13,7 +13,7 @@ from bluestab import stats
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.index import contents
 from bluestab.records import DamagedRecord, damaged
-from bluestab.report.arms import arm_names
+from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.blurb_frame import blurb_frame
 from bluestab.store import Store
 from bluestab.types import RunRecord
@@ -57,19 +57,19 @@ def read_results(
     """
     found = contents(store, None if manifest is None else [run["key"] for run in manifest["runs"]])
     rows: list[Row] = []
-    configs: dict[str, Mapping[str, Any]] = {}
+    configs = _Configs()
     for key in list(found.statuses):
         try:
             record = found.record(key)
             rows += list(_rows(record))
-            configs.setdefault(record.result["cell"], record.result["config"])
+            configs.add(record)
         except DamagedRecord as error:
             found.damaged[key] = str(error)
         except (KeyError, TypeError, AttributeError) as error:
             # only records of schema 1 can get here: they have no checksum
             file = store.folder(key) / "record.json"
             found.damaged[key] = str(damaged(file, f"it lacks {error}"))
-    runs = _named(rows, configs)
+    runs = _named(rows, configs.named())
     arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
     if baseline != "none" and arms and baseline not in arms:
         raise ConfigError(
@@ -81,7 +81,7 @@ def read_results(
         name=name,
         runs=runs,
         summary=summary_frame(runs, baseline),
-        blurb=blurb_frame(runs, configs),
+        blurb=blurb_frame(runs, configs.named()),
         baseline=baseline,
         damaged=found.damaged,
     )
@@ -90,11 +90,28 @@ def read_results(
 def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per run and `at` (last, best); crashed runs have one row without scores."""
     rows: list[Row] = []
-    configs: dict[str, Mapping[str, Any]] = {}
+    configs = _Configs()
     for record in records:
         rows += list(_rows(record))
-        configs.setdefault(record.result["cell"], record.result["config"])
-    return _named(rows, configs)
+        configs.add(record)
+    return _named(rows, configs.named())
+
+
+class _Configs:
+    """The hashed config of every cell, and the runs whose weights they started from."""
+
+    def __init__(self) -> None:
+        self.hashed: dict[str, Mapping[str, Any]] = {}
+        self.sources: dict[str, Mapping[str, str]] = {}
+
+    def add(self, record: RunRecord) -> None:
+        cell = record.result["cell"]
+        self.hashed.setdefault(cell, record.result["config"])
+        if source := record.measured["names"].get("init_from"):
+            self.sources.setdefault(cell, source)
+
+    def named(self) -> dict[str, Mapping[str, Any]]:
+        return with_sources(self.hashed, self.sources)
 
 
 def _named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -118,6 +135,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "model": names["model"],
         "technique": "+".join(names["technique"]) or "none",
         "seed": names["seed"],
+        "init_from": _said(names.get("init_from")),
         "streams": tuple(sorted(seeds.items())),
         "status": result["status"],
         "metric": result["metric"],
@@ -146,6 +164,10 @@ def _rows(record: RunRecord) -> Iterator[Row]:
             "degenerate": degenerate,
             "failed": degenerate or result["status"] == "diverged",
         }
+
+
+def _said(source: Mapping[str, str] | None) -> str | None:
+    return None if source is None else f"{source['run']}:{source['at']}"
 
 
 def _lost(lost: Mapping[str, Any] | None) -> Row:

@@ -90,6 +90,8 @@ def print_record(record: RunRecord, folder: str) -> None:
             ]
             table.add_row(name, *cells)
         out.print(table)
+    if source := record.measured["names"].get("init_from"):
+        out.print(f"encoder from the {source['at']} weights of {source['task']} {source['run']}")
     lost = result.get("lost")
     if lost and (note := lost_note(lost, lost["unit"])):
         out.print(note, markup=False, soft_wrap=True)
