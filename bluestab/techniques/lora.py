@@ -13,7 +13,7 @@ Settings  Hu et al., RoBERTa: r 8, alpha 16 on query and value, lr 4e-4 to 5e-4 
 Targets   query_value: as in the paper; attention: query, key, value and the layer that follows;
           all: every linear layer of the blocks. ModernBERT has query, key and value in one layer:
           all three share one A, and `query_value` adapts the key with them.
-Start     A is drawn per layer from the `init` stream: head, order and dropout are the baseline's. An
+Start     A is drawn per layer from the `init` stream: head, order, dropout are the baseline's. An
           update counts as pretrained, with its start as the pretrained value: `freeze` may freeze
           it (its block then stays the checkpoint's), `llrd` scales it with its block, `mixout` and
           `child_tuning` act on A and B, `prior_decay` and `recadam` pull A and B to their start,
@@ -120,9 +120,7 @@ def keyed_dropout(p: float, random: Callable[[torch.device], torch.Generator]) -
         def forward(self, features: torch.Tensor) -> torch.Tensor:
             if not self.training:
                 return features
-            keep = torch.empty_like(features).bernoulli_(
-                1.0 - p, generator=random(features.device)
-            )
+            keep = torch.empty_like(features).bernoulli_(1.0 - p, generator=random(features.device))
             return features * keep / (1.0 - p)
 
     return KeyedDropout()
