@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.store import parse_record, to_json, write_text
-from bluestab.types import KEPT, At
+from bluestab.types import KEPT, At, Built
 
 log = logging.getLogger("bluestab")
 
@@ -76,12 +76,13 @@ def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def write_weights(work: Path, at: At, network: Any, tokenizer: Any, labels: Sequence[str]) -> None:
+def write_weights(work: Path, at: At, built: Built, tokenizer: Any, labels: Sequence[str]) -> None:
     """`checkpoint/<at>/` as transformers reads it: weights, config with label names, tokenizer."""
     folder = work / "checkpoint" / at
+    network: Any = built.model
     network.config.id2label = dict(enumerate(labels))
     network.config.label2id = {label: i for i, label in enumerate(labels)}
-    network.save_pretrained(folder)
+    network.save_pretrained(folder, state_dict=built.plain(network.state_dict()))
     tokenizer.save_pretrained(folder)
 
 

@@ -207,7 +207,7 @@ def _score(
         if at == "best" and not is_last:
             history.restore_best()
         if at in keep:
-            write_weights(work, at, assembly.built.model, assembly.tokenizer, assembly.data.labels)
+            write_weights(work, at, assembly.built, assembly.tokenizer, assembly.data.labels)
         if is_last:
             metrics["best"] = metrics["last"]
             predictions += [{**row, "at": "best"} for row in predictions]

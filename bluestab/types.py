@@ -81,6 +81,8 @@ class Built:
                 the checkpoint's, with `model.init_from` those of an earlier run
     initialise  fills one parameter, by name, as the model family does, from a generator
     loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
+    plain       weights of the model by name -> by the names, and with the values, that a plain
+                transformers network needs to give the same logits: what a run keeps
     """
 
     model: nn.Module
@@ -89,6 +91,7 @@ class Built:
     reference: Mapping[str, torch.Tensor]
     initialise: Callable[[str, torch.Generator], None]
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
+    plain: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
 
 
 @dataclass(frozen=True)

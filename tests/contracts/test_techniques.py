@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -31,7 +32,16 @@ from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE, space_problems
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
-from contracts.witness import LAYERS, Lab, Witness, depth_of, effects_problems, is_head, watch
+from contracts.witness import (
+    LAYERS,
+    Lab,
+    Witness,
+    depth_of,
+    effects_problems,
+    is_head,
+    usual_decay,
+    watch,
+)
 
 YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
 NODES = {name: OmegaConf.to_container(OmegaConf.load(file)) for name, file in YAMLS.items()}
@@ -205,7 +215,8 @@ def test_weight_decay_is_the_baseline_s(
 ) -> None:
     """Unless a technique replaces it and says so."""
     assembly, seen = trained
-    other = {n: decay for n, decay in seen.decay.items() if decay != plain.decay[n]}
+    usual = usual_decay(seen, plain)
+    other = {n: decay for n, decay in seen.decay.items() if decay != usual[n]}
     assert set(other.values()) <= {0.0}
     assert len(other) == assembly.effects()[name].get("undecayed_tensors", 0)
     assert {value for name, value in plain.decay.items() if plain.start[name].ndim == 1} == {0.0}
@@ -222,8 +233,9 @@ def test_frozen_weights_keep_their_bits_and_the_others_move(seen: Witness, plain
 
 def test_the_reference_is_still_the_checkpoint(trained: tuple[Assembly, Witness]) -> None:
     assembly, seen = trained
+    reference = assembly.built.plain(assembly.built.reference)
     for name, weight in seen.checkpoint.items():
-        assert torch.equal(assembly.built.reference[name], weight), name
+        assert torch.equal(reference[name], weight), name
 
 
 def test_evaluation_is_that_of_the_bare_network(
@@ -231,14 +243,21 @@ def test_evaluation_is_that_of_the_bare_network(
 ) -> None:
     assembly, seen = trained
     assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
-    expected = bare_scores(lab.checkpoint(place[1]), assembly, seen)
+    expected, logits = bare_scores(lab.checkpoint(place[1]), assembly, seen)
+    for found, bare in zip(assembly.module.item_logits, logits, strict=True):
+        # what was put around a layer is added to its output, not to its weight
+        assert np.allclose(found, bare, rtol=0, atol=1e-5 if seen.added else 0)
+    if seen.added:  # two correlations may differ more than the nearly constant values they are of
+        expected = {n: v if v is None else pytest.approx(v, abs=1e-3) for n, v in expected.items()}
     assert dict(assembly.module.scores) == expected
     last = assembly.history.rows[-1]
     assert {metric: last[metric] for metric in expected} == expected
 
 
-def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, float | None]:
-    """Scores of a network that plain transformers built, given the trained weights."""
+def bare_scores(
+    folder: Path, assembly: Assembly, seen: Witness
+) -> tuple[dict[str, float | None], list[np.ndarray]]:
+    """Scores and logits of a network that plain transformers built, given the trained weights."""
     from transformers import (
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
@@ -251,12 +270,12 @@ def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, fl
     }[task.head]
     network = auto.from_pretrained(folder, num_labels=len(labels), attn_implementation="eager")
     parameters = dict(network.named_parameters())
-    assert parameters.keys() == seen.end.keys(), "what was trained loads into plain transformers"
+    assert parameters.keys() == seen.bare.keys(), "what was trained loads into plain transformers"
     predictions, found = {}, {}
     network.eval()
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(seen.end[name])
+            parameter.copy_(seen.bare[name])
         for batch in assembly.loaders["validation"]:
             inputs = {k: v for k, v in batch.items() if k not in ("labels", "items")}
             for row, item in enumerate(batch["items"].tolist()):
@@ -270,7 +289,8 @@ def bare_scores(folder: Path, assembly: Assembly, seen: Witness) -> dict[str, fl
     targets = [example.target for example in assembly.examples["validation"]]
     order = range(len(targets))
     scores = task.score([predictions[i] for i in order], targets)
-    return scores | task.calibration([found[i] for i in order], targets, labels)
+    logits = [found[i] for i in order]
+    return scores | task.calibration(logits, targets, labels), logits
 
 
 def test_head_start_and_batches_are_the_baseline_s(seen: Witness, plain: Witness) -> None:

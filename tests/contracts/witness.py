@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,10 @@ class Witness:
     dropout     dropout modules and their rates
     mixing      linear layers whose training forward does not use their weight as it is
     gradients   name -> per step, the share of exact zeros in its gradient; None: no gradient
+    applied     weights of the linear layers that something was put around -> what they, together
+                with it, apply in evaluation after the last step
+
+    Names are those of a plain network; what was put around a layer adds names of its own.
     """
 
     checkpoint: Mapping[str, torch.Tensor]
@@ -91,6 +95,22 @@ class Witness:
     dropout: Mapping[str, float] = field(default_factory=dict)
     mixing: frozenset[str] = frozenset()
     gradients: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    applied: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def added(self) -> list[str]:
+        """Parameters that a plain network has not."""
+        layers = tuple(name.removesuffix("weight") for name in self.applied)
+        return [
+            name
+            for name in self.start
+            if name.startswith(layers) and name.rpartition(".")[0] + "." not in layers
+        ]
+
+    @cached_property
+    def bare(self) -> Mapping[str, torch.Tensor]:
+        """What a plain network must hold to compute what was trained."""
+        return {n: self.applied.get(n, w) for n, w in self.end.items() if n not in self.added}
 
     @cached_property
     def frozen(self) -> list[str]:
@@ -143,7 +163,7 @@ class Spy(pl.Callback):
 def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
     """Train an assembly and see what happens."""
     model = assembly.built.model
-    names = {id(p): name for name, p in model.named_parameters()}
+    names = {id(p): name for name, p in named_parameters(model)}
     spy = Spy(names, [example.id for example in assembly.examples["train"]])
     silent: list[frozenset[str]] = []
 
@@ -162,7 +182,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         checkpoint={name: checkpoint[name] for name in start if name in checkpoint},
         start=start,
         end=weights(model),
-        gradient=frozenset(n for n, p in model.named_parameters() if p.requires_grad),
+        gradient=frozenset(n for n, p in named_parameters(model) if p.requires_grad),
         groups=named,
         rates={name: tuple(rates) for name, rates in spy.rates.items()},
         decay={
@@ -179,6 +199,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         dropout={p: m.p for p, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
         mixing=mixing(model),
         gradients=spy.gradients,
+        applied=applied(model),
     )
 
 
@@ -221,18 +242,46 @@ def mixing(model: torch.nn.Module) -> frozenset[str]:
     return frozenset(found)
 
 
+@torch.no_grad()
+def applied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Name of its weight -> matrix (out, in) that a layer with another one inside it applies: what
+    it makes of the unit vectors, less what it makes of zero."""
+    was, found = model.training, {}
+    model.eval()
+    for path, module in model.named_modules():
+        if hasattr(module, "base_layer"):
+            units = torch.eye(module.base_layer.in_features)
+            found[f"{path}.weight"] = (module(units) - module(torch.zeros_like(units))).T
+    model.train(was)
+    return found
+
+
+def named_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """A layer that something was put around keeps its name."""
+    return ((n.replace(".base_layer.", "."), p) for n, p in model.named_parameters())
+
+
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+    return {name: p.detach().clone() for name, p in named_parameters(model)}
 
 
 # --- what a technique may say it did, and how to find out ----------------------------------------
 
 
+def usual_decay(seen: Witness, plain: Witness) -> Mapping[str, float]:
+    """Plain training's weight decay; what it has not is decayed if it is a matrix, as all there."""
+    matrices = {n: decay for n, decay in plain.decay.items() if plain.start[n].ndim > 1}
+    (decay,) = set(matrices.values())
+    return {**plain.decay, **{n: decay * (seen.start[n].ndim > 1) for n in seen.added}}
+
+
 def _multipliers(seen: Witness, plain: Witness) -> dict[str, Any]:
     """Depth -> factor on the plain run's learning rate, at every step where that is not zero."""
     found: dict[str, set[float]] = {}
+    usual = next(iter(plain.rates.values()))
+    assert all(rates == usual for rates in plain.rates.values())
     for name, rates in seen.rates.items():
-        factors = {round(a / b, 9) for a, b in zip(rates, plain.rates[name], strict=True) if b}
+        factors = {round(a / b, 9) for a, b in zip(rates, usual, strict=True) if b}
         found.setdefault(str(depth_of(name)), set()).update(factors)
     return {depth: next(iter(f)) if len(f) == 1 else sorted(f) for depth, f in found.items()}
 
@@ -255,17 +304,19 @@ def _averaged_steps(seen: Witness) -> int | None:
 
 
 def _distance_kept(seen: Witness, plain: Witness) -> float:
-    """Of all that training began with at the checkpoint's values: how far it went, together."""
-    kept = set(seen.checkpoint) - set(seen.changed)
-    squares = [((seen.end[n].double() - seen.checkpoint[n].double()) ** 2).sum() for n in kept]
+    """Of all that training began with at the checkpoint's values, and of what was put around it:
+    how far it went, together."""
+    kept = {n: w for n, w in seen.checkpoint.items() if n not in seen.changed}
+    kept |= {n: seen.start[n] for n in seen.added}
+    squares = [((seen.end[n].double() - w.double()) ** 2).sum() for n, w in kept.items()]
     return math.sqrt(sum(map(float, squares)))
 
 
 def _masked(seen: Witness, plain: Witness) -> int:
-    """Tensors whose first gradient has more zeros than it has in plain training."""
+    """Tensors whose first gradient has more zeros than it has in plain training (added: than 0)."""
     firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
     usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
-    return len([n for n, first in firsts.items() if first and first[0] > usual[n]])
+    return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
 
 
 def _trains_from(seen: Witness, plain: Witness) -> dict[str, int]:
@@ -300,17 +351,23 @@ CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
         rate > 0 == seen.dropout.get(path) for path, rate in plain.dropout.items()
     ),
     "undecayed_tensors": lambda seen, plain: len(
-        [n for n, decay in seen.decay.items() if plain.decay[n] > decay == 0]
+        [n for n, decay in seen.decay.items() if usual_decay(seen, plain)[n] > decay == 0]
     ),
     "distance": _distance_kept,
     "masked_tensors": _masked,
     "trains_from": _trains_from,
+    # what was put around layers
+    "adapters": lambda seen, plain: len(
+        [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]
+    ),
+    "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
+    "trained_share": lambda seen, plain: seen.size(list(seen.rates)) / seen.size(list(seen.start)),
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
           "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors",
-          "dropout_removed", "undecayed_tensors", "trains_from")  # fmt: skip
+          "dropout_removed", "undecayed_tensors", "trains_from", "adapters")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""
 
 
