@@ -137,7 +137,7 @@ def test_every_key_is_explained(name: str) -> None:
 @pytest.mark.parametrize("layers", [2, 6, 12, 24])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_search_space_holds_allowed_values_alone(name: str, layers: int) -> None:
-    facts = ModelFacts("any", "bert", layers, hidden_size=8, max_length=8, pooler=True)
+    facts = ModelFacts("any", "bert", layers, hidden_size=64, max_length=8, pooler=True)
     spaces = NODES[name][name][SEARCH_SPACE]
     assert spaces
     rules = technique_class(name)(**knobs_of(name)).rules(facts)
