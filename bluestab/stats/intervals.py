@@ -71,7 +71,7 @@ def t_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     centre, spread = describe.mean(values), describe.std(values)
     assert centre is not None
     assert spread is not None
-    half = _t_quantile(len(values) - 1, level) * spread / math.sqrt(len(values))
+    half = t_quantile(len(values) - 1, level) * spread / math.sqrt(len(values))
     return Interval(centre - half, centre + half, level, "t")
 
 
@@ -223,7 +223,7 @@ def welch_interval(
     df = math.fsum(parts) ** 2 / math.fsum(
         part**2 / (len(values) - 1) for part, values in zip(parts, strata, strict=True)
     )
-    half = _t_quantile(df, level) * math.sqrt(math.fsum(parts)) / len(strata)
+    half = t_quantile(df, level) * math.sqrt(math.fsum(parts)) / len(strata)
     return Interval(centre - half, centre + half, level, "welch")
 
 
@@ -301,7 +301,8 @@ def leave_one_out(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.broadcast_to(values, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1)
 
 
-def _t_quantile(df: float, level: float) -> float:
+def t_quantile(df: float, level: float) -> float:
+    """How far the middle `level` of Student's t with `df` degrees of freedom reaches."""
     from scipy.special import stdtrit  # not scipy.stats, which takes a second to load
 
     return float(stdtrit(df, (1 + level) / 2))
