@@ -132,9 +132,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """p-values adjusted for the family of all that are not None (Holm 1979).
 
     The i-th smallest of m becomes max over j <= i of (m - j + 1) p_(j), at most 1, which holds the
-    family-wise error whatever the dependence. None stays None and does not count into m: such a comparison could not have
-    been rejected at the level whatever came out, so it cannot add an error (Tarone 1990). The
-    family is what the caller passes: in a report all arms compared with the baseline on one task.
+    family-wise error whatever the dependence. None stays None and does not count into m: such a
+    comparison could not have been rejected whatever came out, so it cannot add an error (Tarone
+    1990). The family is what the caller passes: in a report, all arms compared with the baseline on
+    one task. With m arms `fewest_pairs(level / m)` seeds are needed before any can be rejected.
     Raises ValueError for a p outside [0, 1].
     """
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
