@@ -55,6 +55,7 @@ def share(level: float, name: str = "level") -> float:
     return level
 
 
-def same(scores: FloatArray) -> bool:
-    """No spread beyond rounding, see `TIE`."""
-    return len(scores) == 0 or float(np.ptp(scores)) <= TIE * scale(scores)
+def same(scores: FloatArray, unit: float | None = None) -> bool:
+    """No spread beyond rounding, see `TIE`; differences need the `scale` of what they are of."""
+    unit = scale(scores) if unit is None else unit
+    return len(scores) == 0 or float(np.ptp(scores)) <= TIE * unit

@@ -79,12 +79,13 @@ def expected_chosen(
 
 def _subset_weights(n: int, budget: int) -> FloatArray:
     """Row k - 1: chance that the j-th smallest of n is the largest of k drawn, `(budget, n)`."""
-    return np.array(
-        [
-            [math.comb(j, k - 1) / math.comb(n, k) for j in range(n)]  # whole numbers until here
-            for k in range(1, budget + 1)
-        ]
-    )
+    weights = np.zeros((budget, n))
+    place = np.arange(n, 1, -1)  # j = n, n-1, .., 2
+    for k in range(1, budget + 1):
+        # C(j-1, k-1) / C(n, k) is k/n for j = n, and each step down multiplies by (j-k) / (j-1)
+        steps = np.maximum(place - k, 0) / (place - 1)
+        weights[k - 1] = k / n * np.cumprod(np.concatenate([[1.0], steps]))[::-1]
+    return weights
 
 
 def _plug_in_weights(n: int, budget: int) -> FloatArray:

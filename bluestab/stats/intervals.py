@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats import describe, resampling
-from bluestab.stats.arrays import FloatArray, ordered, pairs, same, share
+from bluestab.stats.arrays import FloatArray, ordered, pairs, same, scale, share
 from bluestab.stats.resampling import Statistic
 
 Method = Literal["bca", "percentile"]
@@ -148,7 +148,7 @@ def paired_bootstrap(
     """
     share(level)
     both = pairs(a, b)
-    if len(both) < 2 or same(both[:, 0] - both[:, 1]):
+    if len(both) < 2 or same(both[:, 0] - both[:, 1], scale(both)):
         return None
     left, right = statistic(both[:, 0]), statistic(both[:, 1])
     if left is None or right is None:

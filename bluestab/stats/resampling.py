@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats import describe
-from bluestab.stats.arrays import FloatArray
+from bluestab.stats.arrays import TIE, FloatArray, scale
 
 Statistic = Callable[[npt.ArrayLike], float | None]
 """Scores `(n_seeds,)` -> a number, or None where it is undefined."""
@@ -79,8 +79,9 @@ def bca(
     kept = values[~np.isnan(values)]
     if np.isnan(leave_one_out).any() or not len(kept):
         return None
-    # half of the ties, as scipy.stats.bootstrap: scores on a grid have many
-    below = (np.mean(kept < estimate) + np.mean(kept <= estimate)) / 2
+    # half of the ties, as scipy.stats.bootstrap: scores on a grid have many, and rounding hides some
+    tie = TIE * scale(kept[np.isfinite(kept)])
+    below = (np.mean(kept < estimate - tie) + np.mean(kept <= estimate + tie)) / 2
     if not 0 < below < 1:
         return None
     bias = normal.inv_cdf(float(below))

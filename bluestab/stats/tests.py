@@ -92,12 +92,12 @@ def wilcoxon(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.05) -> Test:
     ranks = _doubled_ranks(np.abs(differences), tie)
     above, total = int(ranks[differences > 0].sum()), int(ranks.sum())
     lower = min(above, total - above)
-    # ways to reach every rank sum: integers of any size, as floats overflow at n = 1024
-    ways = [1] + [0] * total
+    chances = np.zeros(total + 1)  # of every rank sum, over all sign patterns
+    chances[0] = 1.0
     for rank in ranks.tolist():
-        for value in range(total, rank - 1, -1):
-            ways[value] += ways[value - rank]
-    p = min(1.0, float(2 * sum(ways[: lower + 1]) / 2**k))
+        chances[rank:] += chances[:-rank]
+        chances /= 2
+    p = min(1.0, 2 * float(chances[: lower + 1].sum()))
     smallest = 2.0 ** (1 - k) if k < 1000 else 0.0
     return Test(name, len(both), p if smallest <= level else None, smallest, lower / 2)
 

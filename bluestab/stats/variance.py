@@ -19,7 +19,7 @@ EXACT = 20
 DRAWS = 99_999
 
 ROUNDING = 1e-6
-"""Ratios of spreads that agree to this share are ties: a failed run beside close ones costs digits."""
+"""Ratios of spreads that agree to this share are ties: a failed run beside others costs digits."""
 
 LARGEST = 700.0
 """Logarithms beyond this have no float: such an end of an interval is infinite."""
