@@ -7,6 +7,8 @@ the file prints the tables: `python tests/test_calibration.py`.
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Callable
 from statistics import NormalDist
 

@@ -17,8 +17,9 @@ def power_of(n: int, effect: float, level: float = 0.05) -> float:
     """Power of the two-sided paired t-test with `n` pairs, in [0, 1]; 0.0 if n < 2.
 
     effect  mean difference / std of the differences
-    Noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), both tails. The
-    permutation test of the report has less at the smallest n: its p comes in steps.
+    Noncentral t with n - 1 degrees of freedom and noncentrality effect sqrt(n), both tails, for
+    normal differences. The permutation test of the report came within 1.5 points of it at 8, 15 and
+    34 pairs; at 6, where its p comes in coarse steps, it had 73 % for 88 % (effect 1.6).
     """
     share(level)
     if n < 2:

@@ -79,7 +79,7 @@ def bca(
     kept = values[~np.isnan(values)]
     if np.isnan(leave_one_out).any() or not len(kept):
         return None
-    # half of the ties, as scipy.stats.bootstrap: scores on a grid have many, and rounding hides some
+    # half of the ties, as scipy.stats.bootstrap: scores on a grid have many; rounding hides some
     tie = TIE * scale(kept[np.isfinite(kept)])
     below = (np.mean(kept < estimate - tie) + np.mean(kept <= estimate + tie)) / 2
     if not 0 < below < 1:
