@@ -20,9 +20,13 @@ from bluestab.types import RunRecord
 
 SUMMARY_COLUMNS = (
     "cell", "task", "model", "technique", "arm", "config_diff", "metric", "at",
-    "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored", "failed_share",
+    "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored",
+    "failed_share", "failed_low", "failed_high",
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
-    "validation_mean", "baseline", "n_paired", "delta", "std_ratio", "seconds_mean",
+    "ci_low", "ci_high", "ci_method", "validation_mean", "baseline", "n_paired",
+    "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted", "improvement",
+    "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
+    "seconds_mean",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -155,12 +159,17 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         return
     for at in ("last", "best"):
         scores = (result["metrics"] or {}).get(at)
+        validation = scores["validation"][result["metric"]] if scores else None
         degenerate = bool((result["degenerate"] or {}).get(at))
         yield {
             **common,
             "at": at,
             "score": result["score"][at],
-            "validation": scores["validation"][result["metric"]] if scores else None,
+            "validation": validation,
+            # what choosing an arm goes by: no run is left out of it
+            "judged": record.result["config"]["task"].get("failure_score", result["score"][at])
+            if validation is None
+            else validation,
             "degenerate": degenerate,
             "failed": degenerate or result["status"] == "diverged",
         }
@@ -203,15 +212,51 @@ def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
         rival = rivals.of(row)
         if rival is None:
             continue
-        own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
         row["baseline"] = rival["arm"]
-        row["n_paired"], row["delta"] = stats.paired_delta(own, reference)
-        shared = [seed for seed in own if seed in reference]
-        row["std_ratio"] = stats.std_ratio([own[s] for s in shared], [reference[s] for s in shared])
+        row |= _compared(scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]])
+    for family in _families(table):
+        for p in ("p", "p_std"):
+            for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
+                row[f"{p}_adjusted"] = adjusted
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
     frame["n_paired"] = pd.Series([row["n_paired"] for row in table], dtype=object)
     return frame
+
+
+def _compared(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
+    """An arm beside its baseline, on the seeds they share."""
+    shared = [seed for seed in own if seed in reference]
+    a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]
+    change = stats.default_interval([x - y for x, y in zip(a, b, strict=True)])
+    ratio = stats.std_ratio_interval(a, b)
+    test, spread = stats.default_test(a, b), stats.paired_variance(a, b)
+    n, delta = stats.paired_delta(own, reference)
+    return {
+        "n_paired": n,
+        "delta": delta,
+        **_ends("delta", change),
+        "test_name": test.name,
+        "p": test.p,
+        "improvement": stats.probability_of_improvement(a, b),
+        "std_ratio": stats.std_ratio(a, b),
+        **_ends("std_ratio", ratio),
+        "p_std_name": spread.name,
+        "p_std": spread.p,
+    }
+
+
+def _ends(name: str, interval: stats.Interval | None) -> Row:
+    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _families(table: Iterable[Row]) -> Iterable[list[Row]]:
+    """Comparisons that are corrected together: those of one task and model, at one step."""
+    families: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in table:
+        if row["baseline"] is not None:
+            families[_subject(row)].append(row)
+    return families.values()
 
 
 def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
@@ -221,7 +266,9 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
     failed = [bool(run["failed"]) for run in part]
     values = stats.summary([run["score"] for run in part], failed) if n else {}
     validation = [run["validation"] for run in part if not pd.isna(run["validation"])]
+    interval = stats.default_interval([run["score"] for run in part])
     return {
+        **dict.fromkeys(SUMMARY_COLUMNS),
         **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
         "metric": first["metric"],
         "at": first["at"],
@@ -231,13 +278,12 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "n_crashed": n_crashed,
         "n_censored": sum(bool(run["censored"]) for run in part),
         "failed_share": stats.failed_share(n_degenerate, n_diverged, n),
+        **_ends("failed", stats.wilson(n_degenerate + n_diverged, n)),
         **{k: values.get(k) for k in ("mean", "mean_without_failed", "std", "median", "iqm")},
         **{k: values.get(k) for k in ("min", "max")},
+        **_ends("ci", interval),
+        "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
-        "baseline": None,
-        "n_paired": None,
-        "delta": None,
-        "std_ratio": None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
     }
 

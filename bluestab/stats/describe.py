@@ -11,13 +11,13 @@ dropped or spreading through the table.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
 import numpy.typing as npt
+
+from bluestab.stats.arrays import finite
 
 Seed = TypeVar("Seed", bound=Hashable)
 
@@ -109,11 +109,5 @@ def summary(scores: Sequence[float], failed: Sequence[bool]) -> dict[str, float 
 
 
 def _values(scores: npt.ArrayLike) -> list[float]:
-    array = np.asarray(scores, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"scores are one-dimensional (n_seeds,), not of shape {array.shape}")
-    values: list[float] = array.tolist()
-    for i, value in enumerate(values):
-        if not math.isfinite(value):
-            raise ValueError(f"score {i} is {value}: a failed run needs its failure_score")
+    values: list[float] = finite(scores).tolist()
     return values

@@ -1,0 +1,84 @@
+"""What to use, per task and model: chosen on validation, reported on test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bluestab import stats
+from bluestab.recommendation import Recommendation, recommend
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation for one task and model, and the summary row (test) of the arm it names."""
+
+    task: str
+    model: str
+    baseline: str
+    found: Recommendation
+    row: Row | None
+
+    def sentence(self) -> str:
+        about = f"{self.task} with {self.model}: "
+        if self.found.arm is None or self.row is None:
+            return about + self.found.why
+        return f"{about}use {self.found.arm}: {self.found.why}; {_on_test(self.row)}"
+
+
+def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
+    """One for every task and model with a baseline and another arm; tables as in `Results`.
+
+    Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
+    stand against the one with the best lower bound: a weak baseline proves nothing.
+    """
+    found = []
+    part = summary[(summary["at"] == at) & (summary["n"] > 0)]
+    for (task, model), rows in part.groupby(["task", "model"], sort=False):
+        arms = {row["cell"]: row for row in rows.to_dict("records")}
+        baselines = {row["baseline"] for row in arms.values() if isinstance(row["baseline"], str)}
+        scores = dict(_scores(runs, arms, at))
+        if not baselines or len(scores) < 2:
+            continue
+        baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm]))
+        best = recommend(scores, baseline)
+        row = next((row for row in arms.values() if row["arm"] == best.arm), None)
+        found.append(Advice(task, model, baseline, best, row))
+    return found
+
+
+def _scores(
+    runs: pd.DataFrame, arms: Mapping[str, Row], at: str
+) -> Iterator[tuple[str, dict[Any, float]]]:
+    """Arm -> seeds -> validation score, the failure score where there is none."""
+    part = runs[(runs["at"] == at) & (runs["status"] != "crashed") & runs["cell"].isin(arms)]
+    for cell, group in part.groupby("cell", sort=False):
+        yield arms[str(cell)]["arm"], dict(zip(group["streams"], group["judged"], strict=True))
+
+
+def _low(scores: Mapping[Any, float]) -> float:
+    interval = stats.default_interval(list(scores.values()))
+    return -float("inf") if interval is None else interval.low
+
+
+def _on_test(row: Row) -> str:
+    said = f"on test {row['mean']:.4f}"
+    if row["ci_low"] is not None and row["ci_low"] == row["ci_low"]:
+        said += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
+    failed = row["n_degenerate"] + row["n_diverged"]
+    said += f", {failed} of {row['n']} runs failed"
+    if isinstance(row["baseline"], str):
+        said += f", {row['delta']:+.4f} against {row['baseline']}"
+        if row["p_adjusted"] is not None and row["p_adjusted"] == row["p_adjusted"]:
+            said += f" (p = {row['p_adjusted']:.3f})"
+    return said
+
+
+def sentences(found: Sequence[Advice]) -> list[str]:
+    return [one.sentence() for one in found]

@@ -1,0 +1,161 @@
+"""The table of a paper, as Markdown and as LaTeX: one per task and model, arms as rows.
+
+Both are made from the rows of `summary_frame` alone, so that nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+LEVEL = 0.05
+HEADINGS = ("arm", "n", "failed", "mean", "95 % interval", "std", "change", "p", "std ratio", "p")
+SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def tables(summary: pd.DataFrame, at: str) -> Iterator[tuple[str, str, list[Row]]]:
+    """task, model and rows of every table, in the order of the summary."""
+    part = summary[summary["at"] == at]
+    for (task, model), rows in part.groupby(["task", "model"], sort=False):
+        yield task, model, rows.to_dict("records")
+
+
+def markdown(summary: pd.DataFrame, at: str, notes: Sequence[str] = ()) -> str:
+    """All tables and what must be known to read them; best mean in bold, * for p < 0.05."""
+    said = ["# Test scores " + ("at the last step" if at == "last" else "at the best step"), ""]
+    for task, model, rows in tables(summary, at):
+        said += [f"## {task}, {model}", ""]
+        said += [_line(HEADINGS), _line(["---"] + ["---:"] * (len(HEADINGS) - 1))]
+        best = _best(rows)
+        for row in rows:
+            cells = [c.replace("|", "\\|") for c in _cells(row)]
+            if row is best:
+                cells[3] = f"**{cells[3]}**"
+            said.append(_line(cells))
+        said += ["", caption(rows, at), ""]
+    return "\n".join([*said, *(f"- {note}" for note in notes)]).rstrip() + "\n"
+
+
+def latex(task: str, model: str, rows: Sequence[Row], at: str) -> str:
+    """One table with booktabs' rules, to be `\\input`; needs `\\usepackage{booktabs}`."""
+    best = _best(rows)
+    body = []
+    for row in rows:
+        cells = [_escaped(cell) for cell in _cells(row)]
+        if row is best:
+            cells[3] = rf"\textbf{{{cells[3]}}}"
+        body.append("    " + " & ".join(cells) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_escaped(f'{task}, {model}. {caption(rows, at)}')}}}",
+            rf"  \label{{tab:{_label(task)}-{_label(model)}}}",
+            r"  \begin{tabular}{l" + "r" * (len(HEADINGS) - 1) + "}",
+            r"    \toprule",
+            "    " + " & ".join(_escaped(heading) for heading in HEADINGS) + r" \\",
+            r"    \midrule",
+            *body,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def caption(rows: Sequence[Row], at: str) -> str:
+    """What the numbers are: metric, seeds, interval, tests and their correction."""
+    first = rows[0]
+    n = sorted({row["n"] for row in rows})
+    seeds = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    methods = dict.fromkeys(row["ci_method"] for row in rows if _there(row["ci_method"]))
+    compared = [row for row in rows if _there(row["baseline"])]
+    said = [
+        f"Test {first['metric']} at the {at} step over {seeds} seeds per arm, failed runs included",
+        f"intervals of the mean: {', '.join(methods) or 'none, too few seeds'}",
+        "std with n - 1",
+    ]
+    if compared:
+        tests = dict.fromkeys(row["test_name"] for row in compared if _there(row["test_name"]))
+        spreads = dict.fromkeys(row["p_std_name"] for row in compared if _there(row["p_std_name"]))
+        said += [
+            f"change and ratio of std against {compared[0]['baseline']} on shared seeds",
+            f"p of the change: {', '.join(tests)}",
+            f"p of the ratio: {', '.join(spreads)}",
+            f"both corrected by Holm over the {len(compared)} comparisons of this table",
+            f"* below {LEVEL:g}",
+            "-: so few seeds cannot reach it",
+        ]
+    return "; ".join(said) + "."
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        str(row["arm"]),
+        str(row["n"]),
+        str(row["n_degenerate"] + row["n_diverged"]),
+        _number(row["mean"]),
+        _interval(row["ci_low"], row["ci_high"]),
+        _number(row["std"]),
+        _signed(row["delta"]) + _mark(row["p_adjusted"]),
+        _p(row, "p_adjusted"),
+        _number(row["std_ratio"], 2) + _mark(row["p_std_adjusted"]),
+        _p(row, "p_std_adjusted"),
+    ]
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    """The row with the highest mean, as every metric here grows with quality."""
+    scored = [row for row in rows if _there(row["mean"])]
+    return max(scored, key=lambda row: float(row["mean"]), default=None)
+
+
+def _there(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if _there(value) else ""
+
+
+def _signed(value: Any) -> str:
+    return f"{value:+.4f}" if _there(value) else ""
+
+
+def _interval(low: Any, high: Any) -> str:
+    return f"{low:.4f} to {high:.4f}" if _there(low) and _there(high) else ""
+
+
+def _mark(p: Any) -> str:
+    return "*" if _there(p) and p < LEVEL else ""
+
+
+def _p(row: Row, column: str) -> str:
+    """A p-value in three digits; `-` where there is a comparison but too few seeds."""
+    if not _there(row["baseline"]):
+        return ""
+    value = row[column]
+    if not _there(value):
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return "".join(SPECIAL.get(sign, sign) for sign in text)
+
+
+def _label(name: str) -> str:
+    return "".join(sign if sign.isalnum() else "-" for sign in name)
