@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from bluestab.cli_store import cache_app, existing, store_app
+from bluestab.types import At
 
 NEWCOMER = """\
 bluestab compares remedies for unstable fine-tuning, over many seeds.
@@ -156,11 +157,14 @@ def report(
     baseline: Annotated[
         str, typer.Option("--baseline", help="Arm that the others are compared with")
     ] = "none",
+    at: Annotated[
+        At, typer.Option("--at", help="Weights that are scored: after the last step or the best")
+    ] = "last",
     everything: Annotated[
         bool, typer.Option("--all", help="All runs of the store, not one sweep")
     ] = False,
 ) -> None:
-    """Table, runs.csv, summary.csv and a figure of a sweep: bluestab report --out results"""
+    """Tables, their files and a figure of a sweep: bluestab report --at best --out results"""
     from bluestab.errors import StoreError
     from bluestab.report.figures import MOST_ARMS
     from bluestab.report.frame import read_results
@@ -170,8 +174,8 @@ def report(
     found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
     results = read_results(found, manifest, baseline)
-    print_outcome(results)
-    written = write_report(results, out)
+    print_outcome(results, at)
+    written = write_report(results, out, at)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))

@@ -2,9 +2,9 @@
 
 An arm is approved if the upper confidence bound of std(arm) / std(baseline), on shared seeds, is at
 most `margin`: an equivalence bound in one direction (non-inferiority), so that few seeds approve
-nothing. Among the approved arms and the baseline the one with the highest lower confidence bound of
-its mean is recommended. Where an arm with a higher lower bound is neither approved nor rejected, the
-answer is how many more seeds would approve it if its ratio stayed what it is.
+nothing. Among the approved arms and the baseline the one with the highest lower confidence bound
+of its mean is recommended. Where an arm with a higher lower bound is neither approved nor rejected,
+the answer is how many more seeds would approve it if its ratio stayed what it is.
 
 Bounds are one-sided at `level`. Test scores play no part: they are for reporting what was chosen.
 """

@@ -104,8 +104,15 @@ def _cells(row: Row) -> list[str]:
         str(row["n"]),
         str(row["n_degenerate"] + row["n_diverged"]),
         _number(row["mean"]),
-        _interval(row["ci_low"], row["ci_high"]),
+        interval(row["ci_low"], row["ci_high"]),
         _number(row["std"]),
+        *change_cells(row),
+    ]
+
+
+def change_cells(row: Row) -> list[str]:
+    """Change of the mean and its p, ratio of std and its p; empty without a comparison."""
+    return [
         _signed(row["delta"]) + _mark(row["p_adjusted"]),
         _p(row, "p_adjusted"),
         _number(row["std_ratio"], 2) + _mark(row["p_std_adjusted"]),
@@ -131,7 +138,7 @@ def _signed(value: Any) -> str:
     return f"{value:+.4f}" if _there(value) else ""
 
 
-def _interval(low: Any, high: Any) -> str:
+def interval(low: Any, high: Any) -> str:
     return f"{low:.4f} to {high:.4f}" if _there(low) and _there(high) else ""
 
 

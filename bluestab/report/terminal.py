@@ -13,9 +13,11 @@ from rich.table import Table
 from bluestab import blurb
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
+from bluestab.report.advice import advice, sentences
 from bluestab.report.flags import flags
+from bluestab.report.tables import change_cells, interval
 from bluestab.store import Store
-from bluestab.types import RunRecord
+from bluestab.types import At, RunRecord
 from bluestab.upkeep.disk import Usage, usage
 
 if TYPE_CHECKING:
@@ -102,15 +104,17 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def summary_table(summary: pd.DataFrame) -> Table:
-    """task, model, arm, n, mean, std, min, max, failed share; scores at the last step."""
+def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
+    """task, model, arm, n, mean with its interval, std, failed share, change and ratio of std."""
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "model", "arm"):
         table.add_column(heading)
-    for heading in ("n", "mean", "std", "min", "max", "failed", "crashed", "change"):
+    for heading in ("n", "mean", "95 % interval", "std", "min", "max", "failed", "crashed"):
+        table.add_column(heading, justify="right")
+    for heading in ("change", "p", "std ratio", "p"):
         table.add_column(heading, justify="right")
     previous = None
-    for row in summary[summary["at"] == "last"].to_dict("records"):
+    for row in summary[summary["at"] == at].to_dict("records"):
         subject = (row["task"], row["model"])
         shown = ("", "") if subject == previous else subject
         previous = subject
@@ -119,10 +123,12 @@ def summary_table(summary: pd.DataFrame) -> Table:
             *shown,
             row["arm"],
             str(row["n"]),
-            *(_number(row[k]) for k in ("mean", "std", "min", "max")),
+            _number(row["mean"]),
+            interval(row["ci_low"], row["ci_high"]),
+            *(_number(row[k]) for k in ("std", "min", "max")),
             "-" if share is None or share != share else f"{share:.0%}",
             str(row["n_crashed"] or ""),
-            "" if row["delta"] is None or row["delta"] != row["delta"] else f"{row['delta']:+.4f}",
+            *change_cells(row),
         )
     return table
 
@@ -150,7 +156,7 @@ def blurb_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def print_outcome(results: Results) -> None:
+def print_outcome(results: Results, at: At = "last") -> None:
     """The closing table of a sweep, and what to mind about it."""
     out = console()
     runs = results.runs
@@ -159,12 +165,17 @@ def print_outcome(results: Results) -> None:
     else:
         metrics = dict(zip(runs["task"], runs["metric"], strict=True))
         said = ", ".join(f"{task}: {metric}" for task, metric in metrics.items())
-        out.print(f"\ntest score at the last step ({said})")
-        out.print(summary_table(results.summary))
+        out.print(f"\ntest score at the {at} step ({said})")
+        out.print(summary_table(results.summary, at))
         out.print(
             "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
-            f"the mean; change: against arm {results.baseline} on shared seeds"
+            f"the mean; change, std ratio: against arm {results.baseline} on shared seeds; p: "
+            "exact permutation, corrected by Holm over the arms of a task and model, - where so "
+            "few seeds cannot reach 0.05",
+            soft_wrap=True,
         )
+        for sentence in sentences(advice(runs, results.summary, at)):
+            out.print(sentence, markup=False, soft_wrap=True)
         _print_blurb(out, results.blurb)
     for sentence in flags(runs):
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)

@@ -1,0 +1,91 @@
+"""What is recommended, on scores whose answer is plain."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bluestab import stats
+from bluestab.recommendation import MARGIN, recommend
+
+SEEDS = range(20)
+
+
+def arm(mean: float, std: float, n: int = 20, stream: int = 0) -> dict[int, float]:
+    """Scores of exactly this mean and standard deviation (ddof 1)."""
+    drawn = np.random.default_rng(stream).normal(size=n)
+    drawn = (drawn - drawn.mean()) / drawn.std(ddof=1)
+    return {seed: mean + std * float(x) for seed, x in enumerate(drawn)}
+
+
+def test_a_better_and_steadier_arm_is_recommended() -> None:
+    scores = {"none": arm(0.5, 0.1), "freeze": arm(0.7, 0.04, stream=1)}
+    found = recommend(scores, "none")
+    assert found.arm == "freeze"
+    none, freeze = found.candidates
+    assert (none.state, freeze.state) == ("baseline", "approved")
+    values = list(scores["freeze"].values())
+    bound = stats.t_interval(values, 0.90)  # one-sided 95 %
+    assert bound is not None
+    assert freeze.low == pytest.approx(bound.low)
+    assert freeze.ratio == pytest.approx(0.4)
+    assert freeze.upper is not None
+    assert freeze.ratio < freeze.upper <= MARGIN
+    assert "0.40 times that of none" in found.why
+
+
+def test_few_seeds_approve_nothing() -> None:
+    scores = {"none": arm(0.5, 0.1, n=3), "freeze": arm(0.9, 0.08, n=3, stream=1)}
+    found = recommend(scores, "none")
+    assert found.arm is None
+    assert found.candidates[1].state == "undecided"
+    assert found.why.startswith("not enough seeds to say: freeze looks best")
+    assert "until then none" in found.why
+
+
+def test_more_seeds_are_what_the_bound_needs() -> None:
+    scores = {"none": arm(0.5, 0.1, n=16), "freeze": arm(0.9, 0.08, n=16, stream=1)}
+    found = recommend(scores, "none")
+    candidate = found.candidates[1]
+    assert candidate.state == "undecided"
+    assert candidate.ratio == pytest.approx(0.8)
+    assert candidate.upper is not None
+    needed = 16 * (math.log(candidate.upper / 0.8) / math.log(MARGIN / 0.8)) ** 2
+    assert candidate.more_seeds == math.ceil(needed) - 16 > 0
+    assert f"{candidate.more_seeds} more seeds would do" in found.why
+
+
+def test_an_arm_that_varies_more_is_out_however_high_its_mean() -> None:
+    scores = {
+        "none": arm(0.5, 0.02),
+        "wild": arm(0.8, 0.2, stream=1),
+        "llrd": arm(0.6, 0.01, stream=2),
+    }
+    found = recommend(scores, "none")
+    assert found.arm == "llrd"
+    assert {c.arm: c.state for c in found.candidates}["wild"] == "rejected"
+
+
+def test_the_baseline_wins_where_nothing_is_better() -> None:
+    scores = {"none": arm(0.8, 0.02), "llrd": arm(0.6, 0.015, stream=2)}
+    found = recommend(scores, "none")
+    assert found.arm == "none"
+    assert "no other arm has a better lower bound" in found.why
+
+
+def test_nothing_to_compare() -> None:
+    assert recommend({"none": arm(0.8, 0.02)}, "none").arm is None
+    single = recommend({"none": {0: 0.5}, "llrd": {0: 0.6}}, "none")
+    assert single.arm is None
+    assert "every arm needs two or more" in single.why
+    with pytest.raises(ValueError, match="'plain' is none of the arms none, llrd"):
+        recommend({"none": {0: 0.5}, "llrd": {0: 0.6}}, "plain")
+
+
+def test_an_arm_that_never_fails_beside_one_that_does() -> None:
+    """Half of the baseline's runs end at 0: a mean and a spread to be rescued from."""
+    none = {s: 0.0 if s % 2 else 0.7 + s / 1000 for s in SEEDS}
+    found = recommend({"none": none, "freeze": arm(0.7, 0.02)}, "none")
+    assert found.arm == "freeze"
