@@ -79,8 +79,8 @@ def default_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | N
     """The interval a report shows for the mean of `scores`, or of paired differences: `t_interval`.
 
     Chosen by simulation: it alone holds its level for normal scores at every n, and it covers at
-    least as often as the bootstrap in all but one of 27 cells (bca of the mean, 20 runs of which
-    a fifth fail). For the mean of skewed scores it covers 88 to 91 %, and with failed runs at
+    least as often as the bootstrap in all but two of 27 cells (bca, 20 runs of which a fifth
+    fail). For the mean of skewed scores it covers 88 to 91 %, and with failed runs at
     n = 5 only 67 %, because a third of such fives hold no failed run: no method can know of one
     that did not happen. See the tables in `bluestab.stats`.
     """

@@ -122,8 +122,8 @@ def std_ratio_interval(
     paired  leave out, or draw, seeds with both their scores; False treats each arm on its own
     method  jackknife: Student's interval of the pseudo-values n log r - (n - 1) log r_(-i) (Miller
             1968); for two independent arms, the difference of those of their own, after Welch.
-            percentile, bca: bootstrap, which covers less often for normal scores at every n and
-            for skewed ones, see `bluestab.stats`
+            percentile, bca: bootstrap, which covers normal scores less often at every n (91 to
+            93 % for 94 to 95 %); for others all three are about as far off, see `bluestab.stats`
     None if an arm has n < 2 (jackknife: 3) or no spread, or if an end is zero or infinite, as when
     all runs of one arm but one agree. Raises ValueError if paired arms differ in length.
     """
