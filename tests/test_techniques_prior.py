@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import pytorch_lightning as pl  # noqa: E402
-from contracts.test_techniques import chosen  # noqa: E402
+from contracts.arms import chosen  # noqa: E402
 from contracts.witness import Lab, mixing, watch  # noqa: E402
 from test_resume import compare  # noqa: E402
 from torch import nn  # noqa: E402

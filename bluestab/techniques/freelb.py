@@ -103,10 +103,10 @@ class Freelb(Technique):
             value = torch.zeros((), device=device)
             for _ in range(self.ascents - 1):
                 delta.requires_grad_()
-                with same_dropout(start, device), perturbed(built.model, delta):
-                    # also where another technique wants the logits alone, without a gradient
-                    with torch.enable_grad():
-                        loss = step(batch).loss / self.ascents
+                # also where another technique wants the logits alone, without a gradient
+                grad = torch.enable_grad()
+                with grad, same_dropout(start, device), perturbed(built.model, delta):
+                    loss = step(batch).loss / self.ascents
                 uphill, *found = gradients(loss, [delta, *weights])
                 assert uphill is not None
                 for index, gradient in enumerate(found):

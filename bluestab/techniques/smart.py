@@ -187,9 +187,7 @@ class Smart(Technique):
 
         return smoothed
 
-    def _before(
-        self, step: Step, batch: Batch, start: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def _before(self, step: Step, batch: Batch, start: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits of the network with the mean weights, without a gradient."""
         import torch
 

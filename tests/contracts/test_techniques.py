@@ -178,15 +178,19 @@ def test_at_most_one_kind_of_head_is_refused(
         record_property("technique refused on a task", sentence)
 
 
-def test_composing_is_the_same_everywhere(lab: Lab, place: tuple[str, str]) -> None:
+@pytest.mark.parametrize("names", [NAMES, NAMES[::-1]], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    ("task", "model"), list(zip(HEADS.values(), sorted({m for _, m in PLACES}), strict=True))
+)
+def test_composing_is_the_same_everywhere(
+    lab: Lab, task: str, model: str, names: list[str]
+) -> None:
     """The lab composes task and model once and each technique once: one line gives the same."""
-    task, model = place
-    for names in (NAMES, NAMES[::-1]):
-        ours = lab.config(task, model, *chosen(*names))
-        line = [f"task={task}", f"model={model}", f"model.path={lab.checkpoint(model)}"]
-        theirs = resolved(compose([*SHORT, *ANY_FILE, *line, *chosen(*names)]))
-        assert ours == theirs
-        assert list(ours["technique"]) == list(theirs["technique"]) == list(names)
+    ours = lab.config(task, model, *chosen(*names))
+    line = [f"task={task}", f"model={model}", f"model.path={lab.checkpoint(model)}"]
+    theirs = resolved(compose([*SHORT, *ANY_FILE, *line, *chosen(*names)]))
+    assert ours == theirs
+    assert list(ours["technique"]) == list(theirs["technique"]) == list(names)
 
 
 def test_three_steps_have_finite_losses(seen: Witness, plain: Witness) -> None:
