@@ -10,6 +10,8 @@ Settings  The depth Tinn et al. used is not in what we could read; the default h
           blocks of a base model, is ours.
 Dropout   With `eval_mode` it is off inside the frozen part, whose output then is a constant of the
           data. A frozen part that still drops units adds noise that nothing can adapt to.
+Cost      Less than plain training: nothing flows back through the frozen part if the embeddings are
+          in it, and it has no gradients and no optimizer state.
 Not with  Techniques that give a frozen layer new random values (`reinit` reaching below k).
 Against   Lee et al. also report tasks where every frozen layer costs accuracy; Howard & Ruder 2018
           and later reports disagree on whether partial freezing helps transformers at all.

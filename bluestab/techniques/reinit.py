@@ -13,6 +13,7 @@ Source    Zhang et al. 2021 (ICLR, arXiv 2006.05987): re-initialise the pooler a
 Settings  Zhang et al. tune 1 to 6 on validation data and show 5 of 24 for RTE.
 Seeds     Values are drawn per parameter name from the `init` stream, so re-initialising a block
           cannot shift the head: arms at equal seed keep the same head.
+Cost      None.
 Not with  `freeze` reaching into the top k blocks: random features frozen for ever.
 Against   Helps with few steps most; with long training the gap to plain fine-tuning closes (Zhang
           et al., Table 2: RTE 72.6 re-initialised, 72.3 trained longer). Du & Nguyen 2023, BERT

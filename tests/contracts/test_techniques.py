@@ -109,7 +109,7 @@ def test_the_search_space_holds_allowed_values_alone(name: str, layers: int) -> 
 def test_the_docstring_is_a_card(name: str) -> None:
     source = (MODULES / f"{name}.py").read_text(encoding="utf-8")
     card = ast.get_docstring(ast.parse(source)) or ""
-    headings = ["Idea", "Formula", "Source", "Settings", "Not with", "Against"]
+    headings = ["Idea", "Formula", "Source", "Settings", "Cost", "Not with", "Against"]
     found = [h for h in re.findall(r"^(\w+(?: with)?) {2,}\S", card, re.M) if h in headings]
     assert found == headings
 
