@@ -18,7 +18,15 @@ from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
 from bluestab.types import Built
 from contracts.arms import HEADS, NAMES, chosen, overrides, refusal
-from contracts.witness import Lab, Witness, agree, depth_of, effects_problems
+from contracts.witness import (
+    Lab,
+    Witness,
+    agree,
+    depth_of,
+    effects_problems,
+    equal_weights,
+    weights,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
@@ -63,7 +71,7 @@ def place_of(lab: Lab, *names: str) -> tuple[str, str]:
 
 
 def same_end(one: Witness, other: Witness) -> bool:
-    return all(torch.equal(weight, other.end[name]) for name, weight in one.end.items())
+    return equal_weights(one.end, other.end)
 
 
 def assert_order_is_nothing(
@@ -76,7 +84,7 @@ def assert_order_is_nothing(
     assert dict(second.plan) == dict(first.plan)
     assert turned.batches == seen.batches
     assert turned.rates == seen.rates
-    assert all(torch.equal(weight, turned.start[name]) for name, weight in seen.start.items())
+    assert equal_weights(turned.start, seen.start)
     assert all(map(math.isfinite, turned.losses))
     equal = same_end(seen, turned)
     assert equal or ordered
@@ -131,7 +139,7 @@ def test_all_at_once(lab: Lab, head: str) -> None:
     assert assert_order_is_nothing(lab, one, other, ordered=False)
     _, spy, goes_on = lab.resumed(*place, *chosen(*MUST))
     assert spy.losses == seen.losses[2:]
-    assert all(torch.equal(p, seen.end[n]) for n, p in goes_on.built.model.named_parameters())
+    assert equal_weights(weights(goes_on.built.model), seen.end)
 
 
 def test_three_in_any_order(lab: Lab) -> None:
@@ -265,5 +273,5 @@ def test_pairs_go_on(lab: Lab, head: str, pair: tuple[str, str]) -> None:
         assembly, seen = lab.train_again(*asked)
         _, spy, goes_on = lab.resumed(*asked)
         assert spy.losses == seen.losses[2:]
-        assert all(torch.equal(p, seen.end[n]) for n, p in goes_on.built.model.named_parameters())
+        assert equal_weights(weights(goes_on.built.model), seen.end)
         assert agree(goes_on.effects(), assembly.effects())

@@ -41,8 +41,10 @@ from contracts.witness import (
     Witness,
     agree,
     effects_problems,
+    equal_weights,
     is_head,
     watch,
+    weights,
 )
 
 MODULES = Path(bluestab.techniques.__file__).parent
@@ -318,9 +320,7 @@ def test_same_seed_same_bits(resumed: tuple[Spy, Spy, Assembly], seen: Witness) 
     again, _, _ = resumed
     assert again.losses == seen.losses
     assert again.batches == seen.batches
-    for mine, theirs in zip(again.trail, seen.trail, strict=True):
-        for parameter, weight in theirs.items():
-            assert torch.equal(mine[parameter], weight), parameter
+    assert all(map(equal_weights, again.trail, seen.trail))
 
 
 def test_resumed_equals_uninterrupted(
@@ -332,8 +332,7 @@ def test_resumed_equals_uninterrupted(
     assert spy.losses == seen.losses[2:]
     assert spy.batches == seen.batches[2:]
     assert spy.rates == {n: list(rates[2:]) for n, rates in seen.rates.items()}
-    for parameter, weight in goes_on.built.model.named_parameters():
-        assert torch.equal(weight, seen.end[parameter]), parameter
+    assert equal_weights(weights(goes_on.built.model), seen.end)
     assert goes_on.history.rows == seen.rows
     assert agree(goes_on.effects(), assembly.effects())
 

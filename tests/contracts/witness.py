@@ -249,6 +249,11 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
+def equal_weights(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """The same names with the same bits."""
+    return one.keys() == other.keys() and all(torch.equal(w, other[n]) for n, w in one.items())
+
+
 # --- what a technique may say it did, and how to find out ----------------------------------------
 
 
@@ -467,6 +472,7 @@ class Lab:
         rest = [o for o in overrides if o not in ours]
         cfg = dict(self.composed(f"task={task}", f"model={model}", path, *rest))
         if ours and ours[0] != "technique=none":
+            assert ours[0].startswith("technique=")
             cfg["technique"] = {}
             for name in re.findall(r"\w+", ours[0].partition("=")[2]):
                 knobs = [o for o in ours if o.startswith(f"technique.{name}.")]
