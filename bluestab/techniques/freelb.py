@@ -103,7 +103,9 @@ class Freelb(Technique):
             value = torch.zeros((), device=device)
             for _ in range(self.ascents - 1):
                 delta.requires_grad_()
-                with same_dropout(start, device), perturbed(built.model, delta):
+                # also where another technique wants the logits alone, without a gradient
+                grad = torch.enable_grad()
+                with grad, same_dropout(start, device), perturbed(built.model, delta):
                     loss = step(batch).loss / self.ascents
                 uphill, *found = gradients(loss, [delta, *weights])
                 assert uphill is not None
