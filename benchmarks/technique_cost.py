@@ -73,7 +73,7 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
 
 
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""What is freed leaves the process at once (glibc): its memory is that of the tensors, but slower."""
+"""What is freed leaves the process at once (glibc): its memory is that of its tensors; slower."""
 
 
 def elsewhere(technique: str, steps: int, **env: str) -> dict[str, Any]:
