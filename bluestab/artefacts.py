@@ -102,7 +102,10 @@ def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
         if lacking := {*PREDICTION_COLUMNS} - {*table.column_names}:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path} cannot be used ({str(error).splitlines()[0]})") from error
+        raise StoreError(
+            f"{path} cannot be used ({str(error).splitlines()[0]}); delete the folder it is in, and "
+            "the run's command does it again"
+        ) from error
     return table
 
 
