@@ -103,8 +103,8 @@ def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(
-            f"{path} cannot be used ({str(error).splitlines()[0]}); delete the folder it is in, and "
-            "the run's command does it again"
+            f"{path} cannot be used ({str(error).partition(chr(10))[0]}); delete the folder it is "
+            "in, and the run's command does it again"
         ) from error
     return table
 

@@ -1,10 +1,10 @@
 """The vectors a run saw its test items as: first word piece ([CLS]), after the last layer.
 
 `keep_representations=true` leaves them in `representations.safetensors` beside the predictions:
-float16, `(n_items, hidden)`, rows in the order of the predictions, one tensor per weights, `last`
-and `best`; `best` is left out where those are the same weights. Half precision moves the measures
-made of them (`instability.py`) by less than a thousandth, and the last layer ends in a norm, far
-below what float16 holds. The file names the SHA-256 of what is in it, so that it can be verified
+float32, `(n_items, hidden)`, rows in the order of the predictions, one tensor per weights, `last`
+and `best`; `best` is left out where those are the same weights. Half precision would do for runs
+that learnt something, but in collapsed ones, which matter here, the vectors of all items agree in
+their first three digits. The file names the SHA-256 of what is in it, so that it can be verified
 whether it was written with the record or added to a finished run.
 """
 
@@ -28,16 +28,14 @@ FILE = "representations.safetensors"
 
 @contextmanager
 def first_pieces(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """What the encoder says of the first word piece, a `(B, H)` float16 tensor per forward pass.
+    """What the encoder says of the first word piece, a `(B, H)` float32 tensor per forward pass.
 
     It listens only: nothing is computed that would not be computed anyway.
     """
-    import torch
-
     found: list[torch.Tensor] = []
 
     def hear(encoder: nn.Module, args: Any, output: Any) -> None:
-        found.append(output[0][:, 0].detach().to(torch.float16))
+        found.append(output[0][:, 0].detach().float())
 
     encoder: Any = network.base_model
     handle = encoder.register_forward_hook(hear)
@@ -63,7 +61,7 @@ def of_items(found: Sequence[torch.Tensor], example: Sequence[int]) -> np.ndarra
 
 
 def write_representations(path: Path, vectors: Mapping[str, np.ndarray]) -> None:
-    """`at` -> (n_items, hidden) float16."""
+    """`at` -> (n_items, hidden) float32."""
     from safetensors.numpy import save_file
 
     save_file(dict(vectors), path, metadata={"sha256": _digest(vectors)})

@@ -114,11 +114,11 @@ def _bytes(folder: Path) -> int:
 
 
 def _with_vectors(run: CheckedRun, cost: Cost | None) -> Cost | None:
-    """The cost of a run, and on disk what `keep_representations` leaves: float16, last and best."""
+    """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
     if cost is None or not run.cfg["keep_representations"]:
         return cost
     n_items = run.data.task.test_size or len(run.data.splits["test"])
-    return replace(cost, disk=cost.disk + 2 * 2 * n_items * run.model.hidden_size)
+    return replace(cost, disk=cost.disk + 4 * 2 * n_items * run.model.hidden_size)
 
 
 def _here() -> str:
