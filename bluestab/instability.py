@@ -119,7 +119,8 @@ def _agreement(counts: npt.NDArray[np.integer]) -> float | None:
 def softmax(logits: npt.ArrayLike) -> Floats:
     """Probabilities over the last axis, in float64."""
     values = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # infinite ones have no probabilities, but NaN
+        powers = np.exp(values - values.max(axis=-1, keepdims=True))
     shares: Floats = powers / powers.sum(axis=-1, keepdims=True)
     return shares
 

@@ -126,9 +126,11 @@ def test_labels(tmp_path: Path) -> None:
     assert row["i_jsd"] == pytest.approx(apart * 3 / 12)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("given", [[[], []], [["u"], []]])
-def test_hardly_any_labels(tmp_path: Path, given: Sequence[Sequence[str]]) -> None:
-    items = [(list(one), ["u"], [-2.0, 2.0]) for one in given]
+@pytest.mark.parametrize("target", [["u"], []])
+@pytest.mark.parametrize("given", [[[], []], [["u"], []], [["O"], ["B"]]])
+def test_hardly_any_labels(tmp_path: Path, given: list[list[str]], target: list[str]) -> None:
+    """Labels may be called as tags are, too."""
+    items = [(one, target, [-2.0, 2.0]) for one in given]
     records = [put(tmp_path, record(0.5, seed=seed), items) for seed in (0, 1)]
     row = measured(tmp_path, records)
     assert (row["form"], row["i_pwd"], row["i_jsd"]) == ("labels", 0, 0)
@@ -281,6 +283,17 @@ def test_other_items_are_not_compared(tmp_path: Path) -> None:
     (sentence,) = found.left_out
     assert f"its test items are not those of {records[0].key}" in sentence
     assert list(found.frame["n"]) == [1, 1]
+    records[1] = put(tmp_path, record(0.5, seed=2), [(p, "b", x) for p, _, x in classes(*"ab")])
+    assert len(instability_frame(Store(tmp_path), runs_frame(records)).left_out) == 1
+
+
+def test_logits_of_other_shapes_have_no_divergence(tmp_path: Path) -> None:
+    even, uneven = classes(*"ab"), [("a", "a", [1.0]), ("b", "a", [1.0, 2.0, 3.0])]
+    for first, second in ((even, uneven), (uneven, uneven)):
+        root = tmp_path / str(first is second)
+        records = [put(root, record(0.5, seed=i), x) for i, x in enumerate((first, second))]
+        row = measured(root, records)
+        assert there(row) == {"i_pwd", "i_kappa"}
 
 
 # --- vectors ---------------------------------------------------------------------------------

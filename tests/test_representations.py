@@ -24,6 +24,7 @@ from bluestab.errors import StoreError  # noqa: E402
 from bluestab.report.frame import read_results  # noqa: E402
 from bluestab.representations import (  # noqa: E402
     FILE,
+    first_pieces,
     of_items,
     read_representations,
     write_representations,
@@ -201,6 +202,17 @@ def test_a_long_sentence_has_the_vector_of_its_first_window(make_run: Make, tmp_
     assert of_items(found, [0, 0, 1, 2]).tolist() == [[1.0], [3.0], [4.0]]
     with pytest.raises(RuntimeError, match="4 vectors were heard for 3 rows"):
         of_items(found, [0, 1, 2])
+
+
+def test_it_listens_while_it_is_asked_to(make_assembly: Make) -> None:
+    model = make_assembly("task=gad", "model=tiny", *SHORT).built.model
+    pieces = torch.tensor([[2, 9, 3], [2, 8, 3]])
+    with first_pieces(model) as found:
+        model(input_ids=pieces)
+    model(input_ids=pieces)
+    (heard,) = found
+    assert (heard.shape, heard.dtype) == ((2, model.config.hidden_size), torch.float32)
+    assert not heard.requires_grad
 
 
 # --- the file --------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def _vectors(file: Path, predictions: pa.Table) -> Mapping[str, Any]:
 
 def _same_items(one: pa.Table, other: pa.Table) -> bool:
     """The same test items in the same order, at last and at best."""
-    return all(one[column].equals(other[column]) for column in ("at", "id"))
+    return all(one[column].equals(other[column]) for column in ("at", "id", "target"))
 
 
 def _part(table: pa.Table, at: str) -> pa.Table:
@@ -203,13 +203,10 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
 
 def _classes(parts: Sequence[pa.Table]) -> Row:
     _, votes = _coded([part["prediction"] for part in parts])
-    logits = _logits(parts)
-    n_items = len(parts[0])
-    known = logits is not None and n_items and logits.shape[1] % n_items == 0
     return {
         "i_pwd": measure.disagreement(np.stack(votes)),
         "i_kappa": measure.kappa_instability(np.stack(votes)),
-        "i_jsd": _jsd(logits.reshape(len(parts), n_items, -1)) if known else None,  # type: ignore[union-attr]
+        "i_jsd": _jsd(parts, _width(parts[0]), measure.softmax),
     }
 
 
@@ -225,16 +222,14 @@ def _labels(parts: Sequence[pa.Table]) -> Row:
     """Labels that no run ever gives count where a label has a logit: all agree on them."""
     flat = [_flat(part, "prediction") for part in parts]
     names, codes = _coded([values for values, _ in flat])
-    logits = _logits(parts)
-    n_items = len(parts[0])
-    n_logits = 0 if logits is None or not n_items else logits.shape[1] // n_items
-    decisions = np.zeros((len(parts), n_items, max(len(names), n_logits)), dtype=np.int64)
+    n_items, width = len(parts[0]), _width(parts[0])
+    decisions = np.zeros((len(parts), n_items, max(len(names), width or 0)), dtype=np.int64)
     for seed, ((_, lengths), chosen) in enumerate(zip(flat, codes, strict=True)):
         decisions[seed, np.repeat(np.arange(n_items), lengths), chosen] = 1
     return {
         "i_pwd": measure.over_labels(measure.disagreement, decisions),
         "i_kappa": measure.over_labels(measure.kappa_instability, decisions),
-        "i_jsd": None if logits is None else _jsd(logits, measure.yes_or_no),
+        "i_jsd": _jsd(parts, width and 1, lambda x: measure.yes_or_no(x[..., 0])),
     }
 
 
@@ -247,12 +242,10 @@ def _words(parts: Sequence[pa.Table]) -> Row:
     first = np.zeros(votes.shape[1], dtype=np.bool_)
     first[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
     found = [measure.entities(one, names, first) for one in votes] if votes.size else []
-    logits, n_tags = _logits(parts), _tags_per_word(parts[0], lengths)
-    known = logits is not None and n_tags is not None
     return {
         "i_pwd": measure.disagreement(votes),
         "i_kappa": measure.kappa_instability(votes),
-        "i_jsd": _jsd(logits.reshape(len(parts), -1, n_tags)) if known else None,  # type: ignore[union-attr, arg-type]
+        "i_jsd": _jsd(parts, _tags_per_word(parts[0], lengths), measure.softmax),
         "i_entity": measure.entity_disagreement(found),
     }
 
@@ -267,19 +260,22 @@ def _tags_per_word(part: pa.Table, n_words: np.ndarray) -> int | None:
     return most if most and not (n_logits % most).any() else None
 
 
-def _jsd(logits: np.ndarray, probabilities: Callable[[Any], Any] = measure.softmax) -> float | None:
-    if not np.isfinite(logits).all():
-        return None
-    shares = probabilities(logits)
-    return measure.jensen_shannon(shares)
+def _width(part: pa.Table) -> int | None:
+    """How many logits every item has; None if that differs."""
+    found = np.unique(_flat(part, "logits")[1])
+    return int(found[0]) if len(found) == 1 else None
 
 
-def _logits(parts: Sequence[pa.Table]) -> np.ndarray | None:
-    """All logits of each run in a row, (n_seeds, n); None if they have not the same shape."""
+def _jsd(
+    parts: Sequence[pa.Table], width: int | None, probabilities: Callable[[Any], Any]
+) -> float | None:
+    """Of distributions that `probabilities` makes of `width` logits each; None if runs differ in
+    how many logits they have."""
     flat = [_flat(part, "logits") for part in parts]
-    if any(not np.array_equal(flat[0][1], lengths) for _, lengths in flat):
+    if not width or any(not np.array_equal(flat[0][1], lengths) for _, lengths in flat):
         return None
-    return np.stack([values.to_numpy(zero_copy_only=False) for values, _ in flat])
+    logits = np.stack([values.to_numpy(zero_copy_only=False) for values, _ in flat])
+    return measure.jensen_shannon(probabilities(logits.reshape(len(parts), -1, width)))
 
 
 def _flat(part: pa.Table, column: str) -> tuple[Any, np.ndarray]:
