@@ -169,7 +169,7 @@ def report(
 
     found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
-    results = read_results(found, manifest, baseline)
+    results = read_results(found, manifest, baseline, vectors=True)
     print_outcome(results)
     written = write_report(results, out)
     if not written:

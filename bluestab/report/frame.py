@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from bluestab.index import contents
 from bluestab.records import DamagedRecord, damaged
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.blurb_frame import blurb_frame
+from bluestab.report.instability_frame import Instability, instability_frame
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
@@ -38,6 +39,7 @@ class Results:
     blurb     one row per arm and `at`, see `blurb_frame`; empty if there are few of its tasks
     baseline  the arm that the others are compared with
     damaged   key -> a sentence, for runs whose record cannot be read: they are in no number
+    instability  one row per cell and `at`, see `instability_frame`
     """
 
     name: str
@@ -46,12 +48,19 @@ class Results:
     blurb: pd.DataFrame
     baseline: str
     damaged: Mapping[str, str]
+    instability: Instability = field(default_factory=Instability)
 
 
 def read_results(
-    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none"
+    store: Store,
+    manifest: Mapping[str, Any] | None,
+    baseline: str = "none",
+    *,
+    vectors: bool = False,
 ) -> Results:
     """Finished and crashed runs of a sweep, or all finished ones if there is no manifest.
+
+    vectors  measure representations, too, which takes long
 
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
     """
@@ -84,6 +93,7 @@ def read_results(
         blurb=blurb_frame(runs, configs.named()),
         baseline=baseline,
         damaged=found.damaged,
+        instability=instability_frame(store, runs, vectors=vectors),
     )
 
 
@@ -149,6 +159,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "dirty": measured["dirty"],
         "bluestab": versions.get("bluestab"),
         "torch": versions.get("torch"),
+        "files": measured.get("files"),
     }
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}

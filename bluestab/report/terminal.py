@@ -14,6 +14,7 @@ from bluestab import blurb
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
 from bluestab.report.flags import flags
+from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 from bluestab.types import RunRecord
 from bluestab.upkeep.disk import Usage, usage
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bluestab.data import TaskData
     from bluestab.forecast import Cost, Forecast
     from bluestab.report.frame import Results
+    from bluestab.report.instability_frame import Instability
 
 
 SHOWN = 20
@@ -166,6 +168,7 @@ def print_outcome(results: Results) -> None:
             f"the mean; change: against arm {results.baseline} on shared seeds"
         )
         _print_blurb(out, results.blurb)
+        _print_instability(out, results.instability)
     for sentence in flags(runs):
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     _print_damaged(out, results.damaged)
@@ -186,6 +189,52 @@ def _print_blurb(out: Console, frame: pd.DataFrame) -> None:
         )
     for sentence in notes(frame):
         out.print(f"  {sentence}", markup=False, soft_wrap=True)
+
+
+def instability_table(frame: pd.DataFrame) -> Table | None:
+    """task, model, arm, n, and every measure that a cell has, at the last step; None if none."""
+    from bluestab.report.instability_frame import MEASURES
+
+    rows = frame[(frame["at"] == "last") & (frame["n"] >= 2)]
+    shown = [column for column in MEASURES if rows[column].notna().any()]
+    if not shown:
+        return None
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "model", "arm"):
+        table.add_column(heading)
+    for heading in ("n", *(MEASURE_NAMES[column] for column in shown)):
+        table.add_column(heading, justify="right")
+    previous = None
+    for row in rows.to_dict("records"):
+        subject = (row["task"], row["model"])
+        where = ("", "") if subject == previous else subject
+        previous = subject
+        numbers = (_number(row[column]) for column in shown)
+        table.add_row(*where, row["arm"], str(row["n"]), *numbers)
+    return table
+
+
+MEASURE_NAMES = {
+    "i_pwd": "pairwise",
+    "i_kappa": "1-kappa",
+    "i_jsd": "JSD",
+    "i_difference": "difference",
+    "i_discordance": "1-concordance",
+    "i_entity": "1-entity F1",
+    "i_cka": "1-CKA",
+    "i_op": "Procrustes",
+}
+
+
+def _print_instability(out: Console, found: Instability) -> None:
+    """How far seeds come apart in what they predict; nothing where no cell has two of them."""
+    if (table := instability_table(found.frame)) is not None:
+        out.print("\nhow far seeds come apart on the test items, at the last step (0: not at all)")
+        out.print(table)
+    for sentence in found.left_out[:SHOWN]:
+        out.print(f"  not compared: {sentence}", markup=False, soft_wrap=True)
+    if len(found.left_out) > SHOWN:
+        out.print(f"  and {len(found.left_out) - SHOWN} more")
 
 
 def _print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
@@ -235,7 +284,11 @@ def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
 
 
 def _usage(used: Usage) -> str:
-    parts = {"checkpoint/": used.checkpoints, ".resume/": used.resume}
+    parts = {
+        "checkpoint/": used.checkpoints,
+        REPRESENTATIONS: used.representations,
+        ".resume/": used.resume,
+    }
     named = [f"{size(n_bytes)} in {name}" for name, n_bytes in parts.items() if n_bytes]
     return size(used.total) + (f", of these {' and '.join(named)}" if named else "")
 

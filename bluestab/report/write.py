@@ -1,12 +1,16 @@
-"""The files of a report, written aside and renamed: runs.csv, summary.csv, blurb.csv, a figure."""
+"""The files of a report, written aside and renamed: runs.csv, summary.csv and others, a figure."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bluestab.errors import StoreError
 from bluestab.report.frame import Results
 from bluestab.store import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
@@ -19,7 +23,8 @@ RUN_COLUMNS = (
 def write_report(results: Results, out: Path | None = None) -> list[Path]:
     """Write the report of a sweep (or of a whole store) and return the files.
 
-    blurb.csv is there only if there are runs in two task types of BLURB or more.
+    blurb.csv is there only if there are runs in two task types of BLURB or more, instability.csv
+    only if a run has left its predictions.
     """
     from bluestab.report.figures import save_seeds
 
@@ -31,19 +36,20 @@ def write_report(results: Results, out: Path | None = None) -> list[Path]:
     try:
         write_text(folder / "runs.csv", columns.to_csv(index=False))
         write_text(folder / "summary.csv", summary.to_csv(index=False))
-        benchmark = _write_blurb(results, folder / "blurb.csv")
+        benchmark = _write_or_remove(results.blurb, folder / "blurb.csv")
+        apart = _write_or_remove(results.instability.frame, folder / "instability.csv")
         figure = save_seeds(runs, folder / "seeds.png")
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); give another folder: "
             "bluestab report --out FOLDER"
         ) from error
-    return [folder / "runs.csv", folder / "summary.csv", *benchmark, *figure]
+    return [folder / "runs.csv", folder / "summary.csv", *benchmark, *apart, *figure]
 
 
-def _write_blurb(results: Results, path: Path) -> list[Path]:
-    if results.blurb.empty:
+def _write_or_remove(table: pd.DataFrame, path: Path) -> list[Path]:
+    if table.empty:
         path.unlink(missing_ok=True)  # of an earlier report: its numbers would not be these runs'
         return []
-    write_text(path, results.blurb.to_csv(index=False))
+    write_text(path, table.to_csv(index=False))
     return [path]
