@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -9,12 +10,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bluestab.errors import StoreError
+from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import parse_record, to_json, write_text
 from bluestab.types import KEPT, At, Built
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 log = logging.getLogger("bluestab")
+
+PREDICTION_COLUMNS = ("at", "id", "prediction", "target", "logits")
 
 
 class _LogFile(logging.FileHandler):
@@ -76,6 +84,31 @@ def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
+def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
+    """What `write_predictions` wrote, test items at last and best in order.
+
+    digest  SHA-256 that the file must have, if it is known
+
+    Raises StoreError with a sentence if it is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("its SHA-256 is not the one in record.json")
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
+        if lacking := {*PREDICTION_COLUMNS} - {*table.column_names}:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be used ({str(error).partition(chr(10))[0]}); delete the folder it is "
+            "in, and the run's command does it again"
+        ) from error
+    return table
+
+
 def write_weights(work: Path, at: At, built: Built, tokenizer: Any, labels: Sequence[str]) -> None:
     """`checkpoint/<at>/` as transformers reads it: weights, config with label names, tokenizer."""
     folder = work / "checkpoint" / at
@@ -95,7 +128,19 @@ def lacks_weights(folder: Path, keep: str) -> bool:
     missing = [
         at for at in KEPT[keep] if not (folder / "checkpoint" / at / "config.json").is_file()
     ]
-    return bool(missing) and parse_record(folder / "record.json").status == "done"
+    return bool(missing) and _has_a_score(folder)
+
+
+def lacks_representations(folder: Path) -> bool:
+    """Whether a finished run in `folder` has not the vectors of its test items.
+
+    A diverged run has none. Raises StoreError if its record is damaged.
+    """
+    return not (folder / REPRESENTATIONS).is_file() and _has_a_score(folder)
+
+
+def _has_a_score(folder: Path) -> bool:
+    return parse_record(folder / "record.json").status == "done"
 
 
 def write_config(path: Path, cfg: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
 from bluestab.types import KEPT, At, Split
 
@@ -152,7 +153,10 @@ class _Attempt:
         if error is None:
             effects = assembly.effects()
             with _timed(seconds, "score"):
-                metrics = _score(assembly, predictions, self.work, KEPT[cfg["keep"]])
+                vectors: dict[str, np.ndarray] | None = {} if cfg["keep_representations"] else None
+                metrics = _score(assembly, predictions, vectors, self.work, KEPT[cfg["keep"]])
+            if vectors is not None:
+                write_representations(self.work / FILE, vectors)
         seconds["total"] = sum(seconds.values())
         result = _result(run, assembly, metrics, effects, error)
         result["micro_batch"] = self.sizes.micro_batch
@@ -193,9 +197,17 @@ def _fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
 
 
 def _score(
-    assembly: Assembly, predictions: list[dict[str, Any]], work: Path, keep: tuple[At, ...]
+    assembly: Assembly,
+    predictions: list[dict[str, Any]],
+    vectors: dict[str, np.ndarray] | None,
+    work: Path,
+    keep: tuple[At, ...],
 ) -> dict[At, dict[Split, Any]]:
-    """Scores of the last and the best weights; fills `predictions` with one row per test item."""
+    """Scores of the last and the best weights.
+
+    Fills `predictions` with one row per test item, and `vectors`, unless None, with what
+    `representations.py` says.
+    """
     history = assembly.history
     task = assembly.data.task
     names = (*task.metrics, *task.extras)
@@ -212,7 +224,8 @@ def _score(
             metrics["best"] = metrics["last"]
             predictions += [{**row, "at": "best"} for row in predictions]
             break
-        assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
+        with _heard(assembly, at, vectors):
+            assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
         module = assembly.module
         metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}  # type: ignore[index]
         for i, example in enumerate(assembly.examples["test"]):
@@ -226,6 +239,17 @@ def _score(
                 }
             )
     return metrics
+
+
+@contextmanager
+def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -> Iterator[None]:
+    """Notes the vectors of the test items while they are evaluated, if that is wanted."""
+    if vectors is None:
+        yield
+        return
+    with first_pieces(assembly.built.model) as found:
+        yield
+    vectors[at] = of_items(found, assembly.loaders["test"].dataset["example"])
 
 
 def _listed(target: Any) -> Any:

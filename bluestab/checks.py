@@ -91,6 +91,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "on_oom": one_of("crash", "halve"),
     "keep": one_of("none", "best", "last", "all"),
+    "keep_representations": FLAG,
     "stop_degenerate": FLAG,
     "optim.lr": above(0),
     "optim.batch_size": whole(1),

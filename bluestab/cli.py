@@ -173,15 +173,44 @@ def report(
 
     found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
-    results = read_results(found, manifest, baseline)
-    print_outcome(results, at)
-    written = write_report(results, out, at)
+    results = read_results(found, manifest, baseline, at=at, vectors=True)
+    print_outcome(results)
+    written = write_report(results, out)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
     n_arms = results.runs["cell"].nunique()
     if n_arms > MOST_ARMS:
         print(f"no seeds.png: {n_arms} arms, and one figure holds {MOST_ARMS}; report one sweep")
+
+
+@app.command()
+def compare(
+    store_a: Annotated[Path, typer.Argument(metavar="STORE_A", help="Folder of the first store")],
+    store_b: Annotated[Path, typer.Argument(metavar="STORE_B", help="Folder of the second store")],
+    at: Annotated[
+        At, typer.Option("--at", help="Weights that are scored: after the last step or the best")
+    ] = "last",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="CSV file to write the table to")
+    ] = None,
+) -> None:
+    """The same arms in two stores, on shared seeds: bluestab compare before/runs runs"""
+    from bluestab.errors import StoreError
+    from bluestab.report.compare import compare as compared
+    from bluestab.report.terminal import print_comparison
+    from bluestab.store import write_text
+
+    found = compared(existing(store_a), existing(store_b), at)
+    if found.table.empty and not found.alone:
+        raise StoreError(f"neither {store_a} nor {store_b} holds a finished run")
+    print_comparison(found)
+    if out is not None:
+        try:
+            write_text(out, found.table.to_csv(index=False))
+        except OSError as error:
+            raise StoreError(f"{out} cannot be written ({error.strerror})") from error
+        print(f"wrote {out}")
 
 
 def _manifest(store: Any, name: str | None) -> Any:

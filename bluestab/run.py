@@ -6,17 +6,19 @@ import gc
 import logging
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices
-from bluestab.artefacts import lacks_weights, logging_to, write_config
+from bluestab.artefacts import lacks_representations, lacks_weights, logging_to, write_config
 from bluestab.attempt import identity_of, rounded, train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
-from bluestab.store import Store, flush_tree, to_json
+from bluestab.representations import FILE as REPRESENTATIONS
+from bluestab.store import Store, flush, flush_tree, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:
@@ -26,8 +28,19 @@ log = logging.getLogger("bluestab")
 
 
 def is_done(run: CheckedRun, store: Store) -> bool:
-    """Is everything there that was asked for: the record, and the weights if `keep` wants them?"""
-    return store.has(run.key) and not lacks_weights(store.folder(run.key), run.cfg["keep"])
+    """Is everything there that was asked for: the record, and what is to be kept beside it?"""
+    return store.has(run.key) and not _lacking(run, store)
+
+
+def _lacking(run: CheckedRun, store: Store) -> dict[str, str]:
+    """What a finished run was asked to keep and has not: its name -> the knob that asks."""
+    cfg, folder = run.cfg, store.folder(run.key)
+    lacking = {}
+    if lacks_weights(folder, cfg["keep"]):
+        lacking["weights"] = f"keep={cfg['keep']}"
+    if cfg["keep_representations"] and lacks_representations(folder):
+        lacking["representations"] = "keep_representations=true"
+    return lacking
 
 
 def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
@@ -37,12 +50,12 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     take others with it. Keyboard interrupts pass through; a checkpoint, if there is one, stays.
 
     Raises DiskFull if there is no room for the result, StoreError if it cannot be written, or if a
-    finished run that lacks the weights `keep` asks for does not come out the same when it is run
-    again for them.
+    finished run that lacks what `keep` or `keep_representations` asks for does not come out the
+    same when it is run again for it.
     """
     if store.has(run.key):
-        if not is_done(run, store):
-            _add_weights(run, store, progress)
+        if lacking := _lacking(run, store):
+            _add(lacking, run, store, progress)
         return store.read(run.key)
     device = devices.resolve(run.cfg["device"])
     started = time.perf_counter()
@@ -107,8 +120,10 @@ def _discard(resume: Path) -> None:
     discard(resume)
 
 
-def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
-    """Run a finished run again for its weights, and put them beside a result that is the same."""
+def _add(lacking: Mapping[str, str], run: CheckedRun, store: Store, progress: Progress) -> None:
+    """Run a finished run again for what it lacks, and put that beside a result that is the same."""
+    wanted = f"its {' and '.join(lacking)}"
+    asked = " ".join(lacking.values())
     device, folder = devices.resolve(run.cfg["device"]), store.folder(run.key)
     stored = store.read(run.key)
     # as large as the parts were for which its memory sufficed then
@@ -118,7 +133,7 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
     run = replace(run, cfg={**run.cfg, "trainer": {**run.cfg["trainer"], **used}})
     with store.building(run.key) as work:
         with logging_to(work / "log.txt"):
-            log.info("%s is run again for its weights, keep=%s", run.key, run.cfg["keep"])
+            log.info("%s is run again for %s, %s", run.key, wanted, asked)
             resume = store.root / ".resume" / run.key
             try:
                 result, _ = train_and_score(run, work, resume, device, {}, progress)
@@ -126,8 +141,8 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
                 if is_disk_full(error) or store.is_full():
                     raise no_room(store, run.key) from error
                 raise StoreError(
-                    f"run {run.key} is done, but running it again for its weights "
-                    f"(keep={run.cfg['keep']}) failed: {type(error).__name__}: {error}"
+                    f"run {run.key} is done, but running it again for {wanted} "
+                    f"({asked}) failed: {type(error).__name__}: {error}"
                 ) from error
         gc.collect()
         _discard(resume)
@@ -136,21 +151,24 @@ def _add_weights(run: CheckedRun, store: Store, progress: Progress) -> None:
         differing = [n for n in then if to_json(then[n]) != to_json(result.get(n))]
         if differing:
             raise StoreError(
-                f"run {run.key} was run again for its weights (keep={run.cfg['keep']}), and its "
+                f"run {run.key} was run again for {wanted} ({asked}), and its "
                 f"{', '.join(differing)} came out different from the stored result, made on "
                 f"{stored.measured.get('device')} with {stored.measured.get('versions')}; the "
                 f"store is left as it was: run it there, or into another store=FOLDER"
             )
-        parts = [work / "checkpoint"]
-        flush_tree(parts[0])
-        if (folder / "checkpoint").is_dir():
-            parts = [part for part in parts[0].iterdir() if not _beside(folder, part).is_dir()]
-        for part in parts:  # each appears in one rename
-            part.rename(_beside(folder, part))
+        flush_tree(work)
+        for part in _parts(work, folder):  # each appears in one rename
+            part.rename(folder / part.relative_to(work))
+        flush(folder)
 
 
-def _beside(folder: Path, part: Path) -> Path:
-    return folder / "checkpoint" if part.name == "checkpoint" else folder / "checkpoint" / part.name
+def _parts(work: Path, folder: Path) -> list[Path]:
+    """Of what was made in `work`, the parts that a finished run's folder has not."""
+    weights, vectors = work / "checkpoint", work / REPRESENTATIONS
+    # the folder of all weights at once, else those of one kind
+    inside = sorted(weights.iterdir()) if (folder / "checkpoint").is_dir() else [weights]
+    candidates = [*(inside if weights.is_dir() else []), vectors]
+    return [p for p in candidates if p.exists() and not (folder / p.relative_to(work)).exists()]
 
 
 def names(run: CheckedRun) -> dict[str, Any]:

@@ -228,3 +228,18 @@ def cli(
     for name in set(sys.modules) - loaded:  # techniques that a test wrote into `here`
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the suites of techniques found refused, or dependent on order: counted and spelled."""
+    found: dict[str, list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for topic, said in report.user_properties:
+                    found.setdefault(topic, []).append(str(said))
+    for topic, said in sorted(found.items()):
+        remarks = sorted(filter(None, said))
+        terminalreporter.write_line(f"{topic}: {len(said)}, of which {len(remarks)} to remark on")
+        for remark in remarks:
+            terminalreporter.write_line(f"  {remark}")

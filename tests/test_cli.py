@@ -143,6 +143,7 @@ WRONG = {
     "checkpoint_every": ("10minutes", "90s, 10min, 1h"),
     "on_oom": ("retry", "one of crash, halve"),
     "keep": ("first", "one of none, best, last, all"),
+    "keep_representations": ("all", "true or false"),
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),
     "trainer.loader_workers": ("-1", "a whole number from 0"),
@@ -170,7 +171,7 @@ def test_all_wrong_values_are_named_at_once(cli: Say) -> None:
     refused(
         cli,
         (*SWEEP, "technique=none,llrd", "technique.llrd.decay=0.9,2", "optim.lr=1,-1"),
-        "technique.llrd.decay is 2: expected a number in (0, 1] (in 2 of 6 runs, first: ",
+        "technique.llrd.decay is 2: expected a number in (0, 1], or null (in 2 of 6 runs, first: ",
         "optim.lr is -1: expected a number > 0 (in 3 of 6 runs, first: ",
     )
 

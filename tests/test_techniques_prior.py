@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import pytorch_lightning as pl  # noqa: E402
-from contracts.test_techniques import chosen  # noqa: E402
+from contracts.arms import chosen  # noqa: E402
 from contracts.witness import Lab, mixing, watch  # noqa: E402
 from test_resume import compare  # noqa: E402
 from torch import nn  # noqa: E402
@@ -233,23 +233,30 @@ def test_mixout_in_a_layer_draws_from_its_own_stream(lab: Lab, model: str) -> No
     layer = built.model.get_submodule(name.removesuffix(".weight"))
     with torch.no_grad():
         layer.weight.add_(1.0)
-    x = torch.randn(3, layer.in_features)
+    batch = next(iter(assembly.loaders["validation"]))
+    inputs = {n: v for n, v in batch.items() if n not in ("labels", "items")}
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    layer.register_forward_hook(lambda _, given, output: calls.append((given[0], output)))
     (callback,) = assembly.techniques["mixout"].callbacks(built)
     for step in (0, 2):
         clock.global_step = step
         callback.on_train_batch_start(clock, None, None, 0)  # type: ignore[arg-type]
         built.model.train()
-        outputs = []
-        for use in (0, 1):
-            torch.manual_seed(use)  # the stream of dropout has no part in it
-            random = torch.Generator().manual_seed(stream_seed(0, "mixout", name, step, use))
+        for stream, number in ((5, 0), (6, 1), (5, 0)):
+            torch.manual_seed(stream)  # that of dropout: it says which pass this is, no more
+            random = torch.Generator().manual_seed(stream_seed(0, "mixout", name, step, number))
             keep = mixout.keep_mask(layer.weight.shape, 0.7, "weight", random)
             mixed = mixout.mixed(layer.weight, built.reference[name], keep, 0.7)
-            outputs.append(layer(x))
-            assert torch.equal(outputs[-1], linear(x, mixed, layer.bias))
-        assert not torch.equal(*outputs), "the second pass of a step draws anew"
+            built.model(**inputs)
+            x, output = calls[-1]
+            assert torch.equal(output, linear(x, mixed, layer.bias))
+        first, second, again = (output for _, output in calls[-3:])
+        assert not torch.equal(first, second), "where dropout is another, so are the masks"
+        assert torch.equal(first, again), "the same dropout, the same masks"
     built.model.eval()
-    assert torch.equal(layer(x), linear(x, layer.weight, layer.bias))
+    built.model(**inputs)
+    x, output = calls[-1]
+    assert torch.equal(output, linear(x, layer.weight, layer.bias))
 
 
 def linears(built: Built, *depths: int) -> set[str]:
@@ -315,7 +322,7 @@ def test_mixout_draws_per_micro_batch(lab: Lab) -> None:
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])
     uses = assembly.techniques["mixout"]._passes  # type: ignore[attr-defined]
     # 24 items in batches of 16: the third step is a whole one again, in four parts
-    assert set(uses.values()) == {3}
+    assert sorted(uses.values()) == [0, 1, 2, 3]
 
 
 # --- prior decay ---------------------------------------------------------------------------------

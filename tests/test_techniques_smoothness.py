@@ -17,7 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.test_techniques import chosen  # noqa: E402
+from contracts.arms import chosen  # noqa: E402
 from test_resume import SHORT as RESUMED  # noqa: E402
 from test_resume import compare, making  # noqa: E402, F401
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bluestab import devices, rules
@@ -23,6 +23,7 @@ from bluestab.launchers.base import Backend
 from bluestab.planning import Sweep
 from bluestab.report.live import latest_records
 from bluestab.report.terminal import print_plan
+from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 
 GROUPS = 6  # dry steps of one check
@@ -52,7 +53,7 @@ class Check(Backend):
         to_do = [run for run in runs if not store.has(run.key)]
         outlook = foresee(store, to_do, dry_steps=self.dry_step)
         keep = runs[0].cfg["keep"]
-        costs = [outlook.costs.get(run.cell) for run in to_do]
+        costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
         print_plan(
             store,
             runs,
@@ -105,10 +106,19 @@ def _finished(store: Store) -> Iterable[Finished]:
 
 
 def _bytes(folder: Path) -> int:
-    """What a run takes on disk, checkpoints left out."""
+    """What a run takes on disk, checkpoints and vectors left out."""
     with suppress(OSError):
-        return sum(file.stat().st_blocks * 512 for file in folder.iterdir() if file.is_file())
+        files = [f for f in folder.iterdir() if f.is_file() and f.name != REPRESENTATIONS]
+        return sum(file.stat().st_blocks * 512 for file in files)
     return 0
+
+
+def _with_vectors(run: CheckedRun, cost: Cost | None) -> Cost | None:
+    """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
+    if cost is None or not run.cfg["keep_representations"]:
+        return cost
+    n_items = run.data.task.test_size or len(run.data.splits["test"])
+    return replace(cost, disk=cost.disk + 4 * 2 * n_items * run.model.hidden_size)
 
 
 def _here() -> str:

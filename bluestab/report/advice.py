@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,3 @@ def _on_test(row: Row) -> str:
         if row["p_adjusted"] is not None and row["p_adjusted"] == row["p_adjusted"]:
             said += f" (p = {row['p_adjusted']:.3f})"
     return said
-
-
-def sentences(found: Sequence[Advice]) -> list[str]:
-    return [one.sentence() for one in found]

@@ -65,6 +65,18 @@ def with_sources(
     return named
 
 
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """`optim.lr: 1e-05 -> 2e-05, ...` for two hashed configs; empty if they are one cell."""
+    flats = [
+        _flat(config) | {"technique": [list(pair) for pair in config["technique"]]}
+        for config in (a, b)
+    ]
+    return ", ".join(
+        f"{name}: {_short(flats[0].get(name))} -> {_short(flats[1].get(name))}"
+        for name in sorted(_varied(flats))
+    )
+
+
 def _varied(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
     """Names whose values differ among the mappings; null is the same as absent."""
     nodes = list(nodes)

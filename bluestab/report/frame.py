@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -13,10 +13,13 @@ from bluestab import stats
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.index import contents
 from bluestab.records import DamagedRecord, damaged
+from bluestab.report.advice import Advice, advice
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.blurb_frame import blurb_frame
+from bluestab.report.instability_frame import Instability, instability_frame
+from bluestab.report.published_frame import published_frame
 from bluestab.store import Store
-from bluestab.types import RunRecord
+from bluestab.types import At, RunRecord
 
 SUMMARY_COLUMNS = (
     "cell", "task", "model", "technique", "arm", "config_diff", "metric", "at",
@@ -42,6 +45,10 @@ class Results:
     blurb     one row per arm and `at`, see `blurb_frame`; empty if there are few of its tasks
     baseline  the arm that the others are compared with
     damaged   key -> a sentence, for runs whose record cannot be read: they are in no number
+    at        which scores are the headline: those of the last step, or of the best
+    advice    which arm to use, per task and model
+    published  one row per arm and published number of its task and model, see `published_frame`
+    instability  one row per cell and `at`, see `instability_frame`
     """
 
     name: str
@@ -50,18 +57,56 @@ class Results:
     blurb: pd.DataFrame
     baseline: str
     damaged: Mapping[str, str]
+    at: At = "last"
+    advice: Sequence[Advice] = ()
+    published: pd.DataFrame = field(default_factory=pd.DataFrame)
+    instability: Instability = field(default_factory=Instability)
 
 
 def read_results(
-    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none"
+    store: Store,
+    manifest: Mapping[str, Any] | None,
+    baseline: str = "none",
+    *,
+    at: At = "last",
+    vectors: bool = False,
 ) -> Results:
     """Finished and crashed runs of a sweep, or all finished ones if there is no manifest.
 
+    vectors  measure representations, too, which takes long
+
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
     """
+    rows, configs, found_damaged = gather(store, manifest)
+    runs = named(rows, configs.named())
+    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
+    if baseline != "none" and arms and baseline not in arms:
+        raise ConfigError(
+            f"--baseline is {baseline!r}, which is no arm of these runs"
+            + did_you_mean(baseline, arms)
+        )
+    summary = summary_frame(runs, baseline)
+    return Results(
+        name="all" if manifest is None else manifest["name"],
+        runs=runs,
+        summary=summary,
+        blurb=blurb_frame(runs, configs.named()),
+        baseline=baseline,
+        damaged=found_damaged,
+        at=at,
+        advice=advice(runs, summary, at),
+        published=published_frame(runs, configs.hashed, at),
+        instability=instability_frame(store, runs, vectors=vectors),
+    )
+
+
+def gather(
+    store: Store, manifest: Mapping[str, Any] | None
+) -> tuple[list[Row], Configs, dict[str, str]]:
+    """Rows of runs without the names of their arms, the configs of their cells, damaged records."""
     found = contents(store, None if manifest is None else [run["key"] for run in manifest["runs"]])
     rows: list[Row] = []
-    configs = _Configs()
+    configs = Configs()
     for key in list(found.statuses):
         try:
             record = found.record(key)
@@ -73,35 +118,20 @@ def read_results(
             # only records of schema 1 can get here: they have no checksum
             file = store.folder(key) / "record.json"
             found.damaged[key] = str(damaged(file, f"it lacks {error}"))
-    runs = _named(rows, configs.named())
-    arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
-    if baseline != "none" and arms and baseline not in arms:
-        raise ConfigError(
-            f"--baseline is {baseline!r}, which is no arm of these runs"
-            + did_you_mean(baseline, arms)
-        )
-    name = "all" if manifest is None else manifest["name"]
-    return Results(
-        name=name,
-        runs=runs,
-        summary=summary_frame(runs, baseline),
-        blurb=blurb_frame(runs, configs.named()),
-        baseline=baseline,
-        damaged=found.damaged,
-    )
+    return rows, configs, dict(found.damaged)
 
 
 def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per run and `at` (last, best); crashed runs have one row without scores."""
     rows: list[Row] = []
-    configs = _Configs()
+    configs = Configs()
     for record in records:
         rows += list(_rows(record))
         configs.add(record)
-    return _named(rows, configs.named())
+    return named(rows, configs.named())
 
 
-class _Configs:
+class Configs:
     """The hashed config of every cell, and the runs whose weights they started from."""
 
     def __init__(self) -> None:
@@ -118,7 +148,7 @@ class _Configs:
         return with_sources(self.hashed, self.sources)
 
 
-def _named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """A table of the rows, each with the name of its arm."""
     if not rows:
         return pd.DataFrame()
@@ -153,6 +183,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "dirty": measured["dirty"],
         "bluestab": versions.get("bluestab"),
         "torch": versions.get("torch"),
+        "files": measured.get("files"),
     }
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}
@@ -213,7 +244,7 @@ def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
         if rival is None:
             continue
         row["baseline"] = rival["arm"]
-        row |= _compared(scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]])
+        row |= comparison(scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]])
     for family in _families(table):
         for p in ("p", "p_std"):
             for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
@@ -224,7 +255,7 @@ def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
     return frame
 
 
-def _compared(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
+def comparison(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
     """An arm beside its baseline, on the seeds they share."""
     shared = [seed for seed in own if seed in reference]
     a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]

@@ -13,9 +13,10 @@ from rich.table import Table
 from bluestab import blurb
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
-from bluestab.report.advice import advice, sentences
 from bluestab.report.flags import flags
+from bluestab.report.published_frame import published_sentences
 from bluestab.report.tables import change_cells, interval
+from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
 from bluestab.upkeep.disk import Usage, usage
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from bluestab.checks import CheckedRun
     from bluestab.data import TaskData
     from bluestab.forecast import Cost, Forecast
+    from bluestab.report.compare import Comparison
     from bluestab.report.frame import Results
+    from bluestab.report.instability_frame import Instability
 
 
 SHOWN = 20
@@ -156,7 +159,7 @@ def blurb_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def print_outcome(results: Results, at: At = "last") -> None:
+def print_outcome(results: Results) -> None:
     """The closing table of a sweep, and what to mind about it."""
     out = console()
     runs = results.runs
@@ -165,8 +168,8 @@ def print_outcome(results: Results, at: At = "last") -> None:
     else:
         metrics = dict(zip(runs["task"], runs["metric"], strict=True))
         said = ", ".join(f"{task}: {metric}" for task, metric in metrics.items())
-        out.print(f"\ntest score at the {at} step ({said})")
-        out.print(summary_table(results.summary, at))
+        out.print(f"\ntest score at the {results.at} step ({said})")
+        out.print(summary_table(results.summary, results.at))
         out.print(
             "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
             f"the mean; change, std ratio: against arm {results.baseline} on shared seeds; p: "
@@ -174,12 +177,45 @@ def print_outcome(results: Results, at: At = "last") -> None:
             "few seeds cannot reach 0.05",
             soft_wrap=True,
         )
-        for sentence in sentences(advice(runs, results.summary, at)):
+        for one in results.advice:
+            out.print(one.sentence(), markup=False, soft_wrap=True)
+        for sentence in published_sentences(results.published):
             out.print(sentence, markup=False, soft_wrap=True)
         _print_blurb(out, results.blurb)
+        _print_instability(out, results.instability)
     for sentence in flags(runs):
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     _print_damaged(out, results.damaged)
+
+
+def print_comparison(found: Comparison) -> None:
+    """B against A, one row per pair of cells, and what is only on one side."""
+    from bluestab.report.compare import mention
+
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "model", "arm"):
+        table.add_column(heading)
+    for heading in ("n A", "n B", "mean A", "mean B", "std A", "std B", "paired"):
+        table.add_column(heading, justify="right")
+    for heading in ("change", "p", "std ratio", "p", "same runs"):
+        table.add_column(heading, justify="right")
+    rows = found.table.to_dict("records")
+    for row in rows:
+        same = f"{row['n_same_score']} of {row['n_same_run']} equal" if row["n_same_run"] else ""
+        table.add_row(
+            *(str(row[k]) for k in ("task", "model", "arm", "n_a", "n_b")),
+            *(_number(row[k]) for k in ("mean_a", "mean_b", "std_a", "std_b")),
+            str(row["n_paired"]),
+            *change_cells({**row, "baseline": "A"}),
+            same,
+        )
+    if rows:
+        out.print(f"test score at the {rows[0]['at']} step, B against A on shared seeds")
+        out.print(table)
+        out.print(f"p: exact permutation, corrected by Holm over these {len(rows)} pairs")
+    for sentence in [*filter(None, map(mention, rows)), *found.alone]:
+        out.print(sentence, markup=False, soft_wrap=True)
 
 
 def _print_blurb(out: Console, frame: pd.DataFrame) -> None:
@@ -197,6 +233,52 @@ def _print_blurb(out: Console, frame: pd.DataFrame) -> None:
         )
     for sentence in notes(frame):
         out.print(f"  {sentence}", markup=False, soft_wrap=True)
+
+
+def instability_table(frame: pd.DataFrame) -> Table | None:
+    """task, model, arm, n, and every measure that a cell has, at the last step; None if none."""
+    from bluestab.report.instability_frame import MEASURES
+
+    rows = frame[(frame["at"] == "last") & (frame["n"] >= 2)]
+    shown = [column for column in MEASURES if rows[column].notna().any()]
+    if not shown:
+        return None
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "model", "arm"):
+        table.add_column(heading)
+    for heading in ("n", *(MEASURE_NAMES[column] for column in shown)):
+        table.add_column(heading, justify="right")
+    previous = None
+    for row in rows.to_dict("records"):
+        subject = (row["task"], row["model"])
+        where = ("", "") if subject == previous else subject
+        previous = subject
+        numbers = (_number(row[column]) for column in shown)
+        table.add_row(*where, row["arm"], str(row["n"]), *numbers)
+    return table
+
+
+MEASURE_NAMES = {
+    "i_pwd": "pairwise",
+    "i_kappa": "1-kappa",
+    "i_jsd": "JSD",
+    "i_difference": "difference",
+    "i_discordance": "1-concordance",
+    "i_entity": "1-entity F1",
+    "i_cka": "1-CKA",
+    "i_op": "Procrustes",
+}
+
+
+def _print_instability(out: Console, found: Instability) -> None:
+    """How far seeds come apart in what they predict; nothing where no cell has two of them."""
+    if (table := instability_table(found.frame)) is not None:
+        out.print("\nhow far seeds come apart on the test items, at the last step (0: not at all)")
+        out.print(table)
+    for sentence in found.left_out[:SHOWN]:
+        out.print(f"  not compared: {sentence}", markup=False, soft_wrap=True)
+    if len(found.left_out) > SHOWN:
+        out.print(f"  and {len(found.left_out) - SHOWN} more")
 
 
 def _print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
@@ -246,7 +328,11 @@ def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
 
 
 def _usage(used: Usage) -> str:
-    parts = {"checkpoint/": used.checkpoints, ".resume/": used.resume}
+    parts = {
+        "checkpoint/": used.checkpoints,
+        REPRESENTATIONS: used.representations,
+        ".resume/": used.resume,
+    }
     named = [f"{size(n_bytes)} in {name}" for name, n_bytes in parts.items() if n_bytes]
     return size(used.total) + (f", of these {' and '.join(named)}" if named else "")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bluestab.errors import StoreError
-from bluestab.report.advice import advice, sentences
 from bluestab.report.frame import Results
+from bluestab.report.published_frame import published_sentences
 from bluestab.report.tables import latex, markdown, tables
 from bluestab.store import write_text
-from bluestab.types import At
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
@@ -19,10 +22,11 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(results: Results, out: Path | None = None, at: At = "last") -> list[Path]:
+def write_report(results: Results, out: Path | None = None) -> list[Path]:
     """Write the report of a sweep (or of a whole store) and return the files.
 
-    blurb.csv is there only if there are runs in two task types of BLURB or more.
+    blurb.csv is there only if there are runs in two task types of BLURB or more, instability.csv
+    only if a run has left its predictions.
     """
     from bluestab.report.figures import save_seeds
 
@@ -34,31 +38,35 @@ def write_report(results: Results, out: Path | None = None, at: At = "last") -> 
     try:
         write_text(folder / "runs.csv", columns.to_csv(index=False))
         write_text(folder / "summary.csv", summary.to_csv(index=False))
-        written = _write_tables(results, folder, at)
-        benchmark = _write_blurb(results, folder / "blurb.csv")
+        written = _write_tables(results, folder)
+        written += _write_or_remove(results.blurb, folder / "blurb.csv")
+        written += _write_or_remove(results.published, folder / "published.csv")
+        written += _write_or_remove(results.instability.frame, folder / "instability.csv")
         figure = save_seeds(runs, folder / "seeds.png")
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); give another folder: "
             "bluestab report --out FOLDER"
         ) from error
-    return [folder / "runs.csv", folder / "summary.csv", *written, *benchmark, *figure]
+    return [folder / "runs.csv", folder / "summary.csv", *written, *figure]
 
 
-def _write_tables(results: Results, folder: Path, at: At) -> list[Path]:
+def _write_tables(results: Results, folder: Path) -> list[Path]:
     """summary.md, and one tables/TASK_MODEL.tex per task and model; older ones go."""
-    notes = sentences(advice(results.runs, results.summary, at))
-    write_text(folder / "summary.md", markdown(results.summary, at, notes))
+    notes = [one.sentence() for one in results.advice]
+    notes += published_sentences(results.published)
+    write_text(folder / "summary.md", markdown(results.summary, results.at, notes))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()
-    for task, model, rows in tables(results.summary, at):
-        write_text(folder / "tables" / f"{task}_{model}.tex", latex(task, model, rows, at))
+    for task, model, rows in tables(results.summary, results.at):
+        text = latex(task, model, rows, results.at)
+        write_text(folder / "tables" / f"{task}_{model}.tex", text)
     return [folder / "summary.md", folder / "tables"]
 
 
-def _write_blurb(results: Results, path: Path) -> list[Path]:
-    if results.blurb.empty:
+def _write_or_remove(table: pd.DataFrame, path: Path) -> list[Path]:
+    if table.empty:
         path.unlink(missing_ok=True)  # of an earlier report: its numbers would not be these runs'
         return []
-    write_text(path, results.blurb.to_csv(index=False))
+    write_text(path, table.to_csv(index=False))
     return [path]

@@ -13,10 +13,10 @@ from bluestab.stats.arrays import TIE, FloatArray, ordered, pairs, same, scale, 
 from bluestab.stats.intervals import Interval, ends_of, leave_one_out, t_quantile
 from bluestab.stats.tests import Test, f_tail
 
-EXACT = 20
+EXACT = 16
 """Up to so many pairs all exchanges are counted; beyond, they are drawn."""
 
-DRAWS = 99_999
+DRAWS = 19_999
 
 ROUNDING = 1e-6
 """Ratios of spreads that agree to this share are ties: a failed run beside others costs digits."""
@@ -31,7 +31,7 @@ def paired_variance(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.05) -> 
     Each arm is moved to median 0, then scores are exchanged seed by seed; p = share of the 2^n
     exchanges after which |log std ratio| is at least as large, standard deviations about the new
     means. Ties count against a difference. Statistic: std(a) / std(b), None if an arm is constant.
-    Beyond 20 pairs 99,999 exchanges are drawn with a fixed seed.
+    Beyond 16 pairs 19,999 exchanges are drawn with a fixed seed.
 
     The medians are estimates, so the level is not exact: at most 6.4 % instead of 5 % was measured,
     within Monte-Carlo error (see `bluestab.stats`). Chosen by simulation over normal scores, skewed

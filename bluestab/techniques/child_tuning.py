@@ -17,7 +17,8 @@ Fisher    Computed once, before the first step, on the training items alone: bat
 Decay     Weight decay is decoupled: it goes on where the gradient is masked, as in their code.
 Cost      F: as many random numbers per step as there are weights. D: one forward and backward pass
           over the training items, a boolean per weight of the blocks (also in checkpoints).
-Not with  Nothing. What is frozen has no gradient to mask.
+Not with  Nothing. What is frozen has no gradient to mask. Listed after `sam` it masks the gradient
+          at the worst point; listed before it, also the one that leads there.
 Against   Over earlier techniques the authors report 0.6 to 1.3 points (over plain fine-tuning 1.5
           to 8.6). Adam divides by the root of the second moment, which the 1 / p of F inflates: the
           expected gradient is kept, the expected step is not.

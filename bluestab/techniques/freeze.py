@@ -10,6 +10,8 @@ Settings  The depth Tinn et al. used is not in what we could read; the default h
           half of MiniLM's blocks, a quarter of a base model's.
 Dropout   With `eval_mode` it is off inside the frozen part, whose output then is a constant of the
           data. A frozen part that still drops units adds noise that nothing can adapt to.
+Cost      Less than plain training: nothing flows back through the frozen part if the embeddings are
+          in it, and it has no gradients and no optimizer state.
 Not with  Techniques that give a frozen layer new random values (`reinit` reaching below k).
 Against   90 % of the quality is 10 % lost. That training all layers "does not always help" (SST-2)
           is what surprised Lee et al., not their rule.

@@ -11,6 +11,7 @@ Source    Tinn et al. 2023, abstract: better for BERT-large and ELECTRA models. 
           1801.06146): discriminative fine-tuning.
 Settings  ELECTRA: 0.8 small and base, 0.9 large. Zhang et al., Du & Nguyen 2023: 0.95. The factor
           of Tinn et al. is not in what we could read.
+Cost      None.
 Not with  Nothing: multipliers of several techniques multiply.
 Against   With bias-corrected Adam, Zhang et al. (Table 2) see no gain over plain fine-tuning on
           BERT-large (RTE 69.7 +- 3.2 against 69.5 +- 2.5).

@@ -16,10 +16,12 @@ Unit      `neuron` draws one decision per input neuron of a layer, for all its o
 Dropout   `keep_dropout: false` takes dropout out of the embeddings and blocks, where mixout stands
           in its place; above them, where there is nothing to mix with, it stays.
 Draws     Keyed by (dropout seed, weight, step, pass): the dropout of the head is the baseline's.
-          Two passes of one step (R-Drop, adversarial steps) have two masks.
+          Passes of one step that drop the same units have the same masks (SAM, adversarial steps,
+          which compare or repeat one function), those that drop others have others (R-Drop).
 Cost      A copy of the mixed weights; as many random numbers per forward pass as there are mixed
           weights (`weight`) or their input neurons (`neuron`). No extra passes.
-Not with  Nothing: other techniques see a layer whose training forward is noisy.
+Not with  Nothing: other techniques see a layer whose training forward is noisy. Where `train_only`
+          lets no matrix train there is nothing to mix: what is left is to take dropout out.
 Against   Zhang et al. 2021, Table 2: with bias-corrected Adam RTE 71.3 +- 1.4 against 69.5 +- 2.5,
           but CoLA 61.6 +- 1.7 against 63.0 +- 1.5. Mosbach et al. 2021 find that it does not cure
           failed runs.
@@ -30,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.passes import streams
 from bluestab.rules import FLAG, Rule, one_of, within
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.techniques.base import Technique, before_each_step, pretrained
@@ -92,7 +95,8 @@ class Mixout(Technique):
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         self._seed, self._step = seeds.dropout, 0
-        self._passes: dict[str, int] = {}
+        self._passes: dict[bytes, int] = {}
+        self._pass = 0
         self._mixed: set[str] = set()
         self._off: list[str] = []
         if not self.is_neutral() and not self.keep_dropout:
@@ -106,12 +110,20 @@ class Mixout(Technique):
 
         if self.is_neutral():
             return step
+        built.model.register_forward_pre_hook(self._begin_pass)
         anchored = set(pretrained(built))
         for path, module in built.model.named_modules():
             name = f"{path}.weight"
             if type(module) is nn.Linear and name in anchored and module.weight.requires_grad:
                 self._mix(name, module, built.reference[name].to(module.weight.device))
         return step
+
+    def _begin_pass(self, model: nn.Module, inputs: Any) -> None:
+        """Which pass of the step this is: where the streams of dropout stand tells them apart."""
+        if model.training:
+            states = streams(next(model.parameters()).device).values()
+            start = b"".join(state.numpy().tobytes() for state in states)
+            self._pass = self._passes.setdefault(start, len(self._passes))
 
     def _mix(self, name: str, module: nn.Linear, anchor: torch.Tensor) -> None:
         """Give a layer another forward for training; evaluation goes on with the bare weight."""
@@ -122,8 +134,7 @@ class Mixout(Technique):
         def forward(features: torch.Tensor) -> torch.Tensor:
             if not module.training:
                 return bare(features)
-            use = self._passes[name] = self._passes.get(name, -1) + 1
-            random.manual_seed(stream_seed(self._seed, "mixout", name, self._step, use))
+            random.manual_seed(stream_seed(self._seed, "mixout", name, self._step, self._pass))
             keep = keep_mask(anchor.shape, self.p, self.unit, random)
             self._mixed.add(name)
             weight = mixed(module.weight, anchor, keep, self.p)

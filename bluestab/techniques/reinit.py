@@ -14,6 +14,7 @@ Settings  Zhang et al. tune the number on validation data; their script for RTE 
           Nguyen 2023 have 5 of 24.
 Seeds     Values are drawn per parameter name from the `init` stream, so re-initialising a block
           cannot shift the head: arms at equal seed keep the same head.
+Cost      None.
 Not with  `freeze` reaching into the top k blocks: random features frozen for ever.
 Against   Helps with few steps most; with long training the gap to plain fine-tuning closes (Zhang
           et al., Table 2: RTE 72.6 re-initialised, 72.3 trained longer). Du & Nguyen 2023, BERT

@@ -122,6 +122,7 @@ class Smart(Technique):
         self.start_noise = start_noise
         self.proximal = proximal
         self.momentum = momentum
+        self._moving: dict[str, torch.Tensor] = {}
         self._mean: dict[str, torch.Tensor] = {}
 
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
@@ -145,17 +146,16 @@ class Smart(Technique):
         """The same optimizer; after each of its steps the mean of the weights moves."""
         if not self.proximal:
             return optimizer
-        self._mean = {n: p.detach().clone() for n, p in self._trained(built).items()}
+        # taken down here: later in a run some of them may be waiting to thaw
+        self._moving = {n: p for n, p in built.model.named_parameters() if p.requires_grad}
+        self._mean = {name: p.detach().clone() for name, p in self._moving.items()}
 
         def follow(*_: Any) -> None:
-            weights = {name: p.detach() for name, p in self._trained(built).items()}
+            weights = {name: p.detach() for name, p in self._moving.items()}
             self._mean = averaged(self._mean, weights, self.momentum)
 
         optimizer.register_step_post_hook(follow)
         return optimizer
-
-    def _trained(self, built: Built) -> dict[str, torch.Tensor]:
-        return {n: p for n, p in built.model.named_parameters() if p.requires_grad}
 
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self._mean} if self.proximal else {}
@@ -183,21 +183,19 @@ class Smart(Technique):
                 worst = step(batch).logits
             loss = clean.loss + self.weight * divergence(clean.logits, worst, labels)
             if self.proximal:
-                before = self._before(step, batch, built, start)
+                before = self._before(step, batch, start)
                 loss = loss + self.proximal * divergence(clean.logits, before, labels)
             return StepOutput(loss, clean.logits)
 
         return smoothed
 
-    def _before(
-        self, step: Step, batch: Batch, built: Built, start: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def _before(self, step: Step, batch: Batch, start: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits of the network with the mean weights, without a gradient."""
         import torch
 
-        device, trained = device_of(batch), self._trained(built)
-        values = [self._mean[name] for name in trained]
-        with torch.no_grad(), same_dropout(start, device), holding([*trained.values()], values):
+        device, own = device_of(batch), [*self._moving.values()]
+        means = [self._mean[name] for name in self._moving]
+        with torch.no_grad(), same_dropout(start, device), holding(own, means):
             return step(batch).logits
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:

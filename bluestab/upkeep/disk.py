@@ -6,21 +6,25 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import KEY
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes on disk: all of a store; of these, weights that were kept; and runs to resume."""
+    """Bytes on disk: all of a store; of these, weights and vectors that were kept, by the names of
+    their folders and files; and runs to resume."""
 
     total: int
     checkpoints: int
+    representations: int
     resume: int
 
 
 def usage(root: Path) -> Usage:
     """Disk in use by a store, as `du` counts it."""
-    total = checkpoints = resume = 0
+    total = resume = 0
+    kept = {"checkpoint": 0, REPRESENTATIONS: 0}
     for entry in _scan(root):
         size = 0
         if entry.name == ".resume":
@@ -30,11 +34,12 @@ def usage(root: Path) -> Usage:
             for inside in _scan(entry.path):
                 part = _size(inside)
                 size += part
-                checkpoints += part if inside.name == "checkpoint" else 0
+                if inside.name in kept:
+                    kept[inside.name] += part
         else:
             size = _size(entry)
         total += size
-    return Usage(total, checkpoints, resume)
+    return Usage(total, kept["checkpoint"], kept[REPRESENTATIONS], resume)
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
+from bluestab.representations import FILE as REPRESENTATIONS
+from bluestab.representations import read_representations
 from bluestab.store import KEY, Store, digest_of, parse_manifest, parse_record
 from bluestab.types import RunRecord
 from bluestab.upkeep.disk import entries
@@ -46,6 +48,7 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
         yield from file_problems(folder, listed)
     if record.status != "crashed":
         yield from _prediction_problems(folder, record, whole=listed is None)
+        yield from _vector_problems(folder / REPRESENTATIONS, record)
 
 
 def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
@@ -76,3 +79,19 @@ def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Ite
         return
     if found != 2 * items:
         yield f"{file} has {found} rows, expected {2 * items}: {items} test items at last and best"
+
+
+def _vector_problems(file: Path, record: RunRecord) -> Iterator[str]:
+    """Vectors of the test items, if there are any; added later, they are in no record."""
+    if not file.is_file():
+        return
+    try:
+        vectors = read_representations(file)
+    except StoreError as error:
+        yield str(error)
+        return
+    n_items = record.result["items"]["test"] if record.status == "done" else 0
+    shapes = {at: values.shape for at, values in vectors.items()}
+    fits = all(len(shape) == 2 and shape[0] == n_items for shape in shapes.values())
+    if "last" not in shapes or not shapes.keys() <= {"last", "best"} or not fits:
+        yield f"{file} holds {shapes}, expected last (and best) of {n_items} test items"

@@ -2,8 +2,9 @@
 
 What is proved for each: it composes and trains; the optimizer holds exactly what trains, with the
 baseline's weight decay; what is frozen keeps its bits; evaluation is that of a bare transformers
-network; head start and batches are the baseline's; the same seed gives the same bits; neutral
-values do nothing; and what `effects` reports is what an independent witness saw.
+network; head start and batches are the baseline's; the same seed gives the same bits, and so does
+a run that was interrupted; neutral values do nothing; and what `effects` reports is what an
+independent witness saw. Techniques together: test_technique_pairs.py.
 """
 
 from __future__ import annotations
@@ -13,42 +14,44 @@ import inspect
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from conftest import ANY_FILE
 
 import bluestab.techniques
 from bluestab.assemble import Assembly
 from bluestab.errors import ConfigError
-from bluestab.instantiate import load_class
-from bluestab.paths import conf_dir
+from bluestab.hydra_app import compose
 from bluestab.plan import ParamPlan
+from bluestab.planning import resolved
 from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE, space_problems
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
+from contracts.arms import HEADS, NAMES, NODES, YAMLS, chosen, knobs_of, refusal, technique_class
 from contracts.witness import (
     LAYERS,
+    SHORT,
     Lab,
+    Spy,
     Witness,
-    depth_of,
+    agree,
     effects_problems,
+    equal_weights,
     is_head,
     usual_decay,
     watch,
+    weights,
 )
 
-YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
-NODES = {name: OmegaConf.to_container(OmegaConf.load(file)) for name, file in YAMLS.items()}
-NAMES = [name for name in YAMLS if name != "none"]
 MODULES = Path(bluestab.techniques.__file__).parent
 PLACES = [
-    *itertools.product(("biosses", "gad", "ncbi_disease"), ("tiny", "tiny_electra")),
+    *itertools.product(HEADS.values(), ("tiny", "tiny_electra")),
     # one task with a pair of texts or one text, one with words, for every other family
     ("biosses", "tiny_roberta"),
     ("ncbi_disease", "tiny_roberta"),
@@ -56,45 +59,7 @@ PLACES = [
     ("ncbi_disease", "tiny_modernbert"),
 ]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec")
-
-SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01}
-"""Knobs by name whose default is meant for more than the two blocks of the tiny models, for smaller
-learning rates than theirs, or for float32 alone."""
-
-REFUSED = {("label_smoothing", "biosses"): "nothing to smooth"}
-"""(technique, task) that do not go together -> what is said."""
-
-
-def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
-    """Overrides that select techniques, made to fit two blocks."""
-    small = {
-        f"technique.{name}.{knob}": value
-        for name in names
-        for knob, value in SMALL.items()
-        if knob in NODES[name][name]
-    }
-    small |= {f"technique.{path.replace('__', '.')}": value for path, value in knobs.items()}
-    shown = {path: "null" if value is None else value for path, value in small.items()}
-    return (f"technique=[{','.join(names)}]", *(f"{path}={v}" for path, v in shown.items()))
-
-
-@pytest.fixture(scope="module")
-def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLUESTAB_DATA", str(corpora))
-        yield Lab(tmp_path_factory.mktemp("checkpoints"))
-    torch.set_num_threads(threads)
-
-
-def knobs_of(name: str) -> dict[str, Any]:
-    return {k: v for k, v in NODES[name][name].items() if k not in ("_target_", SEARCH_SPACE)}
-
-
-def technique_class(name: str) -> type[Technique]:
-    return load_class(NODES[name][name]["_target_"], Technique, name)
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -148,7 +113,7 @@ def test_the_search_space_holds_allowed_values_alone(name: str, layers: int) -> 
 def test_the_docstring_is_a_card(name: str) -> None:
     source = (MODULES / f"{name}.py").read_text(encoding="utf-8")
     card = ast.get_docstring(ast.parse(source)) or ""
-    headings = ["Idea", "Formula", "Source", "Settings", "Not with", "Against"]
+    headings = ["Idea", "Formula", "Source", "Settings", "Cost", "Not with", "Against"]
     found = [h for h in re.findall(r"^(\w+(?: with)?) {2,}\S", card, re.M) if h in headings]
     assert found == headings
 
@@ -165,33 +130,71 @@ def test_nonsense_is_refused_with_a_sentence(lab: Lab, name: str, knob: str) -> 
 # --- training ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=PLACES, ids=lambda place: "-".join(place))
+# These fixtures hold for the whole module, so that tests of one training come one after the other,
+# in one process even where pytest-xdist hands them out.
+
+
+@pytest.fixture(scope="module", params=PLACES, ids="-".join)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain(lab: Lab, place: tuple[str, str]) -> Witness:
     return lab.trained(*place, "technique=none")[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(lab: Lab, place: tuple[str, str], name: str) -> tuple[Assembly, Witness]:
-    if said := REFUSED.get((name, place[0])):
-        with pytest.raises(ConfigError, match=said):
-            lab.run(*place, *chosen(name))
-        pytest.skip(f"{name} is refused on {place[0]}")
+    if said := refusal(lab, *place, *chosen(name)):
+        pytest.skip(said)
     return lab.trained(*place, *chosen(name))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def seen(trained: tuple[Assembly, Witness]) -> Witness:
     return trained[1]
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    lab: Lab, place: tuple[str, str], name: str, trained: tuple[Assembly, Witness]
+) -> tuple[Spy, Spy, Assembly]:
+    return lab.resumed(*place, *chosen(name))
+
+
+@pytest.mark.parametrize("technique", NAMES)
+def test_at_most_one_kind_of_head_is_refused(
+    lab: Lab, technique: str, record_property: Callable[[str, object], None]
+) -> None:
+    """With a sentence that names technique and task, so that no refusal is an accident."""
+    said = {task: refusal(lab, task, "tiny", *chosen(technique)) for task in HEADS.values()}
+    refused = {task: sentence for task, sentence in said.items() if sentence}
+    assert len(refused) <= 1
+    for task, sentence in refused.items():
+        assert technique in sentence
+        assert task in sentence
+        record_property("technique refused on a task", sentence)
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[::-1]], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    ("task", "model"), list(zip(HEADS.values(), sorted({m for _, m in PLACES}), strict=True))
+)
+def test_composing_is_the_same_everywhere(
+    lab: Lab, task: str, model: str, names: list[str]
+) -> None:
+    """The lab composes task and model once and each technique once: one line gives the same."""
+    ours = lab.config(task, model, *chosen(*names))
+    line = [f"task={task}", f"model={model}", f"model.path={lab.checkpoint(model)}"]
+    theirs = resolved(compose([*SHORT, *ANY_FILE, *line, *chosen(*names)]))
+    assert ours == theirs
+    assert list(ours["technique"]) == list(theirs["technique"]) == list(names)
 
 
 def test_three_steps_have_finite_losses(seen: Witness, plain: Witness) -> None:
@@ -278,8 +281,9 @@ def bare_scores(
             parameter.copy_(seen.bare[name])
         for batch in assembly.loaders["validation"]:
             inputs = {k: v for k, v in batch.items() if k not in ("labels", "items")}
+            answers = network(**inputs).logits
             for row, item in enumerate(batch["items"].tolist()):
-                logits = network(**inputs).logits[row]
+                logits = answers[row]
                 counted = batch["labels"][row] != -100 if logits.ndim == 2 else None
                 logits = logits[None] if counted is None else logits[counted]
                 example = assembly.examples["validation"][item]
@@ -323,11 +327,26 @@ def test_effects_are_true(trained: tuple[Assembly, Witness], plain: Witness) -> 
     assert effects_problems(assembly.techniques, assembly.effects(), seen, plain) == []
 
 
-def test_same_seed_same_bits(lab: Lab, place: tuple[str, str], name: str, seen: Witness) -> None:
-    again = lab.train_again(*place, *chosen(name))[1]
+def test_same_seed_same_bits(resumed: tuple[Spy, Spy, Assembly], seen: Witness) -> None:
+    """A second start, which is ended after its last step."""
+    again, _, _ = resumed
     assert again.losses == seen.losses
-    for parameter, weight in seen.end.items():
-        assert torch.equal(again.end[parameter], weight), parameter
+    assert again.batches == seen.batches
+    assert all(map(equal_weights, again.trail, seen.trail))
+
+
+def test_resumed_equals_uninterrupted(
+    trained: tuple[Assembly, Witness], resumed: tuple[Spy, Spy, Assembly], name: str
+) -> None:
+    """A third start, from the checkpoint after the second of three steps."""
+    assembly, seen = trained
+    _, spy, goes_on = resumed
+    assert spy.losses == seen.losses[2:]
+    assert spy.batches == seen.batches[2:]
+    assert spy.rates == {n: list(rates[2:]) for n, rates in seen.rates.items()}
+    assert equal_weights(weights(goes_on.built.model), seen.end)
+    assert goes_on.history.rows == seen.rows
+    assert agree(goes_on.effects(), assembly.effects())
 
 
 def test_another_seed_other_bits(lab: Lab) -> None:
@@ -352,74 +371,6 @@ def test_neutral_values_train_like_none(lab: Lab, name: str, knob: str, value: A
         assert seen.losses == plain.losses
         for parameter, weight in plain.end.items():
             assert torch.equal(seen.end[parameter], weight), parameter
-
-
-# --- together ------------------------------------------------------------------------------------
-
-
-def refusal(lab: Lab, *asked: str) -> str:
-    """What is said against these overrides; empty if nothing is."""
-    try:
-        lab.run(*asked)
-    except ConfigError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="-".join)
-def test_pairs_compose_in_any_order_or_are_refused(lab: Lab, pair: tuple[str, str]) -> None:
-    place = ("gad" if any((name, "biosses") in REFUSED for name in pair) else "biosses", "tiny")
-    refusals = [refusal(lab, *place, *chosen(*order)) for order in (pair, pair[::-1])]
-    if any(refusals):
-        assert all(name in refused for refused in refusals for name in pair)
-        return
-    assembly, seen = lab.trained(*place, *chosen(*pair))
-    plain = lab.trained(*place, "technique=none")[1]
-    assert effects_problems(assembly.techniques, assembly.effects(), seen, plain) == []
-    assert seen.batches == plain.batches
-    turned = lab.assembly(lab.run(*place, *chosen(*reversed(pair))))
-    assert list(turned.techniques) == list(reversed(assembly.techniques))
-    assert dict(turned.plan) == dict(assembly.plan)
-
-
-@pytest.mark.parametrize("pair", [("freeze", "llrd"), ("reinit", "llrd"), ("freeze", "reinit")])
-def test_these_compose(lab: Lab, pair: tuple[str, str]) -> None:
-    assert set(lab.run("biosses", "tiny", *chosen(*pair)).techniques) == set(pair)
-
-
-def test_all_at_once(lab: Lab) -> None:
-    place = ("biosses", "tiny")
-    plain = lab.trained(*place, "technique=none")[1]
-    plans = []
-    for names in itertools.permutations(("freeze", "llrd", "reinit")):
-        assembly = lab.assembly(lab.run(*place, *chosen(*names)))
-        plans.append(dict(assembly.plan))
-    assert all(plan == plans[0] for plan in plans)
-    assembly, seen = lab.trained(*place, *chosen("freeze", "llrd", "reinit"))
-    assert effects_problems(assembly.techniques, assembly.effects(), seen, plain) == []
-    assert {depth_of(n) for n in seen.frozen} == {0, 1}
-    assert {depth_of(n) for n in seen.changed} == {2, 3}
-
-
-@pytest.mark.parametrize("order", [("freeze", "reinit"), ("reinit", "freeze")])
-def test_freezing_random_blocks_is_refused(lab: Lab, order: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        lab.run("biosses", "tiny", *chosen(*order, freeze__depth=2))
-    (problem,) = caught.value.problems
-    assert "technique freeze freezes block 2" in problem
-    assert "technique reinit" in problem
-
-
-def test_a_frozen_pooler_is_refused_too(lab: Lab) -> None:
-    """What `check` cannot know beforehand is found when the plan is finished."""
-
-    class FreezesTop(Technique):
-        def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
-            return plan.frozen(built.layers.names(built.layers.top))
-
-    run = lab.run("biosses", "tiny", "technique=none")
-    with pytest.raises(ConfigError, match="no pretrained value and would be frozen"):
-        lab.assembly(run, {"freezes_top": FreezesTop()})
 
 
 @pytest.mark.parametrize(

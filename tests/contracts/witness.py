@@ -7,8 +7,10 @@ from the parameter names. `effects_problems` then holds what a technique says ag
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +23,7 @@ from conftest import ANY_FILE
 from omegaconf import OmegaConf
 
 from bluestab.assemble import Assembly, assemble
+from bluestab.checkpoints import find, identity
 from bluestab.checks import CheckedRun, check
 from bluestab.hydra_app import compose
 from bluestab.instantiate import instantiate
@@ -70,6 +73,7 @@ class Witness:
     losses      training loss of every step
     trail       all weights as the optimizer left them at every step
     gold_share  what the loss holds of the target for the gold label; None in regression
+    rows        the curve: scores of every validation
     dropout     dropout modules and their rates
     mixing      linear layers whose training forward does not use their weight as it is
     gradients   name -> per step, the share of exact zeros in its gradient; None: no gradient
@@ -92,6 +96,7 @@ class Witness:
     losses: Sequence[float]
     trail: Sequence[Mapping[str, torch.Tensor]]
     gold_share: float | None
+    rows: Sequence[Mapping[str, Any]]
     dropout: Mapping[str, float] = field(default_factory=dict)
     mixing: frozenset[str] = frozenset()
     gradients: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
@@ -130,12 +135,17 @@ class Witness:
         return sum(self.start[name].numel() for name in names)
 
 
+class Stop(BaseException):
+    """Stands for whatever ends a process; nothing in between may catch it."""
+
+
 @dataclass
 class Spy(pl.Callback):
-    """Notes rates, items and losses while the trainer runs."""
+    """Notes rates, items and losses while the trainer runs, and ends it after so many steps."""
 
     names: Mapping[int, str]
     ids: Sequence[str]
+    stop_after: int | None = None
     rates: dict[str, list[float]] = field(default_factory=dict)
     batches: list[tuple[str, ...]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -158,13 +168,27 @@ class Spy(pl.Callback):
                 grad = parameter.grad
                 zeros = None if grad is None else float((grad == 0).float().mean())
                 self.gradients.setdefault(self.names[id(parameter)], []).append(zeros)
+        if len(self.losses) == self.stop_after:
+            raise Stop
+
+
+def spy_on(assembly: Assembly, stop_after: int | None = None) -> Spy:
+    names = {id(p): name for name, p in named_parameters(assembly.built.model)}
+    spy = Spy(names, [example.id for example in assembly.examples["train"]], stop_after)
+    assembly.trainer.callbacks.append(spy)  # type: ignore[attr-defined]
+    return spy
+
+
+def fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
+    loaders = assembly.loaders["train"], assembly.loaders["validation"]
+    assembly.trainer.fit(assembly.module, *loaders, ckpt_path=checkpoint, weights_only=True)
 
 
 def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
     """Train an assembly and see what happens."""
     model = assembly.built.model
     names = {id(p): name for name, p in named_parameters(model)}
-    spy = Spy(names, [example.id for example in assembly.examples["train"]])
+    spy = spy_on(assembly)
     silent: list[frozenset[str]] = []
 
     def note(module: torch.nn.Module, inputs: Any) -> None:
@@ -173,8 +197,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
 
     start = weights(model)
     hook = model.register_forward_pre_hook(note)
-    assembly.trainer.callbacks.append(spy)  # type: ignore[attr-defined]
-    assembly.trainer.fit(assembly.module, assembly.loaders["train"], assembly.loaders["validation"])
+    fit(assembly)
     hook.remove()
     groups = assembly.trainer.optimizers[0].param_groups
     named = [[names.get(id(p), "?") for p in group["params"]] for group in groups]
@@ -196,6 +219,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
         losses=spy.losses,
         trail=spy.trail,
         gold_share=gold_share(assembly),
+        rows=[dict(row) for row in assembly.history.rows],
         dropout={p: m.p for p, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
         mixing=mixing(model),
         gradients=spy.gradients,
@@ -263,6 +287,11 @@ def named_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Par
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in named_parameters(model)}
+
+
+def equal_weights(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """The same names with the same bits."""
+    return one.keys() == other.keys() and all(torch.equal(w, other[n]) for n, w in one.items())
 
 
 # --- what a technique may say it did, and how to find out ----------------------------------------
@@ -449,6 +478,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._plain: dict[str, dict[str, torch.Tensor]] = {}
         self._seen: dict[tuple[str, ...], tuple[Assembly, Witness]] = {}
 
     def checkpoint(self, model: str) -> Path:
@@ -464,7 +494,9 @@ class Lab:
                 OmegaConf.load(conf_dir() / "model" / f"{model}.yaml")
             )
             config = AutoConfig.for_model(node["family"], **node["config"])
-            network = AutoModel.from_config(config)
+            with torch.random.fork_rng():
+                torch.manual_seed(1)
+                network = AutoModel.from_config(config)
             random = torch.Generator().manual_seed(1)
             with torch.no_grad():
                 for parameter in network.parameters():
@@ -477,29 +509,53 @@ class Lab:
         """Names in the fine-tuned network -> weights of the checkpoint."""
         from transformers import AutoModel
 
-        network = AutoModel.from_pretrained(self.checkpoint(model), dtype=torch.float32)
-        prefix = network.base_model_prefix
-        return {f"{prefix}.{name}": weight for name, weight in weights(network).items()}
+        if model not in self._plain:
+            network = AutoModel.from_pretrained(self.checkpoint(model), dtype=torch.float32)
+            prefix = network.base_model_prefix
+            self._plain[model] = {f"{prefix}.{n}": weight for n, weight in weights(network).items()}
+        return self._plain[model]
+
+    def composed(self, *asked: str) -> dict[str, Any]:
+        """What the command line composes and resolves, each line once."""
+        if asked not in self._configs:
+            self._configs[asked] = resolved(compose((*SHORT, *ANY_FILE, *asked)))
+        return self._configs[asked]
+
+    def config(self, task: str, model: str, *overrides: str) -> dict[str, Any]:
+        """Composing costs as much as training: task and model are composed once, and each technique
+        with its knobs once; a test holds that together they are what one line gives."""
+        path = f"model.path={self.checkpoint(model)}"
+        ours = [o for o in overrides if o.startswith("technique")]
+        rest = [o for o in overrides if o not in ours]
+        cfg = dict(self.composed(f"task={task}", f"model={model}", path, *rest))
+        if ours and ours[0] != "technique=none":
+            assert ours[0].startswith("technique=")
+            cfg["technique"] = {}
+            for name in re.findall(r"\w+", ours[0].partition("=")[2]):
+                knobs = [o for o in ours if o.startswith(f"technique.{name}.")]
+                cfg["technique"] |= self.composed(f"technique={name}", *knobs)["technique"]
+        return cfg
 
     def run(self, task: str, model: str, *overrides: str) -> CheckedRun:
-        """Composed as the command line composes; techniques are new objects every time."""
-        line = (f"task={task}", f"model={model}", f"model.path={self.checkpoint(model)}")
-        asked = (*line, *SHORT, *ANY_FILE, *overrides)
-        if asked not in self._configs:
-            self._configs[asked] = resolved(compose(asked))
-        return check(self._configs[asked])
+        """Checked; techniques are new objects every time."""
+        return check(self.config(task, model, *overrides))
 
     def assembly(
-        self, run: CheckedRun, techniques: Mapping[str, Technique] | None = None
+        self,
+        run: CheckedRun,
+        techniques: Mapping[str, Technique] | None = None,
+        resume: Path | None = None,
+        checkpoint_every: int | None = None,
     ) -> Assembly:
         return assemble(
-            run.cfg,
+            {**run.cfg, "checkpoint_every": checkpoint_every},
             data=run.data,
             model=run.model,
             techniques=run.techniques if techniques is None else techniques,
             seeds=run.seeds,
             device=torch.device("cpu"),
             progress=lambda *_: None,
+            resume=resume,
         )
 
     def trained(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
@@ -512,3 +568,24 @@ class Lab:
     def train_again(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
         assembly = self.assembly(self.run(task, model, *overrides))
         return assembly, watch(assembly, self.plain_transformers(model))
+
+    def resumed(
+        self, task: str, model: str, *overrides: str, step: int = 2
+    ) -> tuple[Spy, Spy, Assembly]:
+        """A second start, ended one step after its checkpoint at `step`, and a third that goes on.
+
+        Returns what the second saw, what the third saw, and what the third has become.
+        """
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        asked = (task, model, *overrides)
+        begun = self.assembly(self.run(*asked), resume=folder, checkpoint_every=step)
+        lost = spy_on(begun, stop_after=step + 1)
+        with contextlib.suppress(Stop):
+            fit(begun)
+        found = find(folder, identity("", torch.device("cpu")))
+        assert found is not None
+        assert found.step == step
+        goes_on = self.assembly(self.run(*asked), resume=folder)
+        spy = spy_on(goes_on)
+        fit(goes_on, found.path)
+        return lost, spy, goes_on

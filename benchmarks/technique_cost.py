@@ -1,0 +1,125 @@
+"""What each technique costs at its default: time, memory and passes of a step, beside `none`.
+
+    BLUESTAB_DATA=FOLDER python benchmarks/technique_cost.py [--rounds 5] [--steps 12] [NAME ...]
+
+MiniLM on BIOSSES, 16 pairs per step, one CPU thread. Every round trains each arm in a process of
+its own, one after the other, so that a slow minute of the machine meets all of them; printed are
+medians over rounds. Seconds: mean over the steps of a run but the first, since some techniques
+change on the way. Memory: highest resident memory of the process over what it held before the
+network was loaded, so weights, gradients, optimizer state and activations together; in one more
+process, whose allocator keeps nothing back, as the usual one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from bluestab.paths import conf_dir
+
+TASK = ["task=biosses", "model=minilm", "optim.batch_size=16", "device=cpu", "trainer.threads=1"]
+
+
+def resident(what: str) -> float:
+    """MB of this process: VmRSS now, or VmHWM at its highest (Linux)."""
+    with open("/proc/self/status") as status:
+        (line,) = (line for line in status if line.startswith(what + ":"))
+    return int(line.split()[1]) / 1024
+
+
+def measure(technique: str, steps: int) -> dict[str, Any]:
+    """One training in this process."""
+    import torch
+    from pytorch_lightning import Callback
+
+    from bluestab.assemble import assemble
+    from bluestab.checks import check
+    from bluestab.errors import ConfigError
+    from bluestab.hydra_app import compose
+    from bluestab.planning import resolved
+
+    length = [f"optim.steps={steps}", f"trainer.eval_every={steps}"]
+    try:
+        run = check(resolved(compose([*TASK, *length, f"technique={technique}"])))
+    except ConfigError as error:
+        return {"refused": str(error)}
+    ends: list[float] = []
+
+    class Clock(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            ends.append(time.perf_counter())
+
+    torch.set_num_threads(1)
+    before = resident("VmRSS")
+    assembly = assemble(
+        run.cfg, data=run.data, model=run.model, techniques=run.techniques, seeds=run.seeds,
+        device=torch.device("cpu"), progress=lambda *_: None,
+    )  # fmt: skip
+    assembly.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+    assembly.trainer.fit(assembly.module, assembly.loaders["train"])
+    return {
+        "seconds": (ends[-1] - ends[0]) / (len(ends) - 1),
+        "memory": resident("VmHWM") - before,
+        "passes": assembly.module.forwards / assembly.module.batches,
+    }
+
+
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""What is freed leaves the process at once (glibc): its memory is that of its tensors; slower."""
+
+
+def elsewhere(technique: str, steps: int, **env: str) -> dict[str, Any]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--steps", str(steps), "--here", technique]
+    env = {**os.environ, **env}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="techniques; default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.here:
+        print(json.dumps(measure(asked.names[0], asked.steps)))
+        return
+    if "BLUESTAB_DATA" not in os.environ:
+        print("left out: BIOSSES (set BLUESTAB_DATA)")
+        return
+    every = sorted(file.stem for file in (conf_dir() / "technique").glob("*.yaml"))
+    names = ["none", *(name for name in asked.names or every if name != "none")]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(asked.rounds):
+        for name in names:
+            found[name].append(elsewhere(name, asked.steps))
+    rounds = f"medians of {asked.rounds}" if asked.rounds > 1 else "one round"
+    print(f"MiniLM, BIOSSES, 16 pairs, 1 thread, {asked.steps} steps, {rounds}")
+    print(f"{'technique':16} {'s/step':>7} {'ratio':>6} {'MB':>6} {'ratio':>6} {'passes/step':>11}")
+    base: dict[str, float] = {}
+    for name, runs in found.items():
+        if "refused" in runs[0]:
+            print(f"{name:16} refused: {runs[0]['refused']}")
+            continue
+        row = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
+        row["memory"] = elsewhere(name, 3, **EXACT)["memory"]
+        base = base or row
+        seconds, memory = row["seconds"] / base["seconds"], row["memory"] / base["memory"]
+        print(
+            f"{name:16} {row['seconds']:7.3f} {seconds:6.2f} {row['memory']:6.0f} {memory:6.2f} "
+            f"{row['passes']:11.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
