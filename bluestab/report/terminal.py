@@ -14,7 +14,6 @@ from bluestab import blurb
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
 from bluestab.report.flags import flags
-from bluestab.report.published_frame import published_sentences
 from bluestab.report.tables import change_cells, interval
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
@@ -161,6 +160,8 @@ def blurb_table(frame: pd.DataFrame) -> Table:
 
 def print_outcome(results: Results) -> None:
     """The closing table of a sweep, and what to mind about it."""
+    from bluestab.report.published_frame import published_sentences
+
     out = console()
     runs = results.runs
     if runs.empty:
