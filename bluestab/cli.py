@@ -160,6 +160,10 @@ def report(
     at: Annotated[
         At, typer.Option("--at", help="Weights that are scored: after the last step or the best")
     ] = "last",
+    difference: Annotated[
+        float,
+        typer.Option("--difference", min=1e-6, help="Change worth finding: how many seeds more?"),
+    ] = 0.01,
     everything: Annotated[
         bool, typer.Option("--all", help="All runs of the store, not one sweep")
     ] = False,
@@ -173,7 +177,7 @@ def report(
 
     found = existing(store)
     manifest = None if everything else _manifest(found, sweep)
-    results = read_results(found, manifest, baseline, at=at, vectors=True)
+    results = read_results(found, manifest, baseline, at=at, difference=difference, vectors=True)
     print_outcome(results)
     written = write_report(results, out)
     if not written:

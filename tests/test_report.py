@@ -378,7 +378,7 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     shown = next(line.split() for line in said.out.splitlines() if " llrd " in line)
     assert shown[1:6] == ["4", "0.4250", "-0.1896", "to", "1.0396"]
     assert shown[6:11] == ["0.3862", "-0.1000", "0.8000", "25%", "1"]
-    assert shown[11:] == ["+0.1000", "-", "0.76", "-"]
+    assert shown[11:] == ["+0.1000", "-", "0.76", "-", "784"]
 
     found = read(Path("results/summary.csv"))
     assert list(found[0]) == list(SUMMARY_COLUMNS)

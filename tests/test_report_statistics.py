@@ -89,6 +89,27 @@ def test_no_p_where_the_seeds_cannot_reach_the_level() -> None:
     assert (llrd["p"], llrd["p_adjusted"]) == (None, None)
 
 
+def test_seeds_still_lacking(cli: Callable[..., Any]) -> None:
+    """By scipy's paired t-test power: the smallest n at which 80 % of experiments find d."""
+    spread = (values(BETTER) - values(NONE)).std(ddof=1)
+
+    def power(n: int, d: float) -> float:
+        critical, away = scipy_stats.t.ppf(0.975, n - 1), d / spread * n**0.5
+        found = scipy_stats.nct(n - 1, away)
+        return float(found.sf(critical) + found.cdf(-critical))
+
+    stored(Path("runs"), RECORDS)
+    for d in (0.02, 0.05):
+        cli("report", "--out", "out", "--difference", str(d))
+        table = pd.read_csv("out/summary.csv")
+        llrd = row(table, "llrd")
+        needed = int(llrd["more_seeds"]) + 8
+        assert power(needed, d) >= 0.8 > power(needed - 1, d)
+        assert llrd["difference"] == d
+        assert row(table, "none")["more_seeds"] is None
+    assert cli("report", "--difference", "0").code == 2
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 

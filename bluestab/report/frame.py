@@ -28,11 +28,15 @@ SUMMARY_COLUMNS = (
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
     "ci_low", "ci_high", "ci_method", "validation_mean", "baseline", "n_paired",
     "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted", "improvement",
-    "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
+    "difference", "more_seeds", "std_ratio", "std_ratio_low", "std_ratio_high",
+    "p_std_name", "p_std", "p_std_adjusted",
     "seconds_mean",
 )  # fmt: skip
 
 Row = dict[str, Any]
+
+DIFFERENCE = 0.01
+"""Difference of two means that is worth finding, unless somebody says otherwise: one point."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Results:
     blurb     one row per arm and `at`, see `blurb_frame`; empty if there are few of its tasks
     baseline  the arm that the others are compared with
     damaged   key -> a sentence, for runs whose record cannot be read: they are in no number
+    difference  of the mean that is worth finding
     at        which scores are the headline: those of the last step, or of the best
     advice    which arm to use, per task and model
     published  one row per arm and published number of its task and model, see `published_frame`
@@ -57,6 +62,7 @@ class Results:
     blurb: pd.DataFrame
     baseline: str
     damaged: Mapping[str, str]
+    difference: float = DIFFERENCE
     at: At = "last"
     advice: Sequence[Advice] = ()
     published: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -69,10 +75,12 @@ def read_results(
     baseline: str = "none",
     *,
     at: At = "last",
+    difference: float = DIFFERENCE,
     vectors: bool = False,
 ) -> Results:
     """Finished and crashed runs of a sweep, or all finished ones if there is no manifest.
 
+    difference  of the mean that is worth finding, for `more_seeds`
     vectors  measure representations, too, which takes long
 
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
@@ -85,7 +93,7 @@ def read_results(
             f"--baseline is {baseline!r}, which is no arm of these runs"
             + did_you_mean(baseline, arms)
         )
-    summary = summary_frame(runs, baseline)
+    summary = summary_frame(runs, baseline, difference)
     return Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
@@ -93,6 +101,7 @@ def read_results(
         blurb=blurb_frame(runs, configs.named()),
         baseline=baseline,
         damaged=found_damaged,
+        difference=difference,
         at=at,
         advice=advice(runs, summary, at),
         published=published_frame(runs, configs.hashed, at),
@@ -220,10 +229,14 @@ def _lost(lost: Mapping[str, Any] | None) -> Row:
     }
 
 
-def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
+def summary_frame(
+    runs: pd.DataFrame, baseline: str = "none", difference: float = DIFFERENCE
+) -> pd.DataFrame:
     """One row per cell and `at`; `delta` and `std_ratio` against the baseline arm on shared seeds.
 
-    baseline  arm or technique name; cells of the same task and model are compared with it
+    baseline    arm or technique name; cells of the same task and model are compared with it
+    difference  of the mean that is worth finding: `more_seeds` are those still lacking to find it
+                with a power of 80 % at 5 %, before any correction
     """
     if runs.empty:
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
@@ -244,14 +257,20 @@ def summary_frame(runs: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
         if rival is None:
             continue
         row["baseline"] = rival["arm"]
-        row |= comparison(scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]])
+        own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
+        row |= comparison(own, reference)
+        row["difference"] = difference
+        row["more_seeds"] = stats.more_seeds_needed(
+            [own[seed] - reference[seed] for seed in own if seed in reference], difference
+        )
     for family in _families(table):
         for p in ("p", "p_std"):
             for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
                 row[f"{p}_adjusted"] = adjusted
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
-    frame["n_paired"] = pd.Series([row["n_paired"] for row in table], dtype=object)
+    for column in ("n_paired", "more_seeds"):
+        frame[column] = pd.Series([row[column] for row in table], dtype=object)
     return frame
 
 

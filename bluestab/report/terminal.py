@@ -102,6 +102,10 @@ def print_record(record: RunRecord, folder: str) -> None:
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 
+def _whole(value: int | None) -> str:
+    return "" if value is None or value != value else f"{value:,}"
+
+
 def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
@@ -113,7 +117,7 @@ def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
         table.add_column(heading)
     for heading in ("n", "mean", "95 % interval", "std", "min", "max", "failed", "crashed"):
         table.add_column(heading, justify="right")
-    for heading in ("change", "p", "std ratio", "p"):
+    for heading in ("change", "p", "std ratio", "p", "more seeds"):
         table.add_column(heading, justify="right")
     previous = None
     for row in summary[summary["at"] == at].to_dict("records"):
@@ -131,6 +135,7 @@ def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
             "-" if share is None or share != share else f"{share:.0%}",
             str(row["n_crashed"] or ""),
             *change_cells(row),
+            _whole(row["more_seeds"]),
         )
     return table
 
@@ -175,7 +180,8 @@ def print_outcome(results: Results) -> None:
             "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
             f"the mean; change, std ratio: against arm {results.baseline} on shared seeds; p: "
             "exact permutation, corrected by Holm over the arms of a task and model, - where so "
-            "few seeds cannot reach 0.05",
+            "few seeds cannot reach 0.05; more seeds: to find a change of "
+            f"{results.difference:g} with a power of 80 %",
             soft_wrap=True,
         )
         for one in results.advice:
