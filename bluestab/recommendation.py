@@ -2,9 +2,11 @@
 
 An arm is approved if the upper confidence bound of std(arm) / std(baseline), on shared seeds, is at
 most `margin`: an equivalence bound in one direction (non-inferiority), so that few seeds approve
-nothing. Among the approved arms and the baseline the one with the highest lower confidence bound
-of its mean is recommended. Where an arm with a higher lower bound is neither approved nor rejected,
-the answer is how many more seeds would approve it if its ratio stayed what it is.
+nothing. It is rejected if the lower bound is beyond the margin. Fewer seeds than an exact test
+needs (six) decide neither. Among the approved arms and the baseline the one with the highest lower
+confidence bound of its mean is recommended. The answer is that the seeds are too few while an
+undecided arm has a higher lower bound (with how many more would approve it, if its ratio stayed
+what it is), or the baseline the highest bound, but not the highest mean.
 
 Bounds are one-sided at `level`. Test scores play no part: they are for reporting what was chosen.
 """
@@ -80,6 +82,9 @@ def recommend(
     first = ranked[0]
     if first.state == "undecided":
         return Recommendation(None, _not_enough(first, ranked, margin), candidates)
+    higher = max(ranked, key=lambda c: float(c.mean or 0.0))
+    if first.state == "baseline" and higher is not first:
+        return Recommendation(None, _open(first, higher), candidates)
     return Recommendation(first.arm, _because(first, candidates, baseline, margin), candidates)
 
 
@@ -100,13 +105,16 @@ def _judged(
     a, b = [own[s] for s in shared], [reference[s] for s in shared]
     ratio = stats.std_ratio(a, b)
     spread = stats.std_ratio_interval(a, b, level=2 * level - 1)
+    lacking = stats.fewest_pairs(1 - level) - len(shared)
     if ratio is None or spread is None:
         return Candidate(arm, len(shared), mean, low, ratio, None, "undecided")
+    if lacking > 0:
+        return Candidate(arm, len(shared), mean, low, ratio, spread.high, "undecided", lacking)
     if spread.high <= margin:
         state, more = "approved", None
     else:
         more = _more_seeds(len(shared), ratio, spread.high, margin)
-        state = "rejected" if ratio >= margin else "undecided"
+        state = "rejected" if spread.low > margin else "undecided"
     return Candidate(arm, len(shared), mean, low, ratio, spread.high, state, more)
 
 
@@ -134,10 +142,20 @@ def _not_enough(first: Candidate, ranked: Sequence[Candidate], margin: float) ->
     )
     if first.more_seeds is None:
         more = f"more than {MOST_SEEDS} seeds would be needed"
+    elif first.n + first.more_seeds == stats.fewest_pairs():
+        more = f"at least {first.more_seeds} more seeds are needed"
     else:
         more = f"{first.more_seeds} more seeds would do if it stays at {first.ratio:.2f} times"
     until = "" if known is None else f"; until then {known.arm}"
     return f"not enough seeds to say: {first.arm} looks best, but {spread}; {more}{until}"
+
+
+def _open(baseline: Candidate, higher: Candidate) -> str:
+    return (
+        f"not enough seeds to say: {higher.arm} has the higher validation mean ({higher.mean:.4f} "
+        f"against {baseline.mean:.4f}) and {baseline.arm} the better lower bound "
+        f"({baseline.low:.4f} against {higher.low:.4f}); until then {baseline.arm}"
+    )
 
 
 def _because(
@@ -145,9 +163,9 @@ def _because(
 ) -> str:
     mean = f"validation mean {first.mean:.4f}, with 95 % confidence at least {first.low:.4f}"
     if first.state == "baseline":
-        others = len([c for c in candidates if c.state == "rejected"])
-        but = f" ({others} arms vary more than {margin:g} times as much)" if others else ""
-        return f"no other arm has a better lower bound: {mean}{but}"
+        others = [c.arm for c in candidates if c.state == "rejected"]
+        but = f"; shown to vary more than {margin:g} times as much: {', '.join(others)}"
+        return f"no other arm has a higher mean: {mean}{but if others else ''}"
     return (
         f"{mean}; its spread is {first.ratio:.2f} times that of {baseline}, with 95 % confidence "
         f"at most {first.upper:.2f}"

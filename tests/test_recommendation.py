@@ -43,6 +43,8 @@ def test_few_seeds_approve_nothing() -> None:
     assert found.candidates[1].state == "undecided"
     assert found.why.startswith("not enough seeds to say: freeze looks best")
     assert "until then none" in found.why
+    assert found.candidates[1].more_seeds == 3
+    assert "at least 3 more seeds are needed" in found.why
 
 
 def test_more_seeds_are_what_the_bound_needs() -> None:
@@ -66,13 +68,25 @@ def test_an_arm_that_varies_more_is_out_however_high_its_mean() -> None:
     found = recommend(scores, "none")
     assert found.arm == "llrd"
     assert {c.arm: c.state for c in found.candidates}["wild"] == "rejected"
+    found = recommend({arm: scores[arm] for arm in ("none", "wild")}, "none")
+    assert found.arm == "none"
+    assert "shown to vary more than 1.25 times as much: wild" in found.why
 
 
 def test_the_baseline_wins_where_nothing_is_better() -> None:
     scores = {"none": arm(0.8, 0.02), "llrd": arm(0.6, 0.015, stream=2)}
     found = recommend(scores, "none")
     assert found.arm == "none"
-    assert "no other arm has a better lower bound" in found.why
+    assert "no other arm has a higher mean" in found.why
+
+
+def test_a_higher_mean_that_is_not_shown_to_be_one() -> None:
+    scores = {"none": arm(0.5, 0.02, n=3), "reinit": arm(0.6, 0.2, n=3, stream=1)}
+    found = recommend(scores, "none")
+    assert found.arm is None
+    assert found.candidates[1].state == "undecided", "three seeds reject nothing either"
+    assert "reinit has the higher validation mean (0.6000 against 0.5000)" in found.why
+    assert found.why.endswith("until then none")
 
 
 def test_nothing_to_compare() -> None:
