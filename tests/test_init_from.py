@@ -20,7 +20,7 @@ from test_docs import commands  # noqa: E402
 from test_resume import compare  # noqa: E402
 from test_run import NotFinite, done, kept, quiet  # noqa: E402
 
-from bluestab import networks
+from bluestab import networks  # noqa: E402
 from bluestab.drystep import dry_step  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.init_from import parse  # noqa: E402
