@@ -106,10 +106,10 @@ def _judged(
     ratio = stats.std_ratio(a, b)
     spread = stats.std_ratio_interval(a, b, level=2 * level - 1)
     lacking = stats.fewest_pairs(1 - level) - len(shared)
-    if ratio is None or spread is None:
-        return Candidate(arm, len(shared), mean, low, ratio, None, "undecided")
-    if lacking > 0:
-        return Candidate(arm, len(shared), mean, low, ratio, spread.high, "undecided", lacking)
+    if ratio is None or spread is None or lacking > 0:
+        upper = None if spread is None else spread.high
+        more = lacking if lacking > 0 else None
+        return Candidate(arm, len(shared), mean, low, ratio, upper, "undecided", more)
     if spread.high <= margin:
         state, more = "approved", None
     else:

@@ -56,6 +56,15 @@ def test_what_differs_is_said(changed: dict[str, Any], sentence: str) -> None:
     assert found.startswith(sentence), found
 
 
+def test_a_technique_that_did_nothing_is_named() -> None:
+    """Layer-wise decay where all blocks are frozen."""
+    records = [record(0.5, [("freeze", {}), ("llrd", {})], seed) for seed in range(3)]
+    for one in records:
+        one.result["effects"] = {"freeze": {"frozen_tensors": 101}, "llrd": {}}
+    (found,) = said(*records)
+    assert found == "biosses with small, freeze+llrd: technique llrd did nothing in 3 runs"
+
+
 def test_of_crashed_runs_nothing_is_said() -> None:
     crash = record(None, seed=2, status="crashed", recipe_version=9)
     crash.measured["dirty"] = True

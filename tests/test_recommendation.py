@@ -47,6 +47,13 @@ def test_few_seeds_approve_nothing() -> None:
     assert "at least 3 more seeds are needed" in found.why
 
 
+def test_two_seeds_have_no_bound_on_the_spread() -> None:
+    scores = {"none": arm(0.5, 0.01, n=2), "freeze": arm(0.9, 0.01, n=2, stream=1)}
+    found = recommend(scores, "none")
+    assert found.candidates[1].upper is None
+    assert "its spread is not known; at least 4 more seeds are needed" in found.why
+
+
 def test_more_seeds_are_what_the_bound_needs() -> None:
     scores = {"none": arm(0.5, 0.1, n=16), "freeze": arm(0.9, 0.08, n=16, stream=1)}
     found = recommend(scores, "none")

@@ -48,7 +48,18 @@ def flags(runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
         )
-    return sentences + list(_lost(scored))
+    return [*sentences, *_idle(scored), *_lost(scored)]
+
+
+def _idle(scored: pd.DataFrame) -> Iterator[str]:
+    """Techniques that did nothing: a neutral value, or another technique left them nothing."""
+    found = Counter(
+        (run["task"], run["model"], run["arm"], name)
+        for run in scored.to_dict("records")
+        for name in run["idle"]
+    )
+    for (task, model, arm, name), count in found.items():
+        yield f"{task} with {model}, {arm}: technique {name} did nothing in {count} runs"
 
 
 def _lost(scored: pd.DataFrame) -> Iterator[str]:

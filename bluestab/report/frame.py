@@ -185,6 +185,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "steps": result["steps"],
         "censored": result.get("censored") is not None,
         "micro_batch": result.get("micro_batch"),
+        "idle": tuple(t for t, did in (result.get("effects") or {}).items() if not did),
         **_lost(result.get("lost")),
         "recipe_version": result["config"]["recipe_version"],
         "seconds": measured["seconds"]["total"],
