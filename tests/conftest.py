@@ -243,3 +243,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{topic}: {len(said)}, of which {len(remarks)} to remark on")
         for remark in remarks:
             terminalreporter.write_line(f"  {remark}")
+
+
+@pytest.fixture(scope="module")
+def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The laboratory in which techniques are tried (`contracts.witness.Lab`), on one thread."""
+    import torch
+    from contracts.witness import Lab
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLUESTAB_DATA", str(corpora))
+        yield Lab(tmp_path_factory.mktemp("checkpoints"))
+    torch.set_num_threads(threads)

@@ -95,19 +95,10 @@ def test_plain_transformers_reproduces_the_record(
     assert same == (record.result["best_step"] == 6)
 
 
-@pytest.mark.parametrize("model", ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"])
-def test_a_linear_head_is_kept_and_reproduces_the_record(
-    make_run: Make, tmp_path: Path, model: str
-) -> None:
-    """Plain transformers has no such head: the weights say so, and bluestab reads them."""
+def reproducing(run: Any, folder: Path) -> Any:
+    """The model that a run on gad kept; bluestab reads from it all the record's predictions."""
     from bluestab.networks import load, load_tokenizer
 
-    line = ("task=gad", f"model={model}", *SHORT, "keep=last")
-    run = make_run(*line, "model.head=linear")
-    record = done(run, tmp_path / "runs")
-    assert record.result["config"]["head"] == "linear"
-    assert make_run(*line).key != run.key
-    folder = tmp_path / "runs" / record.key
     kept = replace(run.model, path=str(folder / "checkpoint" / "last"))
     loaded = load(kept, head="sequence", n_labels=len(run.data.labels), attention="eager")
     assert loaded.fresh == frozenset()
@@ -116,6 +107,20 @@ def test_a_linear_head_is_kept_and_reproduces_the_record(
         with torch.no_grad():
             logits = network(**tokenizer(example.text, return_tensors="pt")).logits[0]
         assert logits.tolist() == pytest.approx(expected, abs=2e-5)
+    return kept
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"])
+def test_a_linear_head_is_kept_and_reproduces_the_record(
+    make_run: Make, tmp_path: Path, model: str
+) -> None:
+    """Plain transformers has no such head: the weights say so, and bluestab reads them."""
+    line = ("task=gad", f"model={model}", *SHORT, "keep=last")
+    run = make_run(*line, "model.head=linear")
+    record = done(run, tmp_path / "runs")
+    assert record.result["config"]["head"] == "linear"
+    assert make_run(*line).key != run.key
+    reproducing(run, tmp_path / "runs" / record.key)
 
 
 @pytest.mark.parametrize("keep", KEPT)

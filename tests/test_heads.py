@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from contracts.test_models import FAMILIES, SENTENCES, model_of, sharpened  # noqa: E402
-from test_artefacts import recorded  # noqa: E402
+from test_artefacts import reproducing  # noqa: E402
 from test_run import done  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402
@@ -120,15 +120,7 @@ def test_a_pooled_head_is_kept_and_reproduces_the_record(
     record = done(run, tmp_path / "runs")
     assert record.status == "done"
     assert record.result["config"]["head"] == head
-    folder = tmp_path / "runs" / record.key
-    kept = replace(run.model, path=str(folder / "checkpoint" / "last"))
-    loaded = load(kept, head="sequence", n_labels=len(run.data.labels), attention="eager")
-    assert loaded.fresh == frozenset()
-    network, tokenizer = loaded.network.eval(), load_tokenizer(kept)
-    for example, expected in zip(run.data.splits["test"], recorded(folder, "last"), strict=True):
-        with torch.no_grad():
-            logits = network(**tokenizer(example.text, return_tensors="pt")).logits[0]
-        assert logits.tolist() == pytest.approx(expected, abs=2e-5)
+    kept = reproducing(run, tmp_path / "runs" / record.key)
     with pytest.raises(ConfigError, match=rf"trained with model\.head={head}, but .* is mean"):
         load(replace(kept, head="mean"), head="sequence", n_labels=2, attention="eager")
 

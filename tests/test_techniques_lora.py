@@ -10,7 +10,7 @@ import copy
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.test_techniques import chosen  # noqa: E402
+from contracts.arms import chosen  # noqa: E402
 from contracts.witness import Lab, watch  # noqa: E402
 from test_artefacts import CASES, plain_logits, recorded  # noqa: E402
 from test_resume import compare  # noqa: E402
@@ -40,16 +40,6 @@ FAMILIES = ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"]
 KNOBS = {"r": 4, "alpha": 6.0, "dropout": 0.0, "targets": "all", "also": [], "rslora": False}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-@pytest.fixture(scope="module")
-def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLUESTAB_DATA", str(corpora))
-        yield Lab(tmp_path_factory.mktemp("checkpoints"))
-    torch.set_num_threads(threads)
 
 
 def plain_built(lab: Lab, model: str, seeds: Seeds) -> Built:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,6 @@ Make = Callable[..., Any]
 F64 = torch.float64
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-@pytest.fixture(scope="module")
-def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLUESTAB_DATA", str(corpora))
-        yield Lab(tmp_path_factory.mktemp("checkpoints"))
-    torch.set_num_threads(threads)
 
 
 def refusals(make_run: Make, *overrides: str) -> tuple[str, ...]:
