@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from bluestab.types import IGNORED
+
 if TYPE_CHECKING:
     import torch
 
 Kind = Literal["classification", "multi_label", "regression", "tagging"]
-
-IGNORED = -100
-"""Label of a word piece that has none."""
 
 
 def kind_of(logits: torch.Tensor, labels: torch.Tensor) -> Kind:

@@ -238,7 +238,9 @@ def _verify_facts(model: Model, config: Any) -> None:
 
 def _verify_head(model: Model, folder: Path) -> None:
     """Raises ConfigError if weights were kept under another head than the one asked for."""
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("bluestab_head")
+    from bluestab.heads import MARK
+
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(MARK)
     if said not in (None, model.head):
         raise ConfigError(
             f"the weights of '{model.name}' were trained with model.head={said}, "

@@ -24,7 +24,6 @@ from pathlib import Path
 from bluestab import stats
 from bluestab.errors import ConfigError
 from bluestab.paths import conf_dir
-from bluestab.stats.intervals import t_quantile
 
 NEEDED = ("task", "model", "arm", "metric", "split", "mean", "table")
 
@@ -52,10 +51,7 @@ class Published:
         """Of their mean, by Student's t; None where n or std is not published."""
         if self.n is None or self.std is None:
             return None
-        if self.n < 2:
-            return None
-        half = t_quantile(self.n - 1, level) * self.std / math.sqrt(self.n)
-        return stats.Interval(self.mean - half, self.mean + half, level, "t")
+        return stats.t_interval_of(self.mean, self.std, self.n, level)
 
 
 @dataclass(frozen=True)

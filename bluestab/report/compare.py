@@ -16,7 +16,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.arms import difference
-from bluestab.report.frame import Row, comparison, gather, named
+from bluestab.report.frame import Row, adjust, comparison, gather, named
 from bluestab.store import Store
 from bluestab.types import At
 
@@ -56,9 +56,7 @@ def compare(a: Store, b: Store, at: At = "last") -> Comparison:
         met |= {("A", left["cell"]), ("B", right["cell"])}
         rows.append(_row(left, right, difference(configs[left["cell"]], configs[right["cell"]])))
     rows.sort(key=lambda row: (row["task"], row["model"], row["arm"] != "none", row["arm"]))
-    for p in ("p", "p_std"):
-        for row, adjusted in zip(rows, stats.holm([r[p] for r in rows]), strict=True):
-            row[f"{p}_adjusted"] = adjusted
+    adjust(rows)
     alone = [
         f"only in {side}: {cell['task']} with {cell['model']}, {cell['arm']} ({cell['n']} runs)"
         for side, cells in zip("AB", sides, strict=True)

@@ -265,9 +265,7 @@ def summary_frame(
             [own[seed] - reference[seed] for seed in own if seed in reference], difference
         )
     for family in _families(table):
-        for p in ("p", "p_std"):
-            for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
-                row[f"{p}_adjusted"] = adjusted
+        adjust(family)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
     for column in ("n_paired", "more_seeds"):
@@ -295,6 +293,13 @@ def comparison(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
         "p_std_name": spread.name,
         "p_std": spread.p,
     }
+
+
+def adjust(family: Sequence[Row]) -> None:
+    """Give comparisons that are made together their p-values corrected by Holm, in place."""
+    for p in ("p", "p_std"):
+        for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
+            row[f"{p}_adjusted"] = adjusted
 
 
 def _ends(name: str, interval: stats.Interval | None) -> Row:

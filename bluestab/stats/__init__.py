@@ -104,6 +104,7 @@ from bluestab.stats.intervals import (
     pearson_interval,
     stratified_bootstrap,
     t_interval,
+    t_interval_of,
     welch_interval,
     wilson,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "stratified_bootstrap",
     "summary",
     "t_interval",
+    "t_interval_of",
     "two_way",
     "welch_interval",
     "wilcoxon",

@@ -71,8 +71,15 @@ def t_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     centre, spread = describe.mean(values), describe.std(values)
     assert centre is not None
     assert spread is not None
-    half = t_quantile(len(values) - 1, level) * spread / math.sqrt(len(values))
-    return Interval(centre - half, centre + half, level, "t")
+    return t_interval_of(centre, spread, len(values), level)
+
+
+def t_interval_of(mean: float, std: float, n: int, level: float = 0.95) -> Interval | None:
+    """The same of a mean and a std (n - 1) that others report; None if n < 2."""
+    if n < 2:
+        return None
+    half = t_quantile(n - 1, share(level)) * std / math.sqrt(n)
+    return Interval(mean - half, mean + half, level, "t")
 
 
 def default_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | None:
@@ -186,8 +193,8 @@ def stratified_bootstrap(
     than two runs, or no spread in any.
     """
     share(level)
-    strata = [ordered(scores_by_task[task]) for task in sorted(scores_by_task)]
-    if not strata or min(map(len, strata)) < 2 or all(map(same, strata)):
+    strata = _strata(scores_by_task)
+    if strata is None:
         return None
     if pooled and len({*map(len, strata)}) > 1:
         raise ValueError(
@@ -217,8 +224,8 @@ def welch_interval(
     or no spread in any.
     """
     share(level)
-    strata = [ordered(scores_by_task[task]) for task in sorted(scores_by_task)]
-    if not strata or min(map(len, strata)) < 2 or all(map(same, strata)):
+    strata = _strata(scores_by_task)
+    if strata is None:
         return None
     centre = math.fsum(float(np.mean(values)) for values in strata) / len(strata)
     parts = [float(np.var(values, ddof=1)) / len(values) for values in strata]
@@ -276,6 +283,13 @@ def items_and_seeds_bootstrap(
         means = [np.average(np.array(part, dtype=np.float64), weights=counts) for part in scores]
         found[i] = means[0] - (means[1] if len(means) > 1 else 0.0)
     return _interval(resampling.percentile(found, level), level, "percentile")
+
+
+def _strata(scores_by_task: Mapping[str, npt.ArrayLike]) -> list[FloatArray] | None:
+    """Scores per task, in the order of the names; None if there is nothing to tell a spread by."""
+    strata = [ordered(scores_by_task[task]) for task in sorted(scores_by_task)]
+    few = not strata or min(map(len, strata)) < 2
+    return None if few or all(map(same, strata)) else strata
 
 
 def ends_of(

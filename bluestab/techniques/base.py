@@ -32,6 +32,7 @@ from bluestab.types import Built, Example, ModelFacts, Step, Trained
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
+    from torch import nn
 
     from bluestab.plan import ParamPlan
     from bluestab.seeding import Seeds
@@ -128,6 +129,32 @@ def pretrained(built: Built) -> list[str]:
     """Parameters that still have a pretrained value: no head, nothing re-initialised."""
     random = built.fresh | built.layers.head
     return [name for name in built.layers.depth if name not in random]
+
+
+def is_bias(model: nn.Module, name: str) -> bool:
+    return name.endswith("bias")
+
+
+def is_layernorm(model: nn.Module, name: str) -> bool:
+    """Whether the module that holds this parameter is a norm of any family."""
+    return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
+
+
+def is_attention(name: str) -> bool:
+    """Whether a path, of a module or of a parameter, leads through an attention."""
+    return bool({"attention", "attn"}.intersection(name.split(".")))
+
+
+def frozen(built: Built, trained: Trained) -> dict[str, Any]:
+    """What never trained, and whether it moved all the same; empty if everything trained."""
+    still = [name for name in built.layers.depth if name not in trained.lr_scale]
+    if not still:
+        return {}
+    return {
+        "frozen_tensors": len(still),
+        "frozen_parameters": sum(built.reference[name].numel() for name in still),
+        "moved_anyway": len(trained.moved.intersection(still)),
+    }
 
 
 def distance(built: Built) -> float:

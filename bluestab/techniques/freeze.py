@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import FLAG, Rule
-from bluestab.techniques.base import Technique, blocks
+from bluestab.techniques.base import Technique, blocks, frozen
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ class Freeze(Technique):
         return plan.frozen(built.layers.names(*self._depths()))
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        still = [n for n in built.layers.depth if n not in trained.lr_scale]
-        if not still:
+        found, depth = frozen(built, trained), built.layers.depth
+        if not found:
             return {}
         return {
-            "frozen_tensors": len(still),
-            "frozen_parameters": sum(built.reference[n].numel() for n in still),
-            "frozen_depths": sorted({built.layers.depth[n] for n in still}),
-            "moved_anyway": len(trained.moved.intersection(still)),
+            **found,
+            "frozen_depths": sorted(
+                {d for name, d in depth.items() if name not in trained.lr_scale}
+            ),
             "without_dropout": list(trained.pinned),
         }

@@ -44,7 +44,14 @@ from typing import TYPE_CHECKING, Any
 from bluestab.errors import ConfigError
 from bluestab.rules import FLAG, Rule, above, list_of, one_of, whole, within
 from bluestab.seeding import Seeds, generator, stream_seed
-from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.base import (
+    Technique,
+    before_each_step,
+    frozen,
+    is_attention,
+    is_bias,
+    is_layernorm,
+)
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -59,18 +66,18 @@ ADAPTER = "default"
 
 QUERY_VALUE = ("query", "value", "Wqkv")
 
-TARGETS: Mapping[str, Callable[[Sequence[str]], bool]] = {
-    "query_value": lambda parts: parts[-1] in QUERY_VALUE,
-    "attention": lambda parts: bool({"attention", "attn"}.intersection(parts)),
-    "all": lambda parts: True,
+TARGETS: Mapping[str, Callable[[str], bool]] = {
+    "query_value": lambda path: path.rpartition(".")[2] in QUERY_VALUE,
+    "attention": is_attention,
+    "all": lambda path: True,
 }
-"""Name -> whether it means the linear layer with this path (in parts) inside a block."""
+"""Name -> whether it means the linear layer with this path inside a block."""
 
-ALSO: Mapping[str, Callable[[str, str], bool]] = {
-    "biases": lambda name, kind: name.endswith("bias"),
-    "layernorms": lambda name, kind: "norm" in kind.lower(),
+ALSO: Mapping[str, Callable[[nn.Module, str], bool]] = {
+    "biases": is_bias,
+    "layernorms": is_layernorm,
 }
-"""Part -> whether a parameter of this name, in a module of this class, belongs to it."""
+"""Part -> whether the parameter of this name in a model belongs to it."""
 
 
 def scale_of(r: int, alpha: float, rslora: bool) -> float:
@@ -194,7 +201,7 @@ class Lora(Technique):
             for depth in range(1, built.layers.n_layers + 1)
             for block in built.layers.modules[depth]
             for path, module in built.model.get_submodule(block).named_modules(prefix=block)
-            if type(module) is nn.Linear and means(path.removeprefix(f"{block}.").split("."))
+            if type(module) is nn.Linear and means(path.removeprefix(f"{block}."))
         ]
         if not found:
             raise ConfigError(
@@ -259,8 +266,7 @@ class Lora(Technique):
         """Raises ConfigError if a part in `also` has no parameters here."""
         layers, model = built.layers, built.model
         bare = [n for n in layers.names(*range(layers.n_layers + 1)) if not is_adapter(n)]
-        kind = {n: type(model.get_submodule(n.rpartition(".")[0])).__name__ for n in bare}
-        also = {part: {n for n in bare if ALSO[part](n, kind[n])} for part in self.also}
+        also = {part: {n for n in bare if ALSO[part](model, n)} for part in self.also}
         for part, names in also.items():
             if not names:
                 raise ConfigError(
@@ -278,12 +284,9 @@ class Lora(Technique):
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         size = {name: weight.numel() for name, weight in built.reference.items()}
         trains = [name for name in size if name in trained.lr_scale]
-        still = [name for name in size if name not in trained.lr_scale]
         return {
             "adapters": len([n for n in trained.moved if ".lora_B." in n]),
             "adapter_parameters": sum(size[n] for n in trains if is_adapter(n)),
             "trained_share": sum(size[n] for n in trains) / sum(size.values()),
-            "frozen_tensors": len(still),
-            "frozen_parameters": sum(size[n] for n in still),
-            "moved_anyway": len(trained.moved.intersection(still)),
+            **frozen(built, trained),
         }

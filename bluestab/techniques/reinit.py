@@ -29,15 +29,11 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.rules import FLAG, Rule
 from bluestab.seeding import Seeds, generator
-from bluestab.techniques.base import Technique, blocks
+from bluestab.techniques.base import Technique, blocks, is_layernorm
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
-    from torch import nn
-
-
-def _is_layernorm(model: nn.Module, name: str) -> bool:
-    return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
+    pass
 
 
 class Reinit(Technique):
@@ -67,7 +63,7 @@ class Reinit(Technique):
         if self.pooler:
             names += [n for n in layers.names(layers.top) if n not in layers.head]
         if self.layernorms_only:
-            names = [n for n in names if _is_layernorm(built.model, n)]
+            names = [n for n in names if is_layernorm(built.model, n)]
         return names
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:

@@ -27,7 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import ConfigError
 from bluestab.rules import Rule, list_of
-from bluestab.techniques.base import Technique, pretrained
+from bluestab.techniques.base import (
+    Technique,
+    frozen,
+    is_attention,
+    is_bias,
+    is_layernorm,
+    pretrained,
+)
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -36,24 +43,12 @@ if TYPE_CHECKING:
     from bluestab.plan import ParamPlan
 
 
-def is_bias(name: str, module: nn.Module) -> bool:
-    return name.endswith("bias")
-
-
-def is_layernorm(name: str, module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
-
-
-def is_attention(name: str, module: nn.Module) -> bool:
-    return bool({"attention", "attn"}.intersection(name.split(".")))
-
-
-PARTS: Mapping[str, Callable[[str, nn.Module], bool]] = {
+PARTS: Mapping[str, Callable[[nn.Module, str], bool]] = {
     "biases": is_bias,
     "layernorms": is_layernorm,
-    "attention": is_attention,
+    "attention": lambda model, name: is_attention(name),
 }
-"""Part -> whether a parameter of this name, in this module, belongs to it."""
+"""Part -> whether the parameter of this name in a model belongs to it."""
 
 
 class TrainOnly(Technique):
@@ -82,8 +77,7 @@ class TrainOnly(Technique):
         """Raises ConfigError if a part or pattern matches no pretrained parameter."""
         model = built.model
         candidates = pretrained(built)
-        module = {n: model.get_submodule(n.rpartition(".")[0]) for n in candidates}
-        found = {p: [n for n in candidates if PARTS[p](n, module[n])] for p in self.parts}
+        found = {p: [n for n in candidates if PARTS[p](model, n)] for p in self.parts}
         found |= {p: [n for n in candidates if re.search(p, n)] for p in self.patterns}
         if not any(found[part] for part in self.parts) and self.parts:
             raise ConfigError(
@@ -100,14 +94,7 @@ class TrainOnly(Technique):
         return plan.frozen([name for name in candidates if name not in train])
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        still = [n for n in built.layers.depth if n not in trained.lr_scale]
-        if not still:
-            return {}
-        return {
-            "frozen_tensors": len(still),
-            "frozen_parameters": sum(built.reference[n].numel() for n in still),
-            "moved_anyway": len(trained.moved.intersection(still)),
-        }
+        return frozen(built, trained)
 
 
 def _pattern_problems(pattern: str) -> list[str]:
