@@ -172,7 +172,7 @@ def report(
     from bluestab.errors import StoreError
     from bluestab.report.figures import MOST_ARMS
     from bluestab.report.frame import read_results
-    from bluestab.report.terminal import print_outcome
+    from bluestab.report.outcome import print_outcome
     from bluestab.report.write import write_report
 
     found = existing(store)
@@ -202,7 +202,7 @@ def compare(
     """The same arms in two stores, on shared seeds: bluestab compare before/runs runs"""
     from bluestab.errors import StoreError
     from bluestab.report.compare import compare as compared
-    from bluestab.report.terminal import print_comparison
+    from bluestab.report.outcome import print_comparison
     from bluestab.store import write_text
 
     found = compared(existing(store_a), existing(store_b), at)

@@ -21,8 +21,9 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.outcome import print_outcome
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe, print_outcome, reason
+from bluestab.report.terminal import describe, reason
 from bluestab.report.write import write_report
 from bluestab.run import crashed, is_done, names, no_room
 from bluestab.schedules import updates

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
 from bluestab.recommendation import Recommendation, recommend
+from bluestab.report.tables import there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,12 +70,12 @@ def _low(scores: Mapping[Any, float]) -> float:
 
 def _on_test(row: Row) -> str:
     said = f"on test {row['mean']:.4f}"
-    if row["ci_low"] is not None and row["ci_low"] == row["ci_low"]:
+    if there(row["ci_low"]):
         said += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
     failed = row["n_degenerate"] + row["n_diverged"]
     said += f", {failed} of {row['n']} runs failed"
     if isinstance(row["baseline"], str):
         said += f", {row['delta']:+.4f} against {row['baseline']}"
-        if row["p_adjusted"] is not None and row["p_adjusted"] == row["p_adjusted"]:
+        if there(row["p_adjusted"]):
             said += f" (p = {row['p_adjusted']:.3f})"
     return said

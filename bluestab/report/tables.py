@@ -77,16 +77,16 @@ def caption(rows: Sequence[Row], at: str) -> str:
     first = rows[0]
     n = sorted({row["n"] for row in rows})
     seeds = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    methods = dict.fromkeys(row["ci_method"] for row in rows if _there(row["ci_method"]))
-    compared = [row for row in rows if _there(row["baseline"])]
+    methods = dict.fromkeys(row["ci_method"] for row in rows if there(row["ci_method"]))
+    compared = [row for row in rows if there(row["baseline"])]
     said = [
         f"Test {first['metric']} at the {at} step over {seeds} seeds per arm, failed runs included",
         f"intervals of the mean: {', '.join(methods) or 'none, too few seeds'}",
         "std with n - 1",
     ]
     if compared:
-        tests = dict.fromkeys(row["test_name"] for row in compared if _there(row["test_name"]))
-        spreads = dict.fromkeys(row["p_std_name"] for row in compared if _there(row["p_std_name"]))
+        tests = dict.fromkeys(row["test_name"] for row in compared if there(row["test_name"]))
+        spreads = dict.fromkeys(row["p_std_name"] for row in compared if there(row["p_std_name"]))
         said += [
             f"change and ratio of std against {compared[0]['baseline']} on shared seeds",
             f"p of the change: {', '.join(tests)}",
@@ -122,36 +122,37 @@ def change_cells(row: Row) -> list[str]:
 
 def _best(rows: Sequence[Row]) -> Row | None:
     """The row with the highest mean, as every metric here grows with quality."""
-    scored = [row for row in rows if _there(row["mean"])]
+    scored = [row for row in rows if there(row["mean"])]
     return max(scored, key=lambda row: float(row["mean"]), default=None)
 
 
-def _there(value: Any) -> bool:
+def there(value: Any) -> bool:
+    """Neither None nor NaN, as which a table of numbers hands it out."""
     return value is not None and value == value
 
 
 def _number(value: Any, digits: int = 4) -> str:
-    return f"{value:.{digits}f}" if _there(value) else ""
+    return f"{value:.{digits}f}" if there(value) else ""
 
 
 def _signed(value: Any) -> str:
-    return f"{value:+.4f}" if _there(value) else ""
+    return f"{value:+.4f}" if there(value) else ""
 
 
 def interval(low: Any, high: Any) -> str:
-    return f"{low:.4f} to {high:.4f}" if _there(low) and _there(high) else ""
+    return f"{low:.4f} to {high:.4f}" if there(low) and there(high) else ""
 
 
 def _mark(p: Any) -> str:
-    return "*" if _there(p) and p < LEVEL else ""
+    return "*" if there(p) and p < LEVEL else ""
 
 
 def _p(row: Row, column: str) -> str:
     """A p-value in three digits; `-` where there is a comparison but too few seeds."""
-    if not _there(row["baseline"]):
+    if not there(row["baseline"]):
         return ""
     value = row[column]
-    if not _there(value):
+    if not there(value):
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
