@@ -323,6 +323,9 @@ def build_trainer(
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     every = knobs["eval_every"]
+    # deterministic mode fills all fresh memory with NaN, to show reads of what was never written:
+    # a tenth of a step, and no bit of a result
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
         devices=[device.index] if device.type == "cuda" else 1,
