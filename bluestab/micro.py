@@ -40,7 +40,7 @@ def micro_batches(
     lengths = batch["attention_mask"].sum(dim=1)
     order = torch.argsort(lengths, stable=True)
     parts: list[tuple[float, Batch]] = []
-    for rows in order.split(size):
+    for rows in torch.split(order, size):
         longest = int(lengths[rows[-1]])
         part = {
             name: value[rows, :longest] if per_piece(name, value) else value[rows]
