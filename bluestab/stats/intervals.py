@@ -268,13 +268,12 @@ def items_and_seeds_bootstrap(
         return None
     rows = sorted(range(n_seeds), key=lambda i: [np.asarray(arm[i]).tobytes() for arm in arms])
     generator = np.random.default_rng(seed)
-    times = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=resamples)
+    times = _times_drawn(generator, resamples, n_seeds)
     means = np.zeros(resamples)
     step = max(1, 4_000_000 // n_items)  # of the resamples at once: 32 MB of weights
     for start in range(0, resamples, step):
         chosen = slice(start, min(start + step, resamples))
-        share_of_items = np.full(n_items, 1 / n_items)
-        items = generator.multinomial(n_items, share_of_items, size=chosen.stop - start)
+        items = _times_drawn(generator, chosen.stop - start, n_items)
         for row, i in enumerate(rows):
             scored, *other = (
                 score(items @ part) if isinstance(part := arm[i], np.ndarray) else part
@@ -284,6 +283,13 @@ def items_and_seeds_bootstrap(
             drawn = times[chosen, row]
             means[chosen] += np.where(drawn > 0, drawn * change / n_seeds, 0.0)
     return _interval(resampling.percentile(means, level), level, "percentile")
+
+
+def _times_drawn(generator: np.random.Generator, resamples: int, n: int) -> FloatArray:
+    """How often each of n comes when n are drawn with replacement: `(resamples, n)`."""
+    drawn = generator.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
+    return counts.reshape(resamples, n).astype(np.float64)
 
 
 def _strata(scores_by_task: Mapping[str, npt.ArrayLike]) -> list[FloatArray] | None:
