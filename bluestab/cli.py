@@ -168,7 +168,7 @@ def report(
         bool, typer.Option("--all", help="All runs of the store, not one sweep")
     ] = False,
 ) -> None:
-    """Tables, their files and a figure of a sweep: bluestab report --at best --out results"""
+    """The page of a sweep, report.html, its tables and figure: bluestab report --at best"""
     from bluestab.errors import StoreError
     from bluestab.report.figures import MOST_ARMS
     from bluestab.report.frame import read_results
@@ -179,11 +179,11 @@ def report(
     manifest = None if everything else _manifest(found, sweep)
     results = read_results(found, manifest, baseline, at=at, difference=difference, vectors=True)
     print_outcome(results)
-    written = write_report(results, out)
+    written = write_report(results, out, store=found, manifest=manifest)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
-    n_arms = results.runs["cell"].nunique()
+    n_arms = 0 if results.runs.empty else results.runs["cell"].nunique()
     if n_arms > MOST_ARMS:
         print(f"no seeds.png: {n_arms} arms, and one figure holds {MOST_ARMS}; report one sweep")
 

@@ -266,10 +266,11 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
     """
     from bluestab.report.frame import read_results
 
-    results = read_results(sweep.store, sweep.manifest())
+    manifest = sweep.manifest()
+    results = read_results(sweep.store, manifest)
     print_outcome(results)
     try:
-        written = write_report(results)
+        written = write_report(results, store=sweep.store, manifest=manifest)
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")

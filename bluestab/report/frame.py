@@ -19,6 +19,7 @@ from bluestab.report.blurb_frame import blurb_frame
 from bluestab.report.instability_frame import Instability, instability_frame
 from bluestab.report.items_frame import Items
 from bluestab.report.published_frame import published_frame
+from bluestab.report.terminal import reason
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
 
@@ -57,6 +58,7 @@ class Results:
     advice    which arm to use, per task and model
     published  one row per arm and published number of its task and model, see `published_frame`
     instability  one row per cell and `at`, see `instability_frame`
+    configs   cell -> hashed config
     """
 
     name: str
@@ -70,6 +72,7 @@ class Results:
     advice: Sequence[Advice] = ()
     published: pd.DataFrame = field(default_factory=pd.DataFrame)
     instability: Instability = field(default_factory=Instability)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_results(
@@ -111,6 +114,7 @@ def read_results(
         advice=advice(runs, summary, at),
         published=published_frame(runs, configs.hashed, at),
         instability=instability,
+        configs=configs.named(),
     )
 
 
@@ -199,6 +203,11 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "bluestab": versions.get("bluestab"),
         "torch": versions.get("torch"),
         "files": measured.get("files"),
+        # where and how it ran, and what stopped it: for the page alone
+        **{name: measured.get(name) for name in ("device", "precision", "host", "finished")},
+        "command": measured.get("command"),
+        "versions": tuple(sorted(versions.items())),
+        "error": None if result["error"] is None else reason(record),
     }
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}
