@@ -14,11 +14,11 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv demo test test-slow check format lint types fix bench wheel clean
+.PHONY: help install venv demo test test-slow test-browser check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@sed -n '2,/^$$/s/^# \{1,3\}/  /p' Makefile
 
 install: $(STAMP) ## bluestab with everything to work on it, in .venv (skipped when up to date)
@@ -41,10 +41,15 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 	@$(BIN)/bluestab run -m +sweeps=quickstart
 
 test: install ## the quick tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
 
 test-slow: install ## the tests that train or build for longer
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-browser: install ## the page in headless Chromium; needs chromium, node and npm
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
+	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 check: format lint types ## format, lint, types; changes nothing
 

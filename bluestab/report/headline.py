@@ -99,6 +99,8 @@ def _better(
 
 def _failures(row: Row, reference: Row) -> str:
     before, after = reference["failed_share"], row["failed_share"]
+    if not row["n"] == reference["n"] == row["n_paired"]:
+        return f" (failed, of all their runs: {_percent(after)} instead of {_percent(before)})"
     if before == after:
         return "" if not before else f", with a failed share of {_percent(after)} in both,"
     if after < before:

@@ -97,7 +97,7 @@ function curveChart(row, subject, kind, bounds, steps) {
   }
   const failed = row.all.filter((run) => run.failed).length;
   return h("div", {},
-    h("h4", { title: row.arm }, row.arm, h("small", {}, failed ? `, ${failed} of ${row.all.length} failed` : "")),
+    h("p", { class: "sub", title: row.arm }, row.arm, h("small", {}, failed ? `, ${failed} of ${row.all.length} failed` : "")),
     frame(width, height, `${row.arm}: ${kind === "score" ? "validation score" : "training loss"} of ${count(row.all.length, "run")}, ${failed} failed`,
       yAxis(y, bounds, left, width - 6, { most: 3 }),
       [0, steps].map((v, i) => s("text", { class: "soft num", x: x(v), y: bottom + 15, "text-anchor": i ? "end" : "start" }, i ? `step ${v}` : "0")),

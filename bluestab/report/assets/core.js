@@ -71,11 +71,11 @@ function readLink() {
     let value;
     try { value = decodeURIComponent(part.slice(cut + 1)); } catch { continue; }
     const name = part.slice(0, cut);
-    if (name === "arms") {
+    if (name === "arms" || name === "without") {
       const known = part.slice(cut + 1).split(",").map((one) => {
         try { return decodeURIComponent(one); } catch { return ""; }
       });
-      state.arms = ARMS.filter((arm) => known.includes(arm));
+      state.arms = ARMS.filter((arm) => known.includes(arm) === (name === "arms"));
     } else if (name === "task" ? TASKS.includes(value) : name === "model" ? MODELS.includes(value)
       : (CHOICES[name] ?? []).includes(value)) state[name] = value;
   }
@@ -86,8 +86,9 @@ function link() {
   const parts = place ? [place] : [];
   for (const name of Object.keys(DEFAULTS)) {
     if (state[name] === DEFAULTS[name]) continue;
-    const value = name === "arms" ? state.arms.map(encodeURIComponent).join(",") : encodeURIComponent(state[name]);
-    parts.push(`${name}=${value}`);
+    if (name !== "arms") { parts.push(`${name}=${encodeURIComponent(state[name])}`); continue; }
+    const hidden = ARMS.filter((arm) => !state.arms.includes(arm)), few = hidden.length < state.arms.length;
+    parts.push(`${few ? "without" : "arms"}=${(few ? hidden : state.arms).map(encodeURIComponent).join(",")}`);
   }
   return "#" + parts.join("&");
 }
@@ -129,13 +130,14 @@ function chosen() {
 
 const tips = new WeakMap();
 const tip = (node, ...lines) => (tips.set(node, lines), node.setAttribute("data-tip", ""), node);
-let hot = null;
+let hot = null, byKey = false;
 
 function show(node, x, y) {
   hide();
   const lines = tips.get(node);
   if (!lines) return;
   hot = node;
+  byKey = false;
   node.classList.add("hot");
   const box = byId("tip");
   box.replaceChildren(...lines.filter(Boolean).map((line, i) =>
@@ -156,7 +158,7 @@ function watchTips() {
     if (node) show(node, event.clientX, event.clientY);
     else if (event.pointerType === "mouse") hide();
   });
-  document.addEventListener("scroll", hide, { passive: true });
+  document.addEventListener("scroll", () => byKey || hide(), { passive: true }); // a focus scrolls, too
   document.addEventListener("focusout", hide);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
@@ -173,6 +175,7 @@ function watchTips() {
     const next = marks[now < 0 ? (step > 0 ? 0 : marks.length - 1) : (now + step + marks.length) % marks.length];
     const box = next.getBoundingClientRect();
     show(next, box.left + box.width / 2, box.top + box.height / 2);
+    byKey = true;
     byId("live").textContent = tips.get(next).filter(Boolean).join(". ");
   });
 }
@@ -253,5 +256,5 @@ function saveSvg(figure, name) {
 }
 function figure(name, drawn) {
   return h("figure", {}, drawn, h("div", { class: "tools" },
-    h("button", { type: "button", onclick: () => saveSvg(drawn, name), "aria-label": `Save this figure as SVG: ${name}` }, "Save as SVG")));
+    h("button", { type: "button", onclick: () => saveSvg(drawn, name), "aria-label": `Save as SVG: ${name}` }, "Save as SVG")));
 }

@@ -2,6 +2,7 @@
 
 const subjectTitle = (one, note) => h("h3", {}, one.task, h("small", {}, ` with ${one.model}${note ? `; ${note}` : ""}`));
 const FIRST = 24; // small multiples that are drawn at once
+const PAGE = 50; // rows of runs, likewise
 const open = new Set(); // what the reader has asked to see in full
 const wide = (max = 1040) => Math.max(280, Math.min(max, byId("main").clientWidth - (innerWidth <= 640 ? 32 : 48)));
 
@@ -166,7 +167,7 @@ function gradientSection(view) {
     if (bounds[0] === bounds[1]) bounds[1] += 1;
     const steps = Math.max(...runs.map((run) => DATA.curves.runs[run.key].steps.at(-1)));
     const width = Math.min(500, wide() > 760 ? wide() / 2 - 16 : wide());
-    const panel = (which, title, isBad) => which.length > 0 && h("div", {}, h("h4", {}, `${count(which.length, "run")} that ${title}`),
+    const panel = (which, title, isBad) => which.length > 0 && h("div", {}, h("p", { class: "sub" }, `${count(which.length, "run")} that ${title}`),
       figure(`gradients ${one.task} ${one.model} ${isBad ? "failed" : "good"}`, gradientChart(which, title, isBad, width, bounds, steps)));
     return h("div", { class: "pair" }, panel(good, "did not fail", false), panel(bad, "failed", true));
   });
@@ -238,13 +239,13 @@ function crashSection(view) {
   const said = [...DATA.mind, ...DATA.damaged, ...DATA.instability.left_out];
   if (!crashed.length && !diverged.length && !said.length) return [h("p", {}, "Nothing crashed, nothing diverged, and all runs were made alike.")];
   const list = (runs, label) => runs.length > 0 && [h("h3", {}, label), dataTable(label, [["why"], ["task"], ["model"], ["arm"], ["seed"], ["repeat"]],
-    runs.slice(0, 200).map((run) => [h("span", { class: "bad-text" }, run.error ?? "unknown"), run.of?.task ?? "", run.of?.model ?? "", run.of?.arm ?? "", run.seed, run.command ? copy(run.command, "its command") : ""])),
-    runs.length > 200 && h("p", { class: "note" }, `and ${runs.length - 200} more`)];
+    runs.slice(0, PAGE).map((run) => [h("span", { class: "bad-text" }, run.error ?? "unknown"), run.of?.task ?? "", run.of?.model ?? "", run.of?.arm ?? "", run.seed, run.command ? copy(run.command, "its command") : ""])),
+    runs.length > PAGE && h("p", { class: "note" }, `and ${runs.length - PAGE} more: see the last table`)];
   return [list(crashed, `${count(crashed.length, "run")} crashed: in no number here, tried again by the same command`), list(diverged, `${count(diverged.length, "run")} diverged: failed, and in every number`),
-    said.length > 0 && [h("h3", {}, "Mind"), h("ul", { class: "note" }, said.map((text) => h("li", {}, text)))]];
+    said.length > 0 && [h("h3", {}, "Mind"), h("ul", { class: "note" }, said.slice(0, 20).map((text) => h("li", {}, text))),
+    said.length > 20 && numbers(`and ${said.length - 20} more`, () => h("ul", { class: "note" }, said.slice(20).map((text) => h("li", {}, text))))]];
 }
 
-const PAGE = 50;
 let order = ["", 1];
 function runsSection(view) {
   if (!view.runs.length) return null;
@@ -252,7 +253,7 @@ function runsSection(view) {
   const runs = [...view.runs];
   if (keys[order[0]]) runs.sort((a, b) => { const [x, y] = [keys[order[0]](a), keys[order[0]](b)]; return order[1] * (x < y ? -1 : x > y ? 1 : 0); });
   const all = open.has("runs"), shown = all ? runs : runs.slice(0, PAGE);
-  const head = (name) => [h("button", { type: "button", "aria-label": `Sort by ${name}`, onclick: () => { order = [name, order[0] === name ? -order[1] : 1]; render("runs"); } }, name + (order[0] === name ? (order[1] > 0 ? " \u2191" : " \u2193") : "")), ["score", "validation", "time"].includes(name)];
+  const head = (name) => [h("button", { type: "button", onclick: () => { order = [name, order[0] === name ? -order[1] : 1]; render("runs"); } }, name + (order[0] === name ? (order[1] > 0 ? " \u2191" : " \u2193") : "")), ["score", "validation", "time"].includes(name)];
   return [dataTable("All runs", [...["arm", "seed", "task", "model", "status", "score", "validation", "time"].map(head), ["key"], ["command"]],
     shown.map((run) => [run.of.arm, run.seed, run.of.task, run.of.model, run.failed ? h("span", { class: "bad-text" }, run.status === "diverged" ? "diverged" : "failed") : run.status + (run.censored ? ", stopped early" : ""),
       fixed(run.score, 4), fixed(run.validation, 4), duration(run.seconds), h("code", {}, run.key), run.command ? h("span", { class: "command" }, h("code", { title: run.command }, run.command), copy(run.command, `the command of ${run.key}`)) : ""])),
@@ -297,7 +298,7 @@ function buildControls() {
 function showState() {
   const dark = state.theme ? state.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "dark" : "light";
-  byId("theme").textContent = dark ? "Light" : "Dark";
+  byId("theme").textContent = "\u25d0";
   byId("theme").setAttribute("aria-label", `Change to ${dark ? "light" : "dark"} colours`);
   const arms = byId("choose-arms");
   if (arms) arms.textContent = state.arms ? `${state.arms.length} of ${ARMS.length} arms` : `all ${ARMS.length} arms`;
@@ -306,27 +307,45 @@ function showState() {
 function go(id) {
   place = id;
   history.replaceState(null, "", link());
+  drawAll();
   const heading = byId(id)?.querySelector("h2") ?? byId(id);
   heading?.scrollIntoView();
   heading?.focus({ preventScroll: true });
 }
 
+// sections that wait to be drawn: the first at once, the others one by one, so that a page of
+// thousands of runs is there to be read while its lower end is still being drawn
+let waiting = [], current = null;
+
 function render(only) {
   hide();
   showState();
-  const view = chosen(), main = byId("main");
-  if (!only) {
-    byId("answer").replaceChildren(...[answer(view)].flat(Infinity).filter(Boolean));
-    if (state.arms && !state.arms.length) byId("answer").append(h("p", { class: "note" }, "No arm is chosen: the figures below are empty."));
-  }
-  for (const [id, title, about, draw] of SECTIONS) {
-    if (only && id !== only) continue;
-    const made = [draw(view)].flat(Infinity).filter(Boolean), section = byId(id);
-    section.hidden = !made.length;
-    byId(`to-${id}`).hidden = !made.length;
-    section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, about) : "", ...made);
-  }
-  main.dataset.drawn = String(Number(main.dataset.drawn ?? 0) + 1);
+  current = chosen();
+  if (only) return drawSection(SECTIONS.find(([id]) => id === only));
+  byId("answer").replaceChildren(...[answer(current)].flat(Infinity).filter(Boolean));
+  if (state.arms && !state.arms.length) byId("answer").append(h("p", { class: "note" }, "No arm is chosen: the figures below are empty."));
+  delete byId("main").dataset.drawn;
+  const idle = waiting.length === 0;
+  waiting = [...SECTIONS];
+  drawNext();
+  if (idle) setTimeout(drawOn);
+}
+function drawSection([id, title, about, draw]) {
+  const made = [draw(current)].flat(Infinity).filter(Boolean), section = byId(id);
+  section.hidden = !made.length;
+  byId(`to-${id}`).hidden = !made.length;
+  section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, about) : "", ...made);
+}
+function drawNext() {
+  if (waiting.length) drawSection(waiting.shift());
+  if (!waiting.length) byId("main").dataset.drawn = "all";
+}
+function drawOn() {
+  drawNext();
+  if (waiting.length) setTimeout(drawOn);
+}
+function drawAll() {
+  while (waiting.length) drawNext();
 }
 
 function start() {
@@ -341,17 +360,20 @@ function start() {
   if (place) go(place);
   addEventListener("hashchange", () => { readLink(); buildControls(); render(); if (place) go(place); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!state.theme) showState(); });
-  let width = innerWidth, waiting;
+  let width = innerWidth, pause;
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
-    clearTimeout(waiting);
-    waiting = setTimeout(() => render(), 120);
+    clearTimeout(pause);
+    pause = setTimeout(() => render(), 120);
   });
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
-  addEventListener("beforeprint", () => (document.documentElement.dataset.theme = "light"));
+  addEventListener("beforeprint", () => {
+    drawAll();
+    document.documentElement.dataset.theme = "light";
+  });
   addEventListener("afterprint", showState);
 }
 start();
