@@ -1,5 +1,5 @@
-"""The page in a real browser: `make test-browser`. Needs node, Chromium (`apt-get install chromium`,
-or `CHROMIUM=PATH`) and what `tests/browser/package.json` names; skipped where one is absent.
+"""The page in a browser: `make test-browser`. Skipped where something is absent: node, Chromium
+(`apt-get install chromium`, or `CHROMIUM=PATH`), what `tests/browser/package.json` names.
 """
 
 from __future__ import annotations
@@ -82,7 +82,13 @@ def several() -> list[RunRecord]:
         for model in ("small", "large"):
             for seed in range(8):
                 records.append(record(0.4 + 0.01 * seed, seed=seed + 10, task=task, model=model))
-                one = record(0.6 + 0.013 * seed + 0.05 * (task == "gad"), LLRD, seed + 10, task=task, model=model)
+                one = record(
+                    0.6 + 0.013 * seed + 0.05 * (task == "gad"),
+                    LLRD,
+                    seed + 10,
+                    task=task,
+                    model=model,
+                )
                 one.measured["seconds"]["total"] = 13.0
                 records.append(one)
     return records

@@ -8,10 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestab.diagnostics import COLUMN
 from bluestab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "curve.csv"
 
@@ -73,6 +76,37 @@ def read_curves(store: Store, runs: Iterable[Mapping[str, Any]]) -> dict[str, Cu
         if curve is not None:
             found[key] = curve
     return found
+
+
+def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and evaluation: key, task, model, arm, seed, failed (at the last step), step,
+    train_loss, validation, grad_norm_GROUP per layer group.
+
+    runs  as `bluestab.report.frame.runs_frame` gives it
+    """
+    import pandas as pd
+
+    last = runs[runs["at"] == "last"].to_dict("records") if len(runs) else []
+    curves = read_curves(store, last)
+    rows = [
+        {
+            **{name: run[name] for name in ("key", "task", "model", "arm", "seed")},
+            "failed": run["failed"] is True,
+            "step": step,
+            "train_loss": curve.loss[i],
+            "validation": curve.score[i],
+            **{f"{COLUMN}{group}": values[i] for group, values in curve.norms.items()},
+        }
+        for run in last
+        if (curve := curves.get(run["key"])) is not None
+        for i, step in enumerate(curve.steps)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else list(EVALUATION_COLUMNS))
+
+
+EVALUATION_COLUMNS = (
+    "key", "task", "model", "arm", "seed", "failed", "step", "train_loss", "validation",
+)  # fmt: skip
 
 
 def _number(text: str | None) -> float | None:

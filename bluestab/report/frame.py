@@ -118,6 +118,24 @@ def read_results(
     )
 
 
+def quick_results(
+    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none", at: At = "last"
+) -> Results:
+    """Runs, summary and configs alone: no prediction is read, so this takes a moment."""
+    rows, configs, found_damaged = gather(store, manifest)
+    runs = named(rows, configs.named())
+    return Results(
+        name="all" if manifest is None else manifest["name"],
+        runs=runs,
+        summary=summary_frame(runs, baseline),
+        blurb=pd.DataFrame(),
+        baseline=baseline,
+        damaged=found_damaged,
+        at=at,
+        configs=configs.named(),
+    )
+
+
 def gather(
     store: Store, manifest: Mapping[str, Any] | None
 ) -> tuple[list[Row], Configs, dict[str, str]]:

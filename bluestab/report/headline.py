@@ -37,7 +37,9 @@ class Headline:
         return "".join(words for _, words in self.parts)
 
 
-def headlines(summary: pd.DataFrame, chosen: Mapping[tuple[str, str], str], at: str) -> list[Headline]:
+def headlines(
+    summary: pd.DataFrame, chosen: Mapping[tuple[str, str], str], at: str
+) -> list[Headline]:
     """One per task and model with a finished run.
 
     chosen  task and model -> arm that validation recommends: where it is among the better ones, the
@@ -66,7 +68,9 @@ def _said(rows: Sequence[Row], chosen: str | None) -> tuple[str, str | None, lis
     better = [row for row in sure if row["delta"] > 0]
     if better:
         row = next((r for r in better if r["arm"] == chosen), None)
-        said = row or max(better, key=lambda r: float(r["delta_low"] if there(r["delta_low"]) else 0))
+        said = row or max(
+            better, key=lambda r: float(r["delta_low"] if there(r["delta_low"]) else 0)
+        )
         return "better", said["arm"], _better(said, rows, better, compared, row is not None)
     if sure:
         return "worse", None, _worse(sure, compared)
@@ -74,12 +78,19 @@ def _said(rows: Sequence[Row], chosen: str | None) -> tuple[str, str | None, lis
 
 
 def _better(
-    row: Row, rows: Sequence[Row], better: Sequence[Row], compared: Sequence[Row], by_validation: bool
+    row: Row,
+    rows: Sequence[Row],
+    better: Sequence[Row],
+    compared: Sequence[Row],
+    by_validation: bool,
 ) -> list[Part]:
     reference = next(r for r in rows if r["arm"] == row["baseline"])
     parts = [
         ("arm", row["arm"]),
-        ("text", f" raised {metric_words(row['metric'])} by {_change(row)}{_failures(row, reference)}"),
+        (
+            "text",
+            f" raised {metric_words(row['metric'])} by {_change(row)}{_failures(row, reference)}",
+        ),
         ("text", f" over {row['n_paired']} shared seeds, against "),
         ("arm", row["baseline"]),
         ("text", f" ({_p(row)}"),
@@ -114,7 +125,11 @@ def _worse(sure: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
     return [
         ("text", f"No arm is shown to raise {metric} over "),
         ("arm", worst["baseline"]),
-        ("text", f"; {len(sure)} of {len(compared)} {'is' if len(sure) == 1 else 'are'} shown to lower it, most of all "),
+        (
+            "text",
+            f"; {len(sure)} of {len(compared)} {'is' if len(sure) == 1 else 'are'} shown to lower "
+            "it, most of all ",
+        ),
         ("arm", worst["arm"]),
         ("text", f", by {_change(worst, sign=-1)} ({_p(worst)}, corrected)."),
     ]
@@ -128,7 +143,11 @@ def _open(compared: Sequence[Row]) -> list[Part]:
     if n < needed:
         arms = "an arm" if len(compared) == 1 else f"one of {len(compared)} arms"
         parts.append(
-            ("text", f"Too early to say: {n} shared seeds, and {needed} are the fewest that can tell {arms} from ")
+            (
+                "text",
+                f"Too early to say: {n} shared seeds, and {needed} are the fewest that can tell "
+                f"{arms} from ",
+            )
         )
     elif len(compared) == 1:
         parts += [("arm", first["arm"]), ("text", " is not shown to differ from ")]
@@ -139,20 +158,23 @@ def _open(compared: Sequence[Row]) -> list[Part]:
         ("text", ". " + ("It changed" if len(compared) == 1 and n >= needed else "So far ")),
     ]
     if len(compared) == 1 and n >= needed:
-        parts.append(("text", f" {metric_words(first['metric'])} by {_change(first, signed=True)}."))
+        parts.append(
+            ("text", f" {metric_words(first['metric'])} by {_change(first, signed=True)}.")
+        )
     else:
         parts += [
             ("arm", first["arm"]),
-            ("text", f" looks best: {_change(first, signed=True)} in {metric_words(first['metric'])}."),
+            (
+                "text",
+                f" looks best: {_change(first, signed=True)} in {metric_words(first['metric'])}.",
+            ),
         ]
     return parts
 
 
 def _alone(rows: Sequence[Row]) -> list[Part]:
     best = max(rows, key=lambda r: float(r["mean"]))
-    interval = (
-        f" [{best['ci_low']:.3f}, {best['ci_high']:.3f}]" if there(best["ci_low"]) else ""
-    )
+    interval = f" [{best['ci_low']:.3f}, {best['ci_high']:.3f}]" if there(best["ci_low"]) else ""
     seeds = "one seed" if best["n"] == 1 else f"{best['n']} seeds"
     text = (
         f" reached {metric_words(best['metric'])} {best['mean']:.3f}{interval} over {seeds}; "

@@ -1,4 +1,4 @@
-"""`report.html`: one file that opens from disk, asks no network, and shows names without running them.
+"""`report.html`: one file that opens from disk, asks no network, and executes no name.
 
 The template, the style and the script lie in `assets/`. The data are one JSON value in a block that
 no browser executes; the script writes them as text only. A content security policy allows this one
@@ -13,7 +13,6 @@ import html
 import json
 from importlib.resources import files
 from typing import Any
-
 
 SCRIPTS = ("core.js", "charts.js", "page.js")
 

@@ -1,7 +1,7 @@
 """What the page shows, as one JSON value: every number comes from the frames that make the tables.
 
-Tables travel as `{columns, rows}`, so that a name is said once. What the page computes itself is only
-where a point goes.
+Tables travel as `{columns, rows}`, so that a name is said once. What the page computes itself is
+only where a point goes.
 """
 
 from __future__ import annotations
@@ -303,7 +303,10 @@ def _init_by_order(group: Sequence[Row]) -> list[list[float]]:
         streams = dict(run["streams"])
         scores[streams["init"], streams["order"]] = run["score"]
     inits, orders = ({place[i] for place in scores} for i in (0, 1))
-    if not len(group) == len(scores) == len(inits) * len(orders) or min(len(inits), len(orders)) < 2:
+    if (
+        not len(group) == len(scores) == len(inits) * len(orders)
+        or min(len(inits), len(orders)) < 2
+    ):
         return []
     return [[scores[i, o] for o in sorted(orders)] for i in sorted(inits)]
 
@@ -323,11 +326,11 @@ def _arms(results: Results) -> Json:
     """cell -> what sets it apart: its techniques with all their knobs, its config against the
     baseline's, and the config that all cells of its task and model share."""
     cells = {
-        row["cell"]: row for row in results.summary.to_dict("records") if row["cell"] in results.configs
+        row["cell"]: row
+        for row in results.summary.to_dict("records")
+        if row["cell"] in results.configs
     }
-    baselines = {
-        (row["task"], row["model"], row["arm"]): cell for cell, row in cells.items()
-    }
+    baselines = {(row["task"], row["model"], row["arm"]): cell for cell, row in cells.items()}
     found = {}
     for cell, row in cells.items():
         config = results.configs[cell]
@@ -337,9 +340,7 @@ def _arms(results: Results) -> Json:
         ]
         rival = baselines.get((row["task"], row["model"], row["baseline"]))
         other = {**config, "technique": []}
-        against = (
-            difference({**results.configs[rival], "technique": []}, other) if rival else ""
-        )
+        against = difference({**results.configs[rival], "technique": []}, other) if rival else ""
         found[cell] = {"technique": " + ".join(said) or "none", "differs": against}
     return found
 

@@ -29,16 +29,18 @@ def write_report(
     *,
     store: Store | None = None,
     manifest: Mapping[str, Any] | None = None,
+    figures: bool = False,
 ) -> list[Path]:
     """Write the report of a sweep (or of a whole store) and return the files.
 
     store, manifest  as `read_results` had them: what report.html needs beside the results; without
                      a store there is no page
+    figures  write all of `bluestab.figures`, too, into figures/ (needs the store)
 
     blurb.csv is there only if there are runs in two task types of BLURB or more, instability.csv
     only if a run has left its predictions.
     """
-    from bluestab.report.figures import save_seeds
+    from bluestab.figures import save_seeds
 
     folder = out or Path("report") / results.name
     runs, summary = results.runs, results.summary
@@ -56,12 +58,25 @@ def write_report(
         written += _write_or_remove(results.published, folder / "published.csv")
         written += _write_or_remove(results.instability.frame, folder / "instability.csv")
         figure = save_seeds(runs, folder / "seeds.png")
+        if figures and store is not None:
+            figure += _write_figures(results, store, folder / "figures")
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); give another folder: "
             "bluestab report --out FOLDER"
         ) from error
     return [*page, folder / "runs.csv", folder / "summary.csv", *written, *figure]
+
+
+def _write_figures(results: Results, store: Store, folder: Path) -> list[Path]:
+    from bluestab.figures import MOST_ARMS, save_all
+    from bluestab.report.curves import evaluations_frame
+
+    if results.runs["cell"].nunique() > MOST_ARMS:
+        return []
+    evaluations = evaluations_frame(store, results.runs)
+    save_all(results.runs, results.summary, evaluations, folder, results.at)
+    return [folder]
 
 
 def _write_page(

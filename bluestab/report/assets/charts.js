@@ -21,7 +21,7 @@ function seedsChart(subject, width) {
     const jitter = Math.min(0.62, 0.05 * values.length) * step;
     return s("g", {},
       row.isBaseline && s("rect", { class: "band", x: 0, width, y: y - step / 2, height: step, rx: 3 }),
-      s("text", { x: left - 4, y: y + 4, "text-anchor": "end", class: row.isBaseline ? "strong" : null }, short(row.arm, left - 8)),
+      s("text", { x: left - 4, y: y + 4, "text-anchor": "end", class: row.isBaseline ? "strong" : null }, short(row.arm, left - 8, row.isBaseline ? 7.6 : 6.6)),
       values.length > 1 && [
         s("line", { class: "whisker", x1: x(values[0]), x2: x(q1), y1: y, y2: y }),
         s("line", { class: "whisker", x1: x(q3), x2: x(values.at(-1)), y1: y, y2: y }),
@@ -55,12 +55,12 @@ function failedChart(subject, width) {
   return frame(width, bottom + 40,
     `Share of failed runs per arm, ${subject.task} with ${subject.model}. ` +
     rows.slice(0, 12).map((row) => `${row.arm}: ${percent(row.failed_share)}`).join("; "),
-    xAxis(x, [0, 1], top, bottom, "failed runs, with 95 % interval", { text: percent, most: 5 }),
+    xAxis(x, [0, 1], top, bottom, "failed runs, with 95 % interval", { text: percent, most: width < 500 ? 2 : 5 }),
     rows.map((row, i) => {
       const y = top + (i + 0.5) * step, bad = row.failed_share > 0 ? " bad" : "";
       const failed = row.n_degenerate + row.n_diverged;
       return [
-        s("text", { x: left - 4, y: y + 4, "text-anchor": "end", class: row.isBaseline ? "strong" : null }, short(row.arm, left - 8)),
+        s("text", { x: left - 4, y: y + 4, "text-anchor": "end", class: row.isBaseline ? "strong" : null }, short(row.arm, left - 8, row.isBaseline ? 7.6 : 6.6)),
         there(row.failed_low) && s("line", { class: "ci" + bad, x1: x(row.failed_low), x2: x(row.failed_high), y1: y, y2: y, "stroke-opacity": 0.5 }),
         tip(s("circle", { class: "dot" + bad, cx: x(row.failed_share), cy: y, r: 4.5 }),
           `${row.arm}: ${failed} of ${row.n} failed`, `${percent(row.failed_share)} ${span(100 * row.failed_low, 100 * row.failed_high, 0)}`,
@@ -97,7 +97,7 @@ function curveChart(row, subject, kind, bounds, steps) {
   }
   const failed = row.all.filter((run) => run.failed).length;
   return h("div", {},
-    h("p", { class: "sub", title: row.arm }, row.arm, h("small", {}, failed ? `, ${failed} of ${row.all.length} failed` : "")),
+    h("p", { class: "sub", title: row.arm + (failed ? `, ${failed} of ${row.all.length} failed` : "") }, row.arm, h("small", {}, failed ? `, ${failed} of ${row.all.length} failed` : "")),
     frame(width, height, `${row.arm}: ${kind === "score" ? "validation score" : "training loss"} of ${count(row.all.length, "run")}, ${failed} failed`,
       yAxis(y, bounds, left, width - 6, { most: 3 }),
       [0, steps].map((v, i) => s("text", { class: "soft num", x: x(v), y: bottom + 15, "text-anchor": i ? "end" : "start" }, i ? `step ${v}` : "0")),
