@@ -14,7 +14,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv demo test test-slow test-browser check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-slow test-browser check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -35,6 +35,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[embedded,dev]'
 	@touch $(STAMP)
 	@echo "bluestab: installed; try $(BIN)/bluestab"
+
+# notebooks/example.html.gz and notebooks/example.png from a finished sweep: make example STORE=runs SWEEP=name
+STORE ?= runs
+SWEEP ?=
+example: install ## the example page and its screenshot, of STORE and SWEEP; needs what test-browser needs
+	$(BIN)/bluestab report $(STORE) $(if $(SWEEP),--sweep $(SWEEP)) --out build/example
+	gzip -9 --stdout --no-name build/example/report.html > notebooks/example.html.gz
+	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
+	node tests/browser/screenshot.mjs build/example/report.html notebooks/example.png
+	@ls -l notebooks/example.html.gz notebooks/example.png
 
 demo: install ## the quickstart: a small sweep on this machine, its table and its report
 	@echo "bluestab run -m +sweeps=quickstart"

@@ -11,7 +11,7 @@ columns of a paper: 1 (3.4 inches) or 2 (7 inches). `save` writes it as PNG, SVG
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,6 +127,8 @@ def cost(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figur
 
 def budget(runs: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure:
     """Expected test score of the best of k seeds by validation (`stats.expected_chosen`)."""
+    from matplotlib.ticker import MaxNLocator
+
     panels = _panels(_scored(runs, at))
     figure, axes = _figure(panels, columns, height=2.4)
     for axis, (title, group) in zip(axes, panels, strict=True):
@@ -150,7 +152,7 @@ def budget(runs: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure
                 zorder=2 if own else 1,
             )
         axis.legend(fontsize=7, frameon=False)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(f"{title}: test {group['metric'].iloc[0]}", loc="left", fontsize=9)
     figure.supxlabel("seeds, of which validation picks one", fontsize=8, color=DARK)
     return figure
@@ -197,7 +199,7 @@ def save_all(
     runs: pd.DataFrame, summary: pd.DataFrame, evaluations: pd.DataFrame, folder: Path, at: str
 ) -> list[Path]:
     """Write every figure that these tables have something for, as PNG, SVG and PDF."""
-    drawn = {
+    drawn: dict[str, Callable[[], Figure]] = {
         "seeds": lambda: seeds(runs, at),
         "failed": lambda: failed(summary, at),
         "changes": lambda: changes(summary, at),

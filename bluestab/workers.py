@@ -131,9 +131,9 @@ def _claimed(
     execute: Execute | None,
 ) -> RunRecord | None:
     if execute is None:
-        from bluestab import run as one  # looked up now: tests put other things in its place
+        from bluestab.run import execute as of_a_run  # looked up now: tests put others there
 
-        execute = one.execute
+        execute = of_a_run
     claim = store.claims.take(run.key, describe(run))
     if claim is None:
         return None

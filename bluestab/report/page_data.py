@@ -107,7 +107,8 @@ def _commands(
     store: Store, manifest: Mapping[str, Any] | None, runs: Iterable[str]
 ) -> dict[str, list[str]]:
     """key -> overrides, from this sweep or, for a whole store, from all of its sweeps."""
-    wanted, found = set(runs), {}
+    wanted = set(runs)
+    found: dict[str, list[str]] = {}
     for one in [manifest] if manifest is not None else map(store.manifest, store.manifests()):
         for run in (one or {"runs": ()})["runs"]:
             if run["key"] in wanted:
@@ -140,20 +141,20 @@ def _runs(runs: Mapping[str, Row], commands: Mapping[str, Sequence[str]]) -> Jso
     rows = []
     for key, run in runs.items():
         said = command_of(commands[key]) if key in commands else run["command"]
-        at: dict[str, Row] = {at: run.get(at, {}) for at in ATS}
+        at: dict[str, Row] = {name: run.get(name, {}) for name in ATS}
         if run["status"] == "crashed":
             at = {"last": {}, "best": {}}
-        rows.append(
-            {
-                **{k: run[k] for k in ("key", "cell", "status", "censored", "steps", "seconds")},
-                "seed": _seed(run),
-                "command": said,
-                "error": run["error"],
-                **{name: at[name].get("score") for name in ATS},
-                **{f"validation_{name}": at[name].get("validation") for name in ATS},
-                **{f"failed_{name}": at[name].get("failed") for name in ATS},
-            }
-        )
+        row: Row = {
+            **{k: run[k] for k in ("key", "cell", "status", "censored", "steps", "seconds")},
+            "seed": _seed(run),
+            "command": said,
+            "error": run["error"],
+        }
+        for name in ATS:
+            row[name] = at[name].get("score")
+            row[f"validation_{name}"] = at[name].get("validation")
+            row[f"failed_{name}"] = at[name].get("failed")
+        rows.append(row)
     return {
         "columns": list(RUN_COLUMNS),
         "rows": [[plain(row[column]) for column in RUN_COLUMNS] for row in rows],
