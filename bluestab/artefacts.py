@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.errors import StoreError
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import parse_record, to_json, write_text
-from bluestab.types import KEPT, At, Built
+from bluestab.types import KEPT, At, Built, Example, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +68,16 @@ def write_curve(path: Path, rows: list[dict[str, Any]]) -> None:
 def _cell(value: float | int | None) -> str:
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return "" if missing else repr(value)
+
+
+def write_parts(path: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
+    """`id,split` of every item that a run used, where its parts were drawn; never the text."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["id", "split"])
+    for split, examples in splits.items():
+        table.writerows([e.id, split] for e in examples)
+    write_text(path, out.getvalue())
 
 
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
