@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_data import HYDRA as INSPECT
+from bluestab.cli_data import inspect
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -104,6 +106,9 @@ def _without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[
         return arguments
     launcher = ("hydra/launcher=", "hydra.launcher.")
     return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
+
+
+app.command("inspect", context_settings=INSPECT)(inspect)
 
 
 @app.command("list")

@@ -100,7 +100,7 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
     problems = task.check()
     if problems:
         raise ConfigError(*problems)
-    paths = _located(task)
+    paths = located(task)
     for split, path in paths.items():
         expected = task.sha256.get(split)
         if expected is not None and (found := sha256_of(path)) != expected:
@@ -118,7 +118,7 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
     return _load(Shared(content, task, paths))
 
 
-def _located(task: Task) -> dict[Split, Path]:
+def located(task: Task) -> dict[Split, Path]:
     """Where the files of a task are; parts that it names no file for are left out."""
     paths: dict[Split, Path] = {}
     for split in SPLITS:

@@ -110,6 +110,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The cache of whoever runs the tests is neither read nor filled."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
         yield
 
 

@@ -27,9 +27,9 @@ FLOORS = [
     "tasks formats techniques converters sources models init_from heads networks claims store "
     "artefacts index upkeep token_cache hub remotes downloads averaging representations published",
     "parts data audit module optimizers checks history checkpoints assemble supplies",
-    "attempt run drystep",
-    "report planning workers pool_worker launchers sweepers catalogue",
-    "hydra_app cli cli_store __main__",
+    "attempt run drystep inspection",
+    "report planning workers pool_worker launchers sweepers catalogue saved_tasks",
+    "hydra_app cli cli_data cli_store __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
