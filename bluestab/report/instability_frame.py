@@ -56,7 +56,8 @@ def instability_frame(store: Store, runs: pd.DataFrame, *, vectors: bool = False
     runs     as `bluestab.report.frame.runs_frame` gives it: only files of these runs are read
     vectors  measure representations, too: up to half a second for every pair of runs
 
-    Cells without any stored predictions have no row. Columns:
+    Cells without any stored predictions have no row; one that was cross-validated has a row per
+    fold, named in `config_diff`. Columns:
 
     form           what the predictions are: classes, numbers, labels (any number of them), words
     n              runs with predictions: all that the measures are about. n_left_out: other runs
@@ -71,9 +72,9 @@ def instability_frame(store: Store, runs: pd.DataFrame, *, vectors: bool = False
     """
     if runs.empty:
         return Instability()
-    cells: dict[str, list[Row]] = defaultdict(list)
+    cells: dict[tuple[str, Any], list[Row]] = defaultdict(list)  # folds have other test items
     for run in runs[runs["status"] != "crashed"].to_dict("records"):
-        cells[run["cell"]].append(run)
+        cells[run["cell"], _fold_of(run)].append(run)
     table: list[Row] = []
     left_out: list[str] = []
     for members in cells.values():
@@ -123,6 +124,7 @@ def _rows(store: Store, members: Sequence[Row], left_out: list[str], vectors: bo
         table.append(
             {
                 **{column: chosen[0][column] for column in OF_A_CELL},
+                **_fold(chosen[0]),
                 "at": at,
                 "n": len(chosen),
                 "n_left_out": len(by_run) - len(chosen),
@@ -137,6 +139,21 @@ def _rows(store: Store, members: Sequence[Row], left_out: list[str], vectors: bo
             }
         )
     return table
+
+
+def _fold_of(run: Row) -> int | None:
+    fold = run.get("fold")
+    return None if fold is None or fold != fold else int(fold)
+
+
+def _fold(run: Row) -> Row:
+    if (fold := _fold_of(run)) is None:
+        return {}
+    said = f"fold={fold}"
+    return {
+        "arm": f"{run['arm']}, {said}",
+        "config_diff": ", ".join(filter(None, [run["config_diff"], said])),
+    }
 
 
 def _predictions(folder: Path, files: Mapping[str, str]) -> pa.Table | None:

@@ -49,7 +49,9 @@ def size(n_bytes: float) -> str:
 
 def describe(run: CheckedRun) -> str:
     technique = "+".join(run.techniques) or "none"
-    return f"{run.data.task.name} {run.model.name} {technique} seed {run.cfg['seed']}"
+    fold = run.data.task.fold
+    task = run.data.task.name + ("" if fold is None else f" fold {fold}")
+    return f"{task} {run.model.name} {technique} seed {run.cfg['seed']}"
 
 
 def reason(record: RunRecord) -> str:
