@@ -24,6 +24,9 @@ NAMES: Mapping[str, Split] = {
 }  # fmt: skip
 """What folders and files of a dataset are called -> the split they are."""
 
+DAMAGE = (OSError, ValueError, TypeError, LookupError, MemoryError, OverflowError)
+"""What reading a damaged table raises beside the exceptions of pyarrow."""
+
 PART = re.compile(r"(\w+?)(?:-\d+-of-\d+)?\.parquet")
 
 
@@ -61,8 +64,8 @@ def read_parquet(path: Path) -> Rows:
     tables = []
     for file in files:
         try:
-            tables.append(pq.ParquetFile(file).read())
-        except (OSError, pa.ArrowException) as error:
+            tables.append(pq.ParquetFile(file, page_checksum_verification=True).read())
+        except (*DAMAGE, pa.ArrowException) as error:
             raise DataError(file, f"is no Parquet file ({_first(error)})") from error
     return _rows(path, _joined(path, tables), [f"{len(files)} parts"] if len(files) > 1 else [])
 
@@ -100,7 +103,7 @@ def read_dataset(path: Path) -> Rows:
         try:
             with pa.memory_map(str(file)) as source:
                 tables.append(pa.ipc.open_stream(source).read_all())
-        except (OSError, pa.ArrowException) as error:
+        except (*DAMAGE, pa.ArrowException) as error:
             raise DataError(file, f"is no table of a dataset ({_first(error)})") from error
     if (path / "indices.arrow").is_file() or found.get("_indices_data_files"):
         raise DataError(path, "is a selection of another table; save it after flatten_indices()")
@@ -124,7 +127,12 @@ def _joined(path: Path, tables: Sequence[pa.Table]) -> pa.Table:
 def _rows(path: Path, table: pa.Table, notes: list[str]) -> Rows:
     if table.num_rows == 0:
         raise DataError(path, "holds no rows")
-    columns = [_values(column) for column in table.columns]
+    import pyarrow as pa
+
+    try:
+        columns = [_values(column) for column in table.columns]
+    except (*DAMAGE, pa.ArrowException) as error:
+        raise DataError(path, f"is damaged ({_first(error)})") from error
     rows: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
     for number, row in enumerate(rows, start=1):
         for value in row:

@@ -80,6 +80,7 @@ class OwnTagging(OwnFiles, Tagging):
                     *self._of_rows(split, rows, kind, tagged, splits, losses, groups),
                 ]
             said[split] = (path, notes)
+        _check_offsets(paths["train"], losses)
         scheme_note = self._decode(tagged, splits, groups)
         self._look_over(paths, splits)
         notes_of_all = [*scheme_note, *losses.notes()]
@@ -207,6 +208,21 @@ class OwnTagging(OwnFiles, Tagging):
 
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
         return replace(self, label_names=list(labels))
+
+
+MOST_WIDENED = 0.2
+"""Share of mentions that may begin or end inside a word; more, and offsets are wrong."""
+
+
+def _check_offsets(path: Path, losses: Losses) -> None:
+    """Raises DataError where so many mentions cut words that offsets must mean something else."""
+    n = losses.counts["widened"]
+    if losses.n >= 10 and n > MOST_WIDENED * losses.n:
+        raise DataError(
+            path,
+            f"{n} of {losses.n} mentions begin or end inside a word: do offsets count characters, "
+            "from 0, with an exclusive end? (not bytes, words, or the last character)",
+        )
 
 
 def _tags(example: Example) -> tuple[str, ...]:
