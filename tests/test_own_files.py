@@ -592,7 +592,8 @@ BROKEN: dict[str, Broken] = {
     "span of another text": (
         "tagging",
         {
-            JSONL: '{"text": "abc def", "spans": [{"start": 0, "end": 3, "label": "D", "text": "def"}]}\n'
+            JSONL: '{"text": "abc def", "spans": '
+            '[{"start": 0, "end": 3, "label": "D", "text": "def"}]}\n'
         },
         {},
         r"'def' is not at 0-3, 'abc' is",
