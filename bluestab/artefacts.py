@@ -81,7 +81,10 @@ def write_parts(path: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
 
 
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Test items at last and best: id, prediction, target, logits (row-major); never the text."""
+    """Test items at last and best: id, prediction, target, logits (row-major); never the text.
+
+    Of spans `offsets`, too: start and end (exclusive) of every word in characters, in turn.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

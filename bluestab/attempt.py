@@ -22,7 +22,7 @@ from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
-from bluestab.types import KEPT, At, Split
+from bluestab.types import KEPT, At, Example, Split
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +130,8 @@ class _Attempt:
                 key=run.key,
                 resume=self.resume,
             )
+        for note in run.data.notes:
+            log.info("%s", note)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
@@ -236,6 +238,7 @@ def _score(
                     "prediction": module.predictions[i],
                     "target": _listed(example.target),
                     "logits": module.item_logits[i].ravel().tolist(),
+                    **_offsets(example),
                 }
             )
     return metrics
@@ -250,6 +253,14 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
     with first_pieces(assembly.built.model) as found:
         yield
     vectors[at] = of_items(found, assembly.loaders["test"].dataset["example"])
+
+
+def _offsets(example: Example) -> dict[str, list[int]]:
+    """Start and end of every word in the text it comes from, in turn; nothing where only words
+    were given."""
+    if example.offsets is None:
+        return {}
+    return {"offsets": [place for word in example.offsets for place in word]}
 
 
 def _listed(target: Any) -> Any:
