@@ -130,8 +130,8 @@ class _Attempt:
                 key=run.key,
                 resume=self.resume,
             )
-        for note in run.data.notes:
-            log.info("%s", note)
+        for told in run.data.notes:
+            log.info("%s", told)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
