@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from bluestab import diagnostics
 from bluestab.audit import shares_lost
 from bluestab.checkpoints import Checkpoints, Files, identity
-from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
+from bluestab.data import ShuffledOrder, TaskData, by_length, loader, tokenised
 from bluestab.errors import ConfigError
 from bluestab.history import History
 from bluestab.init_from import KeptWeights
@@ -204,7 +204,7 @@ def assemble(
             tables[split],
             tokenizer.pad_token_id,
             optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
-            order if split == "train" else None,
+            order if split == "train" else by_length(tables[split]),
             knobs["loader_workers"] if split == "train" else 0,
         )
         for split in SPLITS
@@ -323,6 +323,9 @@ def build_trainer(
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     every = knobs["eval_every"]
+    # deterministic mode fills all fresh memory with NaN, to show reads of what was never written:
+    # a tenth of a step, and no bit of a result
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
         devices=[device.index] if device.type == "cuda" else 1,

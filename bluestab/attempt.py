@@ -252,7 +252,8 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         return
     with first_pieces(assembly.built.model) as found:
         yield
-    vectors[at] = of_items(found, assembly.loaders["test"].dataset["example"])
+    test: Any = assembly.loaders["test"]
+    vectors[at] = of_items(found, test.sampler, test.dataset["example"])
 
 
 def _offsets(example: Example) -> dict[str, list[int]]:

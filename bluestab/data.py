@@ -285,14 +285,20 @@ class ShuffledOrder:
         yield from torch.randperm(self.size, generator=random).tolist()[seen:]
 
 
+def by_length(dataset: Dataset) -> list[int]:
+    """Rows of a split from the shortest to the longest: evaluation in this order pads little."""
+    lengths = [len(pieces) for pieces in dataset["input_ids"]]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
+
+
 def loader(
     dataset: Dataset,
     pad_token_id: int,
     batch_size: int,
-    order: ShuffledOrder | None = None,
+    order: ShuffledOrder | list[int],
     workers: int = 0,
 ) -> DataLoader[Any]:
-    """Batches of a split, in file order unless `order` is given, made by `workers` processes."""
+    """Batches of a split in this order, made by `workers` processes."""
     from torch.utils.data import DataLoader
 
     numbered = dataset.add_column("item", list(range(len(dataset))))

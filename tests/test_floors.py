@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
+    "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
     "divergences passes instability recommendation splitting",
     "tasks formats techniques converters sources models init_from heads networks claims store "
     "artefacts index upkeep token_cache hub remotes downloads averaging representations published",
