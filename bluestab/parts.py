@@ -108,9 +108,11 @@ def _check(drawn: Mapping[Split, Sequence[Example]], items: Sequence[Example]) -
         )
 
 
-def _groups(items: Sequence[Example]) -> list[int]:
-    """Items of one document, or with the same text, must not be split apart."""
-    return joined([e.group for e in items], [_plain(e) for e in items])
+def _groups(items: Sequence[Example]) -> list[str]:
+    """Items of one document, or with the same text, must not be split apart. Named by their first
+    item, so that what is drawn does not depend on where in the file it stands."""
+    first = joined([e.group for e in items], [_plain(e) for e in items])
+    return [items[i].id for i in first]
 
 
 def _plain(e: Example) -> tuple[str, str]:

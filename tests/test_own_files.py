@@ -475,6 +475,18 @@ BROKEN: dict[str, Broken] = {
         {},
         r"line 81: has 3 columns where line 1 has 2",
     ),
+    "group of CoNLL": (
+        "tagging",
+        {WORDS: conll()},
+        {"group": "pmid"},
+        r"f\.conll: is conll, which has no columns for task\.group",
+    ),
+    "text of PubTator": (
+        "tagging",
+        {"f.pubtator": pubtator()},
+        {"text": "title"},
+        r"is pubtator, which has no columns for task\.text",
+    ),
     "no such tag column": (
         "tagging",
         {WORDS: conll()},
@@ -942,6 +954,17 @@ def test_a_corpus_is_the_same_in_every_format(load: Load, tmp_path: Path) -> Non
         for s in ("train", "validation", "test")
     ]
     assert sizes == [12, 4, 4], "the parts of a saved dataset are taken as they are"
+
+
+def test_items_of_one_line_have_names(load: Load) -> None:
+    items = [{"text": f"t {i}", "label": "ab"[i % 2]} for i in range(20)]
+    data = load("classification", {JSON: json.dumps(items)})
+    names = {e.id for examples in data.splits.values() for e in examples}
+    assert names == {f"item {i}" for i in range(1, 21)}
+    with pytest.raises(
+        DataError, match=r"f\.json, line 1: item 21: label \(task\.label\) is empty"
+    ):
+        load("classification", {JSON: json.dumps([*items, {"text": "x"}])})
 
 
 def test_offsets_are_kept_to_the_end(load: Load) -> None:

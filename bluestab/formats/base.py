@@ -61,6 +61,8 @@ class Rows:
 
     def fail(self, i: int, reason: str) -> DataError:
         """An error about row i."""
+        if self.unit == "line" and len(set(self.lines)) < len(self.lines):
+            return DataError(self.path, f"item {i + 1}: {reason}", self.lines[i])
         if self.unit == "line":
             return DataError(self.path, reason, self.lines[i])
         return DataError(self.path, f"{self.unit} {self.lines[i]}: {reason}")

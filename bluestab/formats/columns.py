@@ -145,8 +145,10 @@ def texts(rows: Rows, column: str, knob: str) -> list[str]:
 def names_of(rows: Rows, column: str | int | None, knob: str) -> list[str]:
     """Distinct names of the rows: a column, or where they stand. Raises DataError for a repeated
     one: they name items in predictions and in splits."""
-    if column is None:
+    if column is None and len(set(rows.lines)) == len(rows.lines):
         return [f"{rows.unit} {line}" for line in rows.lines]
+    if column is None:  # JSON without line breaks
+        return [f"item {number}" for number in range(1, len(rows.lines) + 1)]
     found = texts(rows, rows.columns[rows.index(column, knob)], knob)
     seen: dict[str, int] = {}
     for i, name in enumerate(found):

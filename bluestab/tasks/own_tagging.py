@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bluestab.errors import DataError
-from bluestab.formats.base import Document, Rows, Sentences, Span, TaggedWords, short
+from bluestab.formats.base import Document, Rows, Span, TaggedWords, short
 from bluestab.formats.columns import choose, find, texts
 from bluestab.formats.conll import read_conll_columns
 from bluestab.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
@@ -34,6 +34,17 @@ STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPES = ("label", "type", "entity", "tag", "entity_type")
 
 
+@dataclass
+class _Found:
+    """What is read so far. tagged: sentences whose tags are still those of the file; groups: name
+    of a row -> its group; losses: what the rules for spans left out."""
+
+    tagged: dict[Split, tuple[Path, Sequence[TaggedWords]]] = field(default_factory=dict)
+    splits: dict[Split, list[Example]] = field(default_factory=dict)
+    groups: dict[Split, Mapping[str, str | None]] = field(default_factory=dict)
+    losses: Losses = field(default_factory=Losses)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnTagging(OwnFiles, Tagging):
     """Entities: an item is a sentence (of words and tags) or a text (with spans)."""
@@ -53,44 +64,46 @@ class OwnTagging(OwnFiles, Tagging):
         return problems
 
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
-        tagged: dict[Split, tuple[Path, list[TaggedWords]]] = {}
-        splits: dict[Split, list[Example]] = {}
-        said: dict[Split, tuple[Path, list[str]]] = {}
-        losses = Losses()
-        groups: dict[Split, Mapping[str, str | None]] = {}
-        for split, path in paths.items():
-            kind = self.format_of(path)
-            notes: list[str] = []
-            if kind == "conll":
-                found = read_conll_columns(
-                    path, word=self._number("text"), tag=self._number("label")
-                )
-                self._take(split, path, found, tagged)
-                notes = [f"conll, {len(found.sentences)} sentences", *found.notes]
-            elif kind in SPAN_READERS:
-                documents = SPAN_READERS[kind](path)
-                notes = [f"{kind}, {len(documents.documents)} documents", *documents.notes]
-                splits[split] = _from_documents(documents.documents, losses)
-            else:
-                rows = self.rows(path, kind, [self.id, self.group, self.text, self.label])
-                if not rows.rows:
-                    raise DataError(path, f"holds no items, the {split} split would be empty")
-                notes = [
-                    *rows.notes,
-                    *self._of_rows(split, rows, kind, tagged, splits, losses, groups),
-                ]
-            said[split] = (path, notes)
-        _check_offsets(paths["train"], losses)
-        scheme_note = self._decode(tagged, splits, groups)
-        self._look_over(paths, splits)
-        notes_of_all = [*scheme_note, *losses.notes()]
+        found = _Found()
+        said = {split: (path, self._read(split, path, found)) for split, path in paths.items()}
+        _check_offsets(paths["train"], found.losses)
+        decoded = self._decode(found)
+        self._look_over(paths, found.splits)
         counted = [
             f"{split}: {sum(counts.values())} entities ({balance(counts.elements())})"
-            for split, examples in splits.items()
-            if (counts := n_entities(map(_tags, examples)))
+            for split in paths
+            if (counts := n_entities(map(_tags, found.splits[split])))
         ]
-        ordered = {split: splits[split] for split in paths}
-        return Corpus(ordered, (*noted(said), *notes_of_all, *counted))
+        notes = (*noted(said), *decoded, *found.losses.notes(), *counted)
+        return Corpus({split: found.splits[split] for split in paths}, notes)
+
+    def _read(self, split: Split, path: Path, found: _Found) -> list[str]:
+        """Add a file to `found`; what is to be said of it."""
+        kind = self.format_of(path)
+        self._check_columns(path, kind)
+        if kind == "conll":
+            read = read_conll_columns(path, word=self._number("text"), tag=self._number("label"))
+            found.tagged[split] = (path, read.sentences)
+            return [f"conll, {len(read.sentences)} sentences", *read.notes]
+        if kind in SPAN_READERS:
+            documents = SPAN_READERS[kind](path)
+            found.splits[split] = _from_documents(documents.documents, found.losses)
+            return [f"{kind}, {len(documents.documents)} documents", *documents.notes]
+        rows = self.rows(path, kind, [self.id, self.group, self.text, self.label])
+        if not rows.rows:
+            raise DataError(path, f"holds no items, the {split} split would be empty")
+        return [*rows.notes, *self._read_rows(split, rows, kind, found)]
+
+    def _check_columns(self, path: Path, kind: str) -> None:
+        """Raises DataError for columns of a file that has none: they would silently do nothing."""
+        without = ("id", "group") if kind == "conll" else ("id", "group", "text", "label")
+        given = [knob for knob in without if getattr(self, knob) is not None]
+        if given and (kind == "conll" or kind in SPAN_READERS):
+            raise DataError(
+                path,
+                f"is {kind}, which has no columns for task.{given[0]}; its documents stay together "
+                "where parts are drawn, without it",
+            )
 
     def _number(self, knob: str) -> int | None:
         value = getattr(self, knob)
@@ -102,22 +115,7 @@ class OwnTagging(OwnFiles, Tagging):
             self.train, f"task.{knob} is {value!r}, but the columns of CoNLL are numbers from 0"
         )
 
-    def _take(
-        self, split: Split, path: Path, found: Sentences,
-        tagged: dict[Split, tuple[Path, list[TaggedWords]]],
-    ) -> None:  # fmt: skip
-        tagged[split] = (path, list(found.sentences))
-
-    def _of_rows(
-        self,
-        split: Split,
-        rows: Rows,
-        kind: str,
-        tagged: dict[Split, tuple[Path, list[TaggedWords]]],
-        splits: dict[Split, list[Example]],
-        losses: Losses,
-        groups: dict[Split, Mapping[str, str | None]],
-    ) -> list[str]:
+    def _read_rows(self, split: Split, rows: Rows, kind: str, found: _Found) -> list[str]:
         """Rows with lists of words and tags, or with a text and its spans."""
         words = find(rows, "tokens") if self.text is None else None
         first = words or choose(rows, "text", self.text)
@@ -131,8 +129,8 @@ class OwnTagging(OwnFiles, Tagging):
         ids, its_groups, notes = self.names_and_groups(rows, roles)
         notes = [describe(rows, kind, roles), *notes]
         if has_words:
-            tagged[split] = (rows.path, self._sentences(rows, first, second, ids))
-            groups[split] = dict(zip(ids, its_groups, strict=True))
+            found.tagged[split] = (rows.path, self._sentences(rows, first, second, ids))
+            found.groups[split] = dict(zip(ids, its_groups, strict=True))
         else:
             documents = [
                 Document(
@@ -142,7 +140,7 @@ class OwnTagging(OwnFiles, Tagging):
                     zip(ids, texts(rows, first, "task.text"), values, its_groups, strict=True)
                 )
             ]
-            splits[split] = _from_documents(documents, losses)
+            found.splits[split] = _from_documents(documents, found.losses)
         return notes
 
     def _sentences(
@@ -164,20 +162,15 @@ class OwnTagging(OwnFiles, Tagging):
             found.append(TaggedWords(its_words, its_tags, lines, ids[i]))
         return found
 
-    def _decode(
-        self,
-        tagged: Mapping[Split, tuple[Path, list[TaggedWords]]],
-        splits: dict[Split, list[Example]],
-        groups: Mapping[Split, Mapping[str, str | None]],
-    ) -> list[str]:
+    def _decode(self, found: _Found) -> list[str]:
         """Tags of any scheme become IOB2: one scheme for all files."""
-        if not tagged:
+        if not found.tagged:
             return []
-        files = list(tagged.values())
+        files = list(found.tagged.values())
         scheme = scheme_of(files) if self.scheme == "auto" else self.scheme
-        for split, (path, sentences) in tagged.items():
-            own = groups.get(split, {})
-            splits[split] = [
+        for split, (path, sentences) in found.tagged.items():
+            own = found.groups.get(split, {})
+            found.splits[split] = [
                 Example(s.id, s.words, None, to_iob2(path, s, scheme), own.get(s.id, s.document))
                 for s in sentences
             ]
