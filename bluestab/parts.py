@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,8 +112,19 @@ def _check(drawn: Mapping[Split, Sequence[Example]], items: Sequence[Example]) -
 def _groups(items: Sequence[Example]) -> list[str]:
     """Items of one document, or with the same text, must not be split apart. Named by their first
     item, so that what is drawn does not depend on where in the file it stands."""
-    first = joined([e.group for e in items], [_plain(e) for e in items])
+    first = joined([_document(e) for e in items], [_plain(e) for e in items])
     return [items[i].id for i in first]
+
+
+PMID = re.compile(r"(\d{5,9})[._]\S+")
+"""Ids such as 10047461.T7.T39: the PubMed id of the abstract, and what in it is meant."""
+
+
+def _document(e: Example) -> str | None:
+    if e.group is not None:
+        return e.group
+    match = PMID.fullmatch(e.id.rpartition("/")[2])
+    return match[1] if match else None
 
 
 def _plain(e: Example) -> tuple[str, str]:
@@ -121,7 +133,7 @@ def _plain(e: Example) -> tuple[str, str]:
 
 
 def _together(items: Sequence[Example]) -> str:
-    n_groups = len({e.group for e in items if e.group is not None})
-    said = f", {n_groups} groups kept together" if n_groups else ""
+    n_groups = len({_document(e) for e in items} - {None})
+    said = f", {n_groups} documents or groups kept together" if n_groups else ""
     n_alike = len(items) - len({_plain(e) for e in items})
     return said + (f", {n_alike} repeated texts kept with their likes" if n_alike else "")

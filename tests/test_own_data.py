@@ -127,7 +127,7 @@ def test_what_belongs_together_stays_together(make_run: Make, own: Path) -> None
     groups = [{e.group for e in run.data.splits[s]} for s in SPLITS]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
     assert sum(map(len, groups)) == 20
-    assert "20 groups kept together" in " ".join(run.data.notes)
+    assert "20 documents or groups kept together" in " ".join(run.data.notes)
     loud = rows(20, header=None).upper().replace("YES", "yes").replace("NO\n", "no\n")
     (own / "twice.csv").write_text(rows(20) + loud)
     run = make_run("task=classification", "task.train=twice.csv", "model=tiny")
@@ -146,6 +146,23 @@ def test_folds_test_every_item_once(make_run: Make, small: Path) -> None:
         parts = [{e.id for e in run.data.splits[s]} for s in SPLITS]
         assert parts[1] == {e.id for e in following.data.splits["test"]}
         assert not parts[0] & (parts[1] | parts[2])
+
+
+def test_folds_keep_abstracts_whole(make_run: Make, own: Path) -> None:
+    """Ids that begin with a PubMed id, and -DOCSTART- lines, name documents."""
+    lines = [f"{10000 + i // 4}.T{i}\ttext {i}\t{'yes' if i % 2 else 'no'}" for i in range(60)]
+    (own / "ids.tsv").write_text("id\ttext\tlabel\n" + "\n".join(lines))
+    marks = "".join(f"-DOCSTART-\n\n{conll(3).replace('colon', f'x{i}y')}" for i in range(9))
+    (own / "docs.conll").write_text(marks)
+    for kind, file, n in (("classification", "ids.tsv", 15), ("tagging", "docs.conll", 9)):
+        run = make_run(
+            f"task={kind}", f"task.train={file}", "model=tiny", "task.folds=3", "task.fold=0"
+        )
+        assert f"{n} documents or groups kept together" in " ".join(run.data.notes)
+        found = [
+            {e.group or e.id.split(".")[0] for e in run.data.splits[split]} for split in SPLITS
+        ]
+        assert len(found[0] | found[1] | found[2]) == sum(map(len, found)) == n
 
 
 @pytest.mark.parametrize(

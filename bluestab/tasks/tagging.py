@@ -125,7 +125,9 @@ class Tagging(Task):
             self.check_tags(path, sentence)
             # the first line is a name that stays when other sentences are added after it
             identifier = f"line {sentence.lines[0]}"
-            examples.append(Example(identifier, sentence.words, None, sentence.tags))
+            examples.append(
+                Example(identifier, sentence.words, None, sentence.tags, sentence.document)
+            )
         return examples
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
