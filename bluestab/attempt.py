@@ -172,6 +172,7 @@ class _Attempt:
             "precision": str(cfg["trainer"]["precision"]),
             "peak_memory_mb": peak_memory_mb(self.device),
             "eval_batch_size": self.sizes.evaluation,
+            "frozen_prefix": assembly.prefix,
             "resumed_from": None if found is None else found.step,
         }
         return result, measured

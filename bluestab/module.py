@@ -20,12 +20,11 @@ from torchmetrics import Metric
 from bluestab.diagnostics import mean_norms
 from bluestab.errors import Diverged
 from bluestab.micro import micro_batches
+from bluestab.passes import model_logits
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
 from bluestab.types import IGNORED, Batch, Split, Step, StepOutput
-
-NOT_FOR_THE_MODEL = ("labels", "items")
 
 
 def run_in_float32(module: nn.Module) -> None:
@@ -54,12 +53,6 @@ def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Ten
         return StepOutput(loss(logits, batch), logits)
 
     return step
-
-
-def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens."""
-    inputs = {k: v for k, v in batch.items() if k not in NOT_FOR_THE_MODEL}
-    return model(**inputs).logits.float()  # type: ignore[no-any-return]
 
 
 class ItemLogits(Metric):

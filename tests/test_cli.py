@@ -147,6 +147,8 @@ WRONG = {
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),
     "trainer.loader_workers": ("-1", "a whole number from 0"),
+    "trainer.prefix_cache": ("2", "true or false"),
+    "trainer.prefix_gb": ("0", "a number > 0"),
     "task.train_size": ("0", ">= 1"),
     "task.max_length": ("2", ">= 3"),
     "task.metric": ("f1", "positive_f1"),

@@ -26,7 +26,7 @@ FLOORS = [
     "divergences passes instability recommendation",
     "tasks techniques converters sources models init_from heads networks claims store artefacts "
     "index upkeep token_cache hub remotes downloads averaging representations published",
-    "data audit module optimizers checks history checkpoints assemble supplies",
+    "data audit module prefix optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue",
     "hydra_app cli cli_store __main__",
