@@ -40,6 +40,7 @@ from bluestab.module import (
 )
 from bluestab.networks import Loaded, initialise, load
 from bluestab.optimizers import adamw
+from bluestab.phases import Phases
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.prefix import States, find_prefix, stand_in, states_of
 from bluestab.schedules import updates, warmup_steps
@@ -185,19 +186,23 @@ def assemble(
     init_from: KeptWeights | None = None,
     key: str = "",
     resume: Path | None = None,
+    phases: Phases | None = None,
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
     init_from  weights of an earlier run to start from; None: the model's own
     resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
+    phases     notes where the time goes
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
+    phases = phases or Phases()
     applied = list(techniques.values())
 
     examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
     for technique in applied:
         examples["train"] = technique.edit_data(examples["train"], seeds)
-    encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+    with phases("tokenise"):
+        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
     tables = {split: table for split, (table, _) in encoded.items()}
@@ -228,9 +233,10 @@ def assemble(
         step = technique.wrap_step(step, built)
 
     order = ShuffledOrder(n_rows, seeds.order)
-    prefix, frozen = frozen_states(
-        knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
-    )
+    with phases("prefix"):
+        prefix, frozen = frozen_states(
+            knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
+        )
     loaders: dict[Split, DataLoader[Any]] = {
         split: loader(
             tables[split],
@@ -275,6 +281,7 @@ def assemble(
         judges={
             split: judge(data, examples[split], tables[split]) for split in ("validation", "test")
         },
+        phases=phases,
         evaluated=evaluated,
     )
     checkpoints = None

@@ -93,6 +93,7 @@ RULES: Mapping[str, Rule] = {
     "keep": one_of("none", "best", "last", "all"),
     "keep_representations": FLAG,
     "stop_degenerate": FLAG,
+    "profile": FLAG,
     "optim.lr": above(0),
     "optim.batch_size": whole(1),
     "optim.epochs": whole(1, null=True),

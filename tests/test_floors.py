@@ -22,8 +22,8 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
-    "divergences passes instability recommendation",
+    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
+    "item_sums phases divergences passes instability recommendation",
     "tasks techniques converters sources models init_from heads networks claims store artefacts "
     "index upkeep token_cache hub remotes downloads averaging representations published",
     "data audit module prefix optimizers checks history checkpoints assemble supplies",
