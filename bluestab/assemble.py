@@ -223,6 +223,9 @@ def assemble(
     start = {name: parameters[name].detach().clone() for name in edited}
     for path in loaded.head_modules:
         run_in_float32(built.model.get_submodule(path))
+    if knobs["gradient_checkpointing"]:
+        # not the reentrant kind: it gives no gradients where nothing below a block trains
+        built.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     built.model.to(device)
 
     optimizer = build_optimizer(built, plan, optim)

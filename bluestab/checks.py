@@ -110,6 +110,7 @@ RULES: Mapping[str, Rule] = {
     "trainer.eval_every": whole(1, null=True),
     "trainer.eval_batch_size": whole(1),
     "trainer.micro_batch": whole(1, null=True),
+    "trainer.gradient_checkpointing": FLAG,
     "trainer.prefix_cache": FLAG,
     "trainer.prefix_gb": above(0),
     "trainer.loader_workers": whole(0, high=64),

@@ -147,6 +147,7 @@ WRONG = {
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),
     "trainer.loader_workers": ("-1", "a whole number from 0"),
+    "trainer.gradient_checkpointing": ("7", "true or false"),
     "trainer.prefix_cache": ("2", "true or false"),
     "trainer.prefix_gb": ("0", "a number > 0"),
     "task.train_size": ("0", ">= 1"),
