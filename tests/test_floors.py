@@ -22,14 +22,14 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
-    "item_sums phases divergences passes instability recommendation",
-    "tasks techniques converters sources models init_from heads networks claims store artefacts "
-    "index upkeep token_cache hub remotes downloads averaging representations published",
-    "data audit module prefix optimizers checks history checkpoints assemble supplies",
-    "attempt run drystep",
-    "report planning workers pool_worker launchers sweepers catalogue",
-    "hydra_app cli cli_store __main__",
+    "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
+    "phases divergences passes instability recommendation splitting",
+    "tasks formats techniques converters sources models init_from heads networks claims store "
+    "artefacts index upkeep token_cache hub remotes downloads averaging representations published",
+    "parts data audit module prefix optimizers checks history checkpoints assemble supplies",
+    "attempt run drystep inspection",
+    "report planning workers pool_worker launchers sweepers catalogue saved_tasks",
+    "hydra_app cli cli_data cli_store __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
