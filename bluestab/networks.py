@@ -83,6 +83,24 @@ def load(
     )
 
 
+def load_trained(
+    model: Model, *, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A trained network, head included, in evaluation mode, and the paths of its head.
+
+    model  whose `path` is the folder of the weights
+
+    Raises ConfigError if a value is missing there: it would be random.
+    """
+    network, missing = _pretrained(model, head, n_labels, attention)
+    _verify_facts(model, network.config)
+    if missing:
+        raise ConfigError(
+            f"{model.path} has no values for {len(missing)} parameters, e.g. '{missing[0]}'"
+        )
+    return network.eval(), _head_modules(model, network)
+
+
 def _shared(model: Model, init_from: KeptWeights | None = None) -> Shared:
     kept = None if init_from is None else init_from.sha256
     content = (model.name, model.identity(), model.head, model.lower_case, kept)

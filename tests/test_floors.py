@@ -24,12 +24,12 @@ FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces "
     "divergences passes instability recommendation",
-    "tasks techniques converters sources models init_from heads networks claims store artefacts "
-    "index upkeep token_cache hub remotes downloads averaging representations published",
+    "tasks techniques converters sources models trust init_from heads networks claims store "
+    "artefacts index upkeep token_cache hub remotes downloads averaging representations published",
     "data audit module optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
-    "report planning workers pool_worker launchers sweepers catalogue",
-    "hydra_app cli cli_store __main__",
+    "report planning workers pool_worker launchers sweepers catalogue use",
+    "hydra_app cli cli_store cli_use __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

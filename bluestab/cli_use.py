@@ -1,0 +1,128 @@
+"""The verbs for what comes after the sweep: `bluestab predict`, `export`, `soup`, `reproduce`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+STORE = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of results that RUN is in; default: as in run"),
+]
+DEVICE = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(predict)
+
+
+def store_of(path: Path | None) -> Any:
+    """The store that is meant, whether it is there or not."""
+    from bluestab.store import Store
+
+    return Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
+
+
+def predict(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Key of a run that kept its weights (KEY, KEY:best), its folder, or a folder "
+            "written by export; several: their mean, and how far they disagree",
+        ),
+    ],
+    source: Annotated[
+        Path, typer.Option("--input", help="File (.gz too), or for brat a folder of .txt")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="File, for brat a folder; must be new")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="text (a line, an item) | csv | tsv | jsonl | conll | brat | task (the task's own "
+            "file); default: by the name of the file",
+        ),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Column or field of the text; default: text")
+    ] = None,
+    text_pair: Annotated[
+        str | None, typer.Option("--text-pair", help="... of the second text; default: text_pair")
+    ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option("--abstain-below", min=0.0, max=1.0, help="Leave out what is less probable"),
+    ] = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="The input holds gold labels: say the task's scores at the end"
+        ),
+    ] = False,
+    store: STORE = None,
+    device: DEVICE = "auto",
+    batch_pieces: Annotated[
+        int, typer.Option("--batch-pieces", min=16, help="Word pieces per batch, with padding")
+    ] = 8192,
+) -> None:
+    """Labels for new text: bluestab predict KEY --input notes.csv --output labelled.csv
+
+    The output is the input with predictions, probabilities and character offsets beside each item.
+    The same command goes on after a kill.
+    """
+    from bluestab import devices
+    from bluestab.errors import Interrupted
+    from bluestab.use.predicting import Order, carry_out, score_lines
+
+    order = Order(
+        names=tuple(runs),
+        source=source,
+        output=output,
+        form=form,
+        text=text,
+        text_pair=text_pair,
+        threshold=abstain_below,
+        score=score,
+    )
+    begun = time.perf_counter()
+    try:
+        with _bar(source) as progress:
+            done = carry_out(
+                order, store_of(store), devices.resolve(device), batch_pieces, progress
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "interrupted; what was answered is kept, the same command goes on"
+        ) from error
+    print(done.sentence(time.perf_counter() - begun))
+    if score:
+        for line in score_lines(order, done):
+            print(line)
+
+
+@contextmanager
+def _bar(source: Path) -> Iterator[Any]:
+    """A bar of progress where somebody looks at it."""
+    if not sys.stderr.isatty() or source.suffix == ".gz" or not source.is_file():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[items]:,} items"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=source.stat().st_size, items=0)
+        yield lambda n_bytes, items: bar.update(task, completed=n_bytes, items=items)
