@@ -21,6 +21,7 @@ DEVICE = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
+    app.command()(export)
     app.command()(predict)
 
 
@@ -29,6 +30,51 @@ def store_of(path: Path | None) -> Any:
     from bluestab.store import Store
 
     return Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
+
+
+def export(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Key of a run (KEY, KEY:best) or its folder"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder to write")] = None,
+    best: Annotated[
+        str | None,
+        typer.Option("--best", help="In place of RUN: the best of a task, chosen on validation"),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="With --best: of this model")] = None,
+    ensemble: Annotated[
+        int, typer.Option("--ensemble", min=1, help="This many seeds of the run's configuration")
+    ] = 1,
+    store: STORE = None,
+    device: DEVICE = "auto",
+) -> None:
+    """A folder that plain transformers loads: bluestab export --best biosses --out model
+
+    Weights that were not kept are trained again, and must come out as the record says.
+    """
+    from bluestab import devices
+    from bluestab.cli_store import existing
+    from bluestab.errors import ConfigError
+    from bluestab.use.cell import best as best_run
+    from bluestab.use.export import export as write
+    from bluestab.use.weights import find_run
+
+    if out is None:
+        raise ConfigError("export needs --out FOLDER, the new folder to write")
+    if (run is None) == (best is None):
+        raise ConfigError("export needs the key of a run, or --best TASK (one of them)")
+    if best is None:
+        chosen = find_run(str(run), store_of(store))
+    else:
+        found = existing(store)
+        record, why = best_run(found, best, model, "last")
+        print(why)
+        chosen = find_run(str(found.root.resolve() / record.key), found)
+    exported = write(chosen, out, devices.resolve(device), ensemble=ensemble)
+    for remark in exported.remarks:
+        print(remark)
+    print(f"wrote {out}; its card is {out / 'README.md'}")
 
 
 def predict(

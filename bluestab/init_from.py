@@ -239,6 +239,14 @@ def _keeping(own: Store, record: RunRecord, at: At) -> str:
     return shlex.join(["bluestab", "run", *rest, f"keep={at}"])
 
 
+def command_of(own: Store, record: RunRecord) -> str:
+    """The line that makes exactly this run, as far as it is known."""
+    overrides = _overrides(own, record)
+    if overrides is None:
+        return str(record.measured.get("command"))
+    return shlex.join(["bluestab", "run", *overrides])
+
+
 def _overrides(own: Store, record: RunRecord) -> Sequence[str] | None:
     """What made exactly this run, from the manifest of a sweep or from its own command."""
     for path in own.manifests().values():

@@ -144,7 +144,8 @@ def of_export(folder: Path) -> list[Weights]:
         for member in said["members"]:
             if not MEMBER.fullmatch(str(member["folder"])):
                 raise ConfigError(f"{file} names the folder {member['folder']!r}: no plain name")
-            inner = trust.inside(folder, member["folder"], str(file))
+            alone = member["folder"] == "."
+            inner = folder if alone else trust.inside(folder, member["folder"], str(file))
             weights = trust.inside(inner, trust.WEIGHTS, str(file))
             trust.check_weights(inner)
             if (digest := sha256_of(weights)) != member["sha256"]:
