@@ -144,14 +144,19 @@ def test_predict_finds_the_recorded_score(
                "--format", "task", "--score", "--device", "cpu")  # fmt: skip
     assert (said.code, said.err) == (0, "")
     found = dict(line.split() for line in said.out.splitlines() if len(line.split()) == 2)
+    if task == "biosses":  # numbers: batches of other lengths differ in the last digits
+        rows = [json.loads(line)["prediction"] for line in Path("o").read_text().splitlines()]
+        expected = [n for (n,) in recorded(tmp_path / "runs" / record.key, "last")]
+        assert rows == pytest.approx(expected, abs=1e-5)
+        assert run.data.task.score(rows, [e.target for e in run.data.splits["test"]])[
+            "pearson"
+        ] == float(found["pearson"])
+        return
     for name, value in record.result["metrics"]["last"]["test"].items():
         if name in run.data.task.extras:
             continue
-        if task == "biosses":  # numbers: rows of another batch differ in the last bits
-            assert float(found[name]) == pytest.approx(value, abs=1e-5)
-        else:
-            assert found[name] == ("undefined" if value is None else repr(value))
-            assert f"{run.data.task.metric} {found[run.data.task.metric]}, the same" in said.out
+        assert found[name] == ("undefined" if value is None else repr(value))
+    assert f"{run.data.task.metric} {found[run.data.task.metric]}, the same" in said.out
 
 
 def test_weights_that_were_not_kept_are_trained_again(make_run: Make, tmp_path: Path) -> None:
@@ -299,7 +304,7 @@ def test_the_card_tells_the_seeds(make_run: Make, tmp_path: Path) -> None:
     assert '"decay": 0.9' in text
     assert "<img" not in text
     assert "\n## \\[x" not in text
-    assert "](javascript" not in text
+    assert "\\[x\\](javascript" in text
     assert text.startswith("---\n")
 
 

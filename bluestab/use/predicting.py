@@ -133,6 +133,13 @@ def score_lines(order: Order, done: Done) -> Iterator[str]:
     for one in done.weights:
         if one.test is not None and one.test[0] == sha256_of(order.source):
             recorded, found = one.test[1], scores[task.metric]
-            same = "the same" if recorded == found else "another score"
+            same = "the same" if recorded == found else _apart(recorded, found)
             several = " of this seed alone" if len(done.weights) > 1 else ""
             yield f"  record {one.said}{several}: {task.metric} {recorded!r}, {same}"
+
+
+def _apart(recorded: float | None, found: float | None) -> str:
+    """Numbers of other batches differ in their last digits; classes and tags hardly ever do."""
+    if recorded is None or found is None:
+        return "another score"
+    return f"{found - recorded:+.1e} apart"
