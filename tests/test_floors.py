@@ -24,8 +24,9 @@ FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces "
     "divergences passes instability recommendation",
-    "tasks techniques converters sources models trust init_from heads networks claims store "
-    "artefacts index upkeep token_cache hub remotes downloads averaging representations published",
+    "tasks techniques loggers converters sources models trust init_from heads networks claims "
+    "store artefacts index upkeep token_cache hub remotes downloads averaging representations "
+    "published",
     "data audit module optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue use",
@@ -126,7 +127,7 @@ def test_the_checks_can_fail() -> None:
 
 LIGHT = [
     "hydra_plugins.bluestab.plugins",
-    *(m for m in MODULES if room(m) in ("techniques", "tasks")),
+    *(m for m in MODULES if room(m) in ("techniques", "tasks", "loggers")),
     *("bluestab.checks", "bluestab.cli", "bluestab.hydra_app", "bluestab.catalogue"),
 ]
 """Loaded by every start or to check a sweep, where a second for torch would be felt."""
