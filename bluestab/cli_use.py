@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     app.command()(export)
     app.command()(predict)
+    app.command()(soup)
+    app.command()(reproduce)
 
 
 def store_of(path: Path | None) -> Any:
@@ -153,6 +155,70 @@ def predict(
     if score:
         for line in score_lines(order, done):
             print(line)
+
+
+def soup(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs to average; one: all seeds of its cell"),
+    ],
+    kind: Annotated[
+        str, typer.Option("--kind", help="uniform: all | greedy: those that help on validation")
+    ] = "uniform",
+    store: STORE = None,
+    device: DEVICE = "auto",
+) -> None:
+    """Average the weights of seeds into one model, recorded like a run: bluestab soup KEY"""
+    from bluestab import devices
+    from bluestab.errors import ConfigError, did_you_mean
+    from bluestab.report.terminal import print_record
+    from bluestab.use.soup import KINDS, cook, members_of
+
+    if kind not in KINDS:
+        raise ConfigError(f"--kind is {kind!r}" + did_you_mean(kind, KINDS))
+    devices.resolve(device)
+    members = members_of(runs, store_of(store))
+    cooked = cook(members, kind, device)
+    for remark in cooked.remarks:
+        print(remark)
+    at = members[0].at
+    scores = [one.result["score"][at] for one in cooked.members]
+    print(
+        f"{len(scores)} of {len(members)} seeds are in it; alone they score "
+        f"{min(scores):.4f} to {max(scores):.4f}, mean {sum(scores) / len(scores):.4f}"
+    )
+    print_record(cooked.record, str(members[0].store.folder(cooked.record.key)))
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Key of a run or its folder")],
+    store: STORE = None,
+    device: DEVICE = "auto",
+    keep_in: Annotated[
+        Path | None, typer.Option("--keep-in", help="Store for the new run; default: not kept")
+    ] = None,
+) -> None:
+    """Make a run again and compare: identical, within the noise, or different.
+
+    Exit code 1 if it is different: bluestab reproduce KEY
+    """
+    from bluestab import devices
+    from bluestab.use.reproduce import reproduce as again
+    from bluestab.use.reproduce import surroundings
+    from bluestab.use.weights import find_run
+
+    devices.resolve(device)
+    found = find_run(run, store_of(store))
+    lines = surroundings(found.record, device)
+    print("environment: the same" if not lines else "environment, what differs:")
+    for line in lines:
+        print(f"  {line}")
+    verdict = again(found, device, keep_in)
+    print(f"{found.record.key}: {verdict.word}")
+    for line in verdict.why:
+        print(f"  {line}")
+    if verdict.word == "different":
+        raise typer.Exit(1)
 
 
 @contextmanager

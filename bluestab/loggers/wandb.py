@@ -58,6 +58,7 @@ class Wandb(Logger):
             x_disable_meta=True,
             x_disable_stats=True,
             x_disable_machine_info=True,
+            x_save_requirements=False,
             silent=True,
             quiet=True,
         )

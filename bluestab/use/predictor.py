@@ -6,7 +6,7 @@ hold items of like length, so that little of them is padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -64,6 +64,10 @@ class Predictor:
             for path in head:
                 run_in_float32(network.get_submodule(path))
         return network.to(self.device)
+
+    def take(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put other weights into the first network. Raises RuntimeError if one is missing."""
+        self._networks[0].load_state_dict(dict(state), strict=True)
 
     def logits(self, examples: Sequence[Example]) -> list[tuple[list[int], bool, list[np.ndarray]]]:
         """Per item: which parts its rows stand for, whether it was cut, logits per network."""
