@@ -22,6 +22,7 @@ from bluestab.layers import LayerMap, layer_map
 from bluestab.models import FAMILIES, Model
 from bluestab.seeding import generator
 from bluestab.sources import sha256_of
+from bluestab.trust import check_code
 
 if TYPE_CHECKING:
     import torch
@@ -177,6 +178,8 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
+    if model.path is not None:
+        check_code(folder)  # from anywhere, where the others are pinned
     _verify_head(model, folder)
     network, info = auto.from_pretrained(
         folder,

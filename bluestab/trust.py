@@ -97,22 +97,10 @@ def check_weights(folder: Path) -> dict[str, Any]:
                 f"is read; only {WEIGHTS} is read"
             )
         raise ConfigError(f"{folder} holds no {WEIGHTS}")
-    if (folder / "adapter_config.json").exists():
-        raise ConfigError(
-            f"{folder} holds adapter_config.json: it names other weights to be loaded from "
-            "elsewhere; only whole, merged weights are read"
-        )
+    check_code(folder)
     for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).is_file():
             raise ConfigError(f"{folder} holds no {name}")
-        said = read_json(path)
-        for key in CODE:
-            if key in said:
-                raise ConfigError(
-                    f"{path} has '{key}', by which a model brings code of its own; such models "
-                    "are not loaded"
-                )
     for path in folder.iterdir():
         inside(folder, path.name, "the folder itself")
         if path.suffix in (".json", ".txt") and path.stat().st_size > MOST_BYTES:
@@ -125,6 +113,24 @@ def check_weights(folder: Path) -> dict[str, Any]:
         )
     _check_sizes(folder, config)
     return config
+
+
+def check_code(folder: Path) -> None:
+    """Raises ConfigError if transformers would load more than weights and data from a folder."""
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError(
+            f"{folder} holds adapter_config.json: it names other weights to be loaded from "
+            "elsewhere; only whole, merged weights are read"
+        )
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        said = read_json(path) if path.is_file() else {}
+        for key in CODE:
+            if key in said:
+                raise ConfigError(
+                    f"{path} has '{key}', by which a model brings code of its own; such models "
+                    "are not loaded"
+                )
 
 
 def _check_sizes(folder: Path, config: Mapping[str, Any]) -> None:
