@@ -23,11 +23,11 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces "
-    "divergences passes instability recommendation",
+    "item_sums phases divergences passes instability recommendation",
     "tasks techniques loggers converters sources models trust init_from heads networks claims "
     "store artefacts index upkeep token_cache hub remotes downloads averaging representations "
     "published",
-    "data audit module optimizers checks history checkpoints assemble supplies",
+    "data audit module prefix optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers catalogue use",
     "hydra_app cli cli_store cli_use __main__",

@@ -17,8 +17,9 @@ from torch import nn
 from bluestab.data import collate
 from bluestab.devices import cores
 from bluestab.errors import ConfigError
-from bluestab.module import ItemLogits, model_logits, run_in_float32
+from bluestab.module import ItemLogits, run_in_float32
 from bluestab.networks import load_tokenizer, load_trained
+from bluestab.passes import model_logits
 from bluestab.types import Example
 from bluestab.use.answers import Answer, answer, check_threshold
 from bluestab.use.weights import Weights

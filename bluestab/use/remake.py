@@ -19,6 +19,9 @@ from bluestab.types import KEPT, At
 from bluestab.use.weights import FinishedRun
 from bluestab.workers import attempt, make_ready
 
+OF_THE_MODEL = ("head", "lower_case", "init_from")
+"""Paths of `NEUTRAL` that the config has below `model`."""
+
 
 def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> CheckedRun:
     """The run, ready to start: its config as it was kept, what was added since at its default.
@@ -29,12 +32,13 @@ def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Checke
     make another run of the same config.
     """
     cfg: dict[str, Any] = json.loads(json.dumps(run.cfg))
+    for path, value in NEUTRAL.items():  # a knob that came later did nothing then
+        if path in RULES:
+            _fill(cfg, path.split("."), lambda value=value: value)
+        elif path in OF_THE_MODEL:
+            _fill(cfg, ["model", path], lambda value=value: value)
     for path in RULES:
         _fill(cfg, path.split("."), lambda path=path: _default(path))
-    for path, value in NEUTRAL.items():
-        parts = path.split(".")
-        if len(parts) == 1 and path in ("head", "lower_case", "init_from"):
-            _fill(cfg, ["model", path], lambda value=value: value)
     cfg |= {"store": str(store.root), "device": device, "logger": {}, **knobs}
     key = run.record.key
     try:
