@@ -28,7 +28,7 @@ from bluestab.types import KEPT, At, Example, Split
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.assemble import Assembly, Progress
+    from bluestab.assemble import Assembly, Progress, Watch
     from bluestab.checkpoints import Found
 
 log = logging.getLogger("bluestab")
@@ -41,11 +41,13 @@ def train_and_score(
     device_name: str,
     seconds: dict[str, float],
     progress: Progress,
+    watch: Watch = lambda rows: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attempts, until one fits into memory; the first goes on from a checkpoint if there is one.
 
     resume       folder of the run's checkpoint
     device_name  as `devices.resolve` gives it
+    watch        shown the rows of the curve after every evaluation
     """
     import torch
 
@@ -61,7 +63,7 @@ def train_and_score(
         spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
         attempt = _Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
         try:
-            return attempt.run_it(found, seconds, progress)
+            return attempt.run_it(found, seconds, progress, watch)
         except Exception as error:
             if found is not None and attempt.assembly is not None and not attempt.gone_on:
                 sizes = Sizes.of(run.cfg)
@@ -109,7 +111,7 @@ class _Attempt:
         return self.sizes.halved(evaluating=self.assembly.module.evaluating)
 
     def run_it(
-        self, found: Found | None, seconds: dict[str, float], progress: Progress
+        self, found: Found | None, seconds: dict[str, float], progress: Progress, watch: Watch
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The two halves of the record; files of the run are written into `work`."""
         import torch
@@ -131,6 +133,7 @@ class _Attempt:
                 init_from=run.init_from,
                 key=run.key,
                 resume=self.resume,
+                watch=watch,
                 phases=phases,
             )
         for told in run.data.notes:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab import cli_use
 from bluestab.cli_data import HYDRA as INSPECT
 from bluestab.cli_data import inspect
 from bluestab.cli_store import cache_app, existing, store_app
@@ -33,6 +34,7 @@ HYDRA: dict[str, Any] = {
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
+cli_use.register(app)
 
 STORE = Annotated[
     Path | None,
