@@ -40,15 +40,22 @@ from bluestab.module import (
 )
 from bluestab.networks import Loaded, initialise, load
 from bluestab.optimizers import adamw
+from bluestab.phases import Phases
 from bluestab.plan import ParamPlan, base_plan, param_groups
+from bluestab.prefix import States, find_prefix, stand_in, states_of
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
 from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained
 
+log = logging.getLogger("bluestab")
+
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""
+
+Watch = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Shown all rows of the curve so far, of which the last is new."""
 
 
 def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
@@ -146,6 +153,7 @@ class Assembly:
     edited: frozenset[str]
     checkpoints: Checkpoints | None
     tokenizer: Any
+    prefix: int | None
 
     def trained(self) -> Trained:
         """Observe the training that has just ended; no technique is asked."""
@@ -181,34 +189,29 @@ def assemble(
     init_from: KeptWeights | None = None,
     key: str = "",
     resume: Path | None = None,
+    watch: Watch = lambda rows: None,
+    phases: Phases | None = None,
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
     init_from  weights of an earlier run to start from; None: the model's own
     resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
+    watch      shown the rows of the curve after every evaluation
+    phases     notes where the time goes
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
+    phases = phases or Phases()
     applied = list(techniques.values())
 
     examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
     for technique in applied:
         examples["train"] = technique.edit_data(examples["train"], seeds)
-    encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+    with phases("tokenise"):
+        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
     tables = {split: table for split, (table, _) in encoded.items()}
     n_rows = len(tables["train"])
-    order = ShuffledOrder(n_rows, seeds.order)
-    loaders: dict[Split, DataLoader[Any]] = {
-        split: loader(
-            tables[split],
-            tokenizer.pad_token_id,
-            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
-            order if split == "train" else by_length(tables[split]),
-            knobs["loader_workers"] if split == "train" else 0,
-        )
-        for split in SPLITS
-    }
 
     attention = knobs["attention"][device.type]
     loaded = load(
@@ -225,6 +228,9 @@ def assemble(
     start = {name: parameters[name].detach().clone() for name in edited}
     for path in loaded.head_modules:
         run_in_float32(built.model.get_submodule(path))
+    if knobs["gradient_checkpointing"]:
+        # not the reentrant kind: it gives no gradients where nothing below a block trains
+        built.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     built.model.to(device)
 
     optimizer = build_optimizer(built, plan, optim)
@@ -233,6 +239,23 @@ def assemble(
     step = plain_step(built.model, built.loss)
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
+
+    order = ShuffledOrder(n_rows, seeds.order)
+    with phases("prefix"):
+        prefix, frozen = frozen_states(
+            knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
+        )
+    loaders: dict[Split, DataLoader[Any]] = {
+        split: loader(
+            tables[split],
+            tokenizer.pad_token_id,
+            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
+            order if split == "train" else by_length(tables[split]),
+            knobs["loader_workers"] if split == "train" else 0,
+            frozen[split].batch if frozen else None,
+        )
+        for split in SPLITS
+    }
 
     total = updates(n_rows, optim["batch_size"], optim["epochs"], optim["steps"])
     warmup = warmup_steps(total, optim["warmup"])
@@ -246,6 +269,7 @@ def assemble(
     ) -> bool:
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[task.metric])
+        watch(history.rows)
         if not watched or step >= total:
             return False
         sign = diagnostics.failure_sign(history.rows, warmup_steps=warmup, constant=constant)
@@ -266,6 +290,7 @@ def assemble(
         judges={
             split: judge(data, examples[split], tables[split]) for split in ("validation", "test")
         },
+        phases=phases,
         evaluated=evaluated,
     )
     checkpoints = None
@@ -288,8 +313,42 @@ def assemble(
     lost = shares_lost(task, examples, tables)
     return Assembly(
         data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
-        total, warmup, start, edited, checkpoints, tokenizer,
+        total, warmup, start, edited, checkpoints, tokenizer, prefix,
     )  # fmt: skip
+
+
+def frozen_states(
+    knobs: Mapping[str, Any],
+    built: Built,
+    plan: ParamPlan,
+    techniques: Sequence[Technique],
+    tables: Mapping[Split, Dataset],
+    pad_token_id: int,
+    attention: str,
+) -> tuple[int | None, dict[Split, States]]:
+    """How many blocks are computed once, and what they give for every split; none, if no block is
+    frozen for good or the budget does not hold it. Those blocks stop computing."""
+    prefix = find_prefix(built, plan, techniques) if knobs["prefix_cache"] else None
+    if prefix is None:
+        return None, {}
+    found: dict[Split, States] = {}
+    for split, table in tables.items():
+        states = states_of(
+            prefix,
+            built,
+            table,
+            pad_token_id=pad_token_id,
+            batch_size=knobs["eval_batch_size"],
+            precision=str(knobs["precision"]),
+            attention=attention,
+            budget=knobs["prefix_gb"],
+        )
+        if states is None:
+            return None, {}
+        found[split] = states
+    stand_in(prefix, built)
+    log.info("the output of blocks 1 to %d is computed once", prefix.depth)
+    return prefix.depth, found
 
 
 class Steps(pl.Callback):

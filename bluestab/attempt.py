@@ -6,7 +6,7 @@ import copy
 import gc
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,15 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.phases import Phases
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
-from bluestab.types import KEPT, At, Split
+from bluestab.types import KEPT, At, Example, Split
 
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.assemble import Assembly, Progress
+    from bluestab.assemble import Assembly, Progress, Watch
     from bluestab.checkpoints import Found
 
 log = logging.getLogger("bluestab")
@@ -40,11 +41,13 @@ def train_and_score(
     device_name: str,
     seconds: dict[str, float],
     progress: Progress,
+    watch: Watch = lambda rows: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attempts, until one fits into memory; the first goes on from a checkpoint if there is one.
 
     resume       folder of the run's checkpoint
     device_name  as `devices.resolve` gives it
+    watch        shown the rows of the curve after every evaluation
     """
     import torch
 
@@ -60,7 +63,7 @@ def train_and_score(
         spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
         attempt = _Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
         try:
-            return attempt.run_it(found, seconds, progress)
+            return attempt.run_it(found, seconds, progress, watch)
         except Exception as error:
             if found is not None and attempt.assembly is not None and not attempt.gone_on:
                 sizes = Sizes.of(run.cfg)
@@ -108,7 +111,7 @@ class _Attempt:
         return self.sizes.halved(evaluating=self.assembly.module.evaluating)
 
     def run_it(
-        self, found: Found | None, seconds: dict[str, float], progress: Progress
+        self, found: Found | None, seconds: dict[str, float], progress: Progress, watch: Watch
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The two halves of the record; files of the run are written into `work`."""
         import torch
@@ -117,7 +120,8 @@ class _Attempt:
 
         run, cfg = self.run, self.sizes.applied_to(self.run.cfg)
         torch.set_num_threads(cfg["trainer"]["threads"])
-        with _timed(seconds, "prepare"):
+        phases = Phases(_wait_for(self.device) if cfg["profile"] else None)
+        with _timed(seconds, "prepare"), phases("load"):
             assembly = self.assembly = assemble(
                 cfg,
                 data=run.data,
@@ -129,7 +133,11 @@ class _Attempt:
                 init_from=run.init_from,
                 key=run.key,
                 resume=self.resume,
+                watch=watch,
+                phases=phases,
             )
+        for told in run.data.notes:
+            log.info("%s", told)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
@@ -138,7 +146,7 @@ class _Attempt:
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
         error: Diverged | None = None
-        with _timed(seconds, "fit"):
+        with _timed(seconds, "fit"), phases("data"):
             try:
                 seed_global_streams(run.seeds.dropout)
                 _fit(assembly, None if found is None else found.path)
@@ -152,7 +160,7 @@ class _Attempt:
         effects = None
         if error is None:
             effects = assembly.effects()
-            with _timed(seconds, "score"):
+            with _timed(seconds, "score"), phases("score"):
                 vectors: dict[str, np.ndarray] | None = {} if cfg["keep_representations"] else None
                 metrics = _score(assembly, predictions, vectors, self.work, KEPT[cfg["keep"]])
             if vectors is not None:
@@ -160,18 +168,22 @@ class _Attempt:
         seconds["total"] = sum(seconds.values())
         result = _result(run, assembly, metrics, effects, error)
         result["micro_batch"] = self.sizes.micro_batch
-        write_curve(self.work / "curve.csv", assembly.history.rows)
-        write_predictions(self.work / "predictions.parquet", predictions)
+        with phases("write"):
+            write_curve(self.work / "curve.csv", assembly.history.rows)
+            write_predictions(self.work / "predictions.parquet", predictions)
         begun = 0 if found is None else found.step
         pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
         epochs = (assembly.trainer.global_step - begun) / max(1, len(assembly.loaders["train"]))
         measured = {
             "seconds": rounded(seconds),
+            "phases": rounded(phases.seconds),
+            "profiled": cfg["profile"],
             "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
             "attention": cfg["trainer"]["attention"][self.device.type],
             "precision": str(cfg["trainer"]["precision"]),
             "peak_memory_mb": peak_memory_mb(self.device),
             "eval_batch_size": self.sizes.evaluation,
+            "frozen_prefix": assembly.prefix,
             "resumed_from": None if found is None else found.step,
         }
         return result, measured
@@ -236,6 +248,7 @@ def _score(
                     "prediction": module.predictions[i],
                     "target": _listed(example.target),
                     "logits": module.item_logits[i].ravel().tolist(),
+                    **_offsets(example),
                 }
             )
     return metrics
@@ -251,6 +264,14 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         yield
     test: Any = assembly.loaders["test"]
     vectors[at] = of_items(found, test.sampler, test.dataset["example"])
+
+
+def _offsets(example: Example) -> dict[str, list[int]]:
+    """Start and end of every word in the text it comes from, in turn; nothing where only words
+    were given."""
+    if example.offsets is None:
+        return {}
+    return {"offsets": [place for word in example.offsets for place in word]}
 
 
 def _listed(target: Any) -> Any:
@@ -310,6 +331,14 @@ def identity_of(run: CheckedRun) -> dict[str, Any]:
 
 def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
     return {phase: round(value, 3) for phase, value in seconds.items()}
+
+
+def _wait_for(device: torch.device) -> Callable[[], object] | None:
+    """What makes the device finish what it was asked; None where the host does the work."""
+    import torch
+
+    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    return waits.get(device.type)
 
 
 @contextmanager

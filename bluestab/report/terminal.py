@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -49,7 +49,9 @@ def size(n_bytes: float) -> str:
 
 def describe(run: CheckedRun) -> str:
     technique = "+".join(run.techniques) or "none"
-    return f"{run.data.task.name} {run.model.name} {technique} seed {run.cfg['seed']}"
+    fold = run.data.task.fold
+    task = run.data.task.name + ("" if fold is None else f" fold {fold}")
+    return f"{task} {run.model.name} {technique} seed {run.cfg['seed']}"
 
 
 def reason(record: RunRecord) -> str:
@@ -68,6 +70,16 @@ def verdict(record: RunRecord) -> str:
     value = result["metrics"]["last"]["test"][result["metric"]]
     said = "undefined" if value is None else f"{value:.4f}"
     return f"{result['metric']} {said}" + (" (failed: degenerate)" if record.failed else "")
+
+
+def phase_table(phases: Mapping[str, float]) -> Table:
+    """Seconds by phase, and their share, the longest first."""
+    table, total = Table(box=None, pad_edge=False), sum(phases.values()) or 1.0
+    for column in ("phase", "seconds", "share"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for name, took in sorted(phases.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{took:.2f}", f"{took / total:.0%}")
+    return table
 
 
 def print_record(record: RunRecord, folder: str) -> None:
@@ -91,7 +103,16 @@ def print_record(record: RunRecord, folder: str) -> None:
     lost = result.get("lost")
     if lost and (note := lost_note(lost, lost["unit"])):
         out.print(note, markup=False, soft_wrap=True)
+    if record.measured.get("profiled"):
+        out.print(phase_table(record.measured["phases"]))
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
+
+
+def print_notes(datas: Iterable[TaskData]) -> None:
+    """What was recognised, repaired, left out or drawn in a person's own files, each once."""
+    seen = dict.fromkeys((data.task.name, note) for data in datas for note in data.notes)
+    for name, note in seen:
+        console().print(f"{name}: {note}", markup=False, soft_wrap=True)
 
 
 def number(value: float | None, digits: int = 4) -> str:
