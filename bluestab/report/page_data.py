@@ -16,6 +16,7 @@ from bluestab import stats
 from bluestab.report.arms import difference
 from bluestab.report.curves import Curve, read_curves
 from bluestab.report.flags import flags
+from bluestab.report.folds import FOLD, fold_of
 from bluestab.report.headline import headlines, metric_words
 from bluestab.report.instability_frame import MEASURES
 from bluestab.report.published_frame import published_sentences
@@ -124,10 +125,11 @@ def command_of(overrides: Sequence[str]) -> str:
 def _seed(run: Row) -> str:
     """`3`, or what drove each stream where one of them went its own way."""
     streams = dict(run["streams"])
-    split = streams.pop("split", 0)
+    split, fold = streams.pop("split", 0), streams.pop(FOLD, None)
     said = str(run["seed"])
     if set(streams.values()) - {run["seed"]}:
         said = ", ".join(f"{name} {seed}" for name, seed in streams.items())
+    said += "" if fold is None else f", fold {fold}"
     return said + (f", split {split}" if split else "")
 
 
@@ -230,12 +232,14 @@ def _scored(runs: pd.DataFrame, at: At) -> list[Row]:
 
 
 def _budget(runs: pd.DataFrame) -> Json:
-    """at -> cell -> expected test score of the best of 1, 2, .. seeds by validation."""
+    """at -> cell -> expected test score of the best of 1, 2, .. seeds by validation; not of folds,
+    whose runs are scored on different items."""
     found: Json = {}
     for at in ATS:
         cells: dict[str, list[Row]] = defaultdict(list)
         for run in _scored(runs, at):
-            cells[run["cell"]].append(run)
+            if fold_of(run["streams"]) is None:
+                cells[run["cell"]].append(run)
         found[at] = {
             cell: [
                 float(v)
@@ -264,7 +268,10 @@ def _variance(runs: pd.DataFrame) -> Json:
             crossed[run["cell"]].append(run)
         for (task, model), cells in subjects.items():
             said = {"at": at, "task": task, "model": model, "cell": None}
-            found += _split(said, "seed", "arm", _arms_by_seed(cells))
+            folded = any(fold_of(streams) is not None for own in cells.values() for streams in own)
+            found += _split(
+                said, "fold and seed" if folded else "seed", "arm", _arms_by_seed(cells)
+            )
         for cell, group in crossed.items():
             said = {"at": at, "task": group[0]["task"], "model": group[0]["model"], "cell": cell}
             found += _split(said, "head init", "data order", _init_by_order(group))
@@ -302,6 +309,8 @@ def _init_by_order(group: Sequence[Row]) -> list[list[float]]:
     scores: dict[tuple[Any, Any], float] = {}
     for run in group:
         streams = dict(run["streams"])
+        if FOLD in streams:
+            return []
         scores[streams["init"], streams["order"]] = run["score"]
     inits, orders = ({place[i] for place in scores} for i in (0, 1))
     if (
