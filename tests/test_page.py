@@ -229,6 +229,23 @@ def test_crossed_seeds_are_taken_apart(tmp_path: Path) -> None:
     assert "dropout 0, init 1, order 0" in {run["seed"] for run in records_of(data["runs"])}
 
 
+def test_folds_are_named_and_are_no_seeds(tmp_path: Path) -> None:
+    """The best of k runs that were scored on different items would be the easiest fold."""
+    records = []
+    for fold in (0, 1):
+        for seed in (0, 1):
+            one = record(0.5 + 0.1 * fold + 0.01 * seed, seed=seed, data=str(fold) * 64)
+            one.result["config"]["task"] |= {"folds": 2, "fold": fold}
+            one.result["cell"] = records[0].result["cell"] if records else one.result["cell"]
+            one.result["key"] = f"{fold}{seed}" * 8
+            records.append(one)
+    data, _ = page_of(tmp_path / "runs", records)
+    assert {run["seed"] for run in records_of(data["runs"])} == {
+        *("0, fold 0", "1, fold 0", "0, fold 1", "1, fold 1"),
+    }
+    assert data["budget"]["last"] == {}
+
+
 CURVE = "step,train_loss,pearson,grad_norm_embeddings,grad_norm_block_1,grad_norm_top\n"
 
 
