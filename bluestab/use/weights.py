@@ -63,11 +63,14 @@ class FinishedRun:
         return f"{self.record.key}:{self.at}"
 
     def test(self) -> tuple[str, float | None] | None:
+        """SHA-256 of the file of test items, and their score; None if no file holds just these."""
         result = self.record.result
         if self.cfg["task"]["test_size"] is not None or result["metrics"] is None:
             return None
-        score = result["metrics"][self.at]["test"][result["metric"]]
-        return result["config"]["data"]["test"], score
+        digest = result["config"]["data"].get("test")
+        if digest is None:  # test items were drawn: no file holds them
+            return None
+        return digest, result["metrics"][self.at]["test"][result["metric"]]
 
 
 def find_run(text: str, store: Store, knob: str = "RUN") -> FinishedRun:
