@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_cluster import cancel, print_standing
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -31,6 +32,7 @@ HYDRA: dict[str, Any] = {
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
+app.command()(cancel)
 
 STORE = Annotated[
     Path | None,
@@ -52,8 +54,9 @@ def run(context: typer.Context) -> None:
     from bluestab.errors import Interrupted
     from bluestab.hydra_app import run_app
 
+    arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in context.args]
     try:
-        run_app(_run_one, context.args)
+        run_app(_run_one, arguments)
     except KeyboardInterrupt as error:  # typer would leave with 130, but without a word
         raise Interrupted(
             "interrupted; what was finished is kept, the same command goes on"
@@ -145,6 +148,7 @@ def status(
     from bluestab.report.terminal import print_status
 
     print_status(found, manifest)
+    print_standing(found, manifest["name"])
 
 
 @app.command()

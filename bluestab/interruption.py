@@ -1,0 +1,50 @@
+"""An order to this process: give the run back, soon, with as little lost as possible.
+
+Sent to a worker by a signal (`obey`), obeyed where a run can be cut without harm: before the next
+training batch, after a checkpoint (see checkpoints.py).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ORDERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""SLURM sends the first before it kills, the last before the time is up; the other is ours."""
+
+_asked = threading.Event()
+
+
+class GivenBack(BaseException):
+    """The run ends here without a result; whoever takes it next goes on from its checkpoint.
+
+    No Exception: it is no crash, and nothing that catches crashes may catch it.
+    """
+
+
+def asked() -> bool:
+    """Is the run of this process to be given back?"""
+    return _asked.is_set()
+
+
+def obey() -> None:
+    """From now on, every signal of `ORDERS` is such an order, those that wait included."""
+    for number in ORDERS:
+        signal.signal(number, lambda *_: _asked.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals of `ORDERS` wait; processes started inside never see them unless they `obey`.
+
+    A scheduler sends its signals to every process of a job, servers of ours included, which would
+    die of them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
