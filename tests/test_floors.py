@@ -21,8 +21,8 @@ PACKAGE = Path(bluestab.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = [
-    "types errors interruption caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
+    "types errors interruption caching paths seeding layers plan schedules scoring stats blurb "
+    "instantiate keys circumstances devices records forecast diagnostics memory micro rules spaces "
     "divergences passes instability recommendation",
     "tasks techniques converters sources models init_from heads networks claims store artefacts "
     "index upkeep token_cache hub remotes downloads averaging representations published",

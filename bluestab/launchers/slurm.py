@@ -347,86 +347,81 @@ def _crashed_since(submission: Submission, sweep: Sweep, keys: set[str]) -> set[
 
 
 def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[str, int]) -> None:
-    """Show how it goes on, until every run has ended. Raises TasksEnded if tasks end before.
+    """Show how it goes on, until every run has ended. Raises TasksEnded if the tasks end before.
 
     before  crashes that are older than the submissions
 
     Ctrl-C asks whether to leave the jobs alone or to cancel them.
     """
     standing = Standing(attached)
-    ended: set[str] = set()
-    by_key = {p.run.key: p for p in sweep.runs}
-    for key, planned in by_key.items():
-        if is_done(planned.run, sweep.store):
-            ended.add(key)
-    gone_since: float | None = None
-    asked_at = -math.inf
-    with SweepDisplay(sweep.name, list(by_key), sweep.store, workers=1) as display:
-        while True:
-            try:
-                _tell_ended(sweep, by_key, ended, before, display)
-                now = time.monotonic()
-                if now - asked_at >= (POLL if len(ended) < len(by_key) else 2 * LOOK):
-                    asked_at = now
-                    standing.refresh()
-                    display.workers = max(1, standing.running)
-                    if display.note != standing.line:
-                        display.note = standing.line
-                        if not display.console.is_interactive:
-                            display.say(f"  {standing.line}")
-                if len(ended) == len(by_key) and (standing.idle or not standing.live):
-                    break
-                if standing.known and not standing.live:
-                    gone_since = gone_since or now
-                    if now - gone_since > LAG:
-                        break
-                else:
-                    gone_since = None
-                time.sleep(LOOK)
-            except KeyboardInterrupt:
-                if _cancels(attached, display):
-                    raise Interrupted("cancelled; the same command goes on") from None
-                raise Interrupted(
-                    "left; the jobs go on, and so does the same command; "
-                    f"{status_line(sweep.store, sweep.name)}"
-                ) from None
+    try:
+        n_missing = _follow(sweep, standing, before)
+    except KeyboardInterrupt:
+        if _cancels(attached):
+            raise Interrupted("cancelled; the same command goes on") from None
+        raise Interrupted(
+            "left; the jobs go on, and the same command attaches to them; "
+            f"{status_line(sweep.store, sweep.name)}"
+        ) from None
     standing.cancel_pending()
-    if len(ended) < len(by_key):
+    if n_missing:
+        ends = "\n".join(standing.ends())
         raise TasksEnded(
-            f"all tasks have ended, and {len(by_key) - len(ended)} of {len(by_key)} runs are "
-            "missing; the same command goes on\n" + "\n".join(standing.ends())
+            f"all tasks have ended, and {n_missing} of {len(sweep.runs)} runs are missing; the "
+            f"same command goes on\n{ends}".rstrip()
         )
 
 
-def _tell_ended(
-    sweep: Sweep,
-    by_key: Mapping[str, PlannedRun],
-    ended: set[str],
-    before: Mapping[str, int],
-    display: SweepDisplay,
-) -> None:
-    """A line for every run that was finished, or crashed, since the last look."""
-    left = [key for key in by_key if key not in ended]
+def _follow(sweep: Sweep, standing: Standing, before: Mapping[str, int]) -> int:
+    """Say what ends, until all has, or no task lives; the number of runs that are missing then."""
+    left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
+    everything = [p.run.key for p in sweep.runs]
+    asked_at = gone_at = -math.inf
+    with SweepDisplay(sweep.name, everything, sweep.store, workers=1) as display:
+        while True:
+            for key in _ended(sweep, left, before):
+                planned = left.pop(key)
+                record = sweep.store.crash(key) or sweep.store.read(key)
+                display.end(record, describe(planned.run))
+            now = time.monotonic()
+            if now - asked_at >= (POLL if left else 2 * LOOK):
+                asked_at = now
+                standing.refresh()
+                display.workers = max(1, standing.running)
+                _note(display, standing.line)
+            if standing.known and not standing.live:
+                gone_at = now if gone_at < 0 else gone_at
+                if not left or now - gone_at > LAG:
+                    return len(left)
+            else:
+                gone_at = -math.inf
+            if not left and standing.idle:  # tasks that have not begun would find nothing to do
+                return 0
+            time.sleep(LOOK)
+
+
+def _note(display: SweepDisplay, line: str) -> None:
+    if display.note != line:
+        display.note = line
+        if not display.console.is_interactive:
+            display.say(f"  {line}")
+
+
+def _ended(sweep: Sweep, left: Mapping[str, PlannedRun], before: Mapping[str, int]) -> list[str]:
+    """Of these runs, the keys of those that are done, or have crashed since they were submitted."""
     now = crashes(sweep.store, left)
-    for key in left:
-        planned = by_key[key]
-        if is_done(planned.run, sweep.store):
-            display.end(sweep.store.read(key), describe(planned.run))
-        elif now.get(key, before.get(key)) != before.get(key):
-            record = sweep.store.crash(key)
-            if record is None:
-                continue
-            display.end(record, describe(planned.run))
-        else:
-            continue
-        ended.add(key)
+    return [
+        key
+        for key, planned in left.items()
+        if is_done(planned.run, sweep.store)
+        or (key in now and now[key] != before.get(key) and sweep.store.crash(key) is not None)
+    ]
 
 
-def _cancels(attached: Sequence[Submission], display: SweepDisplay) -> bool:
+def _cancels(attached: Sequence[Submission]) -> bool:
     """Does the person want the jobs to end with this process? They are cancelled then."""
     from bluestab.cluster.cancelling import cancel
 
-    display.stop()
     if not sys.stdin.isatty():
         return False
     try:

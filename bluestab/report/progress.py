@@ -80,15 +80,10 @@ class SweepDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """The bars go; lines can still be said."""
         self._ended.set()
         if self._screen is not None:
             self._thread.join()
-            self._screen.__exit__()
-            self._screen = None
+            self._screen.__exit__(*_)
 
     def end(self, record: RunRecord, label: str) -> None:
         """A run is finished or crashed: one line, which stays."""
