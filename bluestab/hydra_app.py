@@ -261,7 +261,7 @@ def _refused(error: HydraException) -> str:
 def _refused_of_launcher(key: str) -> str:
     """A knob that the launcher of this command does not have."""
     chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=local"]
-    knobs = OmegaConf.to_container(compose(chosen[-1:]).hydra.launcher)
+    knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
     names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
     return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
 

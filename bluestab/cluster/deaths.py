@@ -75,13 +75,25 @@ def _cause(submission: Submission, death: Mapping[str, Any]) -> tuple[type[Worke
 def own_part(log: Path, job: str) -> str:
     """Of the end of a task's log, what was written from its start as `<array>_<index>.<restart>`
     until the next one."""
+    own = [part for part in _starts(log) if part.startswith(f"{HEADER}{job} ")]
+    return own[-1] if own else ""
+
+
+def said_in(log: Path) -> str:
+    """Why a task ended, in the words of its log; "" if it does not say."""
+    last = (_starts(log) or [""])[-1]
+    found = [match.group() for pattern, _ in IN_LOG if (match := pattern.search(last))]
+    found = found or re.findall(r"^bluestab: (.*)", last, flags=re.MULTILINE)
+    return found[-1][:200] if found else ""
+
+
+def _starts(log: Path) -> list[str]:
+    """The end of a task's log, cut where the task began anew."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL))
             text = file.read().decode(errors="replace")
     except OSError:
-        return ""
-    parts = re.split(rf"^(?={HEADER})", text, flags=re.MULTILINE)
-    own = [part for part in parts if part.startswith(f"{HEADER}{job} ")]
-    return own[-1] if own else ""
+        return []
+    return re.split(rf"^(?={HEADER})", text, flags=re.MULTILINE)

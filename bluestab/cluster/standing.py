@@ -9,8 +9,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from bluestab.cluster import scheduler
+from bluestab.cluster.deaths import said_in
 from bluestab.cluster.scheduler import Task
 from bluestab.cluster.submission import Submission
 from bluestab.store import Store
@@ -89,20 +91,18 @@ class Standing:
         bad = [t for t in self.tasks.values() if not t.live and t.state != "COMPLETED"]
         lines = []
         for task in bad[:SHOWN]:
-            log = next((path for path in self._logs(task.job)), None)
+            log = next(self._logs(task.job), None)
             where = f" on {task.node}" if task.node else ""
             code = f" {task.exit}" if task.exit else ""
-            lines.append(
-                f"  task {task.job}: {task.state}{code}{where}" + (f", {log}" if log else "")
-            )
+            why = f" ({said})" if log and (said := said_in(log)) else ""
+            lines.append(f"  task {task.job}: {task.state}{code}{where}{why}")
+            lines += [f"    log: {log}"] if log else []
         if len(bad) > SHOWN:
             lines.append(f"  and {len(bad) - SHOWN} more")
         return lines
 
-    def _logs(self, job: str) -> Iterator[str]:
-        for one in self.submissions:
-            if (log := one.log_of(job)).is_file():
-                yield str(log)
+    def _logs(self, job: str) -> Iterator[Path]:
+        return (log for one in self.submissions if (log := one.log_of(job)).is_file())
 
     def cancel_pending(self) -> None:
         """Tasks that would begin only to find nothing left."""

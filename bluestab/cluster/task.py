@@ -2,9 +2,9 @@
 
     python -m bluestab.cluster.task FOLDER --first=N
 
-Exit codes: 0 its runs are done; 1 one of them crashed; 2 it could not work at all; 143 it was told
-to stop (SLURM says PREEMPTED, CANCELLED, ...); 0 also when its time was up and it put itself back
-into the queue.
+Exit codes: 0 its runs are done, or its time was up and it put itself back into the queue; 1 one of
+its runs crashed; 2 it could not work at all; 143 it was told to stop (SLURM says PREEMPTED,
+CANCELLED, ...), 130 by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -252,6 +252,8 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
     crashed = [key for key in queue.crashed_here if not store.has(key)]
     if notice.told:
         return 128 + signal.SIGTERM
+    if notice.asked and not notice.time_is_up:
+        return 128 + signal.SIGINT
     if notice.time_is_up and queue.waiting:
         return _go_on_later(queue, job, bool(crashed))
     if crashed:

@@ -72,7 +72,8 @@ def test_packed_and_shared_it_is_what_local_gives(
     make_site: MakeSite, undisturbed: Callable[..., dict[str, dict[str, bytes]]]
 ) -> None:
     site = make_site("technique=none,reinit", "sweep.seeds=3", stand_ins=False)
-    site.run("hydra.launcher.runs_per_task=3", "hydra.launcher.workers_per_task=2")
+    shape = ("runs_per_task=3", "workers_per_task=2", "mem=4000")
+    site.run(*(f"hydra.launcher.{knob}" for knob in shape))
     expected = undisturbed("technique=none,reinit", "sweep.seeds=3")
     assert len(expected) == 6
     assert bytes_of(site) == expected
