@@ -90,7 +90,7 @@ class Standing:
         """The tasks that did not end well: what SLURM says, and where they printed to."""
         bad = [t for t in self.tasks.values() if not t.live and t.state != "COMPLETED"]
         lines = []
-        for task in bad[:SHOWN]:
+        for task in sorted(bad, key=lambda task: task.job)[:SHOWN]:
             log = next(self._logs(task.job), None)
             where = f" on {task.node}" if task.node else ""
             code = f" {task.exit}" if task.exit else ""

@@ -230,6 +230,7 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
     index  of the task, among those of the submission; job: `<array>_<index>.<restart>`
     """
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
+    store.make_writable()
     submission.begin(index)
     queue = SharedQueue(submission, store, quota=knobs["runs_per_task"])
     if not len(queue):
