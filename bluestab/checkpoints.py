@@ -205,6 +205,9 @@ class Checkpoints(pl.Callback):
         self.pending: Mapping[str, Any] | None = None
         self.gone_on = False
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        interruption.obey_again()
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

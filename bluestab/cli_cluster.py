@@ -37,14 +37,13 @@ def cancel(store: STORE = None, sweep: SWEEP = None) -> None:
 
 def print_standing(store: Any, sweep: str) -> None:
     """What SLURM says of a sweep's tasks; nothing if none were submitted."""
-    from bluestab.cluster.standing import Standing
+    from bluestab.cluster.standing import Standing, of_interest
     from bluestab.cluster.submission import submissions
 
-    ours = submissions(store, sweep)
+    ours = of_interest(submissions(store, sweep))
     if not ours:
         return
-    latest = Standing(ours[-1:])
-    latest.refresh()
-    print(f"  {latest.line}")
-    for line in latest.ends():
+    standing = Standing(ours)
+    standing.refresh()
+    for line in (f"  {standing.line}", *standing.ends()):
         print(line)

@@ -15,6 +15,7 @@ ORDERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """SLURM sends the first before it kills, the last before the time is up; the other is ours."""
 
 _asked = threading.Event()
+_obeys = threading.Event()
 
 
 class GivenBack(BaseException):
@@ -32,8 +33,19 @@ def asked() -> bool:
 def obey() -> None:
     """From now on, every signal of `ORDERS` is such an order, those that wait included."""
     for number in ORDERS:
-        signal.signal(number, lambda *_: _asked.set())
+        signal.signal(number, _hear)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+    _obeys.set()
+
+
+def obey_again() -> None:
+    """Where a library has put itself in front: Lightning ends a run at SIGTERM, unsaved."""
+    if _obeys.is_set():
+        obey()
+
+
+def _hear(*_: object) -> None:
+    _asked.set()
 
 
 @contextmanager

@@ -63,7 +63,9 @@ def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None)
                 "start the command again"
             )
         record = attempt(run, store, execute=execute)
-    except interruption.GivenBack:
+    except (interruption.GivenBack, SystemExit, KeyboardInterrupt):
+        if not interruption.asked():  # the latter two are how Lightning leaves at SIGTERM
+            raise
         return {"what": "given back"}
     except DiskFull:
         return {"what": "full"}

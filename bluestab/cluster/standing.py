@@ -124,6 +124,14 @@ def _detail(tasks: Sequence[Task], state: str) -> str:
     return ""
 
 
+def of_interest(submissions: Sequence[Submission]) -> list[Submission]:
+    """Those with tasks that live; if none has, the latest."""
+    jobs = {job: one for one in submissions for job in one.jobs()}
+    live = {task.array for task in scheduler.queued(jobs) or [] if task.live}
+    working = [one for one in submissions if live & set(one.jobs())]
+    return working or list(submissions[-1:])
+
+
 def status_line(store: Store, sweep: str) -> str:
     """The command that shows a sweep from any shell."""
     return shlex.join(["bluestab", "status", str(store.root.absolute()), "--sweep", sweep])
