@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ORDERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""SLURM sends the first before it kills, the last before the time is up; the other is ours."""
+ORDERS = (signal.SIGTERM, signal.SIGUSR1)
+"""SLURM sends the first before it kills; the other is ours."""
+
+WARNING = signal.SIGUSR2
+"""SLURM sends it when the time is nearly up; who leads the workers decides what to do then."""
 
 _asked = threading.Event()
 _obeys = threading.Event()
@@ -50,12 +53,12 @@ def _hear(*_: object) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals of `ORDERS` wait; processes started inside never see them unless they `obey`.
+    """These signals wait; processes started inside never see `ORDERS` unless they `obey`.
 
     A scheduler sends its signals to every process of a job, servers of ours included, which would
     die of them.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*ORDERS, WARNING))
     try:
         yield
     finally:

@@ -183,13 +183,14 @@ def _claimed(
 class Stop:
     """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once.
 
-    until  when what runs is cut off (`time.monotonic`), after it was told to give itself back;
-           None: it is finished
+    until     when what runs is cut off (`time.monotonic`); None: it is finished
+    order_at  when it is told to give itself back, before that
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.asked = False
         self.until: float | None = None
+        self.order_at = 0.0
         self._say = say
 
     def __enter__(self) -> Self:

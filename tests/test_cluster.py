@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -473,6 +474,47 @@ def test_causes_are_told_apart_by_the_log(
     site["squeue"] = site["sacct"] = ""
     found = deaths.cause(one, [{"job": "12_0.1", "host": "h"}])
     assert type(found) is kind
+
+
+def test_a_task_that_gets_nowhere_does_not_requeue_itself_for_ever(
+    make_sweep: MakeSweep, site: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(seeds=2)
+    one = submitted(sweep, tasks=1)
+    queue = queue_of(one)
+    planned = queue.next()
+    assert planned is not None
+    queue.put_back(planned)
+    assert task._go_on_later(queue, "12_0.1", crashed=False) == 0
+    assert calls(site, "scontrol") == 1
+    assert task._go_on_later(queue, "12_0.2", crashed=False) == 1
+    assert "hydra.launcher.time must be longer" in capsys.readouterr().out
+    (sweep.store.root / ".resume" / planned.run.key).mkdir(parents=True)  # it has saved
+    assert task._go_on_later(queue, "12_0.9", crashed=False) == 0
+    assert calls(site, "scontrol") == 2
+
+
+def test_near_the_limit_runs_are_awaited_first(make_sweep: MakeSweep) -> None:
+    one = submitted(make_sweep(seeds=1), tasks=1)
+    said: list[str] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        with task.Notice(said.append, one, "12_0.0") as notice:
+            now = time.monotonic()
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert notice.asked
+            assert notice.until is not None
+            assert now + 40 < notice.order_at < notice.until < now + 110
+            assert not one.is_excused("12_0.0")
+            os.kill(os.getpid(), signal.SIGTERM)  # all the same, SLURM ends it now
+            assert notice.order_at <= time.monotonic()
+            assert notice.until <= time.monotonic() + task.KILL_WAIT
+            assert one.is_excused("12_0.0")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(said) == 1
+    assert said[0].startswith("the time limit is near")
 
 
 def test_orders_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def test_signals_wait_while_they_are_held_back_and_reach_who_obeys() -> None:
         "    for number in interruption.ORDERS:\n"
         "        os.kill(os.getpid(), number)\n"
         "    child = subprocess.run([sys.executable, '-c', 'import os, signal;'\n"
-        "        'os.kill(os.getpid(), signal.SIGTERM)'])\n"
+        "        'os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGUSR2)'])\n"
         "    assert child.returncode == 0, child\n"
         "    assert not interruption.asked()\n"
         "    interruption.obey()\n"
@@ -143,7 +143,7 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
         "store.make_writable()\n"
         "print(pool_worker._do(key, cfg, store, execute))\n"
     )
-    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):
+    for name in ("SIGTERM", "SIGUSR1"):
         root = tmp_path / name
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / "run.pkl"), str(root), name],

@@ -28,6 +28,7 @@ from bluestab.cluster import scheduler
 from bluestab.cluster.deaths import HEADER, MANY, cause, counted
 from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
+from bluestab.interruption import WARNING
 from bluestab.launchers.pool import places, work_off
 from bluestab.planning import PlannedRun
 from bluestab.report.progress import SweepDisplay
@@ -40,13 +41,15 @@ RESERVE = 600.0
 """Seconds that the last idle task stays to take over what may yet die elsewhere."""
 
 KILL_WAIT = 25.0  # seconds after SIGTERM until what runs is cut off; SLURM's own KillWait is 30
+IN_VAIN = 2  # restarts at the time limit after which a task that gets nowhere stays away
 SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
 
 
 class SharedQueue(Source):
     """What is left of a submission, as one of its tasks sees it.
 
-    taken         runs this task has begun
+    taken         how many runs this task has begun and not given back
+    begun         key of every run it has begun -> what was saved of it before
     crashed_here  keys of those that crashed; cut: of those that did not stop in time
     """
 
@@ -64,6 +67,7 @@ class SharedQueue(Source):
         )
         self.elsewhere: deque[Order] = deque()
         self.taken = 0
+        self.begun: dict[str, int] = {}
         self.crashed_here: set[str] = set()
         self.cut: set[str] = set()
         self._look_again = 0.0
@@ -97,6 +101,7 @@ class SharedQueue(Source):
             dead = counted(self.submission, self.store.claims.deaths(order.key))
             if len(dead) < MANY:
                 self.taken += 1
+                self.begun.setdefault(order.key, self._saved(order.key))
                 self._idle_since = None
                 return planned
             self._record_deaths(planned, dead)
@@ -131,6 +136,19 @@ class SharedQueue(Source):
         """Nothing more is started."""
         self.waiting.clear()
         self.elsewhere.clear()
+
+    def got_on(self) -> bool:
+        """Has a run of this task ended, or saved a checkpoint?"""
+        return any(
+            self._has_ended(self.orders[key]) or self._saved(key) != before
+            for key, before in self.begun.items()
+        )
+
+    def _saved(self, key: str) -> int:
+        """Which checkpoint of a run is kept (a number that differs for the next one)."""
+        with suppress(OSError):
+            return (self.store.root / ".resume" / key).stat().st_mtime_ns
+        return 0
 
     def close(self) -> None:
         """Leave the reserve, if this task was in it."""
@@ -179,7 +197,10 @@ class SharedQueue(Source):
 
 
 class Notice(Stop):
-    """SLURM says that the task will end: what runs is given back in the time that is left."""
+    """SLURM says that the task will end: what runs is given back in the time that is left.
+
+    Near the time limit, runs that end soon are awaited first.
+    """
 
     def __init__(self, say: Callable[[str], None], submission: Submission, job: str) -> None:
         super().__init__(say)
@@ -187,23 +208,25 @@ class Notice(Stop):
         self.time_is_up = self.told = False
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in (signal.SIGTERM, WARNING):
             signal.signal(number, self._noticed)
         return super().__enter__()
 
     def _noticed(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number == signal.SIGUSR2:
-            self.time_is_up = True
+        if number == WARNING:
+            self.time_is_up, why = True, "the time limit is near"
             delay = float(self.submission.content["launcher"]["signal_delay"])
-            until, why = now + max(delay - SPARE, delay / 2), "the time limit is near"
+            order_at, until = now + 0.4 * delay, now + max(delay - SPARE, 0.75 * delay)
         else:
-            self.told, until, why = True, now + KILL_WAIT, "SLURM ends this task"
+            self.told, why = True, "SLURM ends this task"
+            order_at, until = now, now + KILL_WAIT
             self.submission.excuse(self.job)
         self.until = until if self.until is None else min(self.until, until)
+        self.order_at = order_at if not self.asked else min(self.order_at, order_at)
         if not self.asked:
             self.asked = True
-            self._say(f"{why}: what runs is given back, with a checkpoint if it is worth one")
+            self._say(f"{why}: what does not end by itself is given back, with a checkpoint")
 
 
 def checked(order: Order) -> CheckedRun:
@@ -263,13 +286,20 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
 
 
 def _go_on_later(queue: SharedQueue, job: str, crashed: bool) -> int:
-    name = job.partition(".")[0]
-    for key in queue.cut:
+    name, _, restart = job.partition(".")
+    for key in sorted(queue.cut):
         print(f"run {key} did not stop in time and was cut off", flush=True)
+    if not queue.got_on() and int(restart) >= IN_VAIN:
+        print(
+            f"bluestab: started {int(restart) + 1} times, this task finished no run and saved no "
+            "checkpoint before its time was up; hydra.launcher.time must be longer",
+            flush=True,
+        )
+        return 1
     try:
         scheduler.requeue(name)
     except BluestabError as error:
-        print(f"this task cannot put itself back into the queue: {error}", flush=True)
+        print(f"bluestab: this task cannot put itself back into the queue: {error}", flush=True)
         return 1
     print("put back into the queue: what is left goes on there", flush=True)
     return 1 if crashed else 0

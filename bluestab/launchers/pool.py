@@ -245,7 +245,7 @@ def work_off(
         while crew.busy() or (len(crew.queue) and not stop.asked):
             if not stop.asked:
                 _give_work(crew, display)
-            elif stop.until is not None:
+            elif stop.until is not None and time.monotonic() >= stop.order_at:
                 crew.give_back(stop.until)
             _hear(crew, display, stop)
     except KeyboardInterrupt as error:
