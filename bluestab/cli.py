@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bluestab.cli_cluster import cancel, print_standing
+from bluestab.cli_cluster import cancel, print_standing, standing_note
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -143,7 +143,8 @@ def status(
     if live:
         from bluestab.report.live import watch
 
-        watch(found, sweep or manifest["name"], every)
+        name = sweep or manifest["name"]
+        watch(found, name, every, also=standing_note(found, name))
         return
     from bluestab.report.terminal import print_status
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bluestab.cli_store import existing
+
+POLL = 15.0  # seconds between two questions to the scheduler
 
 STORE = Annotated[
     Path | None,
@@ -47,3 +52,23 @@ def print_standing(store: Any, sweep: str) -> None:
     standing.refresh()
     for line in (f"  {standing.line}", *standing.ends()):
         print(line)
+
+
+def standing_note(store: Any, sweep: str) -> Callable[[], str]:
+    """What SLURM says of a sweep's tasks, now and again: asked at most four times a minute."""
+    from bluestab.cluster.standing import Standing, of_interest
+    from bluestab.cluster.submission import root_of, submissions
+
+    asked_at, said = -math.inf, ""
+
+    def note() -> str:
+        nonlocal asked_at, said
+        if time.monotonic() - asked_at >= POLL and root_of(store).is_dir():
+            ours = of_interest(submissions(store, sweep))
+            standing = Standing(ours)
+            if ours:
+                standing.refresh()
+            asked_at, said = time.monotonic(), standing.line if ours else ""
+        return said
+
+    return note
