@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bsf-", dir="/tmp"))
+    folder.chmod(0o755)  # the daemons run as users of their own
     sweep = Sweep(folder, asked.runs, asked.seed)
     kinds: list[Callable[[], str]] = [
         *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.requeue, sweep.preempt),
