@@ -1,6 +1,6 @@
 """Faults at random moments of a sweep on SLURM: nothing may be lost, done twice, or come out other.
 
-    python tests/slurm/faults.py [--faults 30] [--runs 60] [--seed 0]
+    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0]
 
 As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
 own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--pause", type=float, default=5, help="seconds between two, on average")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bsf-", dir="/tmp"))
@@ -153,7 +154,7 @@ def main() -> None:
     started = time.monotonic()
     try:
         while sum(done.values()) < asked.faults and not sweep.ended():
-            time.sleep(sweep.random.uniform(1, 8))
+            time.sleep(sweep.random.uniform(1, 2 * asked.pause))
             fault = sweep.random.choice(kinds)
             try:
                 said = fault()
