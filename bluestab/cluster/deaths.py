@@ -82,8 +82,8 @@ def own_part(log: Path, job: str) -> str:
 def said_in(log: Path) -> str:
     """Why a task ended, in the words of its log; "" if it does not say."""
     last = (_starts(log) or [""])[-1]
-    found = [match.group() for pattern, _ in IN_LOG if (match := pattern.search(last))]
-    found = found or re.findall(r"^bluestab: (.*)", last, flags=re.MULTILINE)
+    found = re.findall(r"^bluestab: (.*)", last, flags=re.MULTILINE)
+    found = found or [match.group() for pattern, _ in IN_LOG if (match := pattern.search(last))]
     return found[-1][:200] if found else ""
 
 

@@ -27,8 +27,8 @@ P=${SLURM_TEST_PORT:-26817}; ACCOUNTING=${SLURM_TEST_ACCOUNTING:-yes}
 [ -f "$D/run/settings" ] && . "$D/run/settings"
 H=$(hostname -s); NODES="n1 n2 n3"; SOCKET=$D/run/munge.socket
 
-wait_for() {  # WHAT COMMAND...: at most 30 seconds
-  local end=$((SECONDS + 30))
+wait_for() {  # WHAT COMMAND...: seconds where the machine is idle, more where it is busy
+  local end=$((SECONDS + 120))
   while [ $SECONDS -lt $end ]; do timeout 5 "${@:2}" >/dev/null 2>&1 && return; sleep 0.1; done
   echo "$1 did not start; see $D/log" >&2; return 1
 }
