@@ -248,6 +248,8 @@ def _refused(error: HydraException) -> str:
     if match is None:
         return f"{text} ({str(cause).splitlines()[0]})" if cause and str(cause) else text
     key = match.group(1)
+    if key.startswith("hydra.launcher."):
+        return _refused_of_launcher(key)
     base = compose([])
     known = list(_paths(OmegaConf.to_container(base, resolve=False)))  # type: ignore[arg-type]
     parts = key.split(".")
@@ -257,6 +259,14 @@ def _refused(error: HydraException) -> str:
         return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
     groups = [k for k in base if k != "hydra"]
     return f"there is no key '{key}'" + did_you_mean(key, [*known, *map(str, groups)])
+
+
+def _refused_of_launcher(key: str) -> str:
+    """A knob that the launcher of this command does not have."""
+    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=local"]
+    knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
+    names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
+    return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
 
 
 def _refused_knob(key: str, parts: Sequence[str]) -> str:
