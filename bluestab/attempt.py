@@ -23,7 +23,7 @@ from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.phases import Phases
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
-from bluestab.types import KEPT, At, Split
+from bluestab.types import KEPT, At, Example, Split
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +136,8 @@ class _Attempt:
                 watch=watch,
                 phases=phases,
             )
+        for told in run.data.notes:
+            log.info("%s", told)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
@@ -246,6 +248,7 @@ def _score(
                     "prediction": module.predictions[i],
                     "target": _listed(example.target),
                     "logits": module.item_logits[i].ravel().tolist(),
+                    **_offsets(example),
                 }
             )
     return metrics
@@ -261,6 +264,14 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         yield
     test: Any = assembly.loaders["test"]
     vectors[at] = of_items(found, test.sampler, test.dataset["example"])
+
+
+def _offsets(example: Example) -> dict[str, list[int]]:
+    """Start and end of every word in the text it comes from, in turn; nothing where only words
+    were given."""
+    if example.offsets is None:
+        return {}
+    return {"offsets": [place for word in example.offsets for place in word]}
 
 
 def _listed(target: Any) -> Any:

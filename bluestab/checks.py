@@ -200,6 +200,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         model_id=identity,
         fingerprint=data.fingerprint,
         init_from=None if kept is None else kept.sha256,
+        descriptive=data.task.descriptive,
     )
     return CheckedRun(
         cfg=cfg,

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices
-from bluestab.artefacts import lacks_representations, lacks_weights, logging_to, write_config
+from bluestab.artefacts import (
+    lacks_representations,
+    lacks_weights,
+    logging_to,
+    write_config,
+    write_parts,
+)
 from bluestab.attempt import identity_of, rounded, train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
@@ -83,6 +89,8 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
             listening.end(record)
         try:
             write_config(work / "config.yaml", run.cfg)
+            if run.data.drawn:
+                write_parts(work / "split.csv", run.data.select(run.seeds))
             if record.status == "crashed":
                 store.keep_crash(work, record)
             else:

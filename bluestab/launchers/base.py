@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
+from bluestab.report.terminal import print_notes
 
 
 class Backend(ABC):
@@ -16,8 +17,10 @@ class Backend(ABC):
     """
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
-        """Compose and check all runs, then see them through."""
-        self.launch(plan_sweep(compose, jobs, name))
+        """Compose and check all runs, say what was found in own files, then see them through."""
+        sweep = plan_sweep(compose, jobs, name)
+        print_notes(planned.run.data for planned in sweep.runs)
+        self.launch(sweep)
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:
