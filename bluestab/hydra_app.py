@@ -28,9 +28,10 @@ from bluestab.catalogue import shadowed
 from bluestab.circumstances import command_line
 from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir
+from bluestab.planning import PRIMARY
+from bluestab.planning import compose as compose
 from bluestab.sweepers.grid import check_names
 
-PRIMARY = "bluestab"
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
 APPENDABLE = ("sweeps", "search")  # groups that are added with a plus sign
@@ -180,14 +181,6 @@ def _first(override: Override) -> str:
     if override.is_interval_sweep():
         return f"{override.get_key_element()}={override.value().start}"  # type: ignore[union-attr]
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
-
-
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The composed config, Hydra's node included."""
-    with hydra.initialize_config_dir(
-        version_base="1.3", config_dir=str(conf_dir()), job_name=PRIMARY
-    ):
-        return hydra.compose(PRIMARY, overrides=list(overrides), return_hydra_config=True)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ FLOORS = [
     "index upkeep token_cache hub remotes downloads averaging representations published",
     "data audit module optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
-    "report planning workers pool_worker launchers sweepers catalogue",
+    "report planning workers pool_worker launchers sweepers search catalogue",
     "hydra_app cli cli_store __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
