@@ -13,8 +13,10 @@ run is hill(point) + effect of the seed + noise, with the spread that real runs 
 spread of the hill over random points; noise grows by up to 60 % away from the top, as failing
 points scatter. Regret is hill(optimum) - hill(point chosen).
 
-    all     TPE as the search sets it, all seeds for every point     one    one seed for every point
-    plain   Optuna's default sampler, mean over all seeds            race   the default of the search
+    all     TPE as the search sets it, all seeds for every point
+    race    the same, with the racing that is the default of the search
+    one     one seed for every point
+    plain   Optuna's default sampler, mean over all seeds
     reruns  one seed for every point, as many points as `all` has runs
 """
 

@@ -1,6 +1,6 @@
 """A search whose runs are stand-ins with a known optimum: hundreds of points a minute.
 
-    python tests/searching.py STORE STORAGE WORKERS [SECONDS]    the search, as a command would do it
+    python tests/searching.py STORE STORAGE WORKERS [N_TRIALS]    a search, as a command does it
 
 Everything around the training is real: study, claims, store, processes. The score of a run follows
 from its config, see `score`; `acts.json` in the store may say otherwise, seed -> act: `crash`,
@@ -53,7 +53,9 @@ def node(**given: Any) -> dict[str, Any]:
     return found
 
 
-def plan(store: Path, *, name: str = "s", choices: Any = None, fixed: Any = None, **given: Any) -> Any:
+def plan(
+    store: Path, *, name: str = "s", choices: Any = None, fixed: Any = None, **given: Any
+) -> Any:
     """A search over `CHOICES`, its store at `store`."""
     from bluestab.sweepers.optuna import plan_search
 

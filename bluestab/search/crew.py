@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import BluestabError, Interrupted
-from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points, scores_of, was_stopped
@@ -236,18 +235,3 @@ def _outcome(crew: Sequence[Hired]) -> Ended:
     ends = {one.ended for one in crew}
     worst: tuple[Ended, ...] = ("crashed", "interrupted", "exhausted")
     return next((end for end in worst if end in ends), "enough")
-
-
-def best_first(trials: Sequence[Any], search: Search) -> list[Any]:
-    """Points with all their seeds that may win, the best first; a single objective."""
-    from bluestab.search.samplers import CONSTRAINT
-
-    able = [
-        t
-        for t in points(trials)
-        if t.state.name == "COMPLETE"
-        and not was_stopped(t)
-        and t.user_attrs.get(CONSTRAINT, 0.0) <= 0
-    ]
-    sign = -1 if maximised(search.objective[0]) else 1
-    return sorted(able, key=lambda t: (sign * t.values[0], t.number))

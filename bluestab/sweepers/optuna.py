@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bluestab import spaces
 from bluestab.catalogue import entries
@@ -12,9 +13,19 @@ from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import command_line
 from bluestab.errors import ConfigError, Interrupted, did_you_mean
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, resolved
+from bluestab.report.search_frame import (
+    Arm,
+    Found,
+    arm_of,
+    best_first,
+    importance,
+    points_frame,
+    verdict_sentences,
+)
+from bluestab.report.search_page import write_search
 from bluestab.search import spec
-from bluestab.search.crew import best_first, see_through
-from bluestab.search.points import Knob, Point, SearchSpace, owner
+from bluestab.search.crew import see_through
+from bluestab.search.points import Knob, Point, SearchSpace, owner, shown
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
 from bluestab.search.storage import redacted
@@ -22,6 +33,9 @@ from bluestab.search.trials import Trials, points
 from bluestab.spaces import SEARCH_SPACE, Choice
 from bluestab.store import Store, to_json, write_text
 from bluestab.workers import Execute, RunsCrashed, make_ready
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 NO_KNOB = ("task", "model", "seed", "sweep", "sweeps", "search", "store", "device")
 """What a search holds still: scores of two tasks, or of two seeds, are not compared."""
@@ -273,7 +287,8 @@ def run_search(
         raise Interrupted(
             f"stopped: {n} of {search.n_trials} points are told; the same command goes on"
         )
-    _confirm(search, trials, launch)
+    arms = confirm(search, trials, launch)
+    report(search, trials, arms)
     crashed = [t for t in points(trials.all()) if t.state.name == "FAIL"]
     if crashed:
         notes = [f"  {t.user_attrs.get('note', 'its process died')}" for t in crashed]
@@ -298,30 +313,68 @@ def _write_down(search: Search) -> None:
     write_text(search.folder / "search.json", to_json(content))
 
 
-def confirmation_jobs(search: Search, winner: Any, second: Any | None) -> dict[str, list[Job]]:
+# --- the winner -----------------------------------------------------------------------------------
+
+
+def confirmation(search: Search, ranked: Sequence[FrozenTrial]) -> dict[str, list[Job]]:
     """Arm -> its runs on fresh seeds: the baseline, the winner, the second best."""
-    plain = [o for o in search.fixed if o.partition("=")[0] != "technique" and not _owned(o)]
-    arms: dict[str, list[str]] = {"baseline": [*plain, *search.baseline]}
-    for name, trial in (("winner", winner), ("second", second)):
-        if trial is not None:
-            arms[name] = search.job(trial.params, 0)[:-1]
+    plain = [o for o in search.fixed if o.partition("=")[0] != "technique"]
+    plain = [o for o in plain if owner(o.partition("=")[0]) is None]
+    arms = {"baseline": [*plain, *search.baseline]}
+    for name, trial in zip(("winner", "second"), ranked, strict=False):
+        arms[name] = search.job(trial.params, 0)[:-1]
     return {
         name: [[*line, f"seed={seed}"] for seed in search.confirm] for name, line in arms.items()
     }
 
 
-def _owned(override: str) -> bool:
-    return owner(override.partition("=")[0]) is not None
-
-
-def _confirm(search: Search, trials: Trials, launch: Launch) -> None:
-    if search.several or not search.confirm:
-        return
+def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
+    """Run the confirmation, if there is one: one objective, fresh seeds, and a point that won."""
     ranked = best_first(trials.all(), search)
-    if not ranked:
-        print("no point may win: all crashed, or none keeps failed_share")
-        return
-    arms = confirmation_jobs(search, ranked[0], ranked[1] if len(ranked) > 1 else None)
-    print(f"\nconfirming on seeds {search.confirm[0]} to {search.confirm[-1]}")
-    jobs = [job for jobs in arms.values() for job in jobs]
+    if search.several or not search.confirm or not ranked:
+        return []
+    print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
+    jobs = [job for jobs in confirmation(search, ranked).values() for job in jobs]
     launch(plan_sweep(compose, jobs, f"{search.name}-confirmed"))
+    return confirmed(search, trials)
+
+
+def confirmed(search: Search, trials: Trials) -> list[Arm]:
+    """Baseline, winner and second best, as far as their runs on fresh seeds are in the store."""
+    ranked = best_first(trials.all(), search)
+    if search.several or not search.confirm or not ranked:
+        return []
+    store, arms = Store(search.root), []
+    said = {"baseline": " ".join(search.baseline)}
+    said |= {n: shown(t.params) for n, t in zip(("winner", "second"), ranked, strict=False)}
+    values = {n: t.value for n, t in zip(("winner", "second"), ranked, strict=False)}
+    for name, jobs in confirmation(search, ranked).items():
+        keys = [run.key for _, run in check_each(compose, jobs, check)]
+        records = [store.read(key) for key in keys if store.has(key)]
+        arm = arm_of(name, said[name], values.get(name), records, search.objective[0], search.at)
+        if arm is not None:
+            arms.append(arm)
+    return arms
+
+
+def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None = None) -> None:
+    """Say what was found, and write the files of it."""
+    every = trials.all()
+    found = Found(
+        search=search,
+        frame=points_frame(every, search),
+        ranked=best_first(every, search),
+        importance=importance(every, search),
+        arms=arms,
+    )
+    print(f"\nsearch {search.name}")
+    for sentence in verdict_sentences(found):
+        print(f"  {sentence}")
+    folder = out or Path("report") / search.name
+    written = write_search(found, folder)
+    print("wrote " + ", ".join(map(str, written)))
+    if (folder / "best.yaml") in written:
+        print(
+            f"to use the winner: mkdir -p sweeps && cp {folder}/best.yaml sweeps/best.yaml && "
+            "bluestab run +sweeps=best"
+        )
