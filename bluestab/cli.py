@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_search import search
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -31,6 +32,7 @@ HYDRA: dict[str, Any] = {
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
+app.command()(search)
 
 STORE = Annotated[
     Path | None,

@@ -30,11 +30,12 @@ from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir
 from bluestab.planning import PRIMARY
 from bluestab.planning import compose as compose
+from bluestab.planning import quoted as quoted
 from bluestab.sweepers.grid import check_names
 
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
-APPENDABLE = ("sweeps", "search")  # groups that are added with a plus sign
+APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
 def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
@@ -64,6 +65,8 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         with _explained():
             if not informing:
                 _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                if not multirun and "hydra/sweeper=optuna" in arguments:
+                    raise ConfigError("hydra/sweeper=optuna is a search of many runs; add -m")
                 if not multirun and any(a.startswith("+sweeps=") for a in arguments):
                     print("note: this is one run with the settings of a sweep; -m runs the sweep")
                 for file in shadowed():
@@ -77,12 +80,6 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         if line := _all_at_once(str(error)):
             raise ConfigError(*error.problems, line) from error
         raise
-
-
-def quoted(value: str) -> str:
-    """A value as Hydra's grammar takes any text: nothing in it is read as anything else."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
-    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def _all_at_once(said: str) -> str | None:
@@ -156,7 +153,7 @@ def _check_choice(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
     if key == "sweeps":
         raise ConfigError(f"{said}: one sweep at a time")
-    if key.split(".")[0] == "sweep" and not key.startswith("sweep.knobs."):
+    if key.split(".")[0] in ("sweep", "search") and not key.startswith("sweep.knobs."):
         raise ConfigError(f"{said} is no choice to run; a list needs brackets: '{key}=[0,1,2]'")
     if key == "technique":
         for value in override.sweep_string_iterator():
@@ -167,6 +164,11 @@ def _check_added(override: Override) -> None:
     key = override.key_or_group
     if key.startswith("sweep.knobs.") or key.startswith("hydra."):
         return
+    if key == "search":
+        raise ConfigError(
+            f"{override.input_line}: a search is chosen without the plus sign: "
+            f"search={override.get_value_element_as_str()}"
+        )
     if key not in APPENDABLE:
         nearest = did_you_mean("+" + key, [f"+{group}" for group in APPENDABLE])
         raise ConfigError(

@@ -82,6 +82,12 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = outer
 
 
+def quoted(text: str) -> str:
+    """Any text, as Hydra's grammar takes it: nothing in it is read as anything else."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), text)
+    return "'" + escaped.replace("${", "\\${") + "'"
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain containers, without what is no part of a run.
 

@@ -72,7 +72,7 @@ def begin(search: Any) -> Any:
     from bluestab.sweepers.optuna import first_run
 
     Store(search.root).make_writable()
-    return Trials.open(search, spec.identity(search, {**first_run(search).hashed, "technique": []}))
+    return Trials.open(search, spec.identity(search, first_run(search).hashed))
 
 
 def truth(run: Any) -> float:

@@ -29,7 +29,7 @@ FLOORS = [
     "data audit module optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers search catalogue",
-    "hydra_app cli cli_store __main__",
+    "hydra_app cli cli_store cli_search __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

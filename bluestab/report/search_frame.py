@@ -228,7 +228,7 @@ def verdict_sentences(found: Found) -> list[str]:
         return [*said, f"not confirmed: its {name} of {found.ranked[0].value:.4f} chose it"]
     said.append(
         f"validation {name}: {winner.searched:.4f} in the search, {winner.validation:.4f} on "
-        f"{len(winner.scores)} fresh seeds: it shrinks by {winner.shrinkage:.4f}"
+        f"{len(winner.scores)} fresh seeds: {_shrunk(winner.shrinkage)}"
     )
     if baseline is not None:
         said.append(_against(winner, baseline, "the baseline"))
@@ -240,6 +240,10 @@ def verdict_sentences(found: Found) -> list[str]:
                 "not tell the two apart"
             )
     return said
+
+
+def _shrunk(by: float) -> str:
+    return f"it shrinks by {by:.4f}" if by > 0 else f"it does not shrink ({-by:+.4f})"
 
 
 def _against(winner: Arm, other: Arm, called: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bluestab.planning import quoted
 from bluestab.spaces import Choice, Interval, Space, extremes
 from bluestab.sweepers.grid import technique_names
 
@@ -188,7 +189,7 @@ def spelled(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str) and not PLAIN.fullmatch(value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return quoted(value)
     return repr(value) if isinstance(value, float) else str(value)
 
 

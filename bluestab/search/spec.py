@@ -64,6 +64,7 @@ class Search:
     confirm     fresh seeds of that comparison; none: it is left out
     storage     where the study is: a URL, or the path of a journal file
     root        folder of the store
+    asked       what all this was made of: `node`, `fixed`, `choices` of `plan_search`
     """
 
     name: str
@@ -84,6 +85,7 @@ class Search:
     workers: int | None
     storage: str
     root: str
+    asked: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -177,8 +179,10 @@ def check_node(node: Mapping[str, Any]) -> None:
 
 def _sampler_problems(sampler: Any) -> list[str]:
     name = str(sampler.get("name") if isinstance(sampler, dict) else sampler)
-    if not isinstance(sampler, dict) or name not in SAMPLERS:
-        return [f"search.sampler is {name!r}" + did_you_mean(name, SAMPLERS)]
+    if not isinstance(sampler, dict):
+        return [f"search.sampler is {name}: its flags come with it; say search/sampler={name}"]
+    if name not in SAMPLERS:
+        return [f"search.sampler.name is {name!r}" + did_you_mean(name, SAMPLERS)]
     flags = SAMPLERS[name]
     problems = [
         f"search.sampler.{key}: sampler {name} has no such flag" + did_you_mean(key, flags)
@@ -251,9 +255,14 @@ def fresh_seeds(confirm: int | Sequence[int], used: Sequence[int]) -> tuple[int,
 def identity(search: Search, hashed: Mapping[str, Any]) -> dict[str, Any]:
     """What all trials of a study have in common: changed, they could not be compared.
 
-    hashed  hashed config of a run with the fixed overrides alone
+    hashed  hashed config of one of its runs: what points differ in is left out
     """
-    run = {path: value for path, value in leaves(hashed) if not path.startswith("seeds.")}
+    drawn = {knob.name.removeprefix("model.") for knob in search.space.knobs}
+    run = {
+        path: value
+        for path, value in leaves({**hashed, "technique": []})
+        if not path.startswith("seeds.") and path not in drawn
+    }
     return {
         "space": {knob.name: knob.text for knob in search.space.knobs},
         "objective": list(search.objective),

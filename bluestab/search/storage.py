@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bluestab.circumstances import redacted
 from bluestab.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
-
-
-def redacted(text: str) -> str:
-    """A text without the passwords of the URLs in it."""
-    return PASSWORD.sub(r"\1:***@", text)
 
 
 def open_storage(where: str) -> BaseStorage:

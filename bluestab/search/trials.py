@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluestab.checks import CheckedRun
+from bluestab.circumstances import redacted
 from bluestab.claims import Claim, Claims
 from bluestab.errors import BluestabError, ConfigError
 from bluestab.search import samplers
@@ -36,7 +37,7 @@ from bluestab.search.objectives import SECONDS, Outcome, failed_share, maximised
 from bluestab.search.points import Point, overrides
 from bluestab.search.race import Scores
 from bluestab.search.spec import Search, differences
-from bluestab.search.storage import alone, open_storage, redacted
+from bluestab.search.storage import alone, open_storage
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
-from bluestab.circumstances import command_line
-from bluestab.errors import ConfigError, Interrupted, did_you_mean
-from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, resolved
+from bluestab.circumstances import command_line, redacted
+from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
+from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
 from bluestab.report.search_frame import (
     Arm,
     Found,
@@ -28,7 +29,6 @@ from bluestab.search.crew import see_through
 from bluestab.search.points import Knob, Point, SearchSpace, owner, shown
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
-from bluestab.search.storage import redacted
 from bluestab.search.trials import Trials, points
 from bluestab.spaces import SEARCH_SPACE, Choice
 from bluestab.store import Store, to_json, write_text
@@ -37,6 +37,7 @@ from bluestab.workers import Execute, RunsCrashed, make_ready
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+FILE = "search.json"
 NO_KNOB = ("task", "model", "seed", "sweep", "sweeps", "search", "store", "device")
 """What a search holds still: scores of two tasks, or of two seeds, are not compared."""
 
@@ -64,14 +65,21 @@ def plan_search(
     for key in choices:
         if key.split(".")[0] in NO_KNOB:
             raise ConfigError(f"{key} is no knob of a search{_instead(key)}")
-    fixed = dict(fixed)
+    for technique in node["space"]:
+        if technique not in entries("technique"):
+            raise ConfigError(
+                f"search.space: there is no technique {technique!r}"
+                + did_you_mean(technique, entries("technique"))
+            )
+    fixed, asked = dict(fixed), dict(fixed)
     if node["space"] and "technique" not in {*fixed, *choices}:
         base = resolved(compose(_lines(fixed)))
         if not base["technique"]:
             fixed["technique"] = f"[{','.join(node['space'])}]"
     free = _lines({k: v for k, v in fixed.items() if owner(k) is None})
     base = resolved(compose([*free, *_first_technique(choices)]))
-    parts = check_parts(base)
+    # techniques left out: the defaults of searched knobs need not fit this model
+    parts = check_parts(resolved(compose([*free, "technique=none"])))
     space = _space(node, fixed, choices, base, parts.model.layers, free)
     objective = node["objective"]
     seeds = spec.seeds_of(node["seeds"])
@@ -95,6 +103,7 @@ def plan_search(
         workers=node["workers"],
         storage=node["storage"] or "",
         root=base["store"],
+        asked={"node": dict(node), "fixed": asked, "choices": dict(choices)},
     )
     if not search.storage:
         search = replace(search, storage=str(search.folder / "study.journal"))
@@ -130,11 +139,6 @@ def _space(
 ) -> SearchSpace:
     texts: dict[str, str] = {}
     for technique in node["space"]:
-        if technique not in entries("technique"):
-            raise ConfigError(
-                f"search.space: there is no technique {technique!r}"
-                + did_you_mean(technique, entries("technique"))
-            )
         own = resolved(compose([*free, f"technique={technique}"]))["technique"][technique]
         if not own.get(SEARCH_SPACE):
             raise ConfigError(
@@ -279,7 +283,7 @@ def run_search(
     """
     run = first_run(search)
     make_ready([run], Store(search.root))
-    trials = Trials.open(search, spec.identity(search, {**run.hashed, "technique": []}))
+    trials = Trials.open(search, spec.identity(search, run.hashed))
     _write_down(search)
     stopped = see_through(search, places, execute)
     if stopped:
@@ -298,19 +302,68 @@ def run_search(
         )
 
 
+def help_out(search: Search, device: str | None = None) -> None:
+    """Be one worker of a search that was begun elsewhere, until all its points are told.
+
+    This is what a task of a cluster does: it opens the study, asks when it is free, and needs
+    nothing but the store and the storage. Winner and confirmation are left to the command.
+
+    device  in place of the config's auto; None: as the config has it
+
+    Raises ConfigError if the study was begun with something else.
+    """
+    run = first_run(search)
+    make_ready([run], Store(search.root))
+    Trials.open(search, spec.identity(search, run.hashed))
+    if see_through(search, [device]):
+        raise Interrupted("stopped; the same command goes on")
+
+
 def _write_down(search: Search) -> None:
     """For people and `bluestab search`: what was asked, without passwords."""
     content = {
         "name": search.name,
-        "command": redacted(command_line()),
+        "command": command_line(),
         "storage": redacted(search.storage),
-        "space": {knob.name: knob.text for knob in search.space.knobs},
-        "fixed": list(search.fixed),
-        "seeds": list(search.seeds),
-        "n_trials": search.n_trials,
-        "objective": list(search.objective),
+        "asked": {**search.asked, "node": {**search.asked["node"], "storage": None}},
     }
-    write_text(search.folder / "search.json", to_json(content))
+    write_text(search.folder / FILE, to_json(content))
+
+
+def read_search(root: Path, name: str | None, storage: str | None = None) -> Search:
+    """A search of a store, as its last command asked for it: for workers elsewhere, and reports.
+
+    name     None: the one that was started last
+    storage  in place of the one it was begun with, which is kept without its password
+
+    Raises StoreError if there is none, ConfigError if it cannot be planned any more.
+    """
+    files = sorted(root.glob(f"searches/*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
+    known = {file.parent.name: file for file in files}
+    if not known or (name is not None and name not in known):
+        raise StoreError(
+            f"the store '{root}' has no search{'' if name is None else f' {name!r}'}"
+            + (f"; it has: {', '.join(known)}" if known else "")
+        )
+    file = known[name or list(known)[-1]]
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        asked, kept = content["asked"], content["storage"]
+        asked = {key: asked[key] for key in ("node", "fixed", "choices")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file} is damaged ({error}); the command of the search writes it again"
+        ) from error
+    if storage is None and redacted(kept) == kept:
+        storage = kept
+    if storage is None:
+        raise ConfigError(
+            f"the storage of search {file.parent.name} needs its password: {kept}; "
+            "give it with --storage URL"
+        )
+    asked["fixed"]["store"] = quoted(str(root))
+    node = {**asked["node"], "storage": storage}
+    return plan_search(node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"])
 
 
 # --- the winner -----------------------------------------------------------------------------------

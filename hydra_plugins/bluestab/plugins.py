@@ -181,7 +181,7 @@ class OptunaSweeper(OurSweeper):
 
 def space_text(override: Override) -> str:
     """The space of a knob as `bluestab.spaces` reads it: `a,b` is `choice(a,b)`."""
-    if override.is_choice_sweep() and not override.get_value_element_as_str().startswith("choice("):
+    if override.is_choice_sweep():
         return f"choice({','.join(override.sweep_string_iterator())})"
     return str(override.input_line).partition("=")[2]
 
