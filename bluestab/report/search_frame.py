@@ -215,7 +215,7 @@ def verdict_sentences(found: Found) -> list[str]:
         return ["no point may win: none has all its seeds and keeps failed_share"]
     n_censored = int(found.frame["censored"].sum())
     said = [
-        f"{len(found.frame)} points, of which {n_censored} were stopped before they had all "
+        f"{len(found.frame)} points, {n_censored} of them stopped before they had all "
         f"{len(search.seeds)} seeds; {int(found.frame['n_seeds'].sum())} runs instead of "
         f"{len(found.frame) * len(search.seeds)}"
     ]

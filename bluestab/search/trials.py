@@ -47,7 +47,6 @@ IDENTITY = "bluestab"
 """User attribute of a study: what all its trials have in common (`spec.identity`)."""
 
 DEATHS = 3  # processes that die in one run before its point counts as crashed
-DUPLICATES = 10  # in a row, before a point is taken that has not been yet
 REFUSED = 200  # in a row, of points that are impossible or duplicates, before the search gives up
 
 
@@ -161,8 +160,7 @@ class Trials:
             self._bury()
             refused = 0
             while self.left() > 0:
-                if refused >= DUPLICATES:
-                    self._queue_a_new_one(refused)
+                self._queue_a_new_one(refused)
                 taken = self._ask()
                 try:
                     run = check(taken.point, self.search.seeds[0])
@@ -192,8 +190,6 @@ class Trials:
             index=_drawn(trials),
             constrained=search.failed_share is not None,
         )
-        if search.sampler["name"] == "grid" and not any(t.state.name == "WAITING" for t in trials):
-            self._queue_a_new_one(0)
         trial = self.study.ask()
         claim = self.claims.take(f"trial-{trial.number}", f"{search.name} trial {trial.number}")
         if claim is None:
@@ -202,8 +198,11 @@ class Trials:
         return Taken(trial, search.space.draw(trial), claim)
 
     def _queue_a_new_one(self, refused: int) -> None:
-        """Queue a point of a finite space that no trial has had; of another, only count."""
-        every = self.search.space.every()
+        """Queue a point that no trial has had, where the sampler is not to choose: in a grid, and
+        after a refusal in a space that can be listed. Raises Exhausted if nothing is left."""
+        trials, every = self.all(), self.search.space.every()
+        if any(t.state.name == "WAITING" for t in trials):
+            return
         if every is None:
             if refused >= REFUSED:
                 raise Exhausted(
@@ -211,16 +210,16 @@ class Trials:
                     f"widen the space of search {self.search.name}"
                 )
             return
-        had = [t.params for t in self.all()]
-        order = list(every)
-        random.Random(self.search.sampler_seed).shuffle(order)
-        new = next((point for point in order if point not in had), None)
-        if new is None:
+        had = [t.params for t in trials if _is_drawn(t)]
+        new = [point for point in every if point not in had]
+        if not new:
             raise Exhausted(
                 f"all {len(every)} points of search {self.search.name} have been tried: "
                 f"search.n_trials={self.search.n_trials} is more than there are"
             )
-        self.study.enqueue_trial(dict(new))
+        if self.search.sampler["name"] == "grid" or refused:
+            draws = random.Random(f"{self.search.sampler_seed} {_drawn(trials)}")
+            self.study.enqueue_trial(dict(draws.choice(new)))
 
     # --- telling -------------------------------------------------------------------------------
 
@@ -362,8 +361,12 @@ def lineage(trials: Sequence[FrozenTrial], number: int) -> set[int]:
 
 def _drawn(trials: Sequence[FrozenTrial]) -> int:
     """How many points were drawn before: what seeds the next draw, however often it died."""
-    first = [t for t in trials if "retry_of" not in t.user_attrs]
-    return sum("cell" in t.user_attrs or "why" in t.user_attrs for t in first)
+    return sum(_is_drawn(t) for t in trials if "retry_of" not in t.user_attrs)
+
+
+def _is_drawn(trial: FrozenTrial) -> bool:
+    """Accepted or refused: not of a process that died while it drew."""
+    return "cell" in trial.user_attrs or "why" in trial.user_attrs
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from bluestab.report.search_frame import (
 from bluestab.report.search_page import write_search
 from bluestab.search import spec
 from bluestab.search.crew import see_through
-from bluestab.search.points import Knob, Point, SearchSpace, owner, shown
+from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner, shown
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
@@ -107,6 +107,11 @@ def plan_search(
     )
     if not search.storage:
         search = replace(search, storage=str(search.folder / "study.journal"))
+    if node["sampler"]["name"] == "grid" and space.every() is None:
+        raise ConfigError(
+            "search.sampler is grid, but the space is not finite, or holds more than "
+            f"{MOST_LISTED} points; it takes choice(), range() and int(interval()) alone"
+        )
     _check_start(search)
     _check_space(search)
     return search
