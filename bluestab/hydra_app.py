@@ -64,7 +64,8 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     try:
         with _explained():
             if not informing:
-                _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                cfg = _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                arguments = [*arguments, *_searching(cfg, arguments, multirun)]
                 if not multirun and "hydra/sweeper=optuna" in arguments:
                     raise ConfigError("hydra/sweeper=optuna is a search of many runs; add -m")
                 if not multirun and any(a.startswith("+sweeps=") for a in arguments):
@@ -100,7 +101,16 @@ def _carried(argument: str) -> str:
     return re.sub(r"^technique\.(?=[^=]*=)", "+sweep.knobs.", argument)
 
 
-def _precheck(arguments: Sequence[str], multirun: bool) -> None:
+def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> list[str]:
+    """The sweeper of a sweep file that is a search: Hydra lets no such file choose it."""
+    wanted = cfg.sweep.get("search", False)
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"sweep.search is {wanted!r}: expected true or false")
+    chosen = any(argument.startswith("hydra/sweeper=") for argument in arguments)
+    return ["hydra/sweeper=optuna"] if wanted and multirun and not chosen else []
+
+
+def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
     """Compose once with the first alternative of every choice, and look for what is not allowed."""
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
@@ -112,11 +122,12 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> None:
             check_names(override.get_value_element_as_str())
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
     try:
-        hydra_node = compose(first).hydra
+        cfg = compose(first)
     except UnicodeDecodeError:
         raise
     except ValueError as error:  # Hydra's word for `task=null` and the like
         raise ConfigError(f"cannot compose {' '.join(first)}: {error}") from error
+    hydra_node = cfg.hydra
     if hydra_node.callbacks:
         raise ConfigError(
             "hydra.callbacks is set; callbacks are code chosen by a config file, which bluestab "
@@ -142,6 +153,7 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> None:
     for node in ("job_logging", "hydra_logging"):
         if OmegaConf.to_container(hydra_node[node]) != QUIET:
             raise ConfigError(f"hydra.{node} is changed; bluestab keeps its own logs")
+    return cfg
 
 
 def _check_choice(override: Override, multirun: bool) -> None:

@@ -21,7 +21,7 @@ from bluestab.search.race import (
 
 MEAN = OBJECTIVES["mean"]
 HALVING = Race("halving", eta=2, margin=1e9, p=0.1)  # ranks alone
-BOUND = Race("halving", eta=10**6, margin=1.0, p=0.1)  # the bound alone, but for the first rung
+BOUND = Race("halving", eta=2, margin=1.0, p=0.1)
 WILCOXON = Race("wilcoxon", eta=2, margin=1.0, p=0.1)
 
 
@@ -58,15 +58,18 @@ def test_the_first_and_the_complete_are_never_stopped() -> None:
 
 
 def test_shown_to_be_worse_than_the_leader() -> None:
+    """After 3 seeds, which is no rung, by just more or just less than the pooled error allows."""
     leader, other = [0.80, 0.81, 0.79, 0.80, 0.80], [0.70, 0.70, 0.71, 0.69, 0.70]
-    error = residual_std([leader, other])
+    error = residual_std([leader[:3], leader, other])  # a constant less changes no residual
     assert error is not None
-    below = 0.80 - 1.01 * error * math.sqrt(2)
-    above = 0.80 - 0.99 * error * math.sqrt(2)
-    assert "worse than the leader" in str(verdict([below], [leader, other], BOUND, MEAN, 5))
-    assert verdict([above], [leader, other, [0.0]] * 9, BOUND, MEAN, 5) is None
-    assert verdict([below], [leader], BOUND, MEAN, 6) is None  # no leader has all seeds
-    assert verdict([below], [leader], BOUND, MEAN, 5) is None  # one row: the error is not known
+
+    def told(factor: float, others: list[list[float]]) -> str | None:
+        less = factor * error * math.sqrt(2 / 3)
+        return verdict([score - less for score in leader[:3]], others, BOUND, MEAN, 5)
+
+    assert "worse than the leader" in str(told(1.01, [leader, other]))
+    assert told(0.99, [leader, other]) is None
+    assert told(1.01, [leader[:4], other[:4]]) is None  # nobody has all seeds
 
 
 def test_wilcoxon_acts_from_its_first_possible_seed() -> None:

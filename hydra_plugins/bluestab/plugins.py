@@ -186,7 +186,7 @@ def space_text(override: Override) -> str:
     return str(override.input_line).partition("=")[2]
 
 
-SWEEP_KEYS = ("name", "seeds", "arms", "knobs")  # knobs: see below
+SWEEP_KEYS = ("name", "seeds", "arms", "search", "knobs")  # knobs: see below
 
 
 def technique_key(key: str) -> str:
