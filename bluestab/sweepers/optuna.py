@@ -163,7 +163,7 @@ def _space(
     if techniques:
         text = f"choice({','.join(techniques)})"
         knobs.append(Knob("technique", Choice(tuple(techniques)), text))
-    for key, text in texts.items():
+    for key, text in sorted(texts.items()):  # however it was typed, it is the same search
         if key == "technique":
             problems.append("search.params: technique belongs on the command line: technique=a,b")
             continue
