@@ -1,6 +1,6 @@
 """Processes of a search are killed, twenty times, and nothing is lost: whichever storage it has.
 
-Runs are stand-ins (`searching.py`); processes, signals, storages and the PostgreSQL server are real.
+Runs are stand-ins (`searching.py`); processes, signals and storages are real, PostgreSQL too.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def assert_whole(store: Path, storage: str, n_trials: int) -> None:
     assert len({t.user_attrs["cell"] for t in found}) == n_trials
     assert not trials.under_way()
     finished = {key for key in searching.attempts(store) if Store(store).has(key)}
-    assert len(finished) == sum(len(t.intermediate_values) for t in found)
+    # a point that was taken up again may have been stopped earlier than before
+    assert len(finished) >= sum(len(t.intermediate_values) for t in found)
     assert Store(store).running() == {}
 
 
@@ -149,7 +150,7 @@ def test_two_commands_share_one_search(small: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_study_of_the_oldest_optuna_goes_on_under_this_one(small: Path, tmp_path: Path) -> None:
-    """Begun under 4.9, continued here: `pip install --no-deps` brings the old one, for this test."""
+    """Begun under 4.9, continued here; `pip install --no-deps` brings the old one."""
     old = tmp_path / "old"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(old)]
     if subprocess.run([*pip, "optuna==4.9.0"], capture_output=True).returncode:

@@ -208,6 +208,11 @@ def _check_space(search: Search) -> None:
     Pairs of values that exclude each other are no fault of the space: such points are refused when
     they are drawn.
     """
+    if search.confirm and not search.several:  # not after hours
+        try:
+            check_parts(resolved(compose([*_baseline(search), f"seed={search.confirm[0]}"])))
+        except ConfigError as error:
+            raise ConfigError(*(f"search.baseline: {p}" for p in error.problems)) from error
     problems: dict[str, None] = {}
     others: dict[str, None] = {}
     fine = False
@@ -376,14 +381,19 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
 
 def confirmation(search: Search, ranked: Sequence[FrozenTrial]) -> dict[str, list[Job]]:
     """Arm -> its runs on fresh seeds: the baseline, the winner, the second best."""
-    plain = [o for o in search.fixed if o.partition("=")[0] != "technique"]
-    plain = [o for o in plain if owner(o.partition("=")[0]) is None]
-    arms = {"baseline": [*plain, *search.baseline]}
+    arms = {"baseline": _baseline(search)}
     for name, trial in zip(("winner", "second"), ranked, strict=False):
         arms[name] = search.job(trial.params, 0)[:-1]
     return {
         name: [[*line, f"seed={seed}"] for seed in search.confirm] for name, line in arms.items()
     }
+
+
+def _baseline(search: Search) -> list[str]:
+    """Overrides of the baseline: what is fixed but for techniques, and its own."""
+    keys = {o: o.partition("=")[0] for o in search.fixed}
+    plain = [o for o in search.fixed if keys[o] != "technique" and owner(keys[o]) is None]
+    return [*plain, *search.baseline]
 
 
 def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:

@@ -83,7 +83,7 @@ def test_every_search_fits_its_own_model_and_costs_at_most_what_it_says(
 
 
 def test_searches_are_found() -> None:
-    assert SEARCHES == sorted(f for f in TEXTS if f.startswith("search_"))
+    assert sorted(f for f in TEXTS if f.startswith("search_")) == SEARCHES
     assert len(SEARCHES) == 5
 
 
