@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from bluestab import diagnostics
 from bluestab.audit import shares_lost
 from bluestab.checkpoints import Checkpoints, Files, identity
-from bluestab.data import ShuffledOrder, TaskData, loader, tokenised
+from bluestab.data import ShuffledOrder, TaskData, by_length, loader, tokenised
 from bluestab.errors import ConfigError
 from bluestab.history import History
 from bluestab.init_from import KeptWeights
@@ -40,12 +40,16 @@ from bluestab.module import (
 )
 from bluestab.networks import Loaded, initialise, load
 from bluestab.optimizers import adamw
+from bluestab.phases import Phases
 from bluestab.plan import ParamPlan, base_plan, param_groups
+from bluestab.prefix import States, find_prefix, stand_in, states_of
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
 from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained
+
+log = logging.getLogger("bluestab")
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""
@@ -146,6 +150,7 @@ class Assembly:
     edited: frozenset[str]
     checkpoints: Checkpoints | None
     tokenizer: Any
+    prefix: int | None
 
     def trained(self) -> Trained:
         """Observe the training that has just ended; no technique is asked."""
@@ -181,34 +186,27 @@ def assemble(
     init_from: KeptWeights | None = None,
     key: str = "",
     resume: Path | None = None,
+    phases: Phases | None = None,
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
     init_from  weights of an earlier run to start from; None: the model's own
     resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
+    phases     notes where the time goes
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
+    phases = phases or Phases()
     applied = list(techniques.values())
 
     examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
     for technique in applied:
         examples["train"] = technique.edit_data(examples["train"], seeds)
-    encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+    with phases("tokenise"):
+        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
     tables = {split: table for split, (table, _) in encoded.items()}
     n_rows = len(tables["train"])
-    order = ShuffledOrder(n_rows, seeds.order)
-    loaders: dict[Split, DataLoader[Any]] = {
-        split: loader(
-            tables[split],
-            tokenizer.pad_token_id,
-            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
-            order if split == "train" else None,
-            knobs["loader_workers"] if split == "train" else 0,
-        )
-        for split in SPLITS
-    }
 
     attention = knobs["attention"][device.type]
     loaded = load(
@@ -225,6 +223,9 @@ def assemble(
     start = {name: parameters[name].detach().clone() for name in edited}
     for path in loaded.head_modules:
         run_in_float32(built.model.get_submodule(path))
+    if knobs["gradient_checkpointing"]:
+        # not the reentrant kind: it gives no gradients where nothing below a block trains
+        built.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     built.model.to(device)
 
     optimizer = build_optimizer(built, plan, optim)
@@ -233,6 +234,23 @@ def assemble(
     step = plain_step(built.model, built.loss)
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
+
+    order = ShuffledOrder(n_rows, seeds.order)
+    with phases("prefix"):
+        prefix, frozen = frozen_states(
+            knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
+        )
+    loaders: dict[Split, DataLoader[Any]] = {
+        split: loader(
+            tables[split],
+            tokenizer.pad_token_id,
+            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
+            order if split == "train" else by_length(tables[split]),
+            knobs["loader_workers"] if split == "train" else 0,
+            frozen[split].batch if frozen else None,
+        )
+        for split in SPLITS
+    }
 
     total = updates(n_rows, optim["batch_size"], optim["epochs"], optim["steps"])
     warmup = warmup_steps(total, optim["warmup"])
@@ -266,6 +284,7 @@ def assemble(
         judges={
             split: judge(data, examples[split], tables[split]) for split in ("validation", "test")
         },
+        phases=phases,
         evaluated=evaluated,
     )
     checkpoints = None
@@ -288,8 +307,42 @@ def assemble(
     lost = shares_lost(task, examples, tables)
     return Assembly(
         data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
-        total, warmup, start, edited, checkpoints, tokenizer,
+        total, warmup, start, edited, checkpoints, tokenizer, prefix,
     )  # fmt: skip
+
+
+def frozen_states(
+    knobs: Mapping[str, Any],
+    built: Built,
+    plan: ParamPlan,
+    techniques: Sequence[Technique],
+    tables: Mapping[Split, Dataset],
+    pad_token_id: int,
+    attention: str,
+) -> tuple[int | None, dict[Split, States]]:
+    """How many blocks are computed once, and what they give for every split; none, if no block is
+    frozen for good or the budget does not hold it. Those blocks stop computing."""
+    prefix = find_prefix(built, plan, techniques) if knobs["prefix_cache"] else None
+    if prefix is None:
+        return None, {}
+    found: dict[Split, States] = {}
+    for split, table in tables.items():
+        states = states_of(
+            prefix,
+            built,
+            table,
+            pad_token_id=pad_token_id,
+            batch_size=knobs["eval_batch_size"],
+            precision=str(knobs["precision"]),
+            attention=attention,
+            budget=knobs["prefix_gb"],
+        )
+        if states is None:
+            return None, {}
+        found[split] = states
+    stand_in(prefix, built)
+    log.info("the output of blocks 1 to %d is computed once", prefix.depth)
+    return prefix.depth, found
 
 
 class Steps(pl.Callback):
@@ -323,6 +376,9 @@ def build_trainer(
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     every = knobs["eval_every"]
+    # deterministic mode fills all fresh memory with NaN, to show reads of what was never written:
+    # a tenth of a step, and no bit of a result
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type],
         devices=[device.index] if device.type == "cuda" else 1,

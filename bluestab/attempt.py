@@ -6,7 +6,7 @@ import copy
 import gc
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.phases import Phases
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
 from bluestab.types import KEPT, At, Split
@@ -117,7 +118,8 @@ class _Attempt:
 
         run, cfg = self.run, self.sizes.applied_to(self.run.cfg)
         torch.set_num_threads(cfg["trainer"]["threads"])
-        with _timed(seconds, "prepare"):
+        phases = Phases(_wait_for(self.device) if cfg["profile"] else None)
+        with _timed(seconds, "prepare"), phases("load"):
             assembly = self.assembly = assemble(
                 cfg,
                 data=run.data,
@@ -129,6 +131,7 @@ class _Attempt:
                 init_from=run.init_from,
                 key=run.key,
                 resume=self.resume,
+                phases=phases,
             )
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
@@ -138,7 +141,7 @@ class _Attempt:
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
         error: Diverged | None = None
-        with _timed(seconds, "fit"):
+        with _timed(seconds, "fit"), phases("data"):
             try:
                 seed_global_streams(run.seeds.dropout)
                 _fit(assembly, None if found is None else found.path)
@@ -152,7 +155,7 @@ class _Attempt:
         effects = None
         if error is None:
             effects = assembly.effects()
-            with _timed(seconds, "score"):
+            with _timed(seconds, "score"), phases("score"):
                 vectors: dict[str, np.ndarray] | None = {} if cfg["keep_representations"] else None
                 metrics = _score(assembly, predictions, vectors, self.work, KEPT[cfg["keep"]])
             if vectors is not None:
@@ -160,18 +163,22 @@ class _Attempt:
         seconds["total"] = sum(seconds.values())
         result = _result(run, assembly, metrics, effects, error)
         result["micro_batch"] = self.sizes.micro_batch
-        write_curve(self.work / "curve.csv", assembly.history.rows)
-        write_predictions(self.work / "predictions.parquet", predictions)
+        with phases("write"):
+            write_curve(self.work / "curve.csv", assembly.history.rows)
+            write_predictions(self.work / "predictions.parquet", predictions)
         begun = 0 if found is None else found.step
         pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
         epochs = (assembly.trainer.global_step - begun) / max(1, len(assembly.loaders["train"]))
         measured = {
             "seconds": rounded(seconds),
+            "phases": rounded(phases.seconds),
+            "profiled": cfg["profile"],
             "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
             "attention": cfg["trainer"]["attention"][self.device.type],
             "precision": str(cfg["trainer"]["precision"]),
             "peak_memory_mb": peak_memory_mb(self.device),
             "eval_batch_size": self.sizes.evaluation,
+            "frozen_prefix": assembly.prefix,
             "resumed_from": None if found is None else found.step,
         }
         return result, measured
@@ -249,7 +256,8 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         return
     with first_pieces(assembly.built.model) as found:
         yield
-    vectors[at] = of_items(found, assembly.loaders["test"].dataset["example"])
+    test: Any = assembly.loaders["test"]
+    vectors[at] = of_items(found, test.sampler, test.dataset["example"])
 
 
 def _listed(target: Any) -> Any:
@@ -309,6 +317,14 @@ def identity_of(run: CheckedRun) -> dict[str, Any]:
 
 def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
     return {phase: round(value, 3) for phase, value in seconds.items()}
+
+
+def _wait_for(device: torch.device) -> Callable[[], object] | None:
+    """What makes the device finish what it was asked; None where the host does the work."""
+    import torch
+
+    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    return waits.get(device.type)
 
 
 @contextmanager

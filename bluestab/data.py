@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from bluestab.circumstances import versions
 from bluestab.errors import ConfigError, DataError
 from bluestab.instantiate import instantiate
 from bluestab.keys import TASK_DESCRIPTIVE
+from bluestab.passes import PREFIX
 from bluestab.seeding import Seeds, generator, subset
 from bluestab.sources import how_to_bring, locate, sha256_of
 from bluestab.tasks.base import Task
@@ -180,11 +181,18 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     return Dataset(table, fingerprint=key), tokenizer
 
 
-def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
+Supply = Callable[[Sequence[int], int], "torch.Tensor"]
+"""(rows of the tokenised split, width) -> what the frozen blocks give for them, (B, width, H)."""
+
+
+def collate(
+    items: Sequence[Mapping[str, Any]], pad_token_id: int, supply: Supply | None = None
+) -> dict[str, torch.Tensor]:
     """Pad items to the longest of the batch.
 
     Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) for pieces, (B, L)
-    float for several labels, or (B,); items (B,) rows of the tokenised split.
+    float for several labels, or (B,); items (B,) rows of the tokenised split; with `supply`, what
+    it gives for them.
     """
     import torch
 
@@ -212,6 +220,8 @@ def collate(items: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, 
         batch["labels"] = padded("labels", IGNORED)
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])
+    if supply is not None:
+        batch[PREFIX] = supply([item["item"] for item in items], longest)
     return batch
 
 
@@ -242,14 +252,21 @@ class ShuffledOrder:
         yield from torch.randperm(self.size, generator=random).tolist()[seen:]
 
 
+def by_length(dataset: Dataset) -> list[int]:
+    """Rows of a split from the shortest to the longest: evaluation in this order pads little."""
+    lengths = [len(pieces) for pieces in dataset["input_ids"]]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
+
+
 def loader(
     dataset: Dataset,
     pad_token_id: int,
     batch_size: int,
-    order: ShuffledOrder | None = None,
+    order: ShuffledOrder | list[int],
     workers: int = 0,
+    supply: Supply | None = None,
 ) -> DataLoader[Any]:
-    """Batches of a split, in file order unless `order` is given, made by `workers` processes."""
+    """Batches of a split in this order, made by `workers` processes; `supply` as in `collate`."""
     from torch.utils.data import DataLoader
 
     numbered = dataset.add_column("item", list(range(len(dataset))))
@@ -258,6 +275,6 @@ def loader(
         batch_size=batch_size,
         sampler=order,
         shuffle=False,
-        collate_fn=lambda items: collate(items, pad_token_id),
+        collate_fn=lambda items: collate(items, pad_token_id, supply),
         num_workers=workers,
     )

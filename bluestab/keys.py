@@ -24,11 +24,12 @@ TASK_DESCRIPTIVE = frozenset(
 )
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "attention"),
-    "micro_batch",
+    *("micro_batch", "prefix_cache"),
 )
 
 NEUTRAL: Mapping[str, Any] = {
     "trainer.micro_batch": None,
+    "trainer.prefix_cache": True,
     "stop_degenerate": False,
     "task.overlap": None,
     "head": "default",

@@ -20,12 +20,12 @@ from torchmetrics import Metric
 from bluestab.diagnostics import mean_norms
 from bluestab.errors import Diverged
 from bluestab.micro import micro_batches
+from bluestab.passes import model_logits
+from bluestab.phases import Phases
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
 from bluestab.types import IGNORED, Batch, Split, Step, StepOutput
-
-NOT_FOR_THE_MODEL = ("labels", "items")
 
 
 def run_in_float32(module: nn.Module) -> None:
@@ -54,12 +54,6 @@ def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Ten
         return StepOutput(loss(logits, batch), logits)
 
     return step
-
-
-def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens."""
-    inputs = {k: v for k, v in batch.items() if k not in NOT_FOR_THE_MODEL}
-    return model(**inputs).logits.float()  # type: ignore[no-any-return]
 
 
 class ItemLogits(Metric):
@@ -123,6 +117,7 @@ class FineTuning(pl.LightningModule):
     micro_batch  items per forward and backward pass; None: the whole batch at once
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     judges       how to score validation and test
+    phases       notes where the time goes
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
                  mean gradient norm by layer group); True stops the training
     """
@@ -140,6 +135,7 @@ class FineTuning(pl.LightningModule):
         count: Callable[[Batch], int],
         seeds: Seeds,
         judges: Mapping[Split, Judge],
+        phases: Phases,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
     ) -> None:
         super().__init__()
@@ -152,6 +148,7 @@ class FineTuning(pl.LightningModule):
         self._micro_batch, self._count = micro_batch, count
         self._seeds = seeds
         self._judges = judges
+        self._phases = phases
         self._evaluated = evaluated
         self.logits = ItemLogits()
         self.forwards = 0
@@ -194,15 +191,19 @@ class FineTuning(pl.LightningModule):
         losses = []
         for index, (share, part) in enumerate(parts):
             self.draw_dropout_anew(index)
-            loss = self._step(part).loss
-            if not math.isfinite(loss.item()):
-                raise Diverged(self.global_step + 1)
+            with self._phases("forward"):
+                loss = self._step(part).loss
+                if not math.isfinite(loss.item()):
+                    raise Diverged(self.global_step + 1)
             if len(parts) > 1:
                 loss = loss * share
             losses.append(loss.detach())
             if index < len(parts) - 1:
                 # outside autocast, as the trainer's own backward pass is
-                with torch.autocast(loss.device.type, enabled=False):
+                with (
+                    self._phases("backward"),
+                    torch.autocast(loss.device.type, enabled=False),
+                ):
                     loss.backward()  # type: ignore[no-untyped-call]
                 torch.clear_autocast_cache()
         if not self._again:
@@ -218,6 +219,17 @@ class FineTuning(pl.LightningModule):
         """
         names = ("step", self.global_step, *(("micro", micro) if micro else ()))
         torch.manual_seed(stream_seed(self._seeds.dropout, *names))
+
+    def on_before_backward(self, loss: torch.Tensor) -> None:
+        self._phases.begin("backward")
+
+    def on_after_backward(self) -> None:
+        self._phases.end()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The update; the passes that it asks for are phases of their own."""
+        with self._phases("optimizer"):
+            super().optimizer_step(*args, **kwargs)
 
     def optimizer_zero_grad(self, *_: Any) -> None:
         """Done where the step begins: here it would erase those of earlier micro-batches."""
@@ -269,12 +281,14 @@ class FineTuning(pl.LightningModule):
 
     def _collect(self, batch: Batch) -> None:
         self.evaluating = True
-        self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
+        with self._phases("evaluate"):
+            self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
 
     def _judge(self, split: Split) -> None:
-        by_row = self.logits.compute()
-        self.logits.reset()
-        self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
+        with self._phases("score"):
+            by_row = self.logits.compute()
+            self.logits.reset()
+            self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._collect(batch)

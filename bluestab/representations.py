@@ -45,17 +45,22 @@ def first_pieces(network: nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def of_items(found: Sequence[torch.Tensor], example: Sequence[int]) -> np.ndarray:
-    """Vectors of all rows, in order, -> those of the items: a long one's first window.
+def of_items(
+    found: Sequence[torch.Tensor], order: Sequence[int], example: Sequence[int]
+) -> np.ndarray:
+    """Vectors of all rows -> those of the items: a long one's first window.
 
+    order    which row each vector is of
     example  row -> position of its item, every item in order
     """
     import numpy as np
     import torch
 
-    rows = torch.cat(list(found)).cpu().numpy()
-    if len(rows) != len(example):
-        raise RuntimeError(f"{len(rows)} vectors were heard for {len(example)} rows")
+    heard = torch.cat(list(found)).cpu().numpy()
+    if len(heard) != len(example):
+        raise RuntimeError(f"{len(heard)} vectors were heard for {len(example)} rows")
+    rows = np.empty_like(heard)
+    rows[np.asarray(order)] = heard
     vectors: np.ndarray = rows[np.unique(np.asarray(example), return_index=True)[1]]
     return vectors
 

@@ -1,11 +1,12 @@
-"""Word pieces on disk: computed once per content, then memory-mapped by every process.
+"""Word pieces on disk, and what frozen blocks give for them: computed once per content, then
+memory-mapped by every process.
 
-    <cache>/tokens/<key>.<sha256>.arrow
+    <cache>/tokens/<key>.<sha256>.arrow, <cache>/hidden_states/...
 
-`key` says what was tokenised, with what and by which code; `sha256` is that of the file itself, so
+`key` says what was computed, with what and by which code; `sha256` is that of the file itself, so
 that a damaged file is known by its name and is computed again. The cache is `paths.cache_dir`. Word
 pieces are text: nobody but their owner may read them, and a folder of somebody else is not used.
-Nothing here ever stops a run: without a cache that works, word pieces are computed in memory.
+Nothing here ever stops a run: without a cache that works, they are computed in memory.
 """
 
 from __future__ import annotations
@@ -36,24 +37,36 @@ log = logging.getLogger("bluestab")
 
 FORMAT = 2
 """Part of every key: bumped when the files themselves change."""
+FOLDERS = ("tokens", "hidden_states")
+"""Word pieces, and what frozen blocks give for them (`bluestab.prefix`)."""
 FILE = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{64}\.arrow")
 STARTED = time.time()
 
 
-def cached(key: str | None, compute: Callable[[], pa.Table]) -> pa.Table:
+def cached(
+    key: str | None,
+    compute: Callable[[], pa.Table],
+    *,
+    folder: str = "tokens",
+    budget: float | None = None,
+) -> pa.Table:
     """The table of this key, from the disk or computed (and kept).
 
-    key  from `key_of`; None computes without looking
+    key     from `key_of`; None computes without looking
+    folder  of the cache: one per kind of content
+    budget  GB that the folder may take: the files used longest ago go to make room; None: no limit
     """
-    folder = None if key is None else _own_folder()
-    if key is None or folder is None:
+    place = None if key is None else _own_folder(folder)
+    if key is None or place is None:
         return compute()
-    found = _find(folder, key)
+    found = _find(place, key)
     if found is not None:
         return found
     made = compute()
-    _keep(folder, key, made)
-    found = _find(folder, key)  # mapped: one copy in memory serves all processes
+    if budget is not None:
+        _make_room(place, budget * 1e9 - made.nbytes)
+    _keep(place, key, made)
+    found = _find(place, key)  # mapped: one copy in memory serves all processes
     return made if found is None else found
 
 
@@ -111,31 +124,49 @@ def code_of(kind: type) -> str | None:
 
 
 def files() -> list[Path]:
-    """The word pieces that are kept, unfinished files included."""
+    """What is kept, unfinished files included."""
     base = cache_dir()
-    try:
-        return sorted((base / "tokens").iterdir()) if base is not None else []
-    except OSError:
-        return []
+    found: list[Path] = []
+    for folder in [] if base is None else [base / name for name in FOLDERS]:
+        with suppress(OSError):
+            found += sorted(folder.iterdir())
+    return found
 
 
-def _own_folder() -> Path | None:
-    """The folder of word pieces, made if needed; None if it is not ours alone to use."""
+def _make_room(folder: Path, left: float) -> None:
+    """Remove the files used longest ago until the others take no more than `left` bytes."""
+    found = []
+    with suppress(OSError):
+        for path in folder.iterdir():
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_atime_ns, stat.st_size, path))
+    taken = sum(n_bytes for _, n_bytes, _ in found)
+    for _, n_bytes, path in sorted(found):
+        if taken <= left:
+            return
+        with suppress(OSError):
+            path.unlink()  # who has it mapped keeps it
+            taken -= n_bytes
+
+
+def _own_folder(name: str) -> Path | None:
+    """This folder of the cache, made if needed; None if it is not ours alone to use."""
     base = cache_dir()
     if base is None:
         return None
-    folder = base / "tokens"
+    folder = base / name
     try:
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(exist_ok=True, mode=0o700)
         stat = folder.stat()
         if stat.st_uid != os.geteuid():
-            log.info("%s belongs to somebody else: word pieces are not kept", folder)
+            log.info("%s belongs to somebody else: nothing is kept there", folder)
             return None
         if stat.st_mode & 0o777 != 0o700:
             folder.chmod(0o700)
     except OSError as error:
-        log.info("%s cannot be used (%s): word pieces are not kept", folder, error.strerror)
+        log.info("%s cannot be used (%s): nothing is kept there", folder, error.strerror)
         return None
     return folder
 
@@ -153,7 +184,10 @@ def _find(folder: Path, key: str) -> pa.Table | None:
         try:
             if sha256_of(path) != name.split(".")[1]:
                 raise ValueError("its content is not the one that was written")
-            return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            # used now, whatever the file system notes by itself: others make room first
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+            return table
         except FileNotFoundError:
             continue  # `bluestab cache clear` in another process
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -175,7 +209,7 @@ def _keep(folder: Path, key: str, table: pa.Table) -> None:
             stream.write_table(table)
         aside.replace(folder / f"{key}.{digest_of(aside)}.arrow")
     except (OSError, pa.ArrowException) as error:
-        log.info("%s cannot be written (%s): word pieces are not kept", folder, error)
+        log.info("%s cannot be written (%s): nothing is kept there", folder, error)
         if aside is not None:
             with suppress(OSError):
                 aside.unlink()

@@ -158,10 +158,11 @@ class RunRecord:
         error             null, or {type, message} of a crash or divergence
     measured  may differ from one repetition to the next
         names (what a person calls task, model, techniques, seed; init_from: run, at and task of
-        the weights it started from, if it did), seconds (by phase), peak_memory_mb,
+        the weights it started from, if it did), seconds (prepare, fit, score, total), phases
+        (seconds, see `phases.py`; profiled: whether the device was waited for), peak_memory_mb,
         tokens_per_second, device, attention, precision, eval_batch_size (that memory sufficed for),
-        resumed_from (step of the checkpoint, or null), versions, commit, dirty, host, command,
-        finished (UTC)
+        frozen_prefix (blocks whose output was computed once, or null), resumed_from (step of the
+        checkpoint, or null), versions, commit, dirty, host, command, finished (UTC)
         files             name below the run's folder -> SHA-256, of all but `record.json`; null in
                           records of schema 1
     """

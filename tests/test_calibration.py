@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from bluestab import stats
+from bluestab.item_sums import of_items
+from bluestab.item_sums import score as item_score
 from bluestab.stats import variance
 from bluestab.stats.arrays import FloatArray
 
@@ -349,18 +351,15 @@ def items_and_seeds(n: int, m: int = 400) -> float:
     """20 pairs as of BIOSSES, r about 0.9 between scores and predictions that share most errors."""
     rng = np.random.default_rng([60, n])
 
-    def correlation(p: FloatArray, t: FloatArray) -> float | None:
-        p, t = p - p.mean(), t - t.mean()
-        square = float((p @ p) * (t @ t))
-        return float(p @ t) / math.sqrt(square) if square > 0 else None
-
     noise_items, noise_seeds = 0.4, 0.25
     truth = 1 / math.sqrt(1 + noise_items**2 + noise_seeds**2)
     count = 0
     for _ in range(m):
         t = rng.normal(size=20)
         p = t + noise_items * rng.normal(size=20) + noise_seeds * rng.normal(size=(n, 20))
-        count += covers(stats.items_and_seeds_bootstrap(correlation, p, t, resamples=299), truth)
+        seeds = [of_items("pearson", row, t) for row in p]
+        found = stats.items_and_seeds_bootstrap(item_score("pearson"), seeds, resamples=299)
+        count += covers(found, truth)
     return 100 * count / m
 
 

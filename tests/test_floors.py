@@ -23,10 +23,10 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces "
-    "divergences passes instability recommendation",
+    "item_sums phases divergences passes instability recommendation",
     "tasks techniques converters sources models init_from heads networks claims store artefacts "
     "index upkeep token_cache hub remotes downloads averaging representations published",
-    "data audit module optimizers checks history checkpoints assemble supplies",
+    "data audit module prefix optimizers checks history checkpoints assemble supplies",
     "attempt run drystep",
     "report planning workers pool_worker launchers sweepers search catalogue",
     "hydra_app cli cli_store cli_search __main__",

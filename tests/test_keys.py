@@ -31,12 +31,12 @@ GOLDEN: list[dict[str, Any]] = json.loads(ASSET.read_text(encoding="utf-8"))
 
 NOT_HASHED = {
     "store", "device", "sweep", "checkpoint_every", "on_oom", "keep", "on_crash", "timeout",
-    "keep_representations",
+    "keep_representations", "profile",
 }  # fmt: skip
 """Top-level keys of the config that decide where a run goes or how many there are, not its result.
 (`device` may change the last bits; the record says which it was.)"""
 
-NOT_HASHED_OF_TRAINER = {"loader_workers"}
+NOT_HASHED_OF_TRAINER = {"gradient_checkpointing", "loader_workers", "prefix_gb"}
 """Knobs of the trainer that leave every bit alone."""
 
 MODEL = "random:0123456789abcdef"
@@ -193,6 +193,8 @@ def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None
         "on_oom=crash",
         "keep=all",
         "trainer.loader_workers=2",
+        "trainer.prefix_gb=1",
+        "trainer.gradient_checkpointing=true",
         "sweep.name=mine",
         "sweep.seeds=3",
         "model.path=/elsewhere",

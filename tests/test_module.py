@@ -73,8 +73,10 @@ def test_a_training_clips_as_the_trainer_would(
 
 
 def batch_of(labels: Any) -> dict[str, Any]:
-    tensor = torch.tensor(labels)
-    return {"labels": tensor, "items": torch.arange(len(tensor)), "input_ids": tensor}
+    """As many items as labels, all of three word pieces."""
+    tensor, pieces = torch.tensor(labels), torch.ones((len(labels), 3), dtype=torch.int64)
+    items = torch.arange(len(tensor))
+    return {"labels": tensor, "items": items, "input_ids": pieces, "attention_mask": pieces}
 
 
 def test_parts_and_shares() -> None:
@@ -88,6 +90,30 @@ def test_parts_and_shares() -> None:
         assert whole is batch
 
 
+def test_parts_hold_items_of_like_length_and_no_more_padding_than_they_need() -> None:
+    lengths = torch.tensor([5, 2, 4, 2, 1])
+    mask = (torch.arange(5) < lengths[:, None]).long()
+    several = torch.rand((5, 5))  # as many labels as the longest item has pieces
+    batch = {"attention_mask": mask, "input_ids": mask * 7, "items": torch.arange(5)}
+    for labels, shapes in (
+        (several, [(2, 5), (2, 5), (1, 5)]),
+        (mask * 3, [(2, 2), (2, 4), (1, 5)]),
+        (lengths * 1.0, [(2,), (2,), (1,)]),
+    ):
+        parts = [part for _, part in micro_batches({**batch, "labels": labels}, 2, counted_items)]
+        assert [part["items"].tolist() for part in parts] == [[4, 1], [3, 2], [0]]
+        assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 2), (2, 4), (1, 5)]
+        assert [tuple(part["labels"].shape) for part in parts] == shapes
+        for part in parts:
+            assert part["attention_mask"].sum(1).tolist() == lengths[part["items"]].tolist()
+            assert torch.equal(
+                part["labels"],
+                labels[part["items"], : part["labels"].shape[-1]]
+                if labels.dim() == 2
+                else labels[part["items"]],
+            )
+
+
 def test_tagging_counts_labelled_pieces() -> None:
     batch = batch_of([[0, 1, -100], [-100, -100, -100], [2, -100, -100]])
     parts = micro_batches(batch, 1, counted_labels)
@@ -95,7 +121,7 @@ def test_tagging_counts_labelled_pieces() -> None:
         (2 / 3, [0]),
         (1 / 3, [2]),
     ]
-    nothing = batch_of([[-100], [-100]])
+    nothing = batch_of([[-100] * 3, [-100] * 3])
     assert len(micro_batches(nothing, 1, counted_labels)) == 1, "undefined, as for the whole batch"
 
 

@@ -203,3 +203,14 @@ def test_all_problems_with_their_extent(small: Path) -> None:
     for name in ("a/b", "..", ".hidden", "-x", "a b", "x" * 101):
         with pytest.raises(ConfigError, match=r"sweep\.name is "):
             plan_sweep(compose, jobs[:1], name)
+
+
+def test_a_broken_file_of_published_scores_is_found_before_the_first_run(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "conf" / "published" / "own.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("task,model\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"own\.csv, line 1"):
+        plan_sweep(compose, [(*GAD, "seed=1")], None)

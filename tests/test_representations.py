@@ -199,9 +199,10 @@ def test_a_long_sentence_has_the_vector_of_its_first_window(make_run: Make, tmp_
     (vectors,) = {len(v) for v in read_representations(folder / FILE).values()}
     assert vectors == record.result["items"]["test"]
     found = [torch.tensor([[1.0], [2.0]]).half(), torch.tensor([[3.0], [4.0]]).half()]
-    assert of_items(found, [0, 0, 1, 2]).tolist() == [[1.0], [3.0], [4.0]]
+    assert of_items(found, [0, 1, 2, 3], [0, 0, 1, 2]).tolist() == [[1.0], [3.0], [4.0]]
+    assert of_items(found, [3, 0, 1, 2], [0, 0, 1, 2]).tolist() == [[2.0], [4.0], [1.0]]
     with pytest.raises(RuntimeError, match="4 vectors were heard for 3 rows"):
-        of_items(found, [0, 1, 2])
+        of_items(found, [0, 1, 2, 3], [0, 1, 2])
 
 
 def test_it_listens_while_it_is_asked_to(make_assembly: Make) -> None:

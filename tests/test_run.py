@@ -437,3 +437,41 @@ def test_bf16_keeps_weights_head_and_loss_in_float32(
     assert losses == [(torch.float32, torch.float32)]
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert assembly.module.item_logits[0].dtype == "float32"
+
+
+# --- blocks computed again -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("task=gad", "model=tiny"),
+        ("task=ncbi_disease", "model=tiny_electra", "trainer.precision=bf16"),
+        ("task=gad", "model=tiny_modernbert", "model.head=mean"),
+        ("task=gad", "model=tiny", "technique=[freeze,mixout]", "technique.freeze.depth=1"),
+        ("task=gad", "model=tiny_roberta", "technique=rdrop", "trainer.micro_batch=3"),
+        ("task=gad", "model=tiny", "technique=lora"),
+    ],
+    ids=" ".join,
+)
+def test_gradient_checkpointing_changes_no_bit(
+    make_run: Callable[..., Any], tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    """Blocks are computed twice, with the dropout of the first time."""
+    from transformers.models.bert import modeling_bert
+
+    short = ("device=cpu", "optim.steps=4", "trainer.eval_every=2", "optim.batch_size=6")
+    plain = done(make_run(*asked, *short), tmp_path / "plain")
+    forward, called = modeling_bert.BertSelfAttention.forward, []
+
+    def count(self: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append(self.training)
+        return forward(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_bert.BertSelfAttention, "forward", count)
+        again = make_run(*asked, *short, "trainer.gradient_checkpointing=true")
+        assert done(again, tmp_path / "again").key == plain.key
+    assert kept(tmp_path / "plain", plain.key) == kept(tmp_path / "again", plain.key)
+    if asked == ("task=gad", "model=tiny"):
+        assert sum(called) == 2 * 2 * 4  # two blocks, there and back, four steps

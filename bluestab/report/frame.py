@@ -17,6 +17,7 @@ from bluestab.report.advice import Advice, advice
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.blurb_frame import blurb_frame
 from bluestab.report.instability_frame import Instability, instability_frame
+from bluestab.report.items_frame import Items
 from bluestab.report.published_frame import published_frame
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
@@ -26,9 +27,11 @@ SUMMARY_COLUMNS = (
     "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored",
     "failed_share", "failed_low", "failed_high",
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
-    "ci_low", "ci_high", "ci_method", "validation_mean", "baseline", "n_paired",
+    "ci_low", "ci_high", "ci_method", "items_low", "items_high",
+    "validation_mean", "baseline", "n_paired",
     "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted", "improvement",
-    "difference", "more_seeds", "std_ratio", "std_ratio_low", "std_ratio_high",
+    "delta_items_low", "delta_items_high", "difference", "more_seeds",
+    "std_ratio", "std_ratio_low", "std_ratio_high",
     "p_std_name", "p_std", "p_std_adjusted",
     "seconds_mean",
 )  # fmt: skip
@@ -93,7 +96,9 @@ def read_results(
             f"--baseline is {baseline!r}, which is no arm of these runs"
             + did_you_mean(baseline, arms)
         )
-    summary = summary_frame(runs, baseline, difference)
+    items = Items(configs.hashed)
+    instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
+    summary = items.beside(summary_frame(runs, baseline, difference), runs)
     return Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
@@ -105,7 +110,7 @@ def read_results(
         at=at,
         advice=advice(runs, summary, at),
         published=published_frame(runs, configs.hashed, at),
-        instability=instability_frame(store, runs, vectors=vectors),
+        instability=instability,
     )
 
 

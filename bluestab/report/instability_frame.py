@@ -50,11 +50,18 @@ class Instability:
     left_out: Sequence[str] = ()
 
 
-def instability_frame(store: Store, runs: pd.DataFrame, *, vectors: bool = False) -> Instability:
+Visit = Callable[[Sequence[Row], Sequence["pa.Table"]], None]
+"""Runs of one cell at one moment and their predictions, the same items in each."""
+
+
+def instability_frame(
+    store: Store, runs: pd.DataFrame, *, vectors: bool = False, visit: Visit | None = None
+) -> Instability:
     """How far the runs of each cell come apart on the test items, at last and at best.
 
     runs     as `bluestab.report.frame.runs_frame` gives it: only files of these runs are read
     vectors  measure representations, too: up to half a second for every pair of runs
+    visit    is shown all predictions while they are read: no other frame need read them again
 
     Cells without any stored predictions have no row. Columns:
 
@@ -77,11 +84,17 @@ def instability_frame(store: Store, runs: pd.DataFrame, *, vectors: bool = False
     table: list[Row] = []
     left_out: list[str] = []
     for members in cells.values():
-        table += _rows(store, members, left_out, vectors)
+        table += _rows(store, members, left_out, vectors, visit)
     return Instability(pd.DataFrame(table, columns=list(COLUMNS)), tuple(left_out))
 
 
-def _rows(store: Store, members: Sequence[Row], left_out: list[str], vectors: bool) -> list[Row]:
+def _rows(
+    store: Store,
+    members: Sequence[Row],
+    left_out: list[str],
+    vectors: bool,
+    visit: Visit | None,
+) -> list[Row]:
     """The rows of one cell, last and best."""
     by_run: dict[str, dict[str, Row]] = defaultdict(dict)
     for run in members:
@@ -118,6 +131,8 @@ def _rows(store: Store, members: Sequence[Row], left_out: list[str], vectors: bo
         chosen = [ats[at] for key, ats in by_run.items() if key in read]
         scores = [run["score"] for run in chosen]
         parts = [_part(read[run["key"]], at) for run in chosen]
+        if visit is not None:
+            visit(chosen, parts)
         seen = [heard[run["key"]] for run in chosen if run["key"] in heard]
         cka, op = measure.vector_instability([v.get(at, v["last"]) for v in seen])
         table.append(

@@ -70,6 +70,16 @@ def verdict(record: RunRecord) -> str:
     return f"{result['metric']} {said}" + (" (failed: degenerate)" if record.failed else "")
 
 
+def phase_table(phases: Mapping[str, float]) -> Table:
+    """Seconds by phase, and their share, the longest first."""
+    table, total = Table(box=None, pad_edge=False), sum(phases.values()) or 1.0
+    for column in ("phase", "seconds", "share"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for name, took in sorted(phases.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{took:.2f}", f"{took / total:.0%}")
+    return table
+
+
 def print_record(record: RunRecord, folder: str) -> None:
     """The scores of one run as a table, and where the rest is."""
     out = console()
@@ -91,6 +101,8 @@ def print_record(record: RunRecord, folder: str) -> None:
     lost = result.get("lost")
     if lost and (note := lost_note(lost, lost["unit"])):
         out.print(note, markup=False, soft_wrap=True)
+    if record.measured.get("profiled"):
+        out.print(phase_table(record.measured["phases"]))
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 

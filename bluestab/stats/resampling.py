@@ -86,6 +86,7 @@ def bca(
         return None
     bias = normal.inv_cdf(float(below))
     away = leave_one_out.mean() - leave_one_out
+    away = away / max(float(np.abs(away).max()), np.finfo(float).tiny)  # powers could underflow
     squares = float(np.sum(away**2))
     acceleration = float(np.sum(away**3)) / (6 * squares**1.5) if squares > 0 else 0.0
 

@@ -47,6 +47,9 @@ class Technique:
 
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Knob -> the value at which the technique rightly does nothing (decay 1.0)."""
+    reads_embeddings: ClassVar[bool] = False
+    """Its wrapped step changes, or asks for gradients of, what enters the blocks: the output of
+    frozen ones cannot be computed once for it."""
 
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
         """Knob -> what it may hold on this model; every knob has one."""

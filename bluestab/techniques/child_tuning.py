@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.passes import model_logits
 from bluestab.rules import Rule, one_of, whole, within
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.techniques.base import Technique, before_each_step, pretrained
@@ -202,9 +203,8 @@ class ChildTuning(Technique):
 
         def loss(batch: Batch) -> torch.Tensor:
             batch = {name: value.to(device) for name, value in batch.items()}
-            inputs = {n: v for n, v in batch.items() if n not in ("labels", "items")}
             with trainer.precision_plugin.forward_context():
-                return built.loss(model(**inputs).logits.float(), batch)
+                return built.loss(model_logits(model, batch), batch)
 
         with evaluating(model, self._chosen.values()):
             return fisher(loss, self._chosen, batches)

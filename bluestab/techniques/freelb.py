@@ -25,7 +25,7 @@ Against   The gain shrinks with better models: GLUE test 78.3 to 79.4 for BERT-b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.passes import (
     device_of,
@@ -73,6 +73,8 @@ def _norm(per_item: torch.Tensor) -> torch.Tensor:
 class Freelb(Technique):
     """ascents: passes per step (K), >= 2; step_size: > 0; init: norm of the first perturbation,
     >= 0; max_norm: of all, > 0, null for none."""
+
+    reads_embeddings: ClassVar[bool] = True
 
     def __init__(
         self, *, ascents: int, step_size: float, init: float, max_norm: float | None

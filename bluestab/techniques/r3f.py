@@ -52,6 +52,7 @@ class R3f(Technique):
     uniform or normal; same_dropout: both passes drop the same units."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
+    reads_embeddings: ClassVar[bool] = True
 
     def __init__(self, *, weight: float, eps: float, noise: Noise, same_dropout: bool) -> None:
         self.weight = weight

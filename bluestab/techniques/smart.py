@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.divergences import divergence
 from bluestab.passes import (
@@ -103,6 +103,8 @@ class Smart(Technique):
     weights, 0 leaves it out; momentum: of that mean, in [0, 1)."""
 
     SIZES = ("eps", "step_size", "start_noise")
+
+    reads_embeddings: ClassVar[bool] = True
 
     def __init__(
         self,
