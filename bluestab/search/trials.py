@@ -232,8 +232,6 @@ class Trials:
         trial.set_user_attr("seconds", worth(SECONDS, list(outcomes.values())))
         if limit is not None:
             trial.set_user_attr(samplers.CONSTRAINT, share - limit)
-            if hasattr(trial, "set_constraint"):  # Optuna 5
-                trial.set_constraint("failed_share", share - limit)
 
     def complete(self, taken: Taken, values: Sequence[float]) -> None:
         from optuna.trial import TrialState
@@ -281,7 +279,10 @@ class Trials:
         taken.trial.set_user_attr("note", note[:1000])
 
     def _tell(self, taken: Taken, state: Any, values: list[float] | None) -> None:
+        over = taken.trial.user_attrs.get(samplers.CONSTRAINT)
         with _no_remarks():
+            if over is not None and hasattr(taken.trial, "set_constraint"):  # Optuna 5; once only
+                taken.trial.set_constraint("failed_share", over)
             self.study.tell(taken.trial, values, state=state)
         taken.claim.__exit__()
 

@@ -295,6 +295,9 @@ def test_too_many_failed_runs_may_not_win(make: Plan, store: Path) -> None:
     trials = run(search)
     assert best_first(trials.all(), search) == []
     assert points_frame(trials.all(), search)["infeasible"].all()
+    for trial in trials.all():  # and the sampler knows: of all seeds, not of the first
+        told = getattr(trial, "constraints", {"failed_share": 1 / 3})  # from Optuna 5 on
+        assert told["failed_share"] == pytest.approx(1 / 3)
     allowing = make(failed_share=0.5, race={"kind": "none"}, name="allowing")
     assert len(best_first(run(allowing).all(), allowing)) == 6
 
