@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.errors import StoreError
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import parse_record, to_json, write_text
-from bluestab.types import KEPT, At, Built
+from bluestab.types import KEPT, At, Built, Example, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,8 +70,21 @@ def _cell(value: float | int | None) -> str:
     return "" if missing else repr(value)
 
 
+def write_parts(path: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
+    """`id,split` of every item that a run used, where its parts were drawn; never the text."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["id", "split"])
+    for split, examples in splits.items():
+        table.writerows([e.id, split] for e in examples)
+    write_text(path, out.getvalue())
+
+
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Test items at last and best: id, prediction, target, logits (row-major); never the text."""
+    """Test items at last and best: id, prediction, target, logits (row-major); never the text.
+
+    Of spans `offsets`, too: start and end (exclusive) of every word in characters, in turn.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -54,6 +54,9 @@ log = logging.getLogger("bluestab")
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""
 
+Watch = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Shown all rows of the curve so far, of which the last is new."""
+
 
 def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
     """Loaded network -> what techniques edit: head drawn per name from the `init` stream."""
@@ -186,12 +189,14 @@ def assemble(
     init_from: KeptWeights | None = None,
     key: str = "",
     resume: Path | None = None,
+    watch: Watch = lambda rows: None,
     phases: Phases | None = None,
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
     init_from  weights of an earlier run to start from; None: the model's own
     resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
+    watch      shown the rows of the curve after every evaluation
     phases     notes where the time goes
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
@@ -264,6 +269,7 @@ def assemble(
     ) -> bool:
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[task.metric])
+        watch(history.rows)
         if not watched or step >= total:
             return False
         sign = diagnostics.failure_sign(history.rows, warmup_steps=warmup, constant=constant)

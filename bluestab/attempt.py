@@ -23,12 +23,12 @@ from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.phases import Phases
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.seeding import seed_global_streams
-from bluestab.types import KEPT, At, Split
+from bluestab.types import KEPT, At, Example, Split
 
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.assemble import Assembly, Progress
+    from bluestab.assemble import Assembly, Progress, Watch
     from bluestab.checkpoints import Found
 
 log = logging.getLogger("bluestab")
@@ -41,11 +41,13 @@ def train_and_score(
     device_name: str,
     seconds: dict[str, float],
     progress: Progress,
+    watch: Watch = lambda rows: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attempts, until one fits into memory; the first goes on from a checkpoint if there is one.
 
     resume       folder of the run's checkpoint
     device_name  as `devices.resolve` gives it
+    watch        shown the rows of the curve after every evaluation
     """
     import torch
 
@@ -61,7 +63,7 @@ def train_and_score(
         spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
         attempt = _Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
         try:
-            return attempt.run_it(found, seconds, progress)
+            return attempt.run_it(found, seconds, progress, watch)
         except Exception as error:
             if found is not None and attempt.assembly is not None and not attempt.gone_on:
                 sizes = Sizes.of(run.cfg)
@@ -109,7 +111,7 @@ class _Attempt:
         return self.sizes.halved(evaluating=self.assembly.module.evaluating)
 
     def run_it(
-        self, found: Found | None, seconds: dict[str, float], progress: Progress
+        self, found: Found | None, seconds: dict[str, float], progress: Progress, watch: Watch
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The two halves of the record; files of the run are written into `work`."""
         import torch
@@ -131,8 +133,11 @@ class _Attempt:
                 init_from=run.init_from,
                 key=run.key,
                 resume=self.resume,
+                watch=watch,
                 phases=phases,
             )
+        for told in run.data.notes:
+            log.info("%s", told)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
@@ -243,6 +248,7 @@ def _score(
                     "prediction": module.predictions[i],
                     "target": _listed(example.target),
                     "logits": module.item_logits[i].ravel().tolist(),
+                    **_offsets(example),
                 }
             )
     return metrics
@@ -258,6 +264,14 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         yield
     test: Any = assembly.loaders["test"]
     vectors[at] = of_items(found, test.sampler, test.dataset["example"])
+
+
+def _offsets(example: Example) -> dict[str, list[int]]:
+    """Start and end of every word in the text it comes from, in turn; nothing where only words
+    were given."""
+    if example.offsets is None:
+        return {}
+    return {"offsets": [place for word in example.offsets for place in word]}
 
 
 def _listed(target: Any) -> Any:

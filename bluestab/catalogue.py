@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from bluestab.errors import ConfigError, did_you_mean
-from bluestab.paths import conf_dir, sweeps_dir
+from bluestab.paths import conf_dir, own_conf_dir, sweeps_dir
 
 KINDS = ("task", "model", "technique", "sweep")
 
@@ -22,7 +22,8 @@ def folders(kind: str) -> list[Path]:
     if kind == "sweep":
         places = [Path.cwd() / "sweeps", sweeps_dir()]
     else:
-        places = [Path.cwd() / "conf" / kind, conf_dir() / kind]
+        own = own_conf_dir()
+        places = [Path.cwd() / "conf" / kind, *([own / kind] if own else []), conf_dir() / kind]
     return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
 
 
@@ -36,7 +37,7 @@ def entries(kind: str) -> dict[str, str]:
 
 
 def shadowed() -> list[str]:
-    """Own files under ./conf and ./sweeps that stand in for ours of the same name."""
+    """Own files (./conf, `own_conf_dir`, ./sweeps) that stand in for ours of the same name."""
     hidden = []
     for kind in KINDS:
         places = folders(kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.init_from import KeptWeights
 from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, hashed_config, key_of
+from bluestab.loggers.base import Logger
 from bluestab.models import Model, check_model
 from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
@@ -32,6 +33,7 @@ class CheckedRun:
     """A run that can be started: its parts, and what it is called.
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
+    loggers    who is told of it; they decide nothing
     """
 
     cfg: Mapping[str, Any]
@@ -43,6 +45,7 @@ class CheckedRun:
     key: str
     cell: str
     init_from: KeptWeights | None = None
+    loggers: Mapping[str, Logger] = field(default_factory=dict)
 
 
 SINGLE_PIECE = ("default", "linear")
@@ -120,7 +123,7 @@ RULES: Mapping[str, Rule] = {
 }
 """What each plain knob may hold. Tasks, models and techniques check their own."""
 
-CHECKED_ELSEWHERE = ("task", "model", "technique", "sweep")
+CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep")
 
 
 def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
@@ -180,6 +183,7 @@ def check_parts(cfg: Mapping[str, Any]) -> Parts:
 def check(cfg: Mapping[str, Any]) -> CheckedRun:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
     problems, model, usable = _without_files(cfg)
+    loggers = _loggers(cfg.get("logger") or {}, problems)
     data = _collect(problems, lambda: load_task(cfg["task"]))
     problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
@@ -196,6 +200,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         model_id=identity,
         fingerprint=data.fingerprint,
         init_from=None if kept is None else kept.sha256,
+        descriptive=data.task.descriptive,
     )
     return CheckedRun(
         cfg=cfg,
@@ -207,6 +212,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         key=key_of(hashed),
         cell=cell_of(hashed),
         init_from=kept,
+        loggers=loggers,
     )
 
 
@@ -225,6 +231,24 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
     if model is not None:
         problems += technique_problems(cfg, model, usable)
     return problems, model, usable
+
+
+def _loggers(nodes: Mapping[str, Any], problems: list[str]) -> dict[str, Logger]:
+    """Who is told of the run; what is wrong with one, or missing here, goes to `problems`."""
+    found = {}
+    for name, node in nodes.items():
+        where = f"logger.{name}"
+        logger = _collect(problems, partial(_logger, node, where))
+        if logger is None:
+            continue
+        knobs = {f"{where}.{k}": (getattr(logger, k), rule) for k, rule in logger.rules().items()}
+        problems += rules.problems(knobs) or logger.check()
+        found[name] = logger
+    return found
+
+
+def _logger(node: Mapping[str, Any], where: str) -> Logger:
+    return instantiate(node, Logger, where)  # type: ignore[type-abstract]
 
 
 def _technique(node: Mapping[str, Any], where: str) -> Technique:

@@ -13,6 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab import cli_use
+from bluestab.cli_data import HYDRA as INSPECT
+from bluestab.cli_data import inspect
 from bluestab.cli_search import search
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
@@ -33,6 +36,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
 app.command()(search)
+cli_use.register(app)
 
 STORE = Annotated[
     Path | None,
@@ -106,6 +110,9 @@ def _without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[
         return arguments
     launcher = ("hydra/launcher=", "hydra.launcher.")
     return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
+
+
+app.command("inspect", context_settings=INSPECT)(inspect)
 
 
 @app.command("list")
@@ -237,13 +244,14 @@ def _run_one(cfg: Any) -> None:
     from bluestab.errors import StoreError
     from bluestab.planning import resolved
     from bluestab.report.progress import RunBar
-    from bluestab.report.terminal import describe, print_record, reason
+    from bluestab.report.terminal import describe, print_notes, print_record, reason
     from bluestab.run import is_done
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, attempt, make_ready, tell_damaged
 
     plain = resolved(cfg)
     checked = check(plain)
+    print_notes([checked.data])
     store = Store(plain["store"])
     tell_damaged(store, [checked])
     if is_done(checked, store):
@@ -277,11 +285,13 @@ def _check_one(cfg: Any) -> None:
     from bluestab.checks import check
     from bluestab.launchers.check import Check
     from bluestab.planning import resolved
+    from bluestab.report.terminal import print_notes
     from bluestab.store import Store
 
     knobs = HydraConfig.get().launcher
     plain = resolved(cfg)
     checked = check(plain)
+    print_notes([checked.data])
     Check(dry_step=knobs.dry_step, workers=knobs.workers).show(Store(plain["store"]), [checked])
 
 

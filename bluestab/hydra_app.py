@@ -27,7 +27,7 @@ from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 from bluestab.catalogue import shadowed
 from bluestab.circumstances import command_line
 from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
-from bluestab.paths import conf_dir
+from bluestab.paths import conf_dir, own_conf_dir
 from bluestab.planning import PRIMARY
 from bluestab.planning import compose as compose
 from bluestab.planning import quoted as quoted
@@ -48,10 +48,13 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         arguments = [a for a in arguments if a not in ("-m", "--multirun")]
     elif multirun:
         arguments = [_carried(argument) for argument in arguments]
-    if (Path.cwd() / "conf" / f"{PRIMARY}.yaml").is_file() and not _is_ours(Path.cwd() / "conf"):
+    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
+        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
+            continue
+        where = "./conf" if folder == Path.cwd() / "conf" else folder
         raise ConfigError(
-            f"./conf/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
-            "(own tasks, models and techniques in ./conf are fine)"
+            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
+            f"(own tasks, models and techniques in {where} are fine)"
         )
     caught: list[Exception] = []
 

@@ -59,25 +59,24 @@ class KeptWeights:
         return {"run": self.run, "at": self.at, "task": self.task}
 
 
-def parse(value: object) -> tuple[str, At | None]:
-    """What `model.init_from` says: a key, the beginning of one or a path; and which weights.
+def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]:
+    """What `knob` says: a key, the beginning of one or a path; and which weights.
 
     Raises ConfigError if it is none of these.
     """
     if isinstance(value, float):
         raise ConfigError(
-            f"model.init_from is {value!r}: digits with an e between them are read as a number; "
-            "say KEY:last"
+            f"{knob} is {value!r}: digits with an e between them are read as a number; say KEY:last"
         )
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str):
-        raise ConfigError(f"model.init_from is {value!r}: {EXPECTED}")
+        raise ConfigError(f"{knob} is {value!r}: {EXPECTED}")
     run, _, which = text.rpartition(":")
     at = next((at for at in KEPT["all"] if at == which), None)
     if at is None:
         run = text
     if not (PREFIX.fullmatch(run) or _is_path(run)):
-        raise ConfigError(f"model.init_from is '{text}': {EXPECTED}")
+        raise ConfigError(f"{knob} is '{text}': {EXPECTED}")
     return run, at
 
 
@@ -90,8 +89,36 @@ def find(value: object, store: Store, model: Model) -> KeptWeights:
 
     Raises ConfigError if there are none, if they are damaged, or if they are of another model.
     """
-    run, at = parse(value)
     where = f"model.init_from is '{value}'"
+    folder, at, record = finished(value, store)
+    if record.status != "done":
+        raise ConfigError(
+            f"{where}: run {record.key} {record.status} ({record.result['error']['message']}), so "
+            "it has no weights to start from; name another run"
+        )
+    own = Store(folder.parent)
+    check_kept(folder, at, record, own, where)
+    _check_model(folder, at, record, model, where)
+    in_store = folder.resolve() == store.folder(record.key).resolve()
+    return KeptWeights(
+        folder=folder.resolve() / "checkpoint" / at,
+        sha256=verified(folder, at, record, own, where),
+        run=record.key,
+        at=at,
+        task=record.measured["names"]["task"],
+        said=f"{record.key if in_store else folder.resolve()}:{at}",
+    )
+
+
+def finished(
+    value: object, store: Store, knob: str = "model.init_from"
+) -> tuple[Path, At, RunRecord]:
+    """The folder and the record of the run that `knob` names, and which of its weights are meant.
+
+    Raises ConfigError if there is no such finished run, or if its record cannot be read.
+    """
+    run, at = parse(value, knob)
+    where = f"{knob} is '{value}'"
     try:
         folder, at = (
             _folder_of_path(run, at, where)
@@ -101,26 +128,9 @@ def find(value: object, store: Store, model: Model) -> KeptWeights:
                 at or "last",
             )
         )
-        record = parse_record(folder / "record.json")
+        return folder, at, parse_record(folder / "record.json")
     except StoreError as error:
         raise ConfigError(f"{where}: {error}") from error
-    if record.status != "done":
-        raise ConfigError(
-            f"{where}: run {record.key} {record.status} ({record.result['error']['message']}), so "
-            "it has no weights to start from; name another run"
-        )
-    own = Store(folder.parent)
-    _check_kept(folder, at, record, own, where)
-    _check_model(folder, at, record, model, where)
-    in_store = folder.resolve() == store.folder(record.key).resolve()
-    return KeptWeights(
-        folder=folder.resolve() / "checkpoint" / at,
-        sha256=_verified(folder, at, record, own, where),
-        run=record.key,
-        at=at,
-        task=record.measured["names"]["task"],
-        said=f"{record.key if in_store else folder.resolve()}:{at}",
-    )
 
 
 def _folder_of_path(path: str, at: At | None, where: str) -> tuple[Path, At]:
@@ -166,7 +176,8 @@ def _folder_of_key(prefix: str, store: Store, where: str) -> Path:
     )
 
 
-def _check_kept(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> None:
+def check_kept(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> None:
+    """Raises ConfigError if the run in `folder` did not keep these weights."""
     kept = [a for a in KEPT["all"] if (folder / "checkpoint" / a / "model.safetensors").is_file()]
     if at in kept:
         return
@@ -197,7 +208,7 @@ def _check_model(folder: Path, at: At, record: RunRecord, model: Model, where: s
     )
 
 
-def _verified(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> str:
+def verified(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> str:
     """SHA-256 of the weights. Raises ConfigError if they are not what the run kept."""
     from safetensors import SafetensorError, safe_open
 
@@ -226,6 +237,14 @@ def _keeping(own: Store, record: RunRecord, at: At) -> str:
         return f"its own command and keep={at}"
     rest = [override for override in overrides if not override.startswith("keep=")]
     return shlex.join(["bluestab", "run", *rest, f"keep={at}"])
+
+
+def command_of(own: Store, record: RunRecord) -> str:
+    """The line that makes exactly this run, as far as it is known."""
+    overrides = _overrides(own, record)
+    if overrides is None:
+        return str(record.measured.get("command"))
+    return shlex.join(["bluestab", "run", *overrides])
 
 
 def _overrides(own: Store, record: RunRecord) -> Sequence[str] | None:

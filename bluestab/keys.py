@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bluestab.seeding import Seeds
@@ -32,6 +32,9 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.prefix_cache": True,
     "stop_degenerate": False,
     "task.overlap": None,
+    "task.folds": None,
+    "task.fold": None,
+    "task.split_seed": 0,
     "head": "default",
     "lower_case": None,
     "init_from": None,
@@ -48,19 +51,22 @@ def hashed_config(
     model_id: str,
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
+    descriptive: Collection[str] = (),
 ) -> dict[str, Any]:
     """The part of a resolved config that decides the result.
 
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
+    descriptive  fields of the task that only say how files are read (`Task.descriptive`)
     """
     optim = dict(cfg["optim"])
     if optim["steps"] is not None:
         optim["epochs"] = None  # not read when the length is given in steps
+    told = TASK_DESCRIPTIVE.union(descriptive)
     hashed = {
         "recipe_version": RECIPE_VERSION,
-        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in TASK_DESCRIPTIVE}),
+        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in told}),
         "data": dict(fingerprint),
         "model": model_id,
         "head": cfg["model"]["head"],
@@ -89,8 +95,14 @@ def key_of(hashed: Mapping[str, Any]) -> str:
 
 
 def cell_of(hashed: Mapping[str, Any]) -> str:
-    """16 hex digits of the run without its seeds: only runs of one cell are ever averaged."""
-    return key_of({k: v for k, v in hashed.items() if k != "seeds"})
+    """16 hex digits of the run without its seeds, and without its fold of a cross-validation.
+
+    Only runs of one cell are ever averaged.
+    """
+    rest = {k: v for k, v in hashed.items() if k != "seeds"}
+    if isinstance(task := rest.get("task"), Mapping):
+        rest["task"] = {k: v for k, v in task.items() if k != "fold"}
+    return key_of(rest)
 
 
 def _by_kind(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from bluestab.layers import LayerMap, layer_map
 from bluestab.models import FAMILIES, Model
 from bluestab.seeding import generator
 from bluestab.sources import sha256_of
+from bluestab.trust import check_code
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,24 @@ def load(
         reference=reference,
         initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
     )
+
+
+def load_trained(
+    model: Model, *, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A trained network, head included, in evaluation mode, and the paths of its head.
+
+    model  whose `path` is the folder of the weights
+
+    Raises ConfigError if a value is missing there: it would be random.
+    """
+    network, missing = _pretrained(model, head, n_labels, attention)
+    _verify_facts(model, network.config)
+    if missing:
+        raise ConfigError(
+            f"{model.path} has no values for {len(missing)} parameters, e.g. '{missing[0]}'"
+        )
+    return network.eval(), _head_modules(model, network)
 
 
 def _shared(model: Model, init_from: KeptWeights | None = None) -> Shared:
@@ -159,6 +178,8 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
+    if model.path is not None:
+        check_code(folder)  # from anywhere, where the others are pinned
     _verify_head(model, folder)
     network, info = auto.from_pretrained(
         folder,

@@ -28,6 +28,23 @@ def corpora_dir() -> Path:
     return _existing(PACKAGE / "corpora")
 
 
+def own_conf_dir() -> Path | None:
+    """A person's own yamls, found from any folder: task/, model/, technique/; None without a home.
+
+    `$BLUESTAB_CONF`, else `$XDG_CONFIG_HOME/bluestab/conf`, else `~/.config/bluestab/conf`.
+    """
+    named = os.environ.get("BLUESTAB_CONF")
+    if named:
+        return Path(named).expanduser()
+    standard = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(standard):
+        return Path(standard) / "bluestab" / "conf"
+    try:
+        return Path.home() / ".config" / "bluestab" / "conf"
+    except RuntimeError:
+        return None
+
+
 def cache_dir() -> Path | None:
     """The folder of what can be made or brought again; None where there is no home.
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -147,11 +147,27 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
     first = next(iter(planned.values())).run
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
+    name = _file_name(name or f"{'-'.join(tasks)[:80]}-{digest}")
     return Sweep(
-        name=_file_name(name or f"{'-'.join(tasks)[:80]}-{digest}"),
+        name=name,
         store=Store(first.cfg["store"]),
-        runs=tuple(in_order(list(planned.values()))),
+        runs=tuple(in_order(_named(list(planned.values()), name))),
     )
+
+
+def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
+    """The same runs, each with the names of its sweep and its arm, for those who are told of it."""
+    rest = [[o for o in p.overrides if not SEED.fullmatch(o)] for p in planned]
+    shared = set.intersection(*map(set, rest))
+    named = []
+    for one, overrides in zip(planned, rest, strict=True):
+        arm = " ".join(o for o in overrides if o not in shared) or None
+        cfg = {
+            **one.run.cfg,
+            "sweep": {**(one.run.cfg.get("sweep") or {}), "name": name, "arm": arm},
+        }
+        named.append(replace(one, run=replace(one.run, cfg=cfg)))
+    return named
 
 
 def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

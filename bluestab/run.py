@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices
-from bluestab.artefacts import lacks_representations, lacks_weights, logging_to, write_config
+from bluestab.artefacts import (
+    lacks_representations,
+    lacks_weights,
+    logging_to,
+    write_config,
+    write_parts,
+)
 from bluestab.attempt import identity_of, rounded, train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
+from bluestab.loggers.base import Listening, Told, flat
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store, flush, flush_tree, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -61,11 +68,14 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
     started = time.perf_counter()
     resume = store.root / ".resume" / run.key
     with store.building(run.key) as work:
+        listening = Listening(run.loggers, told(run, store, work))
         with logging_to(work / "log.txt"):
             seconds: dict[str, float] = {}
             try:
                 ticking = _within(run.cfg["timeout"], progress)
-                result, measured = train_and_score(run, work, resume, device, seconds, ticking)
+                result, measured = train_and_score(
+                    run, work, resume, device, seconds, ticking, listening.rows
+                )
             except Exception as error:
                 if is_disk_full(error) or store.is_full():
                     raise no_room(store, run.key) from error
@@ -75,8 +85,12 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
         gc.collect()  # trainer and module hold each other: a thousand runs must not pile up
         measured |= {"names": names(run), **circumstances(device)}
         record = RunRecord(RECORD_SCHEMA, result, measured)
+        with logging_to(work / "log.txt"):
+            listening.end(record)
         try:
             write_config(work / "config.yaml", run.cfg)
+            if run.data.drawn:
+                write_parts(work / "split.csv", run.data.select(run.seeds))
             if record.status == "crashed":
                 store.keep_crash(work, record)
             else:
@@ -180,6 +194,23 @@ def names(run: CheckedRun) -> dict[str, Any]:
         "seed": run.cfg["seed"],
     }
     return found if run.init_from is None else {**found, "init_from": run.init_from.names()}
+
+
+def told(run: CheckedRun, store: Store, work: Path) -> Told:
+    """What loggers are told of a run: names, knobs and numbers."""
+    said = names(run)
+    technique = "+".join(said["technique"]) or "none"
+    sweep = run.cfg.get("sweep") or {}
+    tags = {name: str(said[name]) for name in ("task", "model", "seed")}
+    return Told(
+        key=run.key,
+        sweep=sweep.get("name"),
+        arm=sweep.get("arm") or technique,
+        tags={**tags, "technique": technique, "cell": run.cell, "key": run.key},
+        knobs=flat({**run.hashed, "technique": dict(run.hashed["technique"])}),
+        store=store.root,
+        work=work,
+    )
 
 
 def crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bluestab.errors import BRING, DataError
+from bluestab.errors import BRING, DataError, did_you_mean
 from bluestab.paths import cache_dir, corpora_dir
 from bluestab.tasks.readers import read_bytes
 
@@ -83,10 +83,40 @@ def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Pat
     raise DataError(file, f"not found (looked at {searched}){advice}{hint}")
 
 
+def locate_own(file: str, data_dir: str | None) -> Path:
+    """A person's file or folder, from here or from `data_dir`. Raises DataError naming what there
+    is in its place."""
+    path = Path(data_dir or ".").expanduser() / Path(file).expanduser()
+    for candidate in (path, Path(f"{path}.gz")):
+        if candidate.exists():
+            return candidate
+    folder = path.parent
+    if not folder.is_dir():
+        raise DataError(path, f"not found: there is no folder {folder}")
+    names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    near = did_you_mean(path.name, names) if len(names) <= 20 else ""
+    raise DataError(path, f"not found in {folder.absolute()}{near}")
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of the (decompressed) content, computed once per path, size and time of change."""
+    """SHA-256 of the (decompressed) content, computed once per path, size and time of change; of
+    a folder, that of the names and contents of its files."""
+    if path.is_dir():
+        return _sha256_of_folder(tuple(_state(p) for p in sorted(path.rglob("*")) if p.is_file()))
+    return _sha256(*_state(path))
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
     stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_folder(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file[0].name} {_sha256(*file)}\n".encode())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1024)

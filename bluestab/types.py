@@ -7,7 +7,7 @@ at `RunRecord`. Torch appears in annotations only, so that reading records needs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -33,12 +33,20 @@ At = Literal["last", "best"]
 
 @dataclass(frozen=True)
 class Example:
-    """One item: its text, or its words (tagging), and the target (class name, number, tags)."""
+    """One item: its text, or its words (tagging), and the target (class name, number, tags).
+
+    group    what it belongs to (a document): items of one group are never split apart
+    offsets  of the words in the text they come from, (start, end exclusive) in characters; None
+             where the file gives words
+    """
 
     id: str
     text: str | tuple[str, ...]
     text_pair: str | None
     target: str | float | tuple[str, ...]
+    # not in repr, which is what word pieces are cached by
+    group: str | None = field(default=None, repr=False)
+    offsets: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

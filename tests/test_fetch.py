@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import published_tasks
 from omegaconf import OmegaConf
 
 from bluestab import downloads, hub
@@ -1174,7 +1175,7 @@ def test_a_package_that_is_missing(
 
 # --- the yamls that come with bluestab ----------------------------------------------------------
 
-TASKS = sorted(file.stem for file in (conf_dir() / "task").glob("*.yaml"))
+TASKS = [file.stem for file in published_tasks()]
 
 
 @pytest.mark.parametrize("name", TASKS)

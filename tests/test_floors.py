@@ -22,14 +22,15 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces "
-    "item_sums phases divergences passes instability recommendation",
-    "tasks techniques converters sources models init_from heads networks claims store artefacts "
-    "index upkeep token_cache hub remotes downloads averaging representations published",
-    "data audit module prefix optimizers checks history checkpoints assemble supplies",
-    "attempt run drystep",
-    "report planning workers pool_worker launchers sweepers search catalogue",
-    "hydra_app cli cli_store cli_search __main__",
+    "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
+    "phases divergences passes instability recommendation splitting",
+    "tasks formats techniques loggers converters sources models trust init_from heads networks "
+    "claims store artefacts index upkeep token_cache hub remotes downloads averaging "
+    "representations published",
+    "parts data audit module prefix optimizers checks history checkpoints assemble supplies",
+    "attempt run drystep inspection",
+    "report planning workers pool_worker launchers sweepers search catalogue saved_tasks use",
+    "hydra_app cli cli_data cli_search cli_store cli_use __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
@@ -126,7 +127,7 @@ def test_the_checks_can_fail() -> None:
 
 LIGHT = [
     "hydra_plugins.bluestab.plugins",
-    *(m for m in MODULES if room(m) in ("techniques", "tasks")),
+    *(m for m in MODULES if room(m) in ("techniques", "tasks", "loggers")),
     *("bluestab.checks", "bluestab.cli", "bluestab.hydra_app", "bluestab.catalogue"),
 ]
 """Loaded by every start or to check a sweep, where a second for torch would be felt."""

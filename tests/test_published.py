@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import published_tasks
 from scipy import stats as scipy_stats
 
 from bluestab.errors import ConfigError
@@ -17,7 +18,7 @@ HEAD = "# Somebody 2020, A paper\ntask,model,arm,metric,split,n,ddof,mean,std,ta
 def test_shipped_files_name_tasks_models_and_metrics_of_ours() -> None:
     rows = read_published()
     assert {row.source.split(",")[0].split(" et")[0] for row in rows} >= {"Gu", "Zhang"}
-    ours = {file.stem for file in (conf_dir() / "task").glob("*.yaml")}
+    ours = {file.stem for file in published_tasks()}
     models = {file.stem for file in (conf_dir() / "model").glob("*.yaml")}
     techniques = {file.stem for file in (conf_dir() / "technique").glob("*.yaml")}
     assert {row.task for row in rows} - ours == {"rte", "mrpc", "cola", "stsb"}, "those of GLUE"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bluestab.errors import ConfigError
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
+from bluestab.report.terminal import print_notes
 
 if TYPE_CHECKING:
     from bluestab.search.spec import Search
@@ -21,8 +22,10 @@ class Backend(ABC):
     """
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
-        """Compose and check all runs, then see them through."""
-        self.launch(plan_sweep(compose, jobs, name))
+        """Compose and check all runs, say what was found in own files, then see them through."""
+        sweep = plan_sweep(compose, jobs, name)
+        print_notes(planned.run.data for planned in sweep.runs)
+        self.launch(sweep)
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:

@@ -132,7 +132,7 @@ def _with_vectors(run: CheckedRun, cost: Cost | None) -> Cost | None:
     """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
     if cost is None or not run.cfg["keep_representations"]:
         return cost
-    n_items = run.data.task.test_size or len(run.data.splits["test"])
+    n_items = run.data.size("test")
     return replace(cost, disk=cost.disk + 4 * 2 * n_items * run.model.hidden_size)
 
 

@@ -45,6 +45,8 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
         arms = {row["cell"]: row for row in rows.to_dict("records")}
         baselines = {row["baseline"] for row in arms.values() if isinstance(row["baseline"], str)}
         scores = dict(_scores(runs, arms, at))
+        if any(there(row["n_folds"]) for row in arms.values()):
+            continue  # folds share training items: bounds over them would be too narrow
         if not baselines or len(scores) < 2:
             continue
         baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm]))

@@ -41,7 +41,7 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
     n_min      fewest seeds of a task
     missing    tasks without a run, separated by spaces
     ambiguous  tasks with more than one cell, which have no score, and what differs
-    cut        tasks that were scored on a part of their test set (`task.test_size`)
+    cut        tasks that were scored on other test items (`task.test_size`, `task.folds`)
     """
     table = []
     for (model, arm), cells_of in _arms(runs, configs).items():
@@ -56,7 +56,7 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
                 ambiguous.append(f"{task} ({' | '.join(settings)})")
                 continue
             scored[task] = rows
-            if configs[cell]["task"].get("test_size") is not None:
+            if any(configs[cell]["task"].get(name) is not None for name in ("test_size", "folds")):
                 cut.append(task)
         for at in ("last", "best"):
             scores = {
@@ -138,6 +138,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
             arms_of[row["model"], f"no BLURB score: {'; '.join(said)}"].append(row["arm"])
         if row["cut"]:
             tasks = row["cut"].replace(" ", ", ")
-            text = f"scored on a part of the test set of {tasks} (task.test_size), unlike BLURB"
+            text = (
+                f"scored on other test items of {tasks} (task.test_size, task.folds), unlike BLURB"
+            )
             arms_of[row["model"], text].append(row["arm"])
     return [f"{model}, {' / '.join(arms)}: {text}" for (model, text), arms in arms_of.items()]

@@ -48,7 +48,26 @@ def flags(runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
         )
-    return [*sentences, *_idle(scored), *_lost(scored)]
+    return [*sentences, *_folds(scored), *_idle(scored), *_lost(scored)]
+
+
+def _folds(scored: pd.DataFrame) -> Iterator[str]:
+    """That arms were cross-validated, and folds without a run: the mean lacks their items."""
+    part = scored[scored["fold"].notna()]
+    for (task, model, arm), runs in part.groupby(["task", "model", "arm"], sort=False):
+        folds = int(runs["folds"].iloc[0])
+        missing = sorted(set(range(folds)) - {int(fold) for fold in runs["fold"]})
+        if missing:
+            yield (
+                f"{task} with {model}, {arm}: fold {', '.join(map(str, missing))} of {folds} has "
+                "no run, and is not in the mean"
+            )
+    if len(part):
+        yield (
+            "cross-validated arms: mean of the means of the folds; std over seeds, within folds; "
+            "p by the corrected resampled t-test over folds (Nadeau & Bengio 2003); no interval "
+            "and no advice, because folds share their training items"
+        )
 
 
 def _idle(scored: pd.DataFrame) -> Iterator[str]:

@@ -16,9 +16,11 @@ from bluestab.records import DamagedRecord, damaged
 from bluestab.report.advice import Advice, advice
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.blurb_frame import blurb_frame
+from bluestab.report.folds import FOLD, by_fold, fold_comparison, nested_columns, with_fold
 from bluestab.report.instability_frame import Instability, instability_frame
 from bluestab.report.items_frame import Items
 from bluestab.report.published_frame import published_frame
+from bluestab.report.tables import there
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
 
@@ -33,7 +35,7 @@ SUMMARY_COLUMNS = (
     "delta_items_low", "delta_items_high", "difference", "more_seeds",
     "std_ratio", "std_ratio_low", "std_ratio_high",
     "p_std_name", "p_std", "p_std_adjusted",
-    "seconds_mean",
+    "seconds_mean", "n_folds", "std_folds",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -154,7 +156,7 @@ class Configs:
 
     def add(self, record: RunRecord) -> None:
         cell = record.result["cell"]
-        self.hashed.setdefault(cell, record.result["config"])
+        self.hashed.setdefault(cell, _without_fold(record.result["config"]))
         if source := record.measured["names"].get("init_from"):
             self.sources.setdefault(cell, source)
 
@@ -175,6 +177,7 @@ def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataF
 def _rows(record: RunRecord) -> Iterator[Row]:
     result, measured = record.result, record.measured
     names, seeds = measured["names"], result["config"]["seeds"]
+    fold = result["config"]["task"].get("fold")
     versions = measured.get("versions", {})
     common = {
         "key": result["key"],
@@ -184,7 +187,11 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "technique": "+".join(names["technique"]) or "none",
         "seed": names["seed"],
         "init_from": _said(names.get("init_from")),
-        "streams": tuple(sorted(seeds.items())),
+        "streams": with_fold(tuple(sorted(seeds.items())), fold),
+        "fold": fold,
+        "folds": result["config"]["task"].get("folds"),
+        "n_train": (result.get("items") or {}).get("train"),
+        "n_test": (result.get("items") or {}).get("test"),
         "status": result["status"],
         "metric": result["metric"],
         "steps": result["steps"],
@@ -252,11 +259,12 @@ def summary_frame(
         group = groups[run["cell"], run["at"]]
         group.append(run)
         crashed[run["cell"]] += run["status"] == "crashed"
-    table, scores = [], {}
+    table, scores, sizes = [], {}, {}
     for place, group in groups.items():
         part = [run for run in group if run["status"] != "crashed"]
         table.append(_summary_row(part, group[0], crashed[place[0]]))
         scores[place] = {run["streams"]: run["score"] for run in part}
+        sizes[place] = _sizes(part)
     rivals = _Rivals(table, baseline)
     for row in table:
         rival = rivals.of(row)
@@ -264,22 +272,32 @@ def summary_frame(
             continue
         row["baseline"] = rival["arm"]
         own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
-        row |= comparison(own, reference)
+        row |= comparison(own, reference, sizes[row["cell"], row["at"]])
         row["difference"] = difference
-        row["more_seeds"] = stats.more_seeds_needed(
-            [own[seed] - reference[seed] for seed in own if seed in reference], difference
-        )
+        if not row["n_folds"]:  # folds cannot be added like seeds
+            row["more_seeds"] = stats.more_seeds_needed(
+                [own[seed] - reference[seed] for seed in own if seed in reference], difference
+            )
     for family in _families(table):
         adjust(family)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
-    for column in ("n_paired", "more_seeds"):
+    for column in ("n_paired", "more_seeds", "n_folds"):
         frame[column] = pd.Series([row[column] for row in table], dtype=object)
     return frame
 
 
-def comparison(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
-    """An arm beside its baseline, on the seeds they share."""
+def comparison(
+    own: Mapping[Any, float],
+    reference: Mapping[Any, float],
+    sizes: tuple[int, int] | None = None,
+) -> Row:
+    """An arm beside its baseline, on the seeds they share.
+
+    sizes  items that train and test in a fold, for arms that were cross-validated
+    """
+    if by_fold(own) and by_fold(reference):
+        return fold_comparison(own, reference, sizes)
     shared = [seed for seed in own if seed in reference]
     a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]
     change = stats.default_interval([x - y for x, y in zip(a, b, strict=True)])
@@ -346,7 +364,20 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
+        **nested_columns({run["streams"]: run["score"] for run in part}),
     }
+
+
+def _sizes(part: Sequence[Row]) -> tuple[int, int] | None:
+    """Items that train and test, of a cross-validation the largest fold's test: the careful way."""
+    train, test = ([run[k] for run in part if there(run[k])] for k in ("n_train", "n_test"))
+    return (int(min(train)), int(max(test))) if train and test else None
+
+
+def _without_fold(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A cell has no fold: arms must not be named by that of their first run."""
+    task = {name: value for name, value in config["task"].items() if name != FOLD}
+    return {**config, "task": task}
 
 
 class _Rivals:

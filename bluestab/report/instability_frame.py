@@ -63,7 +63,8 @@ def instability_frame(
     vectors  measure representations, too: up to half a second for every pair of runs
     visit    is shown all predictions while they are read: no other frame need read them again
 
-    Cells without any stored predictions have no row. Columns:
+    Cells without any stored predictions have no row; one that was cross-validated has a row per
+    fold, named in `config_diff`. Columns:
 
     form           what the predictions are: classes, numbers, labels (any number of them), words
     n              runs with predictions: all that the measures are about. n_left_out: other runs
@@ -78,9 +79,9 @@ def instability_frame(
     """
     if runs.empty:
         return Instability()
-    cells: dict[str, list[Row]] = defaultdict(list)
+    cells: dict[tuple[str, Any], list[Row]] = defaultdict(list)  # folds have other test items
     for run in runs[runs["status"] != "crashed"].to_dict("records"):
-        cells[run["cell"]].append(run)
+        cells[run["cell"], _fold_of(run)].append(run)
     table: list[Row] = []
     left_out: list[str] = []
     for members in cells.values():
@@ -138,6 +139,7 @@ def _rows(
         table.append(
             {
                 **{column: chosen[0][column] for column in OF_A_CELL},
+                **_fold(chosen[0]),
                 "at": at,
                 "n": len(chosen),
                 "n_left_out": len(by_run) - len(chosen),
@@ -152,6 +154,21 @@ def _rows(
             }
         )
     return table
+
+
+def _fold_of(run: Row) -> int | None:
+    fold = run.get("fold")
+    return None if fold is None or fold != fold else int(fold)
+
+
+def _fold(run: Row) -> Row:
+    if (fold := _fold_of(run)) is None:
+        return {}
+    said = f"fold={fold}"
+    return {
+        "arm": f"{run['arm']}, {said}",
+        "config_diff": ", ".join(filter(None, [run["config_diff"], said])),
+    }
 
 
 def _predictions(folder: Path, files: Mapping[str, str]) -> pa.Table | None:

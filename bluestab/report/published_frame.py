@@ -10,7 +10,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.published import read_published, verdict
 
-SIZES = ("train_size", "validation_size", "test_size")
+SIZES = ("train_size", "validation_size", "test_size", "folds")
 
 COLUMNS = (
     "task", "model", "arm", "at", "metric", "n", "mean",

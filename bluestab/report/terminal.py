@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -49,7 +49,9 @@ def size(n_bytes: float) -> str:
 
 def describe(run: CheckedRun) -> str:
     technique = "+".join(run.techniques) or "none"
-    return f"{run.data.task.name} {run.model.name} {technique} seed {run.cfg['seed']}"
+    fold = run.data.task.fold
+    task = run.data.task.name + ("" if fold is None else f" fold {fold}")
+    return f"{task} {run.model.name} {technique} seed {run.cfg['seed']}"
 
 
 def reason(record: RunRecord) -> str:
@@ -104,6 +106,13 @@ def print_record(record: RunRecord, folder: str) -> None:
     if record.measured.get("profiled"):
         out.print(phase_table(record.measured["phases"]))
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
+
+
+def print_notes(datas: Iterable[TaskData]) -> None:
+    """What was recognised, repaired, left out or drawn in a person's own files, each once."""
+    seen = dict.fromkeys((data.task.name, note) for data in datas for note in data.notes)
+    for name, note in seen:
+        console().print(f"{name}: {note}", markup=False, soft_wrap=True)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
     "metric", "score", "validation", "degenerate", "failed", "censored", "steps", "micro_batch",
-    "lost_train", "lost_test", "lost_unit",
+    "fold", "lost_train", "lost_test", "lost_unit",
     "seconds", "recipe_version", "commit", "dirty", "bluestab", "torch",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from bluestab.downloads import DownloadError, written_to
 from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.paths import corpora_dir
 from bluestab.remotes import Remote, is_safe, remotes
-from bluestab.sources import access, fetched_folder, locate, own_folder, sha256_of
+from bluestab.sources import access, fetched_folder, locate, locate_own, own_folder, sha256_of
 from bluestab.supplies.base import Found, Means, Supply, need_network
 from bluestab.supplies.folder import alone, write_bytes
 from bluestab.tasks.base import Task
@@ -35,10 +35,12 @@ class TaskSupply(Supply):
             _converter(self.convert)
 
     def look(self, means: Means, *, ask: bool = False) -> Found:
+        if self.task.own:
+            return self._look_at_own()
         if (folder := fetched_folder(self.name)) is None:
             folder = Path("nowhere")
         found, lacking = {}, []
-        for split in SPLITS:
+        for split in self._splits():
             file = str(getattr(self.task, split))
             try:
                 found[split] = locate(file, task=self.name, data_dir=self.task.data_dir)
@@ -72,6 +74,22 @@ class TaskSupply(Supply):
         where = f"in {means.folder}" if made_by_hand else "that are here"
         made = ((f"the files of the task, from originals {where}", 0),)
         return Found(str(folder), made if made_by_hand else missing or made)
+
+    def _splits(self) -> list[str]:
+        """Parts that come as files; others are drawn."""
+        return [split for split in SPLITS if getattr(self.task, split) is not None]
+
+    def _look_at_own(self) -> Found:
+        """Files of a person's own are there or not; nothing brings them."""
+        try:
+            places = [
+                locate_own(str(getattr(self.task, split)), self.task.data_dir)
+                for split in self._splits()
+            ]
+        except DataError as error:
+            return Found(self.task.data_dir or "", problem=str(error))
+        folders = dict.fromkeys(str(place.parent) for place in places)
+        return Found(", ".join(folders), note="your own files: nothing to bring")
 
     def bring(self, means: Means) -> Found:
         folder = fetched_folder(self.name)
@@ -126,7 +144,7 @@ class TaskSupply(Supply):
         for name in made:
             if not is_safe(name):
                 raise DownloadError(f"converter {convert} makes {name!r}, which is no file")
-        for split in SPLITS:
+        for split in self._splits():
             name, expected = str(getattr(self.task, split)), self.task.sha256.get(split)
             if name not in made:
                 raise DownloadError(f"converter {convert} makes no {name}")
@@ -171,7 +189,7 @@ class TaskSupply(Supply):
 
     def _not_brought(self) -> str:
         """Why the task is not complete although everything was brought."""
-        names = [str(getattr(self.task, split)) for split in SPLITS]
+        names = [str(getattr(self.task, split)) for split in self._splits()]
         brought = {remote.file for remote in self.remotes} if self.convert is None else set()
         lacking = [name for name in names if name not in brought] if brought else []
         if lacking:

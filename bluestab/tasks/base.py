@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,6 +27,17 @@ Scores = dict[str, "float | None"]
 Encoded = dict[str, list[Any]]
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What the files of a task hold.
+
+    notes   sentences: what was recognised, repaired or left out
+    """
+
+    splits: Mapping[Split, list[Example]]
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """Fields every task yaml has; the yaml's comments explain them to the person who sets them."""
@@ -34,14 +45,17 @@ class Task(ABC):
     name: str
     data_dir: str | None
     train: str
-    validation: str
-    test: str
+    validation: str | None
+    test: str | None
     sha256: Mapping[str, str | None]
     fetch: Mapping[str, Any] | None
     format: str
-    train_size: int | None
-    validation_size: int | None
-    test_size: int | None
+    train_size: int | float | None
+    validation_size: int | float | None
+    test_size: int | float | None
+    folds: int | None
+    fold: int | None
+    split_seed: int
     max_length: int
     metric: str
     failure_score: float
@@ -58,6 +72,10 @@ class Task(ABC):
     """Targets are numbers, without labels to choose from."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
+    own: ClassVar[bool] = False
+    """Files of a person, taken from where the command is given, not from a folder of corpora."""
+    descriptive: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only say how files are read: the key knows the items themselves instead."""
 
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
@@ -76,12 +94,23 @@ class Task(ABC):
             problems.append(
                 f"task.format is {self.format!r}" + did_you_mean(self.format, self.formats)
             )
+        if not isinstance(self.train, str) or not self.train.strip():
+            problems.append(
+                f"task.train is {self.train!r}: expected the file (or folder) with the training "
+                "items, e.g. task.train=train.csv"
+            )
+        for split in ("validation", "test"):
+            file = getattr(self, split)
+            if file is not None and (not isinstance(file, str) or not file.strip()):
+                problems.append(f"task.{split} is {file!r}: expected the name of a file, or null")
         for split in SPLITS:
             size = getattr(self, f"{split}_size")
-            if size is not None and (not _is_int(size) or size < 1):
+            if size is not None and not _is_size(size):
                 problems.append(
-                    f"task.{split}_size is {size!r}: expected a number of items >= 1, or null"
+                    f"task.{split}_size is {size!r}: expected a number of items >= 1, a share "
+                    "between 0 and 1, or null"
                 )
+        problems += self._fold_problems()
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")
         for knob, null in (("failure_score", False), ("failed_below", True)):
@@ -92,6 +121,40 @@ class Task(ABC):
                 said = "a number, or null" if null else "a number"
                 problems.append(f"task.{knob} is {value!r}: expected {said}")
         return problems
+
+    def _fold_problems(self) -> list[str]:
+        problems = []
+        if not _is_int(self.split_seed) or self.split_seed < 0:
+            problems.append(f"task.split_seed is {self.split_seed!r}: expected a whole number >= 0")
+        folds, fold = self.folds, self.fold
+        if folds is None and fold is not None:
+            problems.append(
+                f"task.fold is {fold!r}, but task.folds is null: say how many there are"
+            )
+        elif folds is not None and (not _is_int(folds) or folds < 3):
+            problems.append(
+                f"task.folds is {folds!r}: expected a number of folds >= 3 (one tests, one "
+                "validates, the others train), or null"
+            )
+        elif folds is not None and (not _is_int(fold) or not 0 <= fold < folds):  # type: ignore[operator]
+            every = ",".join(map(str, range(folds)))
+            problems.append(
+                f"task.fold is {fold!r}: expected one of 0 .. {folds - 1}; for all of them, one "
+                f"run each: -m task.folds={folds} task.fold={every}"
+            )
+        return problems
+
+    def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
+        """All items of all files. Raises DataError with the line that cannot be understood."""
+        return Corpus({split: self.read(path) for split, path in paths.items()})
+
+    def strata(self, examples: Sequence[Example]) -> list[Hashable]:
+        """What of each item is to be spread evenly over parts that are drawn."""
+        return [e.target if isinstance(e.target, str) else "" for e in examples]
+
+    def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
+        """The task once its data are read: what its yaml left open is filled in."""
+        return self
 
     @abstractmethod
     def read(self, path: Path) -> list[Example]:
@@ -215,6 +278,18 @@ def label_problems(
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    """A number of items, or a share of them."""
+    if _is_int(value):
+        return value >= 1  # type: ignore[operator]
+    return isinstance(value, float) and 0 < value < 1
+
+
+def n_items(size: int | float, n: int) -> int:
+    """How many of n items a size asks for; a share is rounded, and at least one."""
+    return max(1, round(size * n)) if isinstance(size, float) else size
 
 
 @dataclass(frozen=True, kw_only=True)

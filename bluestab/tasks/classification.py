@@ -100,13 +100,16 @@ class Classification(OneClass):
     """
 
     header: bool
-    positive: Sequence[str]
+    positive: Sequence[str] | None
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
     metrics: ClassVar[tuple[str, ...]] = ("positive_f1", "accuracy", "macro_f1")
 
     def check(self) -> list[str]:
-        return super().check() + names_problem("task.positive", self.positive, null=False)
+        problems = super().check()
+        if self.positive is None and self.metric != "positive_f1":
+            return problems
+        return problems + names_problem("task.positive", self.positive, null=False)
 
     def read(self, path: Path) -> list[Example]:
         table = read_table(path, header=self.header)
@@ -128,17 +131,17 @@ class Classification(OneClass):
         if split == "train":
             problems += [
                 f"task.positive names '{name}'" + did_you_mean(name, labels)
-                for name in map(str, self.positive)
+                for name in map(str, self.positive or ())
                 if name not in labels
             ]
         return problems
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        known = (*(self.label_names or ()), *self.positive)
+        known = (*(self.label_names or ()), *(self.positive or ()))
         predicted, gold, index = numbered(predictions, targets, known)
-        positive = [index[str(name)] for name in self.positive]
+        positive = [index[str(name)] for name in self.positive or ()]
         return {
-            "positive_f1": scoring.positive_f1(predicted, gold, positive),
+            "positive_f1": scoring.positive_f1(predicted, gold, positive) if positive else None,
             "accuracy": scoring.accuracy(predicted, gold),
             "macro_f1": scoring.macro_f1(predicted, gold, len(index)),
         }

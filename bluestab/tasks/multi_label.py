@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from abc import ABC
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
+from bluestab.splitting import rarest
 from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
@@ -23,13 +25,75 @@ FLAG = re.compile(r"(\d+)_([01])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel(WholeText):
-    """A text and the set of its labels, one yes-or-no decision per label (a logit above 0 is yes).
+class LabelSets(WholeText, ABC):
+    """What all tasks share whose items have any number of labels: one yes-or-no decision per label
+    (a logit above 0 is yes).
+
+    `micro_f1` pools the decisions over items and labels; `macro_f1` is the mean over labels.
+    """
+
+    label_names: Sequence[str]
+
+    metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact_match")
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.label_names)
+
+    def problems(
+        self, split: Split, examples: Sequence[Example], labels: Sequence[str]
+    ) -> list[str]:
+        found = ((name, e.id) for e in examples for name in e.target)  # type: ignore[union-attr]
+        return label_problems(split, found, labels, needed=labels)
+
+    def strata(self, examples: Sequence[Example]) -> list[Hashable]:
+        return list(rarest([e.target for e in examples]))  # type: ignore[misc]
+
+    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
+        return [[float(name in e.target) for name in labels] for e in examples]  # type: ignore[operator]
+
+    def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Binary cross-entropy, mean over items and labels."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        return binary_cross_entropy_with_logits(logits, batch["labels"])
+
+    def decode(
+        self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
+    ) -> list[str]:
+        return [name for name, logit in zip(labels, logits[0], strict=True) if logit > 0]
+
+    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+        names = [str(name) for name in self.label_names]
+        predicted, gold = (
+            [[int(name in found) for name in names] for found in sets]
+            for sets in (predictions, targets)
+        )
+        same = [p == g for p, g in zip(predicted, gold, strict=True)]
+        return {
+            "micro_f1": scoring.multilabel_f1(predicted, gold),
+            "macro_f1": scoring.multilabel_macro_f1(predicted, gold),
+            "exact_match": sum(same) / len(same) if same else None,
+        }
+
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        """The k most frequent labels, for every k: one of these sets has the best micro F1, since
+        each label more costs the same and brings what it occurs."""
+        counts = Counter(name for e in items for name in e.target)  # type: ignore[union-attr]
+        ordered = sorted(labels, key=lambda name: -counts[name])
+        return {
+            f"the {k} most frequent": [ordered[:k]] * len(items) for k in range(1, len(ordered) + 1)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel(LabelSets):
+    """A text, or the texts of a document, and the set of its labels.
 
     With `group`, rows are joined: `group_pattern` takes the name of the document out of that
     column, the texts of a document are joined by a blank in the order of the file, and its labels
     are those of any of its rows (BLURB's HoC: sentences in the file, abstracts in the score).
-    `micro_f1` pools the decisions over items and labels; `macro_f1` is the mean over labels.
     """
 
     header: bool
@@ -37,13 +101,11 @@ class MultiLabel(WholeText):
     label: str | int
     label_form: Literal["flags", "names"]
     label_separator: str
-    label_names: Sequence[str]
     id: str | int | None
     group: str | int | None
     group_pattern: str | None
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact_match")
 
     def check(self) -> list[str]:
         problems = super().check() + names_problem("task.label_names", self.label_names, null=False)
@@ -125,50 +187,3 @@ class MultiLabel(WholeText):
         """In the order of the yaml, unknown ones (which `problems` will name) behind them."""
         known = [str(name) for name in self.label_names]
         return (*(n for n in known if n in found), *sorted(found - set(known)))
-
-    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
-        return tuple(str(name) for name in self.label_names)
-
-    def problems(
-        self, split: Split, examples: Sequence[Example], labels: Sequence[str]
-    ) -> list[str]:
-        found = ((name, e.id) for e in examples for name in e.target)  # type: ignore[union-attr]
-        return label_problems(split, found, labels, needed=labels)
-
-    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
-        return [[float(name in e.target) for name in labels] for e in examples]  # type: ignore[operator]
-
-    def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Binary cross-entropy, mean over items and labels."""
-        from torch.nn.functional import binary_cross_entropy_with_logits
-
-        return binary_cross_entropy_with_logits(logits, batch["labels"])
-
-    def decode(
-        self, logits: np.ndarray, rows: Sequence[int], example: Example, labels: Sequence[str]
-    ) -> list[str]:
-        return [name for name, logit in zip(labels, logits[0], strict=True) if logit > 0]
-
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        names = [str(name) for name in self.label_names]
-        predicted, gold = (
-            [[int(name in found) for name in names] for found in sets]
-            for sets in (predictions, targets)
-        )
-        same = [p == g for p, g in zip(predicted, gold, strict=True)]
-        return {
-            "micro_f1": scoring.multilabel_f1(predicted, gold),
-            "macro_f1": scoring.multilabel_macro_f1(predicted, gold),
-            "exact_match": sum(same) / len(same) if same else None,
-        }
-
-    def constants(
-        self, labels: Sequence[str], items: Sequence[Example]
-    ) -> Mapping[str, Sequence[Any]]:
-        """The k most frequent labels, for every k: one of these sets has the best micro F1, since
-        each label more costs the same and brings what it occurs."""
-        counts = Counter(name for e in items for name in e.target)  # type: ignore[union-attr]
-        ordered = sorted(labels, key=lambda name: -counts[name])
-        return {
-            f"the {k} most frequent": [ordered[:k]] * len(items) for k in range(1, len(ordered) + 1)
-        }

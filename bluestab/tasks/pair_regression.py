@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab import scoring
 from bluestab.errors import DataError
+from bluestab.splitting import bins
 from bluestab.tasks.base import Scores, WholeText
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example
@@ -55,6 +56,9 @@ class PairRegression(WholeText):
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         return (str(self.label),)
+
+    def strata(self, examples: Sequence[Example]) -> list[Hashable]:
+        return list(bins([float(e.target) for e in examples]))  # type: ignore[arg-type]
 
     def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
         return [float(e.target) for e in examples]  # type: ignore[arg-type]

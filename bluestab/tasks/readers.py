@@ -50,11 +50,13 @@ def lines_of(path: Path, raw: bytes) -> Iterator[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words and tags of one sentence; `lines[i]` is where word i stands in the file."""
+    """Words and tags of one sentence; `lines[i]` is where word i stands in the file; `document`
+    the number of the -DOCSTART- line before it, if there is one."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
     lines: tuple[int, ...]
+    document: str | None = None
 
 
 def read_conll(path: Path) -> list[Sentence]:
@@ -65,11 +67,12 @@ def read_conll(path: Path) -> list[Sentence]:
     """
     sentences: list[Sentence] = []
     rows: list[tuple[str, str, int]] = []
+    document: str | None = None
 
     def close() -> None:
         if rows:
             words, tags, lines = zip(*rows, strict=True)
-            sentences.append(Sentence(words, tags, lines))
+            sentences.append(Sentence(words, tags, lines, document))
             rows.clear()
 
     for number, line in read_lines(path):
@@ -78,6 +81,7 @@ def read_conll(path: Path) -> list[Sentence]:
             continue
         if line.startswith("-DOCSTART-"):
             close()
+            document = f"document at line {number}"
             continue
         fields = line.split("\t") if "\t" in line else line.split()
         if len(fields) < 2 or not fields[0].strip() or not fields[-1].strip():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab import scoring
 from bluestab.errors import DataError
+from bluestab.splitting import rarest
 from bluestab.tasks.base import (
     Encoded,
     Scores,
@@ -124,7 +125,9 @@ class Tagging(Task):
             self.check_tags(path, sentence)
             # the first line is a name that stays when other sentences are added after it
             identifier = f"line {sentence.lines[0]}"
-            examples.append(Example(identifier, sentence.words, None, sentence.tags))
+            examples.append(
+                Example(identifier, sentence.words, None, sentence.tags, sentence.document)
+            )
         return examples
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
@@ -143,6 +146,10 @@ class Tagging(Task):
     def needed(self, labels: Sequence[str]) -> list[str]:
         """Tags that training must show: entities may all be of one word."""
         return [tag for tag in labels if not tag.startswith("I")]
+
+    def strata(self, examples: Sequence[Example]) -> list[Hashable]:
+        kinds = [[tag[2:] for tag in e.target if tag != "O"] for e in examples]  # type: ignore[union-attr]
+        return list(rarest(kinds))
 
     def encode(
         self,

@@ -122,7 +122,7 @@ def _copy(
 ) -> bool:
     """Copy a run's folder aside, see that the copy is whole, publish it."""
     with into.building(key) as work:
-        shutil.copytree(folder, work, dirs_exist_ok=True)
+        shutil.copytree(folder, work, dirs_exist_ok=True, symlinks=True)
         try:
             record = parse_record(work / "record.json", key)
         except DamagedRecord as error:

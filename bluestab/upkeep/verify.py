@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bluestab.errors import StoreError
+from bluestab.errors import ConfigError, StoreError
 from bluestab.keys import cell_of, key_of
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.representations import read_representations
 from bluestab.store import KEY, Store, digest_of, parse_manifest, parse_record
+from bluestab.trust import inside
 from bluestab.types import RunRecord
 from bluestab.upkeep.disk import entries
 
@@ -54,7 +55,11 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
 def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
     """Files beside a record that are missing, or are not what it lists."""
     for name, digest in listed.items():
-        file = folder / name
+        try:
+            file = inside(folder, name, f"{folder / 'record.json'}")
+        except ConfigError as error:
+            yield str(error)
+            continue
         try:
             if digest_of(file) != digest:
                 yield f"{file} is not what was written: its SHA-256 is not the one in record.json"

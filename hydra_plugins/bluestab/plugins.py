@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from bluestab.errors import ConfigError, did_you_mean
-from bluestab.paths import conf_dir, sweeps_dir
+from bluestab.paths import conf_dir, own_conf_dir, sweeps_dir
 
 if TYPE_CHECKING:
     from bluestab.launchers.base import Backend
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 
 class BluestabSearchPath(SearchPathPlugin):
-    """A person's own ./conf and ./sweeps come before ours, so own plug-ins need no fork."""
+    """A person's own ./conf, own folder of configs and ./sweeps come before ours, so own plug-ins
+    need no fork."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if not any(element.provider == "main" for element in search_path.get_path()):
@@ -40,6 +41,9 @@ class BluestabSearchPath(SearchPathPlugin):
         own = Path.cwd() / "conf"
         if own.is_dir() and own.resolve() != conf_dir().resolve():
             search_path.prepend("own", f"file://{own}", anchor="main")
+        kept = own_conf_dir()
+        if kept is not None and kept.is_dir():
+            search_path.prepend("kept", f"file://{kept.absolute()}", anchor="main")
         for folder in dict.fromkeys([Path.cwd() / "sweeps", sweeps_dir()]):
             if folder.is_dir():
                 search_path.append("sweeps", f"sweeps://{folder}")

@@ -1,0 +1,30 @@
+"""The curve of a run while it is being drawn; the finished run has the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from bluestab.artefacts import write_curve
+from bluestab.loggers.base import Log, Logger, Rows, Told
+from bluestab.types import RunRecord
+
+
+class Csv(Logger):
+    """No knobs."""
+
+    background: ClassVar[bool] = False
+
+    def begin(self, told: Told) -> Log:
+        return _Curve(told.work / "curve.csv")
+
+
+class _Curve(Log):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def rows(self, rows: Rows) -> None:
+        write_curve(self._path, [dict(row) for row in rows])
+
+    def end(self, record: RunRecord) -> None:
+        """The run itself has written the last one."""

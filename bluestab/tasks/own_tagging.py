@@ -1,0 +1,346 @@
+"""Own files with entities: words and tags (CoNLL, lists), or texts with spans (JSON, BRAT, ...)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bluestab.errors import DataError
+from bluestab.formats.base import Document, Rows, Span, TaggedWords, short
+from bluestab.formats.columns import choose, find, texts
+from bluestab.formats.conll import read_conll_columns
+from bluestab.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
+from bluestab.formats.spans import Losses, tag_words
+from bluestab.tasks.base import Corpus, Task
+from bluestab.tasks.own import (
+    OWN_FORMATS,
+    READING,
+    SPAN_READERS,
+    OwnFiles,
+    balance,
+    check_alike,
+    describe,
+    noted,
+    unknown,
+)
+from bluestab.tasks.tagging import Tagging
+from bluestab.types import Example, Split
+
+STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
+TYPES = ("label", "type", "entity", "tag", "entity_type")
+
+
+@dataclass
+class _Found:
+    """What is read so far. tagged: sentences whose tags are still those of the file; groups: name
+    of a row -> its group; losses: what the rules for spans left out."""
+
+    tagged: dict[Split, tuple[Path, Sequence[TaggedWords]]] = field(default_factory=dict)
+    splits: dict[Split, list[Example]] = field(default_factory=dict)
+    groups: dict[Split, Mapping[str, str | None]] = field(default_factory=dict)
+    losses: Losses = field(default_factory=Losses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTagging(OwnFiles, Tagging):
+    """Entities: an item is a sentence (of words and tags) or a text (with spans)."""
+
+    text: str | int | None
+    label: str | int | None
+    scheme: str
+
+    formats: ClassVar[tuple[str, ...]] = OWN_FORMATS
+    words: ClassVar[bool] = True
+    descriptive: ClassVar[frozenset[str]] = READING | {"scheme"}
+
+    def check(self) -> list[str]:
+        problems = super().check()
+        if self.scheme not in ("auto", *SCHEMES):
+            problems.append(unknown(str(self.scheme), ("auto", *SCHEMES), "scheme"))
+        return problems
+
+    def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
+        found = _Found()
+        said = {split: (path, self._read(split, path, found)) for split, path in paths.items()}
+        _check_offsets(paths["train"], found.losses)
+        decoded = self._decode(found)
+        self._look_over(paths, found.splits)
+        counted = [
+            f"{split}: {sum(counts.values())} entities ({balance(counts.elements())})"
+            for split in paths
+            if (counts := n_entities(map(_tags, found.splits[split])))
+        ]
+        notes = (*noted(said), *decoded, *found.losses.notes(), *counted)
+        return Corpus({split: found.splits[split] for split in paths}, notes)
+
+    def _read(self, split: Split, path: Path, found: _Found) -> list[str]:
+        """Add a file to `found`; what is to be said of it."""
+        kind = self.format_of(path)
+        self._check_columns(path, kind)
+        if kind == "conll":
+            read = read_conll_columns(path, word=self._number("text"), tag=self._number("label"))
+            found.tagged[split] = (path, read.sentences)
+            return [f"conll, {len(read.sentences)} sentences", *read.notes]
+        if kind in SPAN_READERS:
+            documents = SPAN_READERS[kind](path)
+            found.splits[split] = _from_documents(documents.documents, found.losses)
+            return [f"{kind}, {len(documents.documents)} documents", *documents.notes]
+        rows = self.rows(path, kind, [self.id, self.group, self.text, self.label])
+        if not rows.rows:
+            raise DataError(path, f"holds no items, the {split} split would be empty")
+        return [*rows.notes, *self._read_rows(split, rows, kind, found)]
+
+    def _check_columns(self, path: Path, kind: str) -> None:
+        """Raises DataError for columns of a file that has none: they would silently do nothing."""
+        without = ("id", "group") if kind == "conll" else ("id", "group", "text", "label")
+        given = [knob for knob in without if getattr(self, knob) is not None]
+        if given and (kind == "conll" or kind in SPAN_READERS):
+            raise DataError(
+                path,
+                f"is {kind}, which has no columns for task.{given[0]}; its documents stay together "
+                "where parts are drawn, without it",
+            )
+
+    def _number(self, knob: str) -> int | None:
+        value = getattr(self, knob)
+        if value is None or isinstance(value, int):
+            return value
+        if value.isdecimal():
+            return int(value)
+        raise DataError(
+            self.train, f"task.{knob} is {value!r}, but the columns of CoNLL are numbers from 0"
+        )
+
+    def _read_rows(self, split: Split, rows: Rows, kind: str, found: _Found) -> list[str]:
+        """Rows with lists of words and tags, or with a text and its spans."""
+        words = find(rows, "tokens") if self.text is None else None
+        first = words or choose(rows, "text", self.text)
+        has_words = words is not None or _is_list(rows.column(first, "task.text"))
+        role = "tags" if has_words else "spans"
+        second = choose(rows, role, self.label, taken=[first], knob="task.label")
+        values = rows.column(second, "task.label")
+        if not has_words and _is_tags(values):
+            has_words = True
+        roles = {"text": first, "label": second}
+        ids, its_groups, notes = self.names_and_groups(rows, roles)
+        notes = [describe(rows, kind, roles), *notes]
+        if has_words:
+            found.tagged[split] = (rows.path, self._sentences(rows, first, second, ids))
+            found.groups[split] = dict(zip(ids, its_groups, strict=True))
+        else:
+            documents = [
+                Document(
+                    i, text, tuple(_spans(rows, n, value, text)), rows.path, rows.lines[n], group
+                )
+                for n, (i, text, value, group) in enumerate(
+                    zip(ids, texts(rows, first, "task.text"), values, its_groups, strict=True)
+                )
+            ]
+            found.splits[split] = _from_documents(documents, found.losses)
+        return notes
+
+    def _sentences(
+        self, rows: Rows, first: str, second: str, ids: Sequence[str]
+    ) -> list[TaggedWords]:
+        found = []
+        words_in, tags_in = rows.column(first, "task.text"), rows.column(second, "task.label")
+        names = [str(n) for n in self.label_names or ()]
+        for i, (words, tags) in enumerate(zip(words_in, tags_in, strict=True)):
+            its_words = _strings(rows, i, words, first, "task.text")
+            its_tags = _strings(rows, i, tags, second, "task.label", names=names)
+            if len(its_words) != len(its_tags):
+                raise rows.fail(
+                    i, f"{len(its_words)} words ({first}), but {len(its_tags)} tags ({second})"
+                )
+            if not its_words:
+                raise rows.fail(i, f"{first} (task.text) holds no words")
+            lines = (rows.lines[i],) * len(its_words)
+            found.append(TaggedWords(its_words, its_tags, lines, ids[i]))
+        return found
+
+    def _decode(self, found: _Found) -> list[str]:
+        """Tags of any scheme become IOB2: one scheme for all files."""
+        if not found.tagged:
+            return []
+        files = list(found.tagged.values())
+        scheme = scheme_of(files) if self.scheme == "auto" else self.scheme
+        for split, (path, sentences) in found.tagged.items():
+            own = found.groups.get(split, {})
+            found.splits[split] = [
+                Example(s.id, s.words, None, to_iob2(path, s, scheme), own.get(s.id, s.document))
+                for s in sentences
+            ]
+        if scheme == "iob2":
+            return ["tags are IOB2"]
+        if scheme == "iob1":
+            return [f"tags were read as IOB1: {n_stray(files)} entities start with I-"]
+        if scheme == "bare":
+            return ["tags are bare types: neighbouring words of one type are one entity"]
+        return ["tags are IOBES (BILOU)"]
+
+    def _look_over(
+        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
+    ) -> None:
+        kinds = Counter(
+            tag[2:] for part in splits.values() for e in part for tag in _tags(e) if tag != "O"
+        )
+        listed = None if self.label_names is None else [str(n)[2:] for n in self.label_names]
+        check_alike(paths["train"], kinds, listed, "type")
+        if not any(tag != "O" for e in splits["train"] for tag in _tags(e)):
+            raise DataError(paths["train"], "holds no entity: nothing could be learned")
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        if self.label_names is not None:
+            return tuple(str(name) for name in self.label_names)
+        types = sorted({tag[1:] for e in train for tag in _tags(e) if tag != "O"})
+        return ("O", *(f"{sign}{end}" for end in types for sign in "BI"))
+
+    def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
+        return replace(self, label_names=list(labels))
+
+
+MOST_WIDENED = 0.2
+"""Share of mentions that may begin or end inside a word; more, and offsets are wrong."""
+
+
+def _check_offsets(path: Path, losses: Losses) -> None:
+    """Raises DataError where so many mentions cut words that offsets must mean something else."""
+    n = losses.counts["widened"]
+    if losses.n >= 10 and n > MOST_WIDENED * losses.n:
+        raise DataError(
+            path,
+            f"{n} of {losses.n} mentions begin or end inside a word: do offsets count characters, "
+            "from 0, with an exclusive end? (not bytes, words, or the last character)",
+        )
+
+
+def _tags(example: Example) -> tuple[str, ...]:
+    assert isinstance(example.target, tuple)
+    return example.target
+
+
+def _from_documents(documents: Sequence[Document], losses: Losses) -> list[Example]:
+    examples = []
+    for document in documents:
+        found = tag_words(document, losses)
+        if not found.words:
+            raise DataError(document.path, f"{short(document.id)} holds no words", document.line)
+        examples.append(
+            Example(
+                document.id, found.words, None, found.tags, document.document, offsets=found.offsets
+            )
+        )
+    return examples
+
+
+def _is_list(values: Sequence[Any]) -> bool:
+    """Lists of words, as such or written out as JSON."""
+    first = next((v for v in values if v not in (None, "", [])), None)
+    if isinstance(first, list):
+        return True
+    return isinstance(first, str) and first.lstrip().startswith(('["', "['"))
+
+
+def _is_tags(values: Sequence[Any]) -> bool:
+    """Tags separated by blanks, or a list of them; not a list of spans."""
+    first = next((v for v in values if v not in (None, "", [])), None)
+    if isinstance(first, list):
+        return all(isinstance(part, str | int) for part in first)
+    return isinstance(first, str) and not first.lstrip().startswith(("[[", "[{", "[]"))
+
+
+def _strings(
+    rows: Rows, i: int, value: Any, column: str, knob: str, names: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Words or tags of a row: a list, a JSON list, or separated by blanks."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            value = _parsed(rows, i, value, column, knob)
+        else:
+            return tuple(value.split())
+    if not isinstance(value, list):
+        raise rows.fail(i, f"{column} ({knob}) is {short(value)}, no list")
+    if (
+        names is not None
+        and value
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    ):
+        if not names:
+            raise rows.fail(
+                i,
+                f"{column} ({knob}) holds numbers, whose names the file does not have; list them "
+                "in order: task.label_names=[O,B-...,I-...]",
+            )
+        if not all(0 <= v < len(names) for v in value):
+            raise rows.fail(i, f"{column} ({knob}) holds a number beyond task.label_names")
+        value = [names[v] for v in value]
+    if not all(isinstance(part, str) and part.strip() for part in value):
+        raise rows.fail(i, f"{column} ({knob}) holds something empty, or that is no text")
+    return tuple(value if names is None else [part.strip() for part in value])
+
+
+def _parsed(rows: Rows, i: int, value: str, column: str, knob: str) -> Any:
+    """A list that stands in a cell as JSON, or as Python writes it."""
+    import ast
+
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise rows.fail(
+            i, f"{column} ({knob}) is {short(value)}, no list that can be read"
+        ) from None
+
+
+def _spans(rows: Rows, i: int, value: Any, text: str) -> list[Span]:
+    """`[[start, end, type], ...]` or `[{"start": .., "end": .., "label": ..}, ...]`; offsets count
+    characters from 0, the end is exclusive."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        value = _parsed(rows, i, value, "the column of task.label", "spans")
+    if not isinstance(value, list | tuple):
+        raise rows.fail(i, f"expected a list of spans, found {short(value)}")
+    found = []
+    for one in value:
+        covered = None
+        if isinstance(one, dict):
+            start, end, kind = (_first(one, names) for names in (STARTS, ENDS, TYPES))
+            covered = one.get("text")
+            if isinstance(kind, list) and len(kind) == 1:
+                kind = kind[0]
+        elif isinstance(one, list | tuple) and len(one) == 3:
+            start, end, kind = one
+            if isinstance(start, str) and isinstance(kind, int):
+                kind, start, end = start, end, kind
+        else:
+            raise rows.fail(i, f"expected a span [start, end, type], found {short(one)}")
+        if not _is_offset(start) or not _is_offset(end) or not isinstance(kind, str):
+            raise rows.fail(i, f"{short(one)} is no span: it has no start, end and type")
+        if not 0 <= start < end <= len(text):
+            raise rows.fail(
+                i,
+                f"span {start}-{end} lies outside of its text, which has {len(text)} characters, "
+                "or holds nothing (the end is exclusive)",
+            )
+        if isinstance(covered, str) and covered.split() != text[start:end].split():
+            raise rows.fail(
+                i, f"{short(covered)} is not at {start}-{end}, {short(text[start:end])} is"
+            )
+        found.append(Span(start, end, kind.strip(), rows.lines[i]))
+    return found
+
+
+def _first(one: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((one[name] for name in names if name in one), None)
+
+
+def _is_offset(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

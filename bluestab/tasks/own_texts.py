@@ -1,0 +1,316 @@
+"""Own files with a text, or two, per row: a class, several labels, or a number for each."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bluestab.errors import DataError
+from bluestab.formats.base import Rows, short
+from bluestab.formats.columns import find, texts
+from bluestab.tasks.base import Corpus, Task, names_problem
+from bluestab.tasks.classification import Classification
+from bluestab.tasks.multi_label import LabelSets
+from bluestab.tasks.own import (
+    READING,
+    ROW_FORMATS,
+    OwnFiles,
+    check_alike,
+    check_several,
+    describe,
+    label_of,
+    noted,
+)
+from bluestab.tasks.pair_regression import PairRegression
+from bluestab.tasks.question_answering import QuestionAnswering
+from bluestab.types import Example, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTexts(OwnFiles, ABC):
+    """Rows of a table: which column is what is said, or told from the columns' names."""
+
+    formats: ClassVar[tuple[str, ...]] = ROW_FORMATS
+    pair: ClassVar[bool] = False
+
+    @abstractmethod
+    def targets_in(self, rows: Rows, taken: Sequence[str]) -> tuple[list[Any], str]:
+        """The target of each row, and the column (or columns) they are in."""
+
+    def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
+        splits: dict[Split, list[Example]] = {}
+        said: dict[Split, tuple[Path, list[str]]] = {}
+        for split, path in paths.items():
+            kind = self.format_of(path)
+            rows = self.rows(path, kind, self._given())
+            if not rows.rows:
+                raise DataError(path, f"holds no items, the {split} split would be empty")
+            splits[split], notes = self._examples(rows, kind)
+            said[split] = (path, [*rows.notes, *notes])
+        self.look_over(paths, splits)
+        return Corpus(splits, noted(said))
+
+    def look_over(
+        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
+    ) -> None:
+        """Raises DataError for targets that make no task."""
+
+    def _given(self) -> list[Any]:
+        label = getattr(self, "label", None)
+        several = list(label) if isinstance(label, list | tuple) else [label]
+        return [self.id, self.group, self.text, getattr(self, "text_pair", None), *several]  # type: ignore[attr-defined]
+
+    def _examples(self, rows: Rows, kind: str) -> tuple[list[Example], list[str]]:
+        first = self.column(rows, "text")
+        roles = {"text": first}
+        if self.pair:
+            roles["text_pair"] = self.column(rows, "text_pair", taken=[first])
+        elif self.text is None and (other := find(rows, "text_pair", taken=[first])):  # type: ignore[attr-defined]
+            raise DataError(
+                rows.path,
+                f"has columns {first!r} and {other!r}; to read both say task=pair_classification "
+                f"(or pair_regression, question_answering), else task.text={first}",
+            )
+        targets, roles["label"] = self.targets_in(rows, list(roles.values()))
+        if len(set(roles.values())) < len(roles):
+            raise DataError(
+                rows.path,
+                f"column {roles['label']!r} would be read twice: "
+                + ", ".join(f"task.{role}={column}" for role, column in roles.items()),
+            )
+        ids, groups, said = self.names_and_groups(rows, roles)
+        one = texts(rows, first, "task.text")
+        two = texts(rows, roles["text_pair"], "task.text_pair") if self.pair else [None] * len(one)
+        examples = [
+            Example(*parts[:4], group=parts[4])
+            for parts in zip(ids, one, two, targets, groups, strict=True)
+        ]
+        return examples, [describe(rows, kind, roles), *said]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnClassification(OwnTexts, Classification):
+    """A text and its class."""
+
+    text: str | int | None  # type: ignore[assignment]
+    label: str | int | None  # type: ignore[assignment]
+    header: bool | None  # type: ignore[assignment]
+
+    formats: ClassVar[tuple[str, ...]] = ROW_FORMATS
+    descriptive: ClassVar[frozenset[str]] = READING
+
+    def targets_in(self, rows: Rows, taken: Sequence[str]) -> tuple[list[Any], str]:
+        column = self.column(rows, "label", taken)
+        values = rows.column(column, "task.label")
+        return [label_of(rows, i, value, column) for i, value in enumerate(values)], column
+
+    def look_over(
+        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
+    ) -> None:
+        found = [str(e.target) for examples in splits.values() for e in examples]
+        check_alike(paths["train"], found, self.label_names, "label")
+        check_several(paths["train"], (str(e.target) for e in splits["train"]), "class")
+        n = len({str(e.target) for e in splits["train"]})
+        if n > 50 and 2 * n > len(splits["train"]):
+            raise DataError(
+                paths["train"],
+                f"has {n} classes for {len(splits['train'])} items: is task.label the right "
+                "column? Numbers are predicted by task=pair_regression",
+            )
+
+    def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
+        return replace(self, label_names=list(labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPairClassification(OwnClassification):
+    """Two texts and the class of the pair."""
+
+    text_pair: str | int | None
+
+    pair: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnQuestionAnswering(OwnTexts, QuestionAnswering):
+    """A question, a passage and one of a few answers; the passage is cut where it is too long."""
+
+    text: str | int | None  # type: ignore[assignment]
+    text_pair: str | int | None  # type: ignore[assignment]
+    label: str | int | None  # type: ignore[assignment]
+
+    formats: ClassVar[tuple[str, ...]] = ROW_FORMATS
+    pair: ClassVar[bool] = True
+
+    targets_in = OwnClassification.targets_in
+    look_over = OwnClassification.look_over
+
+    def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
+        return replace(self, label_names=list(labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPairRegression(OwnTexts, PairRegression):
+    """Two texts and a number."""
+
+    text: str | int | None  # type: ignore[assignment]
+    text_pair: str | int | None  # type: ignore[assignment]
+    label: str | int | None  # type: ignore[assignment]
+    header: bool | None  # type: ignore[assignment]
+
+    formats: ClassVar[tuple[str, ...]] = ROW_FORMATS
+    pair: ClassVar[bool] = True
+
+    def targets_in(self, rows: Rows, taken: Sequence[str]) -> tuple[list[Any], str]:
+        column = self.column(rows, "label", taken)
+        values = rows.column(column, "task.label")
+        return [_number(rows, i, value, column) for i, value in enumerate(values)], column
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        return ("score",)
+
+    def look_over(
+        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
+    ) -> None:
+        for split, examples in splits.items():
+            if len({e.target for e in examples}) == 1:
+                raise DataError(
+                    paths[split],
+                    f"holds one score only, {examples[0].target}: nothing could be told apart",
+                )
+
+
+def _number(rows: Rows, i: int, value: object, column: str) -> float:
+    said = value.strip() if isinstance(value, str) else value
+    try:
+        if isinstance(said, bool) or not isinstance(said, str | int | float):
+            raise ValueError
+        number = float(said)
+    except ValueError:
+        hint = ""
+        if isinstance(said, str) and said.count(",") == 1 and said.replace(",", "").isdecimal():
+            hint = "; a decimal point is a point"
+        raise rows.fail(i, f"{column} (task.label) is {short(value)}, no number{hint}") from None
+    if not math.isfinite(number):
+        raise rows.fail(i, f"{column} (task.label) is {short(value)}, no finite number")
+    return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMultiLabel(OwnTexts, LabelSets):
+    """A text and any number of labels.
+
+    `label` is a column with a list, or with names between `label_separator`; or a list of columns,
+    one per label, each with 0 or 1. No label at all is an empty cell.
+    """
+
+    text: str | int | None
+    label: str | int | Sequence[str | int] | None
+    label_separator: str | None
+    label_names: Sequence[str] | None  # type: ignore[assignment]
+
+    formats: ClassVar[tuple[str, ...]] = ROW_FORMATS
+    descriptive: ClassVar[frozenset[str]] = READING | {"label_separator"}
+    columns: ClassVar[tuple[str, ...]] = ("id", "group", "text")
+
+    def check(self) -> list[str]:
+        problems = super().check() + names_problem("task.label_names", self.label_names, null=True)
+        label = self.label
+        columns: list[Any] = [0, 0 if label is None else label]
+        if isinstance(label, list | tuple):
+            columns = list(label)
+        if len(columns) < 2 or any(
+            isinstance(one, bool) or not isinstance(one, str | int) for one in columns
+        ):
+            problems.append(
+                f"task.label is {label!r}: expected a column, or a list of at least two columns, "
+                "one per label"
+            )
+        separator = self.label_separator
+        if separator is not None and (not isinstance(separator, str) or not separator):
+            problems.append(
+                f"task.label_separator is {separator!r}: expected the text between two labels, "
+                "such as ';', or null to tell it from the file"
+            )
+        return problems
+
+    def targets_in(self, rows: Rows, taken: Sequence[str]) -> tuple[list[Any], str]:
+        if isinstance(self.label, list | tuple):
+            return self._flags(rows, self.label), ", ".join(map(str, self.label))
+        column = self.column(rows, "label", taken)
+        values = rows.column(column, "task.label")
+        separator = self.label_separator or _separator(rows, values)
+        found = []
+        for i, value in enumerate(values):
+            names = _names(rows, i, value, column, separator)
+            if len(set(names)) < len(names):
+                raise rows.fail(i, f"{column} (task.label) names a label twice: {short(value)}")
+            found.append(tuple(sorted(names)))
+        return found, column
+
+    def _flags(self, rows: Rows, columns: Sequence[str | int]) -> list[tuple[str, ...]]:
+        names = [rows.columns[rows.index(column, "task.label")] for column in columns]
+        found: list[list[str]] = [[] for _ in rows.rows]
+        for column, name in zip(columns, names, strict=True):
+            for i, value in enumerate(rows.column(column, "task.label")):
+                said = str(value).strip().lower()
+                if said not in ("0", "1", "0.0", "1.0", "true", "false"):
+                    raise rows.fail(i, f"{name} (task.label) is {short(value)}, neither 0 nor 1")
+                if said in ("1", "1.0", "true"):
+                    found[i].append(name)
+        return [tuple(sorted(labels)) for labels in found]
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        if self.label_names is not None:
+            return tuple(str(name) for name in self.label_names)
+        return tuple(sorted({name for e in train for name in e.target}))  # type: ignore[union-attr]
+
+    def look_over(
+        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
+    ) -> None:
+        found = [str(n) for examples in splits.values() for e in examples for n in e.target]  # type: ignore[union-attr]
+        if not any(e.target for e in splits["train"]):
+            raise DataError(paths["train"], "no item has a label: is task.label the right column?")
+        check_alike(paths["train"], found, self.label_names, "label")
+
+    def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
+        return replace(self, label_names=list(labels))
+
+
+def _separator(rows: Rows, values: Sequence[Any]) -> str:
+    """What stands between two labels of a cell. Raises DataError if several could."""
+    cells = [v for v in values if isinstance(v, str) and not v.strip().startswith("[")]
+    found = [sign for sign in ("|", ";", ",") if any(sign in cell for cell in cells)]
+    if len(found) > 1:
+        said = " and ".join(map(repr, found))
+        raise DataError(
+            rows.path, f"{said} both occur in labels: say which divides them, task.label_separator="
+        )
+    return found[0] if found else ","
+
+
+def _names(rows: Rows, i: int, value: Any, column: str, separator: str) -> list[str]:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return []
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value.replace("'", '"'))
+        except (ValueError, RecursionError):
+            raise rows.fail(i, f"{column} (task.label) is {short(value)}, no list") from None
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(separator)]
+        if not value.strip():
+            return []
+        if not all(parts):
+            raise rows.fail(
+                i, f"{column} (task.label) is {short(value)}: nothing between two {separator!r}"
+            )
+        return parts
+    if not isinstance(value, list):
+        return [label_of(rows, i, value, column)]
+    return [label_of(rows, i, one, column) for one in value]

@@ -1,0 +1,1 @@
+"""What comes after the sweep: its models applied to new text, exported, averaged, checked."""
