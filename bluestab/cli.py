@@ -17,6 +17,7 @@ from bluestab import cli_use
 from bluestab.cli_cluster import cancel, print_standing, standing_note
 from bluestab.cli_data import HYDRA as INSPECT
 from bluestab.cli_data import inspect
+from bluestab.cli_search import search
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -36,6 +37,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
 app.command()(cancel)
+app.command()(search)
 cli_use.register(app)
 
 STORE = Annotated[

@@ -38,8 +38,8 @@ def serve(
     interruption.obey()
     os.environ.clear()
     os.environ.update(environment)
-    _die_with_parent(connection)
-    _write_to(output)
+    die_with_parent(connection)
+    write_to(output)
     store = Store(root)
     answer = {"what": "ready"}
     while True:
@@ -76,7 +76,7 @@ def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None)
     return {"what": "elsewhere" if record is None else record.status}
 
 
-def _die_with_parent(connection: Connection) -> None:
+def die_with_parent(connection: Connection) -> None:
     """A worker without a parent would go on unseen, and hold its claim."""
     hung_up = select.poll()
     hung_up.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))  # POLLHUP always counts
@@ -88,7 +88,7 @@ def _die_with_parent(connection: Connection) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _write_to(path: str) -> None:
+def write_to(path: str) -> None:
     """What libraries print, and the last words of a crash in native code, go to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()

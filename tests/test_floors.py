@@ -29,8 +29,9 @@ FLOORS = [
     "representations published",
     "parts data audit module prefix optimizers checks history checkpoints assemble supplies",
     "attempt run drystep inspection",
-    "report planning workers pool_worker launchers cluster sweepers catalogue saved_tasks use",
-    "hydra_app cli cli_cluster cli_data cli_store cli_use __main__",
+    "report planning workers pool_worker launchers cluster sweepers search catalogue saved_tasks "
+    "use",
+    "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

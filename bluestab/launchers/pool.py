@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
@@ -28,6 +28,7 @@ from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
+from bluestab.store import Store
 from bluestab.workers import (
     Execute,
     OutOfMemoryKilled,
@@ -41,6 +42,9 @@ from bluestab.workers import (
     record_death,
     tell_waiting,
 )
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
 LAST_WORDS = 2**16  # bytes of a dead worker's output that are kept
@@ -59,6 +63,16 @@ class Pool(Backend):
         places = self.places(sweep)
         stopped = run_in_pool(sweep, places, self.budget_mb(len(places)))
         close(sweep, stopped)
+
+    def search(self, search: Search) -> None:
+        from bluestab.sweepers.optuna import first_run, run_search
+
+        self._check()
+        run = PlannedRun(first_run(search), ())
+        if search.workers is not None:
+            self.workers = search.workers
+        places = self.places(Sweep(search.name, Store(search.root), (run,)))
+        run_search(search, places, self.launch)
 
     def _check(self) -> None:
         wrong = rules.problems(
