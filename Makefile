@@ -14,7 +14,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-slow test-browser check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-slow test-slurm test-browser check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -51,10 +51,14 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 	@$(BIN)/bluestab run -m +sweeps=quickstart
 
 test: install ## the quick tests
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
+
+test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sweeps on it
+	@tests/slurm/cluster.sh install || { echo "test-slurm: skipped, SLURM's packages cannot be had here"; exit 0; }; \
+	$(BIN)/python -m pytest -m "slurm and not slow" tests/slurm $(PYTEST_ARGS)
 
 test-slow: install ## the tests that train or build for longer
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)
 
 test-browser: install ## the page in headless Chromium; needs chromium, node and npm
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }

@@ -29,6 +29,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import CheckpointIO
 
+from bluestab import interruption
 from bluestab.checks import TIME
 from bluestab.claims import owner_dead
 from bluestab.data import ShuffledOrder
@@ -47,6 +48,9 @@ OURS = "bluestab"
 """Where our part stands in what Lightning saves."""
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+WORTH = 10.0
+"""Seconds of work that a run which is given back saves even without `checkpoint_every`."""
 
 
 def interval(every: int | str) -> tuple[int | None, float | None]:
@@ -201,15 +205,30 @@ class Checkpoints(pl.Callback):
         self.pending: Mapping[str, Any] | None = None
         self.gone_on = False
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        interruption.obey_again()
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, FineTuning)
+        fresh = self.pending is not None  # what is on disk is what is here
         if self.pending is not None:
             self._restore(module, self.pending)
             self.pending, self.gone_on = None, True
         elif self._due(trainer.global_step):
             self._save(trainer, batch_idx)
+            fresh = True
+        if interruption.asked():
+            if not fresh and self._worth_saving(trainer.global_step):
+                self._save(trainer, batch_idx)
+            raise interruption.GivenBack
+
+    def _worth_saving(self, step: int) -> bool:
+        if self.folder is None or step == 0:
+            return False
+        saves = self.steps is not None or self.seconds is not None
+        return saves or time.monotonic() - self.saved_at >= WORTH
 
     def _due(self, step: int) -> bool:
         if self.folder is None or step == 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shlex
 import socket
@@ -19,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+
+PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
 def circumstances(device: str) -> dict[str, Any]:
@@ -40,7 +44,12 @@ def circumstances(device: str) -> dict[str, Any]:
 
 def command_line() -> str:
     """What the person typed; the entry point notes it before it hands arguments to Hydra."""
-    return os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv)
+    return redacted(os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv))
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords of the URLs in it."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 @lru_cache(maxsize=1)

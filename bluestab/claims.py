@@ -1,6 +1,7 @@
 """Who works on which run, and how far it is: one small file per run under work.
 
     <store>/.claims/<key>      JSON: token, beat, machine, pid, started, and the progress of the run
+    <store>/.deaths/<key>/     claims of processes that died at the run, until it has a result
 
 A claim only saves work: two processes that do one run agree on its result, and the store takes the
 first. It appears whole (written aside, then linked) and by one process alone. Its owner counts
@@ -15,11 +16,12 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -161,7 +163,7 @@ class Claims:
     """The claims of one store, as this process has seen them."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = root / ".claims"
+        self.folder, self.graves = root / ".claims", root / ".deaths"
         self._seen: dict[str, tuple[str, int, float]] = {}
 
     def take(self, key: str, label: str = "") -> Claim | None:
@@ -182,11 +184,38 @@ class Claims:
         with _locked(self.folder):  # among those who saw the same stale claim, one is first
             now = read_claim(path)
             if now is not None and now["token"] == found["token"]:
-                away = self.folder / f".stale.{key}.{uuid.uuid4().hex}"
-                path.rename(away)
-                away.unlink()
+                self._bury(path, key)
                 return True
             return now is None
+
+    def _bury(self, path: Path, key: str) -> None:
+        """Take a dead process's claim away; it tells who died at this run, and how far it was."""
+        grave = self.graves / key
+        with suppress(OSError):
+            grave.mkdir(parents=True, exist_ok=True)
+            path.rename(grave / uuid.uuid4().hex)
+            return
+        path.unlink()  # no room, or no right, for a keepsake
+
+    def deaths(self, key: str) -> list[dict[str, Any]]:
+        """Claims of the processes that died at a run since its last result, in order."""
+        with suppress(OSError):
+            found = [read_claim(path) for path in (self.graves / key).iterdir()]
+            dead = [claim for claim in found if claim is not None]
+            return sorted(dead, key=lambda claim: str(claim.get("started")))
+        return []
+
+    def release_jobs(self, arrays: Iterable[str]) -> None:
+        """Take away the claims of tasks that a scheduler says are gone (`12` for all of `12_3`)."""
+        gone = set(arrays)
+        with _locked(self.folder):
+            for path in self._all().values():
+                claim = read_claim(path)
+                if claim is not None and str(claim.get("job", "")).partition("_")[0] in gone:
+                    path.unlink(missing_ok=True)
+
+    def forget_deaths(self, key: str) -> None:
+        shutil.rmtree(self.graves / key, ignore_errors=True)
 
     def _create(self, path: Path, label: str) -> Claim | None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -198,6 +227,7 @@ class Claims:
             "process_start": process_start(os.getpid()),
             "host": socket.gethostname(),
             "started": time.time(),
+            "job": os.environ.get("BLUESTAB_JOB", ""),
             "label": label[:300],
         }
         aside = self.folder / f".new.{content['token']}"
@@ -234,13 +264,16 @@ class Claims:
             return False
         return now - since > STALE
 
-    def live(self) -> dict[str, dict[str, Any]]:
-        """Key -> claim of every run that somebody is working on."""
+    def _all(self) -> dict[str, Path]:
         try:
             names = [e.name for e in os.scandir(self.folder) if not e.name.startswith(".")]
         except OSError:
             return {}
-        found = {name: read_claim(self.folder / name) for name in sorted(names)}
+        return {name: self.folder / name for name in sorted(names)}
+
+    def live(self) -> dict[str, dict[str, Any]]:
+        """Key -> claim of every run that somebody is working on."""
+        found = {name: read_claim(path) for name, path in self._all().items()}
         return {
             key: claim
             for key, claim in found.items()

@@ -14,8 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from bluestab import cli_use
+from bluestab.cli_cluster import cancel, print_standing, standing_note
 from bluestab.cli_data import HYDRA as INSPECT
 from bluestab.cli_data import inspect
+from bluestab.cli_search import search
 from bluestab.cli_store import cache_app, existing, store_app
 from bluestab.types import At
 
@@ -34,6 +36,8 @@ HYDRA: dict[str, Any] = {
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
+app.command()(cancel)
+app.command()(search)
 cli_use.register(app)
 
 STORE = Annotated[
@@ -56,8 +60,9 @@ def run(context: typer.Context) -> None:
     from bluestab.errors import Interrupted
     from bluestab.hydra_app import run_app
 
+    arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in context.args]
     try:
-        run_app(_run_one, context.args)
+        run_app(_run_one, arguments)
     except KeyboardInterrupt as error:  # typer would leave with 130, but without a word
         raise Interrupted(
             "interrupted; what was finished is kept, the same command goes on"
@@ -147,11 +152,13 @@ def status(
     if live:
         from bluestab.report.live import watch
 
-        watch(found, sweep or manifest["name"], every)
+        name = sweep or manifest["name"]
+        watch(found, name, every, also=standing_note(found, name))
         return
     from bluestab.report.terminal import print_status
 
     print_status(found, manifest)
+    print_standing(found, manifest["name"])
 
 
 @app.command()

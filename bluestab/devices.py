@@ -52,6 +52,30 @@ def memory_mb() -> int:
     return found // 2**20
 
 
+def oom_kills() -> int:
+    """How often the kernel killed a process of this control group for want of memory, as far as
+    it tells: 0 where there is no such group."""
+    for counters in _memory_counters():
+        with suppress(OSError, ValueError, IndexError):
+            for line in counters.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def _memory_counters() -> list[Path]:
+    """Where version 2 and version 1 of control groups count what they killed."""
+    found = []
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if not controllers:
+                found.append(Path(f"/sys/fs/cgroup{group}/memory.events"))
+            elif controllers == "memory":
+                found.append(Path(f"/sys/fs/cgroup/memory{group}/memory.oom_control"))
+    return found
+
+
 def resolve(name: str) -> str:
     """`auto|cpu|cuda[:N]|mps` -> `cpu`, `cuda:N` or `mps`. Raises ConfigError if it is not here."""
     if name == "auto":

@@ -28,12 +28,14 @@ from bluestab.catalogue import shadowed
 from bluestab.circumstances import command_line
 from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir, own_conf_dir
+from bluestab.planning import PRIMARY
+from bluestab.planning import compose as compose
+from bluestab.planning import quoted as quoted
 from bluestab.sweepers.grid import check_names
 
-PRIMARY = "bluestab"
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
-APPENDABLE = ("sweeps", "search")  # groups that are added with a plus sign
+APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
 def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
@@ -65,7 +67,10 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     try:
         with _explained():
             if not informing:
-                _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                cfg = _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                arguments = [*arguments, *_searching(cfg, arguments, multirun)]
+                if not multirun and "hydra/sweeper=optuna" in arguments:
+                    raise ConfigError("hydra/sweeper=optuna is a search of many runs; add -m")
                 if not multirun and any(a.startswith("+sweeps=") for a in arguments):
                     print("note: this is one run with the settings of a sweep; -m runs the sweep")
                 for file in shadowed():
@@ -79,12 +84,6 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         if line := _all_at_once(str(error)):
             raise ConfigError(*error.problems, line) from error
         raise
-
-
-def quoted(value: str) -> str:
-    """A value as Hydra's grammar takes any text: nothing in it is read as anything else."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
-    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def _all_at_once(said: str) -> str | None:
@@ -105,7 +104,16 @@ def _carried(argument: str) -> str:
     return re.sub(r"^technique\.(?=[^=]*=)", "+sweep.knobs.", argument)
 
 
-def _precheck(arguments: Sequence[str], multirun: bool) -> None:
+def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> list[str]:
+    """The sweeper of a sweep file that is a search: Hydra lets no such file choose it."""
+    wanted = cfg.sweep.get("search", False)
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"sweep.search is {wanted!r}: expected true or false")
+    chosen = any(argument.startswith("hydra/sweeper=") for argument in arguments)
+    return ["hydra/sweeper=optuna"] if wanted and multirun and not chosen else []
+
+
+def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
     """Compose once with the first alternative of every choice, and look for what is not allowed."""
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
@@ -117,11 +125,12 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> None:
             check_names(override.get_value_element_as_str())
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
     try:
-        hydra_node = compose(first).hydra
+        cfg = compose(first)
     except UnicodeDecodeError:
         raise
     except ValueError as error:  # Hydra's word for `task=null` and the like
         raise ConfigError(f"cannot compose {' '.join(first)}: {error}") from error
+    hydra_node = cfg.hydra
     if hydra_node.callbacks:
         raise ConfigError(
             "hydra.callbacks is set; callbacks are code chosen by a config file, which bluestab "
@@ -147,6 +156,7 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> None:
     for node in ("job_logging", "hydra_logging"):
         if OmegaConf.to_container(hydra_node[node]) != QUIET:
             raise ConfigError(f"hydra.{node} is changed; bluestab keeps its own logs")
+    return cfg
 
 
 def _check_choice(override: Override, multirun: bool) -> None:
@@ -158,7 +168,7 @@ def _check_choice(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
     if key == "sweeps":
         raise ConfigError(f"{said}: one sweep at a time")
-    if key.split(".")[0] == "sweep" and not key.startswith("sweep.knobs."):
+    if key.split(".")[0] in ("sweep", "search") and not key.startswith("sweep.knobs."):
         raise ConfigError(f"{said} is no choice to run; a list needs brackets: '{key}=[0,1,2]'")
     if key == "technique":
         for value in override.sweep_string_iterator():
@@ -169,6 +179,11 @@ def _check_added(override: Override) -> None:
     key = override.key_or_group
     if key.startswith("sweep.knobs.") or key.startswith("hydra."):
         return
+    if key == "search":
+        raise ConfigError(
+            f"{override.input_line}: a search is chosen without the plus sign: "
+            f"search={override.get_value_element_as_str()}"
+        )
     if key not in APPENDABLE:
         nearest = did_you_mean("+" + key, [f"+{group}" for group in APPENDABLE])
         raise ConfigError(
@@ -183,14 +198,6 @@ def _first(override: Override) -> str:
     if override.is_interval_sweep():
         return f"{override.get_key_element()}={override.value().start}"  # type: ignore[union-attr]
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
-
-
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The composed config, Hydra's node included."""
-    with hydra.initialize_config_dir(
-        version_base="1.3", config_dir=str(conf_dir()), job_name=PRIMARY
-    ):
-        return hydra.compose(PRIMARY, overrides=list(overrides), return_hydra_config=True)
 
 
 @contextmanager
@@ -248,6 +255,8 @@ def _refused(error: HydraException) -> str:
     if match is None:
         return f"{text} ({str(cause).splitlines()[0]})" if cause and str(cause) else text
     key = match.group(1)
+    if key.startswith("hydra.launcher."):
+        return _refused_of_launcher(key)
     base = compose([])
     known = list(_paths(OmegaConf.to_container(base, resolve=False)))  # type: ignore[arg-type]
     parts = key.split(".")
@@ -257,6 +266,14 @@ def _refused(error: HydraException) -> str:
         return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
     groups = [k for k in base if k != "hydra"]
     return f"there is no key '{key}'" + did_you_mean(key, [*known, *map(str, groups)])
+
+
+def _refused_of_launcher(key: str) -> str:
+    """A knob that the launcher of this command does not have."""
+    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=local"]
+    knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
+    names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
+    return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
 
 
 def _refused_knob(key: str, parts: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bluestab import interruption
 from bluestab.checks import check
 from bluestab.circumstances import memory_now_mb
 from bluestab.errors import BluestabError, DiskFull, StoreError
@@ -28,19 +29,23 @@ def serve(
     budget_mb: float,
     execute: Execute | None,
 ) -> None:
-    """Do runs as they come until the parent closes the connection or memory goes over budget."""
+    """Do runs as they come until the parent closes the connection or memory goes over budget.
+
+    Ends also after a run that it was told to give back: see interruption.py.
+    """
     # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interruption.obey()
     os.environ.clear()
     os.environ.update(environment)
-    _die_with_parent(connection)
-    _write_to(output)
+    die_with_parent(connection)
+    write_to(output)
     store = Store(root)
     answer = {"what": "ready"}
     while True:
         memory_mb = memory_now_mb()
         connection.send({**answer, "memory_mb": memory_mb})
-        if memory_mb > budget_mb and answer["what"] != "ready":
+        if answer["what"] == "given back" or (memory_mb > budget_mb and answer["what"] != "ready"):
             return
         try:
             key, cfg = connection.recv()
@@ -58,6 +63,10 @@ def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None)
                 "start the command again"
             )
         record = attempt(run, store, execute=execute)
+    except (interruption.GivenBack, SystemExit, KeyboardInterrupt):
+        if not interruption.asked():  # the latter two are how Lightning leaves at SIGTERM
+            raise
+        return {"what": "given back"}
     except DiskFull:
         return {"what": "full"}
     except StoreError as error:
@@ -67,7 +76,7 @@ def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None)
     return {"what": "elsewhere" if record is None else record.status}
 
 
-def _die_with_parent(connection: Connection) -> None:
+def die_with_parent(connection: Connection) -> None:
     """A worker without a parent would go on unseen, and hold its claim."""
     hung_up = select.poll()
     hung_up.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))  # POLLHUP always counts
@@ -79,7 +88,7 @@ def _die_with_parent(connection: Connection) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _write_to(path: str) -> None:
+def write_to(path: str) -> None:
     """What libraries print, and the last words of a crash in native code, go to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bluestab import devices
 from bluestab.artefacts import (
@@ -37,12 +37,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("bluestab")
 
 
-def is_done(run: CheckedRun, store: Store) -> bool:
+class Asked(Protocol):
+    """Of a run: what it is called, and what was asked for."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def cfg(self) -> Mapping[str, Any]: ...
+
+
+def is_done(run: Asked, store: Store) -> bool:
     """Is everything there that was asked for: the record, and what is to be kept beside it?"""
     return store.has(run.key) and not _lacking(run, store)
 
 
-def _lacking(run: CheckedRun, store: Store) -> dict[str, str]:
+def _lacking(run: Asked, store: Store) -> dict[str, str]:
     """What a finished run was asked to keep and has not: its name -> the knob that asks."""
     cfg, folder = run.cfg, store.folder(run.key)
     lacking = {}

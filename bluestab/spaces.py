@@ -2,6 +2,7 @@
 
     interval(0.6, 1.0)              a number, both ends included
     tag(log, interval(1e-4, 1.0))   the same, every factor as likely as any other of its size
+    int(interval(8, 64))            a whole number, both ends included; also tag(log, int(...))
     range(1, 7)                     a whole number, the stop excluded; range(2, 13, 2) in steps
     choice(zhang, electra)          one of these
 
@@ -23,18 +24,22 @@ SEARCH_SPACE = "search_space"
 
 DEPTH = re.compile(r"\bL(?://([1-9]\d*))?(?:\s*([+-])\s*(\d+))?")
 EXPECTED = (
-    "expected interval(low, high), tag(log, interval(low, high)), range(start, stop) or "
-    "choice(a, b)"
+    "expected interval(low, high), tag(log, interval(low, high)), int(interval(low, high)), "
+    "range(start, stop) or choice(a, b)"
 )
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number from `low` to `high`, both included; `log`: uniform in its logarithm."""
+    """A number from `low` to `high`, both included.
+
+    log: uniform in its logarithm; whole: whole numbers only
+    """
 
     low: float
     high: float
     log: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,8 @@ def parse(text: object, layers: int) -> Space:
         sweep = OverridesParser.create().parse_override(f"knob={said}").value()
     except HydraException as error:
         raise ValueError(EXPECTED) from error
-    if isinstance(sweep, IntervalSweep) and sweep.tags <= {"log"}:
-        low, high, log = float(sweep.start or 0), float(sweep.end or 0), "log" in sweep.tags
-        if not low < high or (log and low <= 0):
-            raise ValueError(f"expected low < high{', both above 0' if log else ''}")
-        return Interval(low, high, log)
+    if isinstance(sweep, IntervalSweep) and sweep.tags <= {"log", "int"}:
+        return _interval(sweep)
     if isinstance(sweep, RangeSweep) and not sweep.tags and not sweep.shuffle:
         numbers = (sweep.start, sweep.stop, sweep.step)
         if not all(isinstance(n, int) for n in numbers) or not len(range(*numbers)):  # type: ignore[arg-type]
@@ -74,6 +76,17 @@ def parse(text: object, layers: int) -> Space:
     if isinstance(sweep, ChoiceSweep) and not (sweep.tags or sweep.shuffle) and sweep.list:
         return Choice(tuple(_plain(value) for value in sweep.list))
     raise ValueError(EXPECTED)
+
+
+def _interval(sweep: Any) -> Interval:
+    low, high = float(sweep.start or 0), float(sweep.end or 0)
+    # `int(...)` leaves whole numbers behind; `tag(int, ...)` is the same in other words
+    log, whole = "log" in sweep.tags, "int" in sweep.tags or isinstance(sweep.start, int)
+    if whole and not (low.is_integer() and high.is_integer()):
+        raise ValueError("expected whole numbers at both ends")
+    if not low < high or (log and low <= 0):
+        raise ValueError(f"expected low < high{', both above 0' if log else ''}")
+    return Interval(low, high, log, whole)
 
 
 def _depth(found: re.Match[str], layers: int) -> int:
@@ -86,6 +99,14 @@ def _plain(value: Any) -> Any:
     from hydra.core.override_parser.types import QuotedString
 
     return value.text if isinstance(value, QuotedString) else value
+
+
+def extremes(space: Space) -> tuple[Any, ...]:
+    """The ends of an interval, or all options of a choice."""
+    if isinstance(space, Choice):
+        return space.options
+    kind = int if space.whole else float
+    return kind(space.low), kind(space.high)
 
 
 def space_problems(where: str, spaces: object, rules: Mapping[str, Rule], layers: int) -> list[str]:
@@ -104,8 +125,7 @@ def space_problems(where: str, spaces: object, rules: Mapping[str, Rule], layers
             problems.append(f"{said}: {error}")
             continue
         holds, expected = rules[knob]
-        values = space.options if isinstance(space, Choice) else (space.low, space.high)
-        wrong = [value for value in values if not holds(value)]
+        wrong = [value for value in extremes(space) if not holds(value)]
         if wrong:
             problems.append(f"{said}, which holds {wrong[0]!r}: {where}.{knob} is {expected}")
     return problems

@@ -3,9 +3,11 @@
     <store>/<key>/             a finished run: record.json, config.yaml, curve.csv, ...
     <store>/.work/             runs being built, one folder per run and process
     <store>/.claims/<key>      who builds it (see claims.py)
+    <store>/.deaths/<key>/     processes that died at a run that has no result yet (see claims.py)
     <store>/.resume/<key>/     the checkpoint of an interrupted run (see checkpoints.py)
     <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
     <store>/.damaged/<key>.<n> runs whose record could not be read, out of the way
+    <store>/.slurm/<sweep>.<n>/ what was handed to SLURM, and its logs (see cluster/submission.py)
     <store>/.index.parquet     copies of all records, to read them fast (index.py); derived
     <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
 
@@ -202,6 +204,7 @@ class Store:
                 work.rename(target)
         flush(self.root)
         shutil.rmtree(self.crash_folder(key), ignore_errors=True)
+        self.claims.forget_deaths(key)
 
     def keep_crash(self, work: Path, record: RunRecord) -> Path:
         """Keep what is known of a crash; the next command runs it again."""
@@ -214,6 +217,7 @@ class Store:
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
+        self.claims.forget_deaths(key)
         return target
 
     def set_aside_damaged(self, key: str) -> Path | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -43,7 +44,36 @@ class RunsCrashed(BluestabError):
     exit_code = 1
 
 
-class Queue:
+class Source(ABC):
+    """Where workers take their runs from; `len` is how many they may yet be asked to do."""
+
+    store: Store
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def next(self) -> PlannedRun | None:
+        """A run that nobody is working on; None if there is none now (look again if `len`)."""
+
+    @abstractmethod
+    def put_back(self, planned: PlannedRun) -> None:
+        """It was not started after all, or was given back."""
+
+    def cut_off(self, planned: PlannedRun) -> None:
+        """It was told to give itself back, did not in time, and was killed."""
+        self.put_back(planned)
+
+    @abstractmethod
+    def crashed(self, planned: PlannedRun) -> None:
+        """After an exception, which is recorded: is it tried again?"""
+
+    @abstractmethod
+    def died(self, planned: PlannedRun) -> bool:
+        """After the death of the process that did it: it is done once more. Was it so?"""
+
+
+class Queue(Source):
     """The runs of a sweep that are still to be started, in order, and how often they may be."""
 
     def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
@@ -98,6 +128,7 @@ class Queue:
         return True
 
     def clear(self) -> None:
+        """Nothing more is started."""
         self.ready.clear()
         self.elsewhere.clear()
 
@@ -150,10 +181,16 @@ def _claimed(
 
 
 class Stop:
-    """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once."""
+    """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once.
+
+    until     when what runs is cut off (`time.monotonic`); None: it is finished
+    order_at  when it is told to give itself back, before that
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.asked = False
+        self.until: float | None = None
+        self.order_at = 0.0
         self._say = say
 
     def __enter__(self) -> Self:
@@ -172,7 +209,7 @@ class Stop:
         self._say("stopping: what runs is finished first; Ctrl-C again stops it too")
 
 
-def tell_waiting(display: SweepDisplay, queue: Queue) -> None:
+def tell_waiting(display: SweepDisplay, queue: Source) -> None:
     """Nothing can be started: what is missing is being done by others."""
     if not display.note:
         display.note = f"waiting for {len(queue)} runs of other processes"
@@ -193,7 +230,13 @@ def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> No
 
 
 def record_death(
-    run: CheckedRun, store: Store, *, how: str, pid: int = 0, said: str = "", seconds: float = 0
+    run: CheckedRun,
+    store: Store,
+    *,
+    how: WorkerDied,
+    pid: int = 0,
+    said: str = "",
+    seconds: float = 0,
 ) -> RunRecord:
     """Keep what is known of a run whose process died: its log so far, and what the process said.
 
@@ -208,7 +251,7 @@ def record_death(
 
 
 def _death(
-    run: CheckedRun, store: Store, how: str, pid: int, said: str, seconds: float
+    run: CheckedRun, store: Store, how: WorkerDied, pid: int, said: str, seconds: float
 ) -> RunRecord:
     log = ""
     for folder in store.abandoned(run.key):
@@ -219,7 +262,7 @@ def _death(
         "names": names(run),
         **circumstances(run.cfg["device"]),
     }
-    record = RunRecord(RECORD_SCHEMA, crashed(run, WorkerDied(how)), measured)
+    record = RunRecord(RECORD_SCHEMA, crashed(run, how), measured)
     with store.building(run.key) as work:
         write_text(work / "log.txt", f"{log}{how}\n{said}")
         write_config(work / "config.yaml", run.cfg)
@@ -231,13 +274,27 @@ class WorkerDied(Exception):
     """The process that did a run is gone."""
 
 
-def make_ready(runs: Iterable[CheckedRun], store: Store) -> None:
+class OutOfMemoryKilled(WorkerDied):
+    """Killed because a limit of memory was reached."""
+
+
+class NodeFailed(WorkerDied):
+    """The machine went away under it."""
+
+
+class TimeLimitReached(WorkerDied):
+    """A scheduler's time limit ended it."""
+
+
+def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -> None:
     """What a check leaves out, before anything is written: the device, and weights that are here.
+
+    here  runs will be done on this machine; False: on others, which have devices of their own
 
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
     missing = [run for run in runs if not is_done(run, store)]
-    for device in dict.fromkeys(run.cfg["device"] for run in missing):
+    for device in dict.fromkeys(run.cfg["device"] for run in missing if here):
         devices.resolve(device)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bluestab import interruption
 from bluestab.errors import DiskFull
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -65,13 +66,20 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
 
 
 def _act(act: str, store: Store) -> None:
-    name, _, amount = act.partition(" ")
+    name, _, amount = act.partition(" ") if act != "kill parent" else (act, "", "")
     if name == "segfault":
         ctypes.string_at(0)
     elif name == "exit":
         os._exit(int(amount))
     elif name == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "kill parent":  # the task of a cluster, with all that is in it
+        os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)
+    elif name == "train":  # in tenths of a second, as a run does that can be given back
+        for _ in range(int(amount)):
+            if interruption.asked():
+                raise interruption.GivenBack
+            time.sleep(0.1)
     elif name == "sleep":
         time.sleep(float(amount))
     elif name == "fill":

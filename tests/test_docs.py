@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ANY_FILE
 
 from bluestab.paths import conf_dir
 
@@ -49,6 +50,42 @@ def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) ->
         ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_launcher_of_ones_own_that_the_readme_shows(corpora: Path, tmp_path: Path) -> None:
+    """With a `qsub` that runs what it is given."""
+    (code,) = re.findall(
+        r"```python\n# mysite/pbs.py\n(.*?)```", README.read_text(), flags=re.DOTALL
+    )
+    (yaml,) = re.findall(
+        r"```yaml\n# conf/hydra/launcher/pbs.yaml\n(.*?)```", README.read_text(), flags=re.DOTALL
+    )
+    for name, text in (("mysite/pbs.py", code), ("conf/hydra/launcher/pbs.yaml", yaml)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    qsub = 'echo qsub >> calls\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    bluestab = f'exec {sys.executable} -m bluestab "$@"\n'
+    for name, text in (("qsub", qsub), ("bluestab", bluestab)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
+    overrides = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", "optim.steps=1", "store=runs"]
+    done = subprocess.run(
+        [tmp_path / "bluestab", "run", "-m", *overrides, "sweep.seeds=2", "hydra/launcher=pbs"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "BLUESTAB_ALLOW": "mysite",
+            "BLUESTAB_DATA": str(corpora),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "calls").read_text() == "qsub\n"
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2
 
 
 def test_every_look_in_the_readme_works(tmp_path: Path) -> None:

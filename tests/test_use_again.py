@@ -116,6 +116,8 @@ def test_what_cannot_be_made_again(
     older = json.loads(json.dumps(run.cfg))
     for lost in ("keep_representations", "logger", "stop_degenerate", "on_oom"):
         del older[lost]
+    for lost in ("folds", "fold", "split_seed"):
+        older["task"].pop(lost, None)
     del older["optim"]["bias_correction"], older["trainer"]["micro_batch"], older["model"]["head"]
     assert checked(replace(run, cfg=older), store, "cpu").key == record.key
     monkeypatch.setenv("BLUESTAB_DATA", str(tmp_path))

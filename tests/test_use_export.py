@@ -362,3 +362,17 @@ def test_on_the_command_line(cli: Say, tmp_path: Path) -> None:
     )
     assert cli("export", "--out", "z").code == 2
     assert cli("export", key).code == 2
+
+
+def test_from_ones_own_file_to_labels(cli: Say) -> None:
+    """Test items were drawn: no file holds just these, and nothing is compared with one."""
+    rows = [f"patient {i} {'got well' if i % 2 else 'got worse'},{i % 2}" for i in range(40)]
+    Path("mine.csv").write_text("\n".join(["text,label", *rows]))
+    line = ("task=classification", "task.train=mine.csv", "model=tiny", *SHORT, "keep=last")
+    assert cli("run", *line).code == 0
+    said = cli("export", "--best", "mine", "--out", "model")
+    assert (said.code, said.err) == (0, "")
+    assert "* Items used: " in Path("model/README.md").read_text(encoding="utf-8")
+    said = cli("predict", "model", "--input", "mine.csv", "--output", "out.csv")
+    assert (said.code, said.err) == (0, "")
+    assert len(Path("out.csv").read_text().splitlines()) == 41

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from bluestab.errors import ConfigError
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
 from bluestab.report.terminal import print_notes
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 
 class Backend(ABC):
@@ -25,3 +30,9 @@ class Backend(ABC):
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:
         """Raises RunsCrashed at the end if any run crashed."""
+
+    def search(self, search: Search) -> None:
+        """See a search through: its workers ask for points when they are free."""
+        raise ConfigError(
+            f"launcher {type(self).__name__} runs no search; say hydra/launcher=local or pool"
+        )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bluestab import devices, rules
 from bluestab.audit import cut_note
@@ -25,6 +26,9 @@ from bluestab.report.live import latest_records
 from bluestab.report.terminal import print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 GROUPS = 6  # dry steps of one check
 SECONDS = 60.0  # after which no further one is begun
@@ -47,6 +51,17 @@ class Check(Backend):
 
     def launch(self, sweep: Sweep) -> None:
         self.show(sweep.store, [p.run for p in sweep.runs])
+
+    def search(self, search: Search) -> None:
+        """At most what it would run, at points drawn at random: racing stops about half of it."""
+        from bluestab.sweepers.optuna import possible_runs
+
+        runs = possible_runs(search)
+        print(
+            f"search {search.name}: at most {len(runs)} runs, here at points drawn at random, and "
+            f"{3 * len(search.confirm)} to confirm the winner; racing usually stops half of them"
+        )
+        self.show(Store(search.root), runs)
 
     def show(self, store: Store, runs: Sequence[CheckedRun]) -> None:
         """What would be run, and what it costs."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -29,6 +29,9 @@ from bluestab.supplies.base import Found, Means, Supply
 from bluestab.supplies.data import TaskSupply
 from bluestab.supplies.model import ModelSupply
 from bluestab.types import SPLITS
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 
 class NotBrought(BluestabError):
@@ -55,6 +58,11 @@ class Fetch(Backend):
 
     def launch(self, sweep: Sweep) -> None:
         self.bring([check_parts(planned.run.cfg) for planned in sweep.runs])
+
+    def search(self, search: Search) -> None:
+        from bluestab.sweepers.optuna import possible_parts
+
+        self.bring(possible_parts(search))
 
     def bring(self, parts: Sequence[Parts]) -> None:
         """Everything these runs need. Raises NotBrought with all that failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from bluestab.errors import DiskFull
 from bluestab.launchers.base import Backend
@@ -21,6 +22,9 @@ from bluestab.workers import (
     tell_waiting,
 )
 
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
+
 
 class Local(Backend):
     """No knobs."""
@@ -29,6 +33,11 @@ class Local(Backend):
         begin(sweep)
         stopped = run_here(sweep)
         close(sweep, stopped)
+
+    def search(self, search: Search) -> None:
+        from bluestab.sweepers.optuna import run_search  # Optuna's half second, if it is needed
+
+        run_search(search, [None] * (search.workers or 1), self.launch)
 
 
 def run_here(sweep: Sweep, execute: Execute | None = None) -> bool:

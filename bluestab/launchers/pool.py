@@ -11,30 +11,40 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
+from bluestab.interruption import held_back
 from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
+from bluestab.store import Store
 from bluestab.workers import (
     Execute,
+    OutOfMemoryKilled,
     Queue,
+    Source,
     Stop,
+    WorkerDied,
     begin,
     close,
     pause_until_room,
     record_death,
     tell_waiting,
 )
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
 LAST_WORDS = 2**16  # bytes of a dead worker's output that are kept
@@ -54,6 +64,16 @@ class Pool(Backend):
         stopped = run_in_pool(sweep, places, self.budget_mb(len(places)))
         close(sweep, stopped)
 
+    def search(self, search: Search) -> None:
+        from bluestab.sweepers.optuna import first_run, run_search
+
+        self._check()
+        run = PlannedRun(first_run(search), ())
+        if search.workers is not None:
+            self.workers = search.workers
+        places = self.places(Sweep(search.name, Store(search.root), (run,)))
+        run_search(search, places, self.launch)
+
     def _check(self) -> None:
         wrong = rules.problems(
             {
@@ -67,25 +87,40 @@ class Pool(Backend):
 
     def places(self, sweep: Sweep) -> list[str]:
         """The device of each worker."""
-        wanted = {devices.resolve(p.run.cfg["device"]) for p in sweep.runs}
-        asked = {p.run.cfg["device"] for p in sweep.runs}
-        if asked <= {"auto", "cuda"} and wanted == {"cuda:0"}:
-            gpus = [f"cuda:{i}" for i in range(devices.cuda_devices())]
-            every = [gpu for _ in range(self.per_gpu) for gpu in gpus]
-        elif wanted == {"cpu"}:
-            threads = max(p.run.cfg["trainer"]["threads"] for p in sweep.runs)
-            every = ["cpu"] * max(1, devices.cores() // threads)
-        else:
-            every = sorted(wanted) * self.per_gpu
-        if self.workers is None:
-            return every
-        return [every[i % len(every)] for i in range(self.workers)]
+        return places([p.run.cfg for p in sweep.runs], self.workers, self.per_gpu)
 
     def budget_mb(self, workers: int) -> float:
         """What a worker may hold after a run; above it, a fresh one takes its place."""
         if self.memory is not None:
             return self.memory * 1024
         return 0.8 * devices.memory_mb() / workers
+
+
+def places(
+    configs: Iterable[Mapping[str, Any]],
+    workers: int | None,
+    per_gpu: int,
+    cores: int | None = None,
+) -> list[str]:
+    """The device of each worker, for runs with these configs.
+
+    workers  how many; None: one per GPU, or as many as the cores have room for
+    cores    CPU cores to use; None: all that this process may use
+    """
+    configs = list(configs)
+    asked = {cfg["device"] for cfg in configs}
+    wanted = {devices.resolve(device) for device in asked}
+    if asked <= {"auto", "cuda"} and wanted == {"cuda:0"}:
+        gpus = [f"cuda:{i}" for i in range(devices.cuda_devices())]
+        every = [gpu for _ in range(per_gpu) for gpu in gpus]
+    elif wanted == {"cpu"}:
+        threads = max(cfg["trainer"]["threads"] for cfg in configs)
+        every = ["cpu"] * max(1, (cores or devices.cores()) // threads)
+    else:
+        every = sorted(wanted) * per_gpu
+    if workers is None:
+        return every
+    return [every[i % len(every)] for i in range(workers)]
 
 
 @dataclass
@@ -127,18 +162,20 @@ class Worker:
 
 
 class Crew:
-    """The workers of one sweep: kept at their number, told what to do."""
+    """The workers of one queue: kept at their number, told what to do."""
 
     def __init__(
-        self, sweep: Sweep, places: list[str], budget_mb: float, execute: Execute | None
+        self, queue: Source, places: list[str], budget_mb: float, execute: Execute | None
     ) -> None:
-        self.sweep, self.budget_mb, self.execute = sweep, budget_mb, execute
-        self.store, self.queue = sweep.store, Queue(sweep.runs, sweep.store)
+        self.budget_mb, self.execute = budget_mb, execute
+        self.store, self.queue = queue.store, queue
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
             ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
         )
         self.early_deaths = 0
+        self.oom_kills = devices.oom_kills()
+        self.leaving = False
         for left in self.store.abandoned("worker-*"):
             left.unlink(missing_ok=True)
         n = min(len(places), max(1, len(self.queue)))
@@ -154,7 +191,10 @@ class Crew:
             args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
             kwargs={"budget_mb": self.budget_mb, "execute": self.execute},
         )
-        process.start()
+        with held_back():
+            resource_tracker.ensure_running()
+        with held_back():  # again: at its start, the tracker lets some of them through
+            process.start()
         theirs.close()
         return Worker(place, process, ours, output)
 
@@ -164,6 +204,22 @@ class Crew:
 
     def busy(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.job is not None]
+
+    def give_back(self, until: float) -> None:
+        """Tell the workers to give their runs back, at once; from `until` on, cut them off."""
+        if not self.leaving:
+            self.leaving = True
+            for worker in self.busy():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid or 0, signal.SIGUSR1)
+        if time.monotonic() < until:
+            return
+        for worker in self.busy():
+            worker.process.kill()
+            worker.process.join()
+            planned, worker.job = worker.job, None
+            if planned is not None:
+                self.queue.cut_off(planned)
 
     def dismiss(self) -> None:
         for worker in self.workers:
@@ -184,21 +240,34 @@ def run_in_pool(
         SweepDisplay(sweep.name, keys, sweep.store, workers=len(places)) as display,
         Stop(display.say) as stop,
     ):
-        if not places:
-            return False
-        crew = Crew(sweep, places, budget_mb, execute)
-        try:
-            while crew.busy() or (len(crew.queue) and not stop.asked):
-                if not stop.asked:
-                    _give_work(crew, display)
-                _hear(crew, display, stop)
-            return stop.asked
-        except KeyboardInterrupt as error:
-            raise Interrupted(
-                f"stopped; {len(crew.busy())} runs were cut off, the same command goes on"
-            ) from error
-        finally:
-            crew.dismiss()
+        if places:
+            work_off(Queue(sweep.runs, sweep.store), places, budget_mb, execute, display, stop)
+        return stop.asked
+
+
+def work_off(
+    queue: Source,
+    places: list[str],
+    budget_mb: float,
+    execute: Execute | None,
+    display: SweepDisplay,
+    stop: Stop,
+) -> None:
+    """Do what the queue holds, in `places` at once, until it is empty or `stop` is asked for."""
+    crew = Crew(queue, places, budget_mb, execute)
+    try:
+        while crew.busy() or (len(crew.queue) and not stop.asked):
+            if not stop.asked:
+                _give_work(crew, display)
+            elif stop.until is not None and time.monotonic() >= stop.order_at:
+                crew.give_back(stop.until)
+            _hear(crew, display, stop)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"stopped; {len(crew.busy())} runs were cut off, the same command goes on"
+        ) from error
+    finally:
+        crew.dismiss()
 
 
 def _give_work(crew: Crew, display: SweepDisplay) -> None:
@@ -246,13 +315,18 @@ def _after_answer(
     key, what = planned.run.key, answer["what"]
     if what == "elsewhere":
         crew.queue.put_back(planned)
+    elif what == "given back":
+        crew.queue.put_back(planned)
+        if not crew.leaving:
+            crew.replace(worker)
+        return
     elif what == "full":
         crew.queue.put_back(planned)
         pause_until_room(crew.store, stop, display.say)
     elif what == "error":
         raise StoreError(answer["said"])
     elif what == "refused":
-        _record_death(crew, planned, display, stop, how=answer["said"])
+        _record_death(crew, planned, display, stop, how=WorkerDied(answer["said"]))
         crew.queue.crashed(planned)
     elif what == "crashed":
         record = crew.store.crash(key) or crew.store.read(key)
@@ -269,7 +343,8 @@ def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) 
     planned, worker.job = worker.job, None
     worker.process.kill()
     worker.process.join()
-    how = worker.killed or _how(worker.process.exitcode)
+    kills, crew.oom_kills = crew.oom_kills, devices.oom_kills()
+    how = _how(worker, out_of_memory=crew.oom_kills > kills)
     said, pid = worker.last_words(), worker.process.pid or 0
     seconds = time.monotonic() - worker.since
     if planned is None:
@@ -304,9 +379,16 @@ def _record_death(
             return
 
 
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the worker process was killed by {name}{hint}"
-    return f"the worker process ended with exit code {code}"
+def _how(worker: Worker, out_of_memory: bool) -> WorkerDied:
+    code = worker.process.exitcode
+    if worker.killed:
+        return WorkerDied(worker.killed)
+    if code is None or code >= 0:
+        return WorkerDied(f"the worker process ended with exit code {code}")
+    name = signal.Signals(-code).name
+    said = f"the worker process was killed by {name}"
+    if name != "SIGKILL":
+        return WorkerDied(said)
+    if out_of_memory:
+        return OutOfMemoryKilled(f"{said}, out of memory: its limit was reached")
+    return WorkerDied(f"{said} (out of memory?)")

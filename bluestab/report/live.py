@@ -356,15 +356,21 @@ class Screen:
         self._live.update(what, refresh=True)
 
 
-def watch(store: Store, name: str, every: float, out: Console | None = None) -> None:
+def watch(
+    store: Store,
+    name: str,
+    every: float,
+    out: Console | None = None,
+    also: Callable[[], str] = lambda: "",
+) -> None:
     """Show a sweep until it is complete or Ctrl-C: live in a terminal, else a line per change.
 
-    every  seconds between two looks
+    every  seconds between two looks; also: one more line to show, asked for at each of them
     """
     out, title = out or console(), printable(name)
     try:
         if not out.is_interactive:
-            _watch(store, name, every, _Lines(out, title))
+            _watch(store, name, every, _Lines(out, title), also)
             return
         with Screen(out) as screen:
 
@@ -373,7 +379,7 @@ def watch(store: Store, name: str, every: float, out: Console | None = None) -> 
                 workers = len(view.running)
                 screen.draw(drawn(view, title, workers, width=width, height=height, note=note))
 
-            view = _watch(store, name, every, show)
+            view = _watch(store, name, every, show, also)
         out.print(plain(view, title, 1), markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         return
@@ -383,7 +389,7 @@ Show = Callable[[SweepView, str], None]
 """Shows a sweep with a note, which may be empty."""
 
 
-def _watch(store: Store, name: str, every: float, show: Show) -> SweepView:
+def _watch(store: Store, name: str, every: float, show: Show, also: Callable[[], str]) -> SweepView:
     since, view, command = None, None, ""
     while True:
         if view is None or started(store, name) != since:  # or started anew, with other runs
@@ -393,9 +399,10 @@ def _watch(store: Store, name: str, every: float, show: Show) -> SweepView:
             view = SweepView(store, manifest["runs"], since)
         else:
             view.refresh()
-        note = ""
+        note = also()
         if view.stands_still:
-            note = f"stands still: nobody works on what is left; to go on: {command}"
+            still = f"stands still: nobody works on what is left; to go on: {command}"
+            note = f"{still}; {note}" if note else still
         show(view, note)
         if view.complete:
             return view

@@ -55,13 +55,14 @@ class RunBar:
 class SweepDisplay:
     """Progress of a sweep, read from its store by a thread of its own.
 
-    note  a standing line under the bars, as long as it is not empty
+    note     a standing line under the bars, as long as it is not empty
+    workers  how many work on it, for the remaining time
     """
 
     def __init__(self, name: str, keys: Sequence[str], store: Store, *, workers: int) -> None:
         self.note = ""
         self.console = console()
-        self._name, self._workers = printable(name), workers
+        self._name, self.workers = printable(name), workers
         self._view = _view(store, name, keys)
         self._screen: Screen | None = None
         self._lock = threading.RLock()  # reentrant: `say` may be called by a signal handler
@@ -89,7 +90,7 @@ class SweepDisplay:
         with self._lock:
             self._view.refresh()
             view = self._view
-            note = time_left(view, self._workers)
+            note = time_left(view, self.workers)
             if view.failed or view.crashed:
                 note += f", {view.failed} failed, {len(view.crashed)} crashed"
             took = seconds(record.measured["seconds"]["total"])
@@ -116,7 +117,7 @@ class SweepDisplay:
             what = drawn(
                 self._view,
                 self._name,
-                self._workers,
+                self.workers,
                 width=size.width,
                 height=size.height,
                 note=self.note,

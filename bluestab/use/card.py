@@ -71,7 +71,7 @@ def card(
         "",
         "* For research on text like that of the training data. Not for decisions about patients.",
         f"* Chosen and scored on one test set; {shown(metric)} elsewhere is unknown.",
-        "* Probabilities are not calibrated. The spread over seeds below is part of the result: "
+        "* Probabilities are not calibrated. The spread over seeds above is part of the result: "
         "another seed would answer some items otherwise.",
         f"* Reads at most {cfg['task']['max_length']} word pieces at once"
         + (" (longer sentences in windows)." if cfg["task"].get("overlap") else "."),
@@ -82,7 +82,7 @@ def card(
         f"* {shown(about.get('summary', names['task']))}",
         f"* Licence of the data: {shown(about.get('licence', 'unknown'))}",
         f"* Citation: {shown(about.get('citation', 'unknown'))}",
-        f"* Items used: {shown(json.dumps(result['items']))}",
+        "* Items used: " + ", ".join(f"{n} {split}" for split, n in result["items"].items()),
         f"* Pretrained model: {shown(result['config']['model'])}, licence "
         f"{shown((cfg['model'].get('about') or {}).get('licence', 'unknown'))}",
         "",
@@ -114,7 +114,7 @@ def _front_matter(cfg: Mapping[str, Any], metric: str) -> list[str]:
     said = {
         "library_name": "transformers",
         "pipeline_tag": kinds.get(kind, "text-classification"),
-        "tags": ["bluestab", str(cfg["task"]["name"])],
+        "tags": ["bluestab", *([name] if (name := cfg["task"]["name"]) else [])],
         "metrics": [metric],
         "license": "other",
     }

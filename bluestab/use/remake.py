@@ -16,7 +16,7 @@ from bluestab.keys import NEUTRAL
 from bluestab.paths import conf_dir
 from bluestab.store import Store
 from bluestab.types import KEPT, At
-from bluestab.use.weights import FinishedRun
+from bluestab.use.weights import FinishedRun, complete_task
 from bluestab.workers import attempt, make_ready
 
 OF_THE_MODEL = ("head", "lower_case", "init_from")
@@ -37,6 +37,7 @@ def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Checke
             _fill(cfg, path.split("."), lambda value=value: value)
         elif path in OF_THE_MODEL:
             _fill(cfg, ["model", path], lambda value=value: value)
+    cfg["task"] = complete_task(cfg["task"])
     for path in RULES:
         _fill(cfg, path.split("."), lambda path=path: _default(path))
     cfg |= {"store": str(store.root), "device": device, "logger": {}, **knobs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any
 from bluestab import trust
 from bluestab.errors import ConfigError
 from bluestab.init_from import check_kept, finished, verified
-from bluestab.instantiate import instantiate
+from bluestab.instantiate import instantiate, load_class
+from bluestab.keys import NEUTRAL
 from bluestab.models import Model, check_model
 from bluestab.sources import sha256_of
 from bluestab.store import Store
@@ -63,11 +65,14 @@ class FinishedRun:
         return f"{self.record.key}:{self.at}"
 
     def test(self) -> tuple[str, float | None] | None:
+        """SHA-256 of the file of test items, and their score; None if no file holds just these."""
         result = self.record.result
         if self.cfg["task"]["test_size"] is not None or result["metrics"] is None:
             return None
-        score = result["metrics"][self.at]["test"][result["metric"]]
-        return result["config"]["data"]["test"], score
+        digest = result["config"]["data"].get("test")
+        if digest is None:  # test items were drawn: no file holds them
+            return None
+        return digest, result["metrics"][self.at]["test"][result["metric"]]
 
 
 def find_run(text: str, store: Store, knob: str = "RUN") -> FinishedRun:
@@ -175,7 +180,7 @@ def _weights(
     test: Any,
 ) -> Weights:
     config = trust.check_weights(folder)
-    task = instantiate(parts["task"], Task, "task")  # type: ignore[type-abstract]
+    task = instantiate(complete_task(parts["task"]), Task, "task")  # type: ignore[type-abstract]
     model = instantiate(_complete(parts["model"]), Model, "model")
     problems = task.check() + check_model(model)
     if problems:
@@ -205,6 +210,14 @@ def _complete(node: Mapping[str, Any]) -> dict[str, Any]:
     """The yaml of a model as runs of earlier versions kept it, with the fields added since."""
     later = {"head": "default", "lower_case": None, "final_norm": None, "init_from": None}
     return {**later, **node}
+
+
+def complete_task(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a task: fields added since, at the values that changed nothing then."""
+    kind = load_class(node.get("_target_"), Task, "task")  # type: ignore[type-abstract]
+    known = inspect.signature(kind).parameters
+    fields = {path.partition(".")[2]: v for path, v in NEUTRAL.items() if path.startswith("task.")}
+    return {**{name: value for name, value in fields.items() if name in known}, **node}
 
 
 def to_manifest(content: Mapping[str, Any]) -> str:

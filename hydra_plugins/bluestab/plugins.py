@@ -6,13 +6,15 @@ start: it must not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher as HydraLauncher
@@ -23,6 +25,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.paths import conf_dir, own_conf_dir, sweeps_dir
+
+if TYPE_CHECKING:
+    from bluestab.launchers.base import Backend
+    from bluestab.search.spec import Search
 
 
 class BluestabSearchPath(SearchPathPlugin):
@@ -86,8 +92,8 @@ class SweepFiles(ConfigSource):
         return sorted(file.stem for file in Path(self.path).glob("*.yaml"))
 
 
-class GridSweeper(Sweeper):
-    """Shell of `bluestab.sweepers.grid`."""
+class OurSweeper(Sweeper):
+    """What both sweepers are made of."""
 
     def __init__(self, params: Mapping[str, str] | None) -> None:
         self.params = params or {}
@@ -102,24 +108,16 @@ class GridSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> Any:
-        from bluestab.sweepers.grid import expand
-
+    def overrides(self, arguments: list[str]) -> Iterator[tuple[str, Override]]:
+        """Key and override, of all but what is read from the config."""
         lines = [f"{key}={value}" for key, value in self.params.items()] + arguments
-        choices: dict[str, list[str]] = {}
         for override in OverridesParser.create().parse_overrides(lines):
             key = technique_key(override.get_key_element())
-            if key.startswith("sweep."):
-                continue  # read from the config below
-            if override.is_sweep_override():
-                if not override.is_discrete_sweep():
-                    raise ConfigError(
-                        f"{override.input_line}: the grid sweeper takes lists and range() only; "
-                        "intervals belong to a search"
-                    )
-                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            else:
-                choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            if not re.match(r"sweep\.|search\b", key):
+                yield key, override
+
+    def sweep_node(self) -> dict[str, Any]:
+        """`sweep` of the config, its keys checked."""
         sweep = OmegaConf.to_container(self.config.sweep, resolve=True)
         assert isinstance(sweep, dict)
         for key in sweep:
@@ -127,6 +125,27 @@ class GridSweeper(Sweeper):
                 raise ConfigError(
                     f"unknown key sweep.{key}" + did_you_mean(key, set(SWEEP_KEYS) - {"knobs"})
                 )
+        return sweep  # type: ignore[return-value]
+
+
+class GridSweeper(OurSweeper):
+    """Shell of `bluestab.sweepers.grid`."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from bluestab.sweepers.grid import expand
+
+        choices: dict[str, list[str]] = {}
+        for key, override in self.overrides(arguments):
+            if override.is_sweep_override():
+                if not override.is_discrete_sweep():
+                    raise ConfigError(
+                        f"{override.input_line}: the grid sweeper takes lists and range() only; "
+                        "intervals belong to a search: hydra/sweeper=optuna"
+                    )
+                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        sweep = self.sweep_node()
         jobs = expand(
             list(choices.items()),
             arms=arms_of(sweep["arms"]),
@@ -136,7 +155,42 @@ class GridSweeper(Sweeper):
         return [self.launcher.launch(jobs, initial_job_idx=0)]
 
 
-SWEEP_KEYS = ("name", "seeds", "arms", "knobs")  # knobs: see below
+class OptunaSweeper(OurSweeper):
+    """Shell of `bluestab.sweepers.optuna`."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from bluestab.sweepers.optuna import plan_search
+
+        fixed: dict[str, str] = {}
+        choices: dict[str, str | list[str]] = {}
+        for key, override in self.overrides(arguments):
+            fixed.pop(key, None)  # what comes later wins: the command line over a file
+            choices.pop(key, None)
+            if not override.is_sweep_override():
+                fixed[key] = override.get_value_element_as_str()
+            elif key == "technique":
+                choices[key] = list(override.sweep_string_iterator())
+            else:
+                choices[key] = space_text(override)
+        sweep = self.sweep_node()
+        if sweep["arms"] is not None:
+            raise ConfigError(
+                "sweep.arms declares the arms of a grid; a search draws its points: name its "
+                "knobs, or leave out hydra/sweeper=optuna"
+            )
+        node = OmegaConf.to_container(self.config.search, resolve=True)
+        search = plan_search(node, name=sweep["name"], fixed=fixed, choices=choices)  # type: ignore[arg-type]
+        self.launcher.search(search)
+
+
+def space_text(override: Override) -> str:
+    """The space of a knob as `bluestab.spaces` reads it: `a,b` is `choice(a,b)`."""
+    if override.is_choice_sweep():
+        return f"choice({','.join(override.sweep_string_iterator())})"
+    return str(override.input_line).partition("=")[2]
+
+
+SWEEP_KEYS = ("name", "seeds", "arms", "search", "knobs")  # knobs: see below
 
 
 def technique_key(key: str) -> str:
@@ -209,15 +263,21 @@ class Launcher(HydraLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from bluestab.instantiate import instantiate
-        from bluestab.launchers.base import Backend
-
-        node = {"_target_": self.backend, **self.knobs}
-        backend = instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]
         loader = self.hydra_context.config_loader
-        backend.take(
+        self._backend().take(
             lambda overrides: loader.load_sweep_config(self.config, list(overrides)),
             job_overrides,
             name=self.config.sweep.name,
         )
         return []
+
+    def search(self, search: Search) -> None:
+        """See a search through."""
+        self._backend().search(search)
+
+    def _backend(self) -> Backend:
+        from bluestab.instantiate import instantiate
+        from bluestab.launchers.base import Backend
+
+        node = {"_target_": self.backend, **self.knobs}
+        return instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]

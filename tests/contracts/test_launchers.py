@@ -23,6 +23,8 @@ from conftest import ANY_FILE
 from stand_ins import acts, attempts, workers
 
 from bluestab import workers as engine
+from bluestab.cluster import task
+from bluestab.cluster.submission import write_orders
 from bluestab.errors import DiskFull
 from bluestab.hydra_app import compose
 from bluestab.launchers import local, pool
@@ -33,9 +35,20 @@ from bluestab.workers import RunsCrashed, begin, close
 MakeSweep = Callable[..., Sweep]
 Launch = Callable[[Sweep], bool]
 
+
+def in_a_task(sweep: Sweep) -> bool:
+    """As one task of an array does it; arrays of several are in tests/slurm."""
+    knobs = {"runs_per_task": 100, "workers_per_task": 2, "per_gpu": 1, "gpus": False}
+    submission = write_orders(
+        *(sweep.store, sweep.name, sweep.runs), tasks=1, launcher=knobs, command="bluestab"
+    )
+    return task.work(submission, 0, "1_0.0", stand_ins.execute) == 128 + signal.SIGINT
+
+
 LAUNCHERS: dict[str, Launch] = {
     "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
     "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
+    "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
 

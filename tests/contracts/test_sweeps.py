@@ -21,8 +21,10 @@ from bluestab.paths import conf_dir, sweeps_dir
 from bluestab.planning import SEED, Compose, Job, check_each
 
 TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yaml"))}
+SEARCHES = [name for name, text in TEXTS.items() if "\n  search: true\n" in text]
+GRIDS = [name for name in TEXTS if name not in SEARCHES]
 PAPERS = [name for name, text in TEXTS.items() if "\n# Paper: " in text]
-OURS = [name for name in TEXTS if name not in PAPERS and name != "quickstart"]
+OURS = [name for name in GRIDS if name not in PAPERS and name != "quickstart"]
 
 
 def check(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +46,7 @@ def test_opens_with_question_and_cost(name: str) -> None:
     assert f"name: {name}\n" in TEXTS[name]
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", GRIDS)
 def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +64,27 @@ def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     cost = re.search(r"\n# Cost: (\d+) runs", TEXTS[name])
     assert cost is not None
     assert len({tuple(job) for job in caught}) == int(cost[1])
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_search_fits_its_own_model_and_costs_at_most_what_it_says(
+    name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its space is checked on the model that the file names, without data and weights."""
+    caught: list[Any] = []
+    monkeypatch.setattr(Fetch, "search", lambda self, search: caught.append(search))
+    said = cli("fetch", "-m", f"+sweeps={name}")
+    assert said.code == 0, said.err
+    (search,) = caught
+    assert search.name == name
+    cost = re.search(r"\n# Cost: at most (\d+) runs", TEXTS[name])
+    assert cost is not None
+    assert int(cost[1]) == search.n_trials * len(search.seeds) + 3 * len(search.confirm)
+
+
+def test_searches_are_found() -> None:
+    assert sorted(f for f in TEXTS if f.startswith("search_")) == SEARCHES
+    assert len(SEARCHES) == 5
 
 
 def test_quickstart_needs_nothing_but_the_package(tmp_path: Path) -> None:

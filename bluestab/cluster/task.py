@@ -1,0 +1,359 @@
+"""A task of an array, from inside: take the next run that nobody works on, until none is left.
+
+    python -m bluestab.cluster.task FOLDER --first=N
+
+Exit codes: 0 its runs are done, or its time was up and it put itself back into the queue; 1 one of
+its runs crashed; 2 it could not work at all; 143 it was told to stop (SLURM says PREEMPTED,
+CANCELLED, ...), 130 by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from bluestab import devices
+from bluestab.checks import CheckedRun, check
+from bluestab.claims import Claim, Claims
+from bluestab.cluster import scheduler
+from bluestab.cluster.deaths import HEADER, MANY, cause, counted
+from bluestab.cluster.submission import Order, Submission, crashes
+from bluestab.errors import BluestabError
+from bluestab.interruption import WARNING
+from bluestab.launchers.pool import places, work_off
+from bluestab.planning import PlannedRun
+from bluestab.report.progress import SweepDisplay
+from bluestab.report.terminal import describe
+from bluestab.run import is_done
+from bluestab.store import Store
+from bluestab.workers import LOOK_AGAIN, Execute, Source, Stop, record_death
+
+RESERVE = 600.0
+"""Seconds that the last idle task stays to take over what may yet die elsewhere."""
+
+KILL_WAIT = 25.0  # seconds after SIGTERM until what runs is cut off; SLURM's own KillWait is 30
+IN_VAIN = 2  # restarts at the time limit after which a task that gets nowhere stays away
+SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
+
+
+class SharedQueue(Source):
+    """What is left of a submission, as one of its tasks sees it.
+
+    taken         how many runs this task has begun and not given back
+    begun         key of every run it has begun -> what was saved of it before
+    crashed_here  keys of those that crashed; cut: of those that did not stop in time
+    """
+
+    def __init__(self, submission: Submission, store: Store, quota: int) -> None:
+        """quota: runs after which this task makes room for one that has not begun yet."""
+        self.submission, self.store, self.quota = submission, store, quota
+        self.orders = {order.key: order for order in submission.orders()}
+        touched = names_in(store.root) | names_in(store.crash_folder("x").parent)
+        self._crashes: Counter[str] = Counter()
+        policy = str(next(iter(self.orders.values())).cfg["on_crash"])
+        self._stops = policy == "stop"
+        self._retries = int(policy.partition(":")[2] or 0)
+        self.waiting = deque(
+            o for o in self.orders.values() if o.key not in touched or not self._has_ended(o)
+        )
+        self.elsewhere: deque[Order] = deque()
+        self.taken = 0
+        self.begun: dict[str, int] = {}
+        self.crashed_here: set[str] = set()
+        self.cut: set[str] = set()
+        self._look_again = 0.0
+        self._idle_since: float | None = None
+        self._reserve: Claim | None = None
+
+    def __len__(self) -> int:
+        """0 when this task should leave."""
+        if self._makes_room():
+            return 0
+        if not self.waiting and self.elsewhere and not self._stays_in_reserve():
+            return 0
+        return len(self.waiting) + len(self.elsewhere)
+
+    def next(self) -> PlannedRun | None:
+        if self._makes_room():
+            return None
+        if self._stops and self._new_crashes(self.orders):
+            self.clear()
+        if not self.waiting and time.monotonic() > self._look_again:
+            self._look_again = time.monotonic() + LOOK_AGAIN
+            self.waiting, self.elsewhere = self.elsewhere, self.waiting
+        while self.waiting:
+            order = self.waiting.popleft()
+            if self._has_ended(order):
+                continue
+            if not self.store.claims.is_free(order.key):
+                self.elsewhere.append(order)
+                continue
+            planned = PlannedRun(checked(order), order.overrides)
+            dead = counted(self.submission, self.store.claims.deaths(order.key))
+            if len(dead) < MANY:
+                self.taken += 1
+                self.begun.setdefault(order.key, self._saved(order.key))
+                self._idle_since = None
+                return planned
+            self._record_deaths(planned, dead)
+        return None
+
+    def put_back(self, planned: PlannedRun) -> None:
+        self.taken -= 1
+        self.waiting.appendleft(self.orders[planned.run.key])
+
+    def cut_off(self, planned: PlannedRun) -> None:
+        self.cut.add(planned.run.key)
+        self.put_back(planned)
+
+    def crashed(self, planned: PlannedRun) -> None:
+        key = planned.run.key
+        self.crashed_here.add(key)
+        self._crashes[key] += 1
+        if self._stops:
+            self.clear()
+        elif self._crashes[key] <= self._retries:
+            self.waiting.append(self.orders[key])
+
+    def died(self, planned: PlannedRun) -> bool:
+        key = planned.run.key
+        if len(counted(self.submission, self.store.claims.deaths(key))) >= MANY:
+            self.crashed_here.add(key)
+            return False
+        self.put_back(planned)
+        return True
+
+    def clear(self) -> None:
+        """Nothing more is started."""
+        self.waiting.clear()
+        self.elsewhere.clear()
+
+    def got_on(self) -> bool:
+        """Has a run of this task ended, or saved a checkpoint?"""
+        return any(
+            self._has_ended(self.orders[key]) or self._saved(key) != before
+            for key, before in self.begun.items()
+        )
+
+    def _saved(self, key: str) -> int:
+        """Which checkpoint of a run is kept (a number that differs for the next one)."""
+        with suppress(OSError):
+            return (self.store.root / ".resume" / key).stat().st_mtime_ns
+        return 0
+
+    def close(self) -> None:
+        """Leave the reserve, if this task was in it."""
+        if self._reserve is not None:
+            self._reserve.__exit__()
+            self._reserve = None
+
+    def _has_ended(self, order: Order) -> bool:
+        """Done; or crashed since the submission, and not to be tried again by this task."""
+        if is_done(order, self.store):
+            return True
+        again = 0 < self._crashes[order.key] <= self._retries
+        return not again and bool(self._new_crashes([order.key]))
+
+    def _new_crashes(self, keys: Iterable[str]) -> list[str]:
+        before = self.submission.content["crashes"]
+        now = crashes(self.store, keys)
+        return [key for key, stamp in now.items() if before.get(key) != stamp]
+
+    def _makes_room(self) -> bool:
+        return self.taken >= self.quota and not self.submission.all_have_begun()
+
+    def _stays_in_reserve(self) -> bool:
+        """Nothing can be started, others are at work: one idle task stays, for a while."""
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        if now - self._idle_since > RESERVE:
+            return False
+        if self._reserve is None:
+            with suppress(OSError):
+                self._reserve = Claims(self.submission.folder).take("reserve")
+            if self._reserve is not None:
+                self._reserve.__enter__()
+        return self._reserve is not None
+
+    def _record_deaths(self, planned: PlannedRun, dead: Sequence[Mapping[str, Any]]) -> None:
+        """Its processes died too often: that is its crash."""
+        claim = self.store.claims.take(planned.run.key)
+        if claim is None:
+            return
+        with claim:
+            record_death(planned.run, self.store, how=cause(self.submission, dead))
+        self.crashed_here.add(planned.run.key)
+        print(f"{describe(planned.run)}: died {len(dead)} times, recorded as crashed", flush=True)
+
+
+class Notice(Stop):
+    """SLURM says that the task will end: what runs is given back in the time that is left.
+
+    Near the time limit, runs that end soon are awaited first.
+    """
+
+    def __init__(self, say: Callable[[str], None], submission: Submission, job: str) -> None:
+        super().__init__(say)
+        self.submission, self.job = submission, job
+        self.time_is_up = self.told = False
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, WARNING):
+            signal.signal(number, self._noticed)
+        return super().__enter__()
+
+    def _noticed(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number == WARNING:
+            self.time_is_up, why = True, "the time limit is near"
+            delay = float(self.submission.content["launcher"]["signal_delay"])
+            order_at, until = now + 0.4 * delay, now + max(delay - SPARE, 0.75 * delay)
+        else:
+            self.told, why = True, "SLURM ends this task"
+            order_at, until = now, now + KILL_WAIT
+            self.submission.excuse(self.job)
+        self.until = until if self.until is None else min(self.until, until)
+        self.order_at = order_at if not self.asked else min(self.order_at, order_at)
+        if not self.asked:
+            self.asked = True
+            self._say(f"{why}: what does not end by itself is given back, with a checkpoint")
+
+
+def checked(order: Order) -> CheckedRun:
+    """The run of an order. Raises BluestabError if it is another one here."""
+    run = check(order.cfg)
+    if run.key != order.key:
+        raise BluestabError(
+            f"run {order.key} is now {run.key}: its data or weights differ from those on the "
+            "machine that submitted; start the command again there"
+        )
+    return run
+
+
+def names_in(folder: Path) -> set[str]:
+    """What a folder holds; nothing if it cannot be read."""
+    with suppress(OSError):
+        return set(os.listdir(folder))
+    return set()
+
+
+def work(submission: Submission, index: int, job: str, execute: Execute | None = None) -> int:
+    """Do what this task can; its exit code.
+
+    index  of the task, among those of the submission; job: `<array>_<index>.<restart>`
+    """
+    store, knobs = Store(submission.content["store"]), submission.content["launcher"]
+    store.make_writable()
+    submission.begin(index)
+    queue = SharedQueue(submission, store, quota=knobs["runs_per_task"])
+    if not len(queue):
+        print("nothing is left to do here", flush=True)
+        return 0
+    configs = submission.content["configs"]
+    _need_gpus(knobs, {cfg["device"] for cfg in configs})
+    where = places(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
+    where = where[: knobs["runs_per_task"]]
+    budget_mb = 0.8 * _memory_mb() / len(where)
+    keys = list(queue.orders)
+    with (
+        SweepDisplay(submission.sweep, keys, store, workers=len(where)) as display,
+        Notice(display.say, submission, job) as notice,
+    ):
+        try:
+            work_off(queue, where, budget_mb, execute, display, notice)
+        finally:
+            queue.close()
+    crashed = [key for key in queue.crashed_here if not store.has(key)]
+    if notice.told:
+        return 128 + signal.SIGTERM
+    if notice.asked and not notice.time_is_up:
+        return 128 + signal.SIGINT
+    if notice.time_is_up and queue.waiting:
+        return _go_on_later(queue, job, bool(crashed))
+    if crashed:
+        print(f"{len(crashed)} runs crashed here: {', '.join(crashed)}", flush=True)
+    return 1 if crashed else 0
+
+
+def _go_on_later(queue: SharedQueue, job: str, crashed: bool) -> int:
+    name, _, restart = job.partition(".")
+    for key in sorted(queue.cut):
+        print(f"run {key} did not stop in time and was cut off", flush=True)
+    if not queue.got_on() and int(restart) >= IN_VAIN:
+        print(
+            f"bluestab: started {int(restart) + 1} times, this task finished no run and saved no "
+            "checkpoint before its time was up; hydra.launcher.time must be longer",
+            flush=True,
+        )
+        return 1
+    try:
+        scheduler.requeue(name)
+    except BluestabError as error:
+        print(f"bluestab: this task cannot put itself back into the queue: {error}", flush=True)
+        return 1
+    print("put back into the queue: what is left goes on there", flush=True)
+    return 1 if crashed else 0
+
+
+def _need_gpus(knobs: Mapping[str, Any], asked: set[str]) -> None:
+    if knobs["gpus"] and asked & {"auto", "cuda"} and not devices.cuda_devices():
+        raise BluestabError(
+            "this task has GPUs from SLURM, but torch can use none of them on this node (a CPU "
+            "build of torch, or a driver that is too old); device=cpu would be slow here"
+        )
+
+
+def _cores() -> int | None:
+    """CPU cores of this task by SLURM's word: not every site binds processes to them."""
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        if os.environ.get(name, "").isdigit():
+            return min(int(os.environ[name]), devices.cores())
+    return None
+
+
+def _memory_mb() -> int:
+    """Memory of this task by SLURM's word, else by the machine's."""
+    per_node = os.environ.get("SLURM_MEM_PER_NODE", "")
+    return int(per_node) if per_node.isdigit() and int(per_node) else devices.memory_mb()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of a task."""
+    parser = argparse.ArgumentParser(prog="python -m bluestab.cluster.task")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--first", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    env = os.environ
+    index = int(env.get("SLURM_ARRAY_TASK_ID", "0"))
+    name = env.get("SLURM_JOB_ID", "0")
+    if "SLURM_ARRAY_JOB_ID" in env:
+        name = f"{env['SLURM_ARRAY_JOB_ID']}_{index}"
+    job = f"{name}.{env.get('SLURM_RESTART_COUNT', '0')}"
+    node = env.get("SLURMD_NODENAME", "an unknown node")
+    print(f"{HEADER}{job} on {node}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)
+    try:
+        submission = Submission(asked.folder)
+        env.update(submission.content["environment"])
+        env.update(BLUESTAB_JOB=job, BLUESTAB_COMMAND=submission.content["command"])
+        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        env.setdefault("TOKENIZERS_PARALLELISM", "false")
+        with suppress(OSError):  # relative paths are those of the command
+            os.chdir(submission.content["folder"])
+        return work(submission, asked.first + index, job)
+    except BluestabError as error:
+        print(f"bluestab: {error}", flush=True)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,434 @@
+"""Array tasks on a SLURM cluster that take their runs from the store, one after another.
+
+Submitting is all this does: what a task does is in `bluestab.cluster.task`, and whoever watches,
+this process or `bluestab status`, reads the store first and asks SLURM for the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bluestab import rules
+from bluestab.circumstances import command_line
+from bluestab.cluster import scheduler
+from bluestab.cluster.script import SIGNAL_DELAY, batch_script, option_problems, refused
+from bluestab.cluster.standing import Standing, status_line
+from bluestab.cluster.submission import (
+    Array,
+    Submission,
+    alone,
+    crashes,
+    next_folder,
+    submissions,
+    write_orders,
+)
+from bluestab.errors import BluestabError, ConfigError, Interrupted
+from bluestab.launchers.base import Backend
+from bluestab.launchers.check import foresee
+from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.progress import SweepDisplay
+from bluestab.report.terminal import describe, seconds
+from bluestab.run import is_done
+from bluestab.store import write_text
+from bluestab.workers import close, make_ready, tell_damaged
+
+TASK_SECONDS = 1800.0  # of work that a task should hold
+UNKNOWN = 10  # runs per task where nothing says how long a run takes
+LOOK = 1.0  # seconds between two looks at the store
+POLL = 15.0  # seconds between two questions to the scheduler
+LAG = 10.0  # seconds that a shared disk may take to show what a task wrote before it ended
+LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
+
+OPTIONS: tuple[str, ...] = (
+    *("partition", "account", "qos", "time", "mem", "cpus_per_task", "gpus_per_node", "gres"),
+    *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
+    *("setup", "srun_args", "additional_parameters"),
+)
+
+
+class TasksEnded(BluestabError):
+    """All tasks are gone and runs are missing."""
+
+    exit_code = 1
+
+
+class Slurm(Backend):
+    """Knobs: see conf/hydra/launcher/slurm.yaml."""
+
+    def __init__(
+        self,
+        *,
+        wait: bool,
+        dry_run: bool,
+        runs_per_task: int | None,
+        workers_per_task: int | None,
+        per_gpu: int,
+        array_parallelism: int | None,
+        partition: str | None,
+        account: str | None,
+        qos: str | None,
+        time: int | str | None,
+        mem: int | str | None,
+        cpus_per_task: int | None,
+        gpus_per_node: int | str | None,
+        gres: str | None,
+        constraint: str | None,
+        nodelist: str | None,
+        exclude: str | None,
+        reservation: str | None,
+        nice: int | None,
+        mail_type: str | None,
+        mail_user: str | None,
+        setup: Sequence[str] | None,
+        srun_args: Sequence[str] | None,
+        python: str | None,
+        additional_parameters: Mapping[str, Any],
+    ) -> None:
+        known = locals()
+        self.wait, self.dry_run, self.python = wait, dry_run, python
+        self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
+        self.per_gpu, self.array_parallelism = per_gpu, array_parallelism
+        self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}
+
+    def launch(self, sweep: Sweep) -> None:
+        self._check(sweep)
+        missing = [p for p in sweep.runs if not is_done(p.run, sweep.store)]
+        if self.dry_run:
+            self._print_script(sweep, missing)
+            return
+        make_ready((p.run for p in missing), sweep.store, here=False)
+        tell_damaged(sweep.store, (p.run for p in sweep.runs))
+        missing = [p for p in sweep.runs if not is_done(p.run, sweep.store)]
+        if not missing:
+            sweep.store.write_manifest(sweep.name, sweep.manifest())
+            close(sweep)
+            return
+        if not scheduler.installed():
+            raise ConfigError(
+                "hydra/launcher=slurm needs sbatch and squeue, which are not on this machine; run "
+                "the command on a login node of the cluster (hydra.launcher.dry_run=true shows the "
+                "script anywhere)"
+            )
+        before = crashes(sweep.store, [p.run.key for p in missing])
+        with alone(sweep.store):
+            attached, covered = live_submissions(sweep)
+            rest = [p for p in missing if p.run.key not in covered]
+            if rest or sweep.store.manifests().get(sweep.name) is None:
+                sweep.store.write_manifest(sweep.name, sweep.manifest())
+            for one in attached:
+                print(f"{len(one.keys & covered)} runs are with {_named(one)} already; attached")
+            if rest:
+                attached.append(self._submit(sweep, rest))
+        for one in attached:
+            before |= one.content["crashes"]
+        if not self.wait:
+            print(f"to see how it goes on: {status_line(sweep.store, sweep.name)}")
+            return
+        see_through(sweep, attached, before)
+        close(sweep)
+
+    # --- what is asked for ---
+
+    def _check(self, sweep: Sweep) -> None:
+        wrong = rules.problems(
+            {
+                "hydra.launcher.wait": (self.wait, rules.FLAG),
+                "hydra.launcher.dry_run": (self.dry_run, rules.FLAG),
+                "hydra.launcher.runs_per_task": (self.runs_per_task, rules.whole(1, null=True)),
+                "hydra.launcher.workers_per_task": (
+                    self.workers_per_task,
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.per_gpu": (self.per_gpu, rules.whole(1)),
+                "hydra.launcher.array_parallelism": (
+                    self.array_parallelism,
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.cpus_per_task": (
+                    self.options["cpus_per_task"],
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.time": (self.options["time"], TIME_RULE),
+                "hydra.launcher.setup": (self.options["setup"] or [], LINES),
+                "hydra.launcher.srun_args": (self.options["srun_args"] or [], LINES),
+            }
+        )
+        wrong += option_problems(self.options["additional_parameters"] or {})
+        devices = {p.run.cfg["device"] for p in sweep.runs}
+        if numbered := sorted(d for d in devices if d.startswith("cuda:")):
+            wrong.append(
+                f"device is {numbered[0]}, but SLURM chooses the GPUs of a task; say device=cuda"
+            )
+        if "cuda" in devices and not self.gpus:
+            wrong.append(
+                "device is cuda, but no GPU is asked for; say hydra.launcher.gpus_per_node=1"
+            )
+        if self.gpus and devices <= {"cpu", "mps"}:
+            wrong.append(
+                f"device is {', '.join(sorted(devices))}, but hydra.launcher asks for GPUs; say "
+                "device=auto, or leave gpus_per_node and gres out"
+            )
+        if wrong:
+            raise ConfigError(*wrong)
+
+    @property
+    def gpus(self) -> bool:
+        """Does a task have any?"""
+        asked = self.options["gpus_per_node"]
+        return (asked is not None and str(asked) != "0") or "gpu" in str(self.options["gres"] or "")
+
+    def _signal_delay(self) -> int:
+        """Seconds before the limit at which a task is told; less where the limit is short."""
+        minutes = minutes_of(self.options["time"])
+        return SIGNAL_DELAY if minutes is None else max(20, min(SIGNAL_DELAY, int(6 * minutes)))
+
+    # --- submitting ---
+
+    def _runs_per_task(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> int:
+        """As asked for; else what fills half an hour, by like runs in the store or a dry step."""
+        if self.runs_per_task is not None:
+            return self.runs_per_task
+        from bluestab import devices
+
+        blind = self.gpus and not devices.cuda_devices()  # a dry step here would say nothing
+        costs = foresee(sweep.store, [p.run for p in runs], dry_steps=not blind).costs
+        known = [costs[p.run.cell].seconds for p in runs if p.run.cell in costs]
+        if not known:
+            print(
+                f"nothing says yet how long a run takes: {UNKNOWN} runs per task; "
+                "hydra.launcher.runs_per_task sets another number"
+            )
+            return UNKNOWN
+        mean = max(sum(known) / len(known), 0.1)
+        number = max(1, round(TASK_SECONDS * (self.workers_per_task or 1) / mean))
+        print(f"a run takes about {seconds(mean)}: {number} runs per task")
+        return number
+
+    def _chunks(self, tasks: int) -> list[tuple[int, int]]:
+        """(first task, tasks) of each array, under the cluster's limit."""
+        said = scheduler.settings().get("MaxArraySize", "")
+        size = max(1, int(said) - 1) if said.isdigit() and int(said) > 1 else LARGEST
+        return [(first, min(size, tasks - first)) for first in range(0, tasks, size)]
+
+    def _script(self, sweep: Sweep, folder: Any, chunk: tuple[int, int], n_chunks: int) -> str:
+        cap = self.array_parallelism
+        return batch_script(
+            folder,
+            knobs={**self.options, "signal_delay_s": self._signal_delay()},
+            first=chunk[0],
+            tasks=chunk[1],
+            parallel=None if cap is None else max(1, cap // n_chunks),
+            job_name=sweep.name,
+            python=self.python,
+        )
+
+    def _print_script(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
+        if not missing:
+            print("nothing to submit: every run is in the store")
+            return
+        per_task = self._runs_per_task(sweep, missing)
+        chunks = self._chunks(math.ceil(len(missing) / per_task))
+        for chunk in chunks:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        print(
+            f"# {len(missing)} runs in {chunks[-1][0] + chunks[-1][1]} tasks; nothing was submitted"
+        )
+
+    def _submit(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> Submission:
+        per_task = self._runs_per_task(sweep, runs)
+        tasks = math.ceil(len(runs) / per_task)
+        submission = write_orders(
+            sweep.store,
+            sweep.name,
+            runs,
+            tasks=tasks,
+            launcher={
+                "runs_per_task": per_task,
+                "workers_per_task": self.workers_per_task,
+                "per_gpu": self.per_gpu,
+                "gpus": self.gpus,
+                "signal_delay": self._signal_delay(),
+            },
+            command=command_line(),
+        )
+        chunks = self._chunks(tasks)
+        for number, chunk in enumerate(chunks):
+            text = self._script(sweep, submission.folder, chunk, len(chunks))
+            path = submission.folder / f"script-{number}.sh"
+            write_text(path, text)
+            try:
+                job = scheduler.submit(str(path))
+            except scheduler.SchedulerError as error:
+                path.unlink()
+                if not number:
+                    submission.withdraw()
+                    raise refused(str(error), text) from error
+                # the tasks that were taken do all the work: it is pulled, not dealt
+                print(f"only {chunk[0]} of {tasks} tasks were taken: {error}")
+                submission.refuse(tasks - chunk[0])
+                break
+            submission.write_array(number, Array(job, *chunk))
+        print(f"submitted {len(runs)} runs, {per_task} per task, as {_named(submission)}")
+        return submission
+
+
+TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+def minutes_of(limit: object) -> float | None:
+    """SLURM's forms of a time: `90`, `90:30` (minutes:seconds), `2:00:00`, `1-12`, `1-12:30`."""
+    if limit is None or (match := TIME.fullmatch(str(limit))) is None:
+        return None
+    days, *parts = match.groups()
+    given = [int(part) for part in parts if part is not None]
+    if days is not None:  # days-hours:minutes:seconds
+        units = (60.0, 1.0, 1 / 60)
+        return 1440.0 * int(days) + sum(n * u for n, u in zip(given, units, strict=False))
+    if len(given) == 3:
+        return 60.0 * given[0] + given[1] + given[2] / 60
+    return given[0] + (given[1] / 60 if len(given) == 2 else 0.0)
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (
+        not isinstance(value, bool) and isinstance(value, int | str) and bool(minutes_of(value))
+    )
+
+
+TIME_RULE: rules.Rule = (_is_time, "minutes, or a time like 2:00:00 or 1-12:00:00, or null")
+LINES = rules.list_of(lambda line: isinstance(line, str), "lines of text")
+
+
+def _named(submission: Submission) -> str:
+    """`job 12 (20 tasks)`, for people."""
+    jobs = submission.jobs()
+    word = "jobs" if len(jobs) > 1 else "job"
+    return f"{word} {', '.join(jobs) or 'unknown'} ({submission.tasks} tasks)"
+
+
+def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
+    """Submissions with tasks that live, or may, and the missing runs that these will do.
+
+    Where SLURM cannot be asked, raises ConfigError: submitting twice would be worse than waiting.
+    """
+    wanted = {p.run.key for p in sweep.runs if not is_done(p.run, sweep.store)}
+    found, covered = [], set()
+    for one in submissions(sweep.store):
+        mine = one.keys & wanted
+        jobs = one.jobs() if mine else []
+        if not jobs:
+            continue
+        tasks = scheduler.queued(jobs)
+        if tasks is None:
+            raise ConfigError(
+                f"SLURM does not answer, so it is not known whether {_named(one)} still works on "
+                f"{len(mine)} of these runs; try again when `squeue` does"
+            )
+        if any(task.live for task in tasks):
+            ended = _crashed_since(one, sweep, mine)
+            found.append(one)
+            covered |= mine - ended
+    return found, covered
+
+
+def _crashed_since(submission: Submission, sweep: Sweep, keys: set[str]) -> set[str]:
+    """Runs that this submission has given up: they are for the next one."""
+    before = submission.content["crashes"]
+    now = crashes(sweep.store, keys)
+    return {key for key, stamp in now.items() if before.get(key) != stamp}
+
+
+# --- waiting ---------------------------------------------------------------------------------
+
+
+def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[str, int]) -> None:
+    """Show how it goes on, until every run has ended. Raises TasksEnded if the tasks end before.
+
+    before  crashes that are older than the submissions
+
+    Ctrl-C asks whether to leave the jobs alone or to cancel them.
+    """
+    standing = Standing(attached)
+    try:
+        n_missing = _follow(sweep, standing, before)
+    except KeyboardInterrupt:
+        if _cancels(attached):
+            raise Interrupted("cancelled; the same command goes on") from None
+        raise Interrupted(
+            "left; the jobs go on, and the same command attaches to them; "
+            f"{status_line(sweep.store, sweep.name)}"
+        ) from None
+    standing.cancel_pending()
+    if n_missing:
+        ends = "\n".join(standing.ends())
+        raise TasksEnded(
+            f"all tasks have ended, and {n_missing} of {len(sweep.runs)} runs are missing; the "
+            f"same command goes on\n{ends}".rstrip()
+        )
+
+
+def _follow(sweep: Sweep, standing: Standing, before: Mapping[str, int]) -> int:
+    """Say what ends, until all has, or no task lives; the number of runs that are missing then."""
+    left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
+    everything = [p.run.key for p in sweep.runs]
+    asked_at = gone_at = -math.inf
+    with SweepDisplay(sweep.name, everything, sweep.store, workers=1) as display:
+        while True:
+            for key in _ended(sweep, left, before):
+                planned = left.pop(key)
+                record = sweep.store.crash(key) or sweep.store.read(key)
+                display.end(record, describe(planned.run))
+            now = time.monotonic()
+            if now - asked_at >= (POLL if left else 2 * LOOK):
+                asked_at = now
+                standing.refresh()
+                display.workers = max(1, standing.running)
+                _note(display, standing.line)
+            if standing.known and not standing.live:
+                gone_at = now if gone_at < 0 else gone_at
+                if not left or now - gone_at > LAG:
+                    return len(left)
+            else:
+                gone_at = -math.inf
+            if not left and standing.idle:  # tasks that have not begun would find nothing to do
+                return 0
+            time.sleep(LOOK)
+
+
+def _note(display: SweepDisplay, line: str) -> None:
+    if display.note != line:
+        display.note = line
+        if not display.console.is_interactive:
+            display.say(f"  {line}")
+
+
+def _ended(sweep: Sweep, left: Mapping[str, PlannedRun], before: Mapping[str, int]) -> list[str]:
+    """Of these runs, the keys of those that are done, or have crashed since they were submitted."""
+    now = crashes(sweep.store, left)
+    return [
+        key
+        for key, planned in left.items()
+        if is_done(planned.run, sweep.store)
+        or (key in now and now[key] != before.get(key) and sweep.store.crash(key) is not None)
+    ]
+
+
+def _cancels(attached: Sequence[Submission]) -> bool:
+    """Does the person want the jobs to end with this process? They are cancelled then."""
+    from bluestab.cluster.cancelling import cancel
+
+    if not sys.stdin.isatty():
+        return False
+    try:
+        said = input("\nleave the jobs to themselves, or cancel them? [leave/cancel] ")
+    except (EOFError, KeyboardInterrupt):
+        return False
+    if not said.strip().lower().startswith("c"):
+        return False
+    cancel(attached)
+    return True

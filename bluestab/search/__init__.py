@@ -1,0 +1,1 @@
+"""Searches: what a point is worth, when it is stopped, which comes next, who does it."""

@@ -1,0 +1,182 @@
+"""A real SLURM on this machine, and sweeps that are submitted to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import ANY_FILE
+
+from bluestab.cluster import scheduler
+from bluestab.cluster.scheduler import Task
+from bluestab.cluster.submission import Submission, submissions
+from bluestab.store import Store
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SCRIPT = HERE / "cluster.sh"
+NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
+SLOW = 400.0  # seconds after which what should have happened has not
+
+
+def control(*arguments: str) -> str:
+    done = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, f"cluster.sh {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class Cluster:
+    """What a test may do to the cluster."""
+
+    folder: Path
+
+    def do(self, command: str, *arguments: str) -> None:
+        control(command, str(self.folder), *arguments)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes with two cores each, accounting, preemption; ended when the tests are."""
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    lacking = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if lacking:
+        pytest.skip(f"no {', '.join(lacking)}: tests/slurm/cluster.sh install brings them")
+    if os.getuid() != 0:
+        pytest.skip("a SLURM of one's own needs root")
+    folder = Path(tempfile.mkdtemp(prefix="bst-", dir="/tmp"))
+    try:
+        control("start", str(folder))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+            yield Cluster(folder)
+    finally:
+        control("stop", str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = SLOW) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not in {seconds:.0f} seconds: {what}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Site:
+    """A person's folder on the login node, with a store in it."""
+
+    folder: Path
+    common: list[str]
+    stand_ins: bool
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "runs")
+
+    def command(self, *overrides: str) -> list[str]:
+        fake = f"{sys.executable} {HERE / 'with_stand_ins.py'}"
+        python = [f"hydra.launcher.python='{fake}'"] if self.stand_ins else []
+        line = ["run", "-m", *self.common, "hydra/launcher=slurm", *python, *overrides]
+        return [sys.executable, "-m", "bluestab", *line]
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        """The command in the background."""
+        process = subprocess.Popen(
+            self.command(*overrides),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *overrides: str, code: int = 0) -> str:
+        """The command to its end; what it said."""
+        process = self.start(*overrides)
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == code, said + self.logs()
+        return said
+
+    def verb(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "bluestab", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @property
+    def submission(self) -> Submission:
+        (one,) = submissions(self.store)
+        return one
+
+    def tasks(self) -> dict[str, Task]:
+        jobs = [job for one in submissions(self.store) for job in one.jobs()]
+        return {task.job: task for task in scheduler.queued(jobs) or []}
+
+    def live(self) -> list[Task]:
+        return [task for task in self.tasks().values() if task.live]
+
+    def statuses(self) -> dict[int, str]:
+        """Seed -> done, crashed or missing."""
+        manifest = self.store.manifest(None)
+        assert manifest is not None
+        found = {}
+        for run in manifest["runs"]:
+            crash = self.store.crash(run["key"])
+            done = self.store.has(run["key"])
+            found[run["seed"]] = "done" if done else crash.status if crash else "missing"
+        return found
+
+    def logs(self) -> str:
+        return "".join(
+            f"\n--- {path.name}\n{path.read_text()}"
+            for path in sorted((self.folder / "runs" / ".slurm").rglob("*log.out"))
+        )
+
+
+@pytest.fixture
+def make_site(cluster: Cluster, corpora: Path, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def make(*overrides: str, stand_ins: bool = True, name: str = "site") -> Site:
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {
+            **os.environ,
+            "BLUESTAB_DATA": str(corpora),
+            "BLUESTAB_CACHE": str(tmp_path / "cache"),
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+        }
+        environment.pop("BLUESTAB_STORE", None)
+        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", *overrides]
+        made.append(Site(folder, common, stand_ins, environment))
+        return made[-1]
+
+    yield make
+    for site in made:
+        jobs = [job for one in submissions(site.store) for job in one.jobs()]
+        scheduler.cancel([job for job in jobs if scheduler.queued([job])])
+        for process in site.started:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        until(lambda site=site: not site.live(), "the jobs of a test have ended")  # type: ignore[misc]

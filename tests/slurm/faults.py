@@ -1,0 +1,216 @@
+"""Faults at random moments of a sweep on SLURM: nothing may be lost, done twice, or come out other.
+
+    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0]
+
+As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
+own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
+alone and brings it back, requeues a task, lets an urgent job preempt, restarts slurmctld, stops and
+starts MariaDB, kills the submitting command with SIGKILL and types it again. At the end the results
+are compared, bytes but for times, with those of `local`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+
+from conftest import ANY_FILE, write_corpora  # noqa: E402
+
+from bluestab.cluster import scheduler  # noqa: E402
+from bluestab.cluster.submission import submissions  # noqa: E402
+from bluestab.store import Store, to_json  # noqa: E402
+
+
+class Sweep:
+    """The command of a person, its store, and what is done to both."""
+
+    def __init__(self, folder: Path, n_runs: int, seed: int) -> None:
+        self.folder, self.cluster = folder, folder / "c"
+        self.random = random.Random(seed)
+        self.store = Store(folder / "runs")
+        self.environment = {
+            **os.environ,
+            "BLUESTAB_DATA": str(write_corpora(folder / "data")),
+            "BLUESTAB_CACHE": str(folder / "cache"),
+            "PYTHONPATH": str(HERE.parents[1]),
+            "SLURM_CONF": str(self.cluster / "slurm.conf"),
+        }
+        os.environ["SLURM_CONF"] = self.environment["SLURM_CONF"]
+        self.overrides = [
+            *("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu"),
+            *("optim.epochs=20", "optim.batch_size=4", "checkpoint_every=10"),
+            f"sweep.seeds={n_runs}",
+        ]
+        self.said = (folder / "said.txt").open("w")
+        self.process = self.begin()
+
+    def control(self, *arguments: str) -> None:
+        command, *rest = arguments
+        subprocess.run([HERE / "cluster.sh", command, self.cluster, *rest], check=True)
+
+    def begin(self) -> subprocess.Popen[bytes]:
+        if not self.cluster.exists():
+            self.control("start")
+        slurm = (
+            "hydra/launcher=slurm",
+            "hydra.launcher.runs_per_task=10",
+            f"store={self.store.root}",
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "bluestab", *self.overrides, *slurm],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=self.said,
+            stderr=subprocess.STDOUT,
+        )
+
+    def tasks(self, state: str) -> list[scheduler.Task]:
+        jobs = [job for one in submissions(self.store) for job in one.jobs()]
+        return [task for task in scheduler.queued(jobs) or [] if task.state == state]
+
+    # --- faults; each says what it did, or "" if there was nothing to do it to ---
+
+    def kill_node(self) -> str:
+        return self._node("kill-node")
+
+    def kill_slurmd(self) -> str:
+        return self._node("kill-slurmd")
+
+    def _node(self, how: str) -> str:
+        nodes = sorted({task.node for task in self.tasks("RUNNING")})
+        if not nodes:
+            return ""
+        node = self.random.choice(nodes)
+        self.control(how, node)
+        time.sleep(self.random.choice([1, 15]))  # a short absence, or one that SLURM notices
+        self.control("start-node", node)
+        return f"{how} {node}"
+
+    def requeue(self) -> str:
+        running = self.tasks("RUNNING")
+        if not running:
+            return ""
+        job = self.random.choice(running).job
+        scheduler.requeue(job)
+        return f"requeue {job}"
+
+    def preempt(self) -> str:
+        scheduler.ask(
+            *("sbatch", "--partition=urgent", f"--nodes={self.random.choice([1, 2])}"),
+            *("--exclusive", "--output=/dev/null", "--wrap", "sleep 3"),
+        )
+        return "urgent job"
+
+    def restart_slurmctld(self) -> str:
+        self.control("stop-ctld")
+        time.sleep(self.random.choice([0, 5]))
+        self.control("start-ctld")
+        return "slurmctld restarted"
+
+    def stop_database(self) -> str:
+        self.control("stop-db")
+        time.sleep(3)
+        self.control("start-db")
+        return "MariaDB stopped and started"
+
+    def kill_submitter(self) -> str:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = self.begin()
+        return "submitting command killed, typed again"
+
+    def ended(self) -> bool:
+        manifest = self.store.manifest(None) if self.store.manifests() else None
+        return manifest is not None and all(self.store.has(r["key"]) for r in manifest["runs"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--pause", type=float, default=5, help="seconds between two, on average")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bsf-", dir="/tmp"))
+    folder.chmod(0o755)  # the daemons run as users of their own
+    sweep = Sweep(folder, asked.runs, asked.seed)
+    kinds: list[Callable[[], str]] = [
+        *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.requeue, sweep.preempt),
+        *(sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
+    ]
+    done: Counter[str] = Counter()
+    started = time.monotonic()
+    try:
+        while sum(done.values()) < asked.faults and not sweep.ended():
+            time.sleep(sweep.random.uniform(1, 2 * asked.pause))
+            fault = sweep.random.choice(kinds)
+            try:
+                said = fault()
+            except (scheduler.SchedulerError, subprocess.CalledProcessError) as error:
+                said = f"{fault.__name__}: {error}"
+                print(f"  {time.monotonic() - started:4.0f} s  could not: {said}", flush=True)
+                continue
+            if said:
+                done[fault.__name__] += 1
+                print(f"  {time.monotonic() - started:4.0f} s  {said}", flush=True)
+        code = sweep.process.wait(timeout=1800)
+        if not sweep.ended():  # the tasks that were left were cut off for good: the command goes on
+            sweep.process = sweep.begin()
+            code = sweep.process.wait(timeout=1800)
+        report(sweep, done, code, asked.runs)
+    finally:
+        sweep.process.kill()
+        sweep.control("stop")
+    print(f"everything is in {folder}")
+
+
+def report(sweep: Sweep, done: Counter[str], code: int, n_runs: int) -> None:
+    """What was lost, done twice, or came out other than on `local`."""
+    alone = sweep.folder / "local"
+    subprocess.run(
+        [sys.executable, "-m", "bluestab", *sweep.overrides, f"store={alone}"],
+        cwd=sweep.folder,
+        env=sweep.environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    other = Store(alone)
+    keys = set(other.keys())
+    lost = keys - set(sweep.store.keys())
+    differ = [
+        key
+        for key in keys - lost
+        if to_json(other.read(key).result) != to_json(sweep.store.read(key).result)
+        or any(
+            (sweep.store.folder(key) / name).read_bytes() != (other.folder(key) / name).read_bytes()
+            for name in ("curve.csv", "predictions.parquet")
+        )
+    ]
+    finished: Counter[str] = Counter()  # a line for each finished run, in the logs of the tasks
+    for log in (sweep.store.root / ".slurm").rglob("*log.out"):
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith("[") and " seed " in line:
+                finished[line.split(" seed ")[1].split(":")[0]] += 1
+    twice = [seed for seed, n in finished.items() if n > 1]
+    on = sum(sweep.store.read(key).measured["resumed_from"] is not None for key in keys - lost)
+    print(f"faults: {sum(done.values())} ({dict(done)}), exit code of the command {code}")
+    print(
+        f"runs: {n_runs}, lost {len(lost)}, done twice {len(twice)}, different {len(differ)}, "
+        f"gone on from a checkpoint {on}, left in the queue {len(sweep.tasks('RUNNING'))}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""In place of `python` on a node: a task whose runs are stand-ins (`tests/stand_ins.py`).
+
+Called as the interpreter is: `-u -m bluestab.cluster.task FOLDER --first=N`.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import stand_ins  # noqa: E402
+
+from bluestab.cluster import task  # noqa: E402
+
+if __name__ == "__main__":
+    # workers that train nothing need no torch
+    ForkServerContext.set_forkserver_preload = lambda *_: None  # type: ignore[method-assign]
+    task.work = partial(task.work, execute=stand_ins.execute)
+    arguments = sys.argv[1:]
+    assert arguments[:3] == ["-u", "-m", "bluestab.cluster.task"], arguments
+    sys.exit(task.main(arguments[3:]))
