@@ -14,11 +14,11 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv demo test test-slow test-slurm check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-slow test-slurm test-browser check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 	@sed -n '2,/^$$/s/^# \{1,3\}/  /p' Makefile
 
 install: $(STAMP) ## bluestab with everything to work on it, in .venv (skipped when up to date)
@@ -36,12 +36,22 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "bluestab: installed; try $(BIN)/bluestab"
 
+# notebooks/example.html.gz and notebooks/example.png from a finished sweep: make example STORE=runs SWEEP=name
+STORE ?= runs
+SWEEP ?=
+example: install ## the example page and its screenshot, of STORE and SWEEP; needs what test-browser needs
+	$(BIN)/bluestab report $(STORE) $(if $(SWEEP),--sweep $(SWEEP)) --out build/example
+	gzip -9 --stdout --no-name build/example/report.html > notebooks/example.html.gz
+	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
+	node tests/browser/screenshot.mjs build/example/report.html notebooks/example.png
+	@ls -l notebooks/example.html.gz notebooks/example.png
+
 demo: install ## the quickstart: a small sweep on this machine, its table and its report
 	@echo "bluestab run -m +sweeps=quickstart"
 	@$(BIN)/bluestab run -m +sweeps=quickstart
 
 test: install ## the quick tests
-	$(BIN)/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
 
 test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sweeps on it
 	@tests/slurm/cluster.sh install || { echo "test-slurm: skipped, SLURM's packages cannot be had here"; exit 0; }; \
@@ -49,6 +59,11 @@ test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sw
 
 test-slow: install ## the tests that train or build for longer
 	$(BIN)/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)
+
+test-browser: install ## the page in headless Chromium; needs chromium, node and npm
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
+	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 check: format lint types ## format, lint, types; changes nothing
 

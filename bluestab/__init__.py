@@ -3,11 +3,25 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bluestab import figures as figures
+    from bluestab.api import load_curves as load_curves
+    from bluestab.api import load_predictions as load_predictions
+    from bluestab.api import load_store as load_store
+    from bluestab.api import load_summary as load_summary
+    from bluestab.api import run as run
+
     __version__: str
 else:
+    _API = ("load_curves", "load_predictions", "load_store", "load_summary")
 
-    def __getattr__(name: str) -> str:
-        """`__version__` on demand: reading the metadata costs 20 ms that most starts can save."""
+    def __getattr__(name: str) -> object:
+        """The API and `__version__` on demand: most starts of the command line need neither."""
+        from importlib import import_module
+
+        if name in _API:
+            return getattr(import_module("bluestab.api"), name)
+        if name in ("figures", "run"):
+            return import_module(f"bluestab.{name}")
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version

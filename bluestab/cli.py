@@ -181,10 +181,13 @@ def report(
     everything: Annotated[
         bool, typer.Option("--all", help="All runs of the store, not one sweep")
     ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Figures for papers, too, as PNG, SVG and PDF")
+    ] = False,
 ) -> None:
-    """Tables, their files and a figure of a sweep: bluestab report --at best --out results"""
+    """The page of a sweep, report.html, its tables and figure: bluestab report --at best"""
     from bluestab.errors import StoreError
-    from bluestab.report.figures import MOST_ARMS
+    from bluestab.figures import MOST_ARMS
     from bluestab.report.frame import read_results
     from bluestab.report.outcome import print_outcome
     from bluestab.report.write import write_report
@@ -193,11 +196,11 @@ def report(
     manifest = None if everything else _manifest(found, sweep)
     results = read_results(found, manifest, baseline, at=at, difference=difference, vectors=True)
     print_outcome(results)
-    written = write_report(results, out)
+    written = write_report(results, out, store=found, manifest=manifest, figures=figures)
     if not written:
         raise StoreError(f"the store '{found.root}' holds no finished run to report")
     print("wrote " + ", ".join(str(path) for path in written))
-    n_arms = results.runs["cell"].nunique()
+    n_arms = 0 if results.runs.empty else results.runs["cell"].nunique()
     if n_arms > MOST_ARMS:
         print(f"no seeds.png: {n_arms} arms, and one figure holds {MOST_ARMS}; report one sweep")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluestab import devices
@@ -233,3 +236,15 @@ def crashed(run: CheckedRun, error: Exception) -> dict[str, Any]:
         **dict.fromkeys((*unknown, *later)),
         "error": {"type": type(error).__name__, "message": str(error)},
     }
+
+
+class _Callable(ModuleType):
+    """Makes `bluestab.run([...])`, the call of the Python API, work beside this module's own names:
+    a package has one attribute `run`, and importing this module sets it."""
+
+    def __call__(self, overrides: Sequence[str] = ()) -> RunRecord:
+        found: RunRecord = import_module("bluestab.api").run(overrides)
+        return found
+
+
+sys.modules[__name__].__class__ = _Callable

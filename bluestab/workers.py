@@ -162,9 +162,9 @@ def _claimed(
     execute: Execute | None,
 ) -> RunRecord | None:
     if execute is None:
-        from bluestab import run as one  # looked up now: tests put other things in its place
+        from bluestab.run import execute as of_a_run  # looked up now: tests put others there
 
-        execute = one.execute
+        execute = of_a_run
     claim = store.claims.take(run.key, describe(run))
     if claim is None:
         return None
@@ -323,10 +323,11 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
     """
     from bluestab.report.frame import read_results
 
-    results = read_results(sweep.store, sweep.manifest())
+    manifest = sweep.manifest()
+    results = read_results(sweep.store, manifest)
     print_outcome(results)
     try:
-        written = write_report(results)
+        written = write_report(results, store=sweep.store, manifest=manifest)
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 
 from bluestab.errors import ConfigError
+from bluestab.figures import seeds as seeds_figure
 from bluestab.keys import cell_of, key_of
 from bluestab.report.arms import arm_names
-from bluestab.report.figures import seeds as seeds_figure
 from bluestab.report.frame import (
     SUMMARY_COLUMNS,
     read_results,
@@ -490,7 +490,7 @@ def test_many_arms_are_named_fast() -> None:
 
 def test_too_many_arms_for_a_figure(cli: Callable[..., Any], monkeypatch: Any) -> None:
     stored(Path("runs"), RECORDS)
-    monkeypatch.setattr("bluestab.report.figures.MOST_ARMS", 1)
+    monkeypatch.setattr("bluestab.figures.MOST_ARMS", 1)
     said = cli("report")
     assert "no seeds.png: 2 arms" in said.out
     assert not Path("report/question/seeds.png").exists()

@@ -21,6 +21,7 @@ from bluestab.report.instability_frame import Instability, instability_frame
 from bluestab.report.items_frame import Items
 from bluestab.report.published_frame import published_frame
 from bluestab.report.tables import there
+from bluestab.report.terminal import reason
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
 
@@ -59,6 +60,7 @@ class Results:
     advice    which arm to use, per task and model
     published  one row per arm and published number of its task and model, see `published_frame`
     instability  one row per cell and `at`, see `instability_frame`
+    configs   cell -> hashed config
     """
 
     name: str
@@ -72,6 +74,7 @@ class Results:
     advice: Sequence[Advice] = ()
     published: pd.DataFrame = field(default_factory=pd.DataFrame)
     instability: Instability = field(default_factory=Instability)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_results(
@@ -113,6 +116,25 @@ def read_results(
         advice=advice(runs, summary, at),
         published=published_frame(runs, configs.hashed, at),
         instability=instability,
+        configs=configs.named(),
+    )
+
+
+def quick_results(
+    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none", at: At = "last"
+) -> Results:
+    """Runs, summary and configs alone: no prediction is read, so this takes a moment."""
+    rows, configs, found_damaged = gather(store, manifest)
+    runs = named(rows, configs.named())
+    return Results(
+        name="all" if manifest is None else manifest["name"],
+        runs=runs,
+        summary=summary_frame(runs, baseline),
+        blurb=pd.DataFrame(),
+        baseline=baseline,
+        damaged=found_damaged,
+        at=at,
+        configs=configs.named(),
     )
 
 
@@ -206,6 +228,11 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         "bluestab": versions.get("bluestab"),
         "torch": versions.get("torch"),
         "files": measured.get("files"),
+        # where and how it ran, and what stopped it: for the page alone
+        **{name: measured.get(name) for name in ("device", "precision", "host", "finished")},
+        "command": measured.get("command"),
+        "versions": tuple(sorted(versions.items())),
+        "error": None if result["error"] is None else reason(record),
     }
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from bluestab.errors import StoreError
 from bluestab.forecast import Means, left, remaining
+from bluestab.report.strips import strips
 from bluestab.report.terminal import console, seconds
 from bluestab.store import KEY, Store
 from bluestab.types import RunRecord
@@ -39,6 +40,7 @@ class SweepView:
     crashed   keys whose last attempt, since the sweep was last started, ended in a crash
     running   key -> claim, the longest running first
     damaged   keys whose record cannot be read; they count as left
+    scores    arm, as the overrides tell it apart -> test score at the last step and failed, per run
 
     A finished run is read once; a look costs one listing of the store and one read per running run.
     """
@@ -56,6 +58,8 @@ class SweepView:
         self.done = self.failed = 0
         self.crashed: set[str] = set()
         self.damaged: set[str] = set()
+        self.scores: dict[str, list[tuple[float, bool]]] = {}
+        self._arm = _arms(runs)
         self.running: dict[str, dict[str, Any]] = {}
         self.refresh()
         self._learn_from_others()
@@ -115,6 +119,9 @@ class SweepView:
             return
         del self._pending[key]
         self.done += 1
+        with suppress(KeyError, TypeError, ValueError):  # it is drawn, and nothing more
+            score = float(record.result["score"]["last"])
+            self.scores.setdefault(self._arm[key], []).append((score, record.failed))
 
     def _learn_from_others(self) -> None:
         """Runs of the same cells that the store has from other sweeps say how long these take."""
@@ -157,6 +164,21 @@ def _kind(run: Mapping[str, Any]) -> tuple[str, str]:
     overrides = run.get("overrides") or ()
     subject = [o for o in overrides if str(o).split("=")[0].split(".")[0] in ("task", "model")]
     return str(run.get("cell", "")), " ".join(map(str, subject))
+
+
+def _arms(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """key -> the overrides that not all runs share, without the seed."""
+    said = {str(run["key"]): [str(o) for o in run.get("overrides") or ()] for run in runs}
+    n = Counter(override for overrides in said.values() for override in set(overrides))
+    return {
+        key: " ".join(
+            override.removeprefix("technique=")
+            for override in overrides
+            if n[override] < len(said) and not override.startswith("seed=")
+        )
+        or "all runs"
+        for key, overrides in said.items()
+    }
 
 
 def _names(folder: os.PathLike[str]) -> set[str]:
@@ -265,6 +287,8 @@ def drawn(
         parts.append(Text(f"and {len(view.running) - len(shown)} more"))
     if note:
         parts.append(Text(printable(note), overflow="fold"))
+    scores = {printable(arm): found for arm, found in view.scores.items()}
+    parts += strips(scores, width, min(LINES, height - 7 - len(shown)))
     return Group(*parts)
 
 

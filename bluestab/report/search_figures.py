@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bluestab.report.figures import BLUE, GREY, RED
+from bluestab.figures import BLUE, GREY, RED
 from bluestab.report.search_frame import Found
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown

@@ -1,15 +1,16 @@
-"""The files of a report, written aside and renamed: csv, Markdown and LaTeX tables, a figure."""
+"""The files of a report, written aside and renamed: the page, csv, Markdown and LaTeX tables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
 from bluestab.report.frame import Results
 from bluestab.report.published_frame import published_sentences
 from bluestab.report.tables import latex, markdown, tables
-from bluestab.store import write_text
+from bluestab.store import Store, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,20 +23,34 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(results: Results, out: Path | None = None) -> list[Path]:
+def write_report(
+    results: Results,
+    out: Path | None = None,
+    *,
+    store: Store | None = None,
+    manifest: Mapping[str, Any] | None = None,
+    figures: bool = False,
+) -> list[Path]:
     """Write the report of a sweep (or of a whole store) and return the files.
+
+    store, manifest  as `read_results` had them: what report.html needs beside the results; without
+                     a store there is no page
+    figures  write all of `bluestab.figures`, too, into figures/ (needs the store)
 
     blurb.csv is there only if there are runs in two task types of BLURB or more, instability.csv
     only if a run has left its predictions.
     """
-    from bluestab.report.figures import save_seeds
+    from bluestab.figures import save_seeds
 
     folder = out or Path("report") / results.name
     runs, summary = results.runs, results.summary
-    if runs.empty:
+    if runs.empty and manifest is None:
         return []
     columns = runs.reindex(columns=list(RUN_COLUMNS))
     try:
+        page = [] if store is None else [_write_page(results, store, manifest, folder)]
+        if runs.empty:  # nothing has finished yet: the page says so, tables would be empty
+            return page
         write_text(folder / "runs.csv", columns.to_csv(index=False))
         write_text(folder / "summary.csv", summary.to_csv(index=False))
         written = _write_tables(results, folder)
@@ -43,12 +58,36 @@ def write_report(results: Results, out: Path | None = None) -> list[Path]:
         written += _write_or_remove(results.published, folder / "published.csv")
         written += _write_or_remove(results.instability.frame, folder / "instability.csv")
         figure = save_seeds(runs, folder / "seeds.png")
+        if figures and store is not None:
+            figure += _write_figures(results, store, folder / "figures")
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); give another folder: "
             "bluestab report --out FOLDER"
         ) from error
-    return [folder / "runs.csv", folder / "summary.csv", *written, *figure]
+    return [*page, folder / "runs.csv", folder / "summary.csv", *written, *figure]
+
+
+def _write_figures(results: Results, store: Store, folder: Path) -> list[Path]:
+    from bluestab.figures import MOST_ARMS, save_all
+    from bluestab.report.curves import evaluations_frame
+
+    if results.runs["cell"].nunique() > MOST_ARMS:
+        return []
+    evaluations = evaluations_frame(store, results.runs)
+    save_all(results.runs, results.summary, evaluations, folder, results.at)
+    return [folder]
+
+
+def _write_page(
+    results: Results, store: Store, manifest: Mapping[str, Any] | None, folder: Path
+) -> Path:
+    from bluestab.report.page import page_html
+    from bluestab.report.page_data import page_data
+
+    path = folder / "report.html"
+    write_text(path, page_html(page_data(results, store, manifest)))
+    return path
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:

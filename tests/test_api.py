@@ -1,0 +1,163 @@
+"""What `import bluestab` offers: one run, tables of a store, figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_page import CURVE
+from test_report import LLRD, RECORDS, plain, record, stored
+
+import bluestab
+from bluestab.errors import ConfigError, StoreError
+from bluestab.report.frame import read_results
+from bluestab.store import Store
+
+
+def test_one_row_per_run(tmp_path: Path) -> None:
+    store = stored(tmp_path / "runs", RECORDS)
+    found = bluestab.load_store(store.root, "question").set_index("key")
+    assert len(found) == len(RECORDS)
+    first = found.loc[RECORDS[0].key]
+    assert (first.arm, first.seed, first.score_last, first.score_best) == ("none", 0, 0.5, 0.9)
+    assert (first["optim.lr"], first["task.kind"]) == (1e-5, "PairRegression")
+    assert found["technique.llrd.decay"].dropna().unique() == [0.8]
+    assert bool(found.loc[RECORDS[3].key].failed_last)
+    assert pd.isna(found.loc[RECORDS[-1].key].score_last), "it crashed"
+    assert len(bluestab.load_store(str(store.root))) == len(RECORDS) - 1, "all that has finished"
+
+
+def test_the_summary_is_that_of_the_report(tmp_path: Path) -> None:
+    store = stored(tmp_path / "runs", RECORDS)
+    ours = bluestab.load_summary(store.root, "question")
+    theirs = read_results(store, store.manifest(None)).summary
+    pd.testing.assert_frame_equal(ours, theirs[ours.columns])
+
+
+def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "elsewhere", RECORDS)
+    monkeypatch.setenv("BLUESTAB_STORE", str(tmp_path / "elsewhere"))
+    assert len(bluestab.load_store()) == 8
+    with pytest.raises(StoreError, match="no store"):
+        bluestab.load_store(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="no sweep 'other'; it has: question"):
+        bluestab.load_store(sweep="other")
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    assert bluestab.load_store(tmp_path / "runs").empty
+    assert "score_last" in bluestab.load_store(tmp_path / "runs").columns
+    assert list(bluestab.load_curves(tmp_path / "runs").columns)[:3] == ["key", "task", "model"]
+
+
+def test_a_run_and_its_predictions(small: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    overrides = [
+        *("task=gad", "model=tiny", "optim.steps=1", f"store={root}"),
+        *(f"task.sha256.{split}=null" for split in ("train", "validation", "test")),
+    ]
+    made = bluestab.run(overrides)
+    assert made.status == "done"
+    assert bluestab.run(overrides).measured == made.measured, "from the store the second time"
+    items = bluestab.load_predictions(made.key[:6], root)
+    assert list(items.columns) == ["at", "id", "prediction", "target", "logits"]
+    assert len(items) == 2 * made.result["items"]["test"]
+    assert len(bluestab.load_curves(root)) >= 1
+    with pytest.raises(StoreError, match="no finished run has this key"):
+        bluestab.load_predictions("zzzz", root)
+    with pytest.raises(ConfigError):
+        bluestab.run([*overrides, "optim.lr=-1"])
+    with pytest.raises(TypeError, match="expected a list"):
+        bluestab.run("task=gad")  # type: ignore[arg-type]
+
+
+def test_digits_that_several_runs_begin_with(tmp_path: Path) -> None:
+    store = stored(tmp_path / "runs", [record(0.1 * seed, seed=seed) for seed in range(20)])
+    keys = store.keys()
+    key = next(k for k in keys if sum(other[0] == k[0] for other in keys) > 1)
+    with pytest.raises(StoreError, match="runs begin so"):
+        bluestab.load_predictions(key[0], store.root)
+
+
+def test_importing_is_light_and_the_api_is_whole() -> None:
+    code = (
+        "import sys, bluestab\n"
+        "assert not {'torch', 'pandas'} & set(sys.modules)\n"
+        "from bluestab.run import execute\n"
+        "import bluestab.run\n"
+        "assert callable(bluestab.run) and bluestab.run.execute is execute\n"
+        "for name in ('load_store', 'load_summary', 'load_curves', 'load_predictions'):\n"
+        "    assert callable(getattr(bluestab, name))\n"
+        "assert bluestab.figures.seeds and bluestab.__version__\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        bluestab.nothing  # noqa: B018
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    records = plain({0: 0.5, 1: 0.7, 2: 0.2}) + plain({0: 0.6, 1: 0.8, 2: 0.7}, technique=LLRD)
+    found = stored(tmp_path / "runs", records)
+    for one in records:
+        (found.folder(one.key) / "curve.csv").write_text(
+            CURVE + "5,1,0.1,3,4,5\n10,1,0.2,3,1e-3,5\n"
+        )
+    return found
+
+
+def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
+    f = bluestab.figures
+    runs, summary = bluestab.load_store(store.root), bluestab.load_summary(store.root)
+    evaluations = bluestab.load_curves(store.root)
+    drawn: dict[str, Any] = {
+        "seeds": f.seeds(runs),
+        "failed": f.failed(summary),
+        "changes": f.changes(summary),
+        "cost": f.cost(summary),
+        "budget": f.budget(runs),
+        "curves": f.curves(evaluations),
+        "loss": f.curves(evaluations, "train_loss"),
+        "gradients": f.gradients(evaluations, columns=1),
+    }
+    widths = {name: figure.get_size_inches()[0] for name, figure in drawn.items()}
+    assert (widths["seeds"], widths["gradients"]) == (7.0, 3.4)
+    (change,) = (line for line in drawn["changes"].axes[0].lines if line.get_marker() == "o")
+    assert change.get_xdata()[0] == pytest.approx(0.7 - 1.4 / 3)
+    assert len(drawn["curves"].axes[0].lines) == 3, "a line per run"
+    good, bad = drawn["gradients"].axes
+    assert (good.get_title(loc="left"), bad.get_title(loc="left")) == (
+        "biosses, small: 5 runs did not fail",
+        "biosses, small: 1 runs failed",
+    )
+    values = [list(line.get_ydata()) for line in drawn["budget"].axes[0].lines]
+    assert any(v[0] == pytest.approx(0.7) for v in values)
+    written = f.save(drawn["seeds"], tmp_path / "figs" / "seeds")
+    assert [path.read_bytes()[:4] for path in written] == [b"\x89PNG", b"<?xm", b"%PDF"]
+
+
+def test_figures_say_what_is_wrong(store: Store) -> None:
+    runs = bluestab.load_store(store.root)
+    with pytest.raises(ValueError, match="1 or 2 columns"):
+        bluestab.figures.seeds(runs, columns=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bluestab.figures.seeds(runs[runs["status"] == "crashed"])
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bluestab.figures.curves(bluestab.load_curves(store.root), "speed")
+
+
+def test_report_writes_figures_when_asked(store: Store, tmp_path: Path, cli: Any) -> None:
+    said = cli("report", str(store.root), "--out", str(tmp_path / "out"), "--figures")
+    assert (said.code, said.err) == (0, "")
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"seeds.pdf", "changes.svg", "gradients.png", "budget.pdf", "cost.png"} <= names
+    assert not any(name.startswith(".") for name in names)
