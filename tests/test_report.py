@@ -248,6 +248,18 @@ def names(*configs: Mapping[str, Any]) -> list[str]:
     return [name for name, _ in arm_names(cells, subjects).values()]
 
 
+def test_what_most_arms_share_is_not_named() -> None:
+    """An arm that must be float32 does not make all others say that they are not."""
+    names_of = [[(name, {})] for name in ("ema", "llrd", "rdrop", "swa")]
+    cells = [config(technique, 0, lr=1e-5) for technique in ([], *names_of)]
+    odd = config([("r3f", {})], 0, lr=3e-5)
+    assert names(*cells, odd) == ["none", "ema", "llrd", "rdrop", "swa", "r3f, lr=3e-05"]
+    assert names(*cells[:3], odd)[0] == "none, lr=1e-05", "three of four are no custom"
+    rows = [record(0.5, t, seed, lr=1e-5) for t in ([], *names_of) for seed in (0, 1)]
+    table = summary([*rows, *(record(0.6, [("r3f", {})], seed, lr=3e-5) for seed in (0, 1))])
+    assert row(table, "r3f, lr=3e-05")["delta"] == pytest.approx(0.1)
+
+
 def test_two_weights_of_one_name_are_told_apart() -> None:
     """As `model=minilm model.path=A,B` makes them."""
     one, two = record(0.4, model="sha256:" + "1" * 64), record(0.8, model="sha256:" + "2" * 64)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -17,7 +17,8 @@ def arm_names(
     subjects  cell -> task and model by the names a person gave them; two weights of one name differ
 
     The arm lists the techniques in order, each with the knobs that differ among the cells that
-    contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`.
+    contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`. A
+    value that two thirds of five or more cells share is usual there, and not named.
     """
     names = {}
     cells_of: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -26,6 +27,7 @@ def arm_names(
     for cells in cells_of.values():
         flats = {cell: _flat(configs[cell]) for cell in cells}
         varied = _varied(flats.values())
+        usual = _usual(list(flats.values()), varied)
         knobs_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for cell in cells:
             for technique, knobs in configs[cell]["technique"]:
@@ -36,7 +38,11 @@ def arm_names(
             for technique, knobs in configs[cell]["technique"]:
                 said = [f"{k}={_short(v)}" for k, v in knobs.items() if k in varied_of[technique]]
                 parts.append(technique + (f"({', '.join(said)})" if said else ""))
-            diff = [f"{k}={_short(v)}" for k, v in flats[cell].items() if k in varied]
+            diff = [
+                f"{k}={_short(v)}"
+                for k, v in flats[cell].items()
+                if k in varied and usual.get(k) != _said(v)
+            ]
             arm = "+".join(parts) or "none"
             names[cell] = (", ".join([arm, *(_last_part(d) for d in diff)]), ", ".join(diff))
     return {cell: names[cell] for cell in configs}
@@ -84,12 +90,26 @@ def _varied(nodes: Iterable[Mapping[str, Any]]) -> set[str]:
     count: dict[str, int] = defaultdict(int)
     for node in nodes:
         for name, value in node.items():
-            values[name].add(json.dumps(value, sort_keys=True))
+            values[name].add(_said(value))
             count[name] += 1
     for name, n in count.items():
         if n < len(nodes):
             values[name].add("null")
     return {name for name, found in values.items() if len(found) > 1}
+
+
+def _usual(nodes: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, str]:
+    """Of these names the value that at least two thirds of five or more nodes share, as text."""
+    found = {}
+    for name in names:
+        ((value, n),) = Counter(_said(node.get(name)) for node in nodes).most_common(1)
+        if len(nodes) >= 5 and 3 * n >= 2 * len(nodes):
+            found[name] = value
+    return found
+
+
+def _said(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
