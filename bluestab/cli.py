@@ -36,9 +36,6 @@ HYDRA: dict[str, Any] = {
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
-app.command()(cancel)
-app.command()(search)
-cli_use.register(app)
 
 STORE = Annotated[
     Path | None,
@@ -313,6 +310,11 @@ def _fetch_one(cfg: Any) -> None:
 
     knobs = HydraConfig.get().launcher
     Fetch(dry_run=knobs.dry_run, source=knobs.source).bring([check_parts(resolved(cfg))])
+
+
+app.command()(cancel)
+app.command()(search)
+cli_use.register(app)
 
 
 def main() -> None:
