@@ -74,7 +74,15 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
     same: dict[str, Any] = dict.fromkeys(
         ("recipe_version", "bluestab", "torch", "commit", "micro_batch", "lost_unit"), "x"
     )
-    base = {**same, "at": "last", "status": "done", "dirty": False, "censored": False, "idle": ()}
+    base = {
+        **same,
+        "at": "last",
+        "status": "done",
+        "dirty": False,
+        "censored": False,
+        "idle": (),
+        "fold": None,
+    }
     return pd.DataFrame([{**base, "task": "hoc", "model": "tiny", **row} for row in rows])
 
 

@@ -38,7 +38,6 @@ def test_meaning(text: str, space: Space) -> None:
         ("uniform(0, 1)", "expected interval"),
         ("choice(1, null)", "expected interval"),  # as on Hydra's command line
         ("shuffle(choice(1, 2))", "expected interval"),
-        ("tag(int, interval(1, 2))", "expected interval"),
         ("interval(1.0, 0.6)", "low < high"),
         ("tag(log, interval(0, 1))", "both above 0"),
         ("range(0, 1, 0.5)", "whole numbers"),

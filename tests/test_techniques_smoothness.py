@@ -150,7 +150,9 @@ def test_shares_of_micro_batches_sum_up() -> None:
 
     for kind, (shape, labels) in HEADS.items():
         one, other = random_logits(*shape, seed=5), random_logits(*shape, seed=6)
-        batch = {"labels": labels, "items": torch.arange(len(labels)), "one": one, "other": other}
+        mask = torch.ones((len(labels), 1 if labels.dim() == 1 else labels.shape[1]))
+        batch = {"labels": labels, "items": torch.arange(len(labels)), "attention_mask": mask}
+        batch |= {"one": one, "other": other}
         count = counted_labels if kind == "tagging" else counted_items
         parts = micro_batches(batch, 1, count)
         assert len(parts) == len(labels)

@@ -382,7 +382,8 @@ def test_frozen_prefix_is_a_constant_of_the_data(
     lab: Lab, task: str, model: str, eval_mode: bool
 ) -> None:
     overrides = chosen("freeze", freeze__eval_mode=str(eval_mode).lower())
-    network = lab.assembly(lab.run(task, model, *overrides)).built.model
+    computed = "trainer.prefix_cache=false"
+    network = lab.assembly(lab.run(task, model, *overrides, computed)).built.model
     batch = next(iter(lab.assembly(lab.run(task, model)).loaders["train"]))
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "items")}
     hidden = []
