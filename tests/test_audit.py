@@ -82,6 +82,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
         "censored": False,
         "idle": (),
         "fold": None,
+        "arm": "",
     }
     return pd.DataFrame([{**base, "task": "hoc", "model": "tiny", **row} for row in rows])
 
