@@ -13,6 +13,10 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -36,6 +40,35 @@ ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room 
 
 Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
 """What does a run: `bluestab.run.execute`."""
+
+
+@dataclass
+class Hired:
+    """A worker process, seen from the parent.
+
+    place   device that it works on; None: as each config has it
+    output  file that its terminal is
+    """
+
+    place: str | None
+    process: BaseProcess
+    connection: Connection
+    output: Path
+    ready: bool = False
+
+    def last_words(self, n_bytes: int) -> str:
+        """The end of what it wrote to its terminal: a segmentation fault, the memory killer."""
+        try:
+            return self.output.read_bytes()[-n_bytes:].decode(errors="replace")
+        except OSError:
+            return ""
+
+    def end(self) -> None:
+        """Kill it if it lives, and clear up after it."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+        self.output.unlink(missing_ok=True)
 
 
 class RunsCrashed(BluestabError):

@@ -15,13 +15,12 @@ process that submitted it was killed before it could write down the id.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,20 +232,3 @@ def crashes(store: Store, keys: Iterable[str]) -> dict[str, int]:
         with suppress(OSError):
             found[key] = store.crash_folder(key).stat().st_mtime_ns
     return found
-
-
-@contextmanager
-def alone(store: Store) -> Iterator[None]:
-    """One process at a time looks what is submitted and submits; dies with its holder.
-
-    A file system without locks goes without: two submissions then share the work.
-    """
-    folder = root_of(store)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

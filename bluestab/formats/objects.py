@@ -9,6 +9,7 @@ from typing import Any
 
 from bluestab.errors import DataError
 from bluestab.formats.base import MOST_CHARACTERS, Rows, lines_in, short, too_long, whole_text
+from bluestab.tasks.readers import expect, skip
 
 KEY = "key"
 """Column of a JSON map: the names of its objects."""
@@ -71,12 +72,12 @@ def _object(path: Path, line: str, number: int) -> dict[str, Any]:
 def _items(path: Path, text: str) -> Iterator[Item]:
     """The objects of a list or map; walked by hand to know the line of each."""
     decode = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
-    at = _skip(text, 0)
+    at = skip(text, 0)
     opening = text[at : at + 1]
     if opening not in ("[", "{"):
         raise DataError(path, "is neither a JSON list of objects nor a JSON map of objects", 1)
     closing = {"[": "]", "{": "}"}[opening]
-    at = _skip(text, at + 1)
+    at = skip(text, at + 1)
     line, counted = 1, 0
     names: set[str] = set()
     other: list[str] = []
@@ -89,7 +90,7 @@ def _items(path: Path, text: str) -> Iterator[Item]:
             if key in names:
                 raise DataError(path, f"the name {short(key)} occurs twice", line)
             names.add(key)
-            at = _expect(text, at, ":")
+            at = expect(text, at, ":")
         if key == "data" and text[at : at + 1] == "[":
             end = decode(text, at)[1]
             inner = [(None, item, line + n - 1) for _, item, n in _items(path, text[at:end])]
@@ -102,9 +103,9 @@ def _items(path: Path, text: str) -> Iterator[Item]:
                 raise DataError(path, f"expected an object, found {short(item)}", line)
             else:
                 other.append(key)
-        at = _skip(text, at)
+        at = skip(text, at)
         if text[at : at + 1] != closing:
-            at = _expect(text, at, ",")
+            at = expect(text, at, ",")
     if rest := text[at + 1 :].strip():
         raise DataError(
             path,
@@ -115,19 +116,6 @@ def _items(path: Path, text: str) -> Iterator[Item]:
         yield from inner
     elif other:
         raise DataError(path, f"the field {short(other[0])} is no object, where items are expected")
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
-        at += 1
-    return at
-
-
-def _expect(text: str, at: int, sign: str) -> int:
-    at = _skip(text, at)
-    if text[at : at + 1] != sign:
-        raise json.JSONDecodeError(f"expected {sign!r}", text, at)
-    return _skip(text, at + 1)
 
 
 def _rows(path: Path, items: list[Item], notes: Iterable[str]) -> Rows:

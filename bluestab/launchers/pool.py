@@ -15,9 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
@@ -31,6 +29,7 @@ from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import (
     Execute,
+    Hired,
     OutOfMemoryKilled,
     Queue,
     Source,
@@ -124,14 +123,9 @@ def places(
 
 
 @dataclass
-class Worker:
-    """A worker process, seen from the parent."""
+class Worker(Hired):
+    """A worker process and the run it was given."""
 
-    place: str
-    process: BaseProcess
-    connection: Connection
-    output: Path
-    ready: bool = False
     job: PlannedRun | None = None
     since: float = 0.0
     killed: str = ""
@@ -145,20 +139,6 @@ class Worker:
     def overdue(self) -> bool:
         limit = self.job.run.cfg["timeout"] if self.job is not None else None
         return limit is not None and time.monotonic() - self.since > limit + GRACE
-
-    def last_words(self) -> str:
-        """The end of what it wrote to its terminal: a segmentation fault, the memory killer."""
-        try:
-            return self.output.read_bytes()[-LAST_WORDS:].decode(errors="replace")
-        except OSError:
-            return ""
-
-    def end(self) -> None:
-        """Kill it if it lives, and clear up after it."""
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
-        self.output.unlink(missing_ok=True)
 
 
 class Crew:
@@ -181,7 +161,7 @@ class Crew:
         n = min(len(places), max(1, len(self.queue)))
         self.workers = [self.hire(place) for place in places[:n]]
 
-    def hire(self, place: str) -> Worker:
+    def hire(self, place: str | None) -> Worker:
         from bluestab.pool_worker import serve
 
         ours, theirs = self.context.Pipe()
@@ -345,7 +325,7 @@ def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) 
     worker.process.join()
     kills, crew.oom_kills = crew.oom_kills, devices.oom_kills()
     how = _how(worker, out_of_memory=crew.oom_kills > kills)
-    said, pid = worker.last_words(), worker.process.pid or 0
+    said, pid = worker.last_words(LAST_WORDS), worker.process.pid or 0
     seconds = time.monotonic() - worker.since
     if planned is None:
         crew.early_deaths += not worker.ready

@@ -21,9 +21,9 @@ from bluestab.cluster.standing import Standing, status_line
 from bluestab.cluster.submission import (
     Array,
     Submission,
-    alone,
     crashes,
     next_folder,
+    root_of,
     submissions,
     write_orders,
 )
@@ -34,7 +34,7 @@ from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, seconds
 from bluestab.run import is_done
-from bluestab.store import write_text
+from bluestab.store import alone, write_text
 from bluestab.workers import close, make_ready, tell_damaged
 
 TASK_SECONDS = 1800.0  # of work that a task should hold
@@ -115,7 +115,7 @@ class Slurm(Backend):
                 "script anywhere)"
             )
         before = crashes(sweep.store, [p.run.key for p in missing])
-        with alone(sweep.store):
+        with alone(root_of(sweep.store)):
             attached, covered = live_submissions(sweep)
             rest = [p for p in missing if p.run.key not in covered]
             if rest or sweep.store.manifests().get(sweep.name) is None:

@@ -11,9 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import Any
 
 from bluestab.errors import BluestabError, Interrupted
@@ -22,7 +20,7 @@ from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points, scores_of, was_stopped
 from bluestab.search.worker import Ended, Worker, serve
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, RunsCrashed, Stop
+from bluestab.workers import LOOK_AGAIN, Execute, Hired, RunsCrashed, Stop
 
 HOPELESS = 5  # workers in a row that die before they could ask
 LAST_WORDS = 2**14  # bytes of a dead worker's output that are shown
@@ -123,27 +121,10 @@ def line(trial: Any, search: Search) -> str:
 
 
 @dataclass
-class Hired:
-    """A worker process, seen from the parent."""
+class Searcher(Hired):
+    """A worker process and why it ended."""
 
-    place: str | None
-    process: BaseProcess
-    connection: Connection
-    output: Path
-    ready: bool = False
     ended: str = ""
-
-    def last_words(self) -> str:
-        try:
-            return self.output.read_bytes()[-LAST_WORDS:].decode(errors="replace")
-        except OSError:
-            return ""
-
-    def end(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
-        self.output.unlink(missing_ok=True)
 
 
 def _in_processes(
@@ -160,7 +141,7 @@ def _in_processes(
     for left in store.abandoned("worker-*"):
         left.unlink(missing_ok=True)
 
-    def hire(place: str | None) -> Hired:
+    def hire(place: str | None) -> Searcher:
         ours, theirs = context.Pipe()
         output = store.work_path(f"worker-{time.monotonic_ns()}")
         given = {"environment": dict(os.environ), "device": place, "execute": execute}
@@ -169,7 +150,7 @@ def _in_processes(
         )
         process.start()
         theirs.close()
-        return Hired(place, process, ours, output)
+        return Searcher(place, process, ours, output)
 
     crew = [hire(place) for place in places]
     deaths = told_to_stop = 0
@@ -187,7 +168,7 @@ def _in_processes(
                 deaths = 0 if one.ready else deaths + 1
                 if deaths >= HOPELESS:
                     raise BluestabError(
-                        f"worker processes die before they can start:\n{one.last_words()}"
+                        f"worker processes die before they can start:\n{one.last_words(LAST_WORDS)}"
                     )
                 if stop.asked:
                     one.ended = "interrupted"
@@ -209,7 +190,7 @@ def _send_stop(one: Hired) -> None:
         return
 
 
-def _hear(crew: Sequence[Hired]) -> None:
+def _hear(crew: Sequence[Searcher]) -> None:
     """What workers have to say, for a little while. Raises BluestabError if one cannot go on."""
     alive = [one for one in crew if not one.ended]
     heard: list[Any] = wait([one.connection for one in alive], timeout=0.3)
@@ -231,7 +212,7 @@ def _hear(crew: Sequence[Hired]) -> None:
             raise BluestabError(answer["said"])
 
 
-def _outcome(crew: Sequence[Hired]) -> Ended:
+def _outcome(crew: Sequence[Searcher]) -> Ended:
     ends = {one.ended for one in crew}
     worst: tuple[Ended, ...] = ("crashed", "interrupted", "exhausted")
     return next((end for end in worst if end in ends), "enough")

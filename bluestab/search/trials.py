@@ -37,7 +37,8 @@ from bluestab.search.objectives import SECONDS, Outcome, failed_share, maximised
 from bluestab.search.points import Point, overrides
 from bluestab.search.race import Scores
 from bluestab.search.spec import Search, differences
-from bluestab.search.storage import alone, open_storage
+from bluestab.search.storage import open_storage
+from bluestab.store import alone
 
 if TYPE_CHECKING:
     from optuna import Study

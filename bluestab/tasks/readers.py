@@ -192,12 +192,12 @@ def read_json(path: Path) -> Table:
 def _items(path: Path, text: str) -> Iterator[tuple[str | None, dict[str, Any], int]]:
     """(name or None, object, line) of each item; the file is walked by hand to know the line."""
     decode = json.JSONDecoder().raw_decode
-    at = _skip(text, 0)
+    at = skip(text, 0)
     opening = text[at : at + 1]
     if opening not in ("[", "{"):
         raise DataError(path, "is no JSON list and no JSON map of objects")
     closing = {"[": "]", "{": "}"}[opening]
-    at = _skip(text, at + 1)
+    at = skip(text, at + 1)
     line, counted = 1, 0
     try:
         while text[at : at + 1] != closing:
@@ -205,32 +205,33 @@ def _items(path: Path, text: str) -> Iterator[tuple[str | None, dict[str, Any], 
             key = None
             if opening == "{":
                 key, at = decode(text, at)
-                at = _expect(text, at, ":")
+                at = expect(text, at, ":")
             item, at = decode(text, at)
             if not isinstance(item, dict) or not isinstance(key, str | None):
                 raise DataError(path, f"expected an object, found {str(item)[:60]!r}", line)
             yield key, item, line
-            at = _skip(text, at)
+            at = skip(text, at)
             if text[at : at + 1] != closing:
-                at = _expect(text, at, ",")
+                at = expect(text, at, ",")
     except json.JSONDecodeError as error:
         raise DataError(path, f"is no JSON: {error.msg}", error.lineno) from error
     except RecursionError as error:
         raise DataError(path, "is nested too deeply", line) from error
 
 
-def _skip(text: str, at: int) -> int:
+def skip(text: str, at: int) -> int:
     """Position after white space."""
     while text[at : at + 1] in (" ", "\t", "\n", "\r"):
         at += 1
     return at
 
 
-def _expect(text: str, at: int, sign: str) -> int:
-    at = _skip(text, at)
+def expect(text: str, at: int, sign: str) -> int:
+    """Position after this sign and white space around it. Raises JSONDecodeError for another."""
+    at = skip(text, at)
     if text[at : at + 1] != sign:
         raise json.JSONDecodeError(f"expected {sign!r}", text, at)
-    return _skip(text, at + 1)
+    return skip(text, at + 1)
 
 
 def _as_text(value: Any) -> str:
