@@ -28,7 +28,7 @@ FLOORS = [
     "claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
     "parts data audit module prefix optimizers checks history checkpoints assemble supplies",
-    "attempt run drystep inspection",
+    "results packed attempt run drystep inspection",
     "report figures planning workers pool_worker launchers cluster sweepers search catalogue "
     "saved_tasks use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
