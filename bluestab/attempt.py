@@ -54,6 +54,8 @@ def train_and_score(
 
     from bluestab.checkpoints import discard, find, identity, set_aside
 
+    if run.cfg["trainer"]["engine"] == "packed":
+        return _alone(run, work, device_name, seconds, progress, watch)
     device = torch.device(device_name)
     sizes, techniques = Sizes.of(run.cfg), run.techniques
     found = find(resume, identity(run.key, device))
@@ -85,6 +87,24 @@ def train_and_score(
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _alone(
+    run: CheckedRun,
+    work: Path,
+    device_name: str,
+    seconds: dict[str, float],
+    progress: Progress,
+    watch: Watch,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group of one."""
+    from bluestab.packed.together import Place, train_and_score_together
+
+    (outcome,) = train_and_score_together([Place(run, work, progress, watch)], device_name)
+    if isinstance(outcome, Exception):
+        raise outcome
+    seconds.update(outcome[1]["seconds"])
+    return outcome
 
 
 class _Attempt:
