@@ -1,13 +1,18 @@
-"""How many runs train as one: what memory is expected to hold, then what was seen to fit."""
+"""Which runs of a sweep train as one, in which order, and how many at once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from bluestab import devices
-from bluestab.checks import CheckedRun
-from bluestab.siblings import family_of
+from bluestab.checks import CheckedRun, check_parts
+from bluestab.errors import ConfigError
+from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
+from bluestab.siblings import family_of, reasons_apart
 from bluestab.types import RunRecord
+
+ENGINE = "trainer.engine="
 
 MOST = 64
 """Runs of one group where nothing limits them: beyond it a GPU is full, and a death dear."""
@@ -20,6 +25,70 @@ WORDS = 30_522
 
 HOST_MB = 2_000
 """What a process holds besides its group: libraries, data."""
+
+
+def with_engines(compose: Compose, jobs: Sequence[Job]) -> tuple[list[Job], Counter[str]]:
+    """Jobs with `trainer.engine=packed` where that is possible and nothing else was asked for; and
+    why others run apart -> how many."""
+    known: dict[tuple[str, ...], str] = {}
+    apart: Counter[str] = Counter()
+    found: list[Job] = []
+    for job in jobs:
+        rest = tuple(override for override in job if not SEED.fullmatch(override))
+        if rest not in known:
+            known[rest] = _why_apart(compose, rest)
+        if known[rest]:
+            apart[known[rest]] += 1
+            found.append(job)
+        else:
+            found.append((*rest, ENGINE + "packed", *(o for o in job if SEED.fullmatch(o))))
+    return found, apart
+
+
+def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
+    for override in overrides:
+        if override.startswith(ENGINE):
+            return "" if override == ENGINE + "packed" else f"{override} was asked for"
+    cfg = resolved(compose(overrides))
+    try:
+        parts = check_parts(cfg)
+    except ConfigError:
+        return "its config has problems"  # which planning will tell
+    return "; ".join(reasons_apart(cfg, parts.model.facts(), parts.techniques))
+
+
+def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
+    """What trains as one, and what does not and why, in lines."""
+    packed = [p.run for p in runs if is_packed(p.run)]
+    families = len({family_of(run) for run in packed})
+    lines = []
+    if packed:
+        kinds = "all alike" if families == 1 else f"of {families} kinds"
+        lines.append(f"{len(packed)} runs train packed, {kinds}")
+    for why, n in apart.items():
+        lines.append(f"{n} run{'s' * (n > 1)} by {'themselves' if n > 1 else 'itself'}: {why}")
+    return lines
+
+
+def is_packed(run: CheckedRun) -> bool:
+    return bool(run.cfg["trainer"]["engine"] == "packed")
+
+
+def in_blocks(runs: Sequence[PlannedRun], size: int) -> list[PlannedRun]:
+    """Siblings one behind another, `size` of one family and then of the next, in the order in which
+    the first of each was planned."""
+    families: dict[str, list[PlannedRun]] = {}
+    for planned in runs:
+        family = family_of(planned.run) if is_packed(planned.run) else planned.run.key
+        families.setdefault(family, []).append(planned)
+    place = {id(planned): i for i, planned in enumerate(runs)}
+    blocks = [
+        members[start : start + size]
+        for members in families.values()
+        for start in range(0, len(members), size)
+    ]
+    blocks.sort(key=lambda block: place[id(block[0])])
+    return [planned for block in blocks for planned in block]
 
 
 class Room:
@@ -68,7 +137,7 @@ def expected_bytes(run: CheckedRun) -> float:
     precise = 1 if str(run.cfg["trainer"]["precision"]) == "bf16" else 2
     kept = 1 if run.cfg["trainer"]["gradient_checkpointing"] else layers
     per_layer = items * length * (34 * hidden + 5 * heads * length)
-    return 20.0 * parameters + precise * kept * per_layer
+    return float(20 * parameters + precise * kept * per_layer)
 
 
 def _fitting(available: float, each: float) -> int:

@@ -9,18 +9,17 @@ claims; the same command trains those of its runs again that are missing.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bluestab import rules
-from bluestab.checks import CheckedRun, check_parts
+from bluestab.checks import CheckedRun
 from bluestab.errors import ConfigError, DiskFull, GroupTooLarge
 from bluestab.launchers.base import Backend
-from bluestab.packing import Room
-from bluestab.planning import SEED, Compose, Job, PlannedRun, Sweep, plan_sweep, resolved
+from bluestab.packing import Room, in_blocks, is_packed, said_of, with_engines
+from bluestab.planning import Compose, Job, PlannedRun, Sweep, plan_sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, print_notes
-from bluestab.siblings import family_of, reasons_apart
+from bluestab.siblings import family_of
 from bluestab.types import RunRecord
 from bluestab.workers import (
     LOOK_AGAIN,
@@ -35,7 +34,6 @@ from bluestab.workers import (
     tell_waiting,
 )
 
-ENGINE = "trainer.engine="
 BLOCK = 20
 """Seeds of one arm that are done before those of the next, where the size of groups is not given:
 an interrupted sweep is then a smaller one that still pairs its arms."""
@@ -63,70 +61,6 @@ class Packed(Backend):
         begin(sweep)
         stopped = run_packed(sweep, self.group)
         close(sweep, stopped)
-
-
-def with_engines(compose: Compose, jobs: Sequence[Job]) -> tuple[list[Job], Counter[str]]:
-    """Jobs with `trainer.engine=packed` where that is possible and nothing else was asked for; and
-    why others run apart -> how many."""
-    known: dict[tuple[str, ...], str] = {}
-    apart: Counter[str] = Counter()
-    found: list[Job] = []
-    for job in jobs:
-        rest = tuple(override for override in job if not SEED.fullmatch(override))
-        if rest not in known:
-            known[rest] = _why_apart(compose, rest)
-        if known[rest]:
-            apart[known[rest]] += 1
-            found.append(job)
-        else:
-            found.append((*rest, ENGINE + "packed", *(o for o in job if SEED.fullmatch(o))))
-    return found, apart
-
-
-def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
-    for override in overrides:
-        if override.startswith(ENGINE):
-            return "" if override == ENGINE + "packed" else f"{override} was asked for"
-    cfg = resolved(compose(overrides))
-    try:
-        parts = check_parts(cfg)
-    except ConfigError:
-        return "its config has problems"  # which planning will tell
-    return "; ".join(reasons_apart(cfg, parts.model.facts(), parts.techniques))
-
-
-def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
-    """What trains as one, and what does not and why, in lines."""
-    packed = [p.run for p in runs if is_packed(p.run)]
-    families = len({family_of(run) for run in packed})
-    lines = []
-    if packed:
-        kinds = "all alike" if families == 1 else f"of {families} kinds"
-        lines.append(f"{len(packed)} runs train packed, {kinds}")
-    for why, n in apart.items():
-        lines.append(f"{n} run{'s' * (n > 1)} by {'themselves' if n > 1 else 'itself'}: {why}")
-    return lines
-
-
-def is_packed(run: CheckedRun) -> bool:
-    return bool(run.cfg["trainer"]["engine"] == "packed")
-
-
-def in_blocks(runs: Sequence[PlannedRun], size: int) -> list[PlannedRun]:
-    """Siblings one behind another, `size` of one family and then of the next, in the order in which
-    the first of each was planned."""
-    families: dict[str, list[PlannedRun]] = {}
-    for planned in runs:
-        family = family_of(planned.run) if is_packed(planned.run) else planned.run.key
-        families.setdefault(family, []).append(planned)
-    place = {id(planned): i for i, planned in enumerate(runs)}
-    blocks = [
-        members[start : start + size]
-        for members in families.values()
-        for start in range(0, len(members), size)
-    ]
-    blocks.sort(key=lambda block: place[id(block[0])])
-    return [planned for block in blocks for planned in block]
 
 
 def next_group(queue: Queue, room: Callable[[CheckedRun], int]) -> list[PlannedRun]:
