@@ -84,9 +84,11 @@ def _write_page(
 ) -> Path:
     from bluestab.report.page import page_html
     from bluestab.report.page_data import page_data
+    from bluestab.report.search_entry import read_entries
 
     path = folder / "report.html"
-    write_text(path, page_html(page_data(results, store, manifest)))
+    searches = read_entries(store, None if manifest is None else manifest["name"])
+    write_text(path, page_html(page_data(results, store, manifest, searches)))
     return path
 
 

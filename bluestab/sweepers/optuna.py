@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
+from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
     Arm,
     Found,
@@ -403,7 +405,7 @@ def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
         return []
     print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
     jobs = [job for jobs in confirmation(search, ranked).values() for job in jobs]
-    launch(plan_sweep(compose, jobs, f"{search.name}-confirmed"))
+    launch(plan_sweep(compose, jobs, confirmation_of(search.name)))
     return confirmed(search, trials)
 
 
@@ -438,6 +440,8 @@ def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None
     print(f"\nsearch {search.name}")
     for sentence in verdict_sentences(found):
         print(f"  {sentence}")
+    with suppress(OSError):  # a store that is somebody else's
+        write_entry(found)
     folder = out or Path("report") / search.name
     written = write_search(found, folder)
     print("wrote " + ", ".join(map(str, written)))
