@@ -391,7 +391,7 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
-        **nested_columns({run["streams"]: run["score"] for run in part}),
+        **nested_columns({run["streams"]: run["score"] for run in part}, _sizes(part)),
     }
 
 
