@@ -185,8 +185,8 @@ def report(
     """The page of a sweep, report.html, its tables and figure: bluestab report --at best"""
     from bluestab.errors import StoreError
     from bluestab.figures import MOST_ARMS
-    from bluestab.report.frame import read_results
     from bluestab.report.outcome import print_outcome
+    from bluestab.report.results import read_results
     from bluestab.report.write import write_report
 
     found = existing(store)

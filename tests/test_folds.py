@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bluestab.report.folds import by_fold, fold_comparison, fold_of, nested_columns, with_fold
-from bluestab.report.frame import read_results
+from bluestab.report.results import read_results
 
 Make = Callable[..., Any]
 

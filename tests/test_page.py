@@ -15,9 +15,9 @@ import pytest
 from test_report import LLRD, RECORDS, plain, record, stored
 
 from bluestab.report.curves import Curve, read_curve
-from bluestab.report.frame import read_results
 from bluestab.report.page import _asset, embedded, page_html
 from bluestab.report.page_data import command_of, page_data
+from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
 

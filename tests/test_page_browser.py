@@ -16,9 +16,9 @@ import pytest
 from test_page import CURVE, NASTY
 from test_report import LLRD, RECORDS, plain, record, stored
 
-from bluestab.report.frame import read_results
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
+from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import searching
 
-from bluestab.report.frame import read_results
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
+from bluestab.report.results import read_results
 from bluestab.report.search_entry import FILE, read_entries
 from bluestab.report.search_figures import figures
 from bluestab.report.search_frame import Found, best_first, importance, points_frame

@@ -26,7 +26,7 @@ from bluestab.types import At
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bluestab.report.frame import Results
+    from bluestab.report.results import Results
 
 Json = Any
 Row = dict[str, Any]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
-from bluestab.report.frame import Results
 from bluestab.report.published_frame import published_sentences
+from bluestab.report.results import Results
 from bluestab.report.tables import latex, markdown, tables
 from bluestab.store import Store, write_text
 
