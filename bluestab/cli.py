@@ -144,7 +144,11 @@ def status(
     ] = 2.0,
 ) -> None:
     """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
+    from bluestab.cli_search import print_searches
+
     found = existing(store)
+    if not live and sweep is None and print_searches(found) and not found.manifests():
+        return
     manifest = _manifest(found, sweep)
     if live:
         from bluestab.report.live import watch

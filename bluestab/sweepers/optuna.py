@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
-from bluestab.circumstances import command_line, redacted
+from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
 from bluestab.report.search_entry import confirmation_of, write_entry
@@ -362,11 +362,12 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         content = json.loads(file.read_text(encoding="utf-8"))
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
+        kept = str(kept)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
         ) from error
-    if storage is None and redacted(kept) == kept:
+    if storage is None and NO_PASSWORD not in kept:
         storage = kept
     if storage is None:
         raise ConfigError(
@@ -375,7 +376,14 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         )
     asked["fixed"]["store"] = quoted(str(root))
     node = {**asked["node"], "storage": storage}
-    return plan_search(node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"])
+    try:
+        return plan_search(
+            node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:  # not what `_write_down` wrote
+        raise StoreError(
+            f"{file} is damaged ({error!r}); the command of the search writes it again"
+        ) from error
 
 
 # --- the winner -----------------------------------------------------------------------------------
