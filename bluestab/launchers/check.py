@@ -22,7 +22,7 @@ from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry
 from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
 from bluestab.planning import Sweep
-from bluestab.report.live import latest_records
+from bluestab.report.sweep_view import latest_records
 from bluestab.report.terminal import print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
