@@ -14,13 +14,11 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
-from bluestab.interruption import held_back
 from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
@@ -39,6 +37,7 @@ from bluestab.workers import (
     close,
     pause_until_room,
     record_death,
+    start_process,
     tell_waiting,
 )
 
@@ -166,15 +165,13 @@ class Crew:
 
         ours, theirs = self.context.Pipe()
         output = self.store.work_path(f"worker-{time.monotonic_ns()}")
-        process = self.context.Process(
-            target=serve,
-            args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
-            kwargs={"budget_mb": self.budget_mb, "execute": self.execute},
+        process = start_process(
+            self.context,
+            serve,
+            *(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
+            budget_mb=self.budget_mb,
+            execute=self.execute,
         )
-        with held_back():
-            resource_tracker.ensure_running()
-        with held_back():  # again: at its start, the tracker lets some of them through
-            process.start()
         theirs.close()
         return Worker(place, process, ours, output)
 
