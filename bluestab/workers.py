@@ -343,8 +343,9 @@ def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
     missing = [run for run in runs if not is_done(run, store)]
-    for device in dict.fromkeys(run.cfg["device"] for run in missing if here):
-        devices.resolve(device)
+    asked = ((run.cfg["device"], run.cfg["trainer"]["devices"]) for run in missing if here)
+    for device, n in dict.fromkeys(asked):
+        devices.of_ranks(devices.resolve(device), n)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()
     store.make_writable()

@@ -112,7 +112,9 @@ def score(run: Any) -> float:
 def acts(store: Path, **by_seed: Any) -> None:
     """Say what runs do: `acts(store, s1="crash")`."""
     store.mkdir(parents=True, exist_ok=True)
-    (store / "acts.json").write_text(json.dumps({k.removeprefix("s"): v for k, v in by_seed.items()}))
+    (store / "acts.json").write_text(
+        json.dumps({k.removeprefix("s"): v for k, v in by_seed.items()})
+    )
 
 
 def attempts(store: Path) -> list[str]:

@@ -108,12 +108,16 @@ def places(
     configs = list(configs)
     asked = {cfg["device"] for cfg in configs}
     wanted = {devices.resolve(device) for device in asked}
+    each = max(cfg["trainer"]["devices"] for cfg in configs)
     if asked <= {"auto", "cuda"} and wanted == {"cuda:0"}:
-        gpus = [f"cuda:{i}" for i in range(devices.cuda_devices())]
+        # a run on several devices begins with that of its worker
+        gpus = [f"cuda:{i}" for i in range(0, devices.cuda_devices() - each + 1, each)]
+        if not gpus:
+            devices.of_ranks("cuda:0", each)  # raises
         every = [gpu for _ in range(per_gpu) for gpu in gpus]
     elif wanted == {"cpu"}:
         threads = max(cfg["trainer"]["threads"] for cfg in configs)
-        every = ["cpu"] * max(1, (cores or devices.cores()) // threads)
+        every = ["cpu"] * max(1, (cores or devices.cores()) // (threads * each))
     else:
         every = sorted(wanted) * per_gpu
     if workers is None:

@@ -195,6 +195,13 @@ class Slurm(Backend):
                 f"device is {', '.join(sorted(devices))}, but hydra.launcher asks for GPUs; say "
                 "device=auto, or leave gpus_per_node and gres out"
             )
+        each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
+        number = str(self.options["gpus_per_node"] or "").rpartition(":")[2]
+        if number.isdigit() and int(number) < each:
+            wrong.append(
+                f"trainer.devices is {each}, but hydra.launcher.gpus_per_node is "
+                f"{self.options['gpus_per_node']}; say hydra.launcher.gpus_per_node={each}"
+            )
         if wrong:
             raise ConfigError(*wrong)
 

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SCRIPT = HERE / "cluster.sh"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
-SLOW = 100.0  # seconds after which what should have happened has not
+SLOW = 400.0  # seconds after which what should have happened has not
 
 
 def control(*arguments: str, **environment: str) -> str:

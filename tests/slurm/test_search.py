@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ import searching
 
 from bluestab.claims import Claims
 from bluestab.cluster import scheduler
-from bluestab.search.trials import points
+from bluestab.search.trials import points, took
 from slurm.conftest import Cluster, Site, until
-from slurm.test_slurm import assert_tidy, last_states
+from slurm.test_slurm import last_states
 
 pytestmark = pytest.mark.slurm
 
@@ -48,7 +47,7 @@ def assert_each_point_once(site: Site, n: int, storage: str | None = None) -> No
     assert len(found) == n
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"}
     assert len({t.user_attrs["cell"] for t in found}) == n
-    assert_tidy(site)
+    assert (site.live(), site.store.running(), at_work(site)) == ([], {}, set())
 
 
 @pytest.mark.parametrize("kind", ["journal", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -76,9 +75,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     assert_each_point_once(site, 30, storage)
     again = Counter(searching.attempts(site.store.root))
     assert sum(n - 1 for n in again.values()) <= 2, "only what the node was doing is done again"
-    assert {str(t.user_attrs.get("job")).partition(".")[0] for t in trials(site, storage)} == {
-        f"{job}_{i}" for i in range(4)
-    }
+    assert all(any(took(f"{job}_{i}", t) for t in trials(site, storage)) for i in range(4))
 
 
 def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
@@ -93,14 +90,14 @@ def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
     assert [t.user_attrs.get("deaths", {}) for t in trials(site)] == [{}] * len(trials(site))
     process.send_signal(signal.SIGKILL)
     assert "cancelled: job" in site.verb("cancel", "--sweep", "s")
-    assert_tidy(site)
+    assert (site.live(), site.store.running(), at_work(site)) == ([], {}, set())
     searching.acts(site.store.root)
     said = site.run("search.workers=2", "search.n_trials=4")
     assert "submitted as" in said
     assert_each_point_once(site, 4)
 
 
-def test_a_point_that_crashes_fails_its_task_alone(site: Site, tmp_path: Path) -> None:
+def test_a_point_that_crashes_fails_its_task_alone(site: Site) -> None:
     searching.acts(site.store.root, s1="crash")
     said = site.run("search.workers=2", "search.n_trials=3", "search.race.kind=none", code=1)
     assert "3 of 3 points crashed" in said
