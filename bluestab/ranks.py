@@ -179,6 +179,8 @@ def together(order: Mapping[str, Any], size: int, device: str) -> Iterator[Ranks
             for process in others:
                 process.kill()
                 process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
             if dist.is_initialized():
                 dist.destroy_process_group()
 
