@@ -371,7 +371,7 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
 
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
-    from bluestab.report.frame import read_results
+    from bluestab.report.results import read_results
 
     manifest = sweep.manifest()
     results = read_results(sweep.store, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
-from bluestab.circumstances import command_line, redacted
+from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
+from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
     Arm,
     Found,
@@ -375,11 +377,12 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         content = json.loads(file.read_text(encoding="utf-8"))
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
+        kept = str(kept)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
         ) from error
-    if storage is None and redacted(kept) == kept:
+    if storage is None and NO_PASSWORD not in kept:
         storage = kept
     if storage is None:
         raise ConfigError(
@@ -388,7 +391,14 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         )
     asked["fixed"]["store"] = quoted(str(root))
     node = {**asked["node"], "storage": storage}
-    return plan_search(node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"])
+    try:
+        return plan_search(
+            node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:  # not what `_write_down` wrote
+        raise StoreError(
+            f"{file} is damaged ({error!r}); the command of the search writes it again"
+        ) from error
 
 
 # --- the winner -----------------------------------------------------------------------------------
@@ -418,7 +428,7 @@ def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
         return []
     print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
     jobs = [job for jobs in confirmation(search, ranked).values() for job in jobs]
-    launch(plan_sweep(compose, jobs, f"{search.name}-confirmed"))
+    launch(plan_sweep(compose, jobs, confirmation_of(search.name)))
     return confirmed(search, trials)
 
 
@@ -453,6 +463,8 @@ def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None
     print(f"\nsearch {search.name}")
     for sentence in verdict_sentences(found):
         print(f"  {sentence}")
+    with suppress(OSError):  # a store that is somebody else's
+        write_entry(found)
     folder = out or Path("report") / search.name
     written = write_search(found, folder)
     print("wrote " + ", ".join(map(str, written)))
