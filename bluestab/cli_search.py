@@ -52,6 +52,7 @@ def print_searches(store: Any) -> bool:
         except BluestabError as error:  # a database that needs its password, or is away
             said = str(error)
         print(f"search {name}: {said}")
+        print_standing(store, name)
     return bool(names)
 
 
