@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_cluster import print_standing
 from bluestab.cli_store import STORE, existing
 
 
@@ -28,6 +29,7 @@ def search(
 ) -> None:
     """What a search has found so far: bluestab search; more hands for it: bluestab search --work"""
     from bluestab.search.trials import Trials
+    from bluestab.store import Store
     from bluestab.sweepers.optuna import confirmed, help_out, read_search, report
 
     found = read_search(existing(store).root, name, storage)
@@ -35,6 +37,7 @@ def search(
         help_out(found)
         return
     trials = Trials.open(found)
+    print_standing(Store(found.root), found.name)
     report(found, trials, confirmed(found, trials), out)
 
 
@@ -49,6 +52,7 @@ def print_searches(store: Any) -> bool:
         except BluestabError as error:  # a database that needs its password, or is away
             said = str(error)
         print(f"search {name}: {said}")
+        print_standing(store, name)
     return bool(names)
 
 

@@ -14,7 +14,9 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -25,6 +27,7 @@ from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
+from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.outcome import print_outcome
 from bluestab.report.progress import SweepDisplay
@@ -69,6 +72,19 @@ class Hired:
         self.process.kill()
         self.process.join()
         self.output.unlink(missing_ok=True)
+
+
+def start_process(
+    context: ForkServerContext, target: Callable[..., None], *args: Any, **kwargs: Any
+) -> ForkServerProcess:
+    """Begin a worker process that hears signals to the whole group only if it says so
+    (`interruption.obey`); the servers behind it never do."""
+    process = context.Process(target=target, args=args, kwargs=kwargs)
+    with held_back():
+        resource_tracker.ensure_running()
+    with held_back():  # again: at its start, the tracker lets some of them through
+        process.start()
+    return process
 
 
 class RunsCrashed(BluestabError):
@@ -327,8 +343,9 @@ def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
     missing = [run for run in runs if not is_done(run, store)]
-    for device in dict.fromkeys(run.cfg["device"] for run in missing if here):
-        devices.resolve(device)
+    asked = ((run.cfg["device"], run.cfg["trainer"]["devices"]) for run in missing if here)
+    for device, n in dict.fromkeys(asked):
+        devices.of_ranks(devices.resolve(device), n)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()
     store.make_writable()

@@ -293,20 +293,35 @@ def run_search(
 
     Raises Interrupted if a person stopped it, RunsCrashed at the end if points crashed.
     """
-    run = first_run(search)
-    make_ready([run], Store(search.root))
-    trials = Trials.open(search, spec.identity(search, run.hashed))
-    _write_down(search)
+    trials = begin_search(search)
     stopped = see_through(search, places, execute)
     if stopped:
         n = len([t for t in points(trials.all()) if t.state.is_finished()])
         raise Interrupted(
             f"stopped: {n} of {search.n_trials} points are told; the same command goes on"
         )
+    conclude(search, trials, launch)
+
+
+def begin_search(search: Search, *, here: bool = True) -> Trials:
+    """Open its study, or begin it, and write down what is asked for.
+
+    here  its runs will be done on this machine; False: on others
+
+    Raises ConfigError if the study was begun with something else, or runs cannot start.
+    """
+    run = first_run(search)
+    make_ready([run], Store(search.root), here=here)
+    trials = Trials.open(search, spec.identity(search, run.hashed))
+    _write_down(search)
+    return trials
+
+
+def conclude(search: Search, trials: Trials, launch: Launch) -> None:
+    """Confirm the winner, and report. Raises RunsCrashed if points crashed."""
     arms = confirm(search, trials, launch)
     report(search, trials, arms)
-    crashed = [t for t in points(trials.all()) if t.state.name == "FAIL"]
-    if crashed:
+    if crashed := trials.crashed():
         notes = [f"  {t.user_attrs.get('note', 'its process died')}" for t in crashed]
         raise RunsCrashed(
             f"{len(crashed)} of {search.n_trials} points crashed; the same command tries them "
