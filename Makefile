@@ -53,9 +53,10 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 test: install ## the quick tests
 	$(BIN)/python -m pytest -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
 
+# -n 0: the tests share one cluster, one after another
 test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sweeps on it
 	@tests/slurm/cluster.sh install || { echo "test-slurm: skipped, SLURM's packages cannot be had here"; exit 0; }; \
-	$(BIN)/python -m pytest -m "slurm and not slow" tests/slurm $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slurm and not slow" tests/slurm $(PYTEST_ARGS) -n 0
 
 test-slow: install ## the tests that train or build for longer
 	$(BIN)/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)

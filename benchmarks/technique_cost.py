@@ -4,10 +4,11 @@
 
 MiniLM on BIOSSES, 16 pairs per step, one CPU thread. Every round trains each arm in a process of
 its own, one after the other, so that a slow minute of the machine meets all of them; printed are
-medians over rounds. Seconds: mean over the steps of a run but the first, since some techniques
-change on the way. Memory: highest resident memory of the process over what it held before the
-network was loaded, so weights, gradients, optimizer state and activations together; in one more
-process, whose allocator keeps nothing back, as the usual one does.
+medians over rounds. Seconds: of the CPU, so that what else runs counts little; mean over
+the steps of a run but the first, since some techniques change on the way. Memory: highest resident
+memory of the process over what it held before the network was loaded, so weights, gradients,
+optimizer state and activations together; in one more process, whose allocator keeps nothing back,
+as the usual one does.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
 
     class Clock(Callback):
         def on_train_batch_end(self, *_: Any) -> None:
-            ends.append(time.perf_counter())
+            ends.append(time.process_time())
 
     torch.set_num_threads(1)
     before = resident("VmRSS")

@@ -23,7 +23,7 @@ from bluestab.store import KEY, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bluestab.report.frame import Results
+    from bluestab.report.results import Results
     from bluestab.types import At, RunRecord
 
 StorePath = str | Path | None
@@ -139,7 +139,7 @@ def _results(
     path: StorePath, sweep: str | None, baseline: str = "none", at: At = "last"
 ) -> Results:
     """The frames of a whole store, or of a sweep, without its predictions being read."""
-    from bluestab.report.frame import quick_results
+    from bluestab.report.results import quick_results
 
     store = _store(path)
     return quick_results(store, store.manifest(sweep) if sweep is not None else None, baseline, at)

@@ -43,6 +43,7 @@ from bluestab.optimizers import adamw
 from bluestab.phases import Phases
 from bluestab.plan import ParamPlan, base_plan, param_groups
 from bluestab.prefix import States, find_prefix, stand_in, states_of
+from bluestab.ranks import Ranks
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
 from bluestab.tasks.base import Scores
@@ -290,6 +291,7 @@ def assemble(
     resume: Path | None = None,
     watch: Watch = lambda rows: None,
     phases: Phases | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  # frozen
 ) -> Assembly:
     """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
 
@@ -297,6 +299,7 @@ def assemble(
     resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
     watch      shown the rows of the curve after every evaluation
     phases     notes where the time goes
+    ranks      the processes of the run, of which this is one
     """
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
     phases = phases or Phases()
@@ -379,12 +382,13 @@ def assemble(
             split: judge(data, examples[split], tables[split]) for split in ("validation", "test")
         },
         phases=phases,
+        ranks=ranks,
         evaluated=evaluated,
     )
     checkpoints = None
     if resume is not None:
         checkpoints = Checkpoints(
-            folder=resume,
+            folder=resume if ranks.rank == 0 else None,
             every=cfg["checkpoint_every"],
             header=identity(key, device),
             sizes={name: knobs[name] for name in ("micro_batch", "eval_batch_size")},

@@ -21,6 +21,7 @@ from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.phases import Phases
+from bluestab.ranks import Ranks, together
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
 from bluestab.results import prediction_rows, result_of, rounded
 from bluestab.seeding import seed_global_streams
@@ -64,7 +65,7 @@ def train_and_score(
         sizes = replace(sizes, micro_batch=micro, evaluation=evaluation)
     while True:
         spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
-        attempt = _Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
+        attempt = Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
         try:
             return attempt.run_it(found, seconds, progress, watch)
         except Exception as error:
@@ -107,7 +108,7 @@ def _alone(
     return outcome
 
 
-class _Attempt:
+class Attempt:
     """One try at a run, with batches of these sizes."""
 
     def __init__(
@@ -134,7 +135,35 @@ class _Attempt:
     def run_it(
         self, found: Found | None, seconds: dict[str, float], progress: Progress, watch: Watch
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The two halves of the record; files of the run are written into `work`."""
+        """The two halves of the record; files of the run are written into `work`.
+
+        Raises RankDied if another process of this run did not see it through.
+        """
+        cfg = self.run.cfg
+        order = {
+            "cfg": cfg,
+            "key": self.run.key,
+            "sizes": vars(self.sizes),
+            "resume": str(self.resume),
+            "found": None if found is None else [str(found.path), found.step],
+            # vectors are noted in the order of the items, by the one process that keeps them
+            "divides_evaluation": not cfg["keep_representations"],
+        }
+        with together(order, cfg["trainer"]["devices"], str(self.device)) as ranks:
+            return self._go(ranks, found, seconds, progress, watch)
+
+    def take_part(self, ranks: Ranks, found: Found | None) -> None:
+        """The same as another rank: what it writes and returns is for nobody."""
+        self._go(ranks, found, {}, lambda *_: None, lambda rows: None)
+
+    def _go(
+        self,
+        ranks: Ranks,
+        found: Found | None,
+        seconds: dict[str, float],
+        progress: Progress,
+        watch: Watch,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         import torch
 
         from bluestab.assemble import assemble
@@ -156,6 +185,7 @@ class _Attempt:
                 resume=self.resume,
                 watch=watch,
                 phases=phases,
+                ranks=ranks,
             )
         for told in run.data.notes:
             log.info("%s", told)
@@ -171,6 +201,7 @@ class _Attempt:
             try:
                 seed_global_streams(run.seeds.dropout)
                 _fit(assembly, None if found is None else found.path)
+                ranks.agree(dict(assembly.built.model.named_parameters()))
             except Diverged as diverged:
                 error = diverged
                 log.warning("%s", error)

@@ -110,6 +110,7 @@ RULES: Mapping[str, Rule] = {
     "optim.bias_correction": FLAG,
     "optim.clip": above(0, null=True),
     "trainer.precision": one_of(32, "bf16"),
+    "trainer.devices": whole(1, high=64),
     "trainer.threads": whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": whole(1, null=True),
     "trainer.eval_batch_size": whole(1),
@@ -232,7 +233,8 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
     usable = {name: t for name, t in techniques.items() if t is not None}
     if model is not None:
         problems += technique_problems(cfg, model, usable)
-        problems += [] if problems else _not_packed(cfg, model, usable)
+    if not problems and model is not None:
+        problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
     return problems, model, usable
 
 
@@ -243,7 +245,11 @@ def _not_packed(
     if cfg["trainer"]["engine"] != "packed":
         return []
     why = reasons_apart(cfg, model.facts(), techniques)
-    return [f"trainer.engine is packed, but {'; '.join(why)}; say lightning"] if why else []
+    return (
+        [f"trainer.engine is packed, but {'; '.join(why)}; say trainer.engine=lightning"]
+        if why
+        else []
+    )
 
 
 def _loggers(nodes: Mapping[str, Any], problems: list[str]) -> dict[str, Logger]:
@@ -317,6 +323,26 @@ def technique_problems(
                     f"lower technique.{freezing} or technique.{renewing} until they do not meet"
                 )
     return problems
+
+
+def device_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) -> list[str]:
+    """What does not go on several devices."""
+    n, batch = cfg["trainer"]["devices"], cfg["optim"]["batch_size"]
+    if n == 1:
+        return []
+    problems = []
+    if n > batch:
+        problems.append(
+            f"trainer.devices is {n}, but optim.batch_size is {batch}: every device takes a "
+            f"part of the batch; say trainer.devices={batch} or fewer"
+        )
+    if cfg["device"] == "mps":
+        problems.append(f"trainer.devices is {n}, but device is mps, of which there is one")
+    return problems + [
+        f"technique {name} runs on one device alone: {why}; say trainer.devices=1"
+        for name, technique in techniques.items()
+        if (why := technique.one_device())
+    ]
 
 
 def _collect(problems: list[str], attempt: Callable[[], Any]) -> Any:

@@ -47,9 +47,13 @@ def command_line() -> str:
     return redacted(os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv))
 
 
+NO_PASSWORD = ":***@"
+"""What a URL has in place of its password."""
+
+
 def redacted(text: str) -> str:
     """A text without the passwords of the URLs in it."""
-    return PASSWORD.sub(r"\1:***@", text)
+    return PASSWORD.sub(rf"\1{NO_PASSWORD}", text)
 
 
 @lru_cache(maxsize=1)

@@ -147,7 +147,11 @@ def status(
     ] = 2.0,
 ) -> None:
     """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
+    from bluestab.cli_search import print_searches
+
     found = existing(store)
+    if not live and sweep is None and print_searches(found) and not found.manifests():
+        return
     manifest = _manifest(found, sweep)
     if live:
         from bluestab.report.live import watch
@@ -188,8 +192,8 @@ def report(
     """The page of a sweep, report.html, its tables and figure: bluestab report --at best"""
     from bluestab.errors import StoreError
     from bluestab.figures import MOST_ARMS
-    from bluestab.report.frame import read_results
     from bluestab.report.outcome import print_outcome
+    from bluestab.report.results import read_results
     from bluestab.report.write import write_report
 
     found = existing(store)

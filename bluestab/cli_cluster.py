@@ -30,9 +30,9 @@ def cancel(store: STORE = None, sweep: SWEEP = None) -> None:
     from bluestab.errors import StoreError
 
     found = existing(store)
-    if sweep is not None:
-        found.manifest(sweep)  # raises, naming the sweeps there are
     ours = submissions(found, sweep)
+    if sweep is not None and not ours:
+        found.manifest(sweep)  # raises, naming the sweeps there are
     if not ours:
         what = f"sweep '{sweep}' in " if sweep else ""
         raise StoreError(f"nothing was submitted to SLURM for {what}the store '{found.root}'")

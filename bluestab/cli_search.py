@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bluestab.cli_cluster import print_standing
 from bluestab.cli_store import STORE, existing
 
 
@@ -28,6 +29,7 @@ def search(
 ) -> None:
     """What a search has found so far: bluestab search; more hands for it: bluestab search --work"""
     from bluestab.search.trials import Trials
+    from bluestab.store import Store
     from bluestab.sweepers.optuna import confirmed, help_out, read_search, report
 
     found = read_search(existing(store).root, name, storage)
@@ -35,4 +37,41 @@ def search(
         help_out(found)
         return
     trials = Trials.open(found)
+    print_standing(Store(found.root), found.name)
     report(found, trials, confirmed(found, trials), out)
+
+
+def print_searches(store: Any) -> bool:
+    """Where the searches of a store stand, a line each; False if it has none."""
+    from bluestab.errors import BluestabError
+
+    names = sorted(file.parent.name for file in store.root.glob("searches/*/search.json"))
+    for name in names:
+        try:
+            said = _standing(store.root, name)
+        except BluestabError as error:  # a database that needs its password, or is away
+            said = str(error)
+        print(f"search {name}: {said}")
+        print_standing(store, name)
+    return bool(names)
+
+
+def _standing(root: Path, name: str) -> str:
+    from bluestab.report.search_frame import best_first
+    from bluestab.search.points import shown
+    from bluestab.search.trials import Trials, points
+    from bluestab.sweepers.optuna import read_search
+
+    found = read_search(root, name)
+    trials = Trials.open(found)
+    every = trials.all()
+    told = [t for t in points(every) if t.state.is_finished()]
+    ranked = best_first(every, found)
+    best = ""
+    if ranked and not found.several:
+        value = f"{found.objective[0]} {ranked[0].value:.4f}"
+        best = f"; best so far: {value}, {shown(ranked[0].params)}"
+    return (
+        f"{len(told)} of {found.n_trials} points told, {len(trials.under_way())} under way{best}; "
+        f"more: bluestab search {root} --name {name}"
+    )

@@ -76,6 +76,23 @@ def _memory_counters() -> list[Path]:
     return found
 
 
+def of_ranks(first: str, n: int) -> list[str]:
+    """The devices of a run on `n` of them: from `cuda:1` on, cuda:1, cuda:2, ...; `cpu` is shared.
+
+    Raises ConfigError if there are not as many.
+    """
+    kind, _, index = first.partition(":")
+    if kind == "cpu" or n == 1:
+        return [first] * n
+    if kind == "mps" or int(index) + n > cuda_devices():
+        has = "one GPU" if kind == "mps" else f"{cuda_devices()} CUDA devices"
+        raise ConfigError(
+            f"trainer.devices is {n}, beginning with {first}, but this machine has {has} that "
+            "torch can use; say trainer.devices=1"
+        )
+    return [f"{kind}:{int(index) + rank}" for rank in range(n)]
+
+
 def resolve(name: str) -> str:
     """`auto|cpu|cuda[:N]|mps` -> `cpu`, `cuda:N` or `mps`. Raises ConfigError if it is not here."""
     if name == "auto":

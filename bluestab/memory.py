@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,9 +39,11 @@ class Sizes:
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Sizes:
         batch, micro = cfg["optim"]["batch_size"], cfg["trainer"]["micro_batch"]
+        part = math.ceil(batch / cfg["trainer"]["devices"])  # something for each device
+        micro = part if micro is None else min(micro, part)
         return cls(
             batch=batch,
-            micro_batch=None if micro is None or micro >= batch else micro,
+            micro_batch=None if micro >= batch else micro,
             evaluation=cfg["trainer"]["eval_batch_size"],
         )
 

@@ -22,6 +22,7 @@ from bluestab.errors import Diverged
 from bluestab.micro import micro_batches
 from bluestab.passes import model_logits
 from bluestab.phases import Phases
+from bluestab.ranks import Ranks
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
@@ -146,6 +147,7 @@ class FineTuning(pl.LightningModule):
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     judges       how to score validation and test
     phases       notes where the time goes
+    ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
                  mean gradient norm by layer group); True stops the training
     """
@@ -164,6 +166,7 @@ class FineTuning(pl.LightningModule):
         seeds: Seeds,
         judges: Mapping[Split, Judge],
         phases: Phases,
+        ranks: Ranks,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
     ) -> None:
         super().__init__()
@@ -177,6 +180,7 @@ class FineTuning(pl.LightningModule):
         self._seeds = seeds
         self._judges = judges
         self._phases = phases
+        self._ranks = ranks
         self._evaluated = evaluated
         self.logits = ItemLogits()
         self.forwards = 0
@@ -215,18 +219,18 @@ class FineTuning(pl.LightningModule):
         self._again, self.begun = self.begun == self.global_step, self.global_step
         self.evaluating = False
         self._optimizer.zero_grad()
-        parts = micro_batches(batch, self._micro_batch, self._count)
-        losses = []
-        for index, (share, part) in enumerate(parts):
+        parts = self._ranks.mine(micro_batches(batch, self._micro_batch, self._count))
+        losses: list[torch.Tensor] = []
+        for index, share, part in parts:
             self.draw_dropout_anew(index)
             with self._phases("forward"):
                 loss = self._step(part).loss
-                if not math.isfinite(loss.item()):
+                if self._ranks.size == 1 and not math.isfinite(loss.item()):
                     raise Diverged(self.global_step + 1)
-            if len(parts) > 1:
+            if share != 1.0:
                 loss = loss * share
             losses.append(loss.detach())
-            if index < len(parts) - 1:
+            if len(losses) < len(parts):
                 # outside autocast, as the trainer's own backward pass is
                 with (
                     self._phases("backward"),
@@ -234,9 +238,14 @@ class FineTuning(pl.LightningModule):
                 ):
                     loss.backward()  # type: ignore[no-untyped-call]
                 torch.clear_autocast_cache()
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        if self._ranks.size > 1:
+            total = self._ranks.sum_of(total)
+            if not math.isfinite(total.item()):  # on all of them: none waits for another
+                raise Diverged(self.global_step + 1)
         if not self._again:
             self.batches += len(parts)
-            self._losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+            self._losses.append(total)
         return loss
 
     def draw_dropout_anew(self, micro: int) -> None:
@@ -253,6 +262,8 @@ class FineTuning(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         self._phases.end()
+        groups = self._optimizer.param_groups
+        self._ranks.sum_gradients(p for group in groups for p in group["params"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The update; the passes that it asks for are phases of their own."""
@@ -306,7 +317,8 @@ class FineTuning(pl.LightningModule):
             self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._collect(batch)
+        if self._ranks.evaluates(batch_index, len(self.trainer.val_dataloaders)):  # type: ignore[arg-type]
+            self._collect(batch)
 
     def on_validation_epoch_end(self) -> None:
         self._judge("validation")
@@ -317,7 +329,8 @@ class FineTuning(pl.LightningModule):
             self.trainer.should_stop = True
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._collect(batch)
+        if self._ranks.evaluates(batch_index, len(self.trainer.test_dataloaders)):  # type: ignore[arg-type]
+            self._collect(batch)
 
     def on_test_epoch_end(self) -> None:
         self._judge("test")

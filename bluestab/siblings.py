@@ -41,6 +41,8 @@ def reasons_apart(
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if knobs["micro_batch"] is not None:
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
+    if knobs["devices"] != 1:
+        found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found

@@ -15,7 +15,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -27,6 +29,7 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.claims import Claim
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
+from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.outcome import print_outcome
 from bluestab.report.progress import SweepDisplay
@@ -71,6 +74,19 @@ class Hired:
         self.process.kill()
         self.process.join()
         self.output.unlink(missing_ok=True)
+
+
+def start_process(
+    context: ForkServerContext, target: Callable[..., None], *args: Any, **kwargs: Any
+) -> ForkServerProcess:
+    """Begin a worker process that hears signals to the whole group only if it says so
+    (`interruption.obey`); the servers behind it never do."""
+    process = context.Process(target=target, args=args, kwargs=kwargs)
+    with held_back():
+        resource_tracker.ensure_running()
+    with held_back():  # again: at its start, the tracker lets some of them through
+        process.start()
+    return process
 
 
 class RunsCrashed(BluestabError):
@@ -369,8 +385,9 @@ def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -
     Raises ConfigError if a run that is missing in the store cannot start on this machine.
     """
     missing = [run for run in runs if not is_done(run, store)]
-    for device in dict.fromkeys(run.cfg["device"] for run in missing if here):
-        devices.resolve(device)
+    asked = ((run.cfg["device"], run.cfg["trainer"]["devices"]) for run in missing if here)
+    for device, n in dict.fromkeys(asked):
+        devices.of_ranks(devices.resolve(device), n)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()
     store.make_writable()
@@ -396,7 +413,7 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
 
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
-    from bluestab.report.frame import read_results
+    from bluestab.report.results import read_results
 
     manifest = sweep.manifest()
     results = read_results(sweep.store, manifest)

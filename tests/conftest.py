@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,3 +268,34 @@ def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         patch.setenv("BLUESTAB_DATA", str(corpora))
         yield Lab(tmp_path_factory.mktemp("checkpoints"))
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database of a server of its own; skips where there is no PostgreSQL."""
+    pytest.importorskip("psycopg", reason="the extra 'postgres' is missing")
+    initdb = shutil.which("initdb") or max(
+        map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None
+    )
+    if initdb is None:
+        pytest.skip("PostgreSQL: apt-get install postgresql")
+    binaries = Path(initdb).parent
+    folder = Path("/tmp") / f"pg{os.getpid()}"  # short: it holds a socket
+    folder.mkdir()
+    user: dict[str, object] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        user = {"user": "postgres"}
+        shutil.chown(folder, "postgres")
+    try:
+        quiet = {"check": True, "capture_output": True, **user}
+        data = folder / "data"
+        subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "me"], **quiet)  # type: ignore[call-overload]
+        options = f"-k {folder} -c listen_addresses="
+        start = [binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w"]
+        subprocess.run([*start, "start"], **quiet)  # type: ignore[call-overload]
+        try:
+            yield f"postgresql://me@/postgres?host={folder}"
+        finally:
+            subprocess.run([*start, "-m", "fast", "stop"], **quiet)  # type: ignore[call-overload]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

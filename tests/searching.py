@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bluestab import interruption
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -111,7 +112,9 @@ def score(run: Any) -> float:
 def acts(store: Path, **by_seed: Any) -> None:
     """Say what runs do: `acts(store, s1="crash")`."""
     store.mkdir(parents=True, exist_ok=True)
-    (store / "acts.json").write_text(json.dumps({k[1:]: v for k, v in by_seed.items()}))
+    (store / "acts.json").write_text(
+        json.dumps({k.removeprefix("s"): v for k, v in by_seed.items()})
+    )
 
 
 def attempts(store: Path) -> list[str]:
@@ -138,7 +141,11 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
         if act == "segfault":
             ctypes.string_at(0)
         if isinstance(act, int | float):
-            time.sleep(act)
+            end = time.monotonic() + act
+            while time.monotonic() < end:
+                if interruption.asked():
+                    raise interruption.GivenBack
+                time.sleep(min(act, 0.05))
         record = RunRecord(RECORD_SCHEMA, result(run, str(act), found), measured(run))
         if act == "crash":
             store.keep_crash(work, record)

@@ -14,7 +14,7 @@ from test_report import LLRD, RECORDS, plain, record, stored
 
 import bluestab
 from bluestab.errors import ConfigError, StoreError
-from bluestab.report.frame import read_results
+from bluestab.report.results import read_results
 from bluestab.store import Store
 
 

@@ -15,7 +15,7 @@ from test_report import LLRD, read, record, stored
 from bluestab import blurb
 from bluestab.keys import cell_of, key_of
 from bluestab.report.blurb_frame import COLUMNS, notes
-from bluestab.report.frame import read_results
+from bluestab.report.results import read_results
 from bluestab.report.write import write_report
 from bluestab.types import RunRecord
 

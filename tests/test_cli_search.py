@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     page = (folder / "search.html").read_text()
     assert page.count("data:image/png;base64,") >= 3
     assert "http" not in page.replace("http-equiv", "")  # nothing is loaded from elsewhere
-    rows = list(csv.DictReader((folder / "points.csv").open()))
+    rows = list(csv.DictReader((folder / "points.csv").read_text().splitlines()))
     assert len(rows) == 3
     confirmed = Store("runs").manifest("mine-confirmed")
     assert confirmed is not None
@@ -43,6 +44,11 @@ def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     shown = cli("search", "--out", "elsewhere")
     assert shown.code == 0, shown.err
     assert "winner: technique=" in shown.out
+    standing = cli("status")
+    assert standing.code == 0, standing.err
+    assert "search mine: 3 of 3 points told, 0 under way; best so far: mean" in standing.out
+    assert "more: bluestab search runs --name mine" in standing.out
+    assert "mine-confirmed" in standing.out, "and the sweep that confirmed it"
     assert Path("elsewhere/best.yaml").read_text() == (folder / "best.yaml").read_text()
 
     Path("sweeps").mkdir()
@@ -102,6 +108,22 @@ def test_check_starts_nothing(cli: Callable[..., Any]) -> None:
     assert "at most 20 runs" in found.out
     assert "20 runs in 4 cells, 0 done" in found.out
     assert not Path("runs").exists()
+
+
+def test_a_search_whose_storage_is_away_does_not_hide_the_rest(
+    cli: Callable[..., Any],
+) -> None:
+    folder = Path("runs/searches/far")
+    folder.mkdir(parents=True)
+    asked = {"node": {}, "fixed": {}, "choices": {}}
+    content = {"name": "far", "storage": "postgresql://me:***@host/db", "asked": asked}
+    (folder / "search.json").write_text(json.dumps(content))
+    (Path("runs/searches/odd")).mkdir()
+    Path("runs/searches/odd/search.json").write_text("{")
+    said = cli("status")
+    assert said.code == 0, said.err
+    assert "search far: the storage of search far needs its password" in said.out
+    assert "search odd: runs/searches/odd/search.json is damaged" in said.out
 
 
 def test_a_store_without_a_search_is_named(cli: Callable[..., Any]) -> None:

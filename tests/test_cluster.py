@@ -485,12 +485,18 @@ def test_a_task_that_gets_nowhere_does_not_requeue_itself_for_ever(
     planned = queue.next()
     assert planned is not None
     queue.put_back(planned)
-    assert task._go_on_later(queue, "12_0.1", crashed=False) == 0
+
+    def end(job: str) -> int:
+        notice = task.Notice(print, one, job)
+        notice.asked = notice.time_is_up = True
+        return task._end(notice, crashed=False, is_left=True, got_on=queue.got_on)
+
+    assert end("12_0.1") == 0
     assert calls(site, "scontrol") == 1
-    assert task._go_on_later(queue, "12_0.2", crashed=False) == 1
+    assert end("12_0.2") == 1
     assert "hydra.launcher.time must be longer" in capsys.readouterr().out
     (sweep.store.root / ".resume" / planned.run.key).mkdir(parents=True)  # it has saved
-    assert task._go_on_later(queue, "12_0.9", crashed=False) == 0
+    assert end("12_0.9") == 0
     assert calls(site, "scontrol") == 2
 
 

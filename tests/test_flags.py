@@ -10,7 +10,8 @@ import pytest
 from test_report import record, stored
 
 from bluestab.report.flags import flags
-from bluestab.report.frame import runs_frame, summary_frame
+from bluestab.report.runs_frame import runs_frame
+from bluestab.report.summary_frame import summary_frame
 from bluestab.types import RunRecord
 
 

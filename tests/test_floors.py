@@ -23,13 +23,13 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
-    "phases divergences passes instability recommendation splitting interruption",
+    "phases divergences passes instability recommendation splitting interruption ranks",
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
     "claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
     "siblings parts data audit module prefix optimizers checks history checkpoints assemble "
     "supplies",
-    "results packed attempt run group drystep inspection",
+    "results packed attempt rank_process run group drystep inspection",
     "report figures planning packing workers pool_worker launchers cluster sweepers search "
     "catalogue saved_tasks use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",

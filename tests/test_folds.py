@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bluestab.report.folds import by_fold, fold_comparison, fold_of, nested_columns, with_fold
-from bluestab.report.frame import read_results
+from bluestab.report.results import read_results
 
 Make = Callable[..., Any]
 
@@ -35,12 +35,16 @@ def test_streams_know_their_fold() -> None:
 
 
 def test_folds_weigh_alike_and_std_is_over_seeds() -> None:
-    found = nested_columns(OWN)
+    found = nested_columns(OWN, (80, 20))
     assert found["mean"] == pytest.approx((0.6 + 0.7 + 0.9) / 3)
     assert found["std"] == pytest.approx(((0.02 + 0.02 + 0.0) / 3) ** 0.5)
     assert found["std_folds"] == pytest.approx(0.152752523)
-    assert (found["n_folds"], found["ci_low"]) == (3, None)
-    assert nested_columns({streams(0, None): 0.5}) == {}
+    assert found["n_folds"] == 3
+    half = scipy_stats.t.ppf(0.975, 2) * 0.152752523 * (1 / 3 + 0.25) ** 0.5
+    assert (found["ci_high"] - found["ci_low"]) / 2 == pytest.approx(half)
+    assert found["ci_method"] == "corrected t"
+    assert nested_columns(OWN, None)["ci_low"] is None, "without sizes nothing can be said"
+    assert nested_columns({streams(0, None): 0.5}, (80, 20)) == {}
 
 
 def test_change_is_tested_over_folds() -> None:
@@ -53,7 +57,11 @@ def test_change_is_tested_over_folds() -> None:
     assert found["p"] == pytest.approx(2 * scipy_stats.t.sf(t, 2))
     plain = scipy_stats.ttest_1samp(differences, 0).pvalue
     assert found["p"] > plain, "seeds and shared training items are no further data"
-    assert fold_comparison(OWN, REFERENCE, None)["p"] is None
+    half = scipy_stats.t.ppf(0.975, 2) * ((1 / 3 + 0.25) * 0.0025) ** 0.5
+    assert found["delta_low"] == pytest.approx(0.15 - half)
+    assert found["delta_high"] == pytest.approx(0.15 + half)
+    unknown = fold_comparison(OWN, REFERENCE, None)
+    assert (unknown["p"], unknown["delta_low"]) == (None, None)
 
 
 def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:

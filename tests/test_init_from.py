@@ -27,7 +27,7 @@ from bluestab.init_from import parse  # noqa: E402
 from bluestab.keys import cell_of  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.report.arms import with_sources  # noqa: E402
-from bluestab.report.frame import read_results  # noqa: E402
+from bluestab.report.results import read_results  # noqa: E402
 from bluestab.run import execute  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique, distance  # noqa: E402

@@ -16,8 +16,9 @@ from bluestab import instability as measure
 from bluestab.artefacts import read_predictions, write_predictions
 from bluestab.errors import StoreError
 from bluestab.report import instability_frame as frames
-from bluestab.report.frame import read_results, runs_frame
 from bluestab.report.instability_frame import COLUMNS, MEASURES, instability_frame
+from bluestab.report.results import read_results
+from bluestab.report.runs_frame import runs_frame
 from bluestab.representations import FILE, write_representations
 from bluestab.store import Store
 from bluestab.types import RunRecord

@@ -14,8 +14,8 @@ from test_report import LLRD, record
 from bluestab import stats
 from bluestab.item_sums import of_items
 from bluestab.item_sums import score as item_score
-from bluestab.report.frame import read_results
 from bluestab.report.items_frame import COLUMNS, RESAMPLES
+from bluestab.report.results import read_results
 from bluestab.scoring import pearson
 from bluestab.store import Store
 

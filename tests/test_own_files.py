@@ -576,6 +576,57 @@ BROKEN: dict[str, Broken] = {
         {},
         r"line 1: tags \(task\.label\) holds numbers, whose names",
     ),
+    "a word per row": (
+        "tagging",
+        {"f.csv": "word,tag,s\n" + "a,O,1\nb,B-D,1\n" * 9},
+        {},
+        r"every row holds one word \(word\): which rows are one sentence\? say task\.sentence",
+    ),
+    "a sentence in two places": (
+        "tagging",
+        {"f.csv": "word,tag,sent_id\na,O,1\nb,B-D,2\nc,O,1\n"},
+        {},
+        r"line 4: sentence '1' was already there in line 2, with others between",
+    ),
+    "a word without a sentence": (
+        "tagging",
+        {"f.csv": "word,tag,sent_id\na,O,\nb,B-D,2\n"},
+        {},
+        r"line 2: sent_id \(task\.sentence\) is empty in the first row",
+    ),
+    "a word without a tag": (
+        "tagging",
+        {"f.csv": "word,tag,sent_id\na,O,1\nb,,1\n"},
+        {},
+        r"line 3: tag \(task\.label\) is empty",
+    ),
+    "sentences of lists": (
+        "tagging",
+        {JSONL: '{"tokens": ["a", "b"], "tags": ["O", "O"], "n": 1}\n'},
+        {"sentence": "n"},
+        r"task\.sentence is for files with a word per row",
+    ),
+    "Label Studio, none annotated": (
+        "tagging",
+        {JSON: '[{"data": {"text": "a"}, "annotations": []}]'},
+        {},
+        r"a Label Studio export without any annotation",
+    ),
+    "Label Studio, two labels": (
+        "tagging",
+        {
+            JSON: '[{"data": {"text": "a"}, "annotations": [{"result": [{"type": "labels", '
+            '"from_name": "l", "value": {"start": 0, "end": 1, "labels": ["A", "B"]}}]}]}]'
+        },
+        {},
+        r"line 1: a span has .*, expected one label",
+    ),
+    "Label Studio, no object": (
+        "tagging",
+        {JSON: '[{"data": {"text": "a"}, "annotations": [{"result": [3]}]}]'},
+        {},
+        r"line 1: '3' is no object of a Label Studio export",
+    ),
     # spans
     "offsets from 1": (
         "tagging",
@@ -924,6 +975,34 @@ def test_a_corpus_is_the_same_in_every_format(load: Load, tmp_path: Path) -> Non
         ),
         TSV: "tokens\ttags\n"
         + "".join(f"{t}\t{' '.join(g)}\n" for t, g in zip(texts, tagged, strict=True)),
+        "words.csv": "Sentence #,Word,POS,Tag\n"
+        + "".join(
+            f"{'' if i else f'Sentence: {n}'},{w},NN,{t}\n"
+            for n, x in enumerate(lists)
+            for i, (w, t) in enumerate(zip(x["tokens"], x["tags"], strict=True))
+        ),
+        "words.tsv": "token\tner\tsentence_id\n"
+        + "".join(
+            f"{w}\t{t}\t{n}\n"
+            for n, x in enumerate(lists)
+            for w, t in zip(x["tokens"], x["tags"], strict=True)
+        ),
+        "label_studio.json": json.dumps(
+            [
+                label_studio(
+                    {"text": t},
+                    ("labels", {"start": a, "end": b, "text": t[a:b], "labels": ["D"]}),
+                    id=i,
+                )
+                for i, (t, a, b) in enumerate(EXPECTED)
+            ]
+        ),
+        "label_studio_min.json": json.dumps(
+            [
+                {"text": t, "id": i, "label": [{"start": a, "end": b, "labels": ["D"]}]}
+                for i, (t, a, b) in enumerate(EXPECTED)
+            ]
+        ),
     }
     for name in columns:
         found = entities(load("tagging", {name: columns[name]}))
@@ -954,6 +1033,52 @@ def test_a_corpus_is_the_same_in_every_format(load: Load, tmp_path: Path) -> Non
         for s in ("train", "validation", "test")
     ]
     assert sizes == [12, 4, 4], "the parts of a saved dataset are taken as they are"
+
+
+def label_studio(data: Any, *results: tuple[str, Any], **more: Any) -> dict[str, Any]:
+    """A task of Label Studio's export, annotated once by a control `label`."""
+    found = [{"type": kind, "from_name": "label", "value": value} for kind, value in results]
+    return {"data": data, "annotations": [{"result": found, "was_cancelled": False}], **more}
+
+
+def test_rows_of_words_keep_sentences_and_documents(load: Load) -> None:
+    rows = [f"w{n}x{i},{'B-D' if i % 2 else 'O'},{n},{n // 2}" for n in range(20) for i in range(3)]
+    text = "\n".join(["word,tag,sent_id,pmid", *rows])
+    data = load("tagging", {"f.csv": text})
+    items = [item for part in data.splits.values() for item in part]
+    assert {item.id for item in items} == set(map(str, range(20)))
+    assert {item.group for item in items} == set(map(str, range(10)))
+    assert all(len(item.text) == 3 for item in items)
+    named = load("tagging", {"g.csv": text.replace("sent_id", "s")}, sentence="s")
+    assert [e.text for e in named.splits["train"]] == [e.text for e in data.splits["train"]]
+
+
+def test_choices_and_numbers_of_label_studio(load: Load) -> None:
+    one = [
+        label_studio({"text": f"t {i}"}, ("choices", {"choices": ["ab"[i % 2]]})) for i in range(20)
+    ]
+    unseen = {"data": {"text": "u"}, "annotations": []}
+    given_up = label_studio({"text": "v"}, ("choices", {"choices": ["b"]}))
+    given_up["annotations"][0]["was_cancelled"] = True
+    data = load("classification", {JSON: json.dumps([*one, unseen, given_up])})
+    assert sum(len(part) for part in data.splits.values()) == 20
+    assert tuple(data.labels) == ("a", "b")
+    assert any("2 tasks without an annotation" in note for note in data.notes)
+
+    several = [
+        label_studio({"text": f"t {i}"}, ("choices", {"choices": ["a", "b"][: 1 + i % 2]}))
+        for i in range(20)
+    ]
+    found = load("multilabel", {JSON: json.dumps(several)})
+    targets = [e.target for part in found.splits.values() for e in part]
+    assert sorted(map(len, targets)) == [1] * 10 + [2] * 10
+
+    rated = [
+        label_studio({"text": f"t {i}", "text_pair": "u"}, ("rating", {"rating": i % 5}))
+        for i in range(20)
+    ]
+    numbers = load("pair_regression", {JSON: json.dumps(rated)})
+    assert {e.target for part in numbers.splits.values() for e in part} == {0, 1, 2, 3, 4}
 
 
 def test_items_of_one_line_have_names(load: Load) -> None:

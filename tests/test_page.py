@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from test_report import LLRD, RECORDS, plain, record, stored
 
-from bluestab.report import page_data as data_module
 from bluestab.report.curves import Curve, read_curve
-from bluestab.report.frame import read_results
 from bluestab.report.page import _asset, embedded, page_html
 from bluestab.report.page_data import command_of, page_data
+from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
@@ -145,7 +144,7 @@ def test_the_script_writes_text_only_and_asks_nobody(tmp_path: Path) -> None:
 
 
 def test_template_style_and_scripts_are_in_the_package() -> None:
-    for name in ("page.html", "page.css", "core.js", "charts.js", "page.js"):
+    for name in ("page.html", "page.css", "core.js", "charts.js", "search.js", "page.js"):
         assert len(_asset(name)) > 500
     assert set(re.findall("@@(.+?)@@", _asset("page.html"))) == {
         *("title", "policy", "style", "without_script", "data", "script"),
@@ -280,14 +279,6 @@ def test_curves_are_on_the_page_in_order_of_depth(tmp_path: Path) -> None:
         "block_1": [4.0],
         "top": [5.0],
     }
-
-
-def test_a_further_section_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(data_module.MORE, "search", lambda results, store: {"n": len(results.runs)})
-    monkeypatch.setitem(data_module.MORE, "nothing", lambda results, store: None)
-    data, _ = page_of(tmp_path / "runs", [record(0.5)])
-    assert data["search"] == {"n": 2}
-    assert "nothing" not in data
 
 
 def test_two_thousand_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

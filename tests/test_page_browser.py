@@ -16,9 +16,9 @@ import pytest
 from test_page import CURVE, NASTY
 from test_report import LLRD, RECORDS, plain, record, stored
 
-from bluestab.report.frame import read_results
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
+from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
@@ -39,7 +39,39 @@ pytestmark = [
 ]
 
 
-def look(root: Path, records: list[RunRecord], manifest: Any = None) -> tuple[Any, Any]:
+SEARCH = {
+    "name": NASTY,
+    "task": "biosses",
+    "model": "small",
+    "objective": ["mean"],
+    "maximised": [True],
+    "seeds": [0, 1],
+    "n_trials": 4,
+    "sentences": [f"winner: {NASTY}"],
+    "knobs": [
+        {"name": "optim.lr", "text": "tag(log,interval(1e-5,1e-3))", "log": True},
+        {"name": "technique", "text": NASTY, "log": False},
+    ],
+    "points": {
+        "columns": [
+            *("trial", "state", "censored", "infeasible", "n_seeds", "optim.lr", "technique"),
+            *("mean", "mean_so_far", "failed_share", "seed_0", "seed_1", "note", "point"),
+        ],
+        "rows": [
+            [0, "complete", False, False, 2, 1e-4, "none", 0.5, 0.5, 0, 0.4, 0.6, "", "none"],
+            [1, "stopped", True, False, 1, 1e-5, NASTY, None, 0.3, 0, 0.3, None, NASTY, NASTY],
+            [2, "complete", False, True, 2, 1e-3, NASTY, 0.1, 0.1, 1, 0.1, 0.1, "", "failed"],
+            [3, "crashed", False, False, 0, 1e-3, NASTY, None, None, None, None, None, "no", "x"],
+        ],
+    },
+    "ranked": [0],
+    "importance": {"optim.lr": 0.7, "technique": 0.3},
+}
+
+
+def look(
+    root: Path, records: list[RunRecord], manifest: Any = None, searches: Any = ()
+) -> tuple[Any, Any]:
     """The data of a page, and what the browser says of it."""
     store = stored(root / "runs", records) if manifest is None else Store(root / "runs")
     for number, one in enumerate(records):
@@ -49,7 +81,7 @@ def look(root: Path, records: list[RunRecord], manifest: Any = None) -> tuple[An
     if manifest is not None:
         store.write_manifest("soon", manifest)
     chosen = store.manifest(None)
-    data = page_data(read_results(store, chosen), store, chosen)
+    data = page_data(read_results(store, chosen), store, chosen, searches)
     page = root / "report.html"
     page.write_text(page_html(data))
     return data, seen(page)
@@ -96,14 +128,24 @@ def several() -> list[RunRecord]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    return look(tmp_path_factory.mktemp("whole"), several())
+    return look(tmp_path_factory.mktemp("whole"), several(), searches=[SEARCH])
 
 
 def test_every_figure_is_drawn(whole: tuple[Any, Any]) -> None:
     _, found = whole
     drawn = {name for name, n in found["sections"].items() if n}
     assert drawn >= {
-        *("seeds", "failed", "change", "curves", "gradients", "cost", "budget", "variance"),
+        *(
+            "seeds",
+            "failed",
+            "change",
+            "curves",
+            "gradients",
+            "cost",
+            "budget",
+            "variance",
+            "search",
+        ),
         *("setup", "crashes", "runs"),
     }
     assert found["open_ms"] < 2000

@@ -21,12 +21,9 @@ from bluestab.errors import ConfigError
 from bluestab.figures import seeds as seeds_figure
 from bluestab.keys import cell_of, key_of
 from bluestab.report.arms import arm_names
-from bluestab.report.frame import (
-    SUMMARY_COLUMNS,
-    read_results,
-    runs_frame,
-    summary_frame,
-)
+from bluestab.report.results import read_results
+from bluestab.report.runs_frame import runs_frame
+from bluestab.report.summary_frame import SUMMARY_COLUMNS, summary_frame
 from bluestab.report.terminal import size
 from bluestab.report.write import write_report
 from bluestab.store import Store

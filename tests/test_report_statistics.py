@@ -14,8 +14,8 @@ from test_report import LLRD, plain, record, row, runs_frame, stored, summary
 
 from bluestab.report.advice import advice
 from bluestab.report.compare import compare, mention
-from bluestab.report.frame import summary_frame
 from bluestab.report.published_frame import published_frame, published_sentences
+from bluestab.report.summary_frame import summary_frame
 from bluestab.report.tables import latex, markdown
 from bluestab.types import RunRecord
 

@@ -21,7 +21,7 @@ from test_run import NotFinite, done, kept  # noqa: E402
 
 from bluestab.artefacts import lacks_representations, read_predictions  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
-from bluestab.report.frame import read_results  # noqa: E402
+from bluestab.report.results import read_results  # noqa: E402
 from bluestab.representations import (  # noqa: E402
     FILE,
     first_pieces,

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,37 +22,6 @@ from bluestab.store import Store
 
 SCRIPT = Path(searching.__file__)
 KILLS = 20
-
-
-@pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database of a server of its own; skips where there is no PostgreSQL."""
-    pytest.importorskip("psycopg", reason="the extra 'postgres' is missing")
-    initdb = shutil.which("initdb") or max(
-        map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None
-    )
-    if initdb is None:
-        pytest.skip("PostgreSQL: apt-get install postgresql")
-    binaries = Path(initdb).parent
-    folder = Path("/tmp") / f"pg{os.getpid()}"  # short: it holds a socket
-    folder.mkdir()
-    user: dict[str, object] = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        user = {"user": "postgres"}
-        shutil.chown(folder, "postgres")
-    try:
-        quiet = {"check": True, "capture_output": True, **user}
-        data = folder / "data"
-        subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "me"], **quiet)  # type: ignore[call-overload]
-        options = f"-k {folder} -c listen_addresses="
-        start = [binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w"]
-        subprocess.run([*start, "start"], **quiet)  # type: ignore[call-overload]
-        try:
-            yield f"postgresql://me@/postgres?host={folder}"
-        finally:
-            subprocess.run([*start, "-m", "fast", "stop"], **quiet)  # type: ignore[call-overload]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def command(store: Path, storage: str, workers: int, n_trials: int) -> subprocess.Popen[str]:

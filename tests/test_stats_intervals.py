@@ -246,3 +246,19 @@ def test_items_and_seeds_is_the_plain_two_way_bootstrap() -> None:
     seeds = [of_items("pearson", p, truth) for p in predicted]
     found = ends(stats.items_and_seeds_bootstrap(item_score("pearson"), seeds, resamples=4000))
     assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.03)
+
+
+def test_the_interval_over_folds_ends_where_its_test_rejects() -> None:
+    scores = np.random.default_rng(3).normal(0.7, 0.1, size=5)
+    found = stats.corrected_t_interval(scores, n_train=80, n_test=20)
+    assert found is not None
+    assert found.method == "corrected t"
+    for end in (found.low, found.high):
+        assert stats.corrected_resampled_t(scores - end, 80, 20).p == pytest.approx(0.05)
+    plain = stats.t_interval(scores)
+    assert plain is not None
+    ratio = (found.high - found.low) / (plain.high - plain.low)
+    assert ratio == pytest.approx((1 + 5 * 20 / 80) ** 0.5)
+    assert stats.corrected_t_interval([0.5, 0.5], 80, 20) is None
+    with pytest.raises(ValueError, match="0 test examples"):
+        stats.corrected_t_interval(scores, 80, 0)

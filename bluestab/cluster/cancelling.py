@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from bluestab.claims import Claims
 from bluestab.cluster import scheduler
 from bluestab.cluster.submission import Submission
 from bluestab.store import Store
@@ -31,7 +32,9 @@ def cancel(submissions: Sequence[Submission]) -> list[str]:
             )
         time.sleep(LOOK)
     for one in submissions:
-        Store(one.content["store"]).claims.release_jobs(live)
+        store = Store(one.content["store"])
+        for claims in (store.claims, Claims(store.root / "searches" / one.sweep)):
+            claims.release_jobs(live)
     return live
 
 

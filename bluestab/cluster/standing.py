@@ -15,9 +15,19 @@ from bluestab.cluster import scheduler
 from bluestab.cluster.deaths import said_in
 from bluestab.cluster.scheduler import Task
 from bluestab.cluster.submission import Submission
+from bluestab.errors import BluestabError
 from bluestab.store import Store
 
+LOOK = 1.0  # seconds between two looks at the store
+POLL = 15.0  # seconds between two questions to the scheduler
+LAG = 10.0  # seconds that a shared disk may take to show what a task wrote before it ended
 SHOWN = 5  # nodes, or ended tasks, that are named
+
+
+class TasksEnded(BluestabError):
+    """All tasks are gone, and work is left."""
+
+    exit_code = 1
 
 
 class Standing:
@@ -132,6 +142,8 @@ def of_interest(submissions: Sequence[Submission]) -> list[Submission]:
     return working or list(submissions[-1:])
 
 
-def status_line(store: Store, sweep: str) -> str:
-    """The command that shows a sweep from any shell."""
+def status_line(store: Store, sweep: str, *, is_search: bool = False) -> str:
+    """The command that shows a sweep, or a search, from any shell."""
+    if is_search:
+        return shlex.join(["bluestab", "search", str(store.root.absolute()), "--name", sweep])
     return shlex.join(["bluestab", "status", str(store.root.absolute()), "--sweep", sweep])

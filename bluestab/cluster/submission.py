@@ -1,10 +1,12 @@
 """What was handed to SLURM for a sweep, in a folder of the store that its tasks read and mark.
 
     <store>/.slurm/<sweep>.<n>/
-        orders.json        the runs and how they are done; written before anything is submitted
+        orders.json        the runs and how they are done, or the search that is worked on; written
+                           before anything is submitted
         script-<c>.sh      the batch script of each array, as submitit writes it
         array-<c>.json     the array SLURM made of it: its id, its tasks
         begun/<index>      tasks that have begun at least once
+        exhausted          the space of its search has no more points
         refused            how many tasks SLURM did not take
         excused/<job>      tasks that were told to stop: their death is not a run's fault
         <job>_0_log.out    what a task printed
@@ -75,6 +77,11 @@ class Submission:
         return str(self.content["sweep"])
 
     @property
+    def is_search(self) -> bool:
+        """Do its tasks work on a study, and not on runs that are written down?"""
+        return bool(self.content.get("search"))
+
+    @property
     def tasks(self) -> int:
         return int(self.content["tasks"])
 
@@ -135,6 +142,13 @@ class Submission:
         """SLURM did not take so many of its tasks: they will never begin."""
         write_text(self.folder / "refused", str(tasks))
 
+    def exhaust(self) -> None:
+        """The space of its search has no more points."""
+        _touch(self.folder / "exhausted")
+
+    def is_exhausted(self) -> bool:
+        return (self.folder / "exhausted").exists()
+
     def withdraw(self) -> None:
         """SLURM took nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -191,8 +205,6 @@ def write_orders(
 
     launcher  what a task must know of the launcher's knobs
     """
-    folder = next_folder(store, sweep)
-    folder.mkdir(parents=True)
     configs: dict[str, int] = {}
     entries = []
     for planned in runs:
@@ -201,7 +213,37 @@ def write_orders(
         number = configs.setdefault(json.dumps(cfg), len(configs))
         said = list(planned.overrides)
         entries.append({"key": planned.run.key, "config": number, "seed": seed, "said": said})
+    for planned in runs:
+        store.claims.forget_deaths(planned.run.key)
     content = {
+        "crashes": crashes(store, [planned.run.key for planned in runs]),
+        "configs": [json.loads(text) for text in configs],
+        "runs": entries,
+    }
+    return _write(store, sweep, content, tasks=tasks, launcher=launcher, command=command)
+
+
+def write_search(
+    store: Store, name: str, *, tasks: int, launcher: Mapping[str, Any], command: str
+) -> Submission:
+    """The same for a search, whose points are asked for one by one: `<store>/searches/<name>`
+    says what is drawn."""
+    content = {"search": True, "crashes": {}, "configs": [], "runs": []}
+    return _write(store, name, content, tasks=tasks, launcher=launcher, command=command)
+
+
+def _write(
+    store: Store,
+    sweep: str,
+    content: Mapping[str, Any],
+    *,
+    tasks: int,
+    launcher: Mapping[str, Any],
+    command: str,
+) -> Submission:
+    folder = next_folder(store, sweep)
+    folder.mkdir(parents=True)
+    common = {
         "sweep": sweep,
         "store": str(store.root.absolute()),
         "folder": os.getcwd(),
@@ -209,13 +251,8 @@ def write_orders(
         "environment": environment(),
         "launcher": dict(launcher),
         "tasks": tasks,
-        "crashes": crashes(store, [planned.run.key for planned in runs]),
-        "configs": [json.loads(text) for text in configs],
-        "runs": entries,
     }
-    for planned in runs:
-        store.claims.forget_deaths(planned.run.key)
-    write_text(folder / "orders.json", json.dumps(content))
+    write_text(folder / "orders.json", json.dumps({**common, **content}))
     return Submission(folder)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bluestab import devices
 from bluestab.checks import CheckedRun, check
@@ -37,12 +37,47 @@ from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import LOOK_AGAIN, Execute, Source, Stop, record_death
 
+if TYPE_CHECKING:
+    from bluestab.search.trials import Trials
+
 RESERVE = 600.0
 """Seconds that the last idle task stays to take over what may yet die elsewhere."""
 
 KILL_WAIT = 25.0  # seconds after SIGTERM until what runs is cut off; SLURM's own KillWait is 30
 IN_VAIN = 2  # restarts at the time limit after which a task that gets nowhere stays away
 SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
+
+
+class Reserve:
+    """Where nothing can be started and others are at work, one idle task of a submission stays."""
+
+    def __init__(self, submission: Submission) -> None:
+        self._claims = Claims(submission.folder)
+        self._claim: Claim | None = None
+        self._idle_since: float | None = None
+
+    def stays(self) -> bool:
+        """Is this task the one, and has it not waited too long?"""
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        if now - self._idle_since > RESERVE:
+            return False
+        if self._claim is None:
+            with suppress(OSError):
+                self._claim = self._claims.take("reserve")
+            if self._claim is not None:
+                self._claim.__enter__()
+        return self._claim is not None
+
+    def at_work(self) -> None:
+        """It has found something to do."""
+        self._idle_since = None
+
+    def leave(self) -> None:
+        if self._claim is not None:
+            self._claim.__exit__()
+            self._claim = None
 
 
 class SharedQueue(Source):
@@ -71,14 +106,13 @@ class SharedQueue(Source):
         self.crashed_here: set[str] = set()
         self.cut: set[str] = set()
         self._look_again = 0.0
-        self._idle_since: float | None = None
-        self._reserve: Claim | None = None
+        self._reserve = Reserve(submission)
 
     def __len__(self) -> int:
         """0 when this task should leave."""
         if self._makes_room():
             return 0
-        if not self.waiting and self.elsewhere and not self._stays_in_reserve():
+        if not self.waiting and self.elsewhere and not self._reserve.stays():
             return 0
         return len(self.waiting) + len(self.elsewhere)
 
@@ -102,7 +136,7 @@ class SharedQueue(Source):
             if len(dead) < MANY:
                 self.taken += 1
                 self.begun.setdefault(order.key, self._saved(order.key))
-                self._idle_since = None
+                self._reserve.at_work()
                 return planned
             self._record_deaths(planned, dead)
         return None
@@ -152,9 +186,7 @@ class SharedQueue(Source):
 
     def close(self) -> None:
         """Leave the reserve, if this task was in it."""
-        if self._reserve is not None:
-            self._reserve.__exit__()
-            self._reserve = None
+        self._reserve.leave()
 
     def _has_ended(self, order: Order) -> bool:
         """Done; or crashed since the submission, and not to be tried again by this task."""
@@ -170,20 +202,6 @@ class SharedQueue(Source):
 
     def _makes_room(self) -> bool:
         return self.taken >= self.quota and not self.submission.all_have_begun()
-
-    def _stays_in_reserve(self) -> bool:
-        """Nothing can be started, others are at work: one idle task stays, for a while."""
-        now = time.monotonic()
-        if self._idle_since is None:
-            self._idle_since = now
-        if now - self._idle_since > RESERVE:
-            return False
-        if self._reserve is None:
-            with suppress(OSError):
-                self._reserve = Claims(self.submission.folder).take("reserve")
-            if self._reserve is not None:
-                self._reserve.__enter__()
-        return self._reserve is not None
 
     def _record_deaths(self, planned: PlannedRun, dead: Sequence[Mapping[str, Any]]) -> None:
         """Its processes died too often: that is its crash."""
@@ -255,14 +273,14 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     store.make_writable()
     submission.begin(index)
+    if submission.is_search:
+        return search_on(submission, job, execute)
     queue = SharedQueue(submission, store, quota=knobs["runs_per_task"])
     if not len(queue):
         print("nothing is left to do here", flush=True)
         return 0
     configs = submission.content["configs"]
-    _need_gpus(knobs, {cfg["device"] for cfg in configs})
-    where = places(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
-    where = where[: knobs["runs_per_task"]]
+    where = _places(knobs, configs)[: knobs["runs_per_task"]]
     budget_mb = 0.8 * _memory_mb() / len(where)
     keys = list(queue.orders)
     with (
@@ -274,22 +292,72 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
         finally:
             queue.close()
     crashed = [key for key in queue.crashed_here if not store.has(key)]
+    for key in sorted(queue.cut):
+        print(f"run {key} did not stop in time and was cut off", flush=True)
+    if crashed:
+        print(f"{len(crashed)} runs crashed here: {', '.join(crashed)}", flush=True)
+    return _end(notice, crashed=bool(crashed), is_left=bool(queue.waiting), got_on=queue.got_on)
+
+
+def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
+    """Work on the points of a search until there are enough; the exit code of this task."""
+    from bluestab.search.crew import Teller, in_processes
+    from bluestab.search.trials import Trials, took
+    from bluestab.sweepers.optuna import first_run, read_search
+
+    store, knobs = Store(submission.content["store"]), submission.content["launcher"]
+    search = read_search(store.root, submission.sweep)
+    trials = Trials.open(search)
+    where = _places(knobs, [first_run(search).cfg])
+    before = _far(trials, store)
+    name = job.partition(".")[0]
+    teller, reserve, ended = Teller(trials, name), Reserve(submission), ""
+    with Notice(print, submission, job) as notice:
+        try:
+            while ended not in ("exhausted", "crashed") and not notice.asked:
+                if trials.left() > 0 or trials.dead():
+                    reserve.at_work()
+                    ended = in_processes(search, where, notice, teller, execute)
+                elif not trials.under_way() or not reserve.stays():
+                    break
+                time.sleep(LOOK_AGAIN)
+                teller.tell()
+        finally:
+            reserve.leave()
+    if ended == "exhausted":
+        submission.exhaust()
+    crashed = [t for t in trials.crashed() if took(name, t)]
+    if crashed:
+        print(f"{len(crashed)} points crashed here", flush=True)
+    return _end(
+        notice,
+        crashed=bool(crashed) or ended == "crashed",
+        is_left=trials.left() > 0 or bool(trials.under_way()),
+        got_on=lambda: _far(trials, store) != before,
+    )
+
+
+def _far(trials: Trials, store: Store) -> tuple[int, set[tuple[str, int]]]:
+    """How far a search is: runs that are done, and checkpoints that are kept."""
+    saved = set()
+    with suppress(OSError):
+        saved = {(e.name, e.stat().st_mtime_ns) for e in os.scandir(store.root / ".resume")}
+    return sum(len(t.intermediate_values) for t in trials.all()), saved
+
+
+def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], bool]) -> int:
+    """The exit code of a task that does nothing more; it may put itself back into the queue.
+
+    is_left  is there work that it gave back, or did not begin? got_on: has anything been done?
+    """
     if notice.told:
         return 128 + signal.SIGTERM
     if notice.asked and not notice.time_is_up:
         return 128 + signal.SIGINT
-    if notice.time_is_up and queue.waiting:
-        return _go_on_later(queue, job, bool(crashed))
-    if crashed:
-        print(f"{len(crashed)} runs crashed here: {', '.join(crashed)}", flush=True)
-    return 1 if crashed else 0
-
-
-def _go_on_later(queue: SharedQueue, job: str, crashed: bool) -> int:
-    name, _, restart = job.partition(".")
-    for key in sorted(queue.cut):
-        print(f"run {key} did not stop in time and was cut off", flush=True)
-    if not queue.got_on() and int(restart) >= IN_VAIN:
+    if not notice.time_is_up or not is_left:
+        return 1 if crashed else 0
+    name, _, restart = notice.job.partition(".")
+    if not got_on() and int(restart) >= IN_VAIN:
         print(
             f"bluestab: started {int(restart) + 1} times, this task finished no run and saved no "
             "checkpoint before its time was up; hydra.launcher.time must be longer",
@@ -303,6 +371,12 @@ def _go_on_later(queue: SharedQueue, job: str, crashed: bool) -> int:
         return 1
     print("put back into the queue: what is left goes on there", flush=True)
     return 1 if crashed else 0
+
+
+def _places(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The device of each worker of this task. Raises BluestabError if GPUs cannot be used."""
+    _need_gpus(knobs, {cfg["device"] for cfg in configs})
+    return places(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
 
 
 def _need_gpus(knobs: Mapping[str, Any], asked: set[str]) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 
 from bluestab.errors import DataError
 from bluestab.formats.base import MOST_CHARACTERS, Rows, lines_in, short, too_long, whole_text
+from bluestab.formats.label_studio import Item, is_export, unfold
 from bluestab.tasks.readers import expect, skip
 
 KEY = "key"
 """Column of a JSON map: the names of its objects."""
-
-Item = tuple[str | None, dict[str, Any], int]
-"""Name in a map or None, object, line."""
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -121,6 +119,9 @@ def _items(path: Path, text: str) -> Iterator[Item]:
 def _rows(path: Path, items: list[Item], notes: Iterable[str]) -> Rows:
     if not items:
         raise DataError(path, "holds no items")
+    if is_export(items):
+        items, more = unfold(path, items)
+        notes = [*notes, *more]
     mapped = any(key is not None for key, _, _ in items)
     columns = dict.fromkeys(name for _, item, _ in items for name in item)
     if mapped and KEY in columns:

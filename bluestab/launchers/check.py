@@ -23,7 +23,7 @@ from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
 from bluestab.packing import said_of, with_engines
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
-from bluestab.report.live import latest_records
+from bluestab.report.sweep_view import latest_records
 from bluestab.report.terminal import print_notes, print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store

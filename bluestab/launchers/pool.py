@@ -14,13 +14,11 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
-from bluestab.interruption import held_back
 from bluestab.launchers.base import Backend
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
@@ -39,6 +37,7 @@ from bluestab.workers import (
     close,
     pause_until_room,
     record_death,
+    start_process,
     tell_waiting,
 )
 
@@ -109,12 +108,16 @@ def places(
     configs = list(configs)
     asked = {cfg["device"] for cfg in configs}
     wanted = {devices.resolve(device) for device in asked}
+    each = max(cfg["trainer"]["devices"] for cfg in configs)
     if asked <= {"auto", "cuda"} and wanted == {"cuda:0"}:
-        gpus = [f"cuda:{i}" for i in range(devices.cuda_devices())]
+        # a run on several devices begins with that of its worker
+        gpus = [f"cuda:{i}" for i in range(0, devices.cuda_devices() - each + 1, each)]
+        if not gpus:
+            devices.of_ranks("cuda:0", each)  # raises
         every = [gpu for _ in range(per_gpu) for gpu in gpus]
     elif wanted == {"cpu"}:
         threads = max(cfg["trainer"]["threads"] for cfg in configs)
-        every = ["cpu"] * max(1, (cores or devices.cores()) // threads)
+        every = ["cpu"] * max(1, (cores or devices.cores()) // (threads * each))
     else:
         every = sorted(wanted) * per_gpu
     if workers is None:
@@ -166,15 +169,13 @@ class Crew:
 
         ours, theirs = self.context.Pipe()
         output = self.store.work_path(f"worker-{time.monotonic_ns()}")
-        process = self.context.Process(
-            target=serve,
-            args=(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
-            kwargs={"budget_mb": self.budget_mb, "execute": self.execute},
+        process = start_process(
+            self.context,
+            serve,
+            *(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
+            budget_mb=self.budget_mb,
+            execute=self.execute,
         )
-        with held_back():
-            resource_tracker.ensure_running()
-        with held_back():  # again: at its start, the tracker lets some of them through
-            process.start()
         theirs.close()
         return Worker(place, process, ours, output)
 

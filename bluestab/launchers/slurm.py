@@ -11,13 +11,13 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestab import rules
 from bluestab.circumstances import command_line
 from bluestab.cluster import scheduler
 from bluestab.cluster.script import SIGNAL_DELAY, batch_script, option_problems, refused
-from bluestab.cluster.standing import Standing, status_line
+from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
 from bluestab.cluster.submission import (
     Array,
     Submission,
@@ -26,22 +26,23 @@ from bluestab.cluster.submission import (
     root_of,
     submissions,
     write_orders,
+    write_search,
 )
-from bluestab.errors import BluestabError, ConfigError, Interrupted
+from bluestab.errors import ConfigError, Interrupted
 from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, seconds
 from bluestab.run import is_done
-from bluestab.store import alone, write_text
+from bluestab.store import Store, alone, write_text
 from bluestab.workers import close, make_ready, tell_damaged
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
 
 TASK_SECONDS = 1800.0  # of work that a task should hold
 UNKNOWN = 10  # runs per task where nothing says how long a run takes
-LOOK = 1.0  # seconds between two looks at the store
-POLL = 15.0  # seconds between two questions to the scheduler
-LAG = 10.0  # seconds that a shared disk may take to show what a task wrote before it ended
 LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
 
 OPTIONS: tuple[str, ...] = (
@@ -49,12 +50,6 @@ OPTIONS: tuple[str, ...] = (
     *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
     *("setup", "srun_args", "additional_parameters"),
 )
-
-
-class TasksEnded(BluestabError):
-    """All tasks are gone and runs are missing."""
-
-    exit_code = 1
 
 
 class Slurm(Backend):
@@ -108,12 +103,7 @@ class Slurm(Backend):
             sweep.store.write_manifest(sweep.name, sweep.manifest())
             close(sweep)
             return
-        if not scheduler.installed():
-            raise ConfigError(
-                "hydra/launcher=slurm needs sbatch and squeue, which are not on this machine; run "
-                "the command on a login node of the cluster (hydra.launcher.dry_run=true shows the "
-                "script anywhere)"
-            )
+        _need_slurm()
         before = crashes(sweep.store, [p.run.key for p in missing])
         with alone(root_of(sweep.store)):
             attached, covered = live_submissions(sweep)
@@ -131,6 +121,38 @@ class Slurm(Backend):
             return
         see_through(sweep, attached, before)
         close(sweep)
+
+    def search(self, search: Search) -> None:
+        """Its tasks ask for points when they are free; they need the study and the store alone."""
+        from bluestab.cluster.searching import follow, live_tasks, shared
+        from bluestab.sweepers.optuna import begin_search, conclude, first_run
+
+        search, store = shared(search), Store(search.root)
+        sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
+        self._check(sweep)
+        tasks = math.ceil((search.workers or 1) / (self.workers_per_task or 1))
+        if self.dry_run:
+            self._print_search(sweep, tasks)
+            return
+        _need_slurm()
+        trials = begin_search(search, here=False)
+        with alone(root_of(store)):
+            attached = live_tasks(store, search.name)
+            if attached:
+                print(f"{', '.join(map(_named, attached))} works on it already; attached")
+            else:
+                again = trials.begin()
+                if again:
+                    print(f"{again} points that crashed are tried again")
+                if trials.left() > 0 or trials.under_way():
+                    attached.append(self._submit_search(sweep, tasks))
+        if attached and not self.wait:
+            line = status_line(store, search.name, is_search=True)
+            print(f"to see how it goes on: {line}; winner and report: the same command again")
+            return
+        if attached:
+            follow(search, trials, attached, lambda: _cancels(attached))
+        conclude(search, trials, self.launch)
 
     # --- what is asked for ---
 
@@ -172,6 +194,13 @@ class Slurm(Backend):
             wrong.append(
                 f"device is {', '.join(sorted(devices))}, but hydra.launcher asks for GPUs; say "
                 "device=auto, or leave gpus_per_node and gres out"
+            )
+        each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
+        number = str(self.options["gpus_per_node"] or "").rpartition(":")[2]
+        if number.isdigit() and int(number) < each:
+            wrong.append(
+                f"trainer.devices is {each}, but hydra.launcher.gpus_per_node is "
+                f"{self.options['gpus_per_node']}; say hydra.launcher.gpus_per_node={each}"
             )
         if wrong:
             raise ConfigError(*wrong)
@@ -239,23 +268,50 @@ class Slurm(Backend):
             f"# {len(missing)} runs in {chunks[-1][0] + chunks[-1][1]} tasks; nothing was submitted"
         )
 
+    def _print_search(self, sweep: Sweep, tasks: int) -> None:
+        chunks = self._chunks(tasks)
+        for chunk in chunks:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        print(f"# a search in {tasks} tasks; nothing was submitted")
+
     def _submit(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> Submission:
         per_task = self._runs_per_task(sweep, runs)
-        tasks = math.ceil(len(runs) / per_task)
         submission = write_orders(
             sweep.store,
             sweep.name,
             runs,
-            tasks=tasks,
-            launcher={
-                "runs_per_task": per_task,
-                "workers_per_task": self.workers_per_task,
-                "per_gpu": self.per_gpu,
-                "gpus": self.gpus,
-                "signal_delay": self._signal_delay(),
-            },
+            tasks=math.ceil(len(runs) / per_task),
+            launcher={**self._for_tasks(), "runs_per_task": per_task},
             command=command_line(),
         )
+        self._hand_over(sweep, submission)
+        print(f"submitted {len(runs)} runs, {per_task} per task, as {_named(submission)}")
+        return submission
+
+    def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:
+        submission = write_search(
+            sweep.store,
+            sweep.name,
+            tasks=tasks,
+            launcher={**self._for_tasks(), "workers_per_task": self.workers_per_task or 1},
+            command=command_line(),
+        )
+        self._hand_over(sweep, submission)
+        print(f"submitted as {_named(submission)}")
+        return submission
+
+    def _for_tasks(self) -> dict[str, Any]:
+        """What tasks must know of the knobs."""
+        return {
+            "workers_per_task": self.workers_per_task,
+            "per_gpu": self.per_gpu,
+            "gpus": self.gpus,
+            "signal_delay": self._signal_delay(),
+        }
+
+    def _hand_over(self, sweep: Sweep, submission: Submission) -> None:
+        """Submit its arrays. Raises ConfigError if SLURM takes none."""
+        tasks = submission.tasks
         chunks = self._chunks(tasks)
         for number, chunk in enumerate(chunks):
             text = self._script(sweep, submission.folder, chunk, len(chunks))
@@ -273,8 +329,6 @@ class Slurm(Backend):
                 submission.refuse(tasks - chunk[0])
                 break
             submission.write_array(number, Array(job, *chunk))
-        print(f"submitted {len(runs)} runs, {per_task} per task, as {_named(submission)}")
-        return submission
 
 
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
@@ -302,6 +356,15 @@ def _is_time(value: object) -> bool:
 
 TIME_RULE: rules.Rule = (_is_time, "minutes, or a time like 2:00:00 or 1-12:00:00, or null")
 LINES = rules.list_of(lambda line: isinstance(line, str), "lines of text")
+
+
+def _need_slurm() -> None:
+    if not scheduler.installed():
+        raise ConfigError(
+            "hydra/launcher=slurm needs sbatch and squeue, which are not on this machine; run "
+            "the command on a login node of the cluster (hydra.launcher.dry_run=true shows the "
+            "script anywhere)"
+        )
 
 
 def _named(submission: Submission) -> str:

@@ -16,7 +16,8 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.arms import difference
-from bluestab.report.frame import Row, adjust, comparison, gather, named
+from bluestab.report.runs_frame import Row, gather, named
+from bluestab.report.summary_frame import adjust, comparison
 from bluestab.store import Store
 from bluestab.types import At
 

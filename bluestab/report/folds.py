@@ -34,21 +34,24 @@ def by_fold(scores: Mapping[Any, float]) -> dict[int, list[float]]:
     return dict(found)
 
 
-def nested_columns(scores: Mapping[Any, float]) -> Row:
+def nested_columns(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -> Row:
     """What replaces the columns of an arm whose runs have folds; empty for others.
 
-    mean of the means of the folds; std over seeds, within folds; no interval, because folds share
-    their training items (`stats.nested_mean`).
+    sizes  items that train and test in a fold; None: not known, so there is no interval
+
+    mean of the means of the folds; std over seeds, within folds; interval over folds, corrected for
+    the training items that they share (`stats.corrected_t_interval`).
     """
     found = stats.nested_mean(by_fold(scores))  # type: ignore[arg-type]
     if found is None:
         return {}
+    interval = None if sizes is None else stats.corrected_t_interval(found.by_fold, *sizes)
     return {
         "mean": found.mean,
         "std": found.std_seeds,
-        "ci_low": None,
-        "ci_high": None,
-        "ci_method": None,
+        "ci_low": None if interval is None else interval.low,
+        "ci_high": None if interval is None else interval.high,
+        "ci_method": None if interval is None else interval.method,
         "n_folds": found.n_folds,
         "std_folds": found.std_folds,
     }
@@ -63,7 +66,7 @@ def fold_comparison(
 
     sizes  items that train and test in a fold; None: not known, so there is no p
 
-    p by the corrected resampled t-test over folds (Nadeau & Bengio 2003).
+    p and interval by the corrected resampled t-test over folds (Nadeau & Bengio 2003).
     """
     shared = [streams for streams in own if streams in reference]
     differences = by_fold({streams: own[streams] - reference[streams] for streams in shared})
@@ -73,12 +76,15 @@ def fold_comparison(
         for scores in (own, reference)
     ]
     stds = [None if one is None else one.std_seeds for one in spreads]
-    test = None
+    test = interval = None
     if change is not None and sizes is not None:
         test = stats.corrected_resampled_t(change.by_fold, *sizes)
+        interval = stats.corrected_t_interval(change.by_fold, *sizes)
     return {
         "n_paired": len(shared),
         "delta": None if change is None else change.mean,
+        "delta_low": None if interval is None else interval.low,
+        "delta_high": None if interval is None else interval.high,
         "test_name": None if test is None else f"{test.name} over folds",
         "p": None if test is None else test.p,
         "improvement": stats.probability_of_improvement(

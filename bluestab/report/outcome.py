@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bluestab.report.compare import Comparison
-    from bluestab.report.frame import Results
     from bluestab.report.instability_frame import Instability
+    from bluestab.report.results import Results
 
 
 def _whole(value: int | None) -> str:

@@ -14,7 +14,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("core.js", "charts.js", "page.js")
+SCRIPTS = ("core.js", "charts.js", "search.js", "page.js")
 
 
 def page_html(data: Any) -> str:

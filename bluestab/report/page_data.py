@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
@@ -26,7 +26,7 @@ from bluestab.types import At
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bluestab.report.frame import Results
+    from bluestab.report.results import Results
 
 Json = Any
 Row = dict[str, Any]
@@ -38,11 +38,19 @@ MOST, FEWEST = 60, 6  # evaluations of one run that are drawn
 DIGITS = 4  # of what is only drawn: losses, norms, curves
 
 
-def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None) -> Json:
-    """Everything the page needs; runs, arms and tasks are those of `results`."""
+def page_data(
+    results: Results,
+    store: Store,
+    manifest: Mapping[str, Any] | None,
+    searches: Sequence[Json] = (),
+) -> Json:
+    """Everything the page needs; runs, arms and tasks are those of `results`.
+
+    searches  entries of `search_entry`
+    """
     runs = _by_key(results.runs)
     commands = _commands(store, manifest, runs)
-    found = {
+    return {
         "name": results.name,
         "command": None if manifest is None else manifest["command"],
         "at": results.at,
@@ -65,17 +73,8 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "provenance": _provenance(runs),
         "mind": flags(results.runs),
         "damaged": list(results.damaged.values()),
+        "searches": list(searches),
     }
-    for name, section in MORE.items():
-        if (made := section(results, store)) is not None:
-            found[name] = made
-    return found
-
-
-Section = Callable[["Results", Store], Json | None]
-MORE: dict[str, Section] = {}
-"""Name of a further entry -> what makes it, None where there is nothing to show; `SECTIONS` of
-`page.js` draws it under the same name."""
 
 
 def table(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> Json:

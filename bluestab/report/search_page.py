@@ -84,6 +84,7 @@ def write_search(found: Found, folder: Path) -> list[Path]:
         drawn = {name: png(figure) for name, figure in figures(found).items()}
         for name, image in drawn.items():
             _write_bytes(folder / f"{name}.png", image)
+            written.append(folder / f"{name}.png")
         write("search.html", page(found, drawn))
     except OSError as error:
         raise StoreError(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
-from bluestab.report.frame import Results
 from bluestab.report.published_frame import published_sentences
+from bluestab.report.results import Results
 from bluestab.report.tables import latex, markdown, tables
 from bluestab.store import Store, write_text
 
@@ -84,9 +84,11 @@ def _write_page(
 ) -> Path:
     from bluestab.report.page import page_html
     from bluestab.report.page_data import page_data
+    from bluestab.report.search_entry import read_entries
 
     path = folder / "report.html"
-    write_text(path, page_html(page_data(results, store, manifest)))
+    searches = read_entries(store, None if manifest is None else manifest["name"])
+    write_text(path, page_html(page_data(results, store, manifest, searches)))
     return path
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -17,10 +19,10 @@ from typing import Any
 from bluestab.errors import BluestabError, Interrupted
 from bluestab.search.points import shown
 from bluestab.search.spec import Search
-from bluestab.search.trials import Trials, points, scores_of, was_stopped
+from bluestab.search.trials import Trials, points, scores_of, took, was_stopped
 from bluestab.search.worker import Ended, Worker, serve
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Hired, RunsCrashed, Stop
+from bluestab.workers import LOOK_AGAIN, Execute, Hired, RunsCrashed, Stop, start_process
 
 HOPELESS = 5  # workers in a row that die before they could ask
 LAST_WORDS = 2**14  # bytes of a dead worker's output that are shown
@@ -46,7 +48,7 @@ def see_through(
             if len(places) == 1:
                 ended = _here(search, places[0], stop, teller, execute)
             else:
-                ended = _in_processes(search, places, stop, teller, execute)
+                ended = in_processes(search, places, stop, teller, execute)
             teller.tell()
             if ended == "crashed":
                 raise RunsCrashed("a run crashed, and on_crash=stop: the search stops")
@@ -79,10 +81,13 @@ def _wait_for_others(trials: Trials, stop: Stop, teller: Teller) -> None:
 
 
 class Teller:
-    """Says what has become of points, each once."""
+    """Says what has become of points, each once.
 
-    def __init__(self, trials: Trials) -> None:
-        self.trials = trials
+    job  task of a cluster, `<array>_<index>`, whose points alone are of interest
+    """
+
+    def __init__(self, trials: Trials, job: str | None = None) -> None:
+        self.trials, self.job = trials, job
         self.told = {t.number for t in trials.all() if t.state.is_finished()}
         done = sum(t.state.is_finished() for t in points(trials.all()))
         if done:
@@ -96,6 +101,8 @@ class Teller:
             if not trial.state.is_finished() or trial.number in self.told:
                 continue
             self.told.add(trial.number)
+            if self.job is not None and not took(self.job, trial):
+                continue
             note = " ".join(str(trial.user_attrs.get("note", "its process died")).split())[:200]
             if trial.number in numbers:
                 done = len([n for n in numbers if n in self.told])
@@ -127,14 +134,17 @@ class Searcher(Hired):
     ended: str = ""
 
 
-def _in_processes(
+def in_processes(
     search: Search,
     places: Sequence[str | None],
     stop: Stop,
     teller: Teller,
     execute: Execute | None,
 ) -> Ended:
-    """As many workers as there are places, the dead replaced, until all of them have ended."""
+    """As many workers as there are places, the dead replaced, until all of them have ended.
+
+    Where `stop` says when, they are told to give their runs back, and are cut off.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bluestab.search.worker", "bluestab.assemble", "bluestab.run"])
     store = Store(search.root)
@@ -145,25 +155,27 @@ def _in_processes(
         ours, theirs = context.Pipe()
         output = store.work_path(f"worker-{time.monotonic_ns()}")
         given = {"environment": dict(os.environ), "device": place, "execute": execute}
-        process = context.Process(
-            target=serve, args=(theirs, search, str(output)), kwargs=given, daemon=False
-        )
-        process.start()
+        process = start_process(context, serve, theirs, search, str(output), **given)
         theirs.close()
         return Searcher(place, process, ours, output)
 
     crew = [hire(place) for place in places]
     deaths = told_to_stop = 0
+    leaving = False
     try:
         while any(not one.ended for one in crew):
             if stop.asked and not told_to_stop:
                 told_to_stop = 1
                 for one in crew:
                     _send_stop(one)
+            if stop.asked and stop.until is not None and time.monotonic() >= stop.order_at:
+                _give_back(crew, cut_off=time.monotonic() >= stop.until, told=leaving)
+                leaving = True
             _hear(crew)
             teller.tell()
             for i, one in enumerate(crew):
-                if one.ended or one.process.is_alive():
+                alone_told = one.ended == "interrupted" and not stop.asked  # a signal to it alone
+                if (one.ended and not alone_told) or one.process.is_alive():
                     continue
                 deaths = 0 if one.ready else deaths + 1
                 if deaths >= HOPELESS:
@@ -188,6 +200,18 @@ def _send_stop(one: Hired) -> None:
         one.connection.send("stop")
     except OSError:  # it is dead, or about to be
         return
+
+
+def _give_back(crew: Sequence[Searcher], *, cut_off: bool, told: bool) -> None:
+    """Tell the workers to give their runs back, once; if that took too long, end them."""
+    for one in crew:
+        if one.ended or not one.process.is_alive():
+            continue
+        if cut_off:
+            one.process.kill()
+        elif not told:
+            with suppress(ProcessLookupError):
+                os.kill(one.process.pid or 0, signal.SIGUSR1)
 
 
 def _hear(crew: Sequence[Searcher]) -> None:

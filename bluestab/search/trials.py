@@ -15,12 +15,14 @@ User attributes of a trial:
     why            stopped | cut | duplicate | impossible | crashed | interrupted; a trial that
                    failed without a reason is one whose process died
     note           the same in words
+    job            task of a cluster that took it
     deaths         run -> processes that died in it, over all trials of the point
     retry_of       number of the trial whose point this is once more
 """
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,6 +133,10 @@ class Trials:
         """Trials that somebody works on, or whose process has died."""
         return [t for t in self.all() if t.state.name == "RUNNING"]
 
+    def crashed(self) -> list[FrozenTrial]:
+        """Points that crashed since a command began: older ones it tries again."""
+        return [t for t in points(self.all()) if t.state.name == "FAIL"]
+
     def dead(self) -> bool:
         """Has a process died that worked on a trial?"""
         with alone(self.search.folder):
@@ -146,7 +152,7 @@ class Trials:
             if not trials:
                 for point in self.search.start:
                     self.study.enqueue_trial(dict(point))
-            crashed = [t for t in points(trials) if t.state.name == "FAIL"]
+            crashed = self.crashed()
             for trial in crashed:
                 self._again(trial, deaths={})
             return len(crashed)
@@ -179,6 +185,8 @@ class Trials:
                     continue
                 taken.trial.set_user_attr("cell", run.cell)
                 taken.trial.set_user_attr("point", overrides(taken.point))
+                if job := os.environ.get("BLUESTAB_JOB"):
+                    taken.trial.set_user_attr("job", job)
                 return taken
         return None
 
@@ -338,6 +346,11 @@ def _counts(trial: FrozenTrial) -> bool:
 def was_stopped(trial: FrozenTrial) -> bool:
     """Was the point given up before it had all its seeds?"""
     return trial.user_attrs.get("why") in ("stopped", "cut")
+
+
+def took(job: str, trial: FrozenTrial) -> bool:
+    """Did the task `<array>_<index>` of a cluster work on it, at any of its starts?"""
+    return str(trial.user_attrs.get("job", "")).partition(".")[0] == job
 
 
 def scores_of(trial: FrozenTrial) -> Scores:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+from bluestab import interruption
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import DiskFull
 from bluestab.planning import compose, resolved
@@ -98,8 +99,16 @@ class Worker:
                 self.trials.hand_back(taken)
                 return "interrupted"
             run = self.checked(taken.point, seed)
+            if run.cfg["on_crash"] == "stop" and self.trials.crashed():  # in another process
+                self.trials.hand_back(taken)
+                return "crashed"
             try:
                 record = self._run(run, taken)
+            except (interruption.GivenBack, SystemExit, KeyboardInterrupt):
+                if not interruption.asked():  # the latter two are how Lightning leaves at SIGTERM
+                    raise
+                self.trials.hand_back(taken)
+                return "interrupted"
             except Cut as cut:
                 self.trials.stop(taken, "cut", f"seed {seed}: {cut}", None)
                 return None
@@ -218,6 +227,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     from bluestab.pool_worker import die_with_parent, write_to
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
+    interruption.obey()
     os.environ.clear()
     os.environ.update(given["environment"])
     die_with_parent(connection)
@@ -230,7 +240,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
         worker = Worker(
             search,
             device=given["device"],
-            asked=connection.poll,
+            asked=lambda: interruption.asked() or connection.poll(),
             say=lambda line: say("line", line),
             execute=given["execute"],
         )

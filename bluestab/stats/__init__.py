@@ -98,6 +98,7 @@ from bluestab.stats.dominance import (
 from bluestab.stats.intervals import (
     Interval,
     bootstrap,
+    corrected_t_interval,
     default_interval,
     items_and_seeds_bootstrap,
     paired_bootstrap,
@@ -128,6 +129,7 @@ __all__ = [
     "bootstrap",
     "brown_forsythe",
     "corrected_resampled_t",
+    "corrected_t_interval",
     "default_interval",
     "default_test",
     "expected_best",

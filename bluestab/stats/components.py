@@ -122,9 +122,9 @@ def nested_mean(scores_by_fold_and_seed: Mapping[Hashable, npt.ArrayLike]) -> Ne
     """Mean over folds of the mean over seeds; fold -> scores `(n_seeds,)`; None if there are none.
 
     Seeds of one fold are no further data: ten folds with five seeds are ten values, not fifty.
-    There is no interval here, because folds share their training examples and no unbiased estimate
-    of the variance exists (Bengio & Grandvalet 2004); for two arms see
-    `tests.corrected_resampled_t` on differences of `by_fold`. Raises ValueError for an empty fold.
+    Folds share their training examples, and no unbiased estimate of their variance exists (Bengio &
+    Grandvalet 2004): for an interval see `intervals.corrected_t_interval` of `by_fold`, for two
+    arms `tests.corrected_resampled_t` of its differences. Raises ValueError for an empty fold.
     """
     folds = {
         name: finite(scores_by_fold_and_seed[name]) for name in _named(scores_by_fold_and_seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class Interval:
     """A confidence interval, in the unit of what it is about.
 
     level   share of repetitions that should cover the truth, nominal, in (0, 1)
-    method  wilson, t, welch, bca, percentile, jackknife, fisher-z
+    method  wilson, t, corrected t, welch, bca, percentile, jackknife, fisher-z
     """
 
     low: float
@@ -72,6 +72,30 @@ def t_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     assert centre is not None
     assert spread is not None
     return t_interval_of(centre, spread, len(values), level)
+
+
+def corrected_t_interval(
+    scores: npt.ArrayLike, n_train: int, n_test: int, level: float = 0.95
+) -> Interval | None:
+    """Interval of the mean over splits or folds `(n_splits,)`, which share training examples.
+
+    mean +- t(n - 1) std sqrt(1/n + n_test/n_train) (Nadeau & Bengio 2003, section 3.2): the values
+    that `tests.corrected_resampled_t` does not reject, so it errs as often as that test. n_train
+    and n_test are the examples of one split. Average over seeds within a split first. None if n < 2
+    or the scores are equal. Raises ValueError if a split has no examples.
+    """
+    share(level)
+    values = ordered(scores)
+    if min(n_train, n_test) < 1:
+        raise ValueError(f"a split of {n_train} training and {n_test} test examples")
+    if len(values) < 2 or same(values):
+        return None
+    centre, spread = describe.mean(values), describe.std(values)
+    assert centre is not None
+    assert spread is not None
+    wider = spread * math.sqrt(1 + len(values) * n_test / n_train)
+    found = t_interval_of(centre, wider, len(values), level)
+    return None if found is None else replace(found, method="corrected t")
 
 
 def t_interval_of(mean: float, std: float, n: int, level: float = 0.95) -> Interval | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
-from bluestab.circumstances import command_line, redacted
+from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
+from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
     Arm,
     Found,
@@ -291,20 +293,35 @@ def run_search(
 
     Raises Interrupted if a person stopped it, RunsCrashed at the end if points crashed.
     """
-    run = first_run(search)
-    make_ready([run], Store(search.root))
-    trials = Trials.open(search, spec.identity(search, run.hashed))
-    _write_down(search)
+    trials = begin_search(search)
     stopped = see_through(search, places, execute)
     if stopped:
         n = len([t for t in points(trials.all()) if t.state.is_finished()])
         raise Interrupted(
             f"stopped: {n} of {search.n_trials} points are told; the same command goes on"
         )
+    conclude(search, trials, launch)
+
+
+def begin_search(search: Search, *, here: bool = True) -> Trials:
+    """Open its study, or begin it, and write down what is asked for.
+
+    here  its runs will be done on this machine; False: on others
+
+    Raises ConfigError if the study was begun with something else, or runs cannot start.
+    """
+    run = first_run(search)
+    make_ready([run], Store(search.root), here=here)
+    trials = Trials.open(search, spec.identity(search, run.hashed))
+    _write_down(search)
+    return trials
+
+
+def conclude(search: Search, trials: Trials, launch: Launch) -> None:
+    """Confirm the winner, and report. Raises RunsCrashed if points crashed."""
     arms = confirm(search, trials, launch)
     report(search, trials, arms)
-    crashed = [t for t in points(trials.all()) if t.state.name == "FAIL"]
-    if crashed:
+    if crashed := trials.crashed():
         notes = [f"  {t.user_attrs.get('note', 'its process died')}" for t in crashed]
         raise RunsCrashed(
             f"{len(crashed)} of {search.n_trials} points crashed; the same command tries them "
@@ -360,11 +377,12 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         content = json.loads(file.read_text(encoding="utf-8"))
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
+        kept = str(kept)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
         ) from error
-    if storage is None and redacted(kept) == kept:
+    if storage is None and NO_PASSWORD not in kept:
         storage = kept
     if storage is None:
         raise ConfigError(
@@ -373,7 +391,14 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         )
     asked["fixed"]["store"] = quoted(str(root))
     node = {**asked["node"], "storage": storage}
-    return plan_search(node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"])
+    try:
+        return plan_search(
+            node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"]
+        )
+    except (KeyError, TypeError, AttributeError) as error:  # not what `_write_down` wrote
+        raise StoreError(
+            f"{file} is damaged ({error!r}); the command of the search writes it again"
+        ) from error
 
 
 # --- the winner -----------------------------------------------------------------------------------
@@ -403,7 +428,7 @@ def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
         return []
     print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
     jobs = [job for jobs in confirmation(search, ranked).values() for job in jobs]
-    launch(plan_sweep(compose, jobs, f"{search.name}-confirmed"))
+    launch(plan_sweep(compose, jobs, confirmation_of(search.name)))
     return confirmed(search, trials)
 
 
@@ -438,6 +463,8 @@ def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None
     print(f"\nsearch {search.name}")
     for sentence in verdict_sentences(found):
         print(f"  {sentence}")
+    with suppress(OSError):  # a store that is somebody else's
+        write_entry(found)
     folder = out or Path("report") / search.name
     written = write_search(found, folder)
     print("wrote " + ", ".join(map(str, written)))

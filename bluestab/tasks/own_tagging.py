@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bluestab.errors import DataError
-from bluestab.formats.base import Document, Rows, Span, TaggedWords, short
+from bluestab.formats.base import Document, Rows, Span, TaggedWords, as_text, short
 from bluestab.formats.columns import choose, find, texts
 from bluestab.formats.conll import read_conll_columns
 from bluestab.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
@@ -31,7 +31,7 @@ from bluestab.tasks.tagging import Tagging
 from bluestab.types import Example, Split
 
 STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
-TYPES = ("label", "type", "entity", "tag", "entity_type")
+TYPES = ("label", "type", "entity", "tag", "entity_type", "labels")
 
 
 @dataclass
@@ -51,11 +51,13 @@ class OwnTagging(OwnFiles, Tagging):
 
     text: str | int | None
     label: str | int | None
+    sentence: str | int | None = None
     scheme: str
 
     formats: ClassVar[tuple[str, ...]] = OWN_FORMATS
     words: ClassVar[bool] = True
-    descriptive: ClassVar[frozenset[str]] = READING | {"scheme"}
+    descriptive: ClassVar[frozenset[str]] = READING | {"scheme", "sentence"}
+    columns: ClassVar[tuple[str, ...]] = (*OwnFiles.columns, "sentence")
 
     def check(self) -> list[str]:
         problems = super().check()
@@ -89,14 +91,14 @@ class OwnTagging(OwnFiles, Tagging):
             documents = SPAN_READERS[kind](path)
             found.splits[split] = _from_documents(documents.documents, found.losses)
             return [f"{kind}, {len(documents.documents)} documents", *documents.notes]
-        rows = self.rows(path, kind, [self.id, self.group, self.text, self.label])
+        rows = self.rows(path, kind, [self.id, self.group, self.text, self.label, self.sentence])
         if not rows.rows:
             raise DataError(path, f"holds no items, the {split} split would be empty")
         return [*rows.notes, *self._read_rows(split, rows, kind, found)]
 
     def _check_columns(self, path: Path, kind: str) -> None:
         """Raises DataError for columns of a file that has none: they would silently do nothing."""
-        without = ("id", "group") if kind == "conll" else ("id", "group", "text", "label")
+        without = ["id", "group", "sentence", *(("text", "label") if kind != "conll" else ())]
         given = [knob for knob in without if getattr(self, knob) is not None]
         if given and (kind == "conll" or kind in SPAN_READERS):
             raise DataError(
@@ -125,6 +127,12 @@ class OwnTagging(OwnFiles, Tagging):
         values = rows.column(second, "task.label")
         if not has_words and _is_tags(values):
             has_words = True
+        if (sentence := self._sentence_of(rows, first, second, has_words)) is not None:
+            roles = {"text": first, "label": second, "sentence": sentence}
+            read, groups, notes = self._word_rows(rows, roles)
+            found.tagged[split] = (rows.path, read)
+            found.groups[split] = groups
+            return [describe(rows, kind, roles), *notes]
         roles = {"text": first, "label": second}
         ids, its_groups, notes = self.names_and_groups(rows, roles)
         notes = [describe(rows, kind, roles), *notes]
@@ -142,6 +150,82 @@ class OwnTagging(OwnFiles, Tagging):
             ]
             found.splits[split] = _from_documents(documents, found.losses)
         return notes
+
+    def _sentence_of(self, rows: Rows, first: str, second: str, has_words: bool) -> str | None:
+        """The column that says which words are one sentence, where a row is a word; else None.
+
+        Raises DataError where a row is a word and nothing says so.
+        """
+        words = rows.column(first, "task.text")
+        single = all(isinstance(word, str) and len(word.split()) <= 1 for word in words)
+        if self.sentence is not None:
+            if not single:
+                raise DataError(
+                    rows.path,
+                    f"task.sentence is for files with a word per row, but {first} (task.text) "
+                    "holds several words",
+                )
+            return rows.columns[rows.index(self.sentence, "task.sentence")]
+        if not single or not has_words:
+            return None
+        column = find(rows, "sentence", taken=[first, second])
+        if column is None and len(words) > 1 and not any(map(_written_list, words)):
+            raise DataError(
+                rows.path,
+                f"every row holds one word ({first}): which rows are one sentence? say "
+                "task.sentence=COLUMN; one of: " + ", ".join(rows.columns),
+            )
+        return column
+
+    def _word_rows(
+        self, rows: Rows, roles: dict[str, str]
+    ) -> tuple[list[TaggedWords], dict[str, str | None], list[str]]:
+        """A word per row -> sentences, in the order of the file; group of each; what to say.
+
+        An empty cell in the sentence's column goes on with the sentence above.
+        """
+        words, tags = (rows.column(roles[r], f"task.{r}") for r in ("text", "label"))
+        cells = [as_text(value) for value in rows.column(roles["sentence"], "task.sentence")]
+        group = (
+            self.group if self.group is not None else find(rows, "group", taken=[*roles.values()])
+        )
+        groups: list[Any] = [None] * len(words)
+        if group is not None:
+            roles["group"] = rows.columns[rows.index(group, "task.group")]
+            groups = rows.column(roles["group"], "task.group")
+        starts: dict[str, int] = {}
+        bounds: list[int] = []
+        current = None
+        for i, cell in enumerate(cells):
+            name = (cell or "").strip() or current
+            if name is None:
+                raise rows.fail(i, f"{roles['sentence']} (task.sentence) is empty in the first row")
+            if name != current:
+                if name in starts:
+                    raise rows.fail(
+                        i,
+                        f"sentence {short(name)} was already there in {rows.unit} "
+                        f"{rows.lines[starts[name]]}, with others between",
+                    )
+                starts[name], current = i, name
+                bounds.append(i)
+        found = []
+        its_groups: dict[str, str | None] = {}
+        for (name, start), end in zip(starts.items(), [*bounds[1:], len(words)], strict=True):
+            for i in range(start, end):
+                for value, role in ((words[i], "text"), (tags[i], "label")):
+                    if not isinstance(value, str) or not value.strip():
+                        raise rows.fail(i, f"{roles[role]} (task.{role}) is empty, or no text")
+            found.append(
+                TaggedWords(
+                    tuple(word.strip() for word in words[start:end]),
+                    tuple(tag.strip() for tag in tags[start:end]),
+                    tuple(rows.lines[start:end]),
+                    name,
+                )
+            )
+            its_groups[name] = as_text(groups[start])
+        return found, its_groups, [f"{len(found)} sentences, a word per row"]
 
     def _sentences(
         self, rows: Rows, first: str, second: str, ids: Sequence[str]
@@ -243,6 +327,10 @@ def _is_list(values: Sequence[Any]) -> bool:
     if isinstance(first, list):
         return True
     return isinstance(first, str) and first.lstrip().startswith(('["', "['"))
+
+
+def _written_list(value: str) -> bool:
+    return value.lstrip().startswith("[")
 
 
 def _is_tags(values: Sequence[Any]) -> bool:

@@ -99,6 +99,14 @@ class Technique:
         """What else is wrong in this config, one sentence each; asked once all rules hold."""
         return []
 
+    def one_device(self) -> str:
+        """Why it does not go with `trainer.devices` > 1; "" if it does.
+
+        Each device is a process that sees a part of every batch. What is drawn from torch's streams
+        inside the step differs between the parts as it should; what a technique counts does not.
+        """
+        return ""
+
     def fresh_depths(self, model: ModelFacts) -> frozenset[int]:
         """Depths that will have no pretrained value; freezing one of them is refused."""
         return frozenset()

@@ -262,6 +262,11 @@ class Lora(Technique):
 
         return random
 
+    def one_device(self) -> str:
+        return (
+            "the passes that its dropout sees are numbered by one process" if self.dropout else ""
+        )
+
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
         """Raises ConfigError if a part in `also` has no parameters here."""
         layers, model = built.layers, built.model

@@ -132,6 +132,9 @@ class Mixout(Technique):
             self._off = without_dropout(built.model, inside)
         return built
 
+    def one_device(self) -> str:
+        return "" if self.is_neutral() else "the masks of a step are numbered by one process"
+
     def wrap_step(self, step: Step, built: Built) -> Step:
         """Not the step is wrapped, but what it calls: by now all is known of fresh and frozen."""
         from torch import nn

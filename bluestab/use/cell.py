@@ -10,7 +10,7 @@ from bluestab import stats
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.index import contents
 from bluestab.records import DamagedRecord
-from bluestab.report.frame import read_results
+from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import At, RunRecord
 

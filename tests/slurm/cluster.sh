@@ -18,7 +18,11 @@ if [ "$cmd" = install ]; then
   # the daemons of the packages must not start by themselves
   policy=/usr/sbin/policy-rc.d; had=no; [ -e "$policy" ] && had=yes
   [ $had = yes ] || { printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod 755 "$policy"; trap 'rm -f "$policy"' EXIT; }
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends $PACKAGES >/dev/null
+  command -v apt-get >/dev/null || { echo "no apt-get here; what is needed: $PACKAGES" >&2; exit 1; }
+  # where there is no network it says so soon, and goes without
+  apt="timeout 600 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20"
+  $apt update >&2 || true
+  $apt install -y --no-install-recommends $PACKAGES >/dev/null
   exit
 fi
 D=$(realpath -m "${2:?DIR}")
@@ -28,8 +32,8 @@ P=${SLURM_TEST_PORT:-26817}; ACCOUNTING=${SLURM_TEST_ACCOUNTING:-yes}
 H=$(hostname -s); NODES="n1 n2 n3"; SOCKET=$D/run/munge.socket
 
 wait_for() {  # WHAT COMMAND...: seconds where the machine is idle, more where it is busy
-  local end=$((SECONDS + 120))
-  while [ $SECONDS -lt $end ]; do timeout 5 "${@:2}" >/dev/null 2>&1 && return; sleep 0.1; done
+  local end=$((SECONDS + 300))
+  while [ $SECONDS -lt $end ]; do timeout 20 "${@:2}" >/dev/null 2>&1 && return; sleep 0.1; done
   echo "$1 did not start; see $D/log" >&2; return 1
 }
 alive() { local s; s=$(ps -o stat= -p "$1" 2>/dev/null) && [ "${s#Z}" = "$s" ]; }
@@ -137,7 +141,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
 PartitionName=short Nodes=ALL MaxTime=1 PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 C
-  for g in 0 1; do [ -e "$D/run/gpu$g" ] || mknod "$D/run/gpu$g" c 1 3; done
+  for g in 0 1; do [ -e "$D/run/gpu$g" ] || mknod "$D/run/gpu$g" c 1 3 || ln -s /dev/null "$D/run/gpu$g"; done
   echo "NodeName=n[1-3] Name=gpu File=$D/run/gpu[0-1]" > "$D/gres.conf"
 }
 start_db() {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +31,37 @@ NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
 SLOW = 400.0  # seconds after which what should have happened has not
 
 
-def control(*arguments: str) -> str:
-    done = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True)
+def control(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, f"cluster.sh {' '.join(arguments)}: {done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def one_cluster() -> Iterator[None]:
+    """Alone on this machine: two clusters at once would starve each other's daemons."""
+    lock = Path(tempfile.gettempdir()) / "bluestab-test-cluster.lock"
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def free_ports(n: int = 6) -> int:
+    """The first of `n` ports in a row that nobody listens on, below those given out at random."""
+    for first in random.sample(range(20_000, 32_000, n), 200):
+        try:
+            for port in range(first, first + n):
+                with closing(socket.socket()) as tried:
+                    tried.bind(("", port))
+        except OSError:
+            continue
+        return first
+    raise OSError(f"no {n} free ports in a row")
 
 
 @dataclass
@@ -52,15 +83,16 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(f"no {', '.join(lacking)}: tests/slurm/cluster.sh install brings them")
     if os.getuid() != 0:
         pytest.skip("a SLURM of one's own needs root")
-    folder = Path(tempfile.mkdtemp(prefix="bst-", dir="/tmp"))
-    try:
-        control("start", str(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-            yield Cluster(folder)
-    finally:
-        control("stop", str(folder))
-        shutil.rmtree(folder, ignore_errors=True)
+    with one_cluster():
+        folder = Path(tempfile.mkdtemp(prefix="bst-", dir="/tmp"))
+        try:
+            control("start", str(folder), SLURM_TEST_PORT=str(free_ports()))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+                yield Cluster(folder)
+        finally:
+            control("stop", str(folder))
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SLOW) -> None:

@@ -4,9 +4,9 @@
 
 As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
 own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
-alone and brings it back, requeues a task, lets an urgent job preempt, restarts slurmctld, stops and
-starts MariaDB, kills the submitting command with SIGKILL and types it again. At the end the results
-are compared, bytes but for times, with those of `local`.
+alone and brings it back, requeues a task, lets an urgent job preempt, cuts the time limit of a task
+short, restarts slurmctld, stops and starts MariaDB, kills the submitting command with SIGKILL and
+types it again. At the end the results are compared, bytes but for times, with those of `local`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from conftest import ANY_FILE, write_corpora  # noqa: E402
 from bluestab.cluster import scheduler  # noqa: E402
 from bluestab.cluster.submission import submissions  # noqa: E402
 from bluestab.store import Store, to_json  # noqa: E402
+from slurm.conftest import free_ports, one_cluster  # noqa: E402
 
 
 class Sweep:
@@ -39,6 +40,8 @@ class Sweep:
     def __init__(self, folder: Path, n_runs: int, seed: int) -> None:
         self.folder, self.cluster = folder, folder / "c"
         self.random = random.Random(seed)
+        self.hurried: dict[str, int] = {}
+        os.environ["SLURM_TEST_PORT"] = str(free_ports())
         self.store = Store(folder / "runs")
         self.environment = {
             **os.environ,
@@ -113,6 +116,25 @@ class Sweep:
         )
         return "urgent job"
 
+    def time_limit(self) -> str:
+        """The task is told within 30 seconds, gives its run back, and requeues itself."""
+        running = [t for t in self.tasks("RUNNING") if t.job not in self.hurried]
+        if not running:
+            return ""
+        task = self.random.choice(running)
+        said = scheduler.ask("squeue", "-h", "-j", task.job, "-O", "TimeUsed")
+        minutes = int(said.strip().partition(":")[0]) + 1
+        scheduler.ask("scontrol", "update", f"JobId={task.job}", f"TimeLimit={minutes}")
+        self.hurried[task.job] = task.restarts
+        return f"time limit of {task.job} cut to {minutes} min"
+
+    def give_time_again(self) -> None:
+        """To tasks that have come back: the next time is another fault's."""
+        for task in [*self.tasks("PENDING"), *self.tasks("RUNNING")]:
+            if task.restarts > self.hurried.get(task.job, task.restarts):
+                scheduler.ask("scontrol", "update", f"JobId={task.job}", "TimeLimit=600")
+                del self.hurried[task.job]
+
     def restart_slurmctld(self) -> str:
         self.control("stop-ctld")
         time.sleep(self.random.choice([0, 5]))
@@ -137,6 +159,11 @@ class Sweep:
 
 
 def main() -> None:
+    with one_cluster():
+        see_through()
+
+
+def see_through() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--runs", type=int, default=60)
@@ -148,7 +175,7 @@ def main() -> None:
     sweep = Sweep(folder, asked.runs, asked.seed)
     kinds: list[Callable[[], str]] = [
         *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.requeue, sweep.preempt),
-        *(sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
+        *(sweep.time_limit, sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
     ]
     done: Counter[str] = Counter()
     started = time.monotonic()
@@ -157,6 +184,7 @@ def main() -> None:
             time.sleep(sweep.random.uniform(1, 2 * asked.pause))
             fault = sweep.random.choice(kinds)
             try:
+                sweep.give_time_again()
                 said = fault()
             except (scheduler.SchedulerError, subprocess.CalledProcessError) as error:
                 said = f"{fault.__name__}: {error}"

@@ -152,6 +152,7 @@ def test_questions_to_the_scheduler_are_few(make_site: MakeSite, tmp_path: Path)
     after = count.read_text().split()[len(before) :]
     assert set(after) <= {"squeue", "sacct"}
     assert 1 <= len(after) <= 3
+    print(f"questions in 20 seconds of waiting: {after}")
     process.kill()
 
 

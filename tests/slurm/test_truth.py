@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from test_run import kept
 from bluestab.cluster import scheduler
 from bluestab.store import Store
 from slurm.conftest import Cluster, Site, until
-from slurm.test_slurm import assert_tidy
+from slurm.test_slurm import assert_tidy, last_states
 
 pytestmark = pytest.mark.slurm
 
@@ -77,6 +78,73 @@ def test_packed_and_shared_it_is_what_local_gives(
     expected = undisturbed("technique=none,reinit", "sweep.seeds=3")
     assert len(expected) == 6
     assert bytes_of(site) == expected
+    assert_tidy(site)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_is_one_task(
+    make_site: MakeSite, undisturbed: Callable[..., dict[str, dict[str, bytes]]]
+) -> None:
+    """Its ranks are started on the node of the task; requeued, they start again."""
+    shape = (*LONG, "trainer.devices=2")
+    site = make_site(*shape, SAVING, stand_ins=False)
+    process = site.start("hydra.launcher.cpus_per_task=2", "hydra.launcher.mem=5000")
+    until(step_reached(site, 20), "step 20")
+    ((job, _),) = site.tasks().items()
+    scheduler.requeue(job)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said + site.logs()
+    (begun,) = resumed(site)
+    assert begun is not None
+    assert bytes_of(site) == undisturbed(*shape)
+    assert_tidy(site)
+
+
+RAISING = """
+from bluestab.techniques.base import Technique
+
+
+class Raising(Technique):
+    def edit_data(self, train, seeds):
+        if seeds.order == 123:
+            raise ValueError("seed 123 is refused")
+        return train
+
+    def effects(self, built, trained):
+        return {"looked": 1}
+"""
+
+
+@pytest.mark.slow
+def test_two_hundred_runs_of_which_one_raises(make_site: MakeSite, tmp_path: Path) -> None:
+    """Twenty tasks of ten; prints how long it took until the first of them ran."""
+    site = make_site("technique=raising", "optim.steps=4", "sweep.seeds=200", stand_ins=False)
+    for name, text in {
+        "lab/raising.py": RAISING,
+        "conf/technique/raising.yaml": "raising:\n  _target_: lab.raising.Raising\n",
+    }.items():
+        (site.folder / name).parent.mkdir(parents=True)
+        (site.folder / name).write_text(text)
+    site.environment |= {
+        "BLUESTAB_ALLOW": "lab",
+        "PYTHONPATH": f"{site.folder}:{site.environment['PYTHONPATH']}",
+    }
+    begun = time.monotonic()
+    process = site.start("hydra.launcher.runs_per_task=10", "optim.epochs=null")
+    until(lambda: any(t.state == "RUNNING" for t in site.tasks().values()), "a task runs")
+    print(f"from the command to the first task that runs: {time.monotonic() - begun:.1f} s")
+    until(lambda: site.store.keys(), "a run is done")
+    print(f"from the command to the first result: {time.monotonic() - begun:.1f} s")
+    said, _ = process.communicate(timeout=3000)
+    print(f"from the command to the last of 200 results: {time.monotonic() - begun:.1f} s")
+    assert process.returncode == 1, said + site.logs()
+    assert "1 of 200 runs crashed" in said
+    expected = {**dict.fromkeys(range(200), "done"), 123: "crashed"}
+    assert list(site.statuses().items()) == list(expected.items())
+    states = last_states(site)
+    assert sorted(states.values()) == ["COMPLETED"] * 19 + ["FAILED"]
+    (failed,) = [job for job, state in states.items() if state == "FAILED"]
+    assert "seed 123: crashed, ValueError" in site.submission.log_of(failed).read_text()
     assert_tidy(site)
 
 

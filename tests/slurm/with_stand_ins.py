@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
@@ -16,10 +17,20 @@ import stand_ins  # noqa: E402
 
 from bluestab.cluster import task  # noqa: E402
 
+real = task.search_on
+
+
+def of_a_search(submission: Any, job: str, execute: Any) -> int:
+    import searching
+
+    return real(submission, job, searching.execute)
+
+
 if __name__ == "__main__":
     # workers that train nothing need no torch
     ForkServerContext.set_forkserver_preload = lambda *_: None  # type: ignore[method-assign]
     task.work = partial(task.work, execute=stand_ins.execute)
+    task.search_on = of_a_search
     arguments = sys.argv[1:]
     assert arguments[:3] == ["-u", "-m", "bluestab.cluster.task"], arguments
     sys.exit(task.main(arguments[3:]))

@@ -95,6 +95,8 @@ const SECTIONS = [
 
   ["instability", "Seeds that score alike and answer differently", "How far the runs of an arm come apart on the test items; 0: not at all (Du & Nguyen 2023).", instabilitySection],
 
+  ["search", "The search", "Validation scores of the points it tried, a point being a configuration measured over seeds. Hollow: stopped before it had all of them, and drawn at the mean of those it had. Cross: too many of its runs failed.", searchSection],
+
   ["published", "Beside published numbers", "The same task, model, metric and technique in the literature.", publishedSection],
 
   ["blurb", "BLURB", "Mean of the means of its six task types.", blurbSection],

@@ -1,0 +1,127 @@
+"""A search on a cluster, seen by the command: its tasks need no command, see `task.search_on`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bluestab.circumstances import redacted
+from bluestab.cluster import scheduler
+from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
+from bluestab.cluster.submission import Submission, submissions
+from bluestab.errors import ConfigError, Interrupted
+from bluestab.store import Store
+from bluestab.workers import RunsCrashed
+
+if TYPE_CHECKING:
+    from bluestab.search.spec import Search
+    from bluestab.search.trials import Trials
+
+
+def shared(search: Search) -> Search:
+    """The search with a storage that means the same on every node. Raises ConfigError if it has
+    one that nodes cannot share."""
+    where = search.storage
+    if "://" not in where:
+        return replace(search, storage=str(Path(where).absolute()))
+    if where.startswith("sqlite:"):
+        raise ConfigError(
+            f"search.storage is {where}, but SQLite on a disk that machines share loses data; "
+            "leave it out (a journal file in the store), or name a postgresql:// server"
+        )
+    if redacted(where) != where:
+        raise ConfigError(
+            f"search.storage is {redacted(where)}: tasks are told the storage through a file, "
+            "where a password does not belong; leave it out of the URL and put it into ~/.pgpass "
+            "(HOST:PORT:DATABASE:USER:PASSWORD, chmod 600), which every node reads"
+        )
+    return search
+
+
+def live_tasks(store: Store, name: str) -> list[Submission]:
+    """Submissions whose tasks work on a search, or will. Raises ConfigError if SLURM is silent:
+    submitting twice would be worse than waiting."""
+    found = []
+    for one in submissions(store, name):
+        jobs = one.jobs() if one.is_search else []
+        tasks = scheduler.queued(jobs)
+        if tasks is None:
+            raise ConfigError(
+                f"SLURM does not answer, so it is not known whether job {', '.join(jobs)} still "
+                f"works on the search {name}; try again when `squeue` does"
+            )
+        if any(task.live for task in tasks):
+            found.append(one)
+    return found
+
+
+def follow(
+    search: Search,
+    trials: Trials,
+    attached: Sequence[Submission],
+    cancels: Callable[[], bool],
+) -> None:
+    """Say what is told, until all points are. Raises TasksEnded if the tasks end before.
+
+    cancels  asked at Ctrl-C: were the jobs cancelled?
+    """
+    standing = Standing(attached)
+    try:
+        is_done = _follow(trials, standing)
+    except KeyboardInterrupt:
+        if cancels():
+            raise Interrupted("cancelled; the same command goes on") from None
+        line = status_line(Store(search.root), search.name, is_search=True)
+        raise Interrupted(
+            f"left; the jobs go on, and the same command attaches to them; {line}"
+        ) from None
+    standing.cancel_pending()
+    if is_done:
+        return
+    if any(one.is_exhausted() for one in attached):
+        print(f"there are no other points than the {search.n_trials - trials.left()} that are told")
+        return
+    ends = "\n".join(standing.ends())
+    if trials.crashed() and _stops(search):
+        raise RunsCrashed(f"a run crashed, and on_crash=stop: the search stops\n{ends}".rstrip())
+    raise TasksEnded(
+        f"all tasks have ended, and {max(trials.left(), len(trials.under_way()))} of "
+        f"{search.n_trials} points are missing; the same command goes on\n{ends}".rstrip()
+    )
+
+
+def _follow(trials: Trials, standing: Standing) -> bool:
+    """Until all points are told, or no task lives. Are they all told?"""
+    from bluestab.search.crew import Teller
+
+    teller, said = Teller(trials), ""
+    asked_at = gone_at = -math.inf
+    while True:
+        teller.tell()
+        is_done = trials.left() <= 0 and not trials.under_way()
+        now = time.monotonic()
+        if now - asked_at >= (2 * LOOK if is_done else POLL):
+            asked_at = now
+            standing.refresh()
+            if standing.line != said:
+                said = standing.line
+                print(f"  {said}", flush=True)
+        if standing.known and not standing.live:
+            gone_at = now if gone_at < 0 else gone_at
+            if is_done or now - gone_at > LAG:
+                return is_done
+        else:
+            gone_at = -math.inf
+        if is_done and standing.idle:  # tasks that have not begun would find nothing to do
+            return True
+        time.sleep(LOOK)
+
+
+def _stops(search: Search) -> bool:
+    from bluestab.sweepers.optuna import first_run
+
+    return str(first_run(search).cfg["on_crash"]) == "stop"
