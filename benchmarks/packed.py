@@ -1,7 +1,7 @@
 """Twenty seeds in one step against the same runs one after another, side by side, and the Trainer.
 
-    python benchmarks/packed.py --shape base --precision bf16            # on a GPU: all parts
-    python benchmarks/packed.py --shape tiny --seeds 4 --steps 4 --groups 1,2,4   # rehearsal on a CPU
+    python benchmarks/packed.py --shape base --precision bf16   # on a GPU: all parts
+    python benchmarks/packed.py --shape tiny --seeds 4 --steps 5 --groups 1,4   # rehearsal, CPU
 
 Networks have random weights, since only time is measured, and texts are random characters: 64
 training pairs as long as those of BIOSSES are in BERT's word pieces (deciles below), 16 per step.
@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,15 @@ class Bench:
             *(f"model.config.{name}={value}" for name, value in config.items()),
             f"device={self.device}", f"trainer.precision={asked.precision}",
             f"trainer.gradient_checkpointing={str(asked.gradient_checkpointing).lower()}",
-            f"optim.steps={asked.steps}", "optim.batch_size=16", f"trainer.eval_every={asked.steps}",
+            f"optim.steps={asked.steps}", f"trainer.eval_every={asked.steps}",
+            "optim.batch_size=16",
         ]  # fmt: skip
         self.matrices = layers * (4 * width**2 + 2 * width * inside)
         self.layers, self.width = layers, width
         self.peak = 0.0
 
     def _write(self) -> None:
-        """Pairs whose two texts, in single characters and with three special pieces, are as long."""
+        """Pairs of two texts, in single characters, with three special pieces."""
         draw = random.Random(0)
         for split, n in (("train", 64), ("validation", 16), ("test", 20)):
             with (self.folder / f"{split}.csv").open("w", newline="") as file:
@@ -165,7 +167,7 @@ class Bench:
             group.fit()
         except torch.OutOfMemoryError:
             return {"part": "group", "runs": n, "out_of_memory": True}
-        steps = [b - a for a, b in zip(ends[1:], ends[2:], strict=False)]
+        steps = [b - a for a, b in pairwise(ends[1:])]
         seconds = statistics.median(steps)
         # forward products: 2 per weight and piece, 4 per pair of pieces and unit; times three
         work = [
