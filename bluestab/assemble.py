@@ -134,6 +134,104 @@ def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
 
 
 @dataclass
+class Prepared:
+    """A run before anybody trains it: items, network and plan, as its techniques left them.
+
+    head_modules  paths that compute in float32 whatever the precision of the rest
+    start         values before the first step of what techniques edited, else the reference has
+    """
+
+    examples: Mapping[Split, Sequence[Example]]
+    tables: Mapping[Split, Dataset]
+    truncated: Mapping[Split, int]
+    lost: Mapping[Split, float]
+    tokenizer: Any
+    built: Built
+    plan: ParamPlan
+    head_modules: Sequence[str]
+    start: Mapping[str, torch.Tensor]
+    edited: frozenset[str]
+    total_steps: int
+    warmup_steps: int
+
+
+def prepare(
+    cfg: Mapping[str, Any],
+    *,
+    data: TaskData,
+    model: Model,
+    techniques: Sequence[Technique],
+    seeds: Seeds,
+    attention: str,
+    init_from: KeptWeights | None,
+    phases: Phases,
+) -> Prepared:
+    """Moments 1 to 3 of a run, on the CPU."""
+    optim, task = cfg["optim"], data.task
+    examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
+    for technique in techniques:
+        examples["train"] = technique.edit_data(examples["train"], seeds)
+    with phases("tokenise"):
+        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+    tokenizer = encoded["train"][1]
+    assert tokenizer.pad_token_id is not None
+    tables = {split: table for split, (table, _) in encoded.items()}
+    loaded = load(
+        model,
+        head=task.head,
+        n_labels=len(data.labels),
+        attention=attention,
+        init_from=init_from,
+    )
+    built = apply_to_model(techniques, build(loaded, data, seeds), seeds)
+    plan = finished_plan(techniques, built, optim["weight_decay"])
+    parameters = dict(built.model.named_parameters())
+    edited = changed(parameters, built.reference)
+    total = updates(len(tables["train"]), optim["batch_size"], optim["epochs"], optim["steps"])
+    return Prepared(
+        examples=examples,
+        tables=tables,
+        truncated={split: sum(tables[split]["truncated"]) for split in SPLITS},
+        lost=shares_lost(task, examples, tables),
+        tokenizer=tokenizer,
+        built=built,
+        plan=plan,
+        head_modules=loaded.head_modules,
+        start={name: parameters[name].detach().clone() for name in edited},
+        edited=edited,
+        total_steps=total,
+        warmup_steps=warmup_steps(total, optim["warmup"]),
+    )
+
+
+def observed(
+    built: Built,
+    plan: ParamPlan,
+    *,
+    optimizer: torch.optim.Optimizer,
+    edited: frozenset[str],
+    start: Mapping[str, torch.Tensor],
+    forwards: int,
+    batches: int,
+    steps: int,
+) -> Trained:
+    """What a training that has just ended did; see `Trained`."""
+    parameters = dict(built.model.named_parameters())
+    return Trained(
+        plan=plan,
+        lr_scale=lr_scale_by_name(optimizer),
+        edited=edited,
+        moved=changed(parameters, {**built.reference, **start}),
+        pinned=pinned_modules(
+            built.model, [path for paths in built.layers.modules.values() for path in paths]
+        ),
+        forwards=forwards,
+        batches=batches,
+        steps=steps,
+    )
+
+
+@dataclass
 class Assembly:
     """A run ready to be fitted."""
 
@@ -156,21 +254,22 @@ class Assembly:
     tokenizer: Any
     prefix: int | None
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken."""
+        return self.trainer.global_step
+
     def trained(self) -> Trained:
         """Observe the training that has just ended; no technique is asked."""
-        parameters = dict(self.built.model.named_parameters())
-        return Trained(
-            plan=self.plan,
-            lr_scale=lr_scale_by_name(self.module.optimizers(use_pl_optimizer=False)),  # type: ignore[arg-type]
+        return observed(
+            self.built,
+            self.plan,
+            optimizer=self.module.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
             edited=self.edited,
-            moved=changed(parameters, {**self.built.reference, **self.start}),
-            pinned=pinned_modules(
-                self.built.model,
-                [path for paths in self.built.layers.modules.values() for path in paths],
-            ),
+            start=self.start,
             forwards=self.module.forwards,
             batches=self.module.batches,
-            steps=self.trainer.global_step,
+            steps=self.steps,
         )
 
     def effects(self) -> dict[str, Any]:
@@ -206,30 +305,20 @@ def assemble(
     phases = phases or Phases()
     applied = list(techniques.values())
 
-    examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
-    for technique in applied:
-        examples["train"] = technique.edit_data(examples["train"], seeds)
-    with phases("tokenise"):
-        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
-    tokenizer = encoded["train"][1]
-    assert tokenizer.pad_token_id is not None
-    tables = {split: table for split, (table, _) in encoded.items()}
-    n_rows = len(tables["train"])
-
     attention = knobs["attention"][device.type]
-    loaded = load(
-        model,
-        head=task.head,
-        n_labels=len(data.labels),
+    ready = prepare(
+        cfg,
+        data=data,
+        model=model,
+        techniques=applied,
+        seeds=seeds,
         attention=attention,
         init_from=init_from,
+        phases=phases,
     )
-    built = apply_to_model(applied, build(loaded, data, seeds), seeds)
-    plan = finished_plan(applied, built, optim["weight_decay"])
-    parameters = dict(built.model.named_parameters())
-    edited = changed(parameters, built.reference)
-    start = {name: parameters[name].detach().clone() for name in edited}
-    for path in loaded.head_modules:
+    examples, tables, tokenizer = ready.examples, ready.tables, ready.tokenizer
+    built, plan, edited, start = ready.built, ready.plan, ready.edited, ready.start
+    for path in ready.head_modules:
         run_in_float32(built.model.get_submodule(path))
     if knobs["gradient_checkpointing"]:
         # not the reentrant kind: it gives no gradients where nothing below a block trains
@@ -243,7 +332,7 @@ def assemble(
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
 
-    order = ShuffledOrder(n_rows, seeds.order)
+    order = ShuffledOrder(len(tables["train"]), seeds.order)
     with phases("prefix"):
         prefix, frozen = frozen_states(
             knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
@@ -260,8 +349,7 @@ def assemble(
         for split in SPLITS
     }
 
-    total = updates(n_rows, optim["batch_size"], optim["epochs"], optim["steps"])
-    warmup = warmup_steps(total, optim["warmup"])
+    total, warmup = ready.total_steps, ready.warmup_steps
     history = History(task.metric, built.model)
 
     watched = cfg["stop_degenerate"]
@@ -313,11 +401,9 @@ def assemble(
     callbacks: list[pl.Callback] = [] if checkpoints is None else [checkpoints]
     callbacks += [c for technique in applied for c in technique.callbacks(built)]
     trainer = build_trainer(knobs, optim, total, device, [*callbacks, Steps(total, progress)])
-    truncated = {split: sum(tables[split]["truncated"]) for split in SPLITS}
-    lost = shares_lost(task, examples, tables)
     return Assembly(
-        data, examples, truncated, lost, built, plan, techniques, module, trainer, loaders, history,
-        total, warmup, start, edited, checkpoints, tokenizer, prefix,
+        data, examples, ready.truncated, ready.lost, built, plan, techniques, module, trainer,
+        loaders, history, total, warmup, start, edited, checkpoints, tokenizer, prefix,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import copy
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from bluestab.memory import Sizes, is_out_of_memory
 from bluestab.phases import Phases
 from bluestab.ranks import Ranks, together
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
+from bluestab.results import prediction_rows, result_of, rounded
 from bluestab.seeding import seed_global_streams
-from bluestab.types import KEPT, At, Example, Split
+from bluestab.types import KEPT, At, Split
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,8 @@ def train_and_score(
 
     from bluestab.checkpoints import discard, find, identity, set_aside
 
+    if run.cfg["trainer"]["engine"] == "packed":
+        return _alone(run, work, device_name, seconds, progress, watch)
     device = torch.device(device_name)
     sizes, techniques = Sizes.of(run.cfg), run.techniques
     found = find(resume, identity(run.key, device))
@@ -85,6 +88,24 @@ def train_and_score(
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _alone(
+    run: CheckedRun,
+    work: Path,
+    device_name: str,
+    seconds: dict[str, float],
+    progress: Progress,
+    watch: Watch,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group of one."""
+    from bluestab.packed.together import Place, train_and_score_together
+
+    (outcome,) = train_and_score_together([Place(run, work, progress, watch)], device_name)
+    if isinstance(outcome, Exception):
+        raise outcome
+    seconds.update(outcome[1]["seconds"])
+    return outcome
 
 
 class Attempt:
@@ -197,7 +218,7 @@ class Attempt:
             if vectors is not None:
                 write_representations(self.work / FILE, vectors)
         seconds["total"] = sum(seconds.values())
-        result = _result(run, assembly, metrics, effects, error)
+        result = result_of(run, assembly, metrics, effects, error)
         result["micro_batch"] = self.sizes.micro_batch
         with phases("write"):
             write_curve(self.work / "curve.csv", assembly.history.rows)
@@ -257,7 +278,8 @@ def _score(
     by_step = {row["step"]: {name: row[name] for name in names} for row in history.rows}
     metrics: dict[At, dict[Split, Any]] = {}
     last = assembly.trainer.global_step
-    for at, step in (("last", last), ("best", history.best_step)):
+    places: tuple[tuple[At, int | None], ...] = (("last", last), ("best", history.best_step))
+    for at, step in places:
         is_last = at == "best" and step == last
         if at == "best" and not is_last:
             history.restore_best()
@@ -270,18 +292,10 @@ def _score(
         with _heard(assembly, at, vectors):
             assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
         module = assembly.module
-        metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}  # type: ignore[index]
-        for i, example in enumerate(assembly.examples["test"]):
-            predictions.append(
-                {
-                    "at": at,
-                    "id": example.id,
-                    "prediction": module.predictions[i],
-                    "target": _listed(example.target),
-                    "logits": module.item_logits[i].ravel().tolist(),
-                    **_offsets(example),
-                }
-            )
+        metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}
+        predictions += prediction_rows(
+            at, assembly.examples["test"], module.predictions, module.item_logits
+        )
     return metrics
 
 
@@ -295,73 +309,6 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
         yield
     test: Any = assembly.loaders["test"]
     vectors[at] = of_items(found, test.sampler, test.dataset["example"])
-
-
-def _offsets(example: Example) -> dict[str, list[int]]:
-    """Start and end of every word in the text it comes from, in turn; nothing where only words
-    were given."""
-    if example.offsets is None:
-        return {}
-    return {"offsets": [place for word in example.offsets for place in word]}
-
-
-def _listed(target: Any) -> Any:
-    return list(target) if isinstance(target, tuple) else target
-
-
-def _result(
-    run: CheckedRun,
-    assembly: Assembly,
-    metrics: Mapping[At, Mapping[Split, Any]] | None,
-    effects: Mapping[str, Any] | None,
-    error: Diverged | None,
-) -> dict[str, Any]:
-    """The canonical half of the record."""
-    task = run.data.task
-    ats: tuple[At, ...] = ("last", "best")
-    score: dict[str, float] = dict.fromkeys(ats, task.failure_score)
-    degenerate = None
-    if metrics is not None:
-        raw = {at: metrics[at]["test"][task.metric] for at in ats}
-        score = {at: task.failure_score if raw[at] is None else raw[at] for at in ats}
-        degenerate = {at: task.is_degenerate(raw[at]) for at in ats}
-    plan, parameters = assembly.plan, dict(assembly.built.model.named_parameters())
-    return {
-        **identity_of(run),
-        "status": "done" if error is None else "diverged",
-        "metrics": metrics,
-        "score": score,
-        "degenerate": degenerate,
-        "best_step": assembly.history.best_step,
-        "steps": assembly.trainer.global_step,
-        "warmup_steps": min(assembly.warmup_steps, assembly.trainer.global_step),
-        "items": {split: len(examples) for split, examples in assembly.examples.items()},
-        "truncated": dict(assembly.truncated),
-        "lost": {"unit": task.unit, **assembly.lost},
-        "parameters": {
-            "total": sum(p.numel() for p in parameters.values()),
-            "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),
-        },
-        "effects": effects,
-        "censored": assembly.history.censored,
-        "error": None if error is None else {"type": "Diverged", "message": str(error)},
-    }
-
-
-def identity_of(run: CheckedRun) -> dict[str, Any]:
-    task = run.data.task
-    return {
-        "key": run.key,
-        "cell": run.cell,
-        "config": run.hashed,
-        "metric": task.metric,
-        "failed_below": task.failed_below,
-        "failure_score": task.failure_score,
-    }
-
-
-def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {phase: round(value, 3) for phase, value in seconds.items()}
 
 
 def _wait_for(device: torch.device) -> Callable[[], object] | None:

@@ -22,6 +22,7 @@ from bluestab.loggers.base import Logger
 from bluestab.models import Model, check_model
 from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
+from bluestab.siblings import reasons_apart
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.store import Store
 from bluestab.tasks.base import Task
@@ -118,6 +119,7 @@ RULES: Mapping[str, Rule] = {
     "trainer.prefix_cache": FLAG,
     "trainer.prefix_gb": above(0),
     "trainer.loader_workers": whole(0, high=64),
+    "trainer.engine": one_of("lightning", "packed"),
     "trainer.attention.cpu": ATTENTION,
     "trainer.attention.cuda": ATTENTION,
     "trainer.attention.mps": ATTENTION,
@@ -231,9 +233,23 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
     usable = {name: t for name, t in techniques.items() if t is not None}
     if model is not None:
         problems += technique_problems(cfg, model, usable)
-    if not problems:
-        problems += device_problems(cfg, usable)
+    if not problems and model is not None:
+        problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
     return problems, model, usable
+
+
+def _not_packed(
+    cfg: Mapping[str, Any], model: Model, techniques: Mapping[str, Technique]
+) -> list[str]:
+    """What trainer.engine=packed cannot train."""
+    if cfg["trainer"]["engine"] != "packed":
+        return []
+    why = reasons_apart(cfg, model.facts(), techniques)
+    return (
+        [f"trainer.engine is packed, but {'; '.join(why)}; say trainer.engine=lightning"]
+        if why
+        else []
+    )
 
 
 def _loggers(nodes: Mapping[str, Any], problems: list[str]) -> dict[str, Logger]:

@@ -72,7 +72,10 @@ def check(context: typer.Context) -> None:
     from bluestab.hydra_app import run_app
 
     kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=")
-    run_app(_check_one, [*_without_launcher(context.args, kept), "hydra/launcher=check"])
+    arguments = [*_without_launcher(context.args, kept), "hydra/launcher=check"]
+    if "hydra/launcher=packed" in context.args:
+        arguments.append("hydra.launcher.packed=true")
+    run_app(_check_one, arguments)
 
 
 @app.command(context_settings={**HYDRA, "help_option_names": ["--help"]})
@@ -301,7 +304,8 @@ def _check_one(cfg: Any) -> None:
     plain = resolved(cfg)
     checked = check(plain)
     print_notes([checked.data])
-    Check(dry_step=knobs.dry_step, workers=knobs.workers).show(Store(plain["store"]), [checked])
+    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, packed=False)
+    launcher.show(Store(plain["store"]), [checked])
 
 
 def _fetch_one(cfg: Any) -> None:

@@ -41,6 +41,10 @@ class DiskFull(StoreError):
     """No room left for a result: nothing is wrong with the run, it can be done later."""
 
 
+class GroupTooLarge(BluestabError):
+    """Memory does not hold so many runs at once; nothing of them is recorded."""
+
+
 class Interrupted(BluestabError):
     """Ctrl-C."""
 

@@ -24,12 +24,13 @@ TASK_DESCRIPTIVE = frozenset(
 )
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "attention"),
-    *("micro_batch", "prefix_cache", "devices"),
+    *("micro_batch", "prefix_cache", "devices", "engine"),
 )
 
 NEUTRAL: Mapping[str, Any] = {
     "trainer.micro_batch": None,
     "trainer.prefix_cache": True,
+    "trainer.engine": "lightning",
     "trainer.devices": 1,
     "stop_degenerate": False,
     "task.overlap": None,

@@ -106,6 +106,34 @@ def gradient_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([torch.linalg.vector_norm(g, 2.0) for g in gradients])
 
 
+def clipped(optimizer: torch.optim.Optimizer, limit: float | None) -> torch.Tensor | None:
+    """Clip the gradients of an optimizer's parameters by their total norm, None: as they are.
+
+    Returns the norm of each before that, (n,), NaN for those without one; None if all are without.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    present = [i for i, p in enumerate(parameters) if p.grad is not None]
+    if not present:
+        return None
+    norms = gradient_norms([parameters[i].grad for i in present])
+    if limit is not None:
+        total = torch.linalg.vector_norm(norms, 2.0)
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, total)
+    if len(present) < len(parameters):
+        every = norms.new_full((len(parameters),), math.nan)
+        norms = every.index_copy(0, torch.tensor(present, device=norms.device), norms)
+    return norms
+
+
+def mean_gradient_norms(
+    optimizer: torch.optim.Optimizer, norms: Sequence[torch.Tensor], n_layers: int
+) -> dict[str, float | None]:
+    """Norms of some steps, as `clipped` gives them -> their mean by layer group."""
+    depths = [g["depth"] for g in optimizer.param_groups for _ in g["params"]]
+    stacked = torch.stack(list(norms)).cpu().numpy() if norms else np.empty((0, len(depths)))
+    return mean_norms(stacked, depths, n_layers)
+
+
 Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], Scores]]
 """Logits by row of the tokenised split -> logits and prediction of each item, scores."""
 
@@ -252,20 +280,9 @@ class FineTuning(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the total norm as `clip_grad_norm_` does, and note the norms it is made of."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        present = [i for i, p in enumerate(parameters) if p.grad is not None]
-        if not present:
-            return
-        norms = gradient_norms([parameters[i].grad for i in present])
-        if gradient_clip_val is not None:
-            total = torch.linalg.vector_norm(norms, 2.0)
-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, total)
-        if self._again:
-            return
-        if len(present) < len(parameters):
-            every = norms.new_full((len(parameters),), math.nan)
-            norms = every.index_copy(0, torch.tensor(present, device=norms.device), norms)
-        self._norms.append(norms)
+        norms = clipped(optimizer, gradient_clip_val)
+        if norms is not None and not self._again:
+            self._norms.append(norms)
 
     def mean_loss(self) -> float:
         """Mean training loss since the last call; NaN if there was no step."""
@@ -274,10 +291,8 @@ class FineTuning(pl.LightningModule):
 
     def mean_gradient_norms(self) -> dict[str, float | None]:
         """Mean gradient norm by layer group, before clipping, since the last call."""
-        depths = [g["depth"] for g in self._optimizer.param_groups for _ in g["params"]]
         norms, self._norms = self._norms, []
-        stacked = torch.stack(norms).cpu().numpy() if norms else np.empty((0, len(depths)))
-        return mean_norms(stacked, depths, self._n_layers)
+        return mean_gradient_norms(self._optimizer, norms, self._n_layers)
 
     def running(self) -> dict[str, Any]:
         """What has been noted since the last evaluation, and counted since the start."""

@@ -22,12 +22,13 @@ from bluestab.artefacts import (
     write_config,
     write_parts,
 )
-from bluestab.attempt import identity_of, rounded, train_and_score
+from bluestab.attempt import train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
 from bluestab.loggers.base import Listening, Told, flat
 from bluestab.representations import FILE as REPRESENTATIONS
+from bluestab.results import identity_of, rounded
 from bluestab.store import Store, flush, flush_tree, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -85,7 +86,7 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
         with logging_to(work / "log.txt"):
             seconds: dict[str, float] = {}
             try:
-                ticking = _within(run.cfg["timeout"], progress)
+                ticking = within(run.cfg["timeout"], progress)
                 result, measured = train_and_score(
                     run, work, resume, device, seconds, ticking, listening.rows
                 )
@@ -100,22 +101,27 @@ def execute(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
         record = RunRecord(RECORD_SCHEMA, result, measured)
         with logging_to(work / "log.txt"):
             listening.end(record)
-        try:
-            write_config(work / "config.yaml", run.cfg)
-            if run.data.drawn:
-                write_parts(work / "split.csv", run.data.select(run.seeds))
-            if record.status == "crashed":
-                store.keep_crash(work, record)
-            else:
-                record = store.finish(work, record)
-                _discard(resume)
-        except OSError as error:
-            if is_disk_full(error):
-                raise no_room(store, run.key) from error
-            raise StoreError(
-                f"the result of run {run.key} cannot be written to '{store.root}' "
-                f"({error.strerror}); the same command goes on from here"
-            ) from error
+        return kept(run, store, work, record)
+
+
+def kept(run: CheckedRun, store: Store, work: Path, record: RunRecord) -> RunRecord:
+    """Publish what was built in `work`, with its record. Raises DiskFull or StoreError."""
+    try:
+        write_config(work / "config.yaml", run.cfg)
+        if run.data.drawn:
+            write_parts(work / "split.csv", run.data.select(run.seeds))
+        if record.status == "crashed":
+            store.keep_crash(work, record)
+        else:
+            record = store.finish(work, record)
+            _discard(store.root / ".resume" / run.key)
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_room(store, run.key) from error
+        raise StoreError(
+            f"the result of run {run.key} cannot be written to '{store.root}' "
+            f"({error.strerror}); the same command goes on from here"
+        ) from error
     return record
 
 
@@ -127,7 +133,7 @@ def no_room(store: Store, key: str) -> DiskFull:
     )
 
 
-def _within(limit: float | None, progress: Progress) -> Progress:
+def within(limit: float | None, progress: Progress) -> Progress:
     """`progress` that raises TimedOut at the first step after `limit` seconds."""
     if limit is None:
         return progress
@@ -153,6 +159,13 @@ def _add(lacking: Mapping[str, str], run: CheckedRun, store: Store, progress: Pr
     asked = " ".join(lacking.values())
     device, folder = devices.resolve(run.cfg["device"]), store.folder(run.key)
     stored = store.read(run.key)
+    others = stored.measured.get("packed", {}).get("runs", 1) - 1
+    if others:
+        raise StoreError(
+            f"run {run.key} is done, without {wanted}, and cannot be made again by itself: it "
+            f"trained in one step with {others} more, on which its last digits depend; ask for "
+            f"{asked} in another store=FOLDER"
+        )
     # as large as the parts were for which its memory sufficed then
     used = {"micro_batch": stored.result.get("micro_batch")}
     if "eval_batch_size" in stored.measured:

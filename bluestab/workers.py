@@ -12,7 +12,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -26,6 +27,7 @@ from bluestab import devices
 from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
+from bluestab.claims import Claim
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
 from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
@@ -217,8 +219,7 @@ def _claimed(
     claim = store.claims.take(run.key, describe(run))
     if claim is None:
         return None
-    items = run.data.size("train")
-    claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
+    _tell_epochs(claim, run)
     with claim:
 
         def told(*state: Any) -> None:
@@ -227,6 +228,47 @@ def _claimed(
                 progress(*state)
 
         return execute(run, store, told)
+
+
+def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
+    """Kept in the claim: how many steps an epoch has."""
+    if claim is not None:
+        items = run.data.size("train")
+        claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
+
+
+def attempt_together(
+    runs: Sequence[CheckedRun],
+    store: Store,
+    execute: Callable[..., list[RunRecord]] | None = None,
+) -> list[RunRecord | None]:
+    """Do siblings as one under their claims; None for those that another live process is at.
+
+    execute  what does them; None: `bluestab.group.execute_together`
+
+    Raises what `group.execute_together` raises; DiskFull also as `attempt` does.
+    """
+    if execute is None:
+        from bluestab.group import execute_together  # looked up now: tests put others there
+
+        execute = execute_together
+    try:
+        with ExitStack() as stack:
+            claims = {run.key: store.claims.take(run.key, describe(run)) for run in runs}
+            for claim in claims.values():
+                if claim is not None:
+                    stack.enter_context(claim)
+            ours = [run for run in runs if claims[run.key] is not None and not is_done(run, store)]
+            told = [claim.progress for run in ours if (claim := claims[run.key]) is not None]
+            for run in ours:
+                _tell_epochs(claims[run.key], run)
+            done = execute(ours, store, told) if ours else []
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_room(store, runs[0].key) from error
+        raise
+    found = {record.key: record for record in done}
+    return [found.get(run.key) for run in runs]
 
 
 class Stop:

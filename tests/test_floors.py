@@ -27,10 +27,11 @@ FLOORS = [
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
     "claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
-    "parts data audit module prefix optimizers checks history checkpoints assemble supplies",
-    "attempt rank_process run drystep inspection",
-    "report figures planning workers pool_worker launchers cluster sweepers search catalogue "
-    "saved_tasks use",
+    "siblings parts data audit module prefix optimizers checks history checkpoints assemble "
+    "supplies",
+    "results packed attempt rank_process run group drystep inspection",
+    "report figures planning packing workers pool_worker launchers cluster sweepers search "
+    "catalogue saved_tasks use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -22,8 +22,9 @@ from rich.console import Console
 
 from bluestab import claims
 from bluestab.report import live, progress
-from bluestab.report.live import SweepView, drawn, plain, printable, shortened, started, watch
+from bluestab.report.live import drawn, plain, printable, shortened, watch
 from bluestab.report.progress import RunBar, SweepDisplay
+from bluestab.report.sweep_view import SweepView, started
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
@@ -235,7 +236,7 @@ def test_standing_still(fake: Callable[[int], Fake], monkeypatch: pytest.MonkeyP
         assert not view.stands_still
     view.refresh()
     assert not view.stands_still  # between two runs
-    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    monkeypatch.setattr("bluestab.report.sweep_view.PATIENCE", 0.0)
     assert view.stands_still
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from test_report import LLRD, plain, stored
 
-from bluestab.report.live import SweepView
 from bluestab.report.strips import strips
+from bluestab.report.sweep_view import SweepView
 
 SCORES = {
     "none": [(0.0, True), (0.5, False), (0.5, False)],

@@ -21,9 +21,10 @@ from bluestab.errors import BluestabError, ConfigError
 from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
-from bluestab.planning import Sweep
-from bluestab.report.live import latest_records
-from bluestab.report.terminal import print_plan
+from bluestab.packing import said_of, with_engines
+from bluestab.planning import Compose, Job, Sweep, plan_sweep
+from bluestab.report.sweep_view import latest_records
+from bluestab.report.terminal import print_notes, print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 
@@ -36,18 +37,31 @@ HISTORY = 1000  # latest runs of the store that are looked at
 
 
 class Check(Backend):
-    """dry_step: time a few steps where no finished run is alike; workers: of the forecast."""
+    """dry_step: time a few steps where no finished run is alike; workers: of the forecast; packed:
+    as the launcher `packed` would run it."""
 
-    def __init__(self, *, dry_step: bool, workers: int) -> None:
+    def __init__(self, *, dry_step: bool, workers: int, packed: bool) -> None:
         wrong = rules.problems(
             {
                 "hydra.launcher.dry_step": (dry_step, rules.FLAG),
                 "hydra.launcher.workers": (workers, rules.whole(1)),
+                "hydra.launcher.packed": (packed, rules.FLAG),
             }
         )
         if wrong:
             raise ConfigError(*wrong)
-        self.dry_step, self.workers = dry_step, workers
+        self.dry_step, self.workers, self.packed = dry_step, workers, packed
+
+    def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
+        """With `packed`, each run has the engine that would train it; what runs apart is said."""
+        if not self.packed:
+            return super().take(compose, jobs, name)
+        jobs, apart = with_engines(compose, jobs)
+        sweep = plan_sweep(compose, jobs, name)
+        print_notes(planned.run.data for planned in sweep.runs)
+        self.launch(sweep)
+        for line in said_of(sweep.runs, apart):
+            print(line)
 
     def launch(self, sweep: Sweep) -> None:
         self.show(sweep.store, [p.run for p in sweep.runs])

@@ -10,7 +10,8 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bluestab.errors import StoreError
-from bluestab.report.live import Screen, SweepView, drawn, printable, started, time_left
+from bluestab.report.live import Screen, drawn, printable, time_left
+from bluestab.report.sweep_view import SweepView, started
 from bluestab.report.terminal import console, seconds, verdict
 from bluestab.store import Store
 from bluestab.types import RunRecord

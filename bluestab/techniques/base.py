@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from bluestab.rules import Rule, whole
 from bluestab.types import Built, Example, ModelFacts, Step, Trained
@@ -36,6 +37,38 @@ if TYPE_CHECKING:
 
     from bluestab.plan import ParamPlan
     from bluestab.seeding import Seeds
+
+
+class StackedLayer(Protocol):
+    """A linear layer that holds a weight per sibling, (S, out, in).
+
+    used  what becomes of that weight in a pass of training; None: it is used as it is
+    """
+
+    weight: torch.nn.Parameter
+    used: Callable[[torch.Tensor], torch.Tensor] | None
+
+
+class Siblings(Protocol):
+    """What `pack_step` is told of the stacked network that S runs train in (`bluestab.packed`).
+
+    n        S
+    linears  path -> those of its linear layers whose weight trains
+    """
+
+    n: int
+
+    @property
+    def linears(self) -> Mapping[str, StackedLayer]: ...
+
+    def apart(self, values: torch.Tensor) -> torch.Tensor:
+        """(S * B, ...) -> (S, B, ...)."""
+
+    def other_dropout(self, *names: str | int) -> AbstractContextManager[None]:
+        """Passes inside drop other units than the first pass of the step does."""
+
+    def pass_number(self) -> int:
+        """Which pass of the step is under way: 0 is the first, and all that drop the same."""
 
 
 class Technique:
@@ -50,6 +83,13 @@ class Technique:
     reads_embeddings: ClassVar[bool] = False
     """Its wrapped step changes, or asks for gradients of, what enters the blocks: the output of
     frozen ones cannot be computed once for it."""
+    packs: ClassVar[bool] = False
+    """Whether sibling runs with it can train as one (`trainer.engine=packed`). All moments are
+    those of a single run but `wrap_step`, in whose place `pack_step` stands; `edit_data` has no
+    part, and `callbacks` none but `before_each_step`."""
+    scalars: ClassVar[frozenset[str]] = frozenset()
+    """Knobs in which siblings may differ: numbers that leave what trains, and what drops units, as
+    it is."""
 
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
         """Knob -> what it may hold on this model; every knob has one."""
@@ -85,6 +125,16 @@ class Technique:
         return plan
 
     def wrap_step(self, step: Step, built: Built) -> Step:
+        return step
+
+    @classmethod
+    def pack_step(
+        cls, siblings: Sequence[Self], step: Step, network: Siblings, built: Sequence[Built]
+    ) -> Step:
+        """`wrap_step` for S runs at once: a step gives losses (S,) and logits (S, B, ...).
+
+        siblings, built  technique and model of each run; all are neutral, or none is
+        """
         return step
 
     def wrap_optimizer(

@@ -43,6 +43,7 @@ class Freeze(Technique):
     """depth: last fixed block (null: none); embeddings: fixed too; eval_mode: without dropout."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"depth": None}
+    packs: ClassVar[bool] = True
 
     def __init__(self, *, depth: int | None, embeddings: bool, eval_mode: bool) -> None:
         self.depth = depth

@@ -46,6 +46,8 @@ class Llrd(Technique):
     """decay: factor per level in (0, 1], 1 switches it off; convention: zhang, electra, ulmfit."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 1.0}
+    packs: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"decay", "convention"})
 
     def __init__(self, *, decay: float | None, convention: str) -> None:
         self.decay = decay

@@ -29,13 +29,13 @@ Against   Zhang et al. 2021, Table 2: with bias-corrected Adam RTE 71.3 +- 1.4 a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.passes import streams
 from bluestab.rules import FLAG, Rule, one_of, within
 from bluestab.seeding import Seeds, stream_seed
-from bluestab.techniques.base import Technique, before_each_step, pretrained
+from bluestab.techniques.base import Siblings, Technique, before_each_step, pretrained
 from bluestab.types import Built, ModelFacts, Step, Trained
 
 if TYPE_CHECKING:
@@ -76,10 +76,38 @@ def without_dropout(model: nn.Module, paths: list[str]) -> list[str]:
     return off
 
 
+def _mixing(
+    siblings: Sequence[Mixout], name: str, network: Siblings, anchor: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Stacked weights (S, out, in) of a layer -> what each sibling uses of its own."""
+    import torch
+
+    scale = torch.tensor([1.0 - sibling.p for sibling in siblings]).view(-1, 1, 1)
+    for sibling in siblings:
+        sibling._mixed.add(name)
+
+    points: dict[torch.device, torch.Tensor] = {}
+
+    def used(weight: torch.Tensor) -> torch.Tensor:
+        point = points.setdefault(weight.device, anchor.to(weight.device))
+        random = torch.Generator(weight.device)
+        kept = []
+        for one in siblings:
+            random.manual_seed(
+                stream_seed(one._seed, "mixout", name, one._step, network.pass_number())
+            )
+            kept.append(keep_mask(weight.shape[1:], one.p, one.unit, random))
+        return point + (weight - point) * (torch.stack(kept) / scale.to(weight.device))
+
+    return used
+
+
 class Mixout(Technique):
     """p: probability in [0, 1), 0 is off; unit: neuron or weight; keep_dropout: as well."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"p": 0.0}
+    packs: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"p"})
 
     def __init__(self, *, p: float, unit: str, keep_dropout: bool) -> None:
         self.p = p
@@ -144,6 +172,20 @@ class Mixout(Technique):
             return torch.nn.functional.linear(features, weight, module.bias)
 
         module.forward = forward  # type: ignore[method-assign, assignment]
+
+    @classmethod
+    def pack_step(
+        cls, siblings: Sequence[Mixout], step: Step, network: Siblings, built: Sequence[Built]
+    ) -> Step:
+        """The masks are those that each run has by itself."""
+        if siblings[0].is_neutral():
+            return step
+        anchored = set(pretrained(built[0]))
+        for path, layer in network.linears.items():
+            name = f"{path}.weight"
+            if name in anchored:
+                layer.used = _mixing(siblings, name, network, built[0].reference[name])
+        return step
 
     def callbacks(self, built: Built) -> list[Callback]:
         def begin(trainer: Trainer) -> None:

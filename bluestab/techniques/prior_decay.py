@@ -47,6 +47,8 @@ class PriorDecay(Technique):
     """alpha: decay to the pretrained weights, 0 switches it off; beta: of fresh weights to zero."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
+    packs: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"alpha", "beta"})
 
     def __init__(self, *, alpha: float, beta: float | None) -> None:
         self.alpha = alpha

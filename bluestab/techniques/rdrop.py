@@ -24,13 +24,13 @@ Against   No report on the spread over seeds is known to us. The second pass alo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.divergences import divergence
 from bluestab.passes import device_of, other_dropout
 from bluestab.rules import Rule, at_least
-from bluestab.techniques.base import Technique, extra_forwards
+from bluestab.techniques.base import Siblings, Technique, extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Rdrop(Technique):
     """alpha: weight of the divergence, >= 0; 0 switches the second pass off."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
+    packs: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"alpha"})
 
     def __init__(self, *, alpha: float) -> None:
         self.alpha = alpha
@@ -67,6 +69,33 @@ class Rdrop(Technique):
             with other_dropout(device_of(batch), "rdrop"):
                 second = step(batch)
             return StepOutput(consistent(first, second, batch["labels"], self.alpha), first.logits)
+
+        return twice
+
+    @classmethod
+    def pack_step(
+        cls, siblings: Sequence[Rdrop], step: Step, network: Siblings, built: Sequence[Built]
+    ) -> Step:
+        import torch
+
+        if siblings[0].is_neutral():
+            return step
+
+        def twice(batch: Batch) -> StepOutput:
+            first = step(batch)
+            with network.other_dropout("rdrop"):
+                second = step(batch)
+            labels = network.apart(batch["labels"])
+            losses = [
+                consistent(
+                    StepOutput(first.loss[i], first.logits[i]),
+                    StepOutput(second.loss[i], second.logits[i]),
+                    labels[i],
+                    sibling.alpha,
+                )
+                for i, sibling in enumerate(siblings)
+            ]
+            return StepOutput(torch.stack(losses), first.logits)
 
         return twice
 

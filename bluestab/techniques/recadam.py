@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import Rule, above, at_least
 from bluestab.techniques.base import (
@@ -64,6 +64,9 @@ def divide_groups(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
 
 class RecAdam(Technique):
     """gamma: strength of the recall; k: slope per step; t0: middle, in steps or a share of them."""
+
+    packs: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"gamma", "k", "t0"})
 
     def __init__(self, *, gamma: float, k: float, t0: float) -> None:
         self.gamma = gamma

@@ -25,15 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from bluestab.rules import FLAG, Rule
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.base import Technique, blocks, is_layernorm
 from bluestab.types import Built, ModelFacts, Trained
-
-if TYPE_CHECKING:
-    pass
 
 
 class Reinit(Technique):
@@ -41,6 +38,8 @@ class Reinit(Technique):
 
     layernorms_only: of all these, the LayerNorms.
     """
+
+    packs: ClassVar[bool] = True
 
     def __init__(self, *, depth: int, pooler: bool, layernorms_only: bool) -> None:
         self.depth = depth

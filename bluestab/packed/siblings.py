@@ -1,0 +1,203 @@
+"""One run of a group: a network of its own, whose parameters are views into the stack.
+
+Because they are, everything that does not compute with S items at once is what it is in any run:
+plan, optimizer and what techniques hook into it, schedule, clipping, history, effects, saved
+weights. A run that ends early (diverged, or stopped) is no longer stepped, and the others go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bluestab import diagnostics
+from bluestab.assemble import Prepared, Progress, Watch, build_optimizer, judge, observed
+from bluestab.checks import CheckedRun
+from bluestab.data import ShuffledOrder
+from bluestab.errors import Diverged
+from bluestab.history import History
+from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms
+from bluestab.plan import ParamPlan
+from bluestab.schedules import linear_warmup_decay
+from bluestab.techniques.base import Technique
+from bluestab.types import Built, Example, Split
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What `techniques.base.before_each_step` asks of a trainer."""
+
+    global_step: int
+    max_steps: int
+
+
+@dataclass
+class Sibling:
+    """A run as the group trains it.
+
+    steps     optimizer steps taken; ended: it takes no more
+    batches   of training, seen; forwards: passes of the group while it took part
+    """
+
+    run: CheckedRun
+    ready: Prepared
+    progress: Progress
+    watch: Watch
+    steps: int = 0
+    ended: bool = False
+    diverged: Diverged | None = None
+    batches: int = 0
+    forwards: int = 0
+    predictions: Sequence[Any] = ()
+    item_logits: Sequence[np.ndarray] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logits = ItemLogits()
+        self.order = ShuffledOrder(len(self.ready.tables["train"]), self.run.seeds.order)
+        self.judges: dict[Split, Judge] = {
+            split: judge(self.run.data, self.ready.examples[split], self.ready.tables[split])
+            for split in ("validation", "test")
+        }
+        watched = self.run.cfg["stop_degenerate"]
+        labels = self.ready.tables["train"]["labels"]
+        self._constant = diagnostics.constant_loss(labels) if watched else None
+        self._losses: list[float] = []
+        self._norms: list[torch.Tensor] = []
+
+    def settle(self) -> None:
+        """Once the network is a view into the stack: all that holds on to its parameters."""
+        cfg, built = self.run.cfg, self.ready.built
+        self.optimizer = build_optimizer(built, self.ready.plan, cfg["optim"])
+        for technique in self.techniques:
+            self.optimizer = technique.wrap_optimizer(self.optimizer, built)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._callbacks: list[Callback] = [c for t in self.techniques for c in t.callbacks(built)]
+        self._parameters = {
+            n: p for n, p in built.model.named_parameters() if self.ready.plan[n].trainable
+        }
+        self.history = History(self.run.data.task.metric, built.model)
+
+    @property
+    def techniques(self) -> list[Technique]:
+        return list(self.run.techniques.values())
+
+    # --- what a record asks for (`results.Ended`) ---
+
+    @property
+    def examples(self) -> Mapping[Split, Sequence[Example]]:
+        return self.ready.examples
+
+    @property
+    def truncated(self) -> Mapping[Split, int]:
+        return self.ready.truncated
+
+    @property
+    def lost(self) -> Mapping[Split, float]:
+        return self.ready.lost
+
+    @property
+    def built(self) -> Built:
+        return self.ready.built
+
+    @property
+    def plan(self) -> ParamPlan:
+        return self.ready.plan
+
+    @property
+    def warmup_steps(self) -> int:
+        return self.ready.warmup_steps
+
+    def effects(self) -> dict[str, Any]:
+        """What its techniques did."""
+        trained = observed(
+            self.built,
+            self.plan,
+            optimizer=self.optimizer,
+            edited=self.ready.edited,
+            start=self.ready.start,
+            forwards=self.forwards,
+            batches=self.batches,
+            steps=self.steps,
+        )
+        return {n: t.effects(self.built, trained) for n, t in self.run.techniques.items()}
+
+    # --- training ---
+
+    def begin_step(self) -> None:
+        clock: Any = Clock(self.steps, self.ready.total_steps)
+        for callback in self._callbacks:
+            callback.on_train_batch_start(clock, None, None, 0)  # type: ignore[arg-type]
+
+    def hear_loss(self, loss: float) -> None:
+        """Before the backward pass: a loss that is no number ends the run."""
+        if math.isfinite(loss):
+            self._losses.append(loss)
+            self.batches += 1
+        else:
+            self.diverge(Diverged(self.steps + 1))
+
+    def diverge(self, error: Diverged) -> None:
+        self.ended, self.diverged = True, error
+
+    def step(self, gradients: Mapping[str, torch.Tensor]) -> None:
+        """Clip and update; `gradients` of its own parameters by name."""
+        for name, parameter in self._parameters.items():
+            parameter.grad = gradients[name]
+        norms = clipped(self.optimizer, self.run.cfg["optim"]["clip"])
+        if norms is not None:
+            self._norms.append(norms)
+        factor = linear_warmup_decay(
+            self.steps, warmup_steps=self.warmup_steps, total_steps=self.ready.total_steps
+        )
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        self.steps += 1
+        self.progress(self.steps, self.ready.total_steps, None, None)
+
+    # --- evaluation ---
+
+    def collect(self, logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor) -> None:
+        self.logits.update(logits, labels, items)
+
+    def score(self, split: Split) -> None:
+        by_row = self.logits.compute()
+        self.logits.reset()
+        self.item_logits, self.predictions, self.scores = self.judges[split](by_row)
+
+    def validated(self) -> None:
+        """After an evaluation on validation: a row of the curve, and maybe an early end."""
+        losses, self._losses = self._losses, []
+        norms, self._norms = self._norms, []
+        loss = float(torch.tensor(losses).mean()) if losses else math.nan
+        n_layers = self.built.layers.n_layers
+        means = mean_gradient_norms(self.optimizer, norms, n_layers)
+        self.history.add(self.steps, dict(self.scores), loss, means)
+        total = self.ready.total_steps
+        self.progress(self.steps, total, loss, self.scores[self.run.data.task.metric])
+        self.watch(self.history.rows)
+        if self.run.cfg["stop_degenerate"] and self.steps < total:
+            sign = diagnostics.failure_sign(
+                self.history.rows, warmup_steps=self.warmup_steps, constant=self._constant
+            )
+            if sign is not None:
+                self.history.censored = {"step": self.steps, "sign": sign}
+                self.ended = True
+
+    def is_validated(self) -> bool:
+        """Has validation seen the weights as they are now?"""
+        rows = self.history.rows
+        return bool(rows) and rows[-1]["step"] == self.steps

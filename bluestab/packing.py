@@ -1,0 +1,156 @@
+"""Which runs of a sweep train as one, in which order, and how many at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bluestab import devices
+from bluestab.checks import CheckedRun, check_parts
+from bluestab.errors import ConfigError
+from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
+from bluestab.siblings import family_of, reasons_apart
+from bluestab.types import RunRecord
+
+ENGINE = "trainer.engine="
+
+MOST = 64
+"""Runs of one group where nothing limits them: beyond it a GPU is full, and a death dear."""
+
+SHARE = 0.85
+"""Of a GPU's free memory that a group is planned to fill; of the host's, half of that."""
+
+WORDS = 30_522
+"""Rows of the table of word pieces, where the model is not yet known better."""
+
+HOST_MB = 2_000
+"""What a process holds besides its group: libraries, data."""
+
+
+def with_engines(compose: Compose, jobs: Sequence[Job]) -> tuple[list[Job], Counter[str]]:
+    """Jobs with `trainer.engine=packed` where that is possible and nothing else was asked for; and
+    why others run apart -> how many."""
+    known: dict[tuple[str, ...], str] = {}
+    apart: Counter[str] = Counter()
+    found: list[Job] = []
+    for job in jobs:
+        rest = tuple(override for override in job if not SEED.fullmatch(override))
+        if rest not in known:
+            known[rest] = _why_apart(compose, rest)
+        if known[rest]:
+            apart[known[rest]] += 1
+            found.append(job)
+        else:
+            found.append((*rest, ENGINE + "packed", *(o for o in job if SEED.fullmatch(o))))
+    return found, apart
+
+
+def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
+    for override in overrides:
+        if override.startswith(ENGINE):
+            return "" if override == ENGINE + "packed" else f"{override} was asked for"
+    cfg = resolved(compose(overrides))
+    try:
+        parts = check_parts(cfg)
+    except ConfigError:
+        return "its config has problems"  # which planning will tell
+    return "; ".join(reasons_apart(cfg, parts.model.facts(), parts.techniques))
+
+
+def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
+    """What trains as one, and what does not and why, in lines."""
+    packed = [p.run for p in runs if is_packed(p.run)]
+    families = len({family_of(run) for run in packed})
+    lines = []
+    if packed:
+        kinds = "all alike" if families == 1 else f"of {families} kinds"
+        lines.append(f"{len(packed)} runs train packed, {kinds}")
+    for why, n in apart.items():
+        lines.append(f"{n} run{'s' * (n > 1)} by {'themselves' if n > 1 else 'itself'}: {why}")
+    return lines
+
+
+def is_packed(run: CheckedRun) -> bool:
+    return bool(run.cfg["trainer"]["engine"] == "packed")
+
+
+def in_blocks(runs: Sequence[PlannedRun], size: int) -> list[PlannedRun]:
+    """Siblings one behind another, `size` of one family and then of the next, in the order in which
+    the first of each was planned."""
+    families: dict[str, list[PlannedRun]] = {}
+    for planned in runs:
+        family = family_of(planned.run) if is_packed(planned.run) else planned.run.key
+        families.setdefault(family, []).append(planned)
+    place = {id(planned): i for i, planned in enumerate(runs)}
+    blocks = [
+        members[start : start + size]
+        for members in families.values()
+        for start in range(0, len(members), size)
+    ]
+    blocks.sort(key=lambda block: place[id(block[0])])
+    return [planned for block in blocks for planned in block]
+
+
+class Room:
+    """The size of groups, by kind of run.
+
+    most  what was asked for; None: decide by memory
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self._limits: dict[str, int] = {}
+
+    def size(self, run: CheckedRun) -> int:
+        """How many siblings of this run may train as one."""
+        family = family_of(run)
+        if family not in self._limits:
+            self._limits[family] = self.most or _fitting(_available(run), expected_bytes(run))
+        return self._limits[family]
+
+    def too_large(self, run: CheckedRun, n: int, why: str) -> str:
+        """Groups of n did not fit: half of that from now on. Returns what to say of it."""
+        self._limits[family_of(run)] = max(1, n // 2)
+        said = " ".join(why.split())[:200]
+        return f"out of memory ({said}); groups of {max(1, n // 2)} from here on"
+
+    def measured(self, run: CheckedRun, records: Sequence[RunRecord]) -> None:
+        """After a group: on a GPU, what one of its runs took says how many fit."""
+        peaks = [r.measured.get("peak_memory_mb", {}).get("gpu") for r in records]
+        if self.most is not None or len(records) < 2 or not peaks or peaks[0] is None:
+            return
+        family, each = family_of(run), float(peaks[0]) * 2**20 / len(records)
+        self._limits[family] = _fitting(_available(run), each)
+
+
+def expected_bytes(run: CheckedRun) -> float:
+    """Memory of one sibling, from what is known of its model before it is loaded.
+
+    Weights, gradients, two moments and the best weights so far, float32; activations of a batch of
+    the longest items, by the count of Korthikanti et al. 2022 (arXiv 2205.05198, equation 2: 34
+    bytes per unit and 5 per attention probability in half precision, twice that in float32).
+    """
+    layers, hidden, heads = run.model.layers, run.model.hidden_size, run.model.hidden_size // 64 + 1
+    config = run.model.config or {}
+    parameters = 12 * layers * hidden**2 + int(config.get("vocab_size", WORDS)) * hidden
+    items, length = run.cfg["optim"]["batch_size"], run.data.task.max_length
+    precise = 1 if str(run.cfg["trainer"]["precision"]) == "bf16" else 2
+    kept = 1 if run.cfg["trainer"]["gradient_checkpointing"] else layers
+    per_layer = items * length * (34 * hidden + 5 * heads * length)
+    return float(20 * parameters + precise * kept * per_layer)
+
+
+def _fitting(available: float, each: float) -> int:
+    return max(1, min(MOST, int(available / max(each, 1.0))))
+
+
+def _available(run: CheckedRun) -> float:
+    """Bytes that a group may fill on the device of this run."""
+    device = devices.resolve(run.cfg["device"])
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        return SHARE * float(free)
+    return max(0.0, SHARE * (devices.memory_mb() / 2 - HOST_MB)) * 2.0**20

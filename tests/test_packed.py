@@ -1,0 +1,399 @@
+"""Packed training itself: what siblings share, what they must not feel of each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import Make  # noqa: E402
+
+from bluestab.checks import CheckedRun  # noqa: E402
+from bluestab.errors import GroupTooLarge  # noqa: E402
+from bluestab.group import execute_together  # noqa: E402
+from bluestab.packed.drops import Drops, dropped, mixed  # noqa: E402
+from bluestab.packed.training import Group  # noqa: E402
+from bluestab.phases import Phases  # noqa: E402
+from bluestab.run import execute, is_done  # noqa: E402
+from bluestab.siblings import family_of  # noqa: E402
+from bluestab.store import Store  # noqa: E402
+
+SHORT = (
+    *("device=cpu", "trainer.engine=packed", "optim.steps=4", "optim.batch_size=6"),
+    *("optim.lr=1e-3", "trainer.eval_every=2", "task.max_length=32"),
+)
+ASKED = ("task=gad", "model=tiny", *SHORT)
+
+
+def told(*_: Any) -> None:
+    pass
+
+
+def fitted(runs: Sequence[CheckedRun]) -> Group:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    group = Group(runs, [(told, told)] * len(runs), torch.device("cpu"), Phases())
+    group.fit()
+    return group
+
+
+def bits(group: Group, place: int) -> tuple[Any, ...]:
+    """All that training made of one run."""
+    sibling = group.siblings[place]
+    weights = [p.detach().clone() for p in sibling.built.model.parameters()]
+    rows = [{k: v for k, v in row.items() if v is not None} for row in sibling.history.rows]
+    return rows, weights, [logits.tolist() for logits in sibling.item_logits]
+
+
+def assert_same_bits(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    assert repr(one[0]) == repr(other[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+    assert repr(one[2]) == repr(other[2])
+
+
+# --- dropout -------------------------------------------------------------------------------------
+
+
+def keys_of(*seeds: int, site: str = "here", step: int = 3) -> Any:
+    drops = Drops(seeds, torch.device("cpu"))
+    drops.begin(step)
+    return drops.keys(site)
+
+
+@pytest.mark.parametrize("shape", [(9,), (40, 9), (2, 40, 40)])
+def test_what_is_dropped_depends_on_the_seed_alone(shape: tuple[int, ...]) -> None:
+    """Not on the place among siblings, their number, padding, or how many items there are."""
+    alone = dropped(keys_of(5), (4, *shape), 0.3)
+    among = dropped(keys_of(8, 5, 7), (12, *shape), 0.3).reshape(3, 4, *shape)
+    assert torch.equal(among[1], alone)
+    assert not torch.equal(among[0], alone)
+    fewer = dropped(keys_of(5), (2, *shape), 0.3)
+    assert torch.equal(fewer, alone[:2])
+    if len(shape) > 1:
+        longer = dropped(keys_of(5), (4, *shape[:-2], shape[-2] + 5, shape[-1]), 0.3)
+        assert torch.equal(longer[..., : shape[-2], :], alone)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_units_are_dropped_evenly_and_independently(p: float) -> None:
+    n = 500
+    gone = dropped(keys_of(1), (1, n, n), p)[0].double()
+    noise = math.sqrt(p * (1 - p) / n**2)
+    assert float(gone.mean()) == pytest.approx(p, abs=5 * noise)
+    one = math.sqrt(p * (1 - p) / n)
+    for dim in (0, 1):
+        assert float((gone.mean(dim=dim) - p).abs().max()) < 5 * one
+    centred = (gone - p) / math.sqrt(p * (1 - p))
+    for other in (
+        centred.roll(1, 0),
+        centred.roll(1, 1),
+        centred.T,
+        (dropped(keys_of(2), (1, n, n), p)[0].double() - p) / math.sqrt(p * (1 - p)),
+        (dropped(keys_of(1, site="there"), (1, n, n), p)[0].double() - p) / math.sqrt(p * (1 - p)),
+        (dropped(keys_of(1, step=4), (1, n, n), p)[0].double() - p) / math.sqrt(p * (1 - p)),
+    ):
+        off = ~torch.eye(n, dtype=torch.bool) if other is not centred.roll(1, 0) else slice(None)
+        assert abs(float((centred * other)[off].mean())) < 5 / n
+    # four corners of a rectangle: a hash of row and column that did not mix would tie them
+    corners = centred[:250, :250] * centred[250:, :250] * centred[:250, 250:] * centred[250:, 250:]
+    assert abs(float(corners.mean())) < 5 / 250
+
+
+def test_the_hash_is_a_bijection_that_spreads() -> None:
+    values = mixed(torch.arange(2**16, dtype=torch.int32))
+    assert len(values.unique()) == 2**16
+    flipped = mixed(torch.arange(2**16, dtype=torch.int32) ^ 1) ^ values
+    share = sum(((flipped >> bit) & 1).double().mean() for bit in range(32)) / 32
+    assert float(share) == pytest.approx(0.5, abs=0.01)
+
+
+def test_passes_drop_other_units_and_the_first_is_first_again() -> None:
+    drops = Drops([1, 2], torch.device("cpu"))
+    drops.begin(0)
+    first = drops.keys("x")
+    with drops.passing("rdrop"):
+        assert drops.number() == 1
+        second = drops.keys("x")
+    assert drops.number() == 0
+    assert torch.equal(drops.keys("x"), first)
+    assert not torch.equal(first, second)
+    drops.begin(1)
+    assert not torch.equal(drops.keys("x"), first)
+
+
+# --- siblings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["none", "mixout,rdrop"])
+def test_a_run_has_the_same_bits_wherever_it_stands(make_run: Make, arm: str) -> None:
+    def run(seed: int) -> CheckedRun:
+        return make_run(*ASKED, f"technique=[{arm}]".replace("[none]", "none"), f"seed={seed}")
+
+    first = fitted([run(3), run(4), run(5)])
+    last = fitted([run(4), run(5), run(3)])
+    assert_same_bits(bits(first, 0), bits(last, 2))
+    assert bits(first, 0)[2] != bits(first, 1)[2]
+
+
+def test_how_many_train_together_changes_rounding_at_most(make_run: Make) -> None:
+    alone = fitted([make_run(*ASKED, "seed=3")])
+    among = fitted([make_run(*ASKED, f"seed={s}") for s in range(6)])
+    one, other = alone.siblings[0].history.rows, among.siblings[3].history.rows
+    assert [r["train_loss"] for r in one] == pytest.approx([r["train_loss"] for r in other], 1e-6)
+
+
+def test_siblings_may_differ_in_scalars(make_run: Make) -> None:
+    """Rate, warm-up, decay, clipping, bias correction, knobs of techniques: as each by itself."""
+    asked = (*ASKED, "technique=[llrd,prior_decay,rdrop]")
+    others = [
+        ("optim.lr=3e-3", "technique.llrd.decay=0.5"),
+        ("optim.warmup=3", "optim.weight_decay=0.3", "technique.prior_decay.alpha=0.2"),
+        ("optim.clip=0.01", "optim.bias_correction=false", "technique.rdrop.alpha=4"),
+        ("optim.beta1=0.5", "optim.beta2=0.9", "optim.eps=1e-3", "optim.clip=null"),
+    ]
+    runs = [make_run(*asked, *knobs, "seed=1") for knobs in others]
+    assert len({family_of(run) for run in runs}) == 1
+    together = fitted(runs)
+    ends = set()
+    for place, knobs in enumerate(others):
+        alone = fitted([make_run(*asked, *knobs, "seed=1")]).siblings[0].history.rows[-1]
+        found = together.siblings[place].history.rows[-1]
+        assert found["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-5)
+        ends.add(round(found["train_loss"], 9))
+    assert len(ends) == len(others)
+
+
+FROZEN_2 = ("technique=freeze", "technique.freeze.depth=2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("task=gad",), ("task=hoc",)),
+        (("optim.batch_size=4",), ("optim.batch_size=5",)),
+        (("technique=none",), ("technique=llrd",)),
+        (("technique=rdrop",), ("technique=rdrop", "technique.rdrop.alpha=0")),
+        (("technique=freeze", "technique.freeze.depth=1"), FROZEN_2),
+        (("seeds.split=0",), ("seeds.split=1",)),
+        (("keep=none",), ("keep=last",)),
+    ],
+)
+def test_what_siblings_must_share(
+    make_run: Make, one: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    runs = [make_run("task=gad", "model=tiny", *SHORT[2:3], *knobs) for knobs in (one, other)]
+    assert family_of(runs[0]) != family_of(runs[1])
+
+
+def test_a_run_that_diverges_leaves_the_others_their_bits(make_run: Make) -> None:
+    def run(seed: int, *knobs: str) -> CheckedRun:
+        return make_run(*ASKED, *knobs, f"seed={seed}")
+
+    calm = fitted([run(0), run(1), run(2)])
+    wild = fitted([run(0), run(1, "optim.lr=1e30", "optim.clip=null", "optim.warmup=0"), run(2)])
+    broken = wild.siblings[1]
+    assert broken.diverged is not None
+    assert broken.steps < 4 or "optimizer step 4" in str(broken.diverged)
+    for place in (0, 2):
+        assert wild.siblings[place].diverged is None
+        assert_same_bits(bits(calm, place), bits(wild, place))
+
+
+def test_all_may_diverge(make_run: Make, tmp_path: Path) -> None:
+    knobs = ("optim.lr=1e30", "optim.clip=null", "optim.warmup=0")
+    runs = [make_run(*ASKED, *knobs, f"seed={s}") for s in range(2)]
+    store = Store(tmp_path / "runs")
+    store.make_writable()
+    for record in execute_together(runs, store, [told] * 2):
+        assert record.status == "diverged"
+        assert record.result["metrics"] is None
+        assert record.failed
+        assert store.has(record.key)
+
+
+def test_a_run_that_is_stopped_early_stays_as_it_was(make_run: Make, monkeypatch: Any) -> None:
+    asked = (*ASKED, "stop_degenerate=true")
+    plain = fitted([make_run(*asked, f"seed={s}") for s in range(3)])
+
+    def sign(rows: Sequence[Any], **_: Any) -> str | None:
+        loss = plain.siblings[1].history.rows[0]["train_loss"]
+        return "as told" if rows[0]["train_loss"] == loss else None
+
+    monkeypatch.setattr("bluestab.diagnostics.failure_sign", sign)
+    group = fitted([make_run(*asked, f"seed={s}") for s in range(3)])
+    assert [s.steps for s in group.siblings] == [4, 2, 4]
+    assert group.siblings[1].history.censored == {"step": 2, "sign": "as told"}
+    assert group.siblings[1].history.rows == plain.siblings[1].history.rows[:1]
+    for place in (0, 2):
+        assert_same_bits(bits(group, place), bits(plain, place))
+
+
+@pytest.mark.parametrize("arm", ["none", "mixout,rdrop"])
+def test_computing_blocks_again_changes_no_bit(make_run: Make, arm: str) -> None:
+    asked = (*ASKED, f"technique=[{arm}]".replace("[none]", "none"))
+    plain = fitted([make_run(*asked, f"seed={s}") for s in range(2)])
+    again = [make_run(*asked, "trainer.gradient_checkpointing=true", f"seed={s}") for s in range(2)]
+    spared = fitted(again)
+    assert spared.stack.network.is_gradient_checkpointing
+    for place in range(2):
+        assert_same_bits(bits(plain, place), bits(spared, place))
+
+
+def test_a_frozen_part_is_shared_and_computed_once(make_run: Make) -> None:
+    asked = (*ASKED, "technique=freeze", "technique.freeze.depth=1")
+    cached = fitted([make_run(*asked, f"seed={s}") for s in range(2)])
+    assert cached.prefix == 1
+    names = set(cached.stack.weights)
+    assert names == {n for n in cached.ready.plan if cached.ready.plan[n].trainable}
+    frozen = dict(cached.stack.network.named_parameters())
+    for sibling in cached.siblings:
+        for name, parameter in sibling.built.model.named_parameters():
+            if name not in names:
+                assert parameter.data_ptr() == frozen[name].data_ptr()
+    anew = fitted([make_run(*asked, "trainer.prefix_cache=false", f"seed={s}") for s in range(2)])
+    assert anew.prefix is None
+    for one, other in zip(cached.siblings, anew.siblings, strict=True):
+        losses = [[row["train_loss"] for row in s.history.rows] for s in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_bfloat16(make_run: Make) -> None:
+    group = fitted([make_run(*ASKED, "trainer.precision=bf16", f"seed={s}") for s in range(2)])
+    full = fitted([make_run(*ASKED, f"seed={s}") for s in range(2)])
+    for half, one in zip(group.siblings, full.siblings, strict=True):
+        losses = [s.history.rows[-1]["train_loss"] for s in (half, one)]
+        assert losses[0] != losses[1]
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
+        assert all(p.dtype == torch.float32 for p in half.built.model.parameters())
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path / "runs")
+    found.make_writable()
+    return found
+
+
+def test_each_run_has_the_record_of_a_run(make_run: Make, store: Store) -> None:
+    asked = (*ASKED, "keep=all", "keep_representations=true", "technique=llrd")
+    runs = [make_run(*asked, f"seed={s}") for s in range(3)]
+    ticks: list[list[int]] = [[], [], []]
+    progress = [lambda step, *_, at=at: at.append(step) for at in ticks]
+    records = execute_together(runs, store, progress)
+    assert [record.key for record in records] == [run.key for run in runs]
+    for run, record, seen in zip(runs, records, ticks, strict=True):
+        assert store.read(run.key).result == record.result
+        assert is_done(run, store), "weights and vectors are there"
+        folder = store.folder(run.key)
+        files = {"config.yaml", "curve.csv", "log.txt", "predictions.parquet", "record.json"}
+        assert {"representations.safetensors", "checkpoint", *files} <= {
+            path.name for path in folder.iterdir()
+        }
+        assert "3 runs train as one" in (folder / "log.txt").read_text()
+        assert record.measured["packed"]["runs"] == 3
+        assert record.measured["seconds"]["total"] == pytest.approx(
+            record.measured["packed"]["seconds"] / 3, abs=0.01
+        )
+        assert record.measured["names"]["seed"] == run.cfg["seed"]
+        assert seen[-1] == 4
+        assert sorted(set(seen)) == [1, 2, 3, 4]
+    assert len({str(record.result["metrics"]) for record in records}) > 1
+
+
+def test_saved_weights_give_the_predictions_of_the_record(make_run: Make, store: Store) -> None:
+    from safetensors.torch import load_file
+
+    runs = [make_run(*ASKED, "keep=last", f"seed={s}") for s in range(2)]
+    execute_together(runs, store, [told] * 2)
+    group = fitted([make_run(*ASKED, "keep=last", f"seed={s}") for s in range(2)])
+    for place, run in enumerate(runs):
+        saved = load_file(store.folder(run.key) / "checkpoint" / "last" / "model.safetensors")
+        found = dict(group.siblings[place].built.model.named_parameters())
+        assert saved.keys() == found.keys()
+        assert all(torch.equal(saved[name], found[name].detach()) for name in saved)
+
+
+def test_weights_asked_for_later_cannot_be_made_again_alone(make_run: Make, store: Store) -> None:
+    execute_together([make_run(*ASKED, f"seed={s}") for s in range(2)], store, [told] * 2)
+    run = make_run(*ASKED, "keep=last", "seed=1")
+    assert not is_done(run, store)
+    with pytest.raises(Exception, match=r"trained in one step with 1 more.*another store=FOLDER"):
+        execute(run, store, told)
+
+
+def test_what_fails_for_one_run_is_its_own(
+    make_run: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bluestab.packed.siblings import Sibling
+
+    whole = Sibling.effects
+
+    def fails(self: Sibling) -> dict[str, Any]:
+        if self.run.cfg["seed"] == 1:
+            raise ValueError("as told")
+        return whole(self)
+
+    monkeypatch.setattr(Sibling, "effects", fails)
+    records = execute_together([make_run(*ASKED, f"seed={s}") for s in range(3)], store, [told] * 3)
+    assert [record.status for record in records] == ["done", "crashed", "done"]
+    assert records[1].result["error"] == {"type": "ValueError", "message": "as told"}
+
+
+def test_what_fails_for_all_is_recorded_for_all(
+    make_run: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError("as told")
+
+    monkeypatch.setattr(Group, "fit", fails)
+    runs = [make_run(*ASKED, f"seed={s}") for s in range(2)]
+    records = execute_together(runs, store, [told] * 2)
+    assert [record.status for record in records] == ["crashed", "crashed"]
+    assert all(store.crash(run.key) is not None for run in runs)
+    log = (store.crash_folder(runs[0].key) / "log.txt").read_text()
+    assert "as told" in log
+
+
+def test_a_group_too_large_says_so_and_leaves_nothing(
+    make_run: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Group, "fit", fails)
+    runs = [make_run(*ASKED, f"seed={s}") for s in range(2)]
+    with pytest.raises(GroupTooLarge, match="2 runs at once"):
+        execute_together(runs, store, [told] * 2)
+    assert store.keys() == []
+    assert [p.name for p in (store.root / ".work").iterdir()] == []
+    crash = [make_run(*ASKED, "on_oom=crash", f"seed={s}") for s in range(2)]
+    assert {r.status for r in execute_together(crash, store, [told] * 2)} == {"crashed"}
+
+
+def test_timeout_ends_a_group(make_run: Make, store: Store) -> None:
+    runs = [make_run(*ASKED, "timeout=0.001", f"seed={s}") for s in range(2)]
+    for record in execute_together(runs, store, [told] * 2):
+        assert record.status == "crashed"
+        assert record.result["error"]["type"] == "TimedOut"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "why"),
+    [
+        (("trainer.micro_batch=2",), "a group passes whole batches"),
+        (("model=tiny_modernbert",), "of family modernbert"),
+        (("trainer.attention.cuda=flash_attention_2",), "which units to drop"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(make_run: Make, knobs: tuple[str, ...], why: str) -> None:
+    with pytest.raises(Exception, match=f"trainer.engine is packed, but .*{why}"):
+        make_run(*ASKED, *knobs)

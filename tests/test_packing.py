@@ -1,0 +1,243 @@
+"""The launcher `packed`: who trains with whom, what runs apart, and what a death costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ANY_FILE, Say
+
+from bluestab.errors import GroupTooLarge
+from bluestab.hydra_app import compose
+from bluestab.launchers.packed import next_group, run_packed
+from bluestab.packing import MOST, Room, expected_bytes, in_blocks, with_engines
+from bluestab.planning import Sweep, plan_sweep
+from bluestab.store import Store
+from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.workers import Queue, begin, close
+
+MakeSweep = Callable[..., Sweep]
+SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")
+
+
+@pytest.fixture
+def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSweep:
+    """Overrides of each arm -> a sweep over some seeds, engines given as the launcher does."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*arms: Sequence[str], seeds: int = 3) -> Sweep:
+        common = [*ANY_FILE, *SHORT, "task.max_length=32", f"store={tmp_path / 'runs'}"]
+
+        def composed(given: Sequence[str]) -> Any:
+            return compose([*common, *given])
+
+        jobs = [(*arm, f"seed={seed}") for seed in range(seeds) for arm in arms or [()]]
+        return plan_sweep(composed, with_engines(composed, jobs)[0], "s")
+
+    return make
+
+
+class Groups:
+    """Stands in for training: notes who came together, records them as done."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self.seen: list[list[tuple[str, int]]] = []
+
+    def together(self, runs: Sequence[Any], store: Store, progress: Any) -> list[RunRecord]:
+        if len(runs) > self.most:
+            raise GroupTooLarge(f"{len(runs)} runs at once: as told")
+        self.seen.append([("+".join(r.techniques) or "none", r.cfg["seed"]) for r in runs])
+        return [self._done(run, store) for run in runs]
+
+    def alone(self, run: Any, store: Store, progress: Any) -> RunRecord:
+        return self.together([run], store, progress)[0]
+
+    def _done(self, run: Any, store: Store) -> RunRecord:
+        import stand_ins
+
+        result = stand_ins.result(run, "done")
+        with store.building(run.key) as work:
+            record = RunRecord(RECORD_SCHEMA, result, stand_ins.measured(run))
+            return store.finish(work, record)
+
+
+def launched(sweep: Sweep, groups: Groups, group: int | None = None) -> list[list[tuple[str, int]]]:
+    begin(sweep)
+    close(sweep, run_packed(sweep, group, groups.alone, groups.together))
+    return groups.seen
+
+
+LLRD, SAM = ("technique=llrd",), ("technique=sam",)
+SLOWER = ("technique=llrd", "technique.llrd.decay=0.5")
+
+
+def test_siblings_come_together_and_others_apart(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep((), LLRD, SAM, SLOWER)
+    engines = {p.run.cfg["trainer"]["engine"] for p in sweep.runs if "sam" in p.run.techniques}
+    assert engines == {"lightning"}
+    seen = launched(sweep, Groups())
+    sizes = {tuple(sorted({name for name, _ in group})): len(group) for group in seen}
+    assert sizes == {("none",): 3, ("llrd",): 6, ("sam",): 1}
+    assert len(seen) == 5
+    again = Groups()
+    assert launched(make_sweep((), LLRD, SAM, SLOWER), again) == []
+    assert launched(make_sweep((), LLRD, SAM, SLOWER, seeds=4), again) != []
+    found = sorted(chain.from_iterable(again.seen))
+    assert found == [("llrd", 3), ("llrd", 3), ("none", 3), ("sam", 3)]
+
+
+def test_a_cell_never_mixes_engines(make_sweep: MakeSweep) -> None:
+    """Also a run that is alone has the engine of its cell."""
+    many = make_sweep((), SAM, seeds=4)
+    one = make_sweep((), SAM, seeds=1)
+    for sweep in (many, one):
+        for planned in sweep.runs:
+            engine = "lightning" if "sam" in planned.run.techniques else "packed"
+            assert planned.run.cfg["trainer"]["engine"] == engine
+    assert {p.run.cell for p in many.runs} == {p.run.cell for p in one.runs}
+
+
+def test_an_engine_that_is_asked_for_is_given(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(("trainer.engine=lightning",))
+    assert all("engine" not in p.run.hashed["trainer"] for p in sweep.runs)
+    assert [len(group) for group in launched(sweep, Groups())] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("group", "sizes"), [(2, [2, 2, 1]), (1, [1] * 5), (None, [5])])
+def test_the_size_of_groups(make_sweep: MakeSweep, group: int | None, sizes: list[int]) -> None:
+    seen = launched(make_sweep(seeds=5), Groups(), group)
+    assert [len(one) for one in seen] == sizes
+
+
+def test_groups_are_halved_until_they_fit(
+    make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = launched(make_sweep(seeds=9), Groups(most=2))
+    assert [len(one) for one in seen] == [2, 2, 2, 2, 1]
+    assert sorted(chain.from_iterable(seen)) == [("none", seed) for seed in range(9)]
+    said = capsys.readouterr().out
+    assert "groups of 4 from here on" in said
+    assert "groups of 2 from here on" in said
+
+
+def test_an_interrupted_sweep_is_a_smaller_one(make_sweep: MakeSweep) -> None:
+    runs = in_blocks(make_sweep((), LLRD, seeds=6).runs, 2)
+    order = [("+".join(p.run.techniques) or "none", p.run.cfg["seed"]) for p in runs]
+    assert order[:4] == [("none", 0), ("none", 1), ("llrd", 0), ("llrd", 1)]
+    assert len(set(order)) == 12
+
+
+def test_runs_of_others_are_left_to_them(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=4)
+    begin(sweep)
+    with sweep.store.claims.take(sweep.runs[1].run.key, "other") or pytest.fail("no claim"):
+        group = next_group(Queue(sweep.runs, sweep.store), lambda _: 9)
+        assert [p.run.cfg["seed"] for p in group] == [0, 2, 3]
+
+
+def test_expected_memory_decides_until_it_is_measured(make_sweep: MakeSweep) -> None:
+    planned, *_ = make_sweep().runs
+    room = Room(None)
+    assert room.size(planned.run) == MOST, "a tiny model"
+    large = make_sweep(("trainer.precision=bf16", "optim.batch_size=24")).runs[0].run
+    assert expected_bytes(large) > expected_bytes(planned.run)
+    assert Room(7).size(planned.run) == 7
+
+
+@pytest.mark.parametrize("value", ["0", "two", "1.5"])
+def test_wrong_sizes_are_refused(cli: Say, value: str) -> None:
+    said = cli("run", "-m", *SHORT, "hydra/launcher=packed", f"hydra.launcher.group={value}")
+    assert said.code == 2
+    assert "hydra.launcher.group is" in said.err
+    assert "expected a whole number >= 1, or null" in said.err
+
+
+def test_check_lists_what_runs_apart_and_why(cli: Say) -> None:
+    line = (*ANY_FILE, *SHORT, "technique=none,sam,swa", "sweep.seeds=2")
+    said = cli("check", "-m", *line, "hydra/launcher=packed", "hydra.launcher.dry_step=false")
+    assert said.code == 0, said.err
+    assert "2 runs train packed, all alike" in said.out
+    assert "2 runs by themselves: technique sam has no form for several runs at once" in said.out
+    assert "technique swa has no form" in said.out
+    without = cli("check", "-m", *line, "hydra.launcher.dry_step=false")
+    assert "packed" not in without.out
+
+
+def test_a_sweep_from_the_command_line(cli: Say, tmp_path: Path) -> None:
+    line = ("run", "-m", *ANY_FILE, *SHORT, "task.max_length=32", "technique=none,[llrd,rdrop]")
+    said = cli(*line, "sweep.seeds=2", "hydra/launcher=packed", f"store={tmp_path / 'runs'}")
+    assert said.code == 0, said.err
+    assert "4 runs train packed, of 2 kinds" in said.out
+    store = Store(tmp_path / "runs")
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
+    assert [r.measured["packed"]["runs"] for r in records] == [2] * 4
+    assert {r.status for r in records} == {"done"}
+    again = cli(*line, "sweep.seeds=2", "hydra/launcher=packed", f"store={tmp_path / 'runs'}")
+    assert again.code == 0
+    assert len(store.keys()) == 4
+
+
+KILLED = """
+import os, signal, sys
+from bluestab.hydra_app import compose
+from bluestab.launchers.packed import run_packed
+from bluestab.packed.siblings import Sibling
+from bluestab.packing import with_engines
+from bluestab.planning import plan_sweep
+from bluestab.store import Store
+from bluestab.workers import begin
+
+def dying(of, name, nth):
+    whole, calls = getattr(of, name), []
+    def call(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*args, **kwargs)
+    setattr(of, name, call)
+
+if __name__ == "__main__":
+    if sys.argv[1] == "step":
+        dying(Sibling, "step", 6)
+    elif sys.argv[1] == "publish":
+        dying(Store, "publish", 4)
+    composed = lambda given: compose([*sys.argv[2:], *given])
+    jobs = [(f"seed={seed}",) for seed in range(4)]
+    sweep = plan_sweep(composed, with_engines(composed, jobs)[0], "s")
+    begin(sweep)
+    run_packed(sweep, 2)
+"""
+
+
+@pytest.mark.parametrize(("when", "left"), [("step", 2), ("publish", 3)])
+def test_a_death_costs_what_its_group_had_not_recorded(
+    small: Path, tmp_path: Path, when: str, left: int
+) -> None:
+    """Killed in the second group: what was recorded is kept, the same command does the rest."""
+    script = tmp_path / "sweep.py"
+    script.write_text(KILLED)
+    store = Store(tmp_path / "runs")
+    given = [*ANY_FILE, *SHORT, "task.max_length=32", f"store={store.root}"]
+    env = {**os.environ, "BLUESTAB_DATA": str(small)}
+
+    def run(how: str) -> int:
+        line = [sys.executable, str(script), how, *given]
+        return subprocess.run(line, env=env, stdout=subprocess.DEVNULL, timeout=300).returncode
+
+    assert run(when) == -signal.SIGKILL
+    kept = {key: store.read(key) for key in store.keys()}  # noqa: SIM118
+    assert len(kept) == left
+    assert run("not") == 0
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
+    assert [r.status for r in records] == ["done"] * 4
+    assert all(store.read(key).measured == record.measured for key, record in kept.items())
+    assert store.running() == {}
+    assert [p.name for p in (store.root / ".work").iterdir()] == []
