@@ -273,6 +273,53 @@ def test_bfloat16(make_run: Make) -> None:
         assert all(p.dtype == torch.float32 for p in half.built.model.parameters())
 
 
+@pytest.mark.parametrize("corrects", [True, False])
+def test_the_merged_optimizer_has_the_bits_of_the_plain_one(corrects: bool) -> None:
+    """Groups of the same and of other rates, a rate that moves, a tensor without a gradient."""
+    from bluestab.optimizers import MergedAdamW, adamw
+
+    def trained(make: Any) -> list[Any]:
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(n, 5)) for n in (3, 4, 5, 6)]
+        groups = [
+            {"params": [weights[0]], "lr": 1e-2, "weight_decay": 0.1},
+            {"params": weights[1:3], "lr": 1e-2, "weight_decay": 0.1},
+            {"params": [weights[3]], "lr": 3e-3, "weight_decay": 0.0},
+        ]
+        optimizer = make(groups, betas=(0.9, 0.99), eps=1e-6, bias_correction=corrects)
+        for step in range(5):
+            for weight in weights:
+                weight.grad = torch.randn_like(weight)
+            if step == 2:
+                weights[1].grad = None
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.9
+            optimizer.step()
+            if step == 3:
+                again = make(groups, betas=(0.9, 0.99), eps=1e-6, bias_correction=corrects)
+                again.load_state_dict(optimizer.state_dict())
+                optimizer = again
+        return weights
+
+    plain, merged = trained(adamw), trained(MergedAdamW)
+    assert all(torch.equal(a, b) for a, b in zip(plain, merged, strict=True))
+
+
+@pytest.mark.parametrize("dropout", [0, 0.1])
+def test_the_other_attention_kernel(make_run: Make, dropout: float) -> None:
+    """Where nothing is dropped it is used; where something is, it cannot be told what."""
+    kinds = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    asked = (*ASKED, *(f"+model.config.{kind}={dropout}" for kind in kinds))
+    ends = []
+    for kernel in ("eager", "sdpa"):
+        for precision in ("32", "bf16"):
+            knobs = (f"trainer.attention.cpu={kernel}", f"trainer.precision={precision}")
+            group = fitted([make_run(*asked, *knobs, f"seed={s}") for s in range(2)])
+            ends.append([s.history.rows[-1]["train_loss"] for s in group.siblings])
+    assert ends[0] == pytest.approx(ends[2], rel=1e-5)
+    assert ends[1] == pytest.approx(ends[3], rel=1e-2)
+
+
 # --- records -------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from bluestab.data import ShuffledOrder
 from bluestab.errors import Diverged
 from bluestab.history import History
 from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms
+from bluestab.optimizers import MergedAdamW
 from bluestab.plan import ParamPlan
 from bluestab.schedules import linear_warmup_decay
 from bluestab.techniques.base import Technique
@@ -78,7 +79,7 @@ class Sibling:
     def settle(self) -> None:
         """Once the network is a view into the stack: all that holds on to its parameters."""
         cfg, built = self.run.cfg, self.ready.built
-        self.optimizer = build_optimizer(built, self.ready.plan, cfg["optim"])
+        self.optimizer = build_optimizer(built, self.ready.plan, cfg["optim"], MergedAdamW)
         for technique in self.techniques:
             self.optimizer = technique.wrap_optimizer(self.optimizer, built)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -153,7 +154,7 @@ class Sibling:
     def step(self, gradients: Mapping[str, torch.Tensor]) -> None:
         """Clip and update; `gradients` of its own parameters by name."""
         for name, parameter in self._parameters.items():
-            parameter.grad = gradients[name]
+            parameter.grad = gradients.get(name)
         norms = clipped(self.optimizer, self.run.cfg["optim"]["clip"])
         if norms is not None:
             self.norms.append(norms)
