@@ -66,6 +66,16 @@ def test_a_technique_that_did_nothing_is_named() -> None:
     assert found == "biosses with small, freeze+llrd: technique llrd did nothing in 3 runs"
 
 
+def test_arms_of_two_engines_are_named() -> None:
+    packed = record(0.5, [("llrd", {})], 0)
+    packed.result["config"].setdefault("trainer", {})["engine"] = "packed"
+    (sentence,) = [s for s in said(run(0), run(1), packed) if "engines" in s]
+    assert (
+        "arms of several engines, which are not compared with each other (lightning: " in sentence
+    )
+    assert "packed: llrd" in sentence
+
+
 def test_of_crashed_runs_nothing_is_said() -> None:
     crash = record(None, seed=2, status="crashed", recipe_version=9)
     crash.measured["dirty"] = True

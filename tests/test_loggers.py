@@ -33,6 +33,12 @@ Make = Callable[..., Any]
 RUN = ("task=gad", "model=tiny", *SHORT)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is not what is tested here, unless a test says so."""
+    monkeypatch.setattr(base, "PATIENCE", 300.0)
+
+
 def needs(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name}: the extra 'loggers' is not installed")

@@ -48,7 +48,19 @@ def flags(runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
         )
-    return [*sentences, *_folds(scored), *_idle(scored), *_lost(scored)]
+    return [*sentences, *_engines(scored), *_folds(scored), *_idle(scored), *_lost(scored)]
+
+
+def _engines(scored: pd.DataFrame) -> Iterator[str]:
+    """Arms of two engines: dropout draws differ, so they have no baseline in common."""
+    for (task, model), runs in scored.groupby(["task", "model"], sort=False):
+        arms = runs.groupby("engine", sort=False)["arm"].unique()
+        if len(arms) > 1:
+            said = "; ".join(f"{engine}: {', '.join(found)}" for engine, found in arms.items())
+            yield (
+                f"{task} with {model}: arms of several engines, which are not compared with each "
+                f"other ({said}); run all of them under another launcher than packed"
+            )
 
 
 def _folds(scored: pd.DataFrame) -> Iterator[str]:
@@ -65,8 +77,8 @@ def _folds(scored: pd.DataFrame) -> Iterator[str]:
     if len(part):
         yield (
             "cross-validated arms: mean of the means of the folds; std over seeds, within folds; "
-            "p by the corrected resampled t-test over folds (Nadeau & Bengio 2003); no interval "
-            "and no advice, because folds share their training items"
+            "p and intervals by the corrected resampled t-test over folds (Nadeau & Bengio 2003); "
+            "no advice, because folds share their training items"
         )
 
 

@@ -92,6 +92,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "streams": with_fold(tuple(sorted(seeds.items())), fold),
         "fold": fold,
         "folds": result["config"]["task"].get("folds"),
+        "engine": result["config"].get("trainer", {}).get("engine", "lightning"),
         "n_train": (result.get("items") or {}).get("train"),
         "n_test": (result.get("items") or {}).get("test"),
         "status": result["status"],
