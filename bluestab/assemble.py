@@ -95,13 +95,16 @@ def finished_plan(techniques: Sequence[Technique], built: Built, weight_decay: f
 
 
 def build_optimizer(
-    built: Built, plan: ParamPlan, optim: Mapping[str, Any]
+    built: Built,
+    plan: ParamPlan,
+    optim: Mapping[str, Any],
+    make: Callable[..., torch.optim.Optimizer] = adamw,
 ) -> torch.optim.Optimizer:
     """AdamW over the groups of the plan; what does not train asks for no gradient from here on."""
     parameters = dict(built.model.named_parameters())
     for name, parameter in parameters.items():
         parameter.requires_grad_(plan[name].trainable)
-    return adamw(
+    return make(
         param_groups(plan, parameters, built.layers, optim["lr"]),
         betas=(optim["beta1"], optim["beta2"]),
         eps=optim["eps"],

@@ -56,7 +56,7 @@ def train_and_score(
     from bluestab.checkpoints import discard, find, identity, set_aside
 
     if run.cfg["trainer"]["engine"] == "packed":
-        return _alone(run, work, device_name, seconds, progress, watch)
+        return _alone(run, work, resume, device_name, seconds, progress, watch)
     device = torch.device(device_name)
     sizes, techniques = Sizes.of(run.cfg), run.techniques
     found = find(resume, identity(run.key, device))
@@ -93,6 +93,7 @@ def train_and_score(
 def _alone(
     run: CheckedRun,
     work: Path,
+    resume: Path,
     device_name: str,
     seconds: dict[str, float],
     progress: Progress,
@@ -101,7 +102,8 @@ def _alone(
     """A group of one."""
     from bluestab.packed.together import Place, train_and_score_together
 
-    (outcome,) = train_and_score_together([Place(run, work, progress, watch)], device_name)
+    place = Place(run, work, progress, watch)
+    (outcome,) = train_and_score_together([place], device_name, resume)
     if isinstance(outcome, Exception):
         raise outcome
     seconds.update(outcome[1]["seconds"])

@@ -58,7 +58,8 @@ def execute_together(
                     Place(run, work, within(run.cfg["timeout"], one), ears.rows)
                     for run, work, one, ears in zip(runs, works, progress, listening, strict=True)
                 ]
-                outcomes = train_and_score_together(places, device)
+                resume = store.root / ".resume" / runs[0].key
+                outcomes = train_and_score_together(places, device, resume)
             except Exception as error:
                 if is_disk_full(error) or store.is_full():
                     raise no_room(store, runs[0].key) from error

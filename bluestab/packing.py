@@ -100,6 +100,7 @@ class Room:
     def __init__(self, most: int | None) -> None:
         self.most = most
         self._limits: dict[str, int] = {}
+        self._halved: dict[str, int] = {}
 
     def size(self, run: CheckedRun) -> int:
         """How many siblings of this run may train as one."""
@@ -110,7 +111,7 @@ class Room:
 
     def too_large(self, run: CheckedRun, n: int, why: str) -> str:
         """Groups of n did not fit: half of that from now on. Returns what to say of it."""
-        self._limits[family_of(run)] = max(1, n // 2)
+        self._limits[family_of(run)] = self._halved[family_of(run)] = max(1, n // 2)
         said = " ".join(why.split())[:200]
         return f"out of memory ({said}); groups of {max(1, n // 2)} from here on"
 
@@ -120,24 +121,35 @@ class Room:
         if self.most is not None or len(records) < 2 or not peaks or peaks[0] is None:
             return
         family, each = family_of(run), float(peaks[0]) * 2**20 / len(records)
-        self._limits[family] = _fitting(_available(run), each)
+        fitting = _fitting(_available(run), each)
+        self._limits[family] = min(fitting, self._halved.get(family, fitting))
 
 
 def expected_bytes(run: CheckedRun) -> float:
     """Memory of one sibling, from what is known of its model before it is loaded.
 
-    Weights, gradients, two moments and the best weights so far, float32; activations of a batch of
-    the longest items, by the count of Korthikanti et al. 2022 (arXiv 2205.05198, equation 2: 34
-    bytes per unit and 5 per attention probability in half precision, twice that in float32).
+    Weights, gradients, two moments and the best weights so far, float32; activations of a batch as
+    long as its longest item, and of one block in evaluation, by the count of
+    Korthikanti et al. 2022 (arXiv 2205.05198, equation 2: 34 bytes per unit and 5 per attention
+    probability in half precision, twice that in float32).
     """
     layers, hidden, heads = run.model.layers, run.model.hidden_size, run.model.hidden_size // 64 + 1
     config = run.model.config or {}
     parameters = 12 * layers * hidden**2 + int(config.get("vocab_size", WORDS)) * hidden
-    items, length = run.cfg["optim"]["batch_size"], run.data.task.max_length
+    items, length = run.cfg["optim"]["batch_size"], longest(run)
     precise = 1 if str(run.cfg["trainer"]["precision"]) == "bf16" else 2
     kept = 1 if run.cfg["trainer"]["gradient_checkpointing"] else layers
-    per_layer = items * length * (34 * hidden + 5 * heads * length)
-    return float(20 * parameters + precise * kept * per_layer)
+    per_item = precise * length * (34 * hidden + 5 * heads * length)
+    evaluated = run.cfg["trainer"]["eval_batch_size"]
+    return float(20 * parameters + (items * kept + evaluated) * per_item)
+
+
+def longest(run: CheckedRun) -> int:
+    """Word pieces of its longest training item, which are kept for its training."""
+    from bluestab.data import tokenised
+
+    table, _ = tokenised(run.data, run.data.select(run.seeds)["train"], run.model)
+    return max(len(pieces) for pieces in table["input_ids"])
 
 
 def _fitting(available: float, each: float) -> int:

@@ -151,6 +151,7 @@ WRONG = {
     "trainer.gradient_checkpointing": ("7", "true or false"),
     "trainer.prefix_cache": ("2", "true or false"),
     "trainer.prefix_gb": ("0", "a number > 0"),
+    "trainer.engine": ("fast", "one of lightning, packed"),
     "task.train_size": ("0", ">= 1"),
     "task.max_length": ("2", ">= 3"),
     "task.metric": ("f1", "positive_f1"),

@@ -21,7 +21,7 @@ from bluestab.packed.training import Group  # noqa: E402
 from bluestab.phases import Phases  # noqa: E402
 from bluestab.run import execute, is_done  # noqa: E402
 from bluestab.siblings import family_of  # noqa: E402
-from bluestab.store import Store  # noqa: E402
+from bluestab.store import Store, to_json  # noqa: E402
 
 SHORT = (
     *("device=cpu", "trainer.engine=packed", "optim.steps=4", "optim.batch_size=6"),
@@ -273,6 +273,53 @@ def test_bfloat16(make_run: Make) -> None:
         assert all(p.dtype == torch.float32 for p in half.built.model.parameters())
 
 
+@pytest.mark.parametrize("corrects", [True, False])
+def test_the_merged_optimizer_has_the_bits_of_the_plain_one(corrects: bool) -> None:
+    """Groups of the same and of other rates, a rate that moves, a tensor without a gradient."""
+    from bluestab.optimizers import MergedAdamW, adamw
+
+    def trained(make: Any) -> list[Any]:
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(n, 5)) for n in (3, 4, 5, 6)]
+        groups = [
+            {"params": [weights[0]], "lr": 1e-2, "weight_decay": 0.1},
+            {"params": weights[1:3], "lr": 1e-2, "weight_decay": 0.1},
+            {"params": [weights[3]], "lr": 3e-3, "weight_decay": 0.0},
+        ]
+        optimizer = make(groups, betas=(0.9, 0.99), eps=1e-6, bias_correction=corrects)
+        for step in range(5):
+            for weight in weights:
+                weight.grad = torch.randn_like(weight)
+            if step == 2:
+                weights[1].grad = None
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.9
+            optimizer.step()
+            if step == 3:
+                again = make(groups, betas=(0.9, 0.99), eps=1e-6, bias_correction=corrects)
+                again.load_state_dict(optimizer.state_dict())
+                optimizer = again
+        return weights
+
+    plain, merged = trained(adamw), trained(MergedAdamW)
+    assert all(torch.equal(a, b) for a, b in zip(plain, merged, strict=True))
+
+
+@pytest.mark.parametrize("dropout", [0, 0.1])
+def test_the_other_attention_kernel(make_run: Make, dropout: float) -> None:
+    """Where nothing is dropped it is used; where something is, it cannot be told what."""
+    kinds = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    asked = (*ASKED, *(f"+model.config.{kind}={dropout}" for kind in kinds))
+    ends = []
+    for kernel in ("eager", "sdpa"):
+        for precision in ("32", "bf16"):
+            knobs = (f"trainer.attention.cpu={kernel}", f"trainer.precision={precision}")
+            group = fitted([make_run(*asked, *knobs, f"seed={s}") for s in range(2)])
+            ends.append([s.history.rows[-1]["train_loss"] for s in group.siblings])
+    assert ends[0] == pytest.approx(ends[2], rel=1e-5)
+    assert ends[1] == pytest.approx(ends[3], rel=1e-2)
+
+
 # --- records -------------------------------------------------------------------------------------
 
 
@@ -397,3 +444,141 @@ def test_timeout_ends_a_group(make_run: Make, store: Store) -> None:
 def test_what_cannot_be_packed_is_refused(make_run: Make, knobs: tuple[str, ...], why: str) -> None:
     with pytest.raises(Exception, match=f"trainer.engine is packed, but .*{why}"):
         make_run(*ASKED, *knobs)
+
+
+# --- going on --------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """Stands for a kill."""
+
+
+def stopping_at(step: int) -> Any:
+    def progress(now: int, total: int, loss: Any, score: Any) -> None:
+        if now == step and loss is None:
+            raise Stopped
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        ("technique=[mixout,rdrop,llrd]",),
+        ("technique=recadam", "technique.recadam.gamma=50", "optim.bias_correction=false"),
+    ],
+)
+def test_a_group_goes_on_with_the_same_bits(
+    make_run: Make, tmp_path: Path, knobs: tuple[str, ...]
+) -> None:
+    """Also with a run that has diverged, and one that had its best weights before."""
+    wild = ("optim.lr=1e30", "optim.clip=null", "optim.warmup=0")
+    asked = (*ASKED, "optim.steps=6", "checkpoint_every=3", *knobs)
+
+    def runs() -> list[CheckedRun]:
+        extra = () if "technique=recadam" in knobs else wild  # which recadam refuses
+        return [make_run(*asked, "seed=0"), make_run(*asked, *extra, "seed=1")]
+
+    stores = [Store(tmp_path / name) for name in ("whole", "cut")]
+    whole = execute_together(runs(), stores[0], [told] * 2)
+    with pytest.raises(Stopped):
+        execute_together(runs(), stores[1], [stopping_at(5), told])
+    assert stores[1].keys() == []
+    assert len(list((stores[1].root / ".resume").glob("*/step-00000003-*.ckpt"))) == 1
+    cut = execute_together(runs(), stores[1], [told] * 2)
+    for one, other in zip(whole, cut, strict=True):
+        assert (one.measured["resumed_from"], other.measured["resumed_from"]) == (None, 3)
+        assert to_json(one.result) == to_json(other.result)
+        for file in ("curve.csv", "predictions.parquet"):
+            content = [(s.folder(one.key) / file).read_bytes() for s in stores]
+            assert content[0] == content[1]
+    assert list((stores[1].root / ".resume").glob("*/*.ckpt")) == []
+
+
+def test_another_group_does_not_go_on(make_run: Make, store: Store) -> None:
+    asked = (*ASKED, "checkpoint_every=1")
+    with pytest.raises(Stopped):
+        execute_together(
+            [make_run(*asked, f"seed={s}") for s in range(2)], store, [told, stopping_at(3)]
+        )
+    records = execute_together([make_run(*asked, f"seed={s}") for s in (0, 2)], store, [told] * 2)
+    assert [r.measured["resumed_from"] for r in records] == [None, None]
+    log = (store.folder(records[0].key) / "log.txt").read_text()
+    assert "is set aside: it was made with key" in log
+
+
+def test_what_is_given_back_is_saved_first(
+    make_run: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bluestab import interruption
+
+    steps: list[int] = []
+    monkeypatch.setattr(interruption, "asked", lambda: len(steps) >= 2)
+    runs = [make_run(*ASKED, "checkpoint_every=1h", f"seed={s}") for s in range(2)]
+    with pytest.raises(interruption.GivenBack):
+        execute_together(runs, store, [lambda *s: steps.append(s[0]), told])
+    assert len(list((store.root / ".resume").glob("*/step-00000002-*.ckpt"))) == 1
+
+
+# --- with dropout --------------------------------------------------------------------------------
+
+
+def p_of_difference(one: Sequence[float], other: Sequence[float], statistic: Any) -> float:
+    """Two-sided permutation test of a statistic of two samples, 9,999 draws."""
+    import numpy as np
+
+    both, n = np.asarray([*one, *other]), len(one)
+    random = np.random.default_rng(0)
+    seen = abs(statistic(both[:n]) - statistic(both[n:]))
+    drawn = (random.permutation(both) for _ in range(9999))
+    more = sum(abs(statistic(d[:n]) - statistic(d[n:])) >= seen - 1e-12 for d in drawn)
+    return (1 + more) / 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["none", "rdrop"])
+def test_dropout_follows_the_law_of_the_lightning_engine(make_run: Make, arm: str) -> None:
+    """20 seeds packed, 20 apart, alike in all but what they drop: no test tells them apart, and it
+    does tell them from a slightly other law."""
+    import numpy as np
+
+    from bluestab.assemble import assemble
+    from bluestab.attempt import _fit
+
+    asked = ("task=gad", "model=tiny", *SHORT, "optim.steps=10", "seeds.init=0", "seeds.order=0")
+    asked = (*asked, f"technique={arm}", "trainer.eval_every=10")
+
+    def law(p: float) -> tuple[str, ...]:
+        kinds = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        return "+model.config.initializer_range=0.2", *(f"+model.config.{k}={p}" for k in kinds)
+
+    def packed(p: float) -> list[float]:
+        group = fitted([make_run(*asked, *law(p), f"seed={s}") for s in range(20)])
+        return [sibling.history.rows[-1]["train_loss"] for sibling in group.siblings]
+
+    def apart(p: float) -> list[float]:
+        losses = []
+        for seed in range(20):
+            run = make_run(*asked, *law(p), "trainer.engine=lightning", f"seed={seed}")
+            assembly = assemble(
+                run.cfg,
+                data=run.data,
+                model=run.model,
+                techniques=run.techniques,
+                seeds=run.seeds,
+                device=torch.device("cpu"),
+                progress=told,
+            )
+            _fit(assembly)
+            losses.append(assembly.history.rows[-1]["train_loss"])
+        return losses
+
+    def spread(sample: Any) -> float:
+        return float(np.log(np.std(sample)))
+
+    here, there = packed(0.2), apart(0.2)
+    assert len({round(loss, 7) for loss in here}) == 20
+    assert p_of_difference(here, there, np.mean) > 0.05
+    assert p_of_difference(here, there, spread) > 0.05
+    other = packed(0.5)
+    assert min(p_of_difference(other, there, s) for s in (np.mean, spread)) < 0.01

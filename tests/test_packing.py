@@ -17,7 +17,7 @@ from conftest import ANY_FILE, Say
 from bluestab.errors import GroupTooLarge
 from bluestab.hydra_app import compose
 from bluestab.launchers.packed import next_group, run_packed
-from bluestab.packing import MOST, Room, expected_bytes, in_blocks, with_engines
+from bluestab.packing import MOST, Room, expected_bytes, in_blocks, longest, with_engines
 from bluestab.planning import Sweep, plan_sweep
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -147,9 +147,32 @@ def test_expected_memory_decides_until_it_is_measured(make_sweep: MakeSweep) -> 
     planned, *_ = make_sweep().runs
     room = Room(None)
     assert room.size(planned.run) == MOST, "a tiny model"
-    large = make_sweep(("trainer.precision=bf16", "optim.batch_size=24")).runs[0].run
-    assert expected_bytes(large) > expected_bytes(planned.run)
+    expected = expected_bytes(planned.run)
+    for knob, more in (
+        ("optim.batch_size=24", True),
+        ("trainer.eval_batch_size=128", True),
+        ("trainer.precision=bf16", False),
+        ("trainer.gradient_checkpointing=true", False),
+    ):
+        assert (expected_bytes(make_sweep((knob,)).runs[0].run) > expected) is more
+    assert longest(planned.run) == 32, "cut there"
     assert Room(7).size(planned.run) == 7
+
+
+def test_what_was_measured_decides_but_never_over_what_failed(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_sweep().runs[0].run
+    monkeypatch.setattr("bluestab.packing._available", lambda _: 1000 * 2.0**20)
+    peak = {"peak_memory_mb": {"gpu": 400.0}}
+    seen = [RunRecord(RECORD_SCHEMA, {"status": "done"}, peak)] * 4
+    room = Room(None)
+    room.measured(run, seen)
+    assert room.size(run) == 10, "100 MiB each"
+    room.too_large(run, 10, "as told")
+    assert room.size(run) == 5
+    room.measured(run, seen)
+    assert room.size(run) == 5
 
 
 @pytest.mark.parametrize("value", ["0", "two", "1.5"])

@@ -21,7 +21,7 @@ from bluestab.errors import BluestabError, ConfigError
 from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
-from bluestab.packing import said_of, with_engines
+from bluestab.packing import is_packed, said_of, with_engines
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
 from bluestab.report.sweep_view import latest_records
 from bluestab.report.terminal import print_notes, print_plan
@@ -62,6 +62,8 @@ class Check(Backend):
         self.launch(sweep)
         for line in said_of(sweep.runs, apart):
             print(line)
+        if any(is_packed(planned.run) for planned in sweep.runs):
+            print("dry steps are those of a run by itself: packed runs share theirs")
 
     def launch(self, sweep: Sweep) -> None:
         self.show(sweep.store, [p.run for p in sweep.runs])

@@ -2,8 +2,8 @@
 
 What can be packed gets `trainer.engine=packed`, which is part of its key: that is a matter of its
 config, never of its seed or of the group it happens to be in, so that no cell mixes engines. What
-cannot is done as the launcher `local` does it. A group that is cut off has left nothing but its
-claims; the same command trains those of its runs again that are missing.
+cannot is done as the launcher `local` does it. Of a group that is cut off the same command trains
+those runs again that are missing, from its checkpoint (`checkpoint_every`) if all of them are.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from bluestab.data import ShuffledOrder
 from bluestab.errors import Diverged
 from bluestab.history import History
 from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms
+from bluestab.optimizers import MergedAdamW
 from bluestab.plan import ParamPlan
 from bluestab.schedules import linear_warmup_decay
 from bluestab.techniques.base import Technique
@@ -72,13 +73,13 @@ class Sibling:
         watched = self.run.cfg["stop_degenerate"]
         labels = self.ready.tables["train"]["labels"]
         self._constant = diagnostics.constant_loss(labels) if watched else None
-        self._losses: list[float] = []
-        self._norms: list[torch.Tensor] = []
+        self.losses: list[float] = []
+        self.norms: list[torch.Tensor] = []
 
     def settle(self) -> None:
         """Once the network is a view into the stack: all that holds on to its parameters."""
         cfg, built = self.run.cfg, self.ready.built
-        self.optimizer = build_optimizer(built, self.ready.plan, cfg["optim"])
+        self.optimizer = build_optimizer(built, self.ready.plan, cfg["optim"], MergedAdamW)
         for technique in self.techniques:
             self.optimizer = technique.wrap_optimizer(self.optimizer, built)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -142,21 +143,21 @@ class Sibling:
     def hear_loss(self, loss: float) -> None:
         """Before the backward pass: a loss that is no number ends the run."""
         if math.isfinite(loss):
-            self._losses.append(loss)
+            self.losses.append(loss)
             self.batches += 1
         else:
-            self.diverge(Diverged(self.steps + 1))
+            self.diverge_at(self.steps + 1)
 
-    def diverge(self, error: Diverged) -> None:
-        self.ended, self.diverged = True, error
+    def diverge_at(self, step: int) -> None:
+        self.ended, self.diverged = True, Diverged(step)
 
     def step(self, gradients: Mapping[str, torch.Tensor]) -> None:
         """Clip and update; `gradients` of its own parameters by name."""
         for name, parameter in self._parameters.items():
-            parameter.grad = gradients[name]
+            parameter.grad = gradients.get(name)
         norms = clipped(self.optimizer, self.run.cfg["optim"]["clip"])
         if norms is not None:
-            self._norms.append(norms)
+            self.norms.append(norms)
         factor = linear_warmup_decay(
             self.steps, warmup_steps=self.warmup_steps, total_steps=self.ready.total_steps
         )
@@ -180,8 +181,8 @@ class Sibling:
 
     def validated(self) -> None:
         """After an evaluation on validation: a row of the curve, and maybe an early end."""
-        losses, self._losses = self._losses, []
-        norms, self._norms = self._norms, []
+        losses, self.losses = self.losses, []
+        norms, self.norms = self.norms, []
         loss = float(torch.tensor(losses).mean()) if losses else math.nan
         n_layers = self.built.layers.n_layers
         means = mean_gradient_norms(self.optimizer, norms, n_layers)
@@ -196,8 +197,7 @@ class Sibling:
             if sign is not None:
                 self.history.censored = {"step": self.steps, "sign": sign}
                 self.ended = True
-
-    def is_validated(self) -> bool:
-        """Has validation seen the weights as they are now?"""
-        rows = self.history.rows
-        return bool(rows) and rows[-1]["step"] == self.steps
+        if self.steps == total:
+            self.ended = True
+        if self.ended and not all(np.isfinite(logits).all() for logits in self.item_logits):
+            self.diverge_at(self.steps)  # no loss saw what the last update broke

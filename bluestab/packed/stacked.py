@@ -267,8 +267,10 @@ def _attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     p = dropout if module.training else 0.0
     if kernel == "sdpa" and p == 0.0:
+        # as true and false, which needs no number of the kernel's own precision
+        seen = None if attention_mask is None else attention_mask == 0
         found = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, scale=scaling
+            query, key, value, attn_mask=seen, scale=scaling
         )
         return found.transpose(1, 2).contiguous(), None
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling

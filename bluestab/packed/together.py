@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from bluestab.artefacts import write_curve, write_predictions, write_weights
 from bluestab.audit import lost_note
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
+from bluestab.packed.keeping import Keeper
 from bluestab.packed.siblings import Sibling
 from bluestab.packed.training import Group
 from bluestab.phases import Phases
@@ -43,9 +45,11 @@ class Place:
 
 
 def train_and_score_together(
-    places: Sequence[Place], device_name: str
+    places: Sequence[Place], device_name: str, resume: Path | None = None
 ) -> list[Outcome | Exception]:
     """Train runs as one; per run its result, or what went wrong in scoring it alone.
+
+    resume  folder of the group's checkpoint; None: it cannot be interrupted and go on
 
     Raises what goes wrong for all of them.
     """
@@ -54,27 +58,36 @@ def train_and_score_together(
     _deterministic(device)
     phases = Phases(_wait_for(device) if cfg["profile"] else None)
     seconds: dict[str, float] = {}
-    begun = time.perf_counter()
-    group = Group(
-        [place.run for place in places],
-        [(place.progress, place.watch) for place in places],
-        device,
-        phases,
-    )
+    started = time.perf_counter()
+    keeper = None
+    if resume is not None:
+        keys = [place.run.key for place in places]
+        keeper = Keeper(resume, cfg["checkpoint_every"], keys, device)
+    found = None if keeper is None else keeper.found()
+    group = _built(places, device, phases)
+    if keeper is not None and found is not None and not keeper.restore(group, found):
+        found, group = None, _built(places, device, phases)
+    begun = 0 if found is None else found.step
     _say(group)
-    seconds["prepare"] = time.perf_counter() - begun
+    seconds["prepare"] = time.perf_counter() - started
     with phases("data"):
-        group.fit()
-    seconds["fit"] = time.perf_counter() - begun - sum(seconds.values())
-    scored = _Scored(group, places, phases)
+        group.fit(keeper, begun)
+    seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
+    scored = _Scored(group, places, begun)
     scored.at_last()
     scored.at_best()
-    seconds["score"] = time.perf_counter() - begun - sum(seconds.values())
+    seconds["score"] = time.perf_counter() - started - sum(seconds.values())
     seconds["total"] = sum(seconds.values())
     return [
         scored.errors.get(i) or _outcome(group, scored, places[i], i, seconds)
         for i in range(len(places))
     ]
+
+
+def _built(places: Sequence[Place], device: torch.device, phases: Phases) -> Group:
+    """The group before its first step; what techniques note of it, the next one does not see."""
+    runs = [replace(p.run, techniques=copy.deepcopy(dict(p.run.techniques))) for p in places]
+    return Group(runs, [(place.progress, place.watch) for place in places], device, phases)
 
 
 def _say(group: Group) -> None:
@@ -103,8 +116,8 @@ def _deterministic(device: torch.device) -> None:
 class _Scored:
     """Metrics, effects, predictions and vectors of every run of a group."""
 
-    def __init__(self, group: Group, places: Sequence[Place], phases: Phases) -> None:
-        self.group, self.places, self.phases = group, places, phases
+    def __init__(self, group: Group, places: Sequence[Place], begun: int) -> None:
+        self.group, self.places, self.begun = group, places, begun
         n = len(places)
         self.metrics: list[dict[At, Any]] = [{} for _ in range(n)]
         self.effects: list[dict[str, Any]] = [{} for _ in range(n)]
@@ -210,7 +223,7 @@ def _outcome(
             write_representations(place.work / FILE, scored.vectors[i])
         write_curve(place.work / "curve.csv", sibling.history.rows)
         write_predictions(place.work / "predictions.parquet", scored.predictions[i])
-    pieces = int(group.inputs["train"].lengths.sum())
+    steps, pieces = sibling.steps - scored.begun, int(group.inputs["train"].lengths.sum())
     per_epoch = max(1, -(-len(group.inputs["train"].lengths) // cfg["optim"]["batch_size"]))
     share = {phase: value / n for phase, value in seconds.items()}
     measured = {
@@ -218,13 +231,13 @@ def _outcome(
         "seconds": rounded(share),
         "phases": rounded({phase: value / n for phase, value in group.phases.seconds.items()}),
         "profiled": cfg["profile"],
-        "tokens_per_second": round(pieces * sibling.steps / per_epoch / max(share["fit"], 1e-9)),
+        "tokens_per_second": round(pieces * steps / per_epoch / max(share["fit"], 1e-9)),
         "attention": cfg["trainer"]["attention"][group.device.type],
         "precision": str(cfg["trainer"]["precision"]),
         "peak_memory_mb": peak_memory_mb(group.device),
         "eval_batch_size": cfg["trainer"]["eval_batch_size"],
         "frozen_prefix": group.prefix,
-        "resumed_from": None,
+        "resumed_from": scored.begun or None,
         "packed": {"runs": n, "seconds": round(seconds["total"], 3)},
     }
     return result, measured

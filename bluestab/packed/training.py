@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from bluestab import interruption
 from bluestab.assemble import Prepared, frozen_states, prepare
 from bluestab.data import by_length, collate
-from bluestab.errors import BluestabError, Diverged
+from bluestab.errors import BluestabError
 from bluestab.micro import per_piece
 from bluestab.packed.siblings import Sibling
 from bluestab.packed.stacked import Stack
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from bluestab.assemble import Progress, Watch
     from bluestab.checks import CheckedRun
+    from bluestab.packed.keeping import Keeper
 
 
 class Inputs:
@@ -180,13 +181,20 @@ class Group:
                 rows = [row for order in orders for row in order[start : start + size]]
                 yield rows, start + size >= n_rows
 
-    def fit(self) -> None:
-        """Train until every run has ended, each with an evaluation of its last weights."""
+    def fit(self, keeper: Keeper | None = None, begun: int = 0) -> None:
+        """Train until every run has ended, each with an evaluation of its last weights.
+
+        begun  steps that were taken before, of a group that goes on
+        """
         total, every = self.ready.total_steps, self.cfg["trainer"]["eval_every"]
         self.stack.network.train()
         batches = self._batches()
-        for number in range(1, total + 1):
+        for _ in range(begun):
+            next(batches)
+        for number in range(begun + 1, total + 1):
             if interruption.asked():
+                if keeper is not None:
+                    keeper.before_giving_back(self, number - 1)
                 raise interruption.GivenBack
             rows, last_of_epoch = next(batches)
             self._train(rows)
@@ -195,11 +203,8 @@ class Group:
             due = last_of_epoch if every is None else number % every == 0
             if due or number == total:
                 self._validate()
-        for sibling in self.siblings:
-            sibling.ended = True
-            if sibling.diverged is None and not _finite(sibling.item_logits):
-                # no loss saw what the last update broke
-                sibling.diverge(Diverged(sibling.steps))
+            if keeper is not None and number < total:
+                keeper.after_step(self, number)
 
     def _train(self, rows: Sequence[int]) -> None:
         going = [s for s in self.siblings if not s.ended]
@@ -278,7 +283,3 @@ class Group:
 
 def _repeated(batch: Mapping[str, torch.Tensor], n: int) -> dict[str, torch.Tensor]:
     return {name: value.repeat(n, *[1] * (value.dim() - 1)) for name, value in batch.items()}
-
-
-def _finite(logits: Sequence[Any]) -> bool:
-    return all(np.isfinite(values).all() for values in logits)

@@ -50,6 +50,9 @@ def surroundings(record: RunRecord, device: str) -> list[str]:
     for name in ("device", "host", "commit", "dirty"):
         if then.get(name) != now[name]:
             lines.append(f"{name}: {then.get(name)} then, {now[name]} now")
+    packed = (then.get("packed") or {}).get("runs", 1)
+    if packed > 1:
+        lines.append(f"packed: with {packed - 1} others in one step then, by itself now")
     versions = then.get("versions") or {}
     for name in {**versions, **now["versions"]}:
         if versions.get(name) != now["versions"].get(name):
