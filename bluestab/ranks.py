@@ -100,7 +100,7 @@ class Ranks:
 
         digest = hashlib.sha256()
         for _, value in sorted(parameters.items()):
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         device = next(iter(parameters.values())).device
         own = torch.tensor(int.from_bytes(digest.digest()[:7], "big"), device=device)
         low, high = own.clone(), own.clone()

@@ -136,6 +136,7 @@ WRONG = {
     "seed": ("-1", "a whole number >= 0"),
     "seeds.split": ("null", "a whole number >= 0"),
     "trainer.threads": ("true", "a whole number from 1"),
+    "trainer.devices": ("0", "a whole number from 1"),
     "trainer.precision": ("16", "one of 32, bf16"),
     "trainer.attention.cpu": ("flash", "eager"),
     "device": ("gpu", "cuda:N"),

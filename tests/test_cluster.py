@@ -10,10 +10,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import searching
 import stand_ins
 from conftest import ANY_FILE
 from stand_ins import acts
@@ -24,11 +26,12 @@ from bluestab.cluster.scheduler import Task
 from bluestab.cluster.script import batch_script, known_options, option_problems
 from bluestab.cluster.standing import Standing
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
-from bluestab.errors import BluestabError, StoreError
+from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.hydra_app import compose
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
 from bluestab.planning import Sweep, plan_sweep
+from bluestab.store import Store
 from bluestab.workers import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
 
 KNOBS = {
@@ -171,6 +174,11 @@ HYDRAS = ("_target_", "backend")
         ({}, ("device=cuda",), "no GPU is asked for; say hydra.launcher.gpus_per_node=1"),
         ({"gpus_per_node": 1}, (), "but hydra.launcher asks for GPUs"),
         ({"gres": "gpu:1"}, ("device=cuda:1",), "SLURM chooses the GPUs"),
+        (
+            {"gpus_per_node": "a100:2"},
+            ("device=auto", "trainer.devices=4"),
+            "trainer.devices is 4, but hydra.launcher.gpus_per_node is a100:2",
+        ),
     ],
 )
 def test_wrong_knobs(make_sweep: MakeSweep, knobs: Any, overrides: Any, said: str) -> None:
@@ -191,6 +199,89 @@ def test_a_dry_run_writes_nothing(
         *("0", "2", "4")
     ]
     assert "5 runs in 5 tasks; nothing was submitted" in out
+    assert not (tmp_path / "runs").exists()
+
+
+# --- searches ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_search(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    for module in ("search.worker", "sweepers.optuna"):
+        monkeypatch.setattr(f"bluestab.{module}.compose", searching.compose_once)
+    return partial(searching.plan, tmp_path / "runs", n_trials=3, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        ("sqlite:///s.db", "SQLite on a disk that machines share loses data"),
+        ("postgresql://me:s3cret@h/db", r"me:\*\*\*@h/db.*put it into ~/.pgpass"),
+    ],
+)
+def test_a_storage_that_tasks_cannot_share(make_search: Any, storage: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        launcher().search(make_search(storage=storage))
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_search_is_submitted_once(
+    make_search: Any,
+    site: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As many tasks as workers; the journal is named from the root of the disk."""
+    search = make_search(workers=3, storage="my.journal")
+    launcher(wait=False).search(search)
+    assert "submitted as job 12 (3 tasks)" in capsys.readouterr().out
+    (one,) = submissions(Store(search.root), "s")
+    assert one.is_search
+    assert (one.tasks, one.keys, one.content["launcher"]["workers_per_task"]) == (3, set(), 1)
+    assert "--array=0-2" in (one.folder / "script-0.sh").read_text()
+    assert (tmp_path / "my.journal").is_file()
+    kept = json.loads((Path(search.root) / "searches" / "s" / "search.json").read_text())
+    assert kept["storage"] == str(tmp_path / "my.journal")
+
+    launcher(wait=False).search(search)
+    assert "job 12 (3 tasks) works on it already; attached" in capsys.readouterr().out
+    assert calls(site, "sbatch") == 1
+
+    site["squeue"] = scheduler.SchedulerError("away")
+    with pytest.raises(BluestabError, match="SLURM does not answer"):
+        launcher(wait=False).search(search)
+
+
+def test_tasks_share_a_search_and_crashes_are_theirs(
+    make_search: Any,
+    site: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    search = make_search(workers=1)
+    launcher(wait=False).search(search)
+    (one,) = submissions(Store(search.root), "s")
+    monkeypatch.setenv("BLUESTAB_JOB", "12_0.0")
+    searching.acts(Path(search.root), s0="crash")
+    assert task.work(one, 0, "12_0.0", searching.execute) == 1
+    assert "3 points crashed here" in capsys.readouterr().out
+    assert task.work(one, 1, "12_1.0", searching.execute) == 0, "what crashed is the other's"
+    site["squeue"] = squeue(Task("12_0", "FAILED"))
+    searching.acts(Path(search.root))
+    launcher(wait=False).search(search)  # a new command tries them again
+    assert "3 points that crashed are tried again" in capsys.readouterr().out
+    assert task.work(submissions(Store(search.root), "s")[-1], 0, "13_0.0", searching.execute) == 0
+    assert "[3/3]" not in capsys.readouterr().out, "they were told as those of job 12_0"
+
+
+def test_a_dry_search_writes_nothing(
+    make_search: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher(dry_run=True, workers_per_task=2).search(make_search(workers=5))
+    out = capsys.readouterr().out
+    assert "--array=0-2%3" in out
+    assert "# a search in 3 tasks; nothing was submitted" in out
     assert not (tmp_path / "runs").exists()
 
 
@@ -486,18 +577,18 @@ def test_a_task_that_gets_nowhere_does_not_requeue_itself_for_ever(
     assert planned is not None
     queue.put_back(planned)
 
-    def end(job: str) -> int:
-        notice = task.Notice(print, one, job)
+    def end() -> int:
+        notice = task.Notice(print, one, "12_0.7")
         notice.asked = notice.time_is_up = True
         return task._end(notice, crashed=False, is_left=True, got_on=queue.got_on)
 
-    assert end("12_0.1") == 0
-    assert calls(site, "scontrol") == 1
-    assert end("12_0.2") == 1
+    assert [end(), end()] == [0, 0]
+    assert calls(site, "scontrol") == 2
+    assert end() == 1
     assert "hydra.launcher.time must be longer" in capsys.readouterr().out
     (sweep.store.root / ".resume" / planned.run.key).mkdir(parents=True)  # it has saved
-    assert end("12_0.9") == 0
-    assert calls(site, "scontrol") == 2
+    assert [end(), end(), end()] == [0, 0, 0]
+    assert calls(site, "scontrol") == 5
 
 
 def test_near_the_limit_runs_are_awaited_first(make_sweep: MakeSweep) -> None:

@@ -66,7 +66,8 @@ def test_sizes() -> None:
     assert sizes == Sizes(batch=13, micro_batch=None, evaluation=1)
     assert sizes.halved(evaluating=True) is None
     for micro, used in ((None, None), (4, 4), (8, None), (9, None)):
-        cfg = {"optim": {"batch_size": 8}, "trainer": {"micro_batch": micro, "eval_batch_size": 2}}
+        trainer = {"micro_batch": micro, "eval_batch_size": 2, "devices": 1}
+        cfg = {"optim": {"batch_size": 8}, "trainer": trainer}
         assert Sizes.of(cfg).micro_batch == used
 
 

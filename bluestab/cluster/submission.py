@@ -8,6 +8,7 @@
         begun/<index>      tasks that have begun at least once
         exhausted          the space of its search has no more points
         refused            how many tasks SLURM did not take
+        vain/<job>         starts in a row after which a task had nothing to show at its time limit
         excused/<job>      tasks that were told to stop: their death is not a run's fault
         <job>_0_log.out    what a task printed
 
@@ -152,6 +153,17 @@ class Submission:
     def withdraw(self) -> None:
         """SLURM took nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def count_vain(self, job: str, *, got_on: bool) -> int:
+        """Note how a start of a task ended at its time limit; starts in vain in a row, by now."""
+        path = self.folder / "vain" / job
+        before = 0
+        with suppress(OSError, ValueError):
+            before = int(path.read_text())
+        now = 0 if got_on else before + 1
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, str(now))
+        return now
 
     def excuse(self, job: str) -> None:
         """A task was told to stop: should it be killed now, that is no run's doing."""

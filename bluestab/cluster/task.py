@@ -44,7 +44,7 @@ RESERVE = 600.0
 """Seconds that the last idle task stays to take over what may yet die elsewhere."""
 
 KILL_WAIT = 25.0  # seconds after SIGTERM until what runs is cut off; SLURM's own KillWait is 30
-IN_VAIN = 2  # restarts at the time limit after which a task that gets nowhere stays away
+IN_VAIN = 3  # starts in a row that get nowhere before their time limit; then a task stays away
 SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
 
 
@@ -356,10 +356,10 @@ def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], b
         return 128 + signal.SIGINT
     if not notice.time_is_up or not is_left:
         return 1 if crashed else 0
-    name, _, restart = notice.job.partition(".")
-    if not got_on() and int(restart) >= IN_VAIN:
+    name = notice.job.partition(".")[0]
+    if notice.submission.count_vain(name, got_on=got_on()) >= IN_VAIN:
         print(
-            f"bluestab: started {int(restart) + 1} times, this task finished no run and saved no "
+            f"bluestab: started {IN_VAIN} times in a row, this task finished no run and saved no "
             "checkpoint before its time was up; hydra.launcher.time must be longer",
             flush=True,
         )

@@ -19,6 +19,7 @@ import pytest
 import searching
 from searching import acts, attempts, begin, plan
 
+from bluestab import interruption
 from bluestab.errors import ConfigError
 from bluestab.report.search_frame import best_first, points_frame
 from bluestab.search.crew import see_through
@@ -440,3 +441,39 @@ def test_workers_elsewhere_need_store_and_storage_alone(make: Plan, store: Path)
     assert replace(again, asked={}, fixed=()) == replace(search, asked={}, fixed=())
     assert {f.replace("'", "") for f in again.fixed} == set(search.fixed)
     assert json.loads((search.folder / "search.json").read_text())["name"] == "s"
+
+
+def test_a_point_that_is_given_back_is_no_death(
+    make: Plan, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler ends the task: the point waits for whoever comes next."""
+    search = make(race={"kind": "none"}, n_trials=2)
+    trials = begin(search)
+    acts(store, s1=60)
+    told: list[int] = []
+
+    def asked() -> bool:
+        told.append(1)
+        return len(told) > 3  # in the middle of a run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "asked", asked)
+        assert Worker(search, execute=searching.execute).work() == "interrupted"
+    first, queued = trials.all()
+    assert (first.state.name, first.user_attrs["why"]) == ("FAIL", "interrupted")
+    assert (queued.state.name, queued.user_attrs["deaths"]) == ("WAITING", {})
+    acts(store)
+    assert Worker(search, execute=searching.execute).work() == "enough"
+    assert params(trials)[0] == first.params
+    assert max(Counter(attempts(store)).values()) == 2  # the run that was given back
+
+
+def test_one_crash_stops_all_where_on_crash_says_so(make: Plan, store: Path) -> None:
+    search = make(fixed={"on_crash": "stop"})
+    begin(search)
+    acts(store, s0="crash")
+    assert Worker(search, execute=searching.execute).work() == "crashed"
+    acts(store)
+    n = len(attempts(store))
+    assert Worker(search, execute=searching.execute).work() == "crashed", "of another process"
+    assert len(attempts(store)) == n

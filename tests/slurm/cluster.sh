@@ -11,6 +11,7 @@
 set -euo pipefail
 cmd=${1:?start, stop, ...}
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
+export TMPDIR=/tmp  # one that the users of the daemons can write to
 PACKAGES="slurmctld slurmd slurm-client slurmdbd munge mariadb-server"
 if [ "$cmd" = install ]; then
   command -v slurmctld >/dev/null && command -v slurmdbd >/dev/null && command -v mariadbd >/dev/null && exit 0
@@ -145,7 +146,7 @@ C
   echo "NodeName=n[1-3] Name=gpu File=$D/run/gpu[0-1]" > "$D/gres.conf"
 }
 start_db() {
-  [ -d "$D/db/mysql" ] || mariadb-install-db --defaults-file="$D/my.cnf" --auth-root-authentication-method=socket --skip-test-db > "$D/log/db-install.log" 2>&1
+  [ -d "$D/db/mysql" ] || mariadb-install-db --defaults-file="$D/my.cnf" --auth-root-authentication-method=socket --skip-test-db > "$D/log/db-install.log" 2>&1 || { cat "$D/log/db-install.log" >&2; return 1; }
   setsid mariadbd --defaults-file="$D/my.cnf" >/dev/null 2>&1 </dev/null &
   wait_for mariadb mariadb -S "$D/db/mysqld.sock" -e 'select 1'
 }

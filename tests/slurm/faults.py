@@ -174,7 +174,7 @@ def see_through() -> None:
     folder.chmod(0o755)  # the daemons run as users of their own
     sweep = Sweep(folder, asked.runs, asked.seed)
     kinds: list[Callable[[], str]] = [
-        *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.requeue, sweep.preempt),
+        *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.preempt),
         *(sweep.time_limit, sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
     ]
     done: Counter[str] = Counter()
@@ -182,7 +182,8 @@ def see_through() -> None:
     try:
         while sum(done.values()) < asked.faults and not sweep.ended():
             time.sleep(sweep.random.uniform(1, 2 * asked.pause))
-            fault = sweep.random.choice(kinds)
+            fewest = min(done[kind.__name__] for kind in kinds)  # each as often as the others
+            fault = sweep.random.choice([k for k in kinds if done[k.__name__] == fewest])
             try:
                 sweep.give_time_again()
                 said = fault()

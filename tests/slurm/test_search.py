@@ -78,6 +78,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     assert all(any(took(f"{job}_{i}", t) for t in trials(site, storage)) for i in range(4))
 
 
+@pytest.mark.slow
 def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
     searching.acts(site.store.root, all=600)
     process = site.start("search.workers=2", "search.n_trials=4")
@@ -97,6 +98,7 @@ def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
     assert_each_point_once(site, 4)
 
 
+@pytest.mark.slow
 def test_a_point_that_crashes_fails_its_task_alone(site: Site) -> None:
     searching.acts(site.store.root, s1="crash")
     said = site.run("search.workers=2", "search.n_trials=3", "search.race.kind=none", code=1)

@@ -156,6 +156,7 @@ def test_questions_to_the_scheduler_are_few(make_site: MakeSite, tmp_path: Path)
     process.kill()
 
 
+@pytest.mark.slow
 def test_on_crash_stop_is_heard_by_all_tasks(make_site: MakeSite) -> None:
     site = make_site("sweep.seeds=8", "on_crash=stop")
     acts(site.store, s0=["crash"], **{f"s{seed}": ["train 20"] for seed in range(1, 8)})
