@@ -49,7 +49,8 @@ def execute_together(
             Listening(run.loggers, told(run, store, work))
             for run, work in zip(runs, works, strict=True)
         ]
-        outcomes: Sequence[Outcome | Exception]
+        outcomes: Sequence[Outcome | Exception] = []
+        too_large = ""
         with ExitStack() as logs:
             for work in works:
                 logs.enter_context(logging_to(work / "log.txt"))
@@ -65,10 +66,13 @@ def execute_together(
                     raise no_room(store, runs[0].key) from error
                 halve = runs[0].cfg["on_oom"] == "halve"
                 if len(runs) > 1 and halve and is_out_of_memory(error):
-                    raise GroupTooLarge(f"{len(runs)} runs at once: {error}") from error
-                log.error("%s", traceback.format_exc())
-                outcomes = [error] * len(runs)
-            gc.collect()
+                    too_large = f"{len(runs)} runs at once: {error}"
+                else:
+                    log.error("%s", traceback.format_exc())
+                    outcomes = [error.with_traceback(None)] * len(runs)
+            gc.collect()  # the error is gone, and with it what held on to the group
+            if too_large:
+                raise GroupTooLarge(too_large)
         took = (time.perf_counter() - started) / len(runs)
         records = []
         for run, work, ears, outcome in zip(runs, works, listening, outcomes, strict=True):

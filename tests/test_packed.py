@@ -234,6 +234,14 @@ def test_a_run_that_is_stopped_early_stays_as_it_was(make_run: Make, monkeypatch
         assert_same_bits(bits(group, place), bits(plain, place))
 
 
+def test_all_may_be_stopped_early(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bluestab.diagnostics.failure_sign", lambda *_, **__: "as told")
+    group = fitted([make_run(*ASKED, "stop_degenerate=true", f"seed={s}") for s in range(2)])
+    assert [(s.steps, s.diverged, len(s.history.rows)) for s in group.siblings] == [
+        (2, None, 1)
+    ] * 2
+
+
 @pytest.mark.parametrize("arm", ["none", "mixout,rdrop"])
 def test_computing_blocks_again_changes_no_bit(make_run: Make, arm: str) -> None:
     asked = (*ASKED, f"technique=[{arm}]".replace("[none]", "none"))

@@ -40,7 +40,7 @@ class Clock:
     max_steps: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Sibling:
     """A run as the group trains it.
 

@@ -71,7 +71,6 @@ class Group:
     ) -> None:
         self.device, self.phases = device, phases
         self.cfg, self.task = runs[0].cfg, runs[0].data.task
-        self.evaluating = False
         self.siblings: list[Sibling] = []
         for place, (run, (progress, watch)) in enumerate(zip(runs, watchers, strict=True)):
             with phases("load"):
@@ -192,14 +191,14 @@ class Group:
         for _ in range(begun):
             next(batches)
         for number in range(begun + 1, total + 1):
+            if all(sibling.ended for sibling in self.siblings):
+                break
             if interruption.asked():
                 if keeper is not None:
                     keeper.before_giving_back(self, number - 1)
                 raise interruption.GivenBack
             rows, last_of_epoch = next(batches)
             self._train(rows)
-            if all(sibling.ended for sibling in self.siblings):
-                break
             due = last_of_epoch if every is None else number % every == 0
             if due or number == total:
                 self._validate()
@@ -265,7 +264,6 @@ class Group:
         network, inputs = self.stack.network, self.inputs[split]
         order, size = by_length(self.ready.tables[split]), self.cfg["trainer"]["eval_batch_size"]
         wanted = [(i, s) for i, s in enumerate(self.siblings) if any(s is one for one in siblings)]
-        self.evaluating = True
         network.eval()
         with self.phases("evaluate"):
             for start in range(0, len(order), size):
@@ -275,7 +273,6 @@ class Group:
                 for place, sibling in wanted:
                     sibling.collect(logits[place], batch["labels"], batch["items"])
         network.train()
-        self.evaluating = False
         with self.phases("score"):
             for _, sibling in wanted:
                 sibling.score(split)
