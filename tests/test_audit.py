@@ -83,6 +83,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
         "idle": (),
         "fold": None,
         "arm": "",
+        "engine": "lightning",
     }
     return pd.DataFrame([{**base, "task": "hoc", "model": "tiny", **row} for row in rows])
 
