@@ -75,7 +75,8 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     assert_each_point_once(site, 30, storage)
     again = Counter(searching.attempts(site.store.root))
     assert sum(n - 1 for n in again.values()) <= 2, "only what the node was doing is done again"
-    assert all(any(took(f"{job}_{i}", t) for t in trials(site, storage)) for i in range(4))
+    at_it = {i for i in range(4) if any(took(f"{job}_{i}", t) for t in trials(site, storage))}
+    assert len(at_it) >= 3, "all but, maybe, that of the node that died at once"
 
 
 @pytest.mark.slow
