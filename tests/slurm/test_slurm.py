@@ -120,7 +120,8 @@ def test_a_task_that_is_killed_whole(make_site: MakeSite) -> None:
     site = make_site("sweep.seeds=4")
     acts(site.store, s0=["kill parent"], s1=["train 80"])
     said = site.run("hydra.launcher.runs_per_task=1", code=1)
-    assert site.statuses() == {0: "crashed", 1: "done", 2: "done", 3: "done"}
+    expected = {0: "crashed", 1: "done", 2: "done", 3: "done"}
+    assert site.statuses() == expected, said + site.logs()
     assert attempts(site.store)["0"] == 3
     assert "the process that did it died 3 times: in task" in said
     assert_tidy(site)
