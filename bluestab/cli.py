@@ -28,11 +28,7 @@ bluestab compares remedies for unstable fine-tuning, over many seeds.
   bluestab report                       tables and figures of the latest sweep
   bluestab --help                       everything else"""
 
-HYDRA: dict[str, Any] = {
-    "ignore_unknown_options": True,
-    "allow_extra_args": True,
-    "help_option_names": [],
-}
+HYDRA: dict[str, Any] = {**INSPECT, "help_option_names": []}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")

@@ -149,6 +149,25 @@ def make_run(small: Path, tmp_path: Path) -> Make:
 
 
 @pytest.fixture
+def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Overrides and a number of seeds -> a Sweep of `gad` with `tiny`, in a folder of its own."""
+    from bluestab.hydra_app import compose
+    from bluestab.planning import plan_sweep
+
+    monkeypatch.chdir(tmp_path)
+
+    def make(*overrides: str, seeds: int = 4) -> Any:
+        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]
+        return plan_sweep(
+            lambda given: compose([*common, *overrides, *given]),
+            [[f"seed={seed}"] for seed in range(seeds)],
+            "s",
+        )
+
+    return make
+
+
+@pytest.fixture
 def make_assembly(make_run: Make) -> Make:
     """Overrides -> Assembly on the CPU, ready to be fitted."""
 

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stand_ins import measured
+
 from bluestab import interruption
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -146,7 +148,11 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
                 if interruption.asked():
                     raise interruption.GivenBack
                 time.sleep(min(act, 0.05))
-        record = RunRecord(RECORD_SCHEMA, result(run, str(act), found), measured(run))
+        record = RunRecord(
+            RECORD_SCHEMA,
+            result(run, str(act), found),
+            measured(run, seconds=1.0 + run.cfg["seed"]),
+        )
         if act == "crash":
             store.keep_crash(work, record)
         else:
@@ -173,20 +179,6 @@ def result(run: Any, act: str, found: float) -> dict[str, Any]:
         "steps": 100,
         "items": None,
         "error": {"type": "MemoryError", "message": "as told"} if crash else None,
-    }
-
-
-def measured(run: Any) -> dict[str, Any]:
-    return {
-        "names": {
-            "task": run.data.task.name,
-            "model": run.model.name,
-            "technique": list(run.techniques),
-            "seed": run.cfg["seed"],
-        },
-        "seconds": {"total": 1.0 + run.cfg["seed"]},
-        "commit": None,
-        "dirty": None,
     }
 
 

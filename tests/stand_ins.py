@@ -123,7 +123,7 @@ def result(run: Any, act: str) -> dict[str, Any]:
     }
 
 
-def measured(run: Any) -> dict[str, Any]:
+def measured(run: Any, seconds: float = 0.001) -> dict[str, Any]:
     return {
         "names": {
             "task": run.data.task.name,
@@ -131,7 +131,7 @@ def measured(run: Any) -> dict[str, Any]:
             "technique": list(run.techniques),
             "seed": run.cfg["seed"],
         },
-        "seconds": {"total": 0.001},
+        "seconds": {"total": seconds},
         "commit": None,
         "dirty": None,
     }

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import searching
 import stand_ins
-from conftest import ANY_FILE
 from stand_ins import acts
 
 from bluestab.cluster import deaths, scheduler, submission, task
@@ -30,7 +29,7 @@ from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.hydra_app import compose
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
-from bluestab.planning import Sweep, plan_sweep
+from bluestab.planning import Sweep
 from bluestab.store import Store
 from bluestab.workers import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
 
@@ -42,21 +41,6 @@ KNOBS = {
     "signal_delay": 120,
 }
 MakeSweep = Callable[..., Sweep]
-
-
-@pytest.fixture
-def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSweep:
-    monkeypatch.chdir(tmp_path)
-
-    def make(*overrides: str, seeds: int = 4) -> Sweep:
-        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]
-        return plan_sweep(
-            lambda given: compose([*common, *overrides, *given]),
-            [[f"seed={seed}"] for seed in range(seeds)],
-            "s",
-        )
-
-    return make
 
 
 def submitted(sweep: Sweep, tasks: int = 2, **knobs: Any) -> Submission:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bluestab.errors import BluestabError
+from bluestab.errors import BluestabError, ConfigError
 
 PATIENCE = 60  # seconds a command of SLURM may take
 LIVE = frozenset(
@@ -106,6 +106,18 @@ def queued(arrays: Iterable[str]) -> list[Task] | None:
         job = f"{array}_{index}" if index.isdigit() else plain
         found.append(Task(job, state, reason, node, _code(code), _number(restarts)))
     return found
+
+
+def lives(arrays: Sequence[str], question: str) -> bool:
+    """Does a task of these arrays live? Raises ConfigError, which says what is then not known, where
+    SLURM is silent: submitting twice would be worse than waiting."""
+    tasks = queued(arrays)
+    if tasks is None:
+        raise ConfigError(
+            f"SLURM does not answer, so it is not known whether {question}; try again when "
+            "`squeue` does"
+        )
+    return any(task.live for task in tasks)
 
 
 def accounted(arrays: Iterable[str], every: bool = False) -> list[Task]:

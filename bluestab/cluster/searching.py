@@ -43,18 +43,11 @@ def shared(search: Search) -> Search:
 
 
 def live_tasks(store: Store, name: str) -> list[Submission]:
-    """Submissions whose tasks work on a search, or will. Raises ConfigError if SLURM is silent:
-    submitting twice would be worse than waiting."""
+    """Submissions whose tasks work on a search, or will. Raises ConfigError if SLURM is silent."""
     found = []
     for one in submissions(store, name):
         jobs = one.jobs() if one.is_search else []
-        tasks = scheduler.queued(jobs)
-        if tasks is None:
-            raise ConfigError(
-                f"SLURM does not answer, so it is not known whether job {', '.join(jobs)} still "
-                f"works on the search {name}; try again when `squeue` does"
-            )
-        if any(task.live for task in tasks):
+        if scheduler.lives(jobs, f"job {', '.join(jobs)} still works on the search {name}"):
             found.append(one)
     return found
 

@@ -377,7 +377,7 @@ def _named(submission: Submission) -> str:
 def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
     """Submissions with tasks that live, or may, and the missing runs that these will do.
 
-    Where SLURM cannot be asked, raises ConfigError: submitting twice would be worse than waiting.
+    Raises ConfigError where SLURM cannot be asked.
     """
     wanted = {p.run.key for p in sweep.runs if not is_done(p.run, sweep.store)}
     found, covered = [], set()
@@ -386,13 +386,7 @@ def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
         jobs = one.jobs() if mine else []
         if not jobs:
             continue
-        tasks = scheduler.queued(jobs)
-        if tasks is None:
-            raise ConfigError(
-                f"SLURM does not answer, so it is not known whether {_named(one)} still works on "
-                f"{len(mine)} of these runs; try again when `squeue` does"
-            )
-        if any(task.live for task in tasks):
+        if scheduler.lives(jobs, f"{_named(one)} still works on {len(mine)} of these runs"):
             ended = _crashed_since(one, sweep, mine)
             found.append(one)
             covered |= mine - ended

@@ -26,10 +26,9 @@ from bluestab import workers as engine
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import DiskFull
-from bluestab.hydra_app import compose
 from bluestab.launchers import local, packed, pool
 from bluestab.paths import conf_dir
-from bluestab.planning import Sweep, plan_sweep
+from bluestab.planning import Sweep
 from bluestab.workers import RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]
@@ -52,21 +51,6 @@ LAUNCHERS: dict[str, Launch] = {
     "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
-
-
-@pytest.fixture
-def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSweep:
-    monkeypatch.chdir(tmp_path)
-
-    def make(*overrides: str, seeds: int = 4) -> Sweep:
-        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]
-        return plan_sweep(
-            lambda given: compose([*common, *overrides, *given]),
-            [[f"seed={seed}"] for seed in range(seeds)],
-            "s",
-        )
-
-    return make
 
 
 @pytest.fixture(params=sorted(LAUNCHERS))
