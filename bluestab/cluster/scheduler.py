@@ -109,8 +109,10 @@ def queued(arrays: Iterable[str]) -> list[Task] | None:
 
 
 def lives(arrays: Sequence[str], question: str) -> bool:
-    """Does a task of these arrays live? Raises ConfigError, which says what is then not known, where
-    SLURM is silent: submitting twice would be worse than waiting."""
+    """Does a task of these arrays live? `question` is what is not known where SLURM is silent.
+
+    Raises ConfigError then: submitting twice would be worse than waiting.
+    """
     tasks = queued(arrays)
     if tasks is None:
         raise ConfigError(

@@ -124,13 +124,15 @@ class OwnFiles(Task, ABC):
         ids = names_of(rows, column, "task.id")
         if column is not None:
             roles["id"] = rows.columns[rows.index(column, "task.id")]
-        group: str | int | None = self.group
-        if group is None and (found := find(rows, "group", taken=taken)) is not None:
-            group = found
-        if group is None:
+        if (group := self.group_column(rows, taken)) is None:
             return ids, [None] * len(ids), said
-        roles["group"] = rows.columns[rows.index(group, "task.group")]
+        roles["group"] = group
         return ids, list(texts(rows, roles["group"], "task.group")), said
+
+    def group_column(self, rows: Rows, taken: Sequence[str]) -> str | None:
+        """The column of what stays together: the given one, else one whose name tells it."""
+        group = find(rows, "group", taken=taken) if self.group is None else self.group
+        return None if group is None else rows.columns[rows.index(group, "task.group")]
 
     def column(self, rows: Rows, role: str, taken: Sequence[str] = ()) -> str:
         return choose(rows, role, getattr(self, role), taken=taken)

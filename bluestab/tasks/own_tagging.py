@@ -186,15 +186,11 @@ class OwnTagging(OwnFiles, Tagging):
         """
         words, tags = (rows.column(roles[r], f"task.{r}") for r in ("text", "label"))
         cells = [as_text(value) for value in rows.column(roles["sentence"], "task.sentence")]
-        group = (
-            self.group if self.group is not None else find(rows, "group", taken=[*roles.values()])
-        )
         groups: list[Any] = [None] * len(words)
-        if group is not None:
-            roles["group"] = rows.columns[rows.index(group, "task.group")]
-            groups = rows.column(roles["group"], "task.group")
+        if (group := self.group_column(rows, [*roles.values()])) is not None:
+            roles["group"] = group
+            groups = rows.column(group, "task.group")
         starts: dict[str, int] = {}
-        bounds: list[int] = []
         current = None
         for i, cell in enumerate(cells):
             name = (cell or "").strip() or current
@@ -208,10 +204,10 @@ class OwnTagging(OwnFiles, Tagging):
                         f"{rows.lines[starts[name]]}, with others between",
                     )
                 starts[name], current = i, name
-                bounds.append(i)
         found = []
         its_groups: dict[str, str | None] = {}
-        for (name, start), end in zip(starts.items(), [*bounds[1:], len(words)], strict=True):
+        ends = [*starts.values(), len(words)][1:]
+        for (name, start), end in zip(starts.items(), ends, strict=True):
             for i in range(start, end):
                 for value, role in ((words[i], "text"), (tags[i], "label")):
                     if not isinstance(value, str) or not value.strip():
