@@ -67,10 +67,11 @@ def check(context: typer.Context) -> None:
     """Compose, validate and forecast, start nothing: bluestab check -m +sweeps=quickstart"""
     from bluestab.hydra_app import run_app
 
-    kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=")
+    group = "hydra.launcher.group="
+    kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=", group)
     arguments = [*_without_launcher(context.args, kept), "hydra/launcher=check"]
-    if "hydra/launcher=packed" in context.args:
-        arguments.append("hydra.launcher.packed=true")
+    if "hydra/launcher=packed" in context.args and not any(a.startswith(group) for a in arguments):
+        arguments.append("hydra.launcher.group=null")  # its default
     run_app(_check_one, arguments)
 
 
@@ -300,7 +301,7 @@ def _check_one(cfg: Any) -> None:
     plain = resolved(cfg)
     checked = check(plain)
     print_notes([checked.data])
-    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, packed=False)
+    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, group=1)
     launcher.show(Store(plain["store"]), [checked])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bluestab import devices
 from bluestab.checks import CheckedRun, check_parts
@@ -11,8 +11,13 @@ from bluestab.errors import ConfigError
 from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
 from bluestab.siblings import family_of, reasons_apart
 from bluestab.types import RunRecord
+from bluestab.workers import Source
 
 ENGINE = "trainer.engine="
+
+BLOCK = 20
+"""Seeds of one arm that are done before those of the next, where the size of groups is not given:
+an interrupted sweep is then a smaller one that still pairs its arms."""
 
 MOST = 64
 """Runs of one group where nothing limits them: beyond it a GPU is full, and a death dear."""
@@ -74,9 +79,35 @@ def is_packed(run: CheckedRun) -> bool:
     return bool(run.cfg["trainer"]["engine"] == "packed")
 
 
-def in_blocks(runs: Sequence[PlannedRun], size: int) -> list[PlannedRun]:
-    """Siblings one behind another, `size` of one family and then of the next, in the order in which
-    the first of each was planned."""
+def next_group(source: Source, room: Callable[[CheckedRun], int]) -> list[PlannedRun]:
+    """The next run, and siblings that follow it, as many as there is room for; none if there is
+    none now."""
+
+    def trains_alone(planned: PlannedRun) -> bool:
+        key = planned.run.key
+        return not is_packed(planned.run) or key in source.apart or source.store.has(key)
+
+    first = source.next()
+    if first is None:
+        return []
+    group = [first]
+    if trains_alone(first) or (size := room(first.run)) == 1:
+        return group
+    family = family_of(first.run)
+    while len(group) < size and (following := source.next()) is not None:
+        if trains_alone(following) or family_of(following.run) != family:
+            source.put_back(following)
+            break
+        group.append(following)
+    return group
+
+
+def in_blocks(runs: Sequence[PlannedRun], group: int | None) -> list[PlannedRun]:
+    """Siblings one behind another, `group` of one family and then of the next, in the order in
+    which the first of each was planned. None: the size of groups is not given."""
+    size = group or BLOCK
+    if size == 1:
+        return list(runs)
     families: dict[str, list[PlannedRun]] = {}
     for planned in runs:
         family = family_of(planned.run) if is_packed(planned.run) else planned.run.key
@@ -95,18 +126,23 @@ class Room:
     """The size of groups, by kind of run.
 
     most  what was asked for; None: decide by memory
+    of    processes that share a device and its memory, which others of them fill; None: this one
+          has what is free of it now
     """
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self, most: int | None, of: int | None = None) -> None:
+        self.most, self.of = most, of
         self._limits: dict[str, int] = {}
         self._halved: dict[str, int] = {}
 
     def size(self, run: CheckedRun) -> int:
         """How many siblings of this run may train as one."""
+        if self.most == 1:
+            return 1
         family = family_of(run)
         if family not in self._limits:
-            self._limits[family] = self.most or _fitting(_available(run), expected_bytes(run))
+            available = _available(run, self.of)
+            self._limits[family] = self.most or _fitting(available, expected_bytes(run))
         return self._limits[family]
 
     def too_large(self, run: CheckedRun, n: int, why: str) -> str:
@@ -121,7 +157,7 @@ class Room:
         if self.most is not None or len(records) < 2 or not peaks or peaks[0] is None:
             return
         family, each = family_of(run), float(peaks[0]) * 2**20 / len(records)
-        fitting = _fitting(_available(run), each)
+        fitting = _fitting(_available(run, self.of), each)
         self._limits[family] = min(fitting, self._halved.get(family, fitting))
 
 
@@ -156,13 +192,15 @@ def _fitting(available: float, each: float) -> int:
     return max(1, min(MOST, int(available / max(each, 1.0))))
 
 
-def _available(run: CheckedRun) -> float:
-    """Bytes that a group may fill on the device of this run."""
+def _available(run: CheckedRun, of: int | None) -> float:
+    """Bytes that a group may fill on the device of this run, where `of` groups share it."""
     device = devices.resolve(run.cfg["device"])
     if device.startswith("cuda"):
         import torch
 
+        if of is not None:  # asked by one that trains nothing itself: free is what workers left
+            return SHARE * float(torch.cuda.get_device_properties(device).total_memory) / of
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(torch.device(device))
         return SHARE * float(free)
-    return max(0.0, SHARE * (devices.memory_mb() / 2 - HOST_MB)) * 2.0**20
+    return max(0.0, SHARE * (devices.memory_mb() / 2 / (of or 1) - HOST_MB)) * 2.0**20

@@ -8,16 +8,16 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from bluestab import interruption
-from bluestab.checks import check
+from bluestab.checks import CheckedRun, check
 from bluestab.circumstances import memory_now_mb
-from bluestab.errors import BluestabError, DiskFull, StoreError
+from bluestab.errors import BluestabError, DiskFull, GroupTooLarge, StoreError
 from bluestab.store import Store
-from bluestab.workers import Execute, attempt
+from bluestab.workers import Execute, Together, attempt_together
 
 
 def serve(
@@ -28,8 +28,9 @@ def serve(
     *,
     budget_mb: float,
     execute: Execute | None,
+    together: Together | None,
 ) -> None:
-    """Do runs as they come until the parent closes the connection or memory goes over budget.
+    """Do runs, or siblings as one, until the parent hangs up or memory goes over budget.
 
     Ends also after a run that it was told to give back: see interruption.py.
     """
@@ -48,32 +49,46 @@ def serve(
         if answer["what"] == "given back" or (memory_mb > budget_mb and answer["what"] != "ready"):
             return
         try:
-            key, cfg = connection.recv()
+            orders, deaths = connection.recv()
         except EOFError:
             return
-        answer = _do(key, cfg, store, execute)
+        answer = _do(orders, deaths, store, execute, together)
 
 
-def _do(key: str, cfg: Mapping[str, Any], store: Store, execute: Execute | None) -> dict[str, Any]:
+def _do(
+    orders: Sequence[tuple[str, Mapping[str, Any]]],
+    deaths: Mapping[str, int],
+    store: Store,
+    execute: Execute | None,
+    together: Together | None,
+) -> dict[str, Any]:
+    """orders: key and config of each; deaths: of processes at them, as far as that counts."""
     try:
-        run = check(cfg)
-        if run.key != key:
-            raise BluestabError(
-                f"run {key} is now {run.key}: its data or weights changed after the sweep began; "
-                "start the command again"
-            )
-        record = attempt(run, store, execute=execute)
+        runs = [_checked(key, cfg) for key, cfg in orders]
+        records = attempt_together(runs, store, None, execute, together, deaths)
     except (interruption.GivenBack, SystemExit, KeyboardInterrupt):
         if not interruption.asked():  # the latter two are how Lightning leaves at SIGTERM
             raise
         return {"what": "given back"}
     except DiskFull:
         return {"what": "full"}
+    except GroupTooLarge as error:
+        return {"what": "too large", "said": str(error)}
     except StoreError as error:
         return {"what": "error", "said": str(error)}
     except BluestabError as error:
         return {"what": "refused", "said": str(error)}
-    return {"what": "elsewhere" if record is None else record.status}
+    return {"what": "ended", "ends": [None if r is None else r.status for r in records]}
+
+
+def _checked(key: str, cfg: Mapping[str, Any]) -> CheckedRun:
+    run = check(cfg)
+    if run.key != key:
+        raise BluestabError(
+            f"run {key} is now {run.key}: its data or weights changed after the sweep began; "
+            "start the command again"
+        )
+    return run
 
 
 def die_with_parent(connection: Connection) -> None:

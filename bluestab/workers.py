@@ -7,12 +7,13 @@ claimed is looked at again later, so any number of launchers can share one sweep
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -45,6 +46,9 @@ ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room 
 
 Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
 """What does a run: `bluestab.run.execute`."""
+
+Together = Callable[[Sequence[CheckedRun], Store, Sequence[Callable[..., None]]], list[RunRecord]]
+"""What does siblings as one: `bluestab.group.execute_together`."""
 
 
 @dataclass
@@ -96,9 +100,17 @@ class RunsCrashed(BluestabError):
 
 
 class Source(ABC):
-    """Where workers take their runs from; `len` is how many they may yet be asked to do."""
+    """Where workers take their runs from; `len` is how many they may yet be asked to do.
+
+    apart   keys of runs that train in no group: they may have killed a process
+    deaths  key -> processes that had died at a run when it was handed out, where that counts
+    """
 
     store: Store
+
+    def __init__(self) -> None:
+        self.apart: set[str] = set()
+        self.deaths: dict[str, int] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -110,6 +122,15 @@ class Source(ABC):
     @abstractmethod
     def put_back(self, planned: PlannedRun) -> None:
         """It was not started after all, or was given back."""
+
+    def put_all_back(self, group: Sequence[PlannedRun]) -> None:
+        """The same for several, in their order."""
+        for planned in reversed(group):
+            self.put_back(planned)
+
+    @abstractmethod
+    def portion(self, workers: int) -> int:
+        """How many runs one of so many idle workers may take, and leave the others their part."""
 
     def cut_off(self, planned: PlannedRun) -> None:
         """It was told to give itself back, did not in time, and was killed."""
@@ -128,6 +149,7 @@ class Queue(Source):
     """The runs of a sweep that are still to be started, in order, and how often they may be."""
 
     def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
+        super().__init__()
         runs = list(runs)
         self.store = store
         self.ready = deque(p for p in runs if not is_done(p.run, store))
@@ -162,6 +184,10 @@ class Queue(Source):
         """It was not started after all."""
         self.ready.appendleft(planned)
 
+    def portion(self, workers: int) -> int:
+        """An equal part of those that nobody works on."""
+        return max(1, math.ceil(len(self.ready) / workers))
+
     def crashed(self, planned: PlannedRun) -> None:
         """After an exception: again at the end if `on_crash` says so, or nothing more at all."""
         self._crashes[planned.run.key] += 1
@@ -173,6 +199,7 @@ class Queue(Source):
     def died(self, planned: PlannedRun) -> bool:
         """After the death of the process that did it: once more, before the others. Was it so?"""
         self._deaths[planned.run.key] += 1
+        self.apart.add(planned.run.key)
         if self._deaths[planned.run.key] > 1:
             return False
         self.ready.appendleft(planned)
@@ -189,17 +216,19 @@ def attempt(
     store: Store,
     progress: Callable[..., None] | None = None,
     execute: Execute | None = None,
+    deaths: int | None = None,
 ) -> RunRecord | None:
     """Do a run under its claim; None if another live process is at it.
 
     progress  told of every step, as the claim is
     execute   what does the run; None: `bluestab.run.execute`
+    deaths    None is also returned if more processes than these have died at it
 
     Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
     folder of the run.
     """
     try:
-        return _claimed(run, store, progress, execute)
+        return _claimed(run, store, progress, execute, deaths)
     except OSError as error:
         if is_disk_full(error):
             raise no_room(store, run.key) from error
@@ -211,12 +240,13 @@ def _claimed(
     store: Store,
     progress: Callable[..., None] | None,
     execute: Execute | None,
+    deaths: int | None,
 ) -> RunRecord | None:
     if execute is None:
         from bluestab.run import execute as of_a_run  # looked up now: tests put others there
 
         execute = of_a_run
-    claim = store.claims.take(run.key, describe(run))
+    claim = _take(run, store, deaths)
     if claim is None:
         return None
     _tell_epochs(claim, run)
@@ -230,6 +260,15 @@ def _claimed(
         return execute(run, store, told)
 
 
+def _take(run: CheckedRun, store: Store, deaths: int | None) -> Claim | None:
+    """The claim on a run, unless a live process has it, or more than `deaths` have died at it."""
+    claim = store.claims.take(run.key, describe(run))
+    if claim is None or deaths is None or len(store.claims.deaths(run.key)) <= deaths:
+        return claim
+    with claim:
+        return None
+
+
 def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
     """Kept in the claim: how many steps an epoch has."""
     if claim is not None:
@@ -240,21 +279,29 @@ def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
 def attempt_together(
     runs: Sequence[CheckedRun],
     store: Store,
-    execute: Callable[..., list[RunRecord]] | None = None,
+    progress: Callable[..., None] | None = None,
+    execute: Execute | None = None,
+    together: Together | None = None,
+    deaths: Mapping[str, int] | None = None,
 ) -> list[RunRecord | None]:
-    """Do siblings as one under their claims; None for those that another live process is at.
+    """Do siblings as one, each under its claim; None for those that `attempt` would return it for.
 
-    execute  what does them; None: `bluestab.group.execute_together`
+    progress, execute  of a run that is alone, as `attempt` has them
+    together           what does several; None: `bluestab.group.execute_together`
+    deaths             key -> `attempt`'s
 
     Raises what `group.execute_together` raises; DiskFull also as `attempt` does.
     """
-    if execute is None:
+    known = deaths or {}
+    if len(runs) == 1:
+        return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
+    if together is None:
         from bluestab.group import execute_together  # looked up now: tests put others there
 
-        execute = execute_together
+        together = execute_together
     try:
         with ExitStack() as stack:
-            claims = {run.key: store.claims.take(run.key, describe(run)) for run in runs}
+            claims = {run.key: _take(run, store, known.get(run.key)) for run in runs}
             for claim in claims.values():
                 if claim is not None:
                     stack.enter_context(claim)
@@ -262,7 +309,7 @@ def attempt_together(
             told = [claim.progress for run in ours if (claim := claims[run.key]) is not None]
             for run in ours:
                 _tell_epochs(claims[run.key], run)
-            done = execute(ours, store, told) if ours else []
+            done = together(ours, store, told) if ours else []
     except OSError as error:
         if is_disk_full(error):
             raise no_room(store, runs[0].key) from error

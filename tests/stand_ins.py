@@ -12,12 +12,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bluestab import interruption
-from bluestab.errors import DiskFull
+from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -63,6 +63,27 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
         else:
             store.finish(work, record)
     return record
+
+
+def together(
+    runs: Sequence[Any], store: Store, progress: Sequence[Callable[..., None]]
+) -> list[RunRecord]:
+    """Siblings as one; an act `large N`, of any of them, is an N over which memory is too small."""
+    written = Path(store.root / "acts.json")
+    script = json.loads(written.read_text()) if written.is_file() else {}
+    for run in runs:
+        name, _, most = script.get(str(run.cfg["seed"]), [""])[0].partition(" ")
+        if name == "large" and len(runs) > int(most):
+            raise GroupTooLarge(f"{len(runs)} runs at once: as told")
+    with (store.root / "groups").open("a") as file:
+        file.write(" ".join(str(run.cfg["seed"]) for run in runs) + "\n")
+    return [execute(run, store, told) for run, told in zip(runs, progress, strict=True)]
+
+
+def groups(store: Store) -> list[list[int]]:
+    """The seeds of every group that began."""
+    lines = (store.root / "groups").read_text().splitlines()
+    return [[int(seed) for seed in line.split()] for line in lines]
 
 
 def _act(act: str, store: Store) -> None:

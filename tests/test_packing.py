@@ -12,16 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stand_ins
 from conftest import ANY_FILE, Say
 
+from bluestab.cluster import task
+from bluestab.cluster.submission import write_orders
 from bluestab.errors import GroupTooLarge
 from bluestab.hydra_app import compose
-from bluestab.launchers.packed import next_group, run_packed
-from bluestab.packing import MOST, Room, expected_bytes, in_blocks, longest, with_engines
+from bluestab.launchers.local import run_here
+from bluestab.launchers.pool import run_in_pool
+from bluestab.packing import (
+    MOST,
+    Room,
+    expected_bytes,
+    in_blocks,
+    longest,
+    next_group,
+    with_engines,
+)
 from bluestab.planning import Sweep, plan_sweep
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
-from bluestab.workers import Queue, begin, close
+from bluestab.workers import Queue, RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")
@@ -71,7 +83,7 @@ class Groups:
 
 def launched(sweep: Sweep, groups: Groups, group: int | None = None) -> list[list[tuple[str, int]]]:
     begin(sweep)
-    close(sweep, run_packed(sweep, group, groups.alone, groups.together))
+    close(sweep, run_here(sweep, groups.alone, groups.together, group))
     return groups.seen
 
 
@@ -163,7 +175,7 @@ def test_what_was_measured_decides_but_never_over_what_failed(
     make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_sweep().runs[0].run
-    monkeypatch.setattr("bluestab.packing._available", lambda _: 1000 * 2.0**20)
+    monkeypatch.setattr("bluestab.packing._available", lambda *_: 1000 * 2.0**20)
     peak = {"peak_memory_mb": {"gpu": 400.0}}
     seen = [RunRecord(RECORD_SCHEMA, {"status": "done"}, peak)] * 4
     room = Room(None)
@@ -175,9 +187,96 @@ def test_what_was_measured_decides_but_never_over_what_failed(
     assert room.size(run) == 5
 
 
+def in_pool(sweep: Sweep, group: int | None = None) -> bool:
+    places = ["cpu", "cpu"]
+    return run_in_pool(sweep, places, 1e6, stand_ins.execute, stand_ins.together, group)
+
+
+def in_a_task(sweep: Sweep, group: int | None = None) -> bool:
+    """As a task of an array does it, with two workers."""
+    knobs = {"runs_per_task": 100, "workers_per_task": 2, "per_gpu": 1, "gpus": False}
+    submission = write_orders(
+        *(sweep.store, sweep.name, in_blocks(sweep.runs, group)),
+        tasks=1,
+        launcher={**knobs, "group": group},
+        command="bluestab",
+    )
+    task.work(submission, 0, "1_0.0", stand_ins.execute, stand_ins.together)
+    return False
+
+
+def seen_through(sweep: Sweep, launch: Callable[..., bool], group: int | None = None) -> None:
+    begin(sweep)
+    close(sweep, launch(sweep, group))
+
+
+Launch = Callable[[Sweep, int | None], bool]
+in_processes = pytest.mark.parametrize("launch", [in_pool, in_a_task])
+
+
+def test_a_pool_shares_siblings_out_among_its_workers(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(seeds=6)
+    seen_through(sweep, in_pool)
+    assert sorted(chain.from_iterable(stand_ins.groups(sweep.store))) == list(range(6))
+    assert max(map(len, stand_ins.groups(sweep.store))) == 3
+
+
+@in_processes
+def test_groups_in_worker_processes(make_sweep: MakeSweep, launch: Launch) -> None:
+    sweep = make_sweep((), SAM, seeds=4)
+    seen_through(sweep, launch, group=2)
+    assert sorted(stand_ins.groups(sweep.store)) == [[0, 1], [2, 3]], "none of sam's"
+    assert stand_ins.attempts(sweep.store) == {str(seed): 2 for seed in range(4)}
+    assert sweep.store.running() == {}
+
+
+@in_processes
+def test_a_group_that_does_not_fit_is_halved(
+    make_sweep: MakeSweep, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(seeds=5)
+    stand_ins.acts(sweep.store, **{f"s{seed}": ["large 2"] for seed in range(5)})
+    seen_through(sweep, launch, group=5)
+    found = stand_ins.groups(sweep.store)
+    assert max(map(len, found)) == 2
+    assert sorted(sweep.store.keys()) == sorted(p.run.key for p in sweep.runs)
+    assert "groups of" in capsys.readouterr().out
+
+
+@in_processes
+def test_a_death_in_a_group_is_laid_to_the_one_that_died(
+    make_sweep: MakeSweep, launch: Launch
+) -> None:
+    """All of its runs once more, each by itself: the others end well."""
+    sweep = make_sweep(seeds=4)
+    stand_ins.acts(sweep.store, s1=["kill"])
+    with pytest.raises(RunsCrashed, match="1 of 4 runs crashed"):
+        seen_through(sweep, launch, group=4 if launch is in_a_task else None)
+    ended = {p.run.cfg["seed"]: sweep.store.has(p.run.key) for p in sweep.runs}
+    assert ended == {0: True, 1: False, 2: True, 3: True}
+    crash = sweep.store.crash(sweep.runs[1].run.key)
+    assert crash is not None
+    assert (
+        "killed" in crash.result["error"]["message"] or "died" in crash.result["error"]["message"]
+    )
+    assert sweep.store.running() == {}
+
+
+def test_data_that_changes_under_a_group(make_sweep: MakeSweep, small: Path) -> None:
+    """Each of its runs says it for itself."""
+    sweep = make_sweep(seeds=3)
+    with (small / "gad" / "train.tsv").open("a") as file:
+        file.write("more\tA sentence with @GENE$ and @DISEASE$ .\t1\n")
+    with pytest.raises(RunsCrashed) as caught:
+        seen_through(sweep, in_pool)
+    assert str(caught.value).count("changed after the sweep began") == 3
+
+
+@pytest.mark.parametrize("launcher", ["packed", "pool", "slurm"])
 @pytest.mark.parametrize("value", ["0", "two", "1.5"])
-def test_wrong_sizes_are_refused(cli: Say, value: str) -> None:
-    said = cli("run", "-m", *SHORT, "hydra/launcher=packed", f"hydra.launcher.group={value}")
+def test_wrong_sizes_are_refused(cli: Say, launcher: str, value: str) -> None:
+    knobs = (f"hydra/launcher={launcher}", f"hydra.launcher.group={value}")
+    said = cli("run", "-m", *SHORT, *ANY_FILE, *knobs)
     assert said.code == 2
     assert "hydra.launcher.group is" in said.err
     assert "expected a whole number >= 1, or null" in said.err
@@ -208,10 +307,35 @@ def test_a_sweep_from_the_command_line(cli: Say, tmp_path: Path) -> None:
     assert len(store.keys()) == 4
 
 
+@pytest.mark.parametrize("launcher", ["packed", "pool"])
+def test_the_seeds_of_a_point_of_a_search_train_as_one(
+    cli: Say, tmp_path: Path, launcher: str
+) -> None:
+    """The confirmation too; and the study refuses to go on with another engine."""
+    store = Store(tmp_path / "runs")
+    line = ("run", "-m", "hydra/sweeper=optuna", *ANY_FILE, *SHORT, "task.max_length=32")
+    line = (*line, "technique=llrd", "technique.llrd.decay=choice(0.5,0.9)", f"store={store.root}")
+    line = (*line, "search.n_trials=2", "search.seeds=3", "search.confirm=2", "search.workers=1")
+    packed = (f"hydra/launcher={launcher}", "hydra.launcher.group=null")
+    said = cli(*line, *packed)
+    assert said.code == 0, said.err
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
+    assert {r.result["config"]["trainer"]["engine"] for r in records} == {"packed"}
+    assert sorted(r.measured["packed"]["runs"] for r in records) == [2] * 2 + [3] * 6 + [4] * 4, (
+        "baseline, points, winner with the second best"
+    )
+    again = cli(*line, *packed)
+    assert again.code == 0, again.err
+    assert len(store.keys()) == 12
+    other = cli(*line)
+    assert other.code == 2
+    assert "trainer.engine: packed before" in other.err
+
+
 KILLED = """
 import os, signal, sys
 from bluestab.hydra_app import compose
-from bluestab.launchers.packed import run_packed
+from bluestab.launchers.local import run_here
 from bluestab.packed.siblings import Sibling
 from bluestab.packing import with_engines
 from bluestab.planning import plan_sweep
@@ -236,7 +360,7 @@ if __name__ == "__main__":
     jobs = [(f"seed={seed}",) for seed in range(4)]
     sweep = plan_sweep(composed, with_engines(composed, jobs)[0], "s")
     begin(sweep)
-    run_packed(sweep, 2)
+    run_here(sweep, group=2)
 """
 
 

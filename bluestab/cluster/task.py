@@ -10,6 +10,7 @@ CANCELLED, ...), 130 by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Source, Stop, record_death
+from bluestab.workers import LOOK_AGAIN, Execute, Source, Stop, Together, record_death
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
@@ -83,6 +84,8 @@ class Reserve:
 class SharedQueue(Source):
     """What is left of a submission, as one of its tasks sees it.
 
+    waiting       runs at which nobody has died; suspect: others, which come last, since they may
+                  kill task after task; elsewhere: those that others work on
     taken         how many runs this task has begun and not given back
     begun         key of every run it has begun -> what was saved of it before
     crashed_here  keys of those that crashed; cut: of those that did not stop in time
@@ -90,6 +93,7 @@ class SharedQueue(Source):
 
     def __init__(self, submission: Submission, store: Store, quota: int) -> None:
         """quota: runs after which this task makes room for one that has not begun yet."""
+        super().__init__()
         self.submission, self.store, self.quota = submission, store, quota
         self.orders = {order.key: order for order in submission.orders()}
         touched = names_in(store.root) | names_in(store.crash_folder("x").parent)
@@ -100,6 +104,7 @@ class SharedQueue(Source):
         self.waiting = deque(
             o for o in self.orders.values() if o.key not in touched or not self._has_ended(o)
         )
+        self.suspect: deque[Order] = deque()
         self.elsewhere: deque[Order] = deque()
         self.taken = 0
         self.begun: dict[str, int] = {}
@@ -112,34 +117,51 @@ class SharedQueue(Source):
         """0 when this task should leave."""
         if self._makes_room():
             return 0
-        if not self.waiting and self.elsewhere and not self._reserve.stays():
+        if self.elsewhere and not self.is_left and not self._reserve.stays():
             return 0
-        return len(self.waiting) + len(self.elsewhere)
+        return len(self.waiting) + len(self.suspect) + len(self.elsewhere)
+
+    @property
+    def is_left(self) -> bool:
+        """Is there a run that nobody works on?"""
+        return bool(self.waiting or self.suspect)
 
     def next(self) -> PlannedRun | None:
         if self._makes_room():
             return None
         if self._stops and self._new_crashes(self.orders):
             self.clear()
-        if not self.waiting and time.monotonic() > self._look_again:
+        if not self.is_left and time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + LOOK_AGAIN
             self.waiting, self.elsewhere = self.elsewhere, self.waiting
-        while self.waiting:
-            order = self.waiting.popleft()
+        while self.is_left:
+            is_suspect = not self.waiting
+            order = (self.suspect if is_suspect else self.waiting).popleft()
             if self._has_ended(order):
                 continue
             if not self.store.claims.is_free(order.key):
                 self.elsewhere.append(order)
                 continue
+            died = self.store.claims.deaths(order.key)
+            dead = counted(self.submission, died)
+            if dead and not is_suspect:
+                self.suspect.append(order)
+                continue
             planned = PlannedRun(checked(order), order.overrides)
-            dead = counted(self.submission, self.store.claims.deaths(order.key))
             if len(dead) < MANY:
                 self.taken += 1
                 self.begun.setdefault(order.key, self._saved(order.key))
+                self.deaths[order.key] = len(died)
+                if dead:
+                    self.apart.add(order.key)
                 self._reserve.at_work()
                 return planned
             self._record_deaths(planned, dead)
         return None
+
+    def portion(self, workers: int) -> int:
+        """Of the runs that this task may begin before it makes room for others."""
+        return max(1, math.ceil((self.quota - self.taken) / workers))
 
     def put_back(self, planned: PlannedRun) -> None:
         self.taken -= 1
@@ -169,6 +191,7 @@ class SharedQueue(Source):
     def clear(self) -> None:
         """Nothing more is started."""
         self.waiting.clear()
+        self.suspect.clear()
         self.elsewhere.clear()
 
     def got_on(self) -> bool:
@@ -265,7 +288,13 @@ def names_in(folder: Path) -> set[str]:
     return set()
 
 
-def work(submission: Submission, index: int, job: str, execute: Execute | None = None) -> int:
+def work(
+    submission: Submission,
+    index: int,
+    job: str,
+    execute: Execute | None = None,
+    together: Together | None = None,
+) -> int:
     """Do what this task can; its exit code.
 
     index  of the task, among those of the submission; job: `<array>_<index>.<restart>`
@@ -288,7 +317,8 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
         Notice(display.say, submission, job) as notice,
     ):
         try:
-            work_off(queue, where, budget_mb, execute, display, notice)
+            group = knobs.get("group", 1)  # a submission of before may lack it
+            work_off(queue, where, budget_mb, display, notice, execute, together, group)
         finally:
             queue.close()
     crashed = [key for key in queue.crashed_here if not store.has(key)]
@@ -296,7 +326,7 @@ def work(submission: Submission, index: int, job: str, execute: Execute | None =
         print(f"run {key} did not stop in time and was cut off", flush=True)
     if crashed:
         print(f"{len(crashed)} runs crashed here: {', '.join(crashed)}", flush=True)
-    return _end(notice, crashed=bool(crashed), is_left=bool(queue.waiting), got_on=queue.got_on)
+    return _end(notice, crashed=bool(crashed), is_left=queue.is_left, got_on=queue.got_on)
 
 
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:

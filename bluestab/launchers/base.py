@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bluestab import rules
 from bluestab.errors import ConfigError
+from bluestab.packing import said_of, with_engines
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
 from bluestab.report.terminal import print_notes
 
@@ -14,17 +16,33 @@ if TYPE_CHECKING:
     from bluestab.search.spec import Search
 
 
+GROUP = rules.whole(1, null=True)
+"""What `hydra.launcher.group` may hold."""
+
+
 class Backend(ABC):
     """A place where runs happen.
 
     One crash never stops the other runs; finished runs are skipped; what comes of each run is in
     the store, not in a return value.
+
+    group  sibling runs that train as one at most; None: what memory is expected to hold
     """
 
+    group: int | None = 1
+
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
-        """Compose and check all runs, say what was found in own files, then see them through."""
+        """Compose and check all runs, say what was found in own files, then see them through.
+
+        Where runs may train as one, each first gets the engine that can train it.
+        """
+        if self.group != 1:
+            jobs, apart = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name)
         print_notes(planned.run.data for planned in sweep.runs)
+        if self.group != 1:
+            for line in said_of(sweep.runs, apart):
+                print(line)
         self.launch(sweep)
 
     @abstractmethod

@@ -20,11 +20,11 @@ from bluestab.drystep import dry_step, is_here, planned_steps
 from bluestab.errors import BluestabError, ConfigError
 from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
-from bluestab.launchers.base import Backend
-from bluestab.packing import is_packed, said_of, with_engines
-from bluestab.planning import Compose, Job, Sweep, plan_sweep
+from bluestab.launchers.base import GROUP, Backend
+from bluestab.packing import is_packed
+from bluestab.planning import Sweep
 from bluestab.report.sweep_view import latest_records
-from bluestab.report.terminal import print_notes, print_plan
+from bluestab.report.terminal import print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 
@@ -37,33 +37,20 @@ HISTORY = 1000  # latest runs of the store that are looked at
 
 
 class Check(Backend):
-    """dry_step: time a few steps where no finished run is alike; workers: of the forecast; packed:
-    as the launcher `packed` would run it."""
+    """dry_step: time a few steps where no finished run is alike; workers: of the forecast; group:
+    as the launcher has it that would do the runs."""
 
-    def __init__(self, *, dry_step: bool, workers: int, packed: bool) -> None:
+    def __init__(self, *, dry_step: bool, workers: int, group: int | None) -> None:
         wrong = rules.problems(
             {
                 "hydra.launcher.dry_step": (dry_step, rules.FLAG),
                 "hydra.launcher.workers": (workers, rules.whole(1)),
-                "hydra.launcher.packed": (packed, rules.FLAG),
+                "hydra.launcher.group": (group, GROUP),
             }
         )
         if wrong:
             raise ConfigError(*wrong)
-        self.dry_step, self.workers, self.packed = dry_step, workers, packed
-
-    def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
-        """With `packed`, each run has the engine that would train it; what runs apart is said."""
-        if not self.packed:
-            return super().take(compose, jobs, name)
-        jobs, apart = with_engines(compose, jobs)
-        sweep = plan_sweep(compose, jobs, name)
-        print_notes(planned.run.data for planned in sweep.runs)
-        self.launch(sweep)
-        for line in said_of(sweep.runs, apart):
-            print(line)
-        if any(is_packed(planned.run) for planned in sweep.runs):
-            print("dry steps are those of a run by itself: packed runs share theirs")
+        self.dry_step, self.workers, self.group = dry_step, workers, group
 
     def launch(self, sweep: Sweep) -> None:
         self.show(sweep.store, [p.run for p in sweep.runs])
@@ -72,7 +59,7 @@ class Check(Backend):
         """At most what it would run, at points drawn at random: racing stops about half of it."""
         from bluestab.sweepers.optuna import possible_runs
 
-        runs = possible_runs(search)
+        runs = possible_runs(replace(search, group=self.group))
         print(
             f"search {search.name}: at most {len(runs)} runs, here at points drawn at random, and "
             f"{3 * len(search.confirm)} to confirm the winner; racing usually stops half of them"
@@ -93,6 +80,8 @@ class Check(Backend):
             outlook.gaps,
             outlook.notes,
         )
+        if any(is_packed(run) for run in to_do):
+            print("dry steps are those of a run by itself: packed runs share theirs")
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """Warm worker processes on this machine: one per GPU, or one per CPU core.
 
+Each does one run at a time, or one group of siblings.
+
 A server process imports the libraries once and forks the workers, so that one that dies is replaced
 in no time. Each worker keeps tokenised data and base weights from run to run. Its death costs its
-run alone, which is tried once more in a fresh worker and then recorded as crashed.
+run alone, which is tried once more in a fresh worker and then recorded as crashed; those of a group
+each by itself.
 """
 
 from __future__ import annotations
@@ -11,15 +14,17 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
-from bluestab.launchers.base import Backend
+from bluestab.launchers.base import GROUP, Backend
+from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
@@ -32,6 +37,7 @@ from bluestab.workers import (
     Queue,
     Source,
     Stop,
+    Together,
     WorkerDied,
     begin,
     close,
@@ -50,22 +56,27 @@ HOPELESS = 5  # workers in a row that die before they could do anything
 
 
 class Pool(Backend):
-    """workers: how many, null: one per GPU or CPU core; per_gpu; memory: GiB a worker may keep."""
+    """workers: how many, null: one per GPU or CPU core; per_gpu; memory: GiB a worker may keep;
+    group: as any launcher has it."""
 
-    def __init__(self, *, workers: int | None, per_gpu: int, memory: float | None) -> None:
+    def __init__(
+        self, *, workers: int | None, per_gpu: int, memory: float | None, group: int | None
+    ) -> None:
         self.workers, self.per_gpu, self.memory = workers, per_gpu, memory
+        self.group = group
 
     def launch(self, sweep: Sweep) -> None:
         self._check()
         begin(sweep)
         places = self.places(sweep)
-        stopped = run_in_pool(sweep, places, self.budget_mb(len(places)))
+        stopped = run_in_pool(sweep, places, self.budget_mb(len(places)), group=self.group)
         close(sweep, stopped)
 
     def search(self, search: Search) -> None:
         from bluestab.sweepers.optuna import first_run, run_search
 
         self._check()
+        search = replace(search, group=self.group)
         run = PlannedRun(first_run(search), ())
         if search.workers is not None:
             self.workers = search.workers
@@ -78,6 +89,7 @@ class Pool(Backend):
                 "hydra.launcher.workers": (self.workers, rules.whole(1, null=True)),
                 "hydra.launcher.per_gpu": (self.per_gpu, rules.whole(1)),
                 "hydra.launcher.memory": (self.memory, rules.above(0, null=True, of=" of GiB")),
+                "hydra.launcher.group": (self.group, GROUP),
             }
         )
         if wrong:
@@ -127,20 +139,30 @@ def places(
 
 @dataclass
 class Worker(Hired):
-    """A worker process and the run it was given."""
+    """A worker process and the runs it was given, most often one."""
 
-    job: PlannedRun | None = None
+    group: list[PlannedRun] = field(default_factory=list)
     since: float = 0.0
     killed: str = ""
 
-    def start(self, planned: PlannedRun) -> None:
-        self.job, self.since = planned, time.monotonic()
-        device = planned.run.cfg["device"]
-        place = self.place if device in ("auto", "cuda") else device
-        self.connection.send((planned.run.key, {**planned.run.cfg, "device": place}))
+    def start(self, group: list[PlannedRun], deaths: Mapping[str, int]) -> None:
+        """deaths: as `Source` has them."""
+        self.group, self.since = group, time.monotonic()
+        orders = []
+        for planned in group:
+            device = planned.run.cfg["device"]
+            place = self.place if device in ("auto", "cuda") else device
+            orders.append((planned.run.key, {**planned.run.cfg, "device": place}))
+        known = {key: deaths[key] for key, _ in orders if key in deaths}
+        self.connection.send((orders, known))
+
+    def release(self) -> list[PlannedRun]:
+        """Its runs, which it has no more."""
+        group, self.group = self.group, []
+        return group
 
     def overdue(self) -> bool:
-        limit = self.job.run.cfg["timeout"] if self.job is not None else None
+        limit = self.group[0].run.cfg["timeout"] if self.group else None
         return limit is not None and time.monotonic() - self.since > limit + GRACE
 
 
@@ -148,9 +170,16 @@ class Crew:
     """The workers of one queue: kept at their number, told what to do."""
 
     def __init__(
-        self, queue: Source, places: list[str], budget_mb: float, execute: Execute | None
+        self,
+        queue: Source,
+        places: list[str],
+        budget_mb: float,
+        execute: Execute | None,
+        together: Together | None,
+        group: int | None,
     ) -> None:
-        self.budget_mb, self.execute = budget_mb, execute
+        self.budget_mb, self.execute, self.together = budget_mb, execute, together
+        self.room = Room(group, of=max(Counter(places).values()))
         self.store, self.queue = queue.store, queue
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
@@ -175,6 +204,7 @@ class Crew:
             *(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
             budget_mb=self.budget_mb,
             execute=self.execute,
+            together=self.together,
         )
         theirs.close()
         return Worker(place, process, ours, output)
@@ -184,7 +214,12 @@ class Crew:
         self.workers[self.workers.index(worker)] = self.hire(worker.place)
 
     def busy(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.job is not None]
+        return [worker for worker in self.workers if worker.group]
+
+    def next(self) -> list[PlannedRun]:
+        """What a worker should do next; nothing if there is nothing now."""
+        most = self.queue.portion(sum(not worker.group for worker in self.workers))
+        return next_group(self.queue, lambda run: min(most, self.room.size(run)))
 
     def give_back(self, until: float) -> None:
         """Tell the workers to give their runs back, at once; from `until` on, cut them off."""
@@ -198,8 +233,7 @@ class Crew:
         for worker in self.busy():
             worker.process.kill()
             worker.process.join()
-            planned, worker.job = worker.job, None
-            if planned is not None:
+            for planned in reversed(worker.release()):
                 self.queue.cut_off(planned)
 
     def dismiss(self) -> None:
@@ -208,11 +242,17 @@ class Crew:
 
 
 def run_in_pool(
-    sweep: Sweep, places: list[str], budget_mb: float, execute: Execute | None = None
+    sweep: Sweep,
+    places: list[str],
+    budget_mb: float,
+    execute: Execute | None = None,
+    together: Together | None = None,
+    group: int | None = 1,
 ) -> bool:
     """Do what is missing in `places` at once. Did a person stop it?
 
-    execute  what does a run; a function that a worker can import
+    execute, together  what does a run, and several of them; functions that a worker can import
+    group              runs that train as one at most; None: what memory is expected to hold
     """
     keys = [planned.run.key for planned in sweep.runs]
     if all(is_done(planned.run, sweep.store) for planned in sweep.runs):
@@ -222,7 +262,8 @@ def run_in_pool(
         Stop(display.say) as stop,
     ):
         if places:
-            work_off(Queue(sweep.runs, sweep.store), places, budget_mb, execute, display, stop)
+            queue = Queue(in_blocks(sweep.runs, group), sweep.store)
+            work_off(queue, places, budget_mb, display, stop, execute, together, group)
         return stop.asked
 
 
@@ -230,12 +271,14 @@ def work_off(
     queue: Source,
     places: list[str],
     budget_mb: float,
-    execute: Execute | None,
     display: SweepDisplay,
     stop: Stop,
+    execute: Execute | None = None,
+    together: Together | None = None,
+    group: int | None = 1,
 ) -> None:
     """Do what the queue holds, in `places` at once, until it is empty or `stop` is asked for."""
-    crew = Crew(queue, places, budget_mb, execute)
+    crew = Crew(queue, places, budget_mb, execute, together, group)
     try:
         while crew.busy() or (len(crew.queue) and not stop.asked):
             if not stop.asked:
@@ -244,20 +287,19 @@ def work_off(
                 crew.give_back(stop.until)
             _hear(crew, display, stop)
     except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"stopped; {len(crew.busy())} runs were cut off, the same command goes on"
-        ) from error
+        n = sum(len(worker.group) for worker in crew.busy())
+        raise Interrupted(f"stopped; {n} runs were cut off, the same command goes on") from error
     finally:
         crew.dismiss()
 
 
 def _give_work(crew: Crew, display: SweepDisplay) -> None:
     for worker in crew.workers:
-        if worker.ready and worker.job is None:
-            planned = crew.queue.next()
-            if planned is None:
+        if worker.ready and not worker.group:
+            group = crew.next()
+            if not group:
                 break
-            worker.start(planned)
+            worker.start(group, crew.queue.deaths)
     if crew.busy():
         display.note = ""
     elif len(crew.queue) and all(worker.ready for worker in crew.workers):
@@ -291,56 +333,73 @@ def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:
 def _after_answer(
     crew: Crew, worker: Worker, answer: Mapping[str, Any], display: SweepDisplay, stop: Stop
 ) -> None:
-    planned, worker.job = worker.job, None
-    assert planned is not None
-    key, what = planned.run.key, answer["what"]
-    if what == "elsewhere":
-        crew.queue.put_back(planned)
+    group, what = worker.release(), answer["what"]
+    if what == "ended":
+        for planned, end in reversed(list(zip(group, answer["ends"], strict=True))):
+            if end is None:  # elsewhere
+                crew.queue.put_back(planned)
+        _note_ends(crew, group, answer["ends"], display)
     elif what == "given back":
-        crew.queue.put_back(planned)
+        crew.queue.put_all_back(group)
         if not crew.leaving:
             crew.replace(worker)
         return
     elif what == "full":
-        crew.queue.put_back(planned)
+        crew.queue.put_all_back(group)
         pause_until_room(crew.store, stop, display.say)
+    elif what == "too large":
+        crew.queue.put_all_back(group)
+        display.say(crew.room.too_large(group[0].run, len(group), answer["said"]))
     elif what == "error":
         raise StoreError(answer["said"])
+    elif what == "refused" and len(group) > 1:  # one of them: each says it by itself
+        crew.queue.apart.update(planned.run.key for planned in group)
+        crew.queue.put_all_back(group)
     elif what == "refused":
-        _record_death(crew, planned, display, stop, how=WorkerDied(answer["said"]))
-        crew.queue.crashed(planned)
-    elif what == "crashed":
-        record = crew.store.crash(key) or crew.store.read(key)
-        display.end(record, describe(planned.run))
-        crew.queue.crashed(planned)
-    else:
-        display.end(crew.store.read(key), describe(planned.run))
+        _record_death(crew, group[0], display, stop, how=WorkerDied(answer["said"]))
+        crew.queue.crashed(group[0])
     if answer["memory_mb"] > crew.budget_mb:
         crew.replace(worker)
 
 
+def _note_ends(
+    crew: Crew, group: list[PlannedRun], ends: list[str | None], display: SweepDisplay
+) -> None:
+    records = []
+    for planned, end in zip(group, ends, strict=True):
+        if end is None:
+            continue
+        key = planned.run.key
+        crash = crew.store.crash(key) if end == "crashed" else None
+        records.append(crash or crew.store.read(key))
+        display.end(records[-1], describe(planned.run))
+        if end == "crashed":
+            crew.queue.crashed(planned)
+    crew.room.measured(group[0].run, records)
+
+
 def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) -> None:
-    """Its run once more in a fresh worker, or recorded as crashed."""
-    planned, worker.job = worker.job, None
+    """Its runs once more in a fresh worker, or recorded as crashed."""
+    group = worker.release()
     worker.process.kill()
     worker.process.join()
     kills, crew.oom_kills = crew.oom_kills, devices.oom_kills()
     how = _how(worker, out_of_memory=crew.oom_kills > kills)
     said, pid = worker.last_words(LAST_WORDS), worker.process.pid or 0
     seconds = time.monotonic() - worker.since
-    if planned is None:
+    if not group:
         crew.early_deaths += not worker.ready
         if crew.early_deaths >= HOPELESS:
             raise BluestabError(f"worker processes die before they can start: {how}\n{said}")
-        crew.replace(worker)
-        return
-    crew.store.claims.is_free(planned.run.key)  # takes the dead worker's claim away
-    if crew.store.has(planned.run.key):
-        display.end(crew.store.read(planned.run.key), describe(planned.run))
-    elif not worker.killed and crew.queue.died(planned):
-        display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
-    else:
-        _record_death(crew, planned, display, stop, pid=pid, how=how, said=said, seconds=seconds)
+    for planned in reversed(group):
+        crew.store.claims.is_free(planned.run.key)  # takes the dead worker's claim away
+        if crew.store.has(planned.run.key):
+            display.end(crew.store.read(planned.run.key), describe(planned.run))
+        elif not worker.killed and crew.queue.died(planned):
+            display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
+        else:
+            known = {"pid": pid, "how": how, "said": said, "seconds": seconds}
+            _record_death(crew, planned, display, stop, **known)
     crew.replace(worker)
 
 

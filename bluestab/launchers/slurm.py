@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bluestab import rules
@@ -29,8 +30,9 @@ from bluestab.cluster.submission import (
     write_search,
 )
 from bluestab.errors import ConfigError, Interrupted
-from bluestab.launchers.base import Backend
+from bluestab.launchers.base import GROUP, Backend
 from bluestab.launchers.check import foresee
+from bluestab.packing import in_blocks
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, seconds
@@ -63,6 +65,7 @@ class Slurm(Backend):
         runs_per_task: int | None,
         workers_per_task: int | None,
         per_gpu: int,
+        group: int | None,
         array_parallelism: int | None,
         partition: str | None,
         account: str | None,
@@ -87,18 +90,19 @@ class Slurm(Backend):
         known = locals()
         self.wait, self.dry_run, self.python = wait, dry_run, python
         self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
-        self.per_gpu, self.array_parallelism = per_gpu, array_parallelism
+        self.per_gpu, self.group, self.array_parallelism = per_gpu, group, array_parallelism
         self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}
 
     def launch(self, sweep: Sweep) -> None:
         self._check(sweep)
-        missing = [p for p in sweep.runs if not is_done(p.run, sweep.store)]
+        runs = in_blocks(sweep.runs, self.group)
+        missing = [p for p in runs if not is_done(p.run, sweep.store)]
         if self.dry_run:
             self._print_script(sweep, missing)
             return
         make_ready((p.run for p in missing), sweep.store, here=False)
         tell_damaged(sweep.store, (p.run for p in sweep.runs))
-        missing = [p for p in sweep.runs if not is_done(p.run, sweep.store)]
+        missing = [p for p in runs if not is_done(p.run, sweep.store)]
         if not missing:
             sweep.store.write_manifest(sweep.name, sweep.manifest())
             close(sweep)
@@ -127,7 +131,7 @@ class Slurm(Backend):
         from bluestab.cluster.searching import follow, live_tasks, shared
         from bluestab.sweepers.optuna import begin_search, conclude, first_run
 
-        search, store = shared(search), Store(search.root)
+        search, store = replace(shared(search), group=self.group), Store(search.root)
         sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
         self._check(sweep)
         tasks = math.ceil((search.workers or 1) / (self.workers_per_task or 1))
@@ -167,6 +171,7 @@ class Slurm(Backend):
                     rules.whole(1, null=True),
                 ),
                 "hydra.launcher.per_gpu": (self.per_gpu, rules.whole(1)),
+                "hydra.launcher.group": (self.group, GROUP),
                 "hydra.launcher.array_parallelism": (
                     self.array_parallelism,
                     rules.whole(1, null=True),
@@ -305,6 +310,7 @@ class Slurm(Backend):
         return {
             "workers_per_task": self.workers_per_task,
             "per_gpu": self.per_gpu,
+            "group": self.group,
             "gpus": self.gpus,
             "signal_delay": self._signal_delay(),
         }

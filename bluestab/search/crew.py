@@ -154,8 +154,15 @@ def in_processes(
     def hire(place: str | None) -> Searcher:
         ours, theirs = context.Pipe()
         output = store.work_path(f"worker-{time.monotonic_ns()}")
-        given = {"environment": dict(os.environ), "device": place, "execute": execute}
-        process = start_process(context, serve, theirs, search, str(output), **given)
+        process = start_process(
+            context,
+            serve,
+            *(theirs, search, str(output)),
+            environment=dict(os.environ),
+            device=place,
+            execute=execute,
+            of=places.count(place),
+        )
         theirs.close()
         return Searcher(place, process, ours, output)
 

@@ -65,6 +65,7 @@ class Search:
     storage     where the study is: a URL, or the path of a journal file
     root        folder of the store
     asked       what all this was made of: `node`, `fixed`, `choices` of `plan_search`
+    group       seeds of a point that train as one at most; None: what memory is expected to hold
     """
 
     name: str
@@ -86,6 +87,7 @@ class Search:
     storage: str
     root: str
     asked: Mapping[str, Any]
+    group: int | None = 1
 
     @property
     def folder(self) -> Path:

@@ -6,15 +6,18 @@ for another. Every (point, seed) is an ordinary run of the store: finished ones 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from bluestab import interruption
 from bluestab.checks import CheckedRun, check
-from bluestab.errors import DiskFull
-from bluestab.planning import compose, resolved
+from bluestab.errors import DiskFull, GroupTooLarge
+from bluestab.packing import Room, is_packed, with_engines
+from bluestab.planning import Job, compose, resolved
 from bluestab.run import is_done
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth
@@ -22,9 +25,10 @@ from bluestab.search.points import Point
 from bluestab.search.race import as_if_complete, verdict
 from bluestab.search.spec import Search
 from bluestab.search.trials import Exhausted, Taken, Trials, rivals, scores_of
+from bluestab.siblings import family_of
 from bluestab.store import Store
 from bluestab.types import RunRecord
-from bluestab.workers import LOOK_AGAIN, Execute, attempt, tell_damaged
+from bluestab.workers import LOOK_AGAIN, Execute, attempt_together, tell_damaged
 
 Ended = Literal["enough", "exhausted", "interrupted", "crashed"]
 """Why a worker stops: all points are told or taken; there are no others; it was asked to;
@@ -39,12 +43,28 @@ class Left(BaseException):
     """The worker was asked to stop while it waited."""
 
 
+class Crashed(Exception):
+    """A run of the point crashed, and is not tried again; its record."""
+
+    def __init__(self, record: RunRecord) -> None:
+        super().__init__(record.key)
+        self.record = record
+
+
+def jobs(search: Search, point: Point, seeds: Sequence[int]) -> list[Job]:
+    """Overrides of a point's runs, one at each seed; where seeds train as one, with the engine that
+    can train it."""
+    lines: list[Job] = [search.job(point, seed) for seed in seeds]
+    return lines if search.group == 1 else with_engines(compose, lines)[0]
+
+
 class Worker:
     """What one process does for a search.
 
     device   in place of the config's, for its runs; None: as the config has it
     asked    is this worker to stop? Looked at between runs
     execute  what does a run; None: `bluestab.run.execute`
+    of       workers that share the device
     """
 
     def __init__(
@@ -55,11 +75,13 @@ class Worker:
         asked: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = print,
         execute: Execute | None = None,
+        of: int = 1,
     ) -> None:
         self.search, self.device, self.asked, self.say = search, device, asked, say
         self.execute = execute
         self.store = Store(search.root)
         self.trials = Trials.open(search)
+        self.room = Room(search.group, of=None if of == 1 else of)
         self._composed: tuple[Point, dict[str, Any]] | None = None
 
     def work(self, after_each: Callable[[], None] = lambda: None) -> Ended:
@@ -85,44 +107,48 @@ class Worker:
     def checked(self, point: Point, seed: int) -> CheckedRun:
         """The run of a point at a seed. Raises ConfigError if it is impossible."""
         if self._composed is None or self._composed[0] != point:  # 40 ms: once for all its seeds
-            self._composed = (point, resolved(compose(self.search.job(point, seed))))
+            self._composed = (point, resolved(compose(jobs(self.search, point, [seed])[0])))
         run = check({**self._composed[1], "seed": seed, "store": self.search.root})
         if self.device is None or run.cfg["device"] not in ("auto", "cuda"):
             return run
         return replace(run, cfg={**run.cfg, "device": self.device})
 
     def see_through(self, taken: Taken) -> Ended | None:
-        """One point, seed by seed, to its end. None: on to the next."""
-        search, outcomes = self.search, {}
-        for k, seed in enumerate(search.seeds):
+        """One point, seed by seed or group by group, to its end. None: on to the next."""
+        search, outcomes = self.search, dict[int, Outcome]()
+        while len(outcomes) < len(search.seeds):
             if self.asked():
                 self.trials.hand_back(taken)
                 return "interrupted"
-            run = self.checked(taken.point, seed)
-            if run.cfg["on_crash"] == "stop" and self.trials.crashed():  # in another process
+            runs = self._next(taken.point, len(outcomes))
+            stops = runs[0].cfg["on_crash"] == "stop"
+            if stops and self.trials.crashed():  # in another process
                 self.trials.hand_back(taken)
                 return "crashed"
             try:
-                record = self._run(run, taken)
+                records = self._run(runs, taken)
             except (interruption.GivenBack, SystemExit, KeyboardInterrupt):
                 if not interruption.asked():  # the latter two are how Lightning leaves at SIGTERM
                     raise
                 self.trials.hand_back(taken)
                 return "interrupted"
             except Cut as cut:
-                self.trials.stop(taken, "cut", f"seed {seed}: {cut}", None)
+                said = f"seed {search.seeds[len(outcomes)]}: {cut}"
+                self.trials.stop(taken, "cut", said, None)
                 return None
             except Left:
                 self.trials.hand_back(taken)
                 return "interrupted"
-            if record.status == "crashed":
-                error = record.result["error"]
-                said = f"seed {seed}: {error['type']}: {error['message']}"
-                self.trials.fail(taken, "crashed", f"{said}; {self._log(record)}")
-                return "crashed" if run.cfg["on_crash"] == "stop" else None
-            outcomes[seed] = outcome(record, search.at)
-            if not search.several:
-                taken.trial.report(outcomes[seed].score, step=k)
+            except Crashed as crash:
+                seeds = {run.key: run.cfg["seed"] for run in runs}
+                error = crash.record.result["error"]
+                said = f"seed {seeds[crash.record.key]}: {error['type']}: {error['message']}"
+                self.trials.fail(taken, "crashed", f"{said}; {self._log(crash.record)}")
+                return "crashed" if stops else None
+            for run, record in zip(runs, records, strict=True):
+                one = outcomes[run.cfg["seed"]] = outcome(record, search.at)
+                if not search.several:
+                    taken.trial.report(one.score, step=len(outcomes) - 1)
             self.trials.note(taken, outcomes)
             if why := self._verdict(taken, list(outcomes.values())):
                 self._stop(taken, why, list(outcomes.values()))
@@ -131,29 +157,49 @@ class Worker:
         self.trials.complete(taken, told)
         return None
 
-    # --- one run -------------------------------------------------------------------------------
+    # --- runs ----------------------------------------------------------------------------------
 
-    def _run(self, run: CheckedRun, taken: Taken) -> RunRecord:
-        """The record of a run, from the store if it is there. Raises Cut, Left, StoreError."""
-        taken.trial.set_user_attr("doing", run.key)
-        tell_damaged(self.store, [run])
-        retries = int(str(run.cfg["on_crash"]).partition(":")[2] or 0)
-        crashes = 0
-        while True:
-            if is_done(run, self.store):
-                return self.store.read(run.key)
+    def _next(self, point: Point, done: int) -> list[CheckedRun]:
+        """The run at the next seed, and siblings at those that follow, if they train as one."""
+        seeds = self.search.seeds[done:]
+        first = self.checked(point, seeds[0])
+        if not is_packed(first) or self.search.prune != "none" or len(seeds) == 1:
+            return [first]
+        following = (self.checked(point, seed) for seed in seeds[1 : self.room.size(first)])
+        family = family_of(first)
+        return [first, *itertools.takewhile(lambda run: family_of(run) == family, following)]
+
+    def _run(self, runs: Sequence[CheckedRun], taken: Taken) -> list[RunRecord]:
+        """The records of runs that train as one, most often of one; from the store if it has them.
+
+        Raises Cut, Left, Crashed, StoreError.
+        """
+        taken.trial.set_user_attr("doing", runs[0].key)
+        tell_damaged(self.store, runs)
+        retries = int(str(runs[0].cfg["on_crash"]).partition(":")[2] or 0)
+        crashes: Counter[str] = Counter()
+        while missing := [run for run in runs if not is_done(run, self.store)]:
+            part = missing if len(missing) == 1 else missing[: self.room.size(missing[0])]
+            watching = self._watching(part[0], taken)
             try:
-                record = attempt(run, self.store, self._watching(run, taken), self.execute)
+                records = attempt_together(part, self.store, watching, self.execute)
             except DiskFull:
                 self.say(f"paused: the disk of '{self.store.root}' is full; make room")
                 self._wait()
                 continue
-            if record is None:  # another process is at this very run
-                self._wait()
+            except GroupTooLarge as error:
+                self.say(self.room.too_large(part[0], len(part), str(error)))
                 continue
-            if record.status != "crashed" or crashes >= retries:
-                return record
-            crashes += 1
+            ended = [record for record in records if record is not None]
+            for record in ended:
+                if record.status == "crashed":
+                    crashes[record.key] += 1
+                    if crashes[record.key] > retries:
+                        raise Crashed(record)
+            self.room.measured(part[0], ended)
+            if len(ended) < len(part):  # another process is at one of these very runs
+                self._wait()
+        return [self.store.read(run.key) for run in runs]
 
     def _wait(self) -> None:
         time.sleep(LOOK_AGAIN)
@@ -218,7 +264,8 @@ class Worker:
 def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     """A worker in a process of its own, told to stop through `connection`, which also ends it.
 
-    output  file for what libraries print and for last words; given: environment, device, execute
+    output  file for what libraries print and for last words
+    given   environment, device, execute, of
     """
     import os
     import signal
@@ -243,6 +290,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
             asked=lambda: interruption.asked() or connection.poll(),
             say=lambda line: say("line", line),
             execute=given["execute"],
+            of=given["of"],
         )
         say("ready", "")
         say("ended", worker.work())

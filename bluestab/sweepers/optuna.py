@@ -14,6 +14,7 @@ from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
+from bluestab.packing import with_engines
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
 from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
@@ -32,6 +33,7 @@ from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner,
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
+from bluestab.search.worker import jobs
 from bluestab.spaces import SEARCH_SPACE, Choice
 from bluestab.store import Store, to_json, write_text
 from bluestab.workers import Execute, RunsCrashed, make_ready
@@ -241,8 +243,7 @@ def possible_runs(search: Search) -> list[CheckedRun]:
     """The runs of a search that stops no point, at points drawn at random. Raises ConfigError."""
     runs: list[CheckedRun] = []
     for point in _possible(search, search.n_trials):
-        jobs = [search.job(point, seed) for seed in search.seeds]
-        runs += [run for _, run in check_each(compose, jobs, check)]
+        runs += [run for _, run in check_each(compose, jobs(search, point, search.seeds), check)]
     return runs
 
 
@@ -257,7 +258,8 @@ def possible_parts(search: Search) -> list[Parts]:
 def first_run(search: Search) -> CheckedRun:
     """A run of the search, whose data and weights must be here. Raises ConfigError."""
     (point,) = _possible(search, 1)
-    return check(resolved(compose(search.job(point, search.seeds[0]))))
+    (job,) = jobs(search, point, search.seeds[:1])
+    return check(resolved(compose(job)))
 
 
 def _possible(search: Search, n: int) -> list[Point]:
@@ -353,6 +355,7 @@ def _write_down(search: Search) -> None:
         "command": command_line(),
         "storage": redacted(search.storage),
         "asked": {**search.asked, "node": {**search.asked["node"], "storage": None}},
+        "group": search.group,
     }
     write_text(search.folder / FILE, to_json(content))
 
@@ -377,7 +380,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         content = json.loads(file.read_text(encoding="utf-8"))
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
-        kept = str(kept)
+        kept, group = str(kept), content.get("group", 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
@@ -392,9 +395,10 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
     asked["fixed"]["store"] = quoted(str(root))
     node = {**asked["node"], "storage": storage}
     try:
-        return plan_search(
+        found = plan_search(
             node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"]
         )
+        return replace(found, group=group)
     except (KeyError, TypeError, AttributeError) as error:  # not what `_write_down` wrote
         raise StoreError(
             f"{file} is damaged ({error!r}); the command of the search writes it again"
@@ -409,9 +413,12 @@ def confirmation(search: Search, ranked: Sequence[FrozenTrial]) -> dict[str, lis
     arms = {"baseline": _baseline(search)}
     for name, trial in zip(("winner", "second"), ranked, strict=False):
         arms[name] = search.job(trial.params, 0)[:-1]
-    return {
-        name: [[*line, f"seed={seed}"] for seed in search.confirm] for name, line in arms.items()
-    }
+    found: dict[str, list[Job]] = {}
+    for name, line in arms.items():
+        found[name] = [[*line, f"seed={seed}"] for seed in search.confirm]
+        if search.group != 1:
+            found[name], _ = with_engines(compose, found[name])
+    return found
 
 
 def _baseline(search: Search) -> list[str]:
@@ -427,8 +434,8 @@ def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
     if search.several or not search.confirm or not ranked:
         return []
     print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
-    jobs = [job for jobs in confirmation(search, ranked).values() for job in jobs]
-    launch(plan_sweep(compose, jobs, confirmation_of(search.name)))
+    every = [job for arm in confirmation(search, ranked).values() for job in arm]
+    launch(plan_sweep(compose, every, confirmation_of(search.name)))
     return confirmed(search, trials)
 
 
@@ -441,8 +448,8 @@ def confirmed(search: Search, trials: Trials) -> list[Arm]:
     said = {"baseline": " ".join(search.baseline)}
     said |= {n: shown(t.params) for n, t in zip(("winner", "second"), ranked, strict=False)}
     values = {n: t.value for n, t in zip(("winner", "second"), ranked, strict=False)}
-    for name, jobs in confirmation(search, ranked).items():
-        keys = [run.key for _, run in check_each(compose, jobs, check)]
+    for name, arm_jobs in confirmation(search, ranked).items():
+        keys = [run.key for _, run in check_each(compose, arm_jobs, check)]
         records = [store.read(key) for key in keys if store.has(key)]
         arm = arm_of(name, said[name], values.get(name), records, search.objective[0], search.at)
         if arm is not None:

@@ -26,7 +26,7 @@ from bluestab import workers as engine
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import DiskFull
-from bluestab.launchers import local, packed, pool
+from bluestab.launchers import local, pool
 from bluestab.paths import conf_dir
 from bluestab.planning import Sweep
 from bluestab.workers import RunsCrashed, begin, close
@@ -47,7 +47,7 @@ def in_a_task(sweep: Sweep) -> bool:
 LAUNCHERS: dict[str, Launch] = {
     "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
     "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
-    "packed": lambda sweep: packed.run_packed(sweep, None, stand_ins.execute),
+    "packed": lambda sweep: local.run_here(sweep, stand_ins.execute, group=None),
     "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
