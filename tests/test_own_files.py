@@ -588,6 +588,12 @@ BROKEN: dict[str, Broken] = {
         {},
         r"line 4: sentence '1' was already there in line 2, with others between",
     ),
+    "names of words": (
+        "tagging",
+        {"f.csv": "word,tag,sent_id,n\na,O,1,x\nb,B-D,1,y\n"},
+        {"id": "n"},
+        r"task\.id is 'n', but a row is a word here and sent_id \(task\.sentence\) names",
+    ),
     "a word without a sentence": (
         "tagging",
         {"f.csv": "word,tag,sent_id\na,O,\nb,B-D,2\n"},

@@ -128,6 +128,12 @@ class OwnTagging(OwnFiles, Tagging):
         if not has_words and _is_tags(values):
             has_words = True
         if (sentence := self._sentence_of(rows, first, second, has_words)) is not None:
+            if self.id is not None:
+                raise DataError(
+                    rows.path,
+                    f"task.id is {self.id!r}, but a row is a word here and {sentence} "
+                    "(task.sentence) names its sentence; leave task.id out",
+                )
             roles = {"text": first, "label": second, "sentence": sentence}
             read, groups, notes = self._word_rows(rows, roles)
             found.tagged[split] = (rows.path, read)
