@@ -31,7 +31,13 @@ from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
 from bluestab.planning import Sweep
 from bluestab.store import Store
-from bluestab.workers import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
+from bluestab.workers import (
+    NodeFailed,
+    OutOfMemoryKilled,
+    TimeLimitReached,
+    WorkerDied,
+    attempt,
+)
 
 KNOBS = {
     "runs_per_task": 2,
@@ -504,12 +510,16 @@ def test_three_deaths_are_a_crash(
     site["sacct"] = "12_0|NODE_FAIL|0:0|n1\n12_0|RUNNING|0:0|n2\n12_1|OUT_OF_MEMORY|0:125|n1\n"
     for job in ("12_0.0", "12_1.0"):
         dead_claim(sweep, 0, job, monkeypatch)
-        assert seeds(queue_of(one), 1) == [0]
+        assert seeds(queue_of(one), 2) == [1, 0], "it may kill this task too: the others first"
     one.excuse("12_2.0")
     dead_claim(sweep, 0, "12_2.0", monkeypatch)  # told to stop: no doing of the run
-    assert seeds(queue_of(one), 1) == [0]
-    dead_claim(sweep, 0, "12_0.1", monkeypatch)
-    assert seeds(queue_of(one), 1) == [1]
+    queue = queue_of(one)
+    assert seeds(queue, 2) == [1, 0]
+    dead_claim(sweep, 0, "12_0.1", monkeypatch)  # between the order and its beginning
+    key, store = sweep.runs[0].run.key, sweep.store
+    assert attempt(sweep.runs[0].run, store, None, stand_ins.execute, queue.deaths[key]) is None
+    assert store.running() == {}
+    assert seeds(queue_of(one), 2) == [1]
     record = sweep.store.crash(sweep.runs[0].run.key)
     assert record is not None
     assert record.result["error"]["type"] == "OutOfMemoryKilled"
