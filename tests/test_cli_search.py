@@ -35,6 +35,9 @@ def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     confirmed = Store("runs").manifest("mine-confirmed")
     assert confirmed is not None
     assert {run["seed"] for run in confirmed["runs"]} == {7, 8}
+    if "winner: technique=llrd" in said.out:  # what it adds, and not the rate
+        assert "of the baseline at its values (technique=none optim.lr=" in said.out
+        assert len(confirmed["runs"]) == 8, "baseline, the same at the winner's rate, the best two"
 
     n_runs = len(Store("runs").keys())
     again = cli(*line)  # the same command: everything is there

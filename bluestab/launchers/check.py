@@ -62,7 +62,7 @@ class Check(Backend):
         runs = possible_runs(replace(search, group=self.group))
         print(
             f"search {search.name}: at most {len(runs)} runs, here at points drawn at random, and "
-            f"{3 * len(search.confirm)} to confirm the winner; racing usually stops half of them"
+            f"{4 * len(search.confirm)} to confirm the winner; racing usually stops half of them"
         )
         self.show(Store(search.root), runs)
 

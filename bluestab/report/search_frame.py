@@ -61,7 +61,7 @@ class Found:
     frame       one row per point, see `points_frame`
     ranked      points that may win, the best first (several objectives: the Pareto front)
     importance  knob -> share in [0, 1], of knobs that are drawn under the same condition
-    arms        baseline, winner, second; empty without a confirmation
+    arms        baseline, matched, winner, second; empty without a confirmation
     """
 
     search: Search
@@ -221,7 +221,8 @@ def verdict_sentences(found: Found) -> list[str]:
     ]
     if search.several:
         return [*said, f"{len(found.ranked)} points are on the Pareto front"]
-    winner, second, baseline = (found.arm(name) for name in ("winner", "second", "baseline"))
+    names = ("winner", "second", "baseline", "matched")
+    winner, second, baseline, matched = (found.arm(name) for name in names)
     said.append(f"winner: {shown(found.ranked[0].params)}")
     name = search.objective[0]
     if winner is None or winner.searched is None or winner.shrinkage is None:
@@ -232,6 +233,8 @@ def verdict_sentences(found: Found) -> list[str]:
     )
     if baseline is not None:
         said.append(_against(winner, baseline, "the baseline"))
+    if matched is not None:
+        said.append(_against(winner, matched, f"the baseline at its values ({matched.point})"))
     if second is not None:
         said.append(_against(winner, second, "the second best"))
         if second.validation > winner.validation and maximised(name):

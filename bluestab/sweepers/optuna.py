@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from bluestab.report.search_frame import (
 from bluestab.report.search_page import write_search
 from bluestab.search import spec
 from bluestab.search.crew import see_through
-from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner, shown
+from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, overrides, owner, shown
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
@@ -408,16 +408,42 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
 # --- the winner -----------------------------------------------------------------------------------
 
 
-def confirmation(search: Search, ranked: Sequence[FrozenTrial]) -> dict[str, list[Job]]:
-    """Arm -> its runs on fresh seeds: the baseline, the winner, the second best."""
-    arms = {"baseline": _baseline(search)}
+@dataclass(frozen=True)
+class Contender:
+    """An arm of the confirmation.
+
+    name      baseline, matched, winner, second; line: its overrides, but for the seed
+    said      what it is, for people; searched: its objective in the search, None for a baseline
+    """
+
+    name: str
+    line: Sequence[str]
+    said: str
+    searched: float | None = None
+
+    def jobs(self, search: Search) -> list[Job]:
+        """Its runs on fresh seeds."""
+        found: list[Job] = [[*self.line, f"seed={seed}"] for seed in search.confirm]
+        return found if search.group == 1 else with_engines(compose, found)[0]
+
+
+def contenders(search: Search, ranked: Sequence[FrozenTrial]) -> list[Contender]:
+    """Who is measured on fresh seeds: the baseline, the winner, the second best.
+
+    And `matched`, the baseline with the winner's knobs that belong to no technique (a learning
+    rate): what the techniques add is not what a better rate adds.
+    """
+    line = _baseline(search)
+    found = [Contender("baseline", line, " ".join(search.baseline))]
+    of_none = {k: v for k, v in ranked[0].params.items() if owner(k) is None and k != "technique"}
     for name, trial in zip(("winner", "second"), ranked, strict=False):
-        arms[name] = search.job(trial.params, 0)[:-1]
-    found: dict[str, list[Job]] = {}
-    for name, line in arms.items():
-        found[name] = [[*line, f"seed={seed}"] for seed in search.confirm]
-        if search.group != 1:
-            found[name], _ = with_engines(compose, found[name])
+        own = search.job(trial.params, 0)[:-1]
+        found.append(Contender(name, own, shown(trial.params), trial.value))
+    same = [*line, *overrides(of_none)]
+    matched = Contender("matched", same, " ".join([*search.baseline, *overrides(of_none)]))
+    cells = [check(resolved(compose(c.jobs(search)[0]))).cell for c in (matched, *found[:2])]
+    if cells[0] not in cells[1:]:
+        found.insert(1, matched)
     return found
 
 
@@ -434,24 +460,21 @@ def confirm(search: Search, trials: Trials, launch: Launch) -> list[Arm]:
     if search.several or not search.confirm or not ranked:
         return []
     print(f"\nconfirming the winner on {len(search.confirm)} fresh seeds")
-    every = [job for arm in confirmation(search, ranked).values() for job in arm]
+    every = [job for one in contenders(search, ranked) for job in one.jobs(search)]
     launch(plan_sweep(compose, every, confirmation_of(search.name)))
     return confirmed(search, trials)
 
 
 def confirmed(search: Search, trials: Trials) -> list[Arm]:
-    """Baseline, winner and second best, as far as their runs on fresh seeds are in the store."""
+    """The arms of the confirmation, as far as their runs on fresh seeds are in the store."""
     ranked = best_first(trials.all(), search)
     if search.several or not search.confirm or not ranked:
         return []
     store, arms = Store(search.root), []
-    said = {"baseline": " ".join(search.baseline)}
-    said |= {n: shown(t.params) for n, t in zip(("winner", "second"), ranked, strict=False)}
-    values = {n: t.value for n, t in zip(("winner", "second"), ranked, strict=False)}
-    for name, arm_jobs in confirmation(search, ranked).items():
-        keys = [run.key for _, run in check_each(compose, arm_jobs, check)]
+    for one in contenders(search, ranked):
+        keys = [run.key for _, run in check_each(compose, one.jobs(search), check)]
         records = [store.read(key) for key in keys if store.has(key)]
-        arm = arm_of(name, said[name], values.get(name), records, search.objective[0], search.at)
+        arm = arm_of(one.name, one.said, one.searched, records, search.objective[0], search.at)
         if arm is not None:
             arms.append(arm)
     return arms
