@@ -6,12 +6,15 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import searching
 from conftest import ANY_FILE
 
 from bluestab.store import Store
+from bluestab.sweepers.optuna import contenders
 
 BASE = ("run", "-m", "hydra/sweeper=optuna", "task=gad", "model=tiny", "device=cpu")
 SMALL = ("optim.steps=2", "task.max_length=32", *ANY_FILE)
@@ -35,9 +38,6 @@ def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     confirmed = Store("runs").manifest("mine-confirmed")
     assert confirmed is not None
     assert {run["seed"] for run in confirmed["runs"]} == {7, 8}
-    if "winner: technique=llrd" in said.out:  # what it adds, and not the rate
-        assert "of the baseline at its values (technique=none optim.lr=" in said.out
-        assert len(confirmed["runs"]) == 8, "baseline, the same at the winner's rate, the best two"
 
     n_runs = len(Store("runs").keys())
     again = cli(*line)  # the same command: everything is there
@@ -63,6 +63,33 @@ def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     changed = cli(*[word for word in line if word != LR], "optim.lr=interval(1e-5,1e-4)")
     assert changed.code == 2
     assert "space.optim.lr: tag(log,interval(1e-5,1e-3)) before" in changed.err
+
+
+LLRD = {"technique": "llrd", "technique.llrd.decay": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("winner", "choices", "names"),
+    [
+        ({**LLRD, "optim.lr": 1e-4}, None, ["baseline", "matched", "winner"]),
+        ({"technique": "none", "optim.lr": 1e-4}, None, ["baseline", "winner"]),
+        (LLRD, {k: v for k, v in searching.CHOICES.items() if k != "optim.lr"}, None),
+    ],
+)
+def test_techniques_are_also_measured_at_the_same_rate(
+    small: Path, tmp_path: Path, winner: dict[str, Any], choices: Any, names: list[str] | None
+) -> None:
+    """Else a better learning rate would be laid to them; not where it would be measured twice."""
+    search = searching.plan(tmp_path / "runs", n_trials=2, seeds=1, choices=choices)
+    found = contenders(search, [SimpleNamespace(params=winner, value=0.5)])  # type: ignore[list-item]
+    assert [one.name for one in found] == (names or ["baseline", "winner"])
+    for one in found:
+        if one.name == "matched":
+            assert one.said == "technique=none optim.lr=0.0001"
+            assert {o for job in one.jobs(search) for o in job if o.startswith("optim.lr=")} == {
+                "optim.lr=0.0001"
+            }
+            assert one.searched is None
 
 
 @pytest.mark.parametrize(
