@@ -160,8 +160,8 @@ class SharedQueue(Source):
         return None
 
     def portion(self, workers: int) -> int:
-        """Of the runs that this task may begin before it makes room for others."""
-        return max(1, math.ceil((self.quota - self.taken) / workers))
+        """Of the runs after which a task makes room for others."""
+        return math.ceil(self.quota / workers)
 
     def put_back(self, planned: PlannedRun) -> None:
         self.taken -= 1
