@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# a shell's background jobs ignore Ctrl-C, and so would the commands at which tests press it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEXT = "the gene TP53 was found in patients with colon cancer and type 2 diabetes mellitus"
 WORDS = TEXT.split()
