@@ -150,10 +150,16 @@ def test_a_search_whose_storage_is_away_does_not_hide_the_rest(
     (folder / "search.json").write_text(json.dumps(content))
     (Path("runs/searches/odd")).mkdir()
     Path("runs/searches/odd/search.json").write_text("{")
+    wrong = Path("runs/searches/grouped")
+    wrong.mkdir()
+    (wrong / "search.json").write_text(json.dumps({**content, "group": "many"}))
     said = cli("status")
     assert said.code == 0, said.err
     assert "search far: the storage of search far needs its password" in said.out
     assert "search odd: runs/searches/odd/search.json is damaged" in said.out
+    assert "search grouped: runs/searches/grouped/search.json is damaged (group is 'many')" in (
+        said.out
+    )
 
 
 def test_a_store_without_a_search_is_named(cli: Callable[..., Any]) -> None:

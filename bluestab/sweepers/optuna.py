@@ -381,6 +381,8 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
         kept, group = str(kept), content.get("group", 1)
+        if group is not None and not (isinstance(group, int) and group >= 1):
+            raise ValueError(f"group is {group!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
