@@ -79,7 +79,7 @@ def test_every_search_fits_its_own_model_and_costs_at_most_what_it_says(
     assert search.name == name
     cost = re.search(r"\n# Cost: at most (\d+) runs", TEXTS[name])
     assert cost is not None
-    assert int(cost[1]) == search.n_trials * len(search.seeds) + 3 * len(search.confirm)
+    assert int(cost[1]) == search.n_trials * len(search.seeds) + 4 * len(search.confirm)
 
 
 def test_searches_are_found() -> None:
