@@ -194,6 +194,17 @@ def test_advice_goes_by_validation_and_tells_of_test() -> None:
     assert "0 of 20 runs failed" in found.sentence()
 
 
+@pytest.mark.parametrize(("n", "told"), [(16, True), (99, True), (100, False)])
+def test_few_validation_items_are_told(n: int, told: bool) -> None:
+    """All seeds share them: the lower bound over seeds does not know how few they are."""
+    for of_llrd in (0.7, 0.5001):  # an arm is recommended, or none
+        records = [*judged((), 0.5, 0.1), *judged(LLRD, of_llrd, 0.04)]
+        for one in records:
+            one.result["items"] = {"train": 64, "validation": n, "test": 20}
+        said = advised(records).sentence()
+        assert (f"mind: chosen on {n} validation items" in said) is told, said
+
+
 def test_the_strongest_baseline_is_the_one_to_beat() -> None:
     records = [*judged((), 0.5, 0.1), *judged((), 0.8, 0.03, lr=2e-05),
                *judged(LLRD, 0.7, 0.04), *judged(LLRD, 0.75, 0.02, lr=2e-05)]  # fmt: skip

@@ -94,6 +94,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "folds": result["config"]["task"].get("folds"),
         "engine": result["config"].get("trainer", {}).get("engine", "lightning"),
         "n_train": (result.get("items") or {}).get("train"),
+        "n_validation": (result.get("items") or {}).get("validation"),
         "n_test": (result.get("items") or {}).get("test"),
         "status": result["status"],
         "metric": result["metric"],
