@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bluestab import devices
 from bluestab.checks import CheckedRun, check_parts
@@ -11,7 +12,9 @@ from bluestab.errors import ConfigError
 from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
 from bluestab.siblings import family_of, reasons_apart
 from bluestab.types import RunRecord
-from bluestab.workers import Source
+
+if TYPE_CHECKING:
+    from bluestab.workers import Source
 
 ENGINE = "trainer.engine="
 
