@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from bluestab import diagnostics
 from bluestab.audit import shares_lost
 from bluestab.checkpoints import Checkpoints, Files, identity
-from bluestab.data import ShuffledOrder, TaskData, by_length, loader, tokenised
+from bluestab.data import TaskData, evaluation_batches, loader, tokenised, training_order
 from bluestab.errors import ConfigError
 from bluestab.history import History
 from bluestab.init_from import KeptWeights
@@ -335,7 +335,11 @@ def assemble(
     for technique in reversed(applied):
         step = technique.wrap_step(step, built)
 
-    order = ShuffledOrder(len(tables["train"]), seeds.order)
+    order = training_order(tables["train"], optim, seeds.order)
+    batches: dict[Split, dict[str, Any]] = {
+        split: {"batch_sampler": evaluation_batches(tables[split], knobs)} for split in SPLITS
+    }
+    batches["train"] = {"sampler": order, "batch_size": optim["batch_size"]}
     with phases("prefix"):
         prefix, frozen = frozen_states(
             knobs, built, plan, applied, tables, tokenizer.pad_token_id, attention
@@ -344,10 +348,9 @@ def assemble(
         split: loader(
             tables[split],
             tokenizer.pad_token_id,
-            optim["batch_size"] if split == "train" else knobs["eval_batch_size"],
-            order if split == "train" else by_length(tables[split]),
             knobs["loader_workers"] if split == "train" else 0,
             frozen[split].batch if frozen else None,
+            **batches[split],
         )
         for split in SPLITS
     }
@@ -431,7 +434,7 @@ def frozen_states(
             built,
             table,
             pad_token_id=pad_token_id,
-            batch_size=knobs["eval_batch_size"],
+            batches=evaluation_batches(table, knobs),
             precision=str(knobs["precision"]),
             attention=attention,
             budget=knobs["prefix_gb"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -310,7 +311,8 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
     with first_pieces(assembly.built.model) as found:
         yield
     test: Any = assembly.loaders["test"]
-    vectors[at] = of_items(found, test.sampler, test.dataset["example"])
+    rows = list(itertools.chain(*test.batch_sampler))
+    vectors[at] = of_items(found, rows, test.dataset["example"])
 
 
 def _wait_for(device: torch.device) -> Callable[[], object] | None:

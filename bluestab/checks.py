@@ -48,6 +48,17 @@ class CheckedRun:
     init_from: KeptWeights | None = None
     loggers: Mapping[str, Logger] = field(default_factory=dict)
 
+    def notes(self) -> list[str]:
+        """What to know before it starts: what was recognised, repaired, left out or drawn in a
+        person's own files, and whether it starts from a run that failed."""
+        said = [f"{self.data.task.name}: {note}" for note in self.data.notes]
+        if self.init_from is not None and self.init_from.failed:
+            said.append(
+                f"model.init_from={self.init_from.said}: a failed run: with these weights it is no "
+                f"better on {self.init_from.task} than an answer that ignores its input"
+            )
+        return said
+
 
 SINGLE_PIECE = ("default", "linear")
 """Heads that tasks with a label per word have, too."""
@@ -100,6 +111,7 @@ RULES: Mapping[str, Rule] = {
     "profile": FLAG,
     "optim.lr": above(0),
     "optim.batch_size": whole(1),
+    "optim.bucket": whole(2, null=True),
     "optim.epochs": whole(1, null=True),
     "optim.steps": whole(1, null=True),
     "optim.warmup": (_warmup, "a fraction >= 0 and < 1, or a whole number of steps >= 1"),
@@ -114,6 +126,7 @@ RULES: Mapping[str, Rule] = {
     "trainer.threads": whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": whole(1, null=True),
     "trainer.eval_batch_size": whole(1),
+    "trainer.eval_tokens": whole(1, null=True),
     "trainer.micro_batch": whole(1, null=True),
     "trainer.gradient_checkpointing": FLAG,
     "trainer.prefix_cache": FLAG,

@@ -260,7 +260,7 @@ def _run_one(cfg: Any) -> None:
 
     plain = resolved(cfg)
     checked = check(plain)
-    print_notes([checked.data])
+    print_notes([checked])
     store = Store(plain["store"])
     tell_damaged(store, [checked])
     if is_done(checked, store):
@@ -300,7 +300,7 @@ def _check_one(cfg: Any) -> None:
     knobs = HydraConfig.get().launcher
     plain = resolved(cfg)
     checked = check(plain)
-    print_notes([checked.data])
+    print_notes([checked])
     launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, group=1)
     launcher.show(Store(plain["store"]), [checked])
 

@@ -41,6 +41,7 @@ class KeptWeights:
     sha256  of its model.safetensors: what the weights are, wherever they lie
     run, at, task  whose they are: the key, last or best, what it was trained on
     said    what `model.init_from` says of them in full: KEY:AT, of another store FOLDER:AT
+    failed  with them that run was no better than an answer that ignores its input
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class KeptWeights:
     at: At
     task: str
     said: str
+    failed: bool
 
     @property
     def file(self) -> Path:
@@ -107,6 +109,7 @@ def find(value: object, store: Store, model: Model) -> KeptWeights:
         at=at,
         task=record.measured["names"]["task"],
         said=f"{record.key if in_store else folder.resolve()}:{at}",
+        failed=bool((record.result["degenerate"] or {}).get(at)),
     )
 
 

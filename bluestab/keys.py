@@ -23,11 +23,12 @@ TASK_DESCRIPTIVE = frozenset(
     ("about", "recipe", "data_dir", "train", "validation", "test", "sha256", "fetch")
 )
 TRAINER_COMPUTATIONAL = (
-    *("precision", "threads", "eval_every", "eval_batch_size", "attention"),
+    *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
     *("micro_batch", "prefix_cache", "devices", "engine"),
 )
 
 NEUTRAL: Mapping[str, Any] = {
+    "trainer.eval_tokens": None,
     "trainer.micro_batch": None,
     "trainer.prefix_cache": True,
     "trainer.engine": "lightning",
@@ -41,6 +42,7 @@ NEUTRAL: Mapping[str, Any] = {
     "lower_case": None,
     "init_from": None,
     "optim.bias_correction": True,
+    "optim.bucket": None,
     "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob

@@ -454,4 +454,3 @@ _CHARACTERS: Mapping[str, Callable[..., PreTrainedTokenizerFast]] = {
     "modernbert": _modernbert_bytes,
 }
 """Family -> the tokenizer of its models with random weights."""
-"""Family -> size of the tokenizer above."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bluestab import devices
+from bluestab import devices, rules
 from bluestab.checks import CheckedRun, check_parts
 from bluestab.errors import ConfigError
 from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bluestab.workers import Source
 
 ENGINE = "trainer.engine="
+
+GROUP = rules.whole(1, null=True)
+"""What a number of siblings that train as one may be (`hydra.launcher.group`)."""
 
 BLOCK = 20
 """Seeds of one arm that are done before those of the next, where the size of groups is not given:
@@ -179,7 +182,9 @@ def expected_bytes(run: CheckedRun) -> float:
     precise = 1 if str(run.cfg["trainer"]["precision"]) == "bf16" else 2
     kept = 1 if run.cfg["trainer"]["gradient_checkpointing"] else layers
     per_item = precise * length * (34 * hidden + 5 * heads * length)
-    evaluated = run.cfg["trainer"]["eval_batch_size"]
+    evaluated, tokens = (run.cfg["trainer"][name] for name in ("eval_batch_size", "eval_tokens"))
+    if tokens is not None:
+        evaluated = min(evaluated, max(1, tokens // length))
     return float(20 * parameters + (items * kept + evaluated) * per_item)
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from bluestab import token_cache
-from bluestab.data import by_length, loader
+from bluestab.data import loader
 from bluestab.module import pinned_modules
 from bluestab.passes import PREFIX, inputs_of, word_embeddings
 from bluestab.plan import ParamPlan
@@ -119,13 +119,14 @@ def states_of(
     table: Dataset,
     *,
     pad_token_id: int,
-    batch_size: int,
+    batches: list[list[int]],
     precision: str,
     attention: str,
     budget: float,
 ) -> States | None:
     """What the prefix gives for a tokenised split, from the disk or computed (and kept).
 
+    batches  rows that pass together, from the shortest to the longest
     budget  GB of disk for all such files together; older ones go to make room. None, and a word in
             the log, where this one alone would be larger.
     """
@@ -148,7 +149,7 @@ def states_of(
             "weights": prefix.digest,
             "pieces": _content(table),
             "padding": pad_token_id,
-            "batch_size": batch_size,
+            "batches": [len(rows) for rows in batches],
             "precision": precision,
             "attention": attention,
             "device": device.type,
@@ -158,7 +159,7 @@ def states_of(
     )
 
     def compute() -> pa.Table:
-        return _compute(prefix, built, table, pad_token_id, batch_size, precision)
+        return _compute(prefix, built, table, pad_token_id, batches, precision)
 
     found = token_cache.cached(key, compute, folder=FOLDER, budget=budget)
     values = found["states"].combine_chunks().flatten().to_numpy(zero_copy_only=True)
@@ -183,7 +184,7 @@ def _compute(
     built: Built,
     table: Dataset,
     pad_token_id: int,
-    batch_size: int,
+    batches: list[list[int]],
     precision: str,
 ) -> pa.Table:
     import pyarrow as pa
@@ -200,7 +201,7 @@ def _compute(
     handle = _block(built, prefix.depth).register_forward_hook(hear)
     model.eval()
     try:
-        for batch in loader(table, pad_token_id, batch_size, by_length(table)):
+        for batch in loader(table, pad_token_id, batch_sampler=batches):
             on_device = {name: value.to(device) for name, value in batch.items()}
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

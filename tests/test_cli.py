@@ -131,6 +131,7 @@ WRONG = {
     "optim.clip": ("inf", "a number > 0, or null"),
     "optim.batch_size": ("1.5", "a whole number >= 1"),
     "optim.warmup": ("1.5", "a fraction >= 0 and < 1, or a whole number of steps >= 1"),
+    "optim.bucket": ("1", "a whole number >= 2, or null"),
     "optim.bias_correction": ("1", "true or false"),
     "optim.beta1": ("[0.9,0.99]", "a number >= 0 and < 1"),
     "seed": ("-1", "a whole number >= 0"),

@@ -240,6 +240,21 @@ def test_a_run_says_whose_weights_it_began_with(
     assert weights(tmp_path, key).is_file()
 
 
+def test_starting_from_a_failed_run_is_said(
+    source: Callable[..., str], tmp_path: Path, cli: Say
+) -> None:
+    line = (*ANY_FILE, "task=biosses", "model=tiny", *SHORT, f"store={tmp_path}/runs")
+    for bound, failed in (("1.0", True), ("-1.0", False)):
+        key = source(f"task.failed_below={bound}")
+        told = (
+            f"model.init_from={key}:last: a failed run: with these weights it is no better on gad"
+        )
+        for one in (("check", "technique=llrd"), ("check", "-m", "technique=none,llrd")):
+            said = cli(*one, *line, f"model.init_from={key}")
+            assert said.code == 0
+            assert said.out.count(told) == failed
+
+
 def test_it_goes_on_after_an_interruption(
     source: Callable[..., str], make_run: Make, tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ def test_expected_memory_decides_until_it_is_measured(make_sweep: MakeSweep) -> 
     for knob, more in (
         ("optim.batch_size=24", True),
         ("trainer.eval_batch_size=128", True),
+        ("trainer.eval_tokens=64", False),
         ("trainer.precision=bf16", False),
         ("trainer.gradient_checkpointing=true", False),
     ):

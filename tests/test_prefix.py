@@ -153,6 +153,7 @@ def test_what_decides_the_states_decides_the_file(make_assembly: Make, folder: P
         ("technique.freeze.depth=2", 3),
         ("trainer.precision=bf16", 3),
         ("trainer.eval_batch_size=5", 3),
+        ("trainer.eval_tokens=64", 3),
         ("trainer.attention.cpu=sdpa", 3),
     ):
         make_assembly(*asked, other)

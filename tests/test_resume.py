@@ -105,7 +105,7 @@ VARIANTS = {
     "bf16": ("trainer.precision=bf16",),
     "all": (
         *("trainer.loader_workers=2", "trainer.micro_batch=3", "trainer.precision=bf16"),
-        "trainer.eval_every=2",
+        *("trainer.eval_every=2", "optim.bucket=2", "trainer.eval_tokens=128"),
     ),
 }
 

@@ -119,6 +119,7 @@ def test_what_cannot_be_made_again(
     for lost in ("folds", "fold", "split_seed"):
         older["task"].pop(lost, None)
     del older["optim"]["bias_correction"], older["trainer"]["micro_batch"], older["model"]["head"]
+    del older["optim"]["bucket"], older["trainer"]["eval_tokens"]
     assert checked(replace(run, cfg=older), store, "cpu").key == record.key
     monkeypatch.setenv("BLUESTAB_DATA", str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be made again here:"):

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bluestab import rules
 from bluestab.errors import ConfigError
 from bluestab.packing import said_of, with_engines
 from bluestab.planning import Compose, Job, Sweep, plan_sweep
@@ -14,10 +13,6 @@ from bluestab.report.terminal import print_notes
 
 if TYPE_CHECKING:
     from bluestab.search.spec import Search
-
-
-GROUP = rules.whole(1, null=True)
-"""What `hydra.launcher.group` may hold."""
 
 
 class Backend(ABC):
@@ -39,7 +34,7 @@ class Backend(ABC):
         if self.group != 1:
             jobs, apart = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name)
-        print_notes(planned.run.data for planned in sweep.runs)
+        print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
             for line in said_of(sweep.runs, apart):
                 print(line)

@@ -20,8 +20,8 @@ from bluestab.drystep import dry_step, is_here, planned_steps
 from bluestab.errors import BluestabError, ConfigError
 from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
-from bluestab.launchers.base import GROUP, Backend
-from bluestab.packing import is_packed
+from bluestab.launchers.base import Backend
+from bluestab.packing import GROUP, is_packed
 from bluestab.planning import Sweep
 from bluestab.report.sweep_view import latest_records
 from bluestab.report.terminal import print_plan

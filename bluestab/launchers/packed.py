@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from bluestab import rules
 from bluestab.errors import ConfigError
-from bluestab.launchers.base import GROUP
 from bluestab.launchers.local import Local
+from bluestab.packing import GROUP
 
 
 class Packed(Local):

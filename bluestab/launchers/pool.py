@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
-from bluestab.launchers.base import GROUP, Backend
-from bluestab.packing import Room, in_blocks, next_group
+from bluestab.launchers.base import Backend
+from bluestab.packing import GROUP, Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
@@ -335,10 +335,9 @@ def _after_answer(
 ) -> None:
     group, what = worker.release(), answer["what"]
     if what == "ended":
-        for planned, end in reversed(list(zip(group, answer["ends"], strict=True))):
-            if end is None:  # elsewhere
-                crew.queue.put_back(planned)
-        _note_ends(crew, group, answer["ends"], display)
+        ends = list(zip(group, answer["ends"], strict=True))
+        crew.queue.put_all_back([planned for planned, end in ends if end is None])  # elsewhere
+        _note_ends(crew, [(planned, end) for planned, end in ends if end is not None], display)
     elif what == "given back":
         crew.queue.put_all_back(group)
         if not crew.leaving:
@@ -362,20 +361,17 @@ def _after_answer(
         crew.replace(worker)
 
 
-def _note_ends(
-    crew: Crew, group: list[PlannedRun], ends: list[str | None], display: SweepDisplay
-) -> None:
+def _note_ends(crew: Crew, ends: list[tuple[PlannedRun, str]], display: SweepDisplay) -> None:
     records = []
-    for planned, end in zip(group, ends, strict=True):
-        if end is None:
-            continue
+    for planned, end in ends:
         key = planned.run.key
         crash = crew.store.crash(key) if end == "crashed" else None
         records.append(crash or crew.store.read(key))
         display.end(records[-1], describe(planned.run))
         if end == "crashed":
             crew.queue.crashed(planned)
-    crew.room.measured(group[0].run, records)
+    if ends:
+        crew.room.measured(ends[0][0].run, records)
 
 
 def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) -> None:

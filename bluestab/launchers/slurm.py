@@ -30,9 +30,9 @@ from bluestab.cluster.submission import (
     write_search,
 )
 from bluestab.errors import ConfigError, Interrupted
-from bluestab.launchers.base import GROUP, Backend
+from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
-from bluestab.packing import in_blocks
+from bluestab.packing import GROUP, in_blocks
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, seconds

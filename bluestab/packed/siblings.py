@@ -18,7 +18,7 @@ import torch
 from bluestab import diagnostics
 from bluestab.assemble import Prepared, Progress, Watch, build_optimizer, judge, observed
 from bluestab.checks import CheckedRun
-from bluestab.data import ShuffledOrder
+from bluestab.data import training_order
 from bluestab.errors import Diverged
 from bluestab.history import History
 from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms
@@ -65,7 +65,9 @@ class Sibling:
 
     def __post_init__(self) -> None:
         self.logits = ItemLogits()
-        self.order = ShuffledOrder(len(self.ready.tables["train"]), self.run.seeds.order)
+        self.order = training_order(
+            self.ready.tables["train"], self.run.cfg["optim"], self.run.seeds.order
+        )
         self.judges: dict[Split, Judge] = {
             split: judge(self.run.data, self.ready.examples[split], self.ready.tables[split])
             for split in ("validation", "test")

@@ -13,7 +13,7 @@ import torch
 
 from bluestab import interruption
 from bluestab.assemble import Prepared, frozen_states, prepare
-from bluestab.data import by_length, collate
+from bluestab.data import collate, evaluation_batches
 from bluestab.errors import BluestabError
 from bluestab.micro import per_piece
 from bluestab.packed.siblings import Sibling
@@ -253,8 +253,9 @@ class Group:
             return {}
         table = self.ready.tables["test"]
         apart = [self.stack.apart(found) for found in heard]
+        rows = list(itertools.chain(*evaluation_batches(table, self.cfg["trainer"])))
         return {
-            place: of_items([part[place] for part in apart], by_length(table), table["example"])
+            place: of_items([part[place] for part in apart], rows, table["example"])
             for place, sibling in enumerate(self.siblings)
             if sibling in siblings
         }
@@ -262,12 +263,11 @@ class Group:
     @torch.no_grad()
     def _evaluate(self, split: Split, siblings: Sequence[Sibling]) -> None:
         network, inputs = self.stack.network, self.inputs[split]
-        order, size = by_length(self.ready.tables[split]), self.cfg["trainer"]["eval_batch_size"]
         wanted = [(i, s) for i, s in enumerate(self.siblings) if any(s is one for one in siblings)]
         network.eval()
         with self.phases("evaluate"):
-            for start in range(0, len(order), size):
-                batch = inputs.batch(order[start : start + size])
+            for rows in evaluation_batches(self.ready.tables[split], self.cfg["trainer"]):
+                batch = inputs.batch(rows)
                 with self._autocast():
                     logits = self.stack.apart(model_logits(network, _repeated(batch, self.stack.n)))
                 for place, sibling in wanted:

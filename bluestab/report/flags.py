@@ -72,13 +72,12 @@ def _folds(scored: pd.DataFrame) -> Iterator[str]:
         if missing:
             yield (
                 f"{task} with {model}, {arm}: fold {', '.join(map(str, missing))} of {folds} has "
-                "no run, and is not in the mean"
+                "no run, and is not in the mean; arms need the same folds for advice"
             )
     if len(part):
         yield (
             "cross-validated arms: mean of the means of the folds; std over seeds, within folds; "
-            "p and intervals by the corrected resampled t-test over folds (Nadeau & Bengio 2003); "
-            "no advice, because folds share their training items"
+            "p and intervals by the corrected resampled t-test over folds (Nadeau & Bengio 2003)"
         )
 
 

@@ -108,11 +108,10 @@ def print_record(record: RunRecord, folder: str) -> None:
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 
-def print_notes(datas: Iterable[TaskData]) -> None:
-    """What was recognised, repaired, left out or drawn in a person's own files, each once."""
-    seen = dict.fromkeys((data.task.name, note) for data in datas for note in data.notes)
-    for name, note in seen:
-        console().print(f"{name}: {note}", markup=False, soft_wrap=True)
+def print_notes(runs: Iterable[CheckedRun]) -> None:
+    """What to know before these runs start, each note once."""
+    for note in dict.fromkeys(note for run in runs for note in run.notes()):
+        console().print(note, markup=False, soft_wrap=True)
 
 
 def number(value: float | None, digits: int = 4) -> str:

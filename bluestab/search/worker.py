@@ -44,18 +44,21 @@ class Left(BaseException):
 
 
 class Crashed(Exception):
-    """A run of the point crashed, and is not tried again; its record."""
+    """A run of the point crashed, and is not tried again; its record, and its seed."""
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, seed: int) -> None:
         super().__init__(record.key)
-        self.record = record
+        self.record, self.seed = record, seed
+
+
+def with_its_engine(search: Search, lines: Sequence[Job]) -> list[Job]:
+    """Runs of a search; where its seeds train as one, with the engine that can train them."""
+    return list(lines) if search.group == 1 else with_engines(compose, lines)[0]
 
 
 def jobs(search: Search, point: Point, seeds: Sequence[int]) -> list[Job]:
-    """Overrides of a point's runs, one at each seed; where seeds train as one, with the engine that
-    can train it."""
-    lines: list[Job] = [search.job(point, seed) for seed in seeds]
-    return lines if search.group == 1 else with_engines(compose, lines)[0]
+    """Overrides of a point's runs, one at each seed."""
+    return with_its_engine(search, [search.job(point, seed) for seed in seeds])
 
 
 class Worker:
@@ -140,9 +143,8 @@ class Worker:
                 self.trials.hand_back(taken)
                 return "interrupted"
             except Crashed as crash:
-                seeds = {run.key: run.cfg["seed"] for run in runs}
                 error = crash.record.result["error"]
-                said = f"seed {seeds[crash.record.key]}: {error['type']}: {error['message']}"
+                said = f"seed {crash.seed}: {error['type']}: {error['message']}"
                 self.trials.fail(taken, "crashed", f"{said}; {self._log(crash.record)}")
                 return "crashed" if stops else None
             for run, record in zip(runs, records, strict=True):
@@ -190,12 +192,12 @@ class Worker:
             except GroupTooLarge as error:
                 self.say(self.room.too_large(part[0], len(part), str(error)))
                 continue
+            for run, record in zip(part, records, strict=True):
+                if record is not None and record.status == "crashed":
+                    crashes[run.key] += 1
+                    if crashes[run.key] > retries:
+                        raise Crashed(record, run.cfg["seed"])
             ended = [record for record in records if record is not None]
-            for record in ended:
-                if record.status == "crashed":
-                    crashes[record.key] += 1
-                    if crashes[record.key] > retries:
-                        raise Crashed(record)
             self.room.measured(part[0], ended)
             if len(ended) < len(part):  # another process is at one of these very runs
                 self._wait()

@@ -14,7 +14,7 @@ from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
-from bluestab.packing import with_engines
+from bluestab.packing import GROUP
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
 from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
@@ -33,7 +33,7 @@ from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, overri
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
-from bluestab.search.worker import jobs
+from bluestab.search.worker import jobs, with_its_engine
 from bluestab.spaces import SEARCH_SPACE, Choice
 from bluestab.store import Store, to_json, write_text
 from bluestab.workers import Execute, RunsCrashed, make_ready
@@ -381,7 +381,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         asked, kept = content["asked"], content["storage"]
         asked = {key: asked[key] for key in ("node", "fixed", "choices")}
         kept, group = str(kept), content.get("group", 1)
-        if group is not None and not (isinstance(group, int) and group >= 1):
+        if not GROUP[0](group):
             raise ValueError(f"group is {group!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
@@ -425,8 +425,7 @@ class Contender:
 
     def jobs(self, search: Search) -> list[Job]:
         """Its runs on fresh seeds."""
-        found: list[Job] = [[*self.line, f"seed={seed}"] for seed in search.confirm]
-        return found if search.group == 1 else with_engines(compose, found)[0]
+        return with_its_engine(search, [[*self.line, f"seed={seed}"] for seed in search.confirm])
 
 
 def contenders(search: Search, ranked: Sequence[FrozenTrial]) -> list[Contender]:
@@ -441,8 +440,10 @@ def contenders(search: Search, ranked: Sequence[FrozenTrial]) -> list[Contender]
     for name, trial in zip(("winner", "second"), ranked, strict=False):
         own = search.job(trial.params, 0)[:-1]
         found.append(Contender(name, own, shown(trial.params), trial.value))
-    same = [*line, *overrides(of_none)]
-    matched = Contender("matched", same, " ".join([*search.baseline, *overrides(of_none)]))
+    if not of_none:
+        return found
+    shared = overrides(of_none)
+    matched = Contender("matched", [*line, *shared], " ".join([*search.baseline, *shared]))
     cells = [check(resolved(compose(c.jobs(search)[0]))).cell for c in (matched, *found[:2])]
     if cells[0] not in cells[1:]:
         found.insert(1, matched)

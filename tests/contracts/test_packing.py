@@ -39,6 +39,7 @@ ARMS: dict[str, Sequence[str]] = {
     "freeze, llrd": chosen("freeze", "llrd"),
     "reinit, prior_decay": chosen("reinit", "prior_decay"),
     "no bias correction": ("technique=none", "optim.bias_correction=false"),
+    "batches by length": ("technique=none", "optim.bucket=2", "trainer.eval_tokens=128"),
 }
 NO_DROPOUT = ("+model.config.hidden_dropout_prob=0", "+model.config.attention_probs_dropout_prob=0")
 SHORT = (
