@@ -21,6 +21,7 @@ from stand_ins import acts
 
 from bluestab.cluster import deaths, scheduler, submission, task
 from bluestab.cluster.cancelling import cancel
+from bluestab.cluster.queue import SharedQueue
 from bluestab.cluster.scheduler import Task
 from bluestab.cluster.script import batch_script, known_options, option_problems
 from bluestab.cluster.standing import Standing
@@ -436,13 +437,13 @@ def test_cancel_takes_the_claims_of_its_tasks(
 # --- what a task goes by -------------------------------------------------------------------------
 
 
-def queue_of(one: Submission, quota: int = 2) -> task.SharedQueue:
+def queue_of(one: Submission, quota: int = 2) -> SharedQueue:
     from bluestab.store import Store
 
-    return task.SharedQueue(one, Store(one.content["store"]), quota)
+    return SharedQueue(one, Store(one.content["store"]), quota)
 
 
-def seeds(queue: task.SharedQueue, n: int) -> list[int]:
+def seeds(queue: SharedQueue, n: int) -> list[int]:
     taken = [queue.next() for _ in range(n)]
     return [planned.run.cfg["seed"] for planned in taken if planned is not None]
 
@@ -471,7 +472,7 @@ def test_one_idle_task_stays_to_take_over(
     assert [queue.next() for queue in queues] == [None] * 3
     assert [len(queue) for queue in queues] == [1, 0, 0]
     with monkeypatch.context() as patch:
-        patch.setattr(task, "RESERVE", 0.0)
+        patch.setattr("bluestab.cluster.queue.RESERVE", 0.0)
         time.sleep(0.01)
         assert len(queues[0]) == 0  # not for ever
     claim.release()
