@@ -9,13 +9,17 @@ undecided arm has a higher lower bound (with how many more would approve it, if 
 what it is), or the baseline the highest bound, but not the highest mean.
 
 Bounds are one-sided at `level`. Test scores play no part: they are for reporting what was chosen.
+Of a cross-validation the mean is that of the folds, its bound corrected for the items that they
+share (Nadeau & Bengio 2003), and the spread is that of seeds within folds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bluestab import stats
 
@@ -26,15 +30,36 @@ MOST_SEEDS = 200
 """More than these are not proposed to anybody."""
 
 
+Scores = Mapping[Any, float]
+"""Seed, or seed and fold -> validation score."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """of: key of a score -> its fold; n_train, n_validation: items of one fold."""
+
+    of: Callable[[Any], Hashable]
+    n_train: int
+    n_validation: int
+
+    def group(self, scores: Scores) -> dict[Hashable, list[float]]:
+        found = defaultdict(list)
+        for key, score in scores.items():
+            found[self.of(key)].append(score)
+        return dict(found)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One arm as judged.
 
-    n             seeds shared with the baseline
+    n             runs shared with the baseline
     mean, low     of all its validation scores, and the lower bound of that mean
     ratio, upper  of the standard deviations on the shared seeds, and its upper bound
     state         baseline | approved | undecided | rejected
-    more_seeds    until it would be approved, for an undecided one; None if none would do
+    more_seeds    until it would be approved (in every fold), for an undecided one; None if none
+                  would do
+    too_few       there are not even those that an exact test needs
     """
 
     arm: str
@@ -45,6 +70,7 @@ class Candidate:
     upper: float | None
     state: str
     more_seeds: int | None = None
+    too_few: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,20 +83,23 @@ class Recommendation:
 
 
 def recommend(
-    scores: Mapping[str, Mapping[int, float]],
+    scores: Mapping[str, Scores],
     baseline: str,
     *,
+    folds: Folds | None = None,
     margin: float = MARGIN,
     level: float = 0.95,
 ) -> Recommendation:
     """scores: arm -> seed -> validation score, failed runs with their failure score.
+
+    folds  of a cross-validation, the same for every arm
 
     Raises ValueError if the baseline is none of the arms.
     """
     if baseline not in scores:
         raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
     candidates = [
-        _judged(arm, own, scores[baseline], arm == baseline, margin, level)
+        _judged(arm, own, scores[baseline], arm == baseline, folds, margin, level)
         for arm, own in scores.items()
     ]
     ranked = sorted(
@@ -81,7 +110,7 @@ def recommend(
         return Recommendation(None, _nothing(candidates, baseline), candidates)
     first = ranked[0]
     if first.state == "undecided":
-        return Recommendation(None, _not_enough(first, ranked, margin), candidates)
+        return Recommendation(None, _not_enough(first, ranked, folds, margin), candidates)
     higher = max(ranked, key=lambda c: float(c.mean or 0.0))
     if first.state == "baseline" and higher is not first:
         return Recommendation(None, _open(first, higher), candidates)
@@ -90,32 +119,56 @@ def recommend(
 
 def _judged(
     arm: str,
-    own: Mapping[int, float],
-    reference: Mapping[int, float],
+    own: Scores,
+    reference: Scores,
     is_baseline: bool,
+    folds: Folds | None,
     margin: float,
     level: float,
 ) -> Candidate:
     shared = [seed for seed in own if seed in reference]
-    values = list(own.values())
-    bound = stats.t_interval(values, 2 * level - 1)
-    mean, low = stats.mean(values), None if bound is None else bound.low
+    mean, low = _mean(own, folds, level)
     if is_baseline:
         return Candidate(arm, len(own), mean, low, 1.0, 1.0, "baseline")
-    a, b = [own[s] for s in shared], [reference[s] for s in shared]
+    a, b = (_over_seeds({s: of[s] for s in shared}, folds) for of in (own, reference))
+    n_folds = 1 if folds is None else len(folds.group(own))
     ratio = stats.std_ratio(a, b)
     spread = stats.std_ratio_interval(a, b, level=2 * level - 1)
-    lacking = stats.fewest_pairs(1 - level) - len(shared)
+    lacking = stats.fewest_pairs(1 - level) - len(a)
     if ratio is None or spread is None or lacking > 0:
         upper = None if spread is None else spread.high
-        more = lacking if lacking > 0 else None
-        return Candidate(arm, len(shared), mean, low, ratio, upper, "undecided", more)
+        few = lacking > 0
+        more = math.ceil(lacking / n_folds) if few else None
+        return Candidate(arm, len(shared), mean, low, ratio, upper, "undecided", more, few)
     if spread.high <= margin:
         state, more = "approved", None
     else:
-        more = _more_seeds(len(shared), ratio, spread.high, margin)
+        more = _more_seeds(len(a), ratio, spread.high, margin)
+        more = None if more is None else math.ceil(more / n_folds)
         state = "rejected" if spread.low > margin else "undecided"
     return Candidate(arm, len(shared), mean, low, ratio, spread.high, state, more)
+
+
+def _mean(scores: Scores, folds: Folds | None, level: float) -> tuple[float | None, float | None]:
+    """Of the scores, and its lower bound."""
+    if folds is None:
+        values = list(scores.values())
+        mean, bound = stats.mean(values), stats.t_interval(values, 2 * level - 1)
+    else:
+        nested = stats.nested_mean(folds.group(scores))
+        if nested is None:
+            return None, None
+        sizes, mean = (folds.n_train, folds.n_validation), nested.mean
+        bound = stats.corrected_t_interval(nested.by_fold, *sizes, 2 * level - 1)
+    return mean, None if bound is None else bound.low
+
+
+def _over_seeds(scores: Scores, folds: Folds | None) -> Sequence[float]:
+    """Values whose spread is that over seeds."""
+    if folds is None:
+        return list(scores.values())
+    values: list[float] = stats.within_folds(folds.group(scores)).tolist()
+    return values
 
 
 def _more_seeds(n: int, ratio: float, upper: float, margin: float) -> int | None:
@@ -132,20 +185,28 @@ def _nothing(candidates: Sequence[Candidate], baseline: str) -> str:
     return "not enough seeds to say: every arm needs two or more"
 
 
-def _not_enough(first: Candidate, ranked: Sequence[Candidate], margin: float) -> str:
+def _not_enough(
+    first: Candidate, ranked: Sequence[Candidate], folds: Folds | None, margin: float
+) -> str:
     known = next((c for c in ranked if c.state in ("approved", "baseline")), None)
-    spread = (
-        "its spread is not known"
-        if first.upper is None
-        else f"its spread may be up to {first.upper:.2f} times that of the baseline, and at most "
-        f"{margin:g} times is accepted"
-    )
-    if first.more_seeds is None:
-        more = f"more than {MOST_SEEDS} seeds would be needed"
-    elif first.n + first.more_seeds == stats.fewest_pairs():
-        more = f"at least {first.more_seeds} more seeds are needed"
+    if first.upper is None:
+        spread = "its spread is not known"
+    elif first.upper <= margin:
+        spread = "so few seeds decide nothing"
     else:
-        more = f"{first.more_seeds} more seeds would do if it stays at {first.ratio:.2f} times"
+        spread = (
+            f"its spread may be up to {first.upper:.2f} times that of the baseline, and at most "
+            f"{margin:g} times is accepted"
+        )
+    n, where = first.more_seeds, "" if folds is None else " in every fold"
+    if n is None:
+        more = f"more than {MOST_SEEDS} seeds would be needed"
+    elif first.too_few:
+        said = "1 more seed is" if n == 1 else f"{n} more seeds are"
+        more = f"at least {said} needed{where}"
+    else:
+        seeds = f"{n} more seed{'s' * (n > 1)}{where}"
+        more = f"{seeds} would do if it stays at {first.ratio:.2f} times"
     until = "" if known is None else f"; until then {known.arm}"
     return f"not enough seeds to say: {first.arm} looks best, but {spread}; {more}{until}"
 

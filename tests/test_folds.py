@@ -85,6 +85,24 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     store.write_manifest("folds", sweep.manifest())
     for run in runs:
         execute(run, store, lambda *_: None)
+    last_fold = [
+        make_run(
+            *("task=biosses", "model=tiny", "optim.steps=1", "technique=reinit"),
+            *("task.folds=3", "task.fold=2", f"seed={seed}"),
+        )
+        for seed in (0, 1)
+    ]
+    whole = Sweep("whole", store, tuple(PlannedRun(run, ()) for run in (*runs, *last_fold)))
+    for run in last_fold:
+        execute(run, store, lambda *_: None)
+    found = read_results(store, whole.manifest())
+    (advice,) = found.advice
+    items = {run["fold"]: run["n_validation"] for run in found.runs.to_dict("records")}
+    assert advice.n_items == sum(items.values())
+    assert {c.n for c in advice.found.candidates} == {6}
+    assert "more seed" in advice.sentence()
+    assert "in every fold" in advice.sentence()
+    assert "task.folds" not in advice.sentence(), "they are there"
     found = read_results(store, sweep.manifest())
     rows = {r["arm"]: r for r in found.summary.to_dict("records") if r["at"] == "last"}
     assert set(rows) == {"none", "reinit"}, "arms are not named by a fold"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bluestab import stats
-from bluestab.recommendation import MARGIN, recommend
+from bluestab.recommendation import MARGIN, Folds, recommend
 
 SEEDS = range(20)
 
@@ -45,6 +45,16 @@ def test_few_seeds_approve_nothing() -> None:
     assert "until then none" in found.why
     assert found.candidates[1].more_seeds == 3
     assert "at least 3 more seeds are needed" in found.why
+
+
+def test_a_bound_within_the_margin_from_too_few_seeds_is_not_held_against_an_arm() -> None:
+    scores = {"none": arm(0.5, 0.1, n=4), "freeze": arm(0.9, 0.001, n=4, stream=1)}
+    found = recommend(scores, "none")
+    upper = found.candidates[1].upper
+    assert upper is not None
+    assert upper <= MARGIN
+    assert "but so few seeds decide nothing; at least 2 more seeds are needed" in found.why
+    assert "accepted" not in found.why
 
 
 def test_two_seeds_have_no_bound_on_the_spread() -> None:
@@ -110,3 +120,50 @@ def test_an_arm_that_never_fails_beside_one_that_does() -> None:
     none = {s: 0.0 if s % 2 else 0.7 + s / 1000 for s in SEEDS}
     found = recommend({"none": none, "freeze": arm(0.7, 0.02)}, "none")
     assert found.arm == "freeze"
+
+
+# --- folds ---------------------------------------------------------------------------------------
+
+FIVE = Folds(of=lambda key: key[1], n_train=60, n_validation=20)
+
+
+def folded(
+    mean: float, std: float, seeds: int, stream: int, of_folds: float = 0.1
+) -> dict[tuple[int, int], float]:
+    """(seed, fold) -> scores of five folds that differ much, alike for every arm."""
+    noise = np.random.default_rng(stream).normal(size=(seeds, 5)) * std
+    centre = of_folds * np.array([-2, -1, 0, 1, 2])
+    return {(s, f): mean + centre[f] + noise[s, f] for s in range(seeds) for f in range(5)}
+
+
+def test_over_folds_the_bound_is_corrected_and_the_spread_is_of_seeds() -> None:
+    scores = {"none": folded(0.5, 0.1, 6, 0), "freeze": folded(0.9, 0.02, 6, 1)}
+    found = recommend(scores, "none", folds=FIVE)
+    assert found.arm == "freeze"
+    freeze = found.candidates[1]
+    by_fold = [np.mean([x for (_, f), x in scores["freeze"].items() if f == k]) for k in range(5)]
+    bound = stats.corrected_t_interval(by_fold, 60, 20, 0.90)
+    assert bound is not None
+    assert freeze.low == pytest.approx(bound.low)
+    assert freeze.mean == pytest.approx(np.mean(by_fold))
+    plain = recommend(scores, "none").candidates[1]
+    assert plain.low is not None
+    assert freeze.low < plain.low, "seeds of a fold are no further data"
+
+    def pooled(own: dict[tuple[int, int], float]) -> float:
+        return float(np.mean([np.var([own[s, f] for s in range(6)], ddof=1) for f in range(5)]))
+
+    assert freeze.ratio == pytest.approx(
+        (pooled(scores["freeze"]) / pooled(scores["none"])) ** 0.5, rel=0.05
+    )
+    assert freeze.ratio < plain.ratio, "folds that differ are no spread"
+
+
+def test_seeds_that_lack_are_told_for_every_fold() -> None:
+    scores = {"none": folded(0.5, 0.05, 2, 0), "freeze": folded(0.9, 0.01, 2, 1)}
+    found = recommend(scores, "none", folds=FIVE)
+    assert found.arm is None, "five contrasts, an exact test needs six"
+    assert "at least 1 more seed is needed in every fold; until then none" in found.why
+    once = {arm: {key: x for key, x in own.items() if key[0] == 0} for arm, own in scores.items()}
+    found = recommend(once, "none", folds=FIVE)
+    assert "its spread is not known; at least 2 more seeds are needed in every fold" in found.why

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
-from bluestab.recommendation import Recommendation, recommend
+from bluestab.recommendation import Folds, Recommendation, recommend
+from bluestab.report.folds import fold_of
 from bluestab.report.tables import there
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ has a standard error of 0.075, an accuracy of 0.8 one of 0.04)."""
 class Advice:
     """A recommendation for one task and model, and the summary row (test) of the arm it names.
 
-    n_items  validation items that it was chosen on; None: not known
+    n_items  validation items that it was chosen on, over all folds if there are some; None: not
+             known
     """
 
     task: str
@@ -33,6 +35,7 @@ class Advice:
     found: Recommendation
     row: Row | None
     n_items: int | None = None
+    folds: bool = False
 
     def sentence(self) -> str:
         about = f"{self.task} with {self.model}: "
@@ -44,9 +47,10 @@ class Advice:
     def _caution(self) -> str:
         if self.n_items is None or self.n_items >= FEW_ITEMS:
             return ""
+        every = "" if self.folds else "; task.folds=5 measures on every item"
         return (
             f"; mind: chosen on {self.n_items} validation items, the same for all seeds, and no "
-            "number of seeds makes up for so few; task.folds=5 measures on every item"
+            f"number of seeds makes up for so few{every}"
         )
 
 
@@ -54,7 +58,8 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
     """One for every task and model with a baseline and another arm; tables as in `Results`.
 
     Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
-    stand against the one with the best lower bound: a weak baseline proves nothing.
+    stand against the one with the best lower bound: a weak baseline proves nothing. There is none
+    for arms of which some lack folds that others have.
     """
     found = []
     part = summary[(summary["at"] == at) & (summary["n"] > 0)]
@@ -62,17 +67,26 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
         arms = {row["cell"]: row for row in rows.to_dict("records")}
         baselines = {row["baseline"] for row in arms.values() if isinstance(row["baseline"], str)}
         scores = dict(_scores(runs, arms, at))
-        if any(there(row["n_folds"]) for row in arms.values()):
-            continue  # folds share training items: bounds over them would be too narrow
         if not baselines or len(scores) < 2:
             continue
+        if len({frozenset(map(fold_of, own)) for own in scores.values()}) > 1:
+            continue
+        of_them = runs[(runs["at"] == at) & runs["cell"].isin(arms)]
+        folds = _folds(of_them)
         baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm]))
-        best = recommend(scores, baseline)
+        best = recommend(scores, baseline, folds=folds)
         row = next((row for row in arms.values() if row["arm"] == best.arm), None)
-        items = runs.loc[runs["cell"].isin(arms), "n_validation"].dropna()
-        n_items = None if items.empty else int(items.min())
-        found.append(Advice(task, model, baseline, best, row, n_items))
+        items = of_them.groupby("fold", dropna=False)["n_validation"].min().dropna()
+        n_items = None if items.empty else int(items.sum())
+        found.append(Advice(task, model, baseline, best, row, n_items, folds is not None))
     return found
+
+
+def _folds(runs: pd.DataFrame) -> Folds | None:
+    """Of a cross-validation; sizes: the fewest that train in a fold, the most that validate."""
+    if runs["fold"].isna().all():
+        return None
+    return Folds(fold_of, int(runs["n_train"].min()), int(runs["n_validation"].max()))
 
 
 def _scores(

@@ -79,7 +79,7 @@ mean + 1 std: wilcoxon          32.8  75.6  98.9 |  50.5  79.9  98.8 |  50.4  43
 """
 
 from bluestab.stats.budget import expected_best, expected_best_std, expected_chosen
-from bluestab.stats.components import Nested, TwoWay, nested_mean, two_way
+from bluestab.stats.components import Nested, TwoWay, nested_mean, two_way, within_folds
 from bluestab.stats.describe import (
     failed_share,
     iqm,
@@ -164,4 +164,5 @@ __all__ = [
     "welch_interval",
     "wilcoxon",
     "wilson",
+    "within_folds",
 ]
