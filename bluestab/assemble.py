@@ -259,8 +259,9 @@ class Assembly:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps taken."""
-        return self.trainer.global_step
+        """Optimizer steps taken, up to the first whose loss was not finite."""
+        diverged = self.module.diverged
+        return self.trainer.global_step if diverged is None else diverged - 1
 
     def trained(self) -> Trained:
         """Observe the training that has just ended; no technique is asked."""

@@ -42,7 +42,7 @@ from bluestab.techniques.base import Technique
 
 log = logging.getLogger("bluestab")
 
-FORMAT = 2
+FORMAT = 3
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.ckpt")
 OURS = "bluestab"
 """Where our part stands in what Lightning saves."""

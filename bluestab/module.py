@@ -47,6 +47,11 @@ def _float32(value: Any) -> Any:
     return value.float() if is_half else value
 
 
+def patience(device: torch.device) -> int:
+    """Steps until their losses are looked at: to ask a GPU for one, the host has to wait for it."""
+    return 1 if device.type == "cpu" else 16
+
+
 def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Tensor]) -> Step:
     """Forward and loss: what a technique's `wrap_step` wraps first."""
 
@@ -191,6 +196,8 @@ class FineTuning(pl.LightningModule):
         self.predictions: list[Any] = []
         self.scores: Scores = {}
         self.item_logits: Sequence[np.ndarray] = []
+        self.diverged: int | None = None
+        self._unseen: list[tuple[int, torch.Tensor]] = []
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
         model.register_forward_pre_hook(self._count_forward)
@@ -225,8 +232,6 @@ class FineTuning(pl.LightningModule):
             self.draw_dropout_anew(index)
             with self._phases("forward"):
                 loss = self._step(part).loss
-                if self._ranks.size == 1 and not math.isfinite(loss.item()):
-                    raise Diverged(self.global_step + 1)
             if share != 1.0:
                 loss = loss * share
             losses.append(loss.detach())
@@ -241,12 +246,23 @@ class FineTuning(pl.LightningModule):
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if self._ranks.size > 1:
             total = self._ranks.sum_of(total)
-            if not math.isfinite(total.item()):  # on all of them: none waits for another
-                raise Diverged(self.global_step + 1)
+        self._unseen.append((self.global_step + 1, total))
+        if len(self._unseen) >= patience(total.device):
+            self._look()
         if not self._again:
             self.batches += len(parts)
             self._losses.append(total)
         return loss
+
+    def _look(self) -> None:
+        """Raise Diverged if a loss that nobody has looked at is not finite: on all ranks, which
+        have the same, so that none waits for another."""
+        unseen, self._unseen = self._unseen, []
+        values = torch.stack([loss for _, loss in unseen]).tolist() if unseen else []
+        for (step, _), value in zip(unseen, values, strict=True):
+            if not math.isfinite(value):
+                self.diverged = step
+                raise Diverged(step)
 
     def draw_dropout_anew(self, micro: int) -> None:
         """Start the dropout stream of this step and micro-batch.
@@ -297,12 +313,13 @@ class FineTuning(pl.LightningModule):
     def running(self) -> dict[str, Any]:
         """What has been noted since the last evaluation, and counted since the start."""
         counted = {"forwards": self.forwards, "batches": self.batches}
-        return {"losses": self._losses, "norms": self._norms, **counted}
+        return {"losses": self._losses, "norms": self._norms, "unseen": self._unseen, **counted}
 
     def run_on(self, running: Mapping[str, Any]) -> None:
         """Go on from what `running` gave."""
         self._losses = [loss.to(self.device) for loss in running["losses"]]
         self._norms = [norms.to(self.device) for norms in running["norms"]]
+        self._unseen = [(step, loss.to(self.device)) for step, loss in running["unseen"]]
         self.forwards, self.batches = running["forwards"], running["batches"]
 
     def _collect(self, batch: Batch) -> None:
@@ -315,6 +332,9 @@ class FineTuning(pl.LightningModule):
             by_row = self.logits.compute()
             self.logits.reset()
             self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
+
+    def on_validation_start(self) -> None:
+        self._look()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         if self._ranks.evaluates(batch_index, len(self.trainer.val_dataloaders)):  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ that are then lost, and stop; what goes on is a fresh start of the same command.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
@@ -24,11 +25,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from contracts.arms import NAMES, chosen, technique_class  # noqa: E402
-from test_run import ANYTHING, done, kept, quiet  # noqa: E402
+from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
 from bluestab import checkpoints  # noqa: E402
 from bluestab.checkpoints import Checkpoints, identity  # noqa: E402
-from bluestab.errors import ConfigError  # noqa: E402
+from bluestab.errors import ConfigError, Diverged  # noqa: E402
 from bluestab.module import FineTuning  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
@@ -282,6 +283,19 @@ def test_state_in_a_closure_goes_on(making: Make, tmp_path: Path, extra: tuple[s
 def test_without_its_state_it_is_another_run(making: Make, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="step,train"):
         compare(making("task=biosses", "model=tiny", technique=Forgets), tmp_path, 5)
+
+
+def test_a_loss_that_nobody_has_looked_at_goes_on(
+    making: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a GPU they are asked now and then; a checkpoint may lie between."""
+    monkeypatch.setattr("bluestab.module.patience", lambda device: 100)
+    make = making("trainer.eval_every=12", technique=lambda: NotFinite(2, math.nan))
+    interrupted(make(), tmp_path, 3)
+    record = done(make(), tmp_path)
+    assert record.measured["resumed_from"] == 3
+    assert record.result["error"]["message"] == str(Diverged(2))
+    assert record.result["steps"] == 1
 
 
 # --- what is stored, and what is not -------------------------------------------------------------

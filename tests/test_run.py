@@ -295,9 +295,20 @@ class NotFinite(Technique):
         return broken
 
 
+@pytest.mark.parametrize(("patience", "every"), [(1, 1), (2, 4), (16, 4)])
 @pytest.mark.parametrize(("at", "value"), [(1, math.nan), (3, math.inf)])
-def test_a_divergence_is_a_result(make_run: Make, tmp_path: Path, at: int, value: float) -> None:
-    overrides = ("task=biosses", *TINY, "task.failure_score=-0.25")
+def test_a_divergence_is_a_result(
+    make_run: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    value: float,
+    patience: int,
+    every: int,
+) -> None:
+    """Also where losses are looked at only now and then, as on a GPU."""
+    monkeypatch.setattr("bluestab.module.patience", lambda device: patience)
+    overrides = ("task=biosses", *TINY, f"trainer.eval_every={every}", "task.failure_score=-0.25")
     run = replace(make_run(*overrides), techniques={"broken": NotFinite(at, value)})
     record = done(run, tmp_path / "runs")
     result = record.result
@@ -311,7 +322,7 @@ def test_a_divergence_is_a_result(make_run: Make, tmp_path: Path, at: int, value
     assert store.read(run.key).result == record.result
     assert store.crash(run.key) is None
     curve = (store.folder(run.key) / "curve.csv").read_text().splitlines()
-    assert len(curve) == at, "a header, and what was evaluated before"
+    assert len(curve) == 1 + (at - 1) // every, "a header, and what was evaluated before"
 
 
 def test_weights_broken_by_the_last_update_are_a_divergence(make_run: Make, tmp_path: Path) -> None:
