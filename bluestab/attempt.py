@@ -20,7 +20,7 @@ from bluestab.audit import lost_note
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
-from bluestab.memory import Sizes, is_out_of_memory
+from bluestab.memory import Sizes, is_out_of_memory, keep_freed
 from bluestab.phases import Phases
 from bluestab.ranks import Ranks, together
 from bluestab.representations import FILE, first_pieces, of_items, write_representations
@@ -173,6 +173,7 @@ class Attempt:
 
         run, cfg = self.run, self.sizes.applied_to(self.run.cfg)
         torch.set_num_threads(cfg["trainer"]["threads"])
+        keep_freed()
         phases = Phases(_wait_for(self.device) if cfg["profile"] else None)
         with _timed(seconds, "prepare"), phases("load"):
             assembly = self.assembly = assemble(

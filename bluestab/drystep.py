@@ -20,6 +20,7 @@ from bluestab.data import ShuffledOrder, TaskData
 from bluestab.errors import ConfigError
 from bluestab.forecast import DryStep
 from bluestab.hub import here
+from bluestab.memory import keep_freed
 from bluestab.models import Model
 from bluestab.schedules import updates
 from bluestab.seeding import generator
@@ -58,6 +59,7 @@ def dry_step(run: CheckedRun) -> DryStep:
 
     device = torch.device(name)
     torch.set_num_threads(run.cfg["trainer"]["threads"])
+    keep_freed()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     data, n_items = _sampled(run)

@@ -18,6 +18,7 @@ from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
 from bluestab.hydra_app import compose
 from bluestab.planning import PlannedRun, Sweep, in_order, plan_sweep, resolved
+from bluestab.report.terminal import describe
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
 GAD = ("task=gad", "model=tiny", *ANY_FILE, "optim.steps=1", "device=cpu")
@@ -150,6 +151,25 @@ def test_a_sweep_without_a_name_is_named_by_its_runs(plan: Plan) -> None:
     jobs = [(*GAD, f"seed={seed}") for seed in range(3)]
     assert plan_sweep(compose, jobs[:2], None).name == one.name
     assert plan_sweep(compose, jobs, None).name != one.name
+
+
+def test_a_run_is_told_apart_from_others_of_its_sweep(plan: Plan) -> None:
+    """The label says what differs, once, and nothing that all have."""
+    one = (*GAD, "sweep.seeds=1")
+    swept = plan(*one, "optim.lr=1e-5,2e-5", "technique=none,[llrd,reinit]", "optim.clip=2")
+    assert [describe(planned.run) for planned in swept.runs] == [
+        "gad tiny none optim.lr=1e-05 seed 0",
+        "gad tiny llrd+reinit optim.lr=1e-05 seed 0",
+        "gad tiny none optim.lr=2e-05 seed 0",
+        "gad tiny llrd+reinit optim.lr=2e-05 seed 0",
+    ]
+    folds = plan(*one, "task.folds=3", "task.fold=0,1")
+    assert [describe(planned.run) for planned in folds.runs] == [
+        "gad fold 0 tiny none seed 0",
+        "gad fold 1 tiny none seed 0",
+    ]
+    (single,) = plan(*one).runs
+    assert describe(single.run) == "gad tiny none seed 0"
 
 
 def test_seed_by_seed_within_a_subject(make_run: Callable[..., Any]) -> None:

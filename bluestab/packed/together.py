@@ -17,6 +17,7 @@ from bluestab.artefacts import write_curve, write_predictions, write_weights
 from bluestab.audit import lost_note
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
+from bluestab.memory import keep_freed
 from bluestab.packed.keeping import Keeper
 from bluestab.packed.siblings import Sibling
 from bluestab.packed.training import Group
@@ -55,6 +56,7 @@ def train_and_score_together(
     """
     device, cfg = torch.device(device_name), places[0].run.cfg
     torch.set_num_threads(cfg["trainer"]["threads"])
+    keep_freed()
     _deterministic(device)
     phases = Phases(_wait_for(device) if cfg["profile"] else None)
     seconds: dict[str, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -47,11 +48,21 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
+SAID = re.compile(r"(task|task\.fold|model|technique)=")
+"""Overrides that `describe` says in other words."""
+
+
 def describe(run: CheckedRun) -> str:
+    """Task, model, techniques, what else tells it from others of its sweep, seed."""
     technique = "+".join(run.techniques) or "none"
     fold = run.data.task.fold
     task = run.data.task.name + ("" if fold is None else f" fold {fold}")
-    return f"{task} {run.model.name} {technique} seed {run.cfg['seed']}"
+    arm = (run.cfg.get("sweep") or {}).get("arm") or ""
+    overrides = re.split(r" (?=[+~\w][\w./@]*=)", arm)
+    more = "".join(
+        f" {override}" for override in overrides if override and not SAID.match(override)
+    )
+    return f"{task} {run.model.name} {technique}{more} seed {run.cfg['seed']}"
 
 
 def reason(record: RunRecord) -> str:
