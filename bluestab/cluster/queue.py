@@ -114,9 +114,11 @@ class SharedQueue(Source):
         while self.is_left:
             is_suspect = not self.waiting
             order = (self.suspect if is_suspect else self.waiting).popleft()
+            # in this order: a run that ends in between is not begun again
+            is_free = self.store.claims.is_free(order.key)
             if self._has_ended(order):
                 continue
-            if not self.store.claims.is_free(order.key):
+            if not is_free:
                 self.elsewhere.append(order)
                 continue
             died = self.store.claims.deaths(order.key)
