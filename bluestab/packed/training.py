@@ -103,6 +103,8 @@ class Group:
         kernel = knobs["attention"][self.device.type]
         pad = ready.tokenizer.pad_token_id
         self.ready = ready
+        evaluated: tuple[Split, ...] = ("validation", "test")
+        self.batches = {s: evaluation_batches(ready.tables[s], knobs) for s in evaluated}
         trains = frozenset(name for name in ready.plan if ready.plan[name].trainable)
         built.model.to(self.device)
         for name, parameter in built.model.named_parameters():
@@ -251,11 +253,11 @@ class Group:
             self._evaluate("test", siblings)
         if heard is None:
             return {}
-        table = self.ready.tables["test"]
+        example = self.ready.tables["test"]["example"]
         apart = [self.stack.apart(found) for found in heard]
-        rows = list(itertools.chain(*evaluation_batches(table, self.cfg["trainer"])))
+        rows = list(itertools.chain(*self.batches["test"]))
         return {
-            place: of_items([part[place] for part in apart], rows, table["example"])
+            place: of_items([part[place] for part in apart], rows, example)
             for place, sibling in enumerate(self.siblings)
             if sibling in siblings
         }
@@ -266,7 +268,7 @@ class Group:
         wanted = [(i, s) for i, s in enumerate(self.siblings) if any(s is one for one in siblings)]
         network.eval()
         with self.phases("evaluate"):
-            for rows in evaluation_batches(self.ready.tables[split], self.cfg["trainer"]):
+            for rows in self.batches[split]:
                 batch = inputs.batch(rows)
                 with self._autocast():
                     logits = self.stack.apart(model_logits(network, _repeated(batch, self.stack.n)))
