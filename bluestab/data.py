@@ -201,7 +201,7 @@ def tokenised(
 def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     from datasets import Dataset
 
-    from bluestab.networks import load_tokenizer
+    from bluestab.tokenization import load_tokenizer
 
     data, examples, model, parts = shared.values
     kind: type[Task] = type(data.task)

@@ -112,7 +112,7 @@ def inspect(run: CheckedRun, n_shown: int = 10) -> Inspection:
 
 def _tokenizer(run: CheckedRun) -> PreTrainedTokenizerFast | None:
     """The model's tokenizer, if it is on this machine: nothing is fetched."""
-    from bluestab.networks import load_tokenizer
+    from bluestab.tokenization import load_tokenizer
 
     try:
         if is_here(run.model):

@@ -97,7 +97,8 @@ def test_plain_transformers_reproduces_the_record(
 
 def reproducing(run: Any, folder: Path) -> Any:
     """The model that a run on gad kept; bluestab reads from it all the record's predictions."""
-    from bluestab.networks import load, load_tokenizer
+    from bluestab.networks import load
+    from bluestab.tokenization import load_tokenizer
 
     kept = replace(run.model, path=str(folder / "checkpoint" / "last"))
     loaded = load(kept, head="sequence", n_labels=len(run.data.labels), attention="eager")

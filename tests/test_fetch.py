@@ -1129,7 +1129,8 @@ def test_fetch_then_train_without_a_network(site: Site, tmp_path: Path, corpora:
     """Data and model from servers, in processes of their own; then a real run, offline."""
     from bluestab.instantiate import instantiate
     from bluestab.models import Model
-    from bluestab.networks import load, load_tokenizer
+    from bluestab.networks import load
+    from bluestab.tokenization import load_tokenizer
 
     folder = tmp_path / "tiny"
     model = instantiate(resolved(compose(["model=tiny"]))["model"], Model, "model")

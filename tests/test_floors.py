@@ -25,7 +25,7 @@ FLOORS = [
     "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
     "phases divergences passes instability recommendation splitting interruption ranks",
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
-    "claims store artefacts index upkeep token_cache hub remotes downloads averaging "
+    "tokenization claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
     "siblings parts data audit module prefix optimizers checks history checkpoints assemble "
     "supplies",

@@ -17,7 +17,8 @@ from test_run import done  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.heads import last_blocks, pooled  # noqa: E402
-from bluestab.networks import load, load_tokenizer  # noqa: E402
+from bluestab.networks import load  # noqa: E402
+from bluestab.tokenization import load_tokenizer  # noqa: E402
 
 Make = Callable[..., Any]
 HEADS = ("mean", "max", "attention", "average:2", "concat:2", "concat:1")

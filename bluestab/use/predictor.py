@@ -18,8 +18,9 @@ from bluestab.data import collate
 from bluestab.devices import cores
 from bluestab.errors import ConfigError
 from bluestab.module import ItemLogits, run_in_float32
-from bluestab.networks import load_tokenizer, load_trained
+from bluestab.networks import load_trained
 from bluestab.passes import model_logits
+from bluestab.tokenization import load_tokenizer
 from bluestab.types import Example
 from bluestab.use.answers import Answer, answer, check_threshold
 from bluestab.use.weights import Weights

@@ -40,10 +40,11 @@ from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
 from bluestab.models import Model, check_model
 from bluestab.module import model_logits
-from bluestab.networks import Head, initialise, load, load_tokenizer
+from bluestab.networks import Head, initialise, load
 from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.reinit import Reinit
+from bluestab.tokenization import load_tokenizer
 from bluestab.types import Built
 
 FILES = {file.stem: file for file in sorted((conf_dir() / "model").glob("*.yaml"))}

@@ -486,7 +486,7 @@ class Lab:
         from transformers import AutoConfig, AutoModel
 
         from bluestab.models import Model
-        from bluestab.networks import load_tokenizer
+        from bluestab.tokenization import load_tokenizer
 
         folder = self.folder / model
         if not folder.is_dir():
