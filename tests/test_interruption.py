@@ -21,9 +21,9 @@ torch = pytest.importorskip("torch")
 from test_run import done, kept  # noqa: E402
 
 from bluestab import checkpoints, interruption  # noqa: E402
+from bluestab.attempting import attempt  # noqa: E402
 from bluestab.interruption import GivenBack  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.workers import attempt  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -31,9 +31,10 @@ from bluestab.packing import (
     with_engines,
 )
 from bluestab.planning import Sweep, plan_sweep
+from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
-from bluestab.workers import Queue, RunsCrashed, begin, close
+from bluestab.workers import RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")

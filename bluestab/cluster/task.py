@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from bluestab import devices
+from bluestab.attempting import Execute, Together
 from bluestab.cluster import scheduler
 from bluestab.cluster.deaths import HEADER
 from bluestab.cluster.queue import Reserve, SharedQueue
@@ -29,8 +31,9 @@ from bluestab.errors import BluestabError
 from bluestab.interruption import WARNING
 from bluestab.launchers.pool import places, work_off
 from bluestab.report.progress import SweepDisplay
+from bluestab.run_queue import LOOK_AGAIN
+from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Stop, Together
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
@@ -89,7 +92,7 @@ def work(
     submission.begin(index)
     if submission.is_search:
         return search_on(submission, job, execute)
-    queue = SharedQueue(submission, store, quota=knobs["runs_per_task"])
+    queue = SharedQueue(submission, store, knobs["runs_per_task"], partial(print, flush=True))
     if not len(queue):
         print("nothing is left to do here", flush=True)
         return 0

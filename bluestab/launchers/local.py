@@ -6,24 +6,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bluestab.attempting import Execute, Together, attempt_together
 from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.launchers.base import Backend
 from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
-from bluestab.workers import (
-    LOOK_AGAIN,
-    Execute,
-    Queue,
-    Stop,
-    Together,
-    attempt_together,
-    begin,
-    close,
-    pause_until_room,
-    tell_waiting,
-)
+from bluestab.run_queue import LOOK_AGAIN, Queue
+from bluestab.stopping import Stop, pause_until_room, tell_waiting
+from bluestab.workers import begin, close
 
 if TYPE_CHECKING:
     from bluestab.search.spec import Search

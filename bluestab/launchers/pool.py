@@ -22,30 +22,20 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
+from bluestab.attempting import Execute, Together
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
+from bluestab.failures import OutOfMemoryKilled, WorkerDied, record_death
 from bluestab.launchers.base import Backend
 from bluestab.packing import GROUP, Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
+from bluestab.run_queue import Queue, Source
+from bluestab.stopping import Stop, pause_until_room, tell_waiting
 from bluestab.store import Store
-from bluestab.workers import (
-    Execute,
-    Hired,
-    OutOfMemoryKilled,
-    Queue,
-    Source,
-    Stop,
-    Together,
-    WorkerDied,
-    begin,
-    close,
-    pause_until_room,
-    record_death,
-    start_process,
-    tell_waiting,
-)
+from bluestab.worker_process import Hired, start_process
+from bluestab.workers import begin, close
 
 if TYPE_CHECKING:
     from bluestab.search.spec import Search

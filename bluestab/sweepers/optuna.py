@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab import spaces
+from bluestab.attempting import Execute
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
@@ -36,7 +37,7 @@ from bluestab.search.trials import Trials, points
 from bluestab.search.worker import jobs, with_its_engine
 from bluestab.spaces import SEARCH_SPACE, Choice
 from bluestab.store import Store, to_json, write_text
-from bluestab.workers import Execute, RunsCrashed, make_ready
+from bluestab.workers import RunsCrashed, make_ready
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
