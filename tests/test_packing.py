@@ -20,7 +20,6 @@ from bluestab.cluster.submission import write_orders
 from bluestab.errors import GroupTooLarge
 from bluestab.hydra_app import compose
 from bluestab.launchers.local import run_here
-from bluestab.launchers.pool import run_in_pool
 from bluestab.packing import (
     MOST,
     Room,
@@ -34,6 +33,7 @@ from bluestab.planning import Sweep, plan_sweep
 from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.worker_pool import run_in_pool
 from bluestab.workers import RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]

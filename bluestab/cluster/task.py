@@ -29,11 +29,11 @@ from bluestab.cluster.queue import Reserve, SharedQueue
 from bluestab.cluster.submission import Submission
 from bluestab.errors import BluestabError
 from bluestab.interruption import WARNING
-from bluestab.launchers.pool import places, work_off
 from bluestab.report.progress import SweepDisplay
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.stopping import Stop
 from bluestab.store import Store
+from bluestab.worker_pool import places, work_off
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
