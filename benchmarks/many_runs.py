@@ -20,7 +20,7 @@ from typing import Any
 
 from bluestab.circumstances import memory_now_mb
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
+from bluestab.local_engine import run_here
 from bluestab.planning import plan_sweep
 from bluestab.run import names
 from bluestab.store import Store

@@ -170,7 +170,7 @@ def execute(run: Any, store: Any, progress: Callable[..., None]) -> Any:
 
 
 def main(store: str, marks: str, n: str, workers: str, *more: str) -> None:
-    from bluestab.launchers.local import run_here
+    from bluestab.local_engine import run_here
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin, close
 

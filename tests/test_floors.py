@@ -31,7 +31,8 @@ FLOORS = [
     "supplies",
     "results packed attempt rank_process run group drystep inspection",
     "report figures planning packing workers pool_worker launchers cluster sweepers search "
-    "run_queue attempting failures stopping worker_process worker_pool catalogue saved_tasks use",
+    "run_queue attempting failures stopping worker_process worker_pool local_engine "
+    "catalogue saved_tasks use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -19,7 +19,7 @@ from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import GroupTooLarge
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
+from bluestab.local_engine import run_here
 from bluestab.packing import (
     MOST,
     Room,
