@@ -1,4 +1,4 @@
-"""The launcher `pool`: runs in warm worker processes on this machine, see `bluestab.worker_pool`."""
+"""The launcher `pool`: warm worker processes on this machine, see `bluestab.worker_pool`."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ import stand_ins
 from conftest import ANY_FILE
 from stand_ins import acts, attempts, workers
 
-from bluestab import failures, run_queue, stopping
+from bluestab import failures, local_engine, run_queue, stopping, worker_pool
 from bluestab.attempting import attempt
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import BluestabError, DiskFull, Interrupted
-from bluestab.launchers import local, pool
+from bluestab.launchers import pool
 from bluestab.paths import conf_dir
 from bluestab.planning import Sweep
 from bluestab.workers import RunsCrashed, begin, close
@@ -46,9 +46,9 @@ def in_a_task(sweep: Sweep) -> bool:
 
 
 LAUNCHERS: dict[str, Launch] = {
-    "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
-    "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
-    "packed": lambda sweep: local.run_here(sweep, stand_ins.execute, group=None),
+    "local": lambda sweep: local_engine.run_here(sweep, stand_ins.execute),
+    "pool": lambda sweep: worker_pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
+    "packed": lambda sweep: local_engine.run_here(sweep, stand_ins.execute, group=None),
     "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
@@ -256,7 +256,7 @@ def test_ctrl_c_twice_stops_at_once(launch: Launch, make_sweep: MakeSweep) -> No
 
 def in_pool(sweep: Sweep, n: int = 2, budget_mb: float = 1e6) -> None:
     begin(sweep)
-    close(sweep, pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
+    close(sweep, worker_pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
         "import pickle, sys; sys.path[:0] = sys.argv[2:]\n"
-        "import stand_ins; from bluestab.launchers.pool import run_in_pool\n"
+        "import stand_ins; from bluestab.worker_pool import run_in_pool\n"
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
         " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"
