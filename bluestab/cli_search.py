@@ -57,7 +57,7 @@ def print_searches(store: Any) -> bool:
 
 
 def _standing(root: Path, name: str) -> str:
-    from bluestab.report.search_frame import best_first
+    from bluestab.search.findings import best_first
     from bluestab.search.points import shown
     from bluestab.search.trials import Trials, points
     from bluestab.sweepers.optuna import read_search

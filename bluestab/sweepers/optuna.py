@@ -17,19 +17,20 @@ from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.packing import GROUP
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
-from bluestab.report.search_entry import confirmation_of, write_entry
-from bluestab.report.search_frame import (
+from bluestab.report.searches import confirmation_of
+from bluestab.search import spec
+from bluestab.search.crew import see_through
+from bluestab.search.entry import write_entry
+from bluestab.search.findings import (
     Arm,
-    Found,
+    Findings,
     arm_of,
     best_first,
     importance,
     points_frame,
     verdict_sentences,
 )
-from bluestab.report.search_page import write_search
-from bluestab.search import spec
-from bluestab.search.crew import see_through
+from bluestab.search.page import write_search
 from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, overrides, owner, shown
 from bluestab.search.race import Race
 from bluestab.search.spec import Search
@@ -487,7 +488,7 @@ def confirmed(search: Search, trials: Trials) -> list[Arm]:
 def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None = None) -> None:
     """Say what was found, and write the files of it."""
     every = trials.all()
-    found = Found(
+    found = Findings(
         search=search,
         frame=points_frame(every, search),
         ranked=best_first(every, search),
