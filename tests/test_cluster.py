@@ -194,7 +194,7 @@ def test_a_dry_run_writes_nothing(
 @pytest.fixture
 def make_search(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
-    for module in ("search.worker", "sweepers.optuna"):
+    for module in ("search.worker", "search.plan", "search.confirm"):
         monkeypatch.setattr(f"bluestab.{module}.compose", searching.compose_once)
     return partial(searching.plan, tmp_path / "runs", n_trials=3, seeds=1)
 

@@ -120,8 +120,9 @@ def work(
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
     """Work on the points of a search until there are enough; the exit code of this task."""
     from bluestab.search.crew import Teller, in_processes
+    from bluestab.search.plan import first_run
+    from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials, took
-    from bluestab.sweepers.optuna import first_run, read_search
 
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     search = read_search(store.root, submission.sweep)

@@ -57,7 +57,7 @@ class Check(Backend):
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
-        from bluestab.sweepers.optuna import possible_runs
+        from bluestab.search.plan import possible_runs
 
         runs = possible_runs(replace(search, group=self.group))
         print(

@@ -23,7 +23,7 @@ class Local(Backend):
         close(sweep, stopped)
 
     def search(self, search: Search) -> None:
-        from bluestab.sweepers.optuna import run_search  # Optuna's half second, if it is needed
+        from bluestab.search.drive import run_search  # Optuna's half second, if it is needed
 
         search = replace(search, group=self.group)
         run_search(search, [None] * (search.workers or 1), self.launch)

@@ -36,7 +36,8 @@ class Pool(Backend):
         close(sweep, stopped)
 
     def search(self, search: Search) -> None:
-        from bluestab.sweepers.optuna import first_run, run_search
+        from bluestab.search.drive import run_search
+        from bluestab.search.plan import first_run
 
         self._check()
         search = replace(search, group=self.group)

@@ -129,7 +129,8 @@ class Slurm(Backend):
     def search(self, search: Search) -> None:
         """Its tasks ask for points when they are free; they need the study and the store alone."""
         from bluestab.cluster.searching import follow, live_tasks, shared
-        from bluestab.sweepers.optuna import begin_search, conclude, first_run
+        from bluestab.search.drive import begin_search, conclude
+        from bluestab.search.plan import first_run
 
         search, store = replace(shared(search), group=self.group), Store(search.root)
         sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
