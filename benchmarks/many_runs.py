@@ -20,12 +20,12 @@ from typing import Any
 
 from bluestab.circumstances import memory_now_mb
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
-from bluestab.launchers.pool import run_in_pool
+from bluestab.local_engine import run_here
 from bluestab.planning import plan_sweep
 from bluestab.run import names
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.worker_pool import run_in_pool
 from bluestab.workers import begin, close
 
 

@@ -37,11 +37,12 @@ def run(overrides: Sequence[str] = ()) -> RunRecord:
     Raises ConfigError if it cannot be started, RunsCrashed if it crashed, StoreError if another
     process is at it.
     """
+    from bluestab.attempting import attempt
     from bluestab.checks import check
     from bluestab.hydra_app import compose
     from bluestab.planning import resolved
     from bluestab.report.terminal import reason
-    from bluestab.workers import RunsCrashed, attempt, make_ready
+    from bluestab.workers import RunsCrashed, make_ready
 
     if isinstance(overrides, str):
         raise TypeError(f"overrides is {overrides!r}: expected a list, such as ['task=gad']")

@@ -249,6 +249,7 @@ def _manifest(store: Any, name: str | None) -> Any:
 
 def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
+    from bluestab.attempting import attempt
     from bluestab.checks import check
     from bluestab.errors import StoreError
     from bluestab.planning import resolved
@@ -256,7 +257,7 @@ def _run_one(cfg: Any) -> None:
     from bluestab.report.terminal import describe, print_notes, print_record, reason
     from bluestab.run import is_done
     from bluestab.store import Store
-    from bluestab.workers import RunsCrashed, attempt, make_ready, tell_damaged
+    from bluestab.workers import RunsCrashed, make_ready, tell_damaged
 
     plain = resolved(cfg)
     checked = check(plain)

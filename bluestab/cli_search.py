@@ -28,9 +28,11 @@ def search(
     ] = False,
 ) -> None:
     """What a search has found so far: bluestab search; more hands for it: bluestab search --work"""
+    from bluestab.search.confirm import confirmed, report
+    from bluestab.search.drive import help_out
+    from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials
     from bluestab.store import Store
-    from bluestab.sweepers.optuna import confirmed, help_out, read_search, report
 
     found = read_search(existing(store).root, name, storage)
     if work:
@@ -57,10 +59,10 @@ def print_searches(store: Any) -> bool:
 
 
 def _standing(root: Path, name: str) -> str:
-    from bluestab.report.search_frame import best_first
+    from bluestab.search.findings import best_first
     from bluestab.search.points import shown
+    from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials, points
-    from bluestab.sweepers.optuna import read_search
 
     found = read_search(root, name)
     trials = Trials.open(found)

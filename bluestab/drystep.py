@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bluestab import devices
@@ -18,7 +18,6 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.data import ShuffledOrder, TaskData
 from bluestab.errors import ConfigError
-from bluestab.forecast import DryStep
 from bluestab.hub import here
 from bluestab.memory import keep_freed
 from bluestab.models import Model
@@ -29,6 +28,25 @@ from bluestab.types import SPLITS, Example, Split
 STEPS = 5  # timed steps, unless they take longer than:
 SECONDS = 5.0
 ITEM_BYTES = 40  # of an item's id, prediction and target in a file of predictions
+
+
+@dataclass(frozen=True)
+class DryStep:
+    """What was measured on a few real batches.
+
+    prepare     seconds from nothing to the first step
+    step        seconds of one optimizer step
+    evaluate    split -> seconds to evaluate all its items
+    test_bytes  what the predictions of all test items take on disk, once
+    """
+
+    prepare: float
+    step: float
+    evaluate: Mapping[Split, float]
+    memory_mb: Mapping[str, float]
+    parameters: int
+    test_bytes: float
+    device: str = ""
 
 
 def planned_steps(run: CheckedRun) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """How long, how much memory, how much disk: arithmetic on what finished runs or a dry step cost.
 
-Two questions share it. Before a sweep: what will it cost (`Known`, `from_dry_step`, `forecast`)?
-While it runs: how much time is left (`Means`, `left`, `remaining`)?
+Asked before a sweep; how much time is left while it runs is told by `bluestab.report.time_left`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bluestab.types import KEPT, RunRecord, Split
+from bluestab.report.time_left import remaining
+from bluestab.types import KEPT, RunRecord
+
+if TYPE_CHECKING:
+    from bluestab.drystep import DryStep
 
 COSTLESS = frozenset(
     # settings of the optimizer that change neither the time of a step nor the memory
@@ -20,7 +23,9 @@ COSTLESS = frozenset(
 )
 MARGIN = 1.02  # a checkpoint is a little more than its weights: tokenizer, configuration
 RUN_FILES = 24_000  # bytes on disk of a run's record, config, curve and log: whole blocks each
-Source = Literal["same cell", "same technique", "same task and model", "dry step", "like dry step"]
+CostSource = Literal[
+    "same cell", "same technique", "same task and model", "dry step", "like dry step"
+]
 
 
 @dataclass(frozen=True)
@@ -37,27 +42,8 @@ class Cost:
     memory_mb: Mapping[str, float]
     disk: float
     parameters: int
-    source: Source
+    source: CostSource
     runs: int = 0
-    device: str = ""
-
-
-@dataclass(frozen=True)
-class DryStep:
-    """What was measured on a few real batches.
-
-    prepare     seconds from nothing to the first step
-    step        seconds of one optimizer step
-    evaluate    split -> seconds to evaluate all its items
-    test_bytes  what the predictions of all test items take on disk, once
-    """
-
-    prepare: float
-    step: float
-    evaluate: Mapping[Split, float]
-    memory_mb: Mapping[str, float]
-    parameters: int
-    test_bytes: float
     device: str = ""
 
 
@@ -72,7 +58,7 @@ def from_dry_step(
     steps: int,
     steps_per_epoch: int,
     eval_every: int | None,
-    source: Source = "dry step",
+    source: CostSource = "dry step",
 ) -> Cost:
     """A whole run from a dry step.
 
@@ -152,7 +138,7 @@ class Known:
     """Costs of finished runs, asked for by what a new run is."""
 
     def __init__(self, finished: Iterable[Finished]) -> None:
-        self._by: dict[tuple[Source, object], list[Finished]] = {}
+        self._by: dict[tuple[CostSource, object], list[Finished]] = {}
         for one in finished:
             for slot in _slots(one.cell, one.workload, one.techniques):
                 self._by.setdefault(slot, []).append(one)
@@ -179,7 +165,7 @@ class Known:
 
 def _slots(
     cell: str, work: str, techniques: tuple[str, ...]
-) -> tuple[tuple[Source, object], tuple[Source, object], tuple[Source, object]]:
+) -> tuple[tuple[CostSource, object], tuple[CostSource, object], tuple[CostSource, object]]:
     return (
         ("same cell", cell),
         ("same technique", (work, techniques)),
@@ -219,59 +205,6 @@ def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "non
         memory_mb={k: max(cost.memory_mb.get(k, 0) for cost in known) for k in kinds},
         disk=sum(cost.disk + checkpoint * cost.parameters for cost in known),
     )
-
-
-class Means:
-    """Mean seconds of finished runs: of a cell, of a subject (task and model), of all."""
-
-    def __init__(self) -> None:
-        self._sums: dict[object, tuple[float, int]] = {}
-
-    def add(self, cell: str, subject: str, seconds: float) -> None:
-        for slot in (("cell", cell), ("subject", subject), None):
-            total, n = self._sums.get(slot, (0.0, 0))
-            self._sums[slot] = (total + seconds, n + 1)
-
-    def knows(self, cell: str) -> bool:
-        return ("cell", cell) in self._sums
-
-    def expected(self, cell: str, subject: str) -> float | None:
-        """Of the nearest kind that is known; None until something is."""
-        for slot in (("cell", cell), ("subject", subject), None):
-            if slot in self._sums:
-                total, n = self._sums[slot]
-                return total / n
-        return None
-
-
-def left(expected: float | None, elapsed: float, fraction: float) -> float | None:
-    """Seconds that a running run still needs.
-
-    fraction  of its steps that are done, in [0, 1]
-
-    What finished runs say counts; a run that they say nothing of, or that takes longer than they
-    did, is judged by its own pace, from a twentieth of its steps on.
-    """
-    if expected is not None and expected >= elapsed:
-        return expected - elapsed
-    if fraction >= 0.05:
-        return elapsed * (1 - min(fraction, 1)) / fraction
-    return None if expected is None else 0.0
-
-
-def remaining(
-    waiting: Sequence[float | None], running: Sequence[float | None], workers: int
-) -> float | None:
-    """Seconds until all runs are done: their sum over the workers, at least the longest of them.
-
-    waiting, running  seconds that each run still needs
-
-    None if one of them is not known.
-    """
-    needed = [seconds for seconds in (*waiting, *running) if seconds is not None]
-    if len(needed) < len(waiting) + len(running):
-        return None
-    return max(sum(needed) / max(workers, 1), max(needed, default=0.0))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from bluestab.siblings import family_of, reasons_apart
 from bluestab.types import RunRecord
 
 if TYPE_CHECKING:
-    from bluestab.workers import Source
+    from bluestab.run_queue import Source
 
 ENGINE = "trainer.engine="
 

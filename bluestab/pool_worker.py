@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import select
 import signal
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from bluestab import interruption
+from bluestab.attempting import Execute, Together, attempt_together
 from bluestab.checks import CheckedRun, check
 from bluestab.circumstances import memory_now_mb
 from bluestab.errors import BluestabError, DiskFull, GroupTooLarge, StoreError
 from bluestab.store import Store
-from bluestab.workers import Execute, Together, attempt_together
+from bluestab.worker_process import die_with_parent, write_to
 
 
 def serve(
@@ -89,26 +86,3 @@ def _checked(key: str, cfg: Mapping[str, Any]) -> CheckedRun:
             "start the command again"
         )
     return run
-
-
-def die_with_parent(connection: Connection) -> None:
-    """A worker without a parent would go on unseen, and hold its claim."""
-    hung_up = select.poll()
-    hung_up.register(connection.fileno(), getattr(select, "POLLRDHUP", 0))  # POLLHUP always counts
-
-    def watch() -> None:
-        hung_up.poll()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def write_to(path: str) -> None:
-    """What libraries print, and the last words of a crash in native code, go to a file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    faulthandler.enable()

@@ -61,7 +61,7 @@ def plan(
     store: Path, *, name: str = "s", choices: Any = None, fixed: Any = None, **given: Any
 ) -> Any:
     """A search over `CHOICES`, its store at `store`."""
-    from bluestab.sweepers.optuna import plan_search
+    from bluestab.search.plan import plan_search
 
     fixed = {**FIXED, **(fixed or {}), "store": str(store)}
     return plan_search(
@@ -72,8 +72,8 @@ def plan(
 def begin(search: Any) -> Any:
     """The study of a search, begun as a command begins it."""
     from bluestab.search import spec
+    from bluestab.search.plan import first_run
     from bluestab.search.trials import Trials
-    from bluestab.sweepers.optuna import first_run
 
     Store(search.root).make_writable()
     return Trials.open(search, spec.identity(search, first_run(search).hashed))

@@ -170,8 +170,8 @@ def execute(run: Any, store: Any, progress: Callable[..., None]) -> Any:
 
 
 def main(store: str, marks: str, n: str, workers: str, *more: str) -> None:
-    from bluestab.launchers.local import run_here
-    from bluestab.launchers.pool import run_in_pool
+    from bluestab.local_engine import run_here
+    from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin, close
 
     os.environ["MARKS"] = marks

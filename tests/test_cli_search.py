@@ -13,8 +13,8 @@ import pytest
 import searching
 from conftest import ANY_FILE
 
+from bluestab.search.confirm import contenders
 from bluestab.store import Store
-from bluestab.sweepers.optuna import contenders
 
 BASE = ("run", "-m", "hydra/sweeper=optuna", "task=gad", "model=tiny", "device=cpu")
 SMALL = ("optim.steps=2", "task.max_length=32", *ANY_FILE)

@@ -19,6 +19,7 @@ import searching
 import stand_ins
 from stand_ins import acts
 
+from bluestab.attempting import attempt
 from bluestab.cluster import deaths, scheduler, submission, task
 from bluestab.cluster.cancelling import cancel
 from bluestab.cluster.queue import SharedQueue
@@ -27,18 +28,12 @@ from bluestab.cluster.script import batch_script, known_options, option_problems
 from bluestab.cluster.standing import Standing
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
 from bluestab.errors import BluestabError, ConfigError, StoreError
+from bluestab.failures import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
 from bluestab.hydra_app import compose
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
 from bluestab.planning import Sweep
 from bluestab.store import Store
-from bluestab.workers import (
-    NodeFailed,
-    OutOfMemoryKilled,
-    TimeLimitReached,
-    WorkerDied,
-    attempt,
-)
 
 KNOBS = {
     "runs_per_task": 2,
@@ -199,7 +194,7 @@ def test_a_dry_run_writes_nothing(
 @pytest.fixture
 def make_search(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
-    for module in ("search.worker", "sweepers.optuna"):
+    for module in ("search.worker", "search.plan", "search.confirm"):
         monkeypatch.setattr(f"bluestab.{module}.compose", searching.compose_once)
     return partial(searching.plan, tmp_path / "runs", n_trials=3, seeds=1)
 

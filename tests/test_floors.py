@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
-    "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
+    "keys circumstances devices records diagnostics memory micro rules spaces item_sums "
     "phases divergences passes instability recommendation splitting interruption ranks",
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
     "tokenization claims store artefacts index upkeep token_cache hub remotes downloads averaging "
@@ -31,6 +31,7 @@ FLOORS = [
     "supplies",
     "results packed attempt rank_process run group drystep inspection",
     "report figures planning packing workers pool_worker launchers cluster sweepers search "
+    "run_queue attempting failures stopping worker_process worker_pool local_engine forecast "
     "catalogue saved_tasks use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
 ]

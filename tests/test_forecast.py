@@ -9,23 +9,21 @@ from typing import Any
 import pytest
 from conftest import ANY_FILE
 
+from bluestab.drystep import DryStep
 from bluestab.forecast import (
     KEPT,
     MARGIN,
     RUN_FILES,
     Cost,
-    DryStep,
     Finished,
     Known,
-    Means,
     evaluations,
     forecast,
     from_dry_step,
-    left,
     on_device,
-    remaining,
     workload,
 )
+from bluestab.report.time_left import Means, left, remaining
 from bluestab.types import RunRecord
 
 GAD = ["task=gad", "model=tiny", "task.max_length=32", "optim.batch_size=8", "optim.steps=3"]

@@ -21,9 +21,9 @@ torch = pytest.importorskip("torch")
 from test_run import done, kept  # noqa: E402
 
 from bluestab import checkpoints, interruption  # noqa: E402
+from bluestab.attempting import attempt  # noqa: E402
 from bluestab.interruption import GivenBack  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.workers import attempt  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -163,8 +163,8 @@ def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     from conftest import ANY_FILE
 
     from bluestab.hydra_app import compose
-    from bluestab.launchers.pool import run_in_pool
     from bluestab.planning import plan_sweep
+    from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin
 
     monkeypatch.chdir(tmp_path)

@@ -19,8 +19,7 @@ from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import GroupTooLarge
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
-from bluestab.launchers.pool import run_in_pool
+from bluestab.local_engine import run_here
 from bluestab.packing import (
     MOST,
     Room,
@@ -31,9 +30,11 @@ from bluestab.packing import (
     with_engines,
 )
 from bluestab.planning import Sweep, plan_sweep
+from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
-from bluestab.workers import Queue, RunsCrashed, begin, close
+from bluestab.worker_pool import run_in_pool
+from bluestab.workers import RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")

@@ -22,12 +22,12 @@ torch = pytest.importorskip("torch")
 from bluestab import devices, interruption  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.interruption import GivenBack  # noqa: E402
-from bluestab.launchers.pool import places  # noqa: E402
 from bluestab.memory import Sizes  # noqa: E402
 from bluestab.ranks import Ranks, together  # noqa: E402
 from bluestab.run import execute  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.types import RunRecord  # noqa: E402
+from bluestab.worker_pool import places  # noqa: E402
 
 Make = Callable[..., Any]
 Progress = Callable[..., None]

@@ -14,14 +14,14 @@ import searching
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
-from bluestab.report.search_entry import FILE, read_entries
-from bluestab.report.search_figures import figures
-from bluestab.report.search_frame import Found, best_first, importance, points_frame
-from bluestab.report.search_page import write_search
+from bluestab.report.searches import FILE, read_entries
+from bluestab.search.confirm import report
 from bluestab.search.crew import see_through
+from bluestab.search.figures import figures
+from bluestab.search.findings import Findings, best_first, importance, points_frame
+from bluestab.search.page import write_search
 from bluestab.search.trials import Trials
 from bluestab.store import Store
-from bluestab.sweepers.optuna import report
 
 Searched = Callable[..., tuple[Any, Trials]]
 
@@ -41,9 +41,9 @@ def searched(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Se
     return see
 
 
-def found_of(search: Any, trials: Trials) -> Found:
+def found_of(search: Any, trials: Trials) -> Findings:
     every = trials.all()
-    return Found(
+    return Findings(
         search, points_frame(every, search), best_first(every, search), importance(every, search)
     )
 

@@ -219,7 +219,7 @@ def local_sweep(place: Place, n: int, environment: dict[str, str]) -> None:
     """In a process of its own, forked from one that has imported everything."""
     os.environ.update({**place.environment, **environment, "MARKS": str(place.marks)})
     os.chdir(place.folder)
-    from bluestab.launchers.local import run_here
+    from bluestab.local_engine import run_here
     from bluestab.workers import begin
 
     planned = survive.sweep(place.store.root, n, "checkpoint_every=15")

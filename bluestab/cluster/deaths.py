@@ -9,7 +9,7 @@ from typing import Any
 
 from bluestab.cluster import scheduler
 from bluestab.cluster.submission import Submission
-from bluestab.workers import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
+from bluestab.failures import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
 
 MANY = 3
 """Deaths after which a run counts as crashed."""

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from bluestab.claims import Claim, Claims
 from bluestab.cluster.deaths import MANY, cause, counted
 from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
+from bluestab.failures import record_death
 from bluestab.planning import PlannedRun
 from bluestab.report.terminal import describe
 from bluestab.run import is_done
+from bluestab.run_queue import LOOK_AGAIN, Source
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Source, record_death
 
 RESERVE = 600.0
 """Seconds that the last idle task stays to take over what may yet die elsewhere."""
@@ -68,9 +69,17 @@ class SharedQueue(Source):
     crashed_here  keys of those that crashed; cut: of those that did not stop in time
     """
 
-    def __init__(self, submission: Submission, store: Store, quota: int) -> None:
-        """quota: runs after which this task makes room for one that has not begun yet."""
+    def __init__(
+        self,
+        submission: Submission,
+        store: Store,
+        quota: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """quota: runs after which this task makes room for one that has not begun yet; say: a line
+        for the person who reads its log."""
         super().__init__()
+        self._say = say
         self.submission, self.store, self.quota = submission, store, quota
         self.orders = {order.key: order for order in submission.orders()}
         touched = names_in(store.root) | names_in(store.crash_folder("x").parent)
@@ -213,7 +222,7 @@ class SharedQueue(Source):
         with claim:
             record_death(planned.run, self.store, how=cause(self.submission, dead))
         self.crashed_here.add(planned.run.key)
-        print(f"{describe(planned.run)}: died {len(dead)} times, recorded as crashed", flush=True)
+        self._say(f"{describe(planned.run)}: died {len(dead)} times, recorded as crashed")
 
 
 def checked(order: Order) -> CheckedRun:

@@ -115,6 +115,6 @@ def _follow(trials: Trials, standing: Standing) -> bool:
 
 
 def _stops(search: Search) -> bool:
-    from bluestab.sweepers.optuna import first_run
+    from bluestab.search.plan import first_run
 
     return str(first_run(search).cfg["on_crash"]) == "stop"

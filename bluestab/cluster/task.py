@@ -16,21 +16,24 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from bluestab import devices
+from bluestab.attempting import Execute, Together
 from bluestab.cluster import scheduler
 from bluestab.cluster.deaths import HEADER
 from bluestab.cluster.queue import Reserve, SharedQueue
 from bluestab.cluster.submission import Submission
 from bluestab.errors import BluestabError
 from bluestab.interruption import WARNING
-from bluestab.launchers.pool import places, work_off
 from bluestab.report.progress import SweepDisplay
+from bluestab.run_queue import LOOK_AGAIN
+from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Stop, Together
+from bluestab.worker_pool import places, work_off
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
@@ -89,7 +92,7 @@ def work(
     submission.begin(index)
     if submission.is_search:
         return search_on(submission, job, execute)
-    queue = SharedQueue(submission, store, quota=knobs["runs_per_task"])
+    queue = SharedQueue(submission, store, knobs["runs_per_task"], partial(print, flush=True))
     if not len(queue):
         print("nothing is left to do here", flush=True)
         return 0
@@ -117,8 +120,9 @@ def work(
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
     """Work on the points of a search until there are enough; the exit code of this task."""
     from bluestab.search.crew import Teller, in_processes
+    from bluestab.search.plan import first_run
+    from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials, took
-    from bluestab.sweepers.optuna import first_run, read_search
 
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     search = read_search(store.root, submission.sweep)

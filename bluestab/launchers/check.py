@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from bluestab import devices, rules
 from bluestab.audit import cut_note
 from bluestab.checks import CheckedRun
-from bluestab.drystep import dry_step, is_here, planned_steps
+from bluestab.drystep import DryStep, dry_step, is_here, planned_steps
 from bluestab.errors import BluestabError, ConfigError
-from bluestab.forecast import Cost, DryStep, Finished, Known, forecast, from_dry_step, on_device
+from bluestab.forecast import Cost, Finished, Known, forecast, from_dry_step, on_device
 from bluestab.forecast import workload as workload_of
 from bluestab.launchers.base import Backend
+from bluestab.launchers.plan_table import print_plan
 from bluestab.packing import GROUP, is_packed
 from bluestab.planning import Sweep
 from bluestab.report.sweep_view import latest_records
-from bluestab.report.terminal import print_plan
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 
@@ -57,7 +57,7 @@ class Check(Backend):
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
-        from bluestab.sweepers.optuna import possible_runs
+        from bluestab.search.plan import possible_runs
 
         runs = possible_runs(replace(search, group=self.group))
         print(

@@ -60,7 +60,7 @@ class Fetch(Backend):
         self.bring([check_parts(planned.run.cfg) for planned in sweep.runs])
 
     def search(self, search: Search) -> None:
-        from bluestab.sweepers.optuna import possible_parts
+        from bluestab.search.plan import possible_parts
 
         self.bring(possible_parts(search))
 

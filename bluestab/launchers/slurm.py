@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,25 +15,24 @@ from typing import TYPE_CHECKING, Any
 from bluestab import rules
 from bluestab.circumstances import command_line
 from bluestab.cluster import scheduler
+from bluestab.cluster.following import cancel_if_asked, live_submissions, named, see_through
 from bluestab.cluster.script import SIGNAL_DELAY, batch_script, option_problems, refused
-from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
+from bluestab.cluster.standing import status_line
 from bluestab.cluster.submission import (
     Array,
     Submission,
     crashes,
     next_folder,
     root_of,
-    submissions,
     write_orders,
     write_search,
 )
-from bluestab.errors import ConfigError, Interrupted
+from bluestab.errors import ConfigError
 from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
 from bluestab.packing import GROUP, in_blocks
 from bluestab.planning import PlannedRun, Sweep
-from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe, seconds
+from bluestab.report.terminal import seconds
 from bluestab.run import is_done
 from bluestab.store import Store, alone, write_text
 from bluestab.workers import close, make_ready, tell_damaged
@@ -115,7 +112,7 @@ class Slurm(Backend):
             if rest or sweep.store.manifests().get(sweep.name) is None:
                 sweep.store.write_manifest(sweep.name, sweep.manifest())
             for one in attached:
-                print(f"{len(one.keys & covered)} runs are with {_named(one)} already; attached")
+                print(f"{len(one.keys & covered)} runs are with {named(one)} already; attached")
             if rest:
                 attached.append(self._submit(sweep, rest))
         for one in attached:
@@ -129,7 +126,8 @@ class Slurm(Backend):
     def search(self, search: Search) -> None:
         """Its tasks ask for points when they are free; they need the study and the store alone."""
         from bluestab.cluster.searching import follow, live_tasks, shared
-        from bluestab.sweepers.optuna import begin_search, conclude, first_run
+        from bluestab.search.drive import begin_search, conclude
+        from bluestab.search.plan import first_run
 
         search, store = replace(shared(search), group=self.group), Store(search.root)
         sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
@@ -143,7 +141,7 @@ class Slurm(Backend):
         with alone(root_of(store)):
             attached = live_tasks(store, search.name)
             if attached:
-                print(f"{', '.join(map(_named, attached))} works on it already; attached")
+                print(f"{', '.join(map(named, attached))} works on it already; attached")
             else:
                 again = trials.begin()
                 if again:
@@ -155,7 +153,7 @@ class Slurm(Backend):
             print(f"to see how it goes on: {line}; winner and report: the same command again")
             return
         if attached:
-            follow(search, trials, attached, lambda: _cancels(attached))
+            follow(search, trials, attached, lambda: cancel_if_asked(attached))
         conclude(search, trials, self.launch)
 
     # --- what is asked for ---
@@ -290,7 +288,7 @@ class Slurm(Backend):
             command=command_line(),
         )
         self._hand_over(sweep, submission)
-        print(f"submitted {len(runs)} runs, {per_task} per task, as {_named(submission)}")
+        print(f"submitted {len(runs)} runs, {per_task} per task, as {named(submission)}")
         return submission
 
     def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:
@@ -302,7 +300,7 @@ class Slurm(Backend):
             command=command_line(),
         )
         self._hand_over(sweep, submission)
-        print(f"submitted as {_named(submission)}")
+        print(f"submitted as {named(submission)}")
         return submission
 
     def _for_tasks(self) -> dict[str, Any]:
@@ -371,127 +369,3 @@ def _need_slurm() -> None:
             "the command on a login node of the cluster (hydra.launcher.dry_run=true shows the "
             "script anywhere)"
         )
-
-
-def _named(submission: Submission) -> str:
-    """`job 12 (20 tasks)`, for people."""
-    jobs = submission.jobs()
-    word = "jobs" if len(jobs) > 1 else "job"
-    return f"{word} {', '.join(jobs) or 'unknown'} ({submission.tasks} tasks)"
-
-
-def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
-    """Submissions with tasks that live, or may, and the missing runs that these will do.
-
-    Raises ConfigError where SLURM cannot be asked.
-    """
-    wanted = {p.run.key for p in sweep.runs if not is_done(p.run, sweep.store)}
-    found, covered = [], set()
-    for one in submissions(sweep.store):
-        mine = one.keys & wanted
-        jobs = one.jobs() if mine else []
-        if not jobs:
-            continue
-        if scheduler.lives(jobs, f"{_named(one)} still works on {len(mine)} of these runs"):
-            ended = _crashed_since(one, sweep, mine)
-            found.append(one)
-            covered |= mine - ended
-    return found, covered
-
-
-def _crashed_since(submission: Submission, sweep: Sweep, keys: set[str]) -> set[str]:
-    """Runs that this submission has given up: they are for the next one."""
-    before = submission.content["crashes"]
-    now = crashes(sweep.store, keys)
-    return {key for key, stamp in now.items() if before.get(key) != stamp}
-
-
-# --- waiting ---------------------------------------------------------------------------------
-
-
-def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[str, int]) -> None:
-    """Show how it goes on, until every run has ended. Raises TasksEnded if the tasks end before.
-
-    before  crashes that are older than the submissions
-
-    Ctrl-C asks whether to leave the jobs alone or to cancel them.
-    """
-    standing = Standing(attached)
-    try:
-        n_missing = _follow(sweep, standing, before)
-    except KeyboardInterrupt:
-        if _cancels(attached):
-            raise Interrupted("cancelled; the same command goes on") from None
-        raise Interrupted(
-            "left; the jobs go on, and the same command attaches to them; "
-            f"{status_line(sweep.store, sweep.name)}"
-        ) from None
-    standing.cancel_pending()
-    if n_missing:
-        ends = "\n".join(standing.ends())
-        raise TasksEnded(
-            f"all tasks have ended, and {n_missing} of {len(sweep.runs)} runs are missing; the "
-            f"same command goes on\n{ends}".rstrip()
-        )
-
-
-def _follow(sweep: Sweep, standing: Standing, before: Mapping[str, int]) -> int:
-    """Say what ends, until all has, or no task lives; the number of runs that are missing then."""
-    left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
-    everything = [p.run.key for p in sweep.runs]
-    asked_at = gone_at = -math.inf
-    with SweepDisplay(sweep.name, everything, sweep.store, workers=1) as display:
-        while True:
-            for key in _ended(sweep, left, before):
-                planned = left.pop(key)
-                record = sweep.store.crash(key) or sweep.store.read(key)
-                display.end(record, describe(planned.run))
-            now = time.monotonic()
-            if now - asked_at >= (POLL if left else 2 * LOOK):
-                asked_at = now
-                standing.refresh()
-                display.workers = max(1, standing.running)
-                _note(display, standing.line)
-            if standing.known and not standing.live:
-                gone_at = now if gone_at < 0 else gone_at
-                if not left or now - gone_at > LAG:
-                    return len(left)
-            else:
-                gone_at = -math.inf
-            if not left and standing.idle:  # tasks that have not begun would find nothing to do
-                return 0
-            time.sleep(LOOK)
-
-
-def _note(display: SweepDisplay, line: str) -> None:
-    if display.note != line:
-        display.note = line
-        if not display.console.is_interactive:
-            display.say(f"  {line}")
-
-
-def _ended(sweep: Sweep, left: Mapping[str, PlannedRun], before: Mapping[str, int]) -> list[str]:
-    """Of these runs, the keys of those that are done, or have crashed since they were submitted."""
-    now = crashes(sweep.store, left)
-    return [
-        key
-        for key, planned in left.items()
-        if is_done(planned.run, sweep.store)
-        or (key in now and now[key] != before.get(key) and sweep.store.crash(key) is not None)
-    ]
-
-
-def _cancels(attached: Sequence[Submission]) -> bool:
-    """Does the person want the jobs to end with this process? They are cancelled then."""
-    from bluestab.cluster.cancelling import cancel
-
-    if not sys.stdin.isatty():
-        return False
-    try:
-        said = input("\nleave the jobs to themselves, or cancel them? [leave/cancel] ")
-    except (EOFError, KeyboardInterrupt):
-        return False
-    if not said.strip().lower().startswith("c"):
-        return False
-    cancel(attached)
-    return True

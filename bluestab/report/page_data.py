@@ -46,7 +46,7 @@ def page_data(
 ) -> Json:
     """Everything the page needs; runs, arms and tasks are those of `results`.
 
-    searches  entries of `search_entry`
+    searches  entries of `bluestab.search.entry`
     """
     runs = _by_key(results.runs)
     commands = _commands(store, manifest, runs)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from bluestab.errors import StoreError
-from bluestab.forecast import Means, left, remaining
+from bluestab.report.time_left import Means, left, remaining
 from bluestab.store import KEY, Store
 from bluestab.types import RunRecord
 

@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
+from bluestab.attempting import Execute
 from bluestab.errors import BluestabError, Interrupted
+from bluestab.run_queue import LOOK_AGAIN
 from bluestab.search.points import shown
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points, scores_of, took, was_stopped
 from bluestab.search.worker import Ended, Worker, serve
+from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Hired, RunsCrashed, Stop, start_process
+from bluestab.worker_process import Hired, start_process
+from bluestab.workers import RunsCrashed
 
 HOPELESS = 5  # workers in a row that die before they could ask
 LAST_WORDS = 2**14  # bytes of a dead worker's output that are shown

@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from bluestab import interruption
+from bluestab.attempting import Execute, attempt_together
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.packing import Room, is_packed, with_engines
 from bluestab.planning import Job, compose, resolved
 from bluestab.run import is_done
+from bluestab.run_queue import LOOK_AGAIN
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth
 from bluestab.search.points import Point
@@ -28,7 +30,7 @@ from bluestab.search.trials import Exhausted, Taken, Trials, rivals, scores_of
 from bluestab.siblings import family_of
 from bluestab.store import Store
 from bluestab.types import RunRecord
-from bluestab.workers import LOOK_AGAIN, Execute, attempt_together, tell_damaged
+from bluestab.workers import tell_damaged
 
 Ended = Literal["enough", "exhausted", "interrupted", "crashed"]
 """Why a worker stops: all points are told or taken; there are no others; it was asked to;
@@ -273,7 +275,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     import signal
 
     from bluestab.errors import BluestabError
-    from bluestab.pool_worker import die_with_parent, write_to
+    from bluestab.worker_process import die_with_parent, write_to
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
     interruption.obey()

@@ -10,6 +10,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from bluestab.artefacts import lacks_weights
+from bluestab.attempting import attempt
 from bluestab.checks import RULES, CheckedRun, check
 from bluestab.errors import ConfigError, StoreError
 from bluestab.keys import NEUTRAL
@@ -17,7 +18,7 @@ from bluestab.paths import conf_dir
 from bluestab.store import Store
 from bluestab.types import KEPT, At
 from bluestab.use.weights import FinishedRun, complete_task
-from bluestab.workers import attempt, make_ready
+from bluestab.workers import make_ready
 
 OF_THE_MODEL = ("head", "lower_case", "init_from")
 """Paths of `NEUTRAL` that the config has below `model`."""

@@ -156,10 +156,10 @@ class GridSweeper(OurSweeper):
 
 
 class OptunaSweeper(OurSweeper):
-    """Shell of `bluestab.sweepers.optuna`."""
+    """Shell of `bluestab.search.drive`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bluestab.sweepers.optuna import plan_search
+        from bluestab.search.plan import plan_search
 
         fixed: dict[str, str] = {}
         choices: dict[str, str | list[str]] = {}

@@ -22,11 +22,12 @@ import stand_ins
 from conftest import ANY_FILE
 from stand_ins import acts, attempts, workers
 
-from bluestab import workers as engine
+from bluestab import failures, local_engine, run_queue, stopping, worker_pool
+from bluestab.attempting import attempt
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
-from bluestab.errors import DiskFull
-from bluestab.launchers import local, pool
+from bluestab.errors import BluestabError, DiskFull, Interrupted
+from bluestab.launchers import pool
 from bluestab.paths import conf_dir
 from bluestab.planning import Sweep
 from bluestab.workers import RunsCrashed, begin, close
@@ -45,9 +46,9 @@ def in_a_task(sweep: Sweep) -> bool:
 
 
 LAUNCHERS: dict[str, Launch] = {
-    "local": lambda sweep: local.run_here(sweep, stand_ins.execute),
-    "pool": lambda sweep: pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
-    "packed": lambda sweep: local.run_here(sweep, stand_ins.execute, group=None),
+    "local": lambda sweep: local_engine.run_here(sweep, stand_ins.execute),
+    "pool": lambda sweep: worker_pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
+    "packed": lambda sweep: local_engine.run_here(sweep, stand_ins.execute, group=None),
     "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
@@ -136,7 +137,7 @@ def test_a_run_of_another_process_is_left_to_it(
     launch: Launch, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for, and taken over when that process dies without a result."""
-    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(run_queue, "LOOK_AGAIN", 0.05)
     sweep = make_sweep()
     begin(sweep)
     key = sweep.runs[0].run.key
@@ -177,7 +178,7 @@ def test_a_full_disk_pauses_the_sweep(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nothing crashes; with room again everything is done."""
-    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(stopping, "LOOK_AGAIN", 0.05)
     sweep = make_sweep()
     acts(sweep.store, s1=["fill", "done"])
     looks = []
@@ -219,7 +220,7 @@ def test_ctrl_c_once_finishes_what_runs(
     sweep = make_sweep(seeds=8)
     acts(sweep.store, **{f"s{i}": ["sleep 1"] for i in range(8)})
     pressing = interrupt_when(lambda: bool(sweep.store.running()))
-    with pytest.raises(engine.Interrupted, match=r"stopped: [12] of 8 runs are finished"):
+    with pytest.raises(Interrupted, match=r"stopped: [12] of 8 runs are finished"):
         launch(sweep)
     pressing.join()
     found = list(statuses(sweep).values())
@@ -238,7 +239,7 @@ def test_ctrl_c_twice_stops_at_once(launch: Launch, make_sweep: MakeSweep) -> No
     acts(sweep.store, **{f"s{i}": ["sleep 30"] for i in range(4)})
     pressing = interrupt_when(lambda: bool(sweep.store.running()), times=2)
     start = time.monotonic()
-    with pytest.raises((KeyboardInterrupt, engine.Interrupted)):
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
         launch(sweep)
     assert time.monotonic() - start < 20
     pressing.join()
@@ -255,7 +256,7 @@ def test_ctrl_c_twice_stops_at_once(launch: Launch, make_sweep: MakeSweep) -> No
 
 def in_pool(sweep: Sweep, n: int = 2, budget_mb: float = 1e6) -> None:
     begin(sweep)
-    close(sweep, pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
+    close(sweep, worker_pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
 
 
 @pytest.mark.parametrize(
@@ -324,17 +325,17 @@ def test_a_death_on_a_full_disk_is_recorded_when_there_is_room(
     make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The parent has nowhere to write what it knows of a dead run: it waits, and does not die."""
-    monkeypatch.setattr(engine, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(stopping, "LOOK_AGAIN", 0.05)
     sweep = make_sweep(seeds=2)
     acts(sweep.store, s1=["kill", "kill"])
-    write, full = engine.write_text, [True, True]
+    write, full = failures.write_text, [True, True]
 
     def no_room(path: Path, text: str) -> None:
         if full:
             raise OSError(full.pop() and errno.ENOSPC, "No space left on device")
         write(path, text)
 
-    monkeypatch.setattr(engine, "write_text", no_room)
+    monkeypatch.setattr(failures, "write_text", no_room)
     with pytest.raises(RunsCrashed, match="was killed by SIGKILL"):
         in_pool(sweep)
     assert not full
@@ -355,7 +356,7 @@ def test_no_room_for_a_claim_is_a_full_disk(
 
     monkeypatch.setattr("bluestab.claims.Claims.take", no_room)
     with pytest.raises(DiskFull, match=f"no room left for the result of run {planned.run.key}"):
-        engine.attempt(planned.run, sweep.store)
+        attempt(planned.run, sweep.store)
 
 
 def test_data_that_changes_under_a_sweep(make_sweep: MakeSweep, small: Path) -> None:
@@ -376,7 +377,7 @@ def test_workers_that_cannot_even_start(
 ) -> None:
     monkeypatch.setattr("bluestab.pool_worker.serve", stand_ins.abort)
     sweep = make_sweep()
-    with pytest.raises(engine.BluestabError, match="die before they can start"):
+    with pytest.raises(BluestabError, match="die before they can start"):
         in_pool(sweep)
     assert set(statuses(sweep).values()) == {"missing"}
 
@@ -386,7 +387,7 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
         "import pickle, sys; sys.path[:0] = sys.argv[2:]\n"
-        "import stand_ins; from bluestab.launchers.pool import run_in_pool\n"
+        "import stand_ins; from bluestab.worker_pool import run_in_pool\n"
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
         " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"

@@ -21,8 +21,8 @@ from searching import acts, attempts, begin, plan
 
 from bluestab import interruption
 from bluestab.errors import ConfigError
-from bluestab.report.search_frame import best_first, points_frame
 from bluestab.search.crew import see_through
+from bluestab.search.findings import best_first, points_frame
 from bluestab.search.spec import SAMPLERS, Search
 from bluestab.search.trials import Trials, points, scores_of
 from bluestab.search.worker import Worker
@@ -34,7 +34,7 @@ Plan = Callable[..., Search]
 @pytest.fixture
 def store(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for module in ("search.worker", "sweepers.optuna"):
+    for module in ("search.worker", "search.plan", "search.confirm"):
         monkeypatch.setattr(f"bluestab.{module}.compose", searching.compose_once)
     return tmp_path / "runs"
 
@@ -432,11 +432,11 @@ def test_a_live_trial_is_left_alone(make: Plan) -> None:
 
 
 def test_workers_elsewhere_need_store_and_storage_alone(make: Plan, store: Path) -> None:
-    from bluestab.sweepers.optuna import _write_down, read_search
+    from bluestab.search.saved import read_search, write_search_file
 
     search = make()
     begin(search)
-    _write_down(search)
+    write_search_file(search)
     again = read_search(store, None)
     assert replace(again, asked={}, fixed=()) == replace(search, asked={}, fixed=())
     assert {f.replace("'", "") for f in again.fixed} == set(search.fixed)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bluestab.figures import BLUE, GREY, RED
-from bluestab.report.search_frame import Found
+from bluestab.search.findings import Findings
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
 from bluestab.search.trials import scores_of
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MOST_SPREAD = 30  # points in the figure of seeds, the best first
 
 
-def figures(found: Found) -> dict[str, Figure]:
+def figures(found: Findings) -> dict[str, Figure]:
     """Name -> figure, of those that have something to show."""
-    drawn: Mapping[str, Callable[[Found], Figure | None]] = {
+    drawn: Mapping[str, Callable[[Findings], Figure | None]] = {
         "history": history,
         "slice": slices,
         "importance": importance,
@@ -42,7 +42,7 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def history(found: Found) -> Figure | None:
+def history(found: Findings) -> Figure | None:
     """Points in the order in which they were drawn, and the best so far."""
     name, frame = found.search.objective[0], found.frame
     if found.search.several or frame.empty:
@@ -58,7 +58,7 @@ def history(found: Found) -> Figure | None:
     return figure
 
 
-def slices(found: Found) -> Figure | None:
+def slices(found: Findings) -> Figure | None:
     """The objective along each knob."""
     frame, search = found.frame, found.search
     if search.several or frame.empty:
@@ -84,7 +84,7 @@ def slices(found: Found) -> Figure | None:
     return figure
 
 
-def importance(found: Found) -> Figure | None:
+def importance(found: Findings) -> Figure | None:
     """Which knobs decide whether a point is among the best quarter."""
     if not found.importance:
         return None
@@ -96,7 +96,7 @@ def importance(found: Found) -> Figure | None:
     return figure
 
 
-def seeds(found: Found) -> Figure | None:
+def seeds(found: Findings) -> Figure | None:
     """Every seed's score of the best points: how far they come apart."""
     by_number = {t.number: t for t in found.ranked}
     shown_first = list(found.ranked)[:MOST_SPREAD]
@@ -118,7 +118,7 @@ def seeds(found: Found) -> Figure | None:
     return figure
 
 
-def pareto(found: Found) -> Figure | None:
+def pareto(found: Findings) -> Figure | None:
     """The first two objectives, the front joined."""
     search, frame = found.search, found.frame
     if not search.several or frame.empty:

@@ -55,7 +55,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Found:
+class Findings:
     """What came of a search.
 
     frame       one row per point, see `points_frame`
@@ -208,7 +208,7 @@ def _importance(
             return {}
 
 
-def verdict_sentences(found: Found) -> list[str]:
+def verdict_sentences(found: Findings) -> list[str]:
     """What to take home, in sentences: the winner, what fresh seeds say, against what."""
     search = found.search
     if not found.ranked:

@@ -10,8 +10,8 @@ from typing import Any
 
 from bluestab.errors import StoreError
 from bluestab.planning import compose, resolved
-from bluestab.report.search_figures import figures, png
-from bluestab.report.search_frame import Found, verdict_sentences
+from bluestab.search.figures import figures, png
+from bluestab.search.findings import Findings, verdict_sentences
 from bluestab.search.points import Point, shown, spelled
 from bluestab.search.spec import Search
 from bluestab.store import aside_of, flush, write_text
@@ -69,7 +69,7 @@ def _yaml(tree: Mapping[str, Any]) -> list[str]:
     return OmegaConf.to_yaml(OmegaConf.create(dict(tree))).splitlines() if tree else []
 
 
-def write_search(found: Found, folder: Path) -> list[Path]:
+def write_search(found: Findings, folder: Path) -> list[Path]:
     """Write everything and return the files. Raises StoreError."""
     written = []
 
@@ -101,7 +101,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
     aside.replace(path)
 
 
-def page(found: Found, drawn: dict[str, bytes]) -> str:
+def page(found: Findings, drawn: dict[str, bytes]) -> str:
     """The page, figures inside."""
     search = found.search
     parts = [
@@ -131,7 +131,7 @@ def page(found: Found, drawn: dict[str, bytes]) -> str:
     return "\n".join(part for part in parts if part) + "</html>\n"
 
 
-def _arms(found: Found) -> str:
+def _arms(found: Findings) -> str:
     if not found.arms:
         return ""
     rows = [
@@ -151,7 +151,7 @@ def _arms(found: Found) -> str:
     return "<h2>Confirmed on fresh seeds</h2>" + _table(heads, rows)
 
 
-def _points(found: Found) -> str:
+def _points(found: Findings) -> str:
     frame, search = found.frame, found.search
     if frame.empty:
         return ""

@@ -1,0 +1,27 @@
+"""The searches of a store, as report.html shows them: each left a `found.json` beside its study."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from bluestab.store import Store
+
+FILE = "found.json"
+
+
+def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:
+    """The searches of a store, or that whose confirmation a sweep is; damaged ones are left out:
+    the next `bluestab search` writes them again."""
+    found = []
+    for file in sorted(store.root.glob(f"searches/*/{FILE}")):
+        if sweep is None or sweep == confirmation_of(file.parent.name):
+            with suppress(OSError, ValueError):
+                found.append(json.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def confirmation_of(search: str) -> str:
+    """The name of the sweep that confirms a search on fresh seeds."""
+    return f"{search}-confirmed"
