@@ -40,7 +40,7 @@ def run(overrides: Sequence[str] = ()) -> RunRecord:
     from bluestab.checks import check
     from bluestab.hydra_app import compose
     from bluestab.planning import resolved
-    from bluestab.report.terminal import reason
+    from bluestab.report.phrases import reason
     from bluestab.workers import RunsCrashed, attempt, make_ready
 
     if isinstance(overrides, str):

@@ -252,8 +252,9 @@ def _run_one(cfg: Any) -> None:
     from bluestab.checks import check
     from bluestab.errors import StoreError
     from bluestab.planning import resolved
+    from bluestab.report.phrases import describe, reason
     from bluestab.report.progress import RunBar
-    from bluestab.report.terminal import describe, print_notes, print_record, reason
+    from bluestab.report.terminal import print_notes, print_record
     from bluestab.run import is_done
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, attempt, make_ready, tell_damaged

@@ -33,8 +33,8 @@ from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
 from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.outcome import print_outcome
+from bluestab.report.phrases import describe, reason
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe, reason
 from bluestab.report.write import write_report
 from bluestab.run import crashed, is_done, names, no_room
 from bluestab.schedules import updates

@@ -17,7 +17,7 @@ from bluestab.cluster.deaths import MANY, cause, counted
 from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
 from bluestab.planning import PlannedRun
-from bluestab.report.terminal import describe
+from bluestab.report.phrases import describe
 from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import LOOK_AGAIN, Source, record_death

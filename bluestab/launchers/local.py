@@ -10,8 +10,8 @@ from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.launchers.base import Backend
 from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import Sweep
+from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe
 from bluestab.workers import (
     LOOK_AGAIN,
     Execute,

@@ -26,8 +26,8 @@ from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, S
 from bluestab.launchers.base import Backend
 from bluestab.packing import GROUP, Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe
 from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import (

@@ -11,7 +11,7 @@ from bluestab.index import contents
 from bluestab.records import DamagedRecord, damaged
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.folds import FOLD, with_fold
-from bluestab.report.terminal import reason
+from bluestab.report.phrases import reason
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
