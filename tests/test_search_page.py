@@ -14,10 +14,10 @@ import searching
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
-from bluestab.report.search_entry import FILE, read_entries
 from bluestab.report.search_figures import figures
 from bluestab.report.search_frame import Found, best_first, importance, points_frame
 from bluestab.report.search_page import write_search
+from bluestab.report.searches import FILE, read_entries
 from bluestab.search.crew import see_through
 from bluestab.search.trials import Trials
 from bluestab.store import Store

@@ -3,18 +3,15 @@ look at it, so that a page needs neither the study nor its database."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from typing import Any
 
 from bluestab.planning import compose, resolved
 from bluestab.report.page_data import table
 from bluestab.report.search_frame import Found, verdict_sentences
+from bluestab.report.searches import FILE
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
-from bluestab.store import Store, to_json, write_text
-
-FILE = "found.json"
+from bluestab.store import to_json, write_text
 
 
 def write_entry(found: Found) -> None:
@@ -49,19 +46,3 @@ def entry(found: Found) -> dict[str, Any]:
         "ranked": [trial.number for trial in found.ranked],
         "importance": dict(found.importance),
     }
-
-
-def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:
-    """The searches of a store, or that whose confirmation a sweep is; damaged ones are left out:
-    the next `bluestab search` writes them again."""
-    found = []
-    for file in sorted(store.root.glob(f"searches/*/{FILE}")):
-        if sweep is None or sweep == confirmation_of(file.parent.name):
-            with suppress(OSError, ValueError):
-                found.append(json.loads(file.read_text(encoding="utf-8")))
-    return found
-
-
-def confirmation_of(search: str) -> str:
-    """The name of the sweep that confirms a search on fresh seeds."""
-    return f"{search}-confirmed"

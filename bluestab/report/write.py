@@ -84,7 +84,7 @@ def _write_page(
 ) -> Path:
     from bluestab.report.page import page_html
     from bluestab.report.page_data import page_data
-    from bluestab.report.search_entry import read_entries
+    from bluestab.report.searches import read_entries
 
     path = folder / "report.html"
     searches = read_entries(store, None if manifest is None else manifest["name"])

@@ -16,7 +16,7 @@ from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.packing import GROUP
 from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
-from bluestab.report.search_entry import confirmation_of, write_entry
+from bluestab.report.search_entry import write_entry
 from bluestab.report.search_frame import (
     Arm,
     Found,
@@ -27,6 +27,7 @@ from bluestab.report.search_frame import (
     verdict_sentences,
 )
 from bluestab.report.search_page import write_search
+from bluestab.report.searches import confirmation_of
 from bluestab.search import spec
 from bluestab.search.crew import see_through
 from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, overrides, owner, shown

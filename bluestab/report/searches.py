@@ -1,0 +1,31 @@
+"""The searches of a store, as far as a report shows them: the `found.json` that each one leaves.
+
+What stands in such a file is the business of what searches; a report hands it to its page as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from bluestab.store import Store
+
+FILE = "found.json"
+"""In the folder of a search, `searches/NAME/` of its store."""
+
+
+def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:
+    """The searches of a store, or that whose confirmation a sweep is; damaged ones are left out:
+    the next `bluestab search` writes them again."""
+    found = []
+    for file in sorted(store.root.glob(f"searches/*/{FILE}")):
+        if sweep is None or sweep == confirmation_of(file.parent.name):
+            with suppress(OSError, ValueError):
+                found.append(json.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def confirmation_of(search: str) -> str:
+    """The name of the sweep that confirms a search on fresh seeds."""
+    return f"{search}-confirmed"
