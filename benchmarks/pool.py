@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bluestab.store import Store, to_json
+from bluestab.records import to_json
+from bluestab.store import Store
 
 SWEEPS = {
     "24 runs of tiny (NCBI-disease, 200 sentences, 20 steps)": [

@@ -44,8 +44,7 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
     from bluestab.assemble import assemble
     from bluestab.checks import check
     from bluestab.errors import ConfigError
-    from bluestab.hydra_app import compose
-    from bluestab.planning import resolved
+    from bluestab.planning import compose, resolved
 
     length = [f"optim.steps={steps}", f"trainer.eval_every={steps}"]
     try:

@@ -39,9 +39,8 @@ def run(overrides: Sequence[str] = ()) -> RunRecord:
     """
     from bluestab.attempting import attempt
     from bluestab.checks import check
-    from bluestab.hydra_app import compose
-    from bluestab.planning import resolved
-    from bluestab.report.terminal import reason
+    from bluestab.planning import compose, resolved
+    from bluestab.report.phrases import reason
     from bluestab.workers import RunsCrashed, make_ready
 
     if isinstance(overrides, str):

@@ -9,7 +9,7 @@ from typing import Any
 from bluestab.checks import CheckedRun
 from bluestab.claims import Claim
 from bluestab.errors import is_disk_full
-from bluestab.report.terminal import describe
+from bluestab.report.phrases import describe
 from bluestab.run import is_done, no_room
 from bluestab.schedules import updates
 from bluestab.store import Store

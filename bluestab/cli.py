@@ -91,7 +91,8 @@ def fetch(
     Takes the same overrides as run: bluestab fetch task=gad model=biomedbert_base
     """
     from bluestab.errors import Interrupted
-    from bluestab.hydra_app import quoted, run_app
+    from bluestab.hydra_app import run_app
+    from bluestab.planning import quoted
 
     knobs = [f"hydra.launcher.dry_run={'true' if dry_run else 'false'}"]
     if source is not None:
@@ -253,8 +254,9 @@ def _run_one(cfg: Any) -> None:
     from bluestab.checks import check
     from bluestab.errors import StoreError
     from bluestab.planning import resolved
+    from bluestab.report.phrases import describe, reason
     from bluestab.report.progress import RunBar
-    from bluestab.report.terminal import describe, print_notes, print_record, reason
+    from bluestab.report.terminal import print_notes, print_record
     from bluestab.run import is_done
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, make_ready, tell_damaged

@@ -8,8 +8,8 @@ from bluestab.attempting import Execute, Together, attempt_together
 from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import Sweep
+from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe
 from bluestab.run_queue import LOOK_AGAIN, Queue
 from bluestab.stopping import Stop, pause_until_room, tell_waiting
 

@@ -55,15 +55,18 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """word: `within`, `above` or `below`; of: whose interval that is, `theirs` or `ours`."""
+class Agreement:
+    """How our mean stands to a published one.
+
+    word: `within`, `above` or `below`; of: whose interval that is, `theirs` or `ours`
+    """
 
     word: str
     of: str
     interval: stats.Interval
 
 
-def verdict(scores: Sequence[float], theirs: Published) -> Verdict | None:
+def verdict(scores: Sequence[float], theirs: Published) -> Agreement | None:
     """Where our mean lies in their interval, or, where they give no spread, in relation to their
     mean: `within` if our interval holds it. None if neither interval exists.
     """
@@ -76,8 +79,8 @@ def verdict(scores: Sequence[float], theirs: Published) -> Verdict | None:
         return None
     inside = mean if of == "theirs" else theirs.mean
     if interval.low <= inside <= interval.high:
-        return Verdict("within", of, interval)
-    return Verdict("above" if mean > theirs.mean else "below", of, interval)
+        return Agreement("within", of, interval)
+    return Agreement("above" if mean > theirs.mean else "below", of, interval)
 
 
 def read_published(folders: Iterable[Path] | None = None) -> list[Published]:

@@ -27,9 +27,10 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
 from bluestab.loggers.base import Listening, Told, flat
+from bluestab.records import to_json
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.results import identity_of, rounded
-from bluestab.store import Store, flush, flush_tree, to_json
+from bluestab.store import Store, flush, flush_tree
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from bluestab.errors import BluestabError, DiskFull, Interrupted, StoreError
 from bluestab.failures import OutOfMemoryKilled, WorkerDied, record_death
 from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe
 from bluestab.run import is_done
 from bluestab.run_queue import Queue, Source
 from bluestab.stopping import Stop, pause_until_room, tell_waiting

@@ -16,10 +16,11 @@ torch = pytest.importorskip("torch")
 
 from test_run import NotFinite, done  # noqa: E402
 
-from bluestab.artefacts import KEPT, lacks_weights  # noqa: E402
+from bluestab.artefacts import lacks_weights  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from bluestab.types import KEPT  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -29,10 +29,9 @@ from bluestab.cluster.standing import Standing
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
 from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.failures import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
-from bluestab.hydra_app import compose
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
-from bluestab.planning import Sweep
+from bluestab.planning import Sweep, compose
 from bluestab.store import Store
 
 KNOBS = {

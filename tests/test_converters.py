@@ -28,8 +28,7 @@ from bluestab import converters
 from bluestab.catalogue import entries
 from bluestab.converters import biosses, chemprot, ddi, hoc, originals, pubmedqa, pubtator
 from bluestab.errors import DataError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.planning import compose, resolved
 
 MODULES = {
     name: importlib.import_module(f"bluestab.converters.{name}")

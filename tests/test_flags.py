@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import record, stored
+from test_report import record, runs_frame, stored
 
 from bluestab.report.flags import flags
-from bluestab.report.runs_frame import runs_frame
 from bluestab.report.summary_frame import summary_frame
 from bluestab.types import RunRecord
 

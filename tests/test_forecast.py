@@ -11,7 +11,6 @@ from conftest import ANY_FILE
 
 from bluestab.drystep import DryStep
 from bluestab.forecast import (
-    KEPT,
     MARGIN,
     RUN_FILES,
     Cost,
@@ -24,7 +23,7 @@ from bluestab.forecast import (
     workload,
 )
 from bluestab.report.time_left import Means, left, remaining
-from bluestab.types import RunRecord
+from bluestab.types import KEPT, RunRecord
 
 GAD = ["task=gad", "model=tiny", "task.max_length=32", "optim.batch_size=8", "optim.steps=3"]
 

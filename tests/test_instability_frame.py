@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import LLRD, record
+from test_report import LLRD, record, runs_frame
 
 from bluestab import instability as measure
 from bluestab.artefacts import read_predictions, write_predictions
@@ -18,7 +18,6 @@ from bluestab.errors import StoreError
 from bluestab.report import instability_frame as frames
 from bluestab.report.instability_frame import COLUMNS, MEASURES, instability_frame
 from bluestab.report.results import read_results
-from bluestab.report.runs_frame import runs_frame
 from bluestab.representations import FILE, write_representations
 from bluestab.store import Store
 from bluestab.types import RunRecord

@@ -162,8 +162,7 @@ def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     import stand_ins
     from conftest import ANY_FILE
 
-    from bluestab.hydra_app import compose
-    from bluestab.planning import plan_sweep
+    from bluestab.planning import compose, plan_sweep
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin
 

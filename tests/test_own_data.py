@@ -16,8 +16,7 @@ from test_own_files import brat, conll, pubtator, rows, spans
 
 from bluestab.data import load_task
 from bluestab.errors import ConfigError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.planning import compose, resolved
 from bluestab.types import SPLITS
 
 Make = Callable[..., Any]

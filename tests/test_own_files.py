@@ -18,8 +18,7 @@ from conftest import real_data
 
 from bluestab.data import TaskData, load_task
 from bluestab.errors import BluestabError, ConfigError, DataError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.planning import compose, resolved
 
 Node = dict[str, Any]
 Load = Callable[..., TaskData]

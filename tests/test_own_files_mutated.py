@@ -30,9 +30,8 @@ from bluestab.formats.objects import read_jsonl, read_objects
 from bluestab.formats.pubtator import read_pubtator_documents
 from bluestab.formats.schemes import scheme_of, to_iob2
 from bluestab.formats.spans import Losses, tag_words
-from bluestab.hydra_app import compose
 from bluestab.instantiate import instantiate
-from bluestab.planning import resolved
+from bluestab.planning import compose, resolved
 from bluestab.tasks.base import Corpus, Task
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]

@@ -19,9 +19,10 @@ from bluestab.group import execute_together  # noqa: E402
 from bluestab.packed.drops import Drops, dropped, mixed  # noqa: E402
 from bluestab.packed.training import Group  # noqa: E402
 from bluestab.phases import Phases  # noqa: E402
+from bluestab.records import to_json  # noqa: E402
 from bluestab.run import execute, is_done  # noqa: E402
 from bluestab.siblings import family_of  # noqa: E402
-from bluestab.store import Store, to_json  # noqa: E402
+from bluestab.store import Store  # noqa: E402
 
 SHORT = (
     *("device=cpu", "trainer.engine=packed", "optim.steps=4", "optim.batch_size=6"),

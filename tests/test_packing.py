@@ -18,7 +18,6 @@ from conftest import ANY_FILE, Say
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
 from bluestab.errors import GroupTooLarge
-from bluestab.hydra_app import compose
 from bluestab.local_engine import run_here
 from bluestab.packing import (
     MOST,
@@ -29,7 +28,7 @@ from bluestab.packing import (
     next_group,
     with_engines,
 )
-from bluestab.planning import Sweep, plan_sweep
+from bluestab.planning import Sweep, compose, plan_sweep
 from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord

@@ -16,9 +16,8 @@ import pytest
 
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
-from bluestab.hydra_app import compose
-from bluestab.planning import PlannedRun, Sweep, in_order, plan_sweep, resolved
-from bluestab.report.terminal import describe
+from bluestab.planning import PlannedRun, Sweep, compose, in_order, plan_sweep, resolved
+from bluestab.report.phrases import describe
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
 GAD = ("task=gad", "model=tiny", *ANY_FILE, "optim.steps=1", "device=cpu")

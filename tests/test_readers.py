@@ -11,8 +11,7 @@ import pytest
 
 from bluestab.data import load_task
 from bluestab.errors import ConfigError, DataError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.planning import compose, resolved
 from bluestab.sources import locate, sha256_of
 from bluestab.tasks.readers import read_conll, read_lines, read_table
 

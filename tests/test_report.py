@@ -10,7 +10,7 @@ import csv
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from bluestab.figures import seeds as seeds_figure
 from bluestab.keys import cell_of, key_of
 from bluestab.report.arms import arm_names
 from bluestab.report.results import read_results
-from bluestab.report.runs_frame import runs_frame
+from bluestab.report.runs_frame import Configs, Row, named, rows_of
 from bluestab.report.summary_frame import SUMMARY_COLUMNS, summary_frame
 from bluestab.report.terminal import size
 from bluestab.report.write import write_report
@@ -102,6 +102,16 @@ def record(
 
 def plain(seed_scores: Mapping[int, float | None], **kwargs: Any) -> list[RunRecord]:
     return [record(score, seed=seed, **kwargs) for seed, score in seed_scores.items()]
+
+
+def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """The table of runs of these records, as `read_results` makes it of a store."""
+    rows: list[Row] = []
+    configs = Configs()
+    for one in records:
+        rows += list(rows_of(one))
+        configs.add(one)
+    return named(rows, configs.named())
 
 
 def row(table: pd.DataFrame, arm: str, at: str = "last") -> dict[str, Any]:

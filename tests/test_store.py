@@ -22,8 +22,8 @@ import pytest
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
-from bluestab.records import DamagedRecord, from_text, to_text
-from bluestab.store import Store, parse_record, to_json, write_text
+from bluestab.records import DamagedRecord, from_text, to_json, to_text
+from bluestab.store import Store, parse_record, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 KEY = "0123456789abcdef"

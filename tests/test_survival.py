@@ -27,7 +27,8 @@ import survive
 from conftest import write_corpora
 
 from bluestab import claims
-from bluestab.store import Store, to_json
+from bluestab.records import to_json
+from bluestab.store import Store
 from bluestab.upkeep.leftovers import leftovers, remove
 from bluestab.upkeep.verify import problems
 

@@ -635,7 +635,7 @@ def test_the_proximal_pass_in_bf16(make_assembly: Make) -> None:
     assembly.trainer.fit(module, assembly.loaders["train"])
     batch = next(iter(assembly.loaders["train"]))
     assembly.built.model.train()
-    from bluestab.module import model_logits
+    from bluestab.passes import model_logits
 
     found: list[Any] = []
 

@@ -21,7 +21,8 @@ from test_store import every_death
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
-from bluestab.store import Store, parse_record, to_json
+from bluestab.records import to_json
+from bluestab.store import Store, parse_record
 from bluestab.types import RunRecord
 from bluestab.upkeep.leftovers import leftovers, remove
 from bluestab.upkeep.merge import differences, merge

@@ -12,8 +12,8 @@ from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, sta
 from bluestab.cluster.submission import Submission, crashes, submissions
 from bluestab.errors import Interrupted
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.report.terminal import describe
 from bluestab.run import is_done
 
 

@@ -18,7 +18,7 @@ from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
 from bluestab.failures import record_death
 from bluestab.planning import PlannedRun
-from bluestab.report.terminal import describe
+from bluestab.report.phrases import describe
 from bluestab.run import is_done
 from bluestab.run_queue import LOOK_AGAIN, Source
 from bluestab.store import Store

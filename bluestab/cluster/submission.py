@@ -31,7 +31,8 @@ from typing import Any
 from bluestab.cluster import scheduler
 from bluestab.errors import StoreError
 from bluestab.planning import PlannedRun
-from bluestab.store import Store, to_json, write_text
+from bluestab.records import to_json
+from bluestab.store import Store, write_text
 
 ENVIRONMENT = ("BLUESTAB_", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "PYTHONPATH")
 """Beginnings of the names of variables that tasks get, whatever the site exports."""

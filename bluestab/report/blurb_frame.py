@@ -27,7 +27,7 @@ Cells = dict[str, list[Row]]
 def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row per arm and `at`, for arms with runs in two task types of BLURB or more.
 
-    runs     as `runs_frame` gives it; crashed runs are in no number
+    runs     as `read_results` gives it; crashed runs are in no number
     configs  cell -> hashed config
 
     An arm here is one model with one technique and its knobs: what else differs between tasks (the

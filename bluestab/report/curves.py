@@ -82,7 +82,7 @@ def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per run and evaluation: key, task, model, arm, seed, failed (at the last step), step,
     train_loss, validation, grad_norm_GROUP per layer group.
 
-    runs  as `runs_frame` gives it
+    runs  as `read_results` gives it
     """
     import pandas as pd
 

@@ -26,7 +26,7 @@ DIFFERENCES = {
 
 
 def flags(runs: pd.DataFrame) -> list[str]:
-    """Sentences about a table of runs, as `runs_frame` gives it; none if all is alike."""
+    """Sentences about a table of runs, as `read_results` gives it; none if all is alike."""
     if runs.empty:
         return []
     scored = runs[(runs["at"] == "last") & (runs["status"] != "crashed")]

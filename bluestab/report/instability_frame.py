@@ -59,7 +59,7 @@ def instability_frame(
 ) -> Instability:
     """How far the runs of each cell come apart on the test items, at last and at best.
 
-    runs     as `runs_frame` gives it: only files of these runs are read
+    runs     as `read_results` gives it: only files of these runs are read
     vectors  measure representations, too: up to half a second for every pair of runs
     visit    is shown all predictions while they are read: no other frame need read them again
 

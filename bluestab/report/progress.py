@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bluestab.errors import StoreError
 from bluestab.report.live import Screen, drawn, printable, time_left
+from bluestab.report.phrases import verdict
 from bluestab.report.sweep_view import SweepView, started
-from bluestab.report.terminal import console, seconds, verdict
+from bluestab.report.terminal import console, seconds
 from bluestab.store import Store
 from bluestab.types import RunRecord
 

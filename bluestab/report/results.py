@@ -25,7 +25,7 @@ class Results:
     """What tables, files and pages are made of: read once per command, then passed on.
 
     name      the sweep, or `all`
-    runs      one row per run and `at`, see `runs_frame`
+    runs      one row per run and `at`, see `rows_of`
     summary   one row per cell and `at`, see `summary_frame`
     blurb     one row per arm and `at`, see `blurb_frame`; empty if there are few of its tasks
     baseline  the arm that the others are compared with

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from bluestab.index import contents
 from bluestab.records import DamagedRecord, damaged
 from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.folds import FOLD, with_fold
-from bluestab.report.terminal import reason
+from bluestab.report.phrases import reason
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
@@ -39,16 +39,6 @@ def gather(
     return rows, configs, dict(found.damaged)
 
 
-def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per run and `at` (last, best); crashed runs have one row without scores."""
-    rows: list[Row] = []
-    configs = Configs()
-    for record in records:
-        rows += list(rows_of(record))
-        configs.add(record)
-    return named(rows, configs.named())
-
-
 class Configs:
     """The hashed config of every cell, and the runs whose weights they started from."""
 
@@ -67,7 +57,7 @@ class Configs:
 
 
 def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """A table of the rows, each with the name of its arm."""
+    """A table of the rows of `rows_of`, each with the name of its arm; empty without rows."""
     if not rows:
         return pd.DataFrame()
     names = arm_names(configs, {row["cell"]: (row["task"], row["model"]) for row in rows})
@@ -77,6 +67,8 @@ def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataF
 
 
 def rows_of(record: RunRecord) -> Iterator[Row]:
+    """One row per `at` (last, best), without the name of its arm; of a crashed run one row without
+    scores."""
     result, measured = record.result, record.measured
     names, seeds = measured["names"], result["config"]["seeds"]
     fold = result["config"]["task"].get("fold")

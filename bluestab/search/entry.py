@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from bluestab.planning import compose, resolved
+from bluestab.records import to_json
 from bluestab.report.page_data import table
 from bluestab.report.searches import FILE
 from bluestab.search.findings import Findings, verdict_sentences
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
-from bluestab.store import to_json, write_text
+from bluestab.store import write_text
 
 
 def write_entry(found: Findings) -> None:

@@ -10,9 +10,10 @@ from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.errors import ConfigError, StoreError
 from bluestab.packing import GROUP
 from bluestab.planning import quoted
+from bluestab.records import to_json
 from bluestab.search.plan import plan_search
 from bluestab.search.spec import Search
-from bluestab.store import to_json, write_text
+from bluestab.store import write_text
 
 FILE = "search.json"
 

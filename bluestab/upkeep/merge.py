@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import StoreError
-from bluestab.records import DamagedRecord
-from bluestab.store import (
-    KEY,
-    Store,
-    flush_tree,
-    parse_manifest,
-    parse_record,
-    to_json,
-    write_text,
-)
+from bluestab.records import DamagedRecord, to_json
+from bluestab.store import KEY, Store, flush_tree, parse_manifest, parse_record, write_text
 from bluestab.upkeep.disk import entries
 from bluestab.upkeep.verify import file_problems
 

@@ -39,8 +39,8 @@ from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
 from bluestab.models import Model, check_model
-from bluestab.module import model_logits
 from bluestab.networks import Head, initialise, load
+from bluestab.passes import model_logits
 from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.reinit import Reinit
