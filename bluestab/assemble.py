@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
 from bluestab.audit import shares_lost
+from bluestab.batches import evaluation_batches, loader, training_order
 from bluestab.checkpoints import Checkpoints, Files, identity
-from bluestab.data import TaskData, evaluation_batches, loader, tokenised, training_order
+from bluestab.data import tokenised
 from bluestab.errors import ConfigError
 from bluestab.history import History
 from bluestab.init_from import KeptWeights
@@ -46,6 +47,7 @@ from bluestab.prefix import States, find_prefix, stand_in, states_of
 from bluestab.ranks import Ranks
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
+from bluestab.task_data import TaskData
 from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained

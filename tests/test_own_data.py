@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from test_own_files import brat, conll, pubtator, rows, spans
 
-from bluestab.data import load_task
 from bluestab.errors import ConfigError
 from bluestab.hydra_app import compose
 from bluestab.planning import resolved
+from bluestab.task_data import load_task
 from bluestab.types import SPLITS
 
 Make = Callable[..., Any]

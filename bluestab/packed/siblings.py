@@ -17,8 +17,8 @@ import torch
 
 from bluestab import diagnostics
 from bluestab.assemble import Prepared, Progress, Watch, build_optimizer, judge, observed
+from bluestab.batches import training_order
 from bluestab.checks import CheckedRun
-from bluestab.data import training_order
 from bluestab.errors import Diverged
 from bluestab.history import History
 from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms

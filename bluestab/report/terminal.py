@@ -20,8 +20,8 @@ from bluestab.upkeep.disk import Usage, usage
 
 if TYPE_CHECKING:
     from bluestab.checks import CheckedRun
-    from bluestab.data import TaskData
     from bluestab.forecast import Cost, Forecast
+    from bluestab.task_data import TaskData
 
 
 SHOWN = 20

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bluestab.data import collate
+from bluestab.batches import collate
 from bluestab.devices import cores
 from bluestab.errors import ConfigError
 from bluestab.module import ItemLogits, run_in_float32
