@@ -24,7 +24,7 @@ from torch import nn
 
 from bluestab import token_cache
 from bluestab.batches import loader
-from bluestab.module import pinned_modules
+from bluestab.observed import pinned_modules
 from bluestab.passes import PREFIX, inputs_of, word_embeddings
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
