@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset
@@ -22,23 +21,18 @@ from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
 from bluestab.audit import shares_lost
+from bluestab.batches import evaluation_batches, loader, training_order
 from bluestab.checkpoints import Checkpoints, Files, identity
-from bluestab.data import TaskData, evaluation_batches, loader, tokenised, training_order
+from bluestab.data import tokenised
 from bluestab.errors import ConfigError
+from bluestab.evaluation import judge
 from bluestab.history import History
 from bluestab.init_from import KeptWeights
 from bluestab.micro import counted_items, counted_labels
 from bluestab.models import Model
-from bluestab.module import (
-    FineTuning,
-    Judge,
-    changed,
-    lr_scale_by_name,
-    pinned_modules,
-    plain_step,
-    run_in_float32,
-)
+from bluestab.module import FineTuning, plain_step, run_in_float32
 from bluestab.networks import Loaded, initialise, load
+from bluestab.observed import changed, observed
 from bluestab.optimizers import adamw
 from bluestab.phases import Phases
 from bluestab.plan import ParamPlan, base_plan, param_groups
@@ -46,6 +40,7 @@ from bluestab.prefix import States, find_prefix, stand_in, states_of
 from bluestab.ranks import Ranks
 from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
+from bluestab.task_data import TaskData
 from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
 from bluestab.types import SPLITS, Built, Example, Split, Trained
@@ -110,30 +105,6 @@ def build_optimizer(
         eps=optim["eps"],
         bias_correction=optim["bias_correction"],
     )
-
-
-def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
-    """Logits by row of a tokenised split -> logits by item, predictions, scores."""
-    task, targets = data.task, [e.target for e in examples]
-    rows_of: list[list[int]] = [[] for _ in examples]
-    parts_of: list[list[int]] = [[] for _ in examples]
-    for row, (example, parts) in enumerate(zip(table["example"], table["rows"], strict=True)):
-        rows_of[example].append(row)
-        parts_of[example] += parts
-
-    def score(by_row: Mapping[int, np.ndarray]) -> tuple[list[np.ndarray], list[Any], Scores]:
-        missing = set(range(len(table))) - by_row.keys()
-        if missing:
-            raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
-        logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
-        predictions = [
-            task.decode(logits[i], parts_of[i], example, data.labels)
-            for i, example in enumerate(examples)
-        ]
-        scores = task.score(predictions, targets) | task.calibration(logits, targets, data.labels)
-        return logits, predictions, scores
-
-    return score
 
 
 @dataclass
@@ -204,33 +175,6 @@ def prepare(
         edited=edited,
         total_steps=total,
         warmup_steps=warmup_steps(total, optim["warmup"]),
-    )
-
-
-def observed(
-    built: Built,
-    plan: ParamPlan,
-    *,
-    optimizer: torch.optim.Optimizer,
-    edited: frozenset[str],
-    start: Mapping[str, torch.Tensor],
-    forwards: int,
-    batches: int,
-    steps: int,
-) -> Trained:
-    """What a training that has just ended did; see `Trained`."""
-    parameters = dict(built.model.named_parameters())
-    return Trained(
-        plan=plan,
-        lr_scale=lr_scale_by_name(optimizer),
-        edited=edited,
-        moved=changed(parameters, {**built.reference, **start}),
-        pinned=pinned_modules(
-            built.model, [path for paths in built.layers.modules.values() for path in paths]
-        ),
-        forwards=forwards,
-        batches=batches,
-        steps=steps,
     )
 
 

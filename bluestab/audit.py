@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab.data import TaskData, tokenised
+from bluestab.data import tokenised
+from bluestab.task_data import TaskData
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:

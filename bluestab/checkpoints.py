@@ -30,9 +30,9 @@ import torch
 from pytorch_lightning.plugins import CheckpointIO
 
 from bluestab import interruption
+from bluestab.batches import ShuffledOrder
 from bluestab.checks import TIME
 from bluestab.claims import owner_dead
-from bluestab.data import ShuffledOrder
 from bluestab.history import History
 from bluestab.keys import RECIPE_VERSION
 from bluestab.module import FineTuning

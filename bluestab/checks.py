@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from bluestab import init_from, rules
-from bluestab.data import TaskData, load_task
 from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.init_from import KeptWeights
 from bluestab.instantiate import instantiate
@@ -25,6 +24,7 @@ from bluestab.seeding import Seeds
 from bluestab.siblings import reasons_apart
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.store import Store
+from bluestab.task_data import TaskData, load_task
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bluestab import devices
+from bluestab.batches import ShuffledOrder
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
-from bluestab.data import ShuffledOrder, TaskData
 from bluestab.errors import ConfigError
 from bluestab.hub import here
 from bluestab.memory import keep_freed
 from bluestab.models import Model
 from bluestab.schedules import updates
 from bluestab.seeding import generator
+from bluestab.task_data import TaskData
 from bluestab.types import SPLITS, Example, Split
 
 STEPS = 5  # timed steps, unless they take longer than:

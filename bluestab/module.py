@@ -15,10 +15,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torchmetrics import Metric
 
-from bluestab.diagnostics import mean_norms
 from bluestab.errors import Diverged
+from bluestab.evaluation import ItemLogits, Judge
+from bluestab.gradients import clipped, mean_gradient_norms
 from bluestab.micro import micro_batches
 from bluestab.passes import model_logits
 from bluestab.phases import Phases
@@ -26,7 +26,7 @@ from bluestab.ranks import Ranks
 from bluestab.schedules import linear_warmup_decay
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.tasks.base import Scores
-from bluestab.types import IGNORED, Batch, Split, Step, StepOutput
+from bluestab.types import Batch, Split, Step, StepOutput
 
 
 def run_in_float32(module: nn.Module) -> None:
@@ -60,87 +60,6 @@ def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Ten
         return StepOutput(loss(logits, batch), logits)
 
     return step
-
-
-class ItemLogits(Metric):
-    """Logits of every row of a tokenised split, gathered over batches and devices.
-
-    A shell around the pure functions of `scoring`: it collects, they compute. An item that arrives
-    twice (padding of a distributed sampler) counts once.
-    """
-
-    full_state_update = False
-    items: list[torch.Tensor]
-    lengths: list[torch.Tensor]
-    values: list[torch.Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for state in ("items", "lengths", "values"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
-
-    def update(self, logits: torch.Tensor, labels: torch.Tensor, items: torch.Tensor) -> None:
-        """logits (B, C) or (B, T, C); labels (B,) or (B, T) with -100 where nothing counts."""
-        if logits.ndim == 3:
-            counts = labels != IGNORED
-            self.lengths.append(counts.sum(dim=1))
-            self.values.append(logits[counts])
-        else:
-            self.lengths.append(torch.ones_like(items))
-            self.values.append(logits)
-        self.items.append(items)
-
-    def compute(self) -> dict[int, np.ndarray]:
-        """Item -> its rows of logits, float32."""
-
-        def joined(parts: Any) -> torch.Tensor:
-            return torch.cat(list(parts)) if isinstance(parts, list) else parts
-
-        values = joined(self.values).float().cpu().numpy()
-        ends = np.cumsum(joined(self.lengths).cpu().numpy())
-        starts = np.concatenate([[0], ends[:-1]])
-        items = joined(self.items).cpu().tolist()
-        return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
-
-
-def gradient_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """L2 norm of each tensor, (n,), by the kernels that `clip_grad_norm_` uses: its total is the
-    norm of these, so that noting them costs nothing and changes no bit."""
-    if gradients[0].device.type in ("cpu", "cuda"):
-        return torch.stack(torch._foreach_norm(list(gradients), 2.0))
-    return torch.stack([torch.linalg.vector_norm(g, 2.0) for g in gradients])
-
-
-def clipped(optimizer: torch.optim.Optimizer, limit: float | None) -> torch.Tensor | None:
-    """Clip the gradients of an optimizer's parameters by their total norm, None: as they are.
-
-    Returns the norm of each before that, (n,), NaN for those without one; None if all are without.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    present = [i for i, p in enumerate(parameters) if p.grad is not None]
-    if not present:
-        return None
-    norms = gradient_norms([parameters[i].grad for i in present])
-    if limit is not None:
-        total = torch.linalg.vector_norm(norms, 2.0)
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, total)
-    if len(present) < len(parameters):
-        every = norms.new_full((len(parameters),), math.nan)
-        norms = every.index_copy(0, torch.tensor(present, device=norms.device), norms)
-    return norms
-
-
-def mean_gradient_norms(
-    optimizer: torch.optim.Optimizer, norms: Sequence[torch.Tensor], n_layers: int
-) -> dict[str, float | None]:
-    """Norms of some steps, as `clipped` gives them -> their mean by layer group."""
-    depths = [g["depth"] for g in optimizer.param_groups for _ in g["params"]]
-    stacked = torch.stack(list(norms)).cpu().numpy() if norms else np.empty((0, len(depths)))
-    return mean_norms(stacked, depths, n_layers)
-
-
-Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], Scores]]
-"""Logits by row of the tokenised split -> logits and prediction of each item, scores."""
 
 
 class FineTuning(pl.LightningModule):
@@ -354,26 +273,3 @@ class FineTuning(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._judge("test")
-
-
-def lr_scale_by_name(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Parameter name -> learning-rate multiplier, read off the optimizer that trained."""
-    return {name: group["lr_scale"] for group in optimizer.param_groups for name in group["names"]}
-
-
-def changed(
-    parameters: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor]
-) -> frozenset[str]:
-    """Names whose values differ, bit for bit, from the reference."""
-    return frozenset(
-        name for name, p in parameters.items() if not torch.equal(p.detach().cpu(), reference[name])
-    )
-
-
-def pinned_modules(model: nn.Module, paths: Sequence[str]) -> list[str]:
-    """Of these module paths, those that stay in evaluation mode when the model is set to train."""
-    was_training = model.training
-    model.train()
-    pinned = [path for path in paths if not model.get_submodule(path).training]
-    model.train(was_training)
-    return pinned

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from bluestab import token_cache
-from bluestab.data import loader
-from bluestab.module import pinned_modules
+from bluestab.batches import loader
+from bluestab.observed import pinned_modules
 from bluestab.passes import PREFIX, inputs_of, word_embeddings
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from datasets import Dataset  # noqa: E402
 from test_run import done  # noqa: E402
 
-from bluestab.data import ShuffledOrder, bucketed, evaluation_batches, training_order  # noqa: E402
+from bluestab.batches import ShuffledOrder, bucketed, evaluation_batches, training_order  # noqa: E402
 
 Make = Callable[..., Any]
 

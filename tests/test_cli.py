@@ -112,7 +112,7 @@ TYPED: list[tuple[Sequence[str], Sequence[str]]] = [
     ),
     # code that a config names
     ((*RUN, "task._target_=os.system"), ["'os.system'", "allowed", "BLUESTAB_ALLOW=os"]),
-    ((*RUN, "task._target_=bluestab.data.Path"), ["pathlib.Path", "allowed"]),
+    ((*RUN, "task._target_=bluestab.task_data.Path"), ["pathlib.Path", "allowed"]),
     ((*RUN, "task._target_=bluestab.tasks.base.Task"), ["abstract"]),
     ((*SWEEP, "hydra.launcher.backend=os.system"), ["'os.system'", "allowed"]),
     ((*RUN, "+hydra.job.env_set.BLUESTAB_ALLOW=os"), ["hydra.job.env_set"]),

@@ -10,7 +10,7 @@ import torch
 from conftest import corpus, position, published_tasks
 from omegaconf import OmegaConf
 
-from bluestab.data import collate
+from bluestab.batches import collate
 from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.instantiate import instantiate
 from bluestab.tasks.base import Task

@@ -244,7 +244,7 @@ def test_dry_step_measures_and_leaves_no_trace(
 def test_the_first_batch_of_a_dry_step_holds_the_longest_items(
     make_run: Callable[..., Any],
 ) -> None:
-    from bluestab.data import ShuffledOrder
+    from bluestab.batches import ShuffledOrder
     from bluestab.drystep import STEPS, _batches, _length
 
     run = make_run(*GAD)

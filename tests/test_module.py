@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from test_run import TINY, done, kept  # noqa: E402
 
+from bluestab.gradients import gradient_norms  # noqa: E402
 from bluestab.micro import counted_items, counted_labels, micro_batches  # noqa: E402
-from bluestab.module import gradient_norms  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from conftest import real_data
 
-from bluestab.data import TaskData, load_task
 from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.planning import compose, resolved
+from bluestab.task_data import TaskData, load_task
 
 Node = dict[str, Any]
 Load = Callable[..., TaskData]

@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_own_files import KINDS, brat, conll, pubtator, rows, spans
 
-from bluestab.data import located
 from bluestab.errors import ConfigError, DataError
 from bluestab.formats.base import Document, Span
 from bluestab.formats.conll import read_conll_columns
@@ -32,6 +31,7 @@ from bluestab.formats.schemes import scheme_of, to_iob2
 from bluestab.formats.spans import Losses, tag_words
 from bluestab.instantiate import instantiate
 from bluestab.planning import compose, resolved
+from bluestab.task_data import located
 from bluestab.tasks.base import Corpus, Task
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluestab import seeding
-from bluestab.data import EVALUATION_SEED, ShuffledOrder
+from bluestab.batches import ShuffledOrder
 from bluestab.seeding import Seeds, generator, stream_seed, subset
+from bluestab.task_data import EVALUATION_SEED
 
 FREE = {"init": None, "order": None, "dropout": None, "split": 0}
 

@@ -13,8 +13,8 @@ from bluestab.store import Store
 
 if TYPE_CHECKING:
     from bluestab.checks import CheckedRun
-    from bluestab.data import TaskData
     from bluestab.forecast import Cost, Forecast
+    from bluestab.task_data import TaskData
 
 
 def print_plan(

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from bluestab import diagnostics
-from bluestab.assemble import Prepared, Progress, Watch, build_optimizer, judge, observed
+from bluestab.assemble import Prepared, Progress, Watch, build_optimizer
+from bluestab.batches import training_order
 from bluestab.checks import CheckedRun
-from bluestab.data import training_order
 from bluestab.errors import Diverged
+from bluestab.evaluation import ItemLogits, Judge, judge
+from bluestab.gradients import clipped, mean_gradient_norms
 from bluestab.history import History
-from bluestab.module import ItemLogits, Judge, clipped, mean_gradient_norms
+from bluestab.observed import observed
 from bluestab.optimizers import MergedAdamW
 from bluestab.plan import ParamPlan
 from bluestab.schedules import linear_warmup_decay

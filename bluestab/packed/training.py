@@ -13,7 +13,7 @@ import torch
 
 from bluestab import interruption
 from bluestab.assemble import Prepared, frozen_states, prepare
-from bluestab.data import collate, evaluation_batches
+from bluestab.batches import collate, evaluation_batches
 from bluestab.errors import BluestabError
 from bluestab.micro import per_piece
 from bluestab.packed.siblings import Sibling

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from bluestab.data import collate
+from bluestab.batches import collate
 from bluestab.devices import cores
 from bluestab.errors import ConfigError
-from bluestab.module import ItemLogits, run_in_float32
+from bluestab.evaluation import ItemLogits
+from bluestab.module import run_in_float32
 from bluestab.networks import load_trained
 from bluestab.passes import model_logits
 from bluestab.tokenization import load_tokenizer

@@ -34,7 +34,8 @@ from transformers import (
 )
 
 from bluestab import models
-from bluestab.data import collate, tokenised
+from bluestab.batches import collate
+from bluestab.data import tokenised
 from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
