@@ -28,8 +28,9 @@ from bluestab.layers import layer_map  # noqa: E402
 from bluestab.plan import base_plan, param_groups  # noqa: E402
 from bluestab.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.techniques import child_tuning, mixout, recadam, thaw  # noqa: E402
-from bluestab.techniques.base import Technique, pretrained  # noqa: E402
+from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
+from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.techniques.prior_decay import PriorDecay  # noqa: E402
 from bluestab.types import Built, StepOutput  # noqa: E402
 

@@ -25,10 +25,11 @@ from bluestab.group import execute_together
 from bluestab.run import execute
 from bluestab.store import Store
 from bluestab.techniques.base import Technique
+from bluestab.techniques.packing import Packable
 from bluestab.types import RunRecord
 from contracts.arms import HEADS, NAMES, chosen, technique_class
 
-PACKED = [name for name in NAMES if technique_class(name).packs]
+PACKED = [name for name in NAMES if issubclass(technique_class(name), Packable)]
 APART = [name for name in NAMES if name not in PACKED]
 
 ARMS: dict[str, Sequence[str]] = {
@@ -57,10 +58,10 @@ def test_the_techniques_that_must_pack_do() -> None:
 
 @pytest.mark.parametrize("name", PACKED)
 def test_what_packs_keeps_to_the_moments_that_are_packed(name: str) -> None:
-    cls = technique_class(name)
+    cls: Any = technique_class(name)
     assert cls.edit_data is Technique.edit_data
     if cls.wrap_step is not Technique.wrap_step:
-        assert cls.pack_step.__func__ is not Technique.pack_step.__func__  # type: ignore[attr-defined]
+        assert cls.pack_step.__func__ is not Packable.pack_step.__func__  # type: ignore[attr-defined]
     if cls.callbacks is not Technique.callbacks:
         assert "before_each_step" in inspect.getsource(cls.callbacks)
     knobs = set(inspect.signature(cls).parameters)
