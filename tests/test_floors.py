@@ -32,7 +32,7 @@ FLOORS = [
     "results packed attempt rank_process run group drystep inspection",
     "report figures planning packing workers pool_worker launchers cluster sweepers search "
     "catalogue saved_tasks use",
-    "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
+    "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api testing __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 

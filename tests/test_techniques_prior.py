@@ -17,8 +17,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import pytorch_lightning as pl  # noqa: E402
-from contracts.arms import chosen  # noqa: E402
-from contracts.witness import Lab, mixing, watch  # noqa: E402
 from test_resume import compare  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.functional import linear  # noqa: E402
@@ -32,6 +30,8 @@ from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
 from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.techniques.prior_decay import PriorDecay  # noqa: E402
+from bluestab.testing.arms import chosen  # noqa: E402
+from bluestab.testing.witness import Lab, mixing, watch  # noqa: E402
 from bluestab.types import Built, StepOutput  # noqa: E402
 
 Make = Callable[..., Any]
