@@ -21,7 +21,7 @@ from bluestab.loggers.base import Logger
 from bluestab.models import Model, check_model
 from bluestab.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
 from bluestab.seeding import Seeds
-from bluestab.siblings import reasons_apart
+from bluestab.siblings import packable_problems
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.store import Store
 from bluestab.task_data import TaskData, load_task
@@ -257,7 +257,7 @@ def _not_packed(
     """What trainer.engine=packed cannot train."""
     if cfg["trainer"]["engine"] != "packed":
         return []
-    why = reasons_apart(cfg, model.facts(), techniques)
+    why = packable_problems(cfg, model.facts(), techniques)
     return (
         [f"trainer.engine is packed, but {'; '.join(why)}; say trainer.engine=lightning"]
         if why

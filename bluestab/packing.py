@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from bluestab import devices, rules
 from bluestab.checks import CheckedRun, check_parts
 from bluestab.errors import ConfigError
+from bluestab.families import pack_group_key
 from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
-from bluestab.siblings import family_of, reasons_apart
+from bluestab.siblings import packable_problems
 from bluestab.types import RunRecord
 
 if TYPE_CHECKING:
@@ -65,13 +66,13 @@ def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
         parts = check_parts(cfg)
     except ConfigError:
         return "its config has problems"  # which planning will tell
-    return "; ".join(reasons_apart(cfg, parts.model.facts(), parts.techniques))
+    return "; ".join(packable_problems(cfg, parts.model.facts(), parts.techniques))
 
 
 def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
     """What trains as one, and what does not and why, in lines."""
     packed = [p.run for p in runs if is_packed(p.run)]
-    families = len({family_of(run) for run in packed})
+    families = len({pack_group_key(run) for run in packed})
     lines = []
     if packed:
         kinds = "all alike" if families == 1 else f"of {families} kinds"
@@ -99,9 +100,9 @@ def next_group(source: Source, room: Callable[[CheckedRun], int]) -> list[Planne
     group = [first]
     if trains_alone(first) or (size := room(first.run)) == 1:
         return group
-    family = family_of(first.run)
+    family = pack_group_key(first.run)
     while len(group) < size and (following := source.next()) is not None:
-        if trains_alone(following) or family_of(following.run) != family:
+        if trains_alone(following) or pack_group_key(following.run) != family:
             source.put_back(following)
             break
         group.append(following)
@@ -116,7 +117,7 @@ def in_blocks(runs: Sequence[PlannedRun], group: int | None) -> list[PlannedRun]
         return list(runs)
     families: dict[str, list[PlannedRun]] = {}
     for planned in runs:
-        family = family_of(planned.run) if is_packed(planned.run) else planned.run.key
+        family = pack_group_key(planned.run) if is_packed(planned.run) else planned.run.key
         families.setdefault(family, []).append(planned)
     place = {id(planned): i for i, planned in enumerate(runs)}
     blocks = [
@@ -145,7 +146,7 @@ class Room:
         """How many siblings of this run may train as one."""
         if self.most == 1:
             return 1
-        family = family_of(run)
+        family = pack_group_key(run)
         if family not in self._limits:
             available = _available(run, self.of)
             self._limits[family] = self.most or _fitting(available, expected_bytes(run))
@@ -153,7 +154,7 @@ class Room:
 
     def too_large(self, run: CheckedRun, n: int, why: str) -> str:
         """Groups of n did not fit: half of that from now on. Returns what to say of it."""
-        self._limits[family_of(run)] = self._halved[family_of(run)] = max(1, n // 2)
+        self._limits[pack_group_key(run)] = self._halved[pack_group_key(run)] = max(1, n // 2)
         said = " ".join(why.split())[:200]
         return f"out of memory ({said}); groups of {max(1, n // 2)} from here on"
 
@@ -162,7 +163,7 @@ class Room:
         peaks = [r.measured.get("peak_memory_mb", {}).get("gpu") for r in records]
         if self.most is not None or len(records) < 2 or not peaks or peaks[0] is None:
             return
-        family, each = family_of(run), float(peaks[0]) * 2**20 / len(records)
+        family, each = pack_group_key(run), float(peaks[0]) * 2**20 / len(records)
         fitting = _fitting(_available(run, self.of), each)
         self._limits[family] = min(fitting, self._halved.get(family, fitting))
 

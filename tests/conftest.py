@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,84 +15,27 @@ from typing import Any
 
 import pytest
 
+from bluestab.testing.corpora import (  # noqa: F401, used by tests
+    ANY_FILE,
+    SIZES,
+    TEXT,
+    WORDS,
+    corpus,
+    published_tasks,
+    row,
+    sentence,
+    tagged_sentence,
+    write_corpora,
+)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # a shell's background jobs ignore Ctrl-C, and so would the commands at which tests press it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TEXT = "the gene TP53 was found in patients with colon cancer and type 2 diabetes mellitus"
-WORDS = TEXT.split()
 
-
-def sentence(i: int) -> list[str]:
-    """A sentence of 6 to 10 words that differs for every i."""
-    return [WORDS[(i * 7 + j * (1 + i % 3)) % len(WORDS)] for j in range(6 + i % 5)] + [str(i)]
-
-
-SIZES = {"train": 24, "validation": 10, "test": 10}
-
-
-def published_tasks() -> list[Path]:
-    """The yamls of tasks that come with their files named; the others wait for a person's own."""
-    from omegaconf import OmegaConf
-
-    from bluestab.paths import conf_dir
-
-    files = sorted((conf_dir() / "task").glob("*.yaml"))
-    return [file for file in files if OmegaConf.load(file).train is not None]  # type: ignore[union-attr]
-
-
-def write_corpora(root: Path) -> Path:
-    """Small files in the format and layout of every task in conf/task, made from its yaml."""
-    from omegaconf import OmegaConf
-
-    for file in published_tasks():
-        node: Any = OmegaConf.to_container(OmegaConf.load(file))
-        start = 0
-        for split, n in SIZES.items():
-            path = root / node["name"] / node[split]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(corpus(node, range(start, start + n)), encoding="utf-8")
-            start += n
-    return root
-
-
-def corpus(node: dict[str, Any], numbers: range) -> str:
-    """One file of a task, an item for each number."""
-    if node["format"] == "conll":
-        types = sorted({label.partition("-")[2] for label in node["label_names"]} - {""}) or [""]
-        return "".join(tagged_sentence(node, i, types[i % len(types)]) for i in numbers)
-    rows = [row(node, i) for i in numbers]
-    if node["format"] == "json":
-        if node["id"] == "key":
-            return json.dumps({r.pop("key"): r for r in rows})
-        return json.dumps(rows)
-    fields = list(rows[0]) if node["header"] else sorted(rows[0])
-    head = ["\t".join(map(str, fields))] if node["header"] else []
-    return "\n".join([*head, *("\t".join(str(r[f]) for f in fields) for r in rows)]) + "\n"
-
-
-def tagged_sentence(node: dict[str, Any], i: int, kind: str) -> str:
-    """`colon` and `cancer` are entities; where tags are words' classes, so is every third word."""
-    end = f"-{kind}" if kind else ""
-    begin = f"B{end}" if f"B{end}" in node["label_names"] else f"I{end}"
-    tags = [begin if word in ("colon", "cancer") else "O" for word in sentence(i)]
-    if begin.startswith("I"):
-        tags[1] = begin
-    return "".join(f"{w}\t{t}\n" for w, t in zip(sentence(i), tags, strict=True)) + "\n"
-
-
-def row(node: dict[str, Any], i: int) -> dict[Any, Any]:
-    """Field -> value of one item of a delimited file."""
-    names = node.get("label_names")
-    label: Any = i % 5 if names is None else names[i % len(names)]
-    found = {node["id"]: i, node["text"]: " ".join(sentence(i))}
-    if "text_pair" in node:
-        found[node["text_pair"]] = " ".join(sentence(i + 1))
-    if node.get("label_form") == "flags":
-        found[node["id"]] = f"{i}_s0"
-        label = ",".join(f"{k}_{int(k in (i % len(names), i % 3))}" for k in range(len(names)))
-    return {**found, node["label"]: label}
+collect_ignore = ["assets"]
+"""Packages with tests of their own, which are run once they are installed."""
 
 
 def position(text: str, n: int) -> int:
@@ -104,10 +46,6 @@ def position(text: str, n: int) -> int:
         if seen == n:
             return at + 1
     return len(text)
-
-
-ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null"]
-"""Overrides that accept these files in place of the published ones."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -278,16 +216,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="module")
 def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The laboratory in which techniques are tried (`contracts.witness.Lab`), on one thread."""
-    import torch
-    from contracts.witness import Lab
+    """The laboratory in which techniques are tried, on one thread."""
+    from bluestab.testing.witness import laboratory
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLUESTAB_DATA", str(corpora))
-        yield Lab(tmp_path_factory.mktemp("checkpoints"))
-    torch.set_num_threads(threads)
+    with laboratory(corpora, tmp_path_factory.mktemp("checkpoints")) as found:
+        yield found
 
 
 @pytest.fixture

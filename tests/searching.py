@@ -22,10 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stand_ins import measured
-
 from bluestab import interruption
 from bluestab.store import Store
+from bluestab.testing.stand_ins import measured
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 FIXED = {

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 import searching
-import stand_ins
-from stand_ins import acts
 
 from bluestab.attempting import attempt
 from bluestab.cluster import deaths, scheduler, submission, task
@@ -33,6 +31,8 @@ from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
 from bluestab.planning import Sweep, compose
 from bluestab.store import Store
+from bluestab.testing import stand_ins
+from bluestab.testing.stand_ins import acts
 
 KNOBS = {
     "runs_per_task": 2,

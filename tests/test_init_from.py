@@ -30,7 +30,8 @@ from bluestab.report.arms import with_sources  # noqa: E402
 from bluestab.report.results import read_results  # noqa: E402
 from bluestab.run import execute  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.techniques.base import Technique, distance  # noqa: E402
+from bluestab.techniques.base import Technique  # noqa: E402
+from bluestab.techniques.effects import distance  # noqa: E402
 from bluestab.types import Built, Step  # noqa: E402
 
 Make = Callable[..., Any]

@@ -159,10 +159,10 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
 def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import stand_ins
     from conftest import ANY_FILE
 
     from bluestab.planning import compose, plan_sweep
+    from bluestab.testing import stand_ins
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin
 

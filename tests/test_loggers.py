@@ -19,14 +19,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import ANY_FILE, TEXT, Say  # noqa: E402
+from conftest import ANY_FILE, Say  # noqa: E402
 from test_artefacts import SHORT  # noqa: E402
 from test_run import done, kept  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.loggers import base  # noqa: E402
 from bluestab.loggers.base import Log, Logger, flat, scores_of  # noqa: E402
+from bluestab.paths import conf_dir  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from bluestab.testing.loggers import LoggerSuite, no_text  # noqa: E402
+from bluestab.types import RunRecord  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -49,16 +52,38 @@ def curve(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def no_text(folder: Path) -> None:
-    """No three words of any item are in what a logger wrote."""
-    words = TEXT.split()
-    needles = [" ".join(words[i : i + 3]).encode() for i in range(len(words) - 2)]
-    needles += [os.environ["BLUESTAB_DATA"].encode(), socket.gethostname().encode() + b"/"]
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert files
-    for path in files:
-        content = path.read_bytes()
-        assert not [n for n in needles if n in content], path
+# --- each of them -------------------------------------------------------------------------------
+
+FOLDERS = {"csv": None, "mlflow": "mlruns", "tensorboard": "tensorboard", "wandb": "wandb"}
+"""Logger -> where below the store it writes."""
+
+
+class TestLoggers(LoggerSuite):
+    """Every yaml in conf/logger."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def without_a_server(cls) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+            patch.setattr(base, "PATIENCE", 300.0)
+            yield
+
+    @pytest.fixture(scope="class", params=FOLDERS)
+    @classmethod
+    def name(cls, request: pytest.FixtureRequest) -> str:
+        return request.param  # type: ignore[no-any-return]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def written(cls, logged: RunRecord, root: Path, name: str) -> Path | None:
+        folder = FOLDERS[name]
+        return None if folder is None else root / folder
+
+
+def test_every_logger_is_here() -> None:
+    yamls = {file.stem for file in (conf_dir() / "logger").glob("*.yaml")}
+    assert yamls - {"none"} == set(FOLDERS)
 
 
 # --- what cannot happen to a run -----------------------------------------------------------------

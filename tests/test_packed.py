@@ -15,13 +15,13 @@ from conftest import Make  # noqa: E402
 
 from bluestab.checks import CheckedRun  # noqa: E402
 from bluestab.errors import GroupTooLarge  # noqa: E402
+from bluestab.families import pack_group_key  # noqa: E402
 from bluestab.group import execute_together  # noqa: E402
 from bluestab.packed.drops import Drops, dropped, mixed  # noqa: E402
 from bluestab.packed.training import Group  # noqa: E402
 from bluestab.phases import Phases  # noqa: E402
 from bluestab.records import to_json  # noqa: E402
 from bluestab.run import execute, is_done  # noqa: E402
-from bluestab.siblings import family_of  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 
 SHORT = (
@@ -159,7 +159,7 @@ def test_siblings_may_differ_in_scalars(make_run: Make) -> None:
         ("optim.beta1=0.5", "optim.beta2=0.9", "optim.eps=1e-3", "optim.clip=null"),
     ]
     runs = [make_run(*asked, *knobs, "seed=1") for knobs in others]
-    assert len({family_of(run) for run in runs}) == 1
+    assert len({pack_group_key(run) for run in runs}) == 1
     together = fitted(runs)
     ends = set()
     for place, knobs in enumerate(others):
@@ -189,7 +189,7 @@ def test_what_siblings_must_share(
     make_run: Make, one: tuple[str, ...], other: tuple[str, ...]
 ) -> None:
     runs = [make_run("task=gad", "model=tiny", *SHORT[2:3], *knobs) for knobs in (one, other)]
-    assert family_of(runs[0]) != family_of(runs[1])
+    assert pack_group_key(runs[0]) != pack_group_key(runs[1])
 
 
 def test_a_run_that_diverges_leaves_the_others_their_bits(make_run: Make) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stand_ins
 from conftest import ANY_FILE, Say
 
 from bluestab.cluster import task
@@ -31,6 +30,7 @@ from bluestab.packing import (
 from bluestab.planning import Sweep, compose, plan_sweep
 from bluestab.run_queue import Queue
 from bluestab.store import Store
+from bluestab.testing import stand_ins
 from bluestab.types import RECORD_SCHEMA, RunRecord
 from bluestab.worker_pool import run_in_pool
 from bluestab.workers import RunsCrashed, begin, close
@@ -73,7 +73,7 @@ class Groups:
         return self.together([run], store, progress)[0]
 
     def _done(self, run: Any, store: Store) -> RunRecord:
-        import stand_ins
+        from bluestab.testing import stand_ins
 
         result = stand_ins.result(run, "done")
         with store.building(run.key) as work:

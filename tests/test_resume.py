@@ -24,7 +24,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.arms import NAMES, chosen, technique_class  # noqa: E402
 from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
 from bluestab import checkpoints  # noqa: E402
@@ -33,6 +32,7 @@ from bluestab.errors import ConfigError, Diverged  # noqa: E402
 from bluestab.module import FineTuning  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
+from bluestab.testing.arms import NAMES, chosen, technique_class  # noqa: E402
 from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
 
 Make = Callable[..., Any]

@@ -18,8 +18,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.arms import chosen  # noqa: E402
-from contracts.witness import Lab, watch  # noqa: E402
 from test_artefacts import CASES, plain_logits, recorded  # noqa: E402
 from test_resume import compare  # noqa: E402
 from test_run import done  # noqa: E402
@@ -31,6 +29,8 @@ from bluestab.networks import load  # noqa: E402
 from bluestab.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
+from bluestab.testing.arms import chosen  # noqa: E402
+from bluestab.testing.witness import Lab, watch  # noqa: E402
 from bluestab.types import Built  # noqa: E402
 
 Make = Callable[..., Any]

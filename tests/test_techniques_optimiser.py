@@ -15,7 +15,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.witness import watch  # noqa: E402
 from test_resume import compare, making  # noqa: E402, F401
 from test_run import done  # noqa: E402
 
@@ -25,6 +24,7 @@ from bluestab.techniques.ema import decay_after  # noqa: E402
 from bluestab.techniques.label_smoothing import uniform_loss  # noqa: E402
 from bluestab.techniques.sam import Sam, ascent  # noqa: E402
 from bluestab.techniques.swa import first_step  # noqa: E402
+from bluestab.testing.witness import watch  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -269,7 +269,8 @@ class Watches:
 
     def __init__(self) -> None:
         import pytorch_lightning as pl
-        from contracts.witness import weights
+
+        from bluestab.testing.witness import weights
 
         met = self.met = []
 

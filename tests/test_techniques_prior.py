@@ -17,8 +17,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import pytorch_lightning as pl  # noqa: E402
-from contracts.arms import chosen  # noqa: E402
-from contracts.witness import Lab, mixing, watch  # noqa: E402
 from test_resume import compare  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.functional import linear  # noqa: E402
@@ -28,9 +26,12 @@ from bluestab.layers import layer_map  # noqa: E402
 from bluestab.plan import base_plan, param_groups  # noqa: E402
 from bluestab.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.techniques import child_tuning, mixout, recadam, thaw  # noqa: E402
-from bluestab.techniques.base import Technique, pretrained  # noqa: E402
+from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
+from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.techniques.prior_decay import PriorDecay  # noqa: E402
+from bluestab.testing.arms import chosen  # noqa: E402
+from bluestab.testing.witness import Lab, mixing, watch  # noqa: E402
 from bluestab.types import Built, StepOutput  # noqa: E402
 
 Make = Callable[..., Any]

@@ -17,7 +17,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.arms import chosen  # noqa: E402
 from test_resume import SHORT as RESUMED  # noqa: E402
 from test_resume import compare, making  # noqa: E402, F401
 
@@ -44,6 +43,7 @@ from bluestab.techniques.freelb import Freelb  # noqa: E402
 from bluestab.techniques.r3f import R3f  # noqa: E402
 from bluestab.techniques.rdrop import Rdrop  # noqa: E402
 from bluestab.techniques.smart import Smart  # noqa: E402
+from bluestab.testing.arms import chosen  # noqa: E402
 from bluestab.types import Built, StepOutput  # noqa: E402
 
 Make = Callable[..., Any]

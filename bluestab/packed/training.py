@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from bluestab.phases import Phases
 from bluestab.prefix import Prefix, States, stand_in
 from bluestab.representations import first_pieces, of_items
 from bluestab.techniques.base import Technique
+from bluestab.techniques.packing import Packable
 from bluestab.types import Batch, Split, Step, StepOutput
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ class Group:
     def _wrapped(self) -> Step:
         """The plain step of all, and around it those of the techniques, the first outermost."""
         step: Step = self._plain
-        members = [list(s.run.techniques.values()) for s in self.siblings]
+        # `siblings.packable_problems` has let no other technique in
+        members = [[cast(Packable, t) for t in s.run.techniques.values()] for s in self.siblings]
         built = [s.built for s in self.siblings]
         for ours in reversed(list(zip(*members, strict=True))):
             step = type(ours[0]).pack_step(ours, step, self.stack, built)

@@ -17,6 +17,7 @@ from bluestab import interruption
 from bluestab.attempting import Execute, attempt_together
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import DiskFull, GroupTooLarge
+from bluestab.families import pack_group_key
 from bluestab.packing import Room, is_packed, with_engines
 from bluestab.planning import Job, compose, resolved
 from bluestab.run import is_done
@@ -27,7 +28,6 @@ from bluestab.search.points import Point
 from bluestab.search.race import as_if_complete, verdict
 from bluestab.search.spec import Search
 from bluestab.search.trials import Exhausted, Taken, Trials, rivals, scores_of
-from bluestab.siblings import family_of
 from bluestab.store import Store
 from bluestab.types import RunRecord
 from bluestab.workers import tell_damaged
@@ -170,8 +170,8 @@ class Worker:
         if not is_packed(first) or self.search.prune != "none" or len(seeds) == 1:
             return [first]
         following = (self.checked(point, seed) for seed in seeds[1 : self.room.size(first)])
-        family = family_of(first)
-        return [first, *itertools.takewhile(lambda run: family_of(run) == family, following)]
+        family = pack_group_key(first)
+        return [first, *itertools.takewhile(lambda run: pack_group_key(run) == family, following)]
 
     def _run(self, runs: Sequence[CheckedRun], taken: Taken) -> list[RunRecord]:
         """The records of runs that train as one, most often of one; from the store if it has them.

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.passes import model_logits
 from bluestab.rules import Rule, one_of, whole, within
 from bluestab.seeding import Seeds, stream_seed
-from bluestab.techniques.base import Technique, before_each_step, pretrained
+from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.parameters import pretrained
 from bluestab.types import Batch, Built, ModelFacts, Trained
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ from bluestab.passes import (
     with_gradients,
 )
 from bluestab.rules import Rule, above, at_least, whole
-from bluestab.techniques.base import Technique, extra_forwards
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:

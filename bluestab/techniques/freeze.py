@@ -23,7 +23,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import FLAG, Rule
-from bluestab.techniques.base import Technique, blocks, frozen
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import frozen
+from bluestab.techniques.packing import Packable
+from bluestab.techniques.parameters import blocks
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -39,11 +42,10 @@ def pin_eval(module: nn.Module) -> None:
     module.train = lambda mode=True: module  # type: ignore[method-assign]
 
 
-class Freeze(Technique):
+class Freeze(Packable, Technique):
     """depth: last fixed block (null: none); embeddings: fixed too; eval_mode: without dropout."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"depth": None}
-    packs: ClassVar[bool] = True
 
     def __init__(self, *, depth: int | None, embeddings: bool, eval_mode: bool) -> None:
         self.depth = depth

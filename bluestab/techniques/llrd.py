@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import Rule, one_of, within
 from bluestab.techniques.base import Technique
+from bluestab.techniques.packing import Packable
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -42,11 +43,10 @@ def multiplier(depth: int, n_layers: int, decay: float | None, convention: str) 
     return float(factor ** (distance + SKIPPED_LEVELS[convention])) if distance else 1.0
 
 
-class Llrd(Technique):
+class Llrd(Packable, Technique):
     """decay: factor per level in (0, 1], 1 switches it off; convention: zhang, electra, ulmfit."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 1.0}
-    packs: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"decay", "convention"})
 
     def __init__(self, *, decay: float | None, convention: str) -> None:

@@ -44,14 +44,9 @@ from typing import TYPE_CHECKING, Any
 from bluestab.errors import ConfigError
 from bluestab.rules import FLAG, Rule, above, list_of, one_of, whole, within
 from bluestab.seeding import Seeds, generator, stream_seed
-from bluestab.techniques.base import (
-    Technique,
-    before_each_step,
-    frozen,
-    is_attention,
-    is_bias,
-    is_layernorm,
-)
+from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.effects import frozen
+from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:

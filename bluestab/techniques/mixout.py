@@ -35,7 +35,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.passes import streams
 from bluestab.rules import FLAG, Rule, one_of, within
 from bluestab.seeding import Seeds, stream_seed
-from bluestab.techniques.base import Siblings, Technique, before_each_step, pretrained
+from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.packing import Packable, Siblings
+from bluestab.techniques.parameters import pretrained
 from bluestab.types import Built, ModelFacts, Step, Trained
 
 if TYPE_CHECKING:
@@ -102,11 +104,10 @@ def _mixing(
     return used
 
 
-class Mixout(Technique):
+class Mixout(Packable, Technique):
     """p: probability in [0, 1), 0 is off; unit: neuron or weight; keep_dropout: as well."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"p": 0.0}
-    packs: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"p"})
 
     def __init__(self, *, p: float, unit: str, keep_dropout: bool) -> None:

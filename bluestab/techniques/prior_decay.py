@@ -26,7 +26,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import Rule, at_least
-from bluestab.techniques.base import Technique, distance, pretrained
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import distance
+from bluestab.techniques.packing import Packable
+from bluestab.techniques.parameters import pretrained
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -43,11 +46,10 @@ def pull_(weight: torch.Tensor, anchor: torch.Tensor | None, strength: float) ->
         weight.sub_(weight - anchor, alpha=strength)
 
 
-class PriorDecay(Technique):
+class PriorDecay(Packable, Technique):
     """alpha: decay to the pretrained weights, 0 switches it off; beta: of fresh weights to zero."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
-    packs: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"alpha", "beta"})
 
     def __init__(self, *, alpha: float, beta: float | None) -> None:

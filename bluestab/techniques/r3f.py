@@ -43,7 +43,8 @@ from bluestab.passes import (
     streams,
 )
 from bluestab.rules import FLAG, Rule, above, at_least, one_of
-from bluestab.techniques.base import Technique, extra_forwards
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 

@@ -30,7 +30,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.divergences import divergence
 from bluestab.passes import device_of, other_dropout
 from bluestab.rules import Rule, at_least
-from bluestab.techniques.base import Siblings, Technique, extra_forwards
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import extra_forwards
+from bluestab.techniques.packing import Packable, Siblings
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:
@@ -45,11 +47,10 @@ def consistent(
     return (first.loss + second.loss) / 2 + alpha * apart / 2
 
 
-class Rdrop(Technique):
+class Rdrop(Packable, Technique):
     """alpha: weight of the divergence, >= 0; 0 switches the second pass off."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
-    packs: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"alpha"})
 
     def __init__(self, *, alpha: float) -> None:

@@ -27,12 +27,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import Rule, above, at_least
-from bluestab.techniques.base import (
-    Technique,
-    before_each_step,
-    distance,
-    pretrained,
-)
+from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.effects import distance
+from bluestab.techniques.packing import Packable
+from bluestab.techniques.parameters import pretrained
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -62,10 +60,9 @@ def divide_groups(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
     optimizer.param_groups[:] = groups
 
 
-class RecAdam(Technique):
+class RecAdam(Packable, Technique):
     """gamma: strength of the recall; k: slope per step; t0: middle, in steps or a share of them."""
 
-    packs: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"gamma", "k", "t0"})
 
     def __init__(self, *, gamma: float, k: float, t0: float) -> None:

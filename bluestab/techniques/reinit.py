@@ -25,21 +25,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from bluestab.rules import FLAG, Rule
 from bluestab.seeding import Seeds, generator
-from bluestab.techniques.base import Technique, blocks, is_layernorm
+from bluestab.techniques.base import Technique
+from bluestab.techniques.packing import Packable
+from bluestab.techniques.parameters import blocks, is_layernorm
 from bluestab.types import Built, ModelFacts, Trained
 
 
-class Reinit(Technique):
+class Reinit(Packable, Technique):
     """depth: number of top blocks, from 1 to L; pooler: pooler and final norm too, if there.
 
     layernorms_only: of all these, the LayerNorms.
     """
-
-    packs: ClassVar[bool] = True
 
     def __init__(self, *, depth: int, pooler: bool, layernorms_only: bool) -> None:
         self.depth = depth

@@ -50,7 +50,8 @@ from bluestab.passes import (
     streams,
 )
 from bluestab.rules import Rule, above, at_least, whole, within
-from bluestab.techniques.base import Technique, extra_forwards
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.rules import Rule, within
-from bluestab.techniques.base import Technique, before_each_step, blocks
+from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.parameters import blocks
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:

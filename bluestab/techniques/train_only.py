@@ -23,18 +23,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import ConfigError
 from bluestab.rules import Rule, list_of
-from bluestab.techniques.base import (
-    Technique,
-    frozen,
-    is_attention,
-    is_bias,
-    is_layernorm,
-    pretrained,
-)
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import frozen
+from bluestab.techniques.packing import Packable
+from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm, pretrained
 from bluestab.types import Built, ModelFacts, Trained
 
 if TYPE_CHECKING:
@@ -51,10 +47,8 @@ PARTS: Mapping[str, Callable[[nn.Module, str], bool]] = {
 """Part -> whether the parameter of this name in a model belongs to it."""
 
 
-class TrainOnly(Technique):
+class TrainOnly(Packable, Technique):
     """parts: a list of biases, layernorms, attention; patterns: a list of regular expressions."""
-
-    packs: ClassVar[bool] = True
 
     def __init__(self, *, parts: Sequence[str], patterns: Sequence[str]) -> None:
         self.parts = parts

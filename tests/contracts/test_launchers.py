@@ -11,25 +11,25 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import stand_ins
 from conftest import ANY_FILE
-from stand_ins import acts, attempts, workers
 
-from bluestab import failures, local_engine, run_queue, stopping, worker_pool
+from bluestab import failures, local_engine, stopping, worker_pool
 from bluestab.attempting import attempt
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
-from bluestab.errors import BluestabError, DiskFull, Interrupted
+from bluestab.errors import BluestabError, DiskFull
 from bluestab.launchers import pool
 from bluestab.paths import conf_dir
 from bluestab.planning import Sweep
+from bluestab.testing import stand_ins
+from bluestab.testing.launchers import LauncherSuite, assert_tidy, statuses
+from bluestab.testing.stand_ins import acts, attempts, workers
 from bluestab.workers import RunsCrashed, begin, close
 
 MakeSweep = Callable[..., Sweep]
@@ -54,201 +54,32 @@ LAUNCHERS: dict[str, Launch] = {
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
 
 
-@pytest.fixture(params=sorted(LAUNCHERS))
-def launch(request: pytest.FixtureRequest) -> Launch:
-    """A launcher, from the manifest to the closing table."""
-    run = LAUNCHERS[request.param]
+class TestLaunchers(LauncherSuite):
+    """Ours, from the manifest to the closing table."""
 
-    def whole(sweep: Sweep) -> bool:
-        begin(sweep)
-        stopped = run(sweep)
-        close(sweep, stopped)
-        return stopped
+    @pytest.fixture(scope="class")
+    @classmethod
+    def small_corpora(cls, corpora: Path) -> Iterator[Path]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BLUESTAB_DATA", str(corpora))
+            yield corpora
 
-    return whole
+    @pytest.fixture(params=sorted(LAUNCHERS))
+    def launch(self, request: pytest.FixtureRequest) -> Launch:
+        run = LAUNCHERS[request.param]
 
+        def whole(sweep: Sweep) -> bool:
+            begin(sweep)
+            stopped = run(sweep)
+            close(sweep, stopped)
+            return stopped
 
-def statuses(sweep: Sweep) -> dict[int, str]:
-    found = {}
-    for planned in sweep.runs:
-        key, seed = planned.run.key, planned.run.cfg["seed"]
-        crash = sweep.store.crash(key)
-        found[seed] = sweep.store.read(key).status if sweep.store.has(key) else ""
-        found[seed] = found[seed] or (crash.status if crash else "missing")
-    return found
-
-
-def assert_tidy(sweep: Sweep) -> None:
-    """No claim, no half work, no worker is left."""
-    assert sweep.store.running() == {}
-    assert [p.name for p in (sweep.store.root / ".work").iterdir()] == []
-    assert [p.name for p in (sweep.store.root / ".claims").iterdir()] in ([], [".lock"])
+        return whole
 
 
 def test_every_launcher_is_here() -> None:
     yamls = {file.stem for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml")}
     assert yamls - NOT_RUNNING == set(LAUNCHERS)
-
-
-def test_everything_is_done_once(launch: Launch, make_sweep: MakeSweep) -> None:
-    sweep = make_sweep(seeds=7)
-    assert launch(sweep) is False
-    assert statuses(sweep) == dict.fromkeys(range(7), "done")
-    assert attempts(sweep.store) == {str(seed): 1 for seed in range(7)}
-    launch(make_sweep(seeds=8))  # the same command, one seed more
-    assert attempts(sweep.store) == {str(seed): 1 for seed in range(8)}
-    assert_tidy(sweep)
-
-
-def test_a_crash_takes_nothing_with_it(
-    launch: Launch, make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = make_sweep()
-    acts(sweep.store, s1=["crash", "done"])
-    with pytest.raises(RunsCrashed, match=r"(?s)1 of 4 runs crashed:.*as told.*again: bluestab"):
-        launch(sweep)
-    assert statuses(sweep) == {0: "done", 1: "crashed", 2: "done", 3: "done"}
-    assert "crashed, ValueError: as told" in capsys.readouterr().out
-    launch(sweep)
-    assert statuses(sweep) == dict.fromkeys(range(4), "done")
-    assert attempts(sweep.store) == {"0": 1, "1": 2, "2": 1, "3": 1}
-    assert_tidy(sweep)
-
-
-def test_on_crash_stop_starts_nothing_more(launch: Launch, make_sweep: MakeSweep) -> None:
-    sweep = make_sweep("on_crash=stop", seeds=9)
-    acts(sweep.store, s0=["crash"], **{f"s{i}": ["sleep 0.5"] for i in range(1, 9)})
-    with pytest.raises(RunsCrashed, match=r"1 of 9 .*\n(.*\n)*[78] more were not started"):
-        launch(sweep)
-    assert list(statuses(sweep).values()).count("missing") >= 7
-    assert_tidy(sweep)
-
-
-def test_on_crash_retry(launch: Launch, make_sweep: MakeSweep) -> None:
-    sweep = make_sweep("on_crash=retry:2")
-    acts(sweep.store, s0=["crash", "crash", "done"], s2=["crash"])
-    with pytest.raises(RunsCrashed, match="1 of 4 runs"):
-        launch(sweep)
-    assert statuses(sweep) == {0: "done", 1: "done", 2: "crashed", 3: "done"}
-    assert attempts(sweep.store) == {"0": 3, "1": 1, "2": 3, "3": 1}
-
-
-def test_a_run_of_another_process_is_left_to_it(
-    launch: Launch, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is waited for, and taken over when that process dies without a result."""
-    monkeypatch.setattr(run_queue, "LOOK_AGAIN", 0.05)
-    sweep = make_sweep()
-    begin(sweep)
-    key = sweep.runs[0].run.key
-    code = (
-        "import sys, time; from pathlib import Path; from bluestab.claims import Claims\n"
-        f"with Claims(Path({str(sweep.store.root)!r})).take({key!r}):\n"
-        " print('held', flush=True); time.sleep(60)"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    assert other.stdout.readline() == "held\n"
-    seen = []
-
-    def watch() -> None:
-        until = time.monotonic() + 30
-        while list(statuses(sweep).values()).count("done") < 3 and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        seen.append(statuses(sweep))
-        other.kill()
-        other.wait()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    launch(sweep)
-    watcher.join()
-    other.stdout.close()
-    assert seen == [{0: "missing", 1: "done", 2: "done", 3: "done"}]
-    assert statuses(sweep) == dict.fromkeys(range(4), "done")
-    assert attempts(sweep.store) == {str(seed): 1 for seed in range(4)}
-    assert_tidy(sweep)
-
-
-def test_a_full_disk_pauses_the_sweep(
-    launch: Launch,
-    make_sweep: MakeSweep,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Nothing crashes; with room again everything is done."""
-    monkeypatch.setattr(stopping, "LOOK_AGAIN", 0.05)
-    sweep = make_sweep()
-    acts(sweep.store, s1=["fill", "done"])
-    looks = []
-
-    def free(store: Any) -> int:
-        looks.append(time.monotonic())
-        return 10**9 if len(looks) > 3 else 0
-
-    monkeypatch.setattr("bluestab.store.Store.free_bytes", free)
-    launch(sweep)
-    assert len(looks) > 3
-    assert statuses(sweep) == dict.fromkeys(range(4), "done")
-    assert attempts(sweep.store)["1"] == 2
-    said = capsys.readouterr().out
-    assert re.search(r"paused: the disk of .* is full; make room", said)
-    assert "there is room again" in said
-    assert_tidy(sweep)
-
-
-def interrupt_when(condition: Callable[[], bool], times: int = 1) -> threading.Thread:
-    """Ctrl-C for this process as soon as the condition holds."""
-
-    def press() -> None:
-        until = time.monotonic() + 30
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.01)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.3)
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    return thread
-
-
-def test_ctrl_c_once_finishes_what_runs(
-    launch: Launch, make_sweep: MakeSweep, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = make_sweep(seeds=8)
-    acts(sweep.store, **{f"s{i}": ["sleep 1"] for i in range(8)})
-    pressing = interrupt_when(lambda: bool(sweep.store.running()))
-    with pytest.raises(Interrupted, match=r"stopped: [12] of 8 runs are finished"):
-        launch(sweep)
-    pressing.join()
-    found = list(statuses(sweep).values())
-    assert 1 <= found.count("done") <= 2
-    assert found.count("missing") == 8 - found.count("done")
-    assert "Ctrl-C again" in capsys.readouterr().out
-    assert_tidy(sweep)
-    acts(sweep.store)
-    launch(sweep)
-    assert statuses(sweep) == dict.fromkeys(range(8), "done")
-    assert max(attempts(sweep.store).values()) == 1
-
-
-def test_ctrl_c_twice_stops_at_once(launch: Launch, make_sweep: MakeSweep) -> None:
-    sweep = make_sweep(seeds=4)
-    acts(sweep.store, **{f"s{i}": ["sleep 30"] for i in range(4)})
-    pressing = interrupt_when(lambda: bool(sweep.store.running()), times=2)
-    start = time.monotonic()
-    with pytest.raises((KeyboardInterrupt, Interrupted)):
-        launch(sweep)
-    assert time.monotonic() - start < 20
-    pressing.join()
-    assert set(statuses(sweep).values()) == {"missing"}
-    assert sweep.store.running() == {}
-    acts(sweep.store)
-    launch(sweep)
-    assert statuses(sweep) == dict.fromkeys(range(4), "done")
-    assert_tidy(sweep)
 
 
 # --- the pool alone --------------------------------------------------------------------------
@@ -311,7 +142,7 @@ def test_a_worker_over_its_memory_makes_room_for_a_fresh_one(make_sweep: MakeSwe
 
 
 def test_a_run_that_hangs_is_killed(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "GRACE", 0.5)
+    monkeypatch.setattr(worker_pool, "GRACE", 0.5)
     sweep = make_sweep("timeout=0.5")
     acts(sweep.store, s2=["sleep 60"])
     with pytest.raises(RunsCrashed, match="did not stop at its timeout and was killed"):
@@ -386,8 +217,8 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     sweep = make_sweep()
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
-        "import pickle, sys; sys.path[:0] = sys.argv[2:]\n"
-        "import stand_ins; from bluestab.worker_pool import run_in_pool\n"
+        "import pickle, sys\n"
+        "from bluestab.testing import stand_ins; from bluestab.worker_pool import run_in_pool\n"
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
         " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"
@@ -397,8 +228,7 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     begin(sweep)
     (tmp_path / "sweep.pkl").write_bytes(pickle.dumps(sweep))
     (tmp_path / "parent.py").write_text(code)
-    tests = str(Path(stand_ins.__file__).parent)
-    parent = subprocess.Popen([sys.executable, "parent.py", "sweep.pkl", tests], cwd=tmp_path)
+    parent = subprocess.Popen([sys.executable, "parent.py", "sweep.pkl"], cwd=tmp_path)
     until = time.monotonic() + 60
     while len(sweep.store.running()) < 2 and time.monotonic() < until:
         time.sleep(0.05)

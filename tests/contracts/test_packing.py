@@ -19,16 +19,19 @@ pytest.importorskip("torch")
 
 from conftest import Make
 
-from bluestab.checks import CheckedRun
+from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
 from bluestab.group import execute_together
 from bluestab.run import execute
+from bluestab.siblings import packable_problems
 from bluestab.store import Store
 from bluestab.techniques.base import Technique
-from bluestab.types import RunRecord
-from contracts.arms import HEADS, NAMES, chosen, technique_class
+from bluestab.techniques.packing import Packable
+from bluestab.testing.arms import HEADS, NAMES, chosen, technique_class
+from bluestab.testing.witness import Lab
+from bluestab.types import ModelFacts, RunRecord
 
-PACKED = [name for name in NAMES if technique_class(name).packs]
+PACKED = [name for name in NAMES if issubclass(technique_class(name), Packable)]
 APART = [name for name in NAMES if name not in PACKED]
 
 ARMS: dict[str, Sequence[str]] = {
@@ -57,10 +60,10 @@ def test_the_techniques_that_must_pack_do() -> None:
 
 @pytest.mark.parametrize("name", PACKED)
 def test_what_packs_keeps_to_the_moments_that_are_packed(name: str) -> None:
-    cls = technique_class(name)
+    cls: Any = technique_class(name)
     assert cls.edit_data is Technique.edit_data
     if cls.wrap_step is not Technique.wrap_step:
-        assert cls.pack_step.__func__ is not Technique.pack_step.__func__  # type: ignore[attr-defined]
+        assert cls.pack_step.__func__ is not Packable.pack_step.__func__  # type: ignore[attr-defined]
     if cls.callbacks is not Technique.callbacks:
         assert "before_each_step" in inspect.getsource(cls.callbacks)
     knobs = set(inspect.signature(cls).parameters)
@@ -68,11 +71,24 @@ def test_what_packs_keeps_to_the_moments_that_are_packed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", APART)
-def test_what_does_not_pack_is_refused_by_name(name: str, make_run: Make) -> None:
-    asked = ("task=gad", "model=tiny", *chosen(name))
-    make_run(*asked)
+def test_what_does_not_pack_is_refused_by_name(name: str, lab: Lab) -> None:
+    cfg = lab.config("gad", "tiny", *chosen(name))
+    check(cfg)
+    packed = {**cfg, "trainer": {**cfg["trainer"], "engine": "packed"}}
     with pytest.raises(ConfigError, match=f"engine is packed, but .*technique {name} has no form"):
-        make_run(*asked, "trainer.engine=packed")
+        check(packed)
+
+
+def test_an_own_technique_without_the_mix_in_trains_by_itself() -> None:
+    """Whatever else it says of itself: a word of an older contract does not count."""
+
+    class Own(Technique):
+        packs = True
+
+    cfg = {"trainer": {"micro_batch": None, "devices": 1, "attention": {"cpu": "eager"}}}
+    facts = ModelFacts("tiny", "bert", 2, hidden_size=32, max_length=64, pooler=True)
+    (problem,) = packable_problems(cfg, facts, {"own": Own()})
+    assert problem == "technique own has no form for several runs at once"
 
 
 def both(

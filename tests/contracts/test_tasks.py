@@ -16,13 +16,13 @@ import pkgutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import ANY_FILE, published_tasks, real_data
 from omegaconf import OmegaConf
 
@@ -30,12 +30,11 @@ import bluestab.tasks
 from bluestab.blurb import COUNTS, GROUPS, TASKS
 from bluestab.checks import check
 from bluestab.errors import ConfigError
-from bluestab.instantiate import instantiate
-from bluestab.keys import NEUTRAL, TASK_DESCRIPTIVE
 from bluestab.paths import corpora_dir
 from bluestab.planning import compose, resolved
 from bluestab.task_data import TaskData, load_task
 from bluestab.tasks.base import Task
+from bluestab.testing.tasks import TaskSuite, judge_extremes, task_of
 from bluestab.types import SPLITS
 
 FILES = {file.stem: file for file in published_tasks()}
@@ -54,10 +53,6 @@ SHIPPED = ("ncbi_disease",)
 each = pytest.mark.parametrize("name", FILES)
 
 
-def task_of(name: str) -> Task:
-    return instantiate(NODES[name], Task, "task")  # type: ignore[type-abstract]
-
-
 # --- the yaml ------------------------------------------------------------------------------------
 
 
@@ -69,18 +64,12 @@ def test_every_kind_is_used_and_every_yaml_has_a_kind() -> None:
 
 @each
 def test_the_yaml_describes_itself(name: str) -> None:
-    node, task = NODES[name], task_of(name)
-    assert task.name == name
-    assert type(task) is KINDS[node["_target_"].rpartition(".")[2]]
-    assert task.check() == []
-    assert task.metric in task.metrics
-    assert task.failed_below is None or task.failure_score <= task.failed_below
-    assert node["recipe"].keys() == {"lr", "batch_size", "epochs"}
+    node = NODES[name]
+    assert type(task_of(node)) is KINDS[node["_target_"].rpartition(".")[2]]
     about = {"summary", "licence", "citation", "url", "counts", "instances"}
     assert node["about"].keys() - {"access"} == about
     assert all(str(value).strip() for value in node["about"].values())
     assert node["about"]["counts"].keys() == node["about"]["instances"].keys() == set(SPLITS)
-    assert node["sha256"].keys() == set(SPLITS)
     for split, digest in node["sha256"].items():
         if digest is None:
             assert "access" in node["about"], "a file nobody can check needs a word on its source"
@@ -89,33 +78,20 @@ def test_the_yaml_describes_itself(name: str) -> None:
         assert str(node["about"]["counts"][split]) in node["about"]["summary"]
 
 
-@each
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"metric": "elegance"}, "task.metric is 'elegance'"),
-        ({"train_size": 0}, "task.train_size is 0"),
-        ({"max_length": 1}, "task.max_length is 1"),
-        ({"format": "docx"}, "task.format is 'docx'"),
-        ({"failed_below": "low"}, "task.failed_below is 'low'"),
-        ({"failure_score": None}, "task.failure_score is None"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_wrong_value_is_one_sentence(name: str, change: dict[str, Any], sentence: str) -> None:
-    task: Task = instantiate({**NODES[name], **change}, Task, "task")  # type: ignore[type-abstract]
-    (problem,) = task.check()
-    assert problem.startswith(sentence)
+class TestTasks(TaskSuite):
+    """On small files, one task after the other."""
 
+    @pytest.fixture(scope="class", params=FILES)
+    @classmethod
+    def name(cls, request: pytest.FixtureRequest) -> str:
+        return request.param  # type: ignore[no-any-return]
 
-@each
-def test_every_key_is_hashed_or_descriptive(make_run: Any, name: str) -> None:
-    hashed = make_run(f"task={name}", "model=tiny").hashed["task"]
-    keys = {"kind" if key == "_target_" else key for key in NODES[name]}
-    neutral = {path.removeprefix("task.") for path in NEUTRAL if path.startswith("task.")}
-    assert hashed.keys() | (TASK_DESCRIPTIVE & keys) == keys - (neutral - hashed.keys())
-    assert not hashed.keys() & TASK_DESCRIPTIVE
-    assert keys >= TASK_DESCRIPTIVE, "a descriptive key that no yaml has"
+    @pytest.fixture(scope="class")
+    @classmethod
+    def small_corpora(cls, corpora: Path) -> Iterator[Path]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BLUESTAB_DATA", str(corpora))
+            yield corpora
 
 
 BLURB_METRICS = {
@@ -134,44 +110,8 @@ def test_every_task_of_blurb_is_here_with_its_metric() -> None:
 
 def test_no_positive_class_anywhere_is_a_score_of_zero() -> None:
     """And a class that a seed never predicts still counts in the mean over classes."""
-    scores = task_of("ddi").score(["DDI-false"] * 2, ["DDI-false"] * 2)
+    scores = task_of(NODES["ddi"]).score(["DDI-false"] * 2, ["DDI-false"] * 2)
     assert scores == {"positive_f1": 0.0, "accuracy": 1.0, "macro_f1": 1 / 5}
-
-
-# --- small corpora -------------------------------------------------------------------------------
-
-
-@each
-def test_a_step_and_a_score(make_assembly: Any, name: str) -> None:
-    assembly = make_assembly(
-        f"task={name}", "model=tiny", "optim.steps=1", "optim.batch_size=4", "optim.warmup=0"
-    )
-    before = {n: p.detach().clone() for n, p in assembly.built.model.named_parameters()}
-    assembly.trainer.fit(assembly.module, assembly.loaders["train"], assembly.loaders["validation"])
-    assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
-    task, scores = assembly.data.task, assembly.module.scores
-    assert tuple(scores) == (*task.metrics, *task.extras)
-    assert all(value is None or math.isfinite(value) for value in scores.values())
-    assert len(assembly.module.predictions) == len(assembly.examples["test"])
-    head = {n: p for n, p in assembly.built.model.named_parameters() if n.startswith("classifier")}
-    assert all(not torch.equal(before[n], p) for n, p in head.items())
-
-
-@each
-def test_perfect_is_the_maximum(make_run: Any, name: str) -> None:
-    judge_extremes(make_run(f"task={name}", "model=tiny").data)
-
-
-def judge_extremes(data: TaskData) -> None:
-    task = data.task
-    items = list(data.splits["test"])
-    targets = [e.target for e in items]
-    perfect = task.score([list(t) if isinstance(t, tuple) else t for t in targets], targets)
-    best = {metric: 0.0 if metric == "rmse" else 1.0 for metric in task.metrics}
-    assert perfect == pytest.approx(best)
-    assert not task.is_degenerate(perfect[task.metric])
-    assert task.is_degenerate(None)
-    assert task.is_degenerate(task.failure_score)
 
 
 # --- the published files -------------------------------------------------------------------------
@@ -369,7 +309,7 @@ def test_bound_of_biosses_is_the_95_percent_point_of_chance() -> None:
 
 
 def test_bound_of_ncbi_disease_is_the_score_of_finding_nothing() -> None:
-    task = task_of("ncbi_disease")
+    task = task_of(NODES["ncbi_disease"])
     assert task.score([["O", "O"]], [("B-Disease", "O")])["entity_f1"] == task.failed_below == 0.0
 
 

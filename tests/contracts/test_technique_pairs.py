@@ -16,9 +16,8 @@ import torch
 from bluestab.errors import ConfigError
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.types import Built
-from contracts.arms import HEADS, NAMES, chosen, overrides, refusal
-from contracts.witness import (
+from bluestab.testing.arms import HEADS, NAMES, chosen, overrides, refusal
+from bluestab.testing.witness import (
     Lab,
     Witness,
     agree,
@@ -27,6 +26,7 @@ from contracts.witness import (
     equal_weights,
     weights,
 )
+from bluestab.types import Built
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
@@ -96,7 +96,33 @@ def assert_order_is_nothing(
 # --- pairs ---------------------------------------------------------------------------------------
 
 
+def neighbours() -> set[tuple[str, str]]:
+    """Pairs of which the fast tests train all: a ring through every technique, so that each meets
+    two others."""
+    ring = zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True)
+    return {(one, other) if (one, other) in PAIRS else (other, one) for one, other in ring}
+
+
+def pairs() -> Iterator[Any]:
+    for pair in PAIRS:
+        marks = [] if pair in neighbours() else pytest.mark.slow
+        yield pytest.param(pair, marks=marks, id="-".join(pair))
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_refusals_do_not_depend_on_the_order(lab: Lab, pair: tuple[str, str]) -> None:
+    """Every pair, without a training: refused in both orders with a sentence that names both, or in
+    none."""
+    place = place_of(lab, *pair)
+    refusals = [refusal(lab, *place, *chosen(*order)) for order in (pair, pair[::-1])]
+    assert all(refusals) or not any(refusals)
+    for refused in filter(None, refusals):
+        assert all(name in refused for name in pair)
+        assert len(refused.splitlines()) == 1
+        assert not set(pair) <= set(MUST)
+
+
+@pytest.mark.parametrize("pair", list(pairs()))
 def test_pairs_compose_in_any_order_or_are_refused(
     lab: Lab, pair: tuple[str, str], record_property: Callable[[str, object], None]
 ) -> None:
@@ -206,8 +232,17 @@ def answers(lab: Lab, *asked: str) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("looker", STANDING)
-@pytest.mark.parametrize("name", ONE_PASS)
+def looks() -> Iterator[Any]:
+    """Every looker with every other technique; fast: each technique with one looker, and mixout,
+    which draws in every pass, with each."""
+    for number, name in enumerate(ONE_PASS):
+        for at, looker in enumerate(STANDING):
+            quick = name == "mixout" or number % len(STANDING) == at
+            marks = [] if quick else pytest.mark.slow
+            yield pytest.param(looker, name, marks=marks, id=f"{name}-{looker}")
+
+
+@pytest.mark.parametrize(("looker", "name"), list(looks()))
 def test_passes_of_one_function_see_one_function(lab: Lab, looker: str, name: str) -> None:
     """Whatever else draws at random in a pass draws the same in all of them."""
     place = place_of(lab, looker, name)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_ins import acts, attempts
 
 from bluestab.cluster import scheduler
 from bluestab.cluster.submission import submissions
+from bluestab.testing.stand_ins import acts, attempts
 from slurm.conftest import Site, until
 
 pytestmark = pytest.mark.slurm

@@ -13,9 +13,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-import stand_ins  # noqa: E402
-
 from bluestab.cluster import task  # noqa: E402
+from bluestab.testing import stand_ins  # noqa: E402
 
 real = task.search_on
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from conftest import ANY_FILE
 from omegaconf import OmegaConf
 
 from bluestab.assemble import Assembly, assemble
@@ -29,6 +30,7 @@ from bluestab.instantiate import instantiate
 from bluestab.paths import conf_dir
 from bluestab.planning import compose, resolved
 from bluestab.techniques.base import Technique
+from bluestab.testing.corpora import ANY_FILE
 
 LAYERS = 2
 """Blocks of the tiny models."""
@@ -404,15 +406,18 @@ def effects_problems(
     effects: Mapping[str, Mapping[str, Any]],
     seen: Witness,
     plain: Witness,
+    more: Mapping[str, Callable[[Witness, Witness], Any]] = MappingProxyType({}),
 ) -> list[str]:
     """What is untrue or missing in `effects`, one sentence each; empty if all agrees.
 
     seen   the training with these techniques
     plain  the training without any, everything else equal
+    more   words beside those of `CLAIMS`, and how to find out their values
     """
     problems = []
-    found = {word: see(seen, plain) for word, see in CLAIMS.items()}
-    usual = {word: see(plain, plain) for word, see in CLAIMS.items()}
+    claimed = {**CLAIMS, **more}
+    found = {word: see(seen, plain) for word, see in claimed.items()}
+    usual = {word: see(plain, plain) for word, see in claimed.items()}
     for name, technique in techniques.items():
         claims = effects.get(name, {})
         if technique.is_neutral():
@@ -588,3 +593,18 @@ class Lab:
         spy = spy_on(goes_on)
         fit(goes_on, found.path)
         return lost, spy, goes_on
+
+
+@contextlib.contextmanager
+def laboratory(corpora: Path, checkpoints: Path) -> Iterator[Lab]:
+    """A lab on the small corpora that lie there, on one thread of torch."""
+    threads, before = torch.get_num_threads(), os.environ.get("BLUESTAB_DATA")
+    torch.set_num_threads(1)
+    os.environ["BLUESTAB_DATA"] = str(corpora)
+    try:
+        yield Lab(checkpoints)
+    finally:
+        torch.set_num_threads(threads)
+        os.environ.pop("BLUESTAB_DATA")
+        if before is not None:
+            os.environ["BLUESTAB_DATA"] = before

@@ -1,4 +1,4 @@
-"""Every technique in conf/technique, found on disk, and overrides that make it fit tiny models."""
+"""Techniques by name, ours and a person's own, and overrides that make them fit tiny models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bluestab.instantiate import load_class
 from bluestab.paths import conf_dir
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
-from contracts.witness import Lab
+from bluestab.testing.plugins import node, yaml_of
+from bluestab.testing.witness import Lab
 
 YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in YAMLS.items()}
@@ -26,12 +27,20 @@ SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise"
 learning rates than theirs, or for float32 alone."""
 
 
+def node_of(name: str) -> dict[str, Any]:
+    """What the yaml of a technique holds: class, knobs, search space."""
+    found: Any = NODES.get(name) or node(yaml_of("technique", name))
+    return found[name]  # type: ignore[no-any-return]
+
+
 def knobs_of(name: str) -> dict[str, Any]:
-    return {k: v for k, v in NODES[name][name].items() if k not in ("_target_", SEARCH_SPACE)}
+    """Knob -> its value in the yaml."""
+    return {k: v for k, v in node_of(name).items() if k not in ("_target_", SEARCH_SPACE)}
 
 
 def technique_class(name: str) -> type[Technique]:
-    return load_class(NODES[name][name]["_target_"], Technique, name)
+    """The class that its yaml names."""
+    return load_class(node_of(name)["_target_"], Technique, name)
 
 
 def overrides(moment: str, *names: str) -> bool:
@@ -46,7 +55,7 @@ def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
         f"technique.{name}.{knob}": value
         for name in names
         for knob, value in SMALL.items()
-        if knob in NODES[name][name]
+        if knob in node_of(name)
     }
     small |= {f"technique.{path.replace('__', '.')}": value for path, value in knobs.items()}
     shown = {path: "null" if value is None else value for path, value in small.items()}

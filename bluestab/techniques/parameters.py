@@ -1,0 +1,37 @@
+"""Which parameters of a network techniques speak of: blocks, kinds, what is still pretrained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bluestab.rules import Rule, whole
+from bluestab.types import Built, ModelFacts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def blocks(low: int, model: ModelFacts, null: bool = False, high: int | None = None) -> Rule:
+    """A whole number from `low` to `high` (all blocks of the model); says how many it has."""
+    holds, expected = whole(low, null, model.layers if high is None else high)
+    return holds, f"{expected} ({model.name} has {model.layers} blocks)"
+
+
+def pretrained(built: Built) -> list[str]:
+    """Parameters that still have a pretrained value: no head, nothing re-initialised."""
+    random = built.fresh | built.layers.head
+    return [name for name in built.layers.depth if name not in random]
+
+
+def is_bias(model: nn.Module, name: str) -> bool:
+    return name.endswith("bias")
+
+
+def is_layernorm(model: nn.Module, name: str) -> bool:
+    """Whether the module that holds this parameter is a norm of any family."""
+    return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
+
+
+def is_attention(name: str) -> bool:
+    """Whether a path, of a module or of a parameter, leads through an attention."""
+    return bool({"attention", "attn"}.intersection(name.split(".")))

@@ -1,0 +1,13 @@
+"""The suites that every plug-in of ours passes, for tests of one's own plug-ins.
+
+A test file subclasses the suite of its kind and names the plug-in:
+`techniques.TechniqueSuite`, `tasks.TaskSuite`, `launchers.LauncherSuite`, `loggers.LoggerSuite`.
+"""
+
+from importlib.util import find_spec
+
+if find_spec("pytest") is None:
+    raise ImportError(
+        "bluestab.testing needs the Python package pytest, which is not installed: "
+        "pip install 'bluestab[testing]'"
+    )
