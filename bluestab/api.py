@@ -61,6 +61,7 @@ def load_store(path: StorePath = None, sweep: str | None = None) -> pd.DataFrame
     """One row per finished or crashed run of a store, or of one of its sweeps.
 
     key, cell, task, model, technique, arm, config_diff, seed, status, metric, steps, seconds
+    higher_is_better                   of the metric
     score_last, score_best             test score, a failed run's with its failure score
     validation_last, validation_best   as recorded; judged_*: with the failure score where undefined
     failed_last, failed_best           degenerate or diverged
@@ -83,7 +84,7 @@ def load_store(path: StorePath = None, sweep: str | None = None) -> pd.DataFrame
 
 OF_A_RUN = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "status", "metric",
-    "steps", "seconds",
+    "higher_is_better", "steps", "seconds",
 )  # fmt: skip
 MOMENTS = ("last", "best")
 

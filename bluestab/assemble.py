@@ -301,7 +301,7 @@ def assemble(
     }
 
     total, warmup = ready.total_steps, ready.warmup_steps
-    history = History(task.metric, built.model)
+    history = History(task.headline, built.model)
 
     watched = cfg["stop_degenerate"]
     constant = diagnostics.constant_loss(tables["train"]["labels"]) if watched else None

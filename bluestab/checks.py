@@ -217,6 +217,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         fingerprint=data.fingerprint,
         init_from=None if kept is None else kept.sha256,
         descriptive=data.task.descriptive,
+        higher_is_better=data.task.headline.higher_is_better,
     )
     return CheckedRun(
         cfg=cfg,

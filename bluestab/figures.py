@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
+from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def changes(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Fi
     for axis, (title, group) in zip(axes, panels, strict=True):
         axis.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
         for row, arm in enumerate(group.to_dict("records")):
-            colour = BLUE if arm["delta"] >= 0 else RED
+            colour = RED if metric_of_row(arm).better(0, arm["delta"]) else BLUE
             sure = arm["p_adjusted"] is not None and arm["p_adjusted"] < 0.05
             axis.plot([arm["delta_low"], arm["delta_high"]], [row, row], color=colour, alpha=0.6)
             face = colour if sure else "white"
@@ -133,12 +134,13 @@ def budget(runs: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure
     figure, axes = _figure(panels, columns, height=2.4)
     for axis, (title, group) in zip(axes, panels, strict=True):
         lines = []
+        metric: Metric = metric_of_row(group.iloc[0])
         for _, scores in group.groupby("cell", sort=False):
-            judged = scores["judged"].astype(float).tolist()
+            judged = (metric.sign * scores["judged"].astype(float)).tolist()
             test = scores["score"].astype(float).tolist()
             found = stats.expected_chosen(judged, test, len(test))
             lines.append((scores["arm"].iloc[0], found))
-        lines.sort(key=lambda line: -line[1][-1])
+        lines.sort(key=lambda line: -metric.sign * line[1][-1])
         for place, (arm, values) in enumerate(lines):
             own = place < MOST_LINES - 1
             axis.plot(

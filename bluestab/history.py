@@ -9,17 +9,19 @@ from typing import Any
 import torch
 
 from bluestab.tasks.base import Scores
+from bluestab.tasks.metric import Metric
 
 
 @dataclass
 class History:
     """What validation saw: one row per evaluation, and the weights of the best one.
 
-    best is the earliest step with the highest validation score; an undefined score beats nothing.
+    best is the earliest step whose validation score no other beats, by `metric`; an undefined score
+    beats nothing.
     censored says at which step and by which sign the training was stopped early, if it was.
     """
 
-    metric: str
+    metric: Metric
     model: torch.nn.Module
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_step: int | None = None
@@ -39,9 +41,11 @@ class History:
         loss: float,
         norms: Mapping[str, float | None] | None = None,
     ) -> None:
-        score = scores[self.metric]
+        score = scores[self.metric.name]
         self.rows.append({"step": step, "train_loss": loss, **scores, **(norms or {})})
-        better = score is not None and (self.best_score is None or score > self.best_score)
+        better = score is not None and (
+            self.best_score is None or self.metric.better(score, self.best_score)
+        )
         if better or self.best_step is None:
             self.best_step, self.best_score = step, score
             self.best_weights = {

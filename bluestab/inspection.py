@@ -70,6 +70,7 @@ class Inspection:
     baseline   the best single answer to all test items and its score, or None
     limits     sentences: what differences the test part can show
     shown      random training items as the model gets them: (name, input, target)
+    higher_is_better  of the metric
     """
 
     task: str
@@ -85,6 +86,7 @@ class Inspection:
     baseline: tuple[str, float] | None
     limits: tuple[str, ...]
     shown: tuple[tuple[str, str, str], ...]
+    higher_is_better: bool = True
 
 
 def inspect(run: CheckedRun, n_shown: int = 10) -> Inspection:
@@ -107,6 +109,7 @@ def inspect(run: CheckedRun, n_shown: int = 10) -> Inspection:
         baseline=task.baseline(data.labels, items["test"]),
         limits=tuple(limits(task, items["test"])),
         shown=tuple(_shown(run, items["train"], tokenizer, n_shown)),
+        higher_is_better=task.headline.higher_is_better,
     )
 
 

@@ -7,7 +7,7 @@ kind. `of_items` and `score` together give what `bluestab.scoring` gives, to rou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,14 @@ def of_items(
         return _table([[n for kind in types for n in _words(p, t, kind)] for p, t in pairs])
     if metric == "pearson":
         return _moments(np.asarray(predictions, dtype=float), np.asarray(targets, dtype=float))
+    if metric == "rmse":
+        return _table([((p - t) ** 2, 1) for p, t in pairs])
     return None
 
 
 def score(metric: str) -> Score:
-    """How `metric` follows from the sums of `of_items`."""
-    return {
-        "accuracy": _share,
-        "positive_f1": _f1,
-        "micro_f1": _f1,
-        "entity_f1": _f1,
-        "word_macro_f1": _macro_f1,
-        "pearson": _pearson,
-    }[metric]
+    """How `metric` follows from the sums of `of_items`. Raises KeyError for another metric."""
+    return SCORES[metric]
 
 
 def _table(rows: Sequence[Sequence[float]]) -> FloatArray:
@@ -89,6 +84,11 @@ def _share(sums: FloatArray) -> FloatArray:
     return found
 
 
+def _root(sums: FloatArray) -> FloatArray:
+    found: FloatArray = np.sqrt(_share(sums))
+    return found
+
+
 def _f1(sums: FloatArray) -> FloatArray:
     """2 TP / (2 TP + FP + FN); 0/0 is 0.0."""
     right, total = sums[..., 0], sums[..., 1] + sums[..., 2]
@@ -108,3 +108,14 @@ def _pearson(sums: FloatArray) -> FloatArray:
     known = (spread_x > 1e-12 * n * xx) & (spread_y > 1e-12 * n * yy)
     product = np.where(known, spread_x * spread_y, 1.0)
     return np.where(known, np.clip((n * xy - x * y) / np.sqrt(product), -1.0, 1.0), np.nan)
+
+
+SCORES: Mapping[str, Score] = {
+    "accuracy": _share,
+    "positive_f1": _f1,
+    "micro_f1": _f1,
+    "entity_f1": _f1,
+    "word_macro_f1": _macro_f1,
+    "pearson": _pearson,
+    "rmse": _root,
+}

@@ -56,6 +56,7 @@ def hashed_config(
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
     descriptive: Collection[str] = (),
+    higher_is_better: bool = True,
 ) -> dict[str, Any]:
     """The part of a resolved config that decides the result.
 
@@ -63,6 +64,9 @@ def hashed_config(
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
     descriptive  fields of the task that only say how files are read (`Task.descriptive`)
+    higher_is_better  of the task's metric: False is written down, so that readers of a record know
+                 it, and a run from before directions were known, whose best step is its worst, has
+                 another key
     """
     optim = dict(cfg["optim"])
     if optim["steps"] is not None:
@@ -87,6 +91,8 @@ def hashed_config(
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
     plain: dict[str, Any] = _plain(hashed)
+    if not higher_is_better:
+        plain["task"]["higher_is_better"] = False
     for path, value in NEUTRAL.items():
         _drop_if(plain, path.split("."), value)
     return plain

@@ -4,7 +4,8 @@ A file begins with comments (`# `), the first of which cites the paper. Its colu
 
     task, model   names as in bluestab, or any other
     arm           technique first, then what else differs: `none, 20 epochs`
-    metric, split of the score; scores, means and spreads are in [-1, 1], not in percent
+    metric, split of the score; scores, means and spreads are in [-1, 1], not in percent; those of
+                  an error (rmse) in the units of its targets
     n             number of runs, empty if not published
     ddof          of the std: 0 (divided by n), 1 (by n - 1); empty if not published
     mean, std     over these runs; std may be empty
@@ -24,6 +25,7 @@ from pathlib import Path
 from bluestab import stats
 from bluestab.errors import ConfigError
 from bluestab.paths import conf_dir
+from bluestab.tasks.metric import metric_of
 
 NEEDED = ("task", "model", "arm", "metric", "split", "mean", "table")
 
@@ -129,7 +131,8 @@ def _row(row: Mapping[str | None, str | None], source: str, where: str) -> Publi
         return value
 
     mean, std, n, ddof = (number(column) for column in ("mean", "std", "n", "ddof"))
-    if mean is None or abs(mean) > 1 or (std is not None and not 0 <= std <= 1):
+    most = 1.0 if metric_of(said["metric"]).higher_is_better else math.inf
+    if mean is None or abs(mean) > most or (std is not None and not 0 <= std <= most):
         raise ConfigError(
             f"{where}: mean is {said['mean']!r} and std {said.get('std', '')!r}, expected a mean "
             f"in [-1, 1] and a std in [0, 1] or none (scores are not in percent)"

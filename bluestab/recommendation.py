@@ -8,6 +8,10 @@ confidence bound of its mean is recommended. The answer is that the seeds are to
 undecided arm has a higher lower bound (with how many more would approve it, if its ratio stayed
 what it is), or the baseline the highest bound, but not the highest mean.
 
+All of it is said of scores that grow with quality. Where lower scores are better, they are judged
+with the sign turned, and every number is given back in its own: the bound that counts is then the
+upper one.
+
 Bounds are one-sided at `level`. Test scores play no part: they are for reporting what was chosen.
 Of a cross-validation the mean is that of the folds, its bound corrected for the items that they
 share (Nadeau & Bengio 2003), and the spread is that of seeds within folds.
@@ -54,7 +58,7 @@ class Candidate:
     """One arm as judged.
 
     n             runs shared with the baseline
-    mean, low     of all its validation scores, and the lower bound of that mean
+    mean, low     of all its validation scores, and the bound of that mean on the worse side
     ratio, upper  of the standard deviations on the shared seeds, and its upper bound
     state         baseline | approved | undecided | rejected
     more_seeds    until it would be approved (in every fold), for an undecided one; None if none
@@ -89,32 +93,36 @@ def recommend(
     folds: Folds | None = None,
     margin: float = MARGIN,
     level: float = 0.95,
+    higher_is_better: bool = True,
 ) -> Recommendation:
     """scores: arm -> seed -> validation score, failed runs with their failure score.
 
     folds  of a cross-validation, the same for every arm
+    higher_is_better  of the scores
 
     Raises ValueError if the baseline is none of the arms.
     """
     if baseline not in scores:
         raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
+    sign = 1 if higher_is_better else -1
     candidates = [
-        _judged(arm, own, scores[baseline], arm == baseline, folds, margin, level)
+        _judged(arm, own, scores[baseline], arm == baseline, folds, margin, level, sign)
         for arm, own in scores.items()
     ]
     ranked = sorted(
         (c for c in candidates if c.low is not None and c.state != "rejected"),
-        key=lambda c: -float(c.low or 0.0),
+        key=lambda c: -sign * float(c.low or 0.0),
     )
     if not ranked or len(scores) < 2:
         return Recommendation(None, _nothing(candidates, baseline), candidates)
     first = ranked[0]
     if first.state == "undecided":
         return Recommendation(None, _not_enough(first, ranked, folds, margin), candidates)
-    higher = max(ranked, key=lambda c: float(c.mean or 0.0))
-    if first.state == "baseline" and higher is not first:
-        return Recommendation(None, _open(first, higher), candidates)
-    return Recommendation(first.arm, _because(first, candidates, baseline, margin), candidates)
+    leader = max(ranked, key=lambda c: sign * float(c.mean or 0.0))
+    if first.state == "baseline" and leader is not first:
+        return Recommendation(None, _open(first, leader, sign), candidates)
+    why = _because(first, candidates, baseline, margin, sign)
+    return Recommendation(first.arm, why, candidates)
 
 
 def _judged(
@@ -125,9 +133,10 @@ def _judged(
     folds: Folds | None,
     margin: float,
     level: float,
+    sign: int,
 ) -> Candidate:
     shared = [seed for seed in own if seed in reference]
-    mean, low = _mean(own, folds, level)
+    mean, low = _mean(own, folds, level, sign)
     if is_baseline:
         return Candidate(arm, len(own), mean, low, 1.0, 1.0, "baseline")
     a, b = (_over_seeds({s: of[s] for s in shared}, folds) for of in (own, reference))
@@ -149,8 +158,10 @@ def _judged(
     return Candidate(arm, len(shared), mean, low, ratio, spread.high, state, more)
 
 
-def _mean(scores: Scores, folds: Folds | None, level: float) -> tuple[float | None, float | None]:
-    """Of the scores, and its lower bound."""
+def _mean(
+    scores: Scores, folds: Folds | None, level: float, sign: int
+) -> tuple[float | None, float | None]:
+    """Of the scores, and its bound on the worse side: the lower one, with sign -1 the upper one."""
     if folds is None:
         values = list(scores.values())
         mean, bound = stats.mean(values), stats.t_interval(values, 2 * level - 1)
@@ -160,7 +171,9 @@ def _mean(scores: Scores, folds: Folds | None, level: float) -> tuple[float | No
             return None, None
         sizes, mean = (folds.n_train, folds.n_validation), nested.mean
         bound = stats.corrected_t_interval(nested.by_fold, *sizes, 2 * level - 1)
-    return mean, None if bound is None else bound.low
+    if bound is None:
+        return mean, None
+    return mean, bound.low if sign > 0 else bound.high
 
 
 def _over_seeds(scores: Scores, folds: Folds | None) -> Sequence[float]:
@@ -211,22 +224,25 @@ def _not_enough(
     return f"not enough seeds to say: {first.arm} looks best, but {spread}; {more}{until}"
 
 
-def _open(baseline: Candidate, higher: Candidate) -> str:
+def _open(baseline: Candidate, leader: Candidate, sign: int) -> str:
+    better, bound = ("higher", "lower") if sign > 0 else ("lower", "upper")
     return (
-        f"not enough seeds to say: {higher.arm} has the higher validation mean ({higher.mean:.4f} "
-        f"against {baseline.mean:.4f}) and {baseline.arm} the better lower bound "
-        f"({baseline.low:.4f} against {higher.low:.4f}); until then {baseline.arm}"
+        f"not enough seeds to say: {leader.arm} has the {better} validation mean "
+        f"({leader.mean:.4f} against {baseline.mean:.4f}) and {baseline.arm} the better {bound} "
+        f"bound ({baseline.low:.4f} against {leader.low:.4f}); until then {baseline.arm}"
     )
 
 
 def _because(
-    first: Candidate, candidates: Sequence[Candidate], baseline: str, margin: float
+    first: Candidate, candidates: Sequence[Candidate], baseline: str, margin: float, sign: int
 ) -> str:
-    mean = f"validation mean {first.mean:.4f}, with 95 % confidence at least {first.low:.4f}"
+    least = "at least" if sign > 0 else "at most"
+    mean = f"validation mean {first.mean:.4f}, with 95 % confidence {least} {first.low:.4f}"
     if first.state == "baseline":
         others = [c.arm for c in candidates if c.state == "rejected"]
         but = f"; shown to vary more than {margin:g} times as much: {', '.join(others)}"
-        return f"no other arm has a higher mean: {mean}{but if others else ''}"
+        better = "higher" if sign > 0 else "lower"
+        return f"no other arm has a {better} mean: {mean}{but if others else ''}"
     return (
         f"{mean}; its spread is {first.ratio:.2f} times that of {baseline}, with 95 % confidence "
         f"at most {first.upper:.2f}"

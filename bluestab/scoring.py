@@ -9,6 +9,7 @@ where the score is undefined; never NaN, which would pass silently through a mea
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,23 @@ def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None
     """
     predicted, true = _classes(predictions, targets)
     return float(np.mean(predicted == true)) if len(true) else None
+
+
+def exact_match(predictions: Sequence[Any], targets: Sequence[Any]) -> float | None:
+    """Share of items whose prediction equals their target as a whole, in [0, 1]; None if there are
+    none. Raises ValueError if the two differ in length."""
+    same = [p == t for p, t in zip(predictions, targets, strict=True)]
+    return sum(same) / len(same) if same else None
+
+
+def word_accuracy(
+    predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]
+) -> float | None:
+    """Share of words with the right tag in [0, 1], pooled over sentences, `O` included; None if
+    there are no words. Raises ValueError if sentences differ in number or length."""
+    pairs = list(_sentences(predictions, targets))
+    same = [p == t for pair in pairs for p, t in zip(*pair, strict=True)]
+    return sum(same) / len(same) if same else None
 
 
 def macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike, n_classes: int) -> float | None:

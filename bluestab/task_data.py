@@ -21,6 +21,7 @@ from bluestab.parts import arrange
 from bluestab.seeding import Seeds, subset
 from bluestab.sources import how_to_bring, locate, locate_own, sha256_of
 from bluestab.tasks.base import Task, n_items
+from bluestab.tasks.metric import failure_bounds
 from bluestab.types import SPLITS, Example, Split
 
 EVALUATION_SEED = 0  # validation and test items depend on no seed of a run
@@ -147,10 +148,36 @@ def _load(shared: Shared) -> TaskData:
     task = task.settled(labels, parts.splits["test"])
     notes = (*corpus.notes, *parts.notes)
     data = TaskData(task, labels, parts.splits, fingerprint, notes, parts.drawn)
-    if task.failed_below is None:
-        bound = task.failure_score if data.baseline is None else data.baseline[1]
-        data = replace(data, task=replace(task, failed_below=bound))
-    return data
+    return _with_bounds(data)
+
+
+def _with_bounds(data: TaskData) -> TaskData:
+    """With the failure bound and failure score that fit its metric: what the yaml leaves open, and
+    what it holds for a metric of the other direction. Raises ConfigError if they cannot be had."""
+    task = data.task
+    metric, given = task.headline, (task.failed_below, task.failure_score)
+    needed = task.failed_below is None or not metric.higher_is_better
+    answer, baseline = (data.baseline if needed else None) or ("", None)
+    try:
+        bound, failure = failure_bounds(metric, *given, baseline)
+    except ValueError:
+        raise ConfigError(
+            f"task.metric is {task.metric}, of which lower is better, and no constant answer has a "
+            "score: say task.failed_below, at or above which a run has failed, and "
+            "task.failure_score, no lower than that"
+        ) from None
+    if (bound, failure) == given:
+        return data
+    notes = data.notes
+    if failure != task.failure_score:
+        notes = (
+            *notes,
+            f"lower {metric.words} is better: a run has failed at {bound:.4g} or above, what one "
+            f"and the same answer gets ({answer}), and counts with {failure:.4g} if it has no "
+            f"score; task.failed_below={task.failed_below} and task.failure_score="
+            f"{task.failure_score} are for a metric that grows with quality",
+        )
+    return replace(data, task=replace(task, failed_below=bound, failure_score=failure), notes=notes)
 
 
 def _digest(examples: Sequence[Example]) -> str:

@@ -149,7 +149,7 @@ class RunRecord:
         metrics           at -> split -> metric name -> float or null (undefined)
         score             at -> test score that statistics use: the metric, or `failure_score`
                           where it is undefined or the run diverged
-        degenerate        at -> bool: score at or below `failed_below`, or undefined
+        degenerate        at -> bool: score not better than `failed_below`, or undefined
         failed_below      the bound that was applied
         failure_score     the score given to runs without one
         best_step         optimizer step of the best validation score

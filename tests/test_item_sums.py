@@ -47,6 +47,7 @@ ORACLES: dict[str, tuple[Any, Any]] = {
     "entity_f1": (tags, lambda p, t: scoring.entity_prf(p, t)["f1"]),
     "word_macro_f1": (tags, lambda p, t: scoring.word_macro_f1(p, t, TYPES)),
     "pearson": (numbers, scoring.pearson),
+    "rmse": (numbers, scoring.rmse),
 }
 
 

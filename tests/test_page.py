@@ -81,7 +81,9 @@ def test_numbers_are_those_of_the_csv_files(cli: Callable[..., Any]) -> None:
     assert len(found) == len(expected) == 4
     for ours, theirs in zip(found, expected, strict=True):
         for name, value in ours.items():
-            if isinstance(value, int | float):
+            if isinstance(value, bool):
+                assert str(value) == theirs[name], name
+            elif isinstance(value, int | float):
                 assert value == float(theirs[name]), name
             else:
                 assert (value or "") == theirs[name], name

@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 from bluestab.errors import Diverged  # noqa: E402
 from bluestab.history import History  # noqa: E402
 from bluestab.run import execute  # noqa: E402
+from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
 
@@ -211,7 +212,7 @@ def test_interrupted_runs_leave_nothing(make_run: Make, tmp_path: Path) -> None:
 def test_best_step(scores: list[float | None], best: int) -> None:
     model = torch.nn.Linear(1, 1)
     model.bias.requires_grad_(False)
-    history = History("pearson", model)
+    history = History(metric_of("pearson"), model)
     for step, score in enumerate(scores, start=1):
         with torch.no_grad():
             model.weight.fill_(step)

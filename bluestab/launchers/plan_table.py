@@ -83,7 +83,8 @@ def _data_table(corpora: Sequence[TaskData]) -> Table:
         table.add_row(
             data.task.name,
             data.task.metric,
-            f"{data.task.failed_below:g}",
+            ("" if data.task.headline.higher_is_better else "from ")
+            + f"{data.task.failed_below:g}",
             number(score),
             answer,
             ", ".join(shared) or "none",

@@ -91,7 +91,7 @@ class Sibling:
         self._parameters = {
             n: p for n, p in built.model.named_parameters() if self.ready.plan[n].trainable
         }
-        self.history = History(self.run.data.task.metric, built.model)
+        self.history = History(self.run.data.task.headline, built.model)
 
     @property
     def techniques(self) -> list[Technique]:

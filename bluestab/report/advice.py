@@ -10,6 +10,7 @@ from bluestab import stats
 from bluestab.recommendation import Folds, Recommendation, recommend
 from bluestab.report.folds import fold_of
 from bluestab.report.tables import there
+from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +59,8 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
     """One for every task and model with a baseline and another arm; tables as in `Results`.
 
     Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
-    stand against the one with the best lower bound: a weak baseline proves nothing. There is none
-    for arms of which some lack folds that others have.
+    stand against the one whose bound on the worse side is the best: a weak baseline proves nothing.
+    There is none for arms of which some lack folds that others have.
     """
     found = []
     part = summary[(summary["at"] == at) & (summary["n"] > 0)]
@@ -73,8 +74,9 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
             continue
         of_them = runs[(runs["at"] == at) & runs["cell"].isin(arms)]
         folds = _folds(of_them)
-        baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm]))
-        best = recommend(scores, baseline, folds=folds)
+        metric = metric_of_row(next(iter(arms.values())))
+        baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm], metric))
+        best = recommend(scores, baseline, folds=folds, higher_is_better=metric.higher_is_better)
         row = next((row for row in arms.values() if row["arm"] == best.arm), None)
         items = of_them.groupby("fold", dropna=False)["n_validation"].min().dropna()
         n_items = None if items.empty else int(items.sum())
@@ -98,8 +100,9 @@ def _scores(
         yield arms[str(cell)]["arm"], dict(zip(group["streams"], group["judged"], strict=True))
 
 
-def _low(scores: Mapping[Any, float]) -> float:
-    interval = stats.default_interval(list(scores.values()))
+def _low(scores: Mapping[Any, float], metric: Metric) -> float:
+    """How good their mean is at least: the lower bound of scores that grow with quality."""
+    interval = stats.default_interval([metric.sign * score for score in scores.values()])
     return -float("inf") if interval is None else interval.low
 
 

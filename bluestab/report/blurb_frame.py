@@ -11,6 +11,7 @@ import pandas as pd
 
 from bluestab import blurb, stats
 from bluestab.report.arms import arm_names
+from bluestab.tasks.metric import DIRECTION
 
 COLUMNS = (
     *("model", "arm", "at"), *blurb.TASKS, *blurb.GROUPS,
@@ -82,7 +83,12 @@ def _arms(
     """(Model, arm) -> task -> cell -> its runs."""
     if runs.empty:
         return {}
-    scored = runs[runs["task"].isin(blurb.TASKS) & (runs["status"] != "crashed")]
+    # a mean of scores: an error, of which lower is better, is none of them
+    scored = runs[
+        runs["task"].isin(blurb.TASKS)
+        & (runs["status"] != "crashed")
+        & runs[DIRECTION].astype(bool)
+    ]
     # what makes an arm, as the config that it has in common for all tasks
     arm_of: dict[str, str] = {}
     shared: dict[str, Mapping[str, Any]] = {}

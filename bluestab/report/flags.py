@@ -48,6 +48,14 @@ def flags(runs: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{censored} of {n} runs were stopped early (censored) and are scored as they stood"
         )
+    misjudged = int(scored["misjudged"].sum())
+    if misjudged:
+        names = ", ".join(sorted(set(scored[scored["misjudged"]]["metric"])))
+        sentences.append(
+            f"{misjudged} of {n} runs were made when every metric was taken to grow with quality, "
+            f"and {names} does not: their best step is the worst, and failed or not is turned "
+            "around; run them again"
+        )
     return [*sentences, *_engines(scored), *_folds(scored), *_idle(scored), *_lost(scored)]
 
 

@@ -1,6 +1,7 @@
 """The answer of a sweep in a sentence per task and model, with the evidence in it.
 
-Every figure stands in a row of `summary_frame`. An arm is said to raise or lower a score only where
+Every figure stands in a row of `summary_frame`, and a difference is in the units of its metric. An
+arm is said to raise or lower a score, whichever of the two is better for its metric, only where
 its exact paired test, corrected over the arms, says so; else the sentence says what is lacking.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
 from bluestab.report.tables import LEVEL, there
+from bluestab.tasks.metric import metric_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,27 +56,26 @@ def headlines(
     return found
 
 
-def metric_words(metric: str) -> str:
-    """`entity_f1` -> `entity F1`, `pearson` -> `Pearson`."""
-    words = str(metric).replace("_", " ").replace("f1", "F1")
-    return "Pearson" if words == "pearson" else words
-
-
 def _said(rows: Sequence[Row], chosen: str | None) -> tuple[str, str | None, list[Part]]:
     compared = [row for row in rows if there(row["delta"])]
     if not compared:
         return "alone", None, _alone(rows)
     sure = [row for row in compared if there(row["p_adjusted"]) and row["p_adjusted"] < LEVEL]
-    better = [row for row in sure if row["delta"] > 0]
+    metric = metric_of_row(rows[0])
+    better = [row for row in sure if metric.better(row["delta"], 0)]
     if better:
         row = next((r for r in better if r["arm"] == chosen), None)
-        said = row or max(
-            better, key=lambda r: float(r["delta_low"] if there(r["delta_low"]) else 0)
-        )
+        said = row or metric.best(better, _least_gain)
         return "better", said["arm"], _better(said, rows, better, compared, row is not None)
     if sure:
         return "worse", None, _worse(sure, compared)
     return "open", None, _open(compared)
+
+
+def _least_gain(row: Row) -> float:
+    """The end of the interval of a change that is nearer to none, or worse."""
+    end = row["delta_low" if metric_of_row(row).higher_is_better else "delta_high"]
+    return float(end if there(end) else 0)
 
 
 def _better(
@@ -84,12 +85,14 @@ def _better(
     compared: Sequence[Row],
     by_validation: bool,
 ) -> list[Part]:
+    metric = metric_of_row(row)
     reference = next(r for r in rows if r["arm"] == row["baseline"])
+    change = _change(row, sign=metric.sign)
     parts = [
         ("arm", row["arm"]),
         (
             "text",
-            f" raised {metric_words(row['metric'])} by {_change(row)}{_failures(row, reference)}",
+            f" {_past(metric.improve)} {metric.words} by {change}{_failures(row, reference)}",
         ),
         ("text", f" over {row['n_paired']} shared seeds, against "),
         ("arm", row["baseline"]),
@@ -100,9 +103,10 @@ def _better(
     parts.append(("text", ")."))
     others = len(better) - 1
     if others:
-        how = "chosen on validation" if by_validation else "with the highest lower bound"
+        bound = "highest lower bound" if metric.higher_is_better else "lowest upper bound"
+        how = "chosen on validation" if by_validation else f"with the {bound}"
         more = "one other arm is" if others == 1 else f"{others} other arms are"
-        parts.append(("text", f" It is the one {how}; {more} shown to raise it, too."))
+        parts.append(("text", f" It is the one {how}; {more} shown to {metric.improve} it, too."))
     elif by_validation:
         parts.append(("text", " It is the arm that validation chose."))
     return parts
@@ -120,23 +124,24 @@ def _failures(row: Row, reference: Row) -> str:
 
 
 def _worse(sure: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
-    worst = min(sure, key=lambda r: float(r["delta"]))
-    metric = metric_words(worst["metric"])
+    metric = metric_of_row(sure[0])
+    worst = metric.worst(sure, lambda r: float(r["delta"]))
     return [
-        ("text", f"No arm is shown to raise {metric} over "),
+        ("text", f"No arm is shown to {metric.improve} {metric.words} over "),
         ("arm", worst["baseline"]),
         (
             "text",
-            f"; {len(sure)} of {len(compared)} {'is' if len(sure) == 1 else 'are'} shown to lower "
-            "it, most of all ",
+            f"; {len(sure)} of {len(compared)} {'is' if len(sure) == 1 else 'are'} shown to "
+            f"{metric.worsen} it, most of all ",
         ),
         ("arm", worst["arm"]),
-        ("text", f", by {_change(worst, sign=-1)} ({_p(worst)}, corrected)."),
+        ("text", f", by {_change(worst, sign=-metric.sign)} ({_p(worst)}, corrected)."),
     ]
 
 
 def _open(compared: Sequence[Row]) -> list[Part]:
-    first = max(compared, key=lambda r: float(r["delta"]))
+    metric = metric_of_row(compared[0])
+    first = metric.best(compared, lambda r: float(r["delta"]))
     n = max(row["n_paired"] for row in compared)
     needed = stats.fewest_pairs(LEVEL / len(compared))
     parts: list[Part] = []
@@ -158,26 +163,25 @@ def _open(compared: Sequence[Row]) -> list[Part]:
         ("text", ". " + ("It changed" if len(compared) == 1 and n >= needed else "So far ")),
     ]
     if len(compared) == 1 and n >= needed:
-        parts.append(
-            ("text", f" {metric_words(first['metric'])} by {_change(first, signed=True)}.")
-        )
+        parts.append(("text", f" {metric.words} by {_change(first, signed=True)}."))
     else:
         parts += [
             ("arm", first["arm"]),
             (
                 "text",
-                f" looks best: {_change(first, signed=True)} in {metric_words(first['metric'])}.",
+                f" looks best: {_change(first, signed=True)} in {metric.words}.",
             ),
         ]
     return parts
 
 
 def _alone(rows: Sequence[Row]) -> list[Part]:
-    best = max(rows, key=lambda r: float(r["mean"]))
+    metric = metric_of_row(rows[0])
+    best = metric.best(rows, lambda r: float(r["mean"]))
     interval = f" [{best['ci_low']:.3f}, {best['ci_high']:.3f}]" if there(best["ci_low"]) else ""
     seeds = "one seed" if best["n"] == 1 else f"{best['n']} seeds"
     text = (
-        f" reached {metric_words(best['metric'])} {best['mean']:.3f}{interval} over {seeds}; "
+        f" reached {metric.words} {best['mean']:.3f}{interval} over {seeds}; "
         f"failed: {_percent(best['failed_share'])}."
     )
     why = " There is no baseline to compare it with." if len(rows) > 1 else ""
@@ -192,6 +196,11 @@ def _change(row: Row, sign: int = 1, signed: bool = False) -> str:
         return said
     ends = sorted((sign * row["delta_low"], sign * row["delta_high"]))
     return f"{said} [{ends[0]:.3f}, {ends[1]:.3f}]"
+
+
+def _past(verb: str) -> str:
+    """`raise` -> `raised`, `lower` -> `lowered`."""
+    return verb + ("d" if verb.endswith("e") else "ed")
 
 
 def _p(row: Row) -> str:

@@ -94,7 +94,8 @@ def sentences(found: Inspection) -> list[str]:
     if found.baseline is not None:
         said.append(
             f"one and the same answer ({found.baseline[0]}) gets {found.metric} "
-            f"{found.baseline[1]:.4f} on test: a run at or below it has learned nothing"
+            f"{found.baseline[1]:.4f} on test: a run at or "
+            f"{'below' if found.higher_is_better else 'above'} it has learned nothing"
         )
     if found.unit == "words":
         said.append(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluestab import stats
-from bluestab.item_sums import FloatArray, of_items, score
+from bluestab.item_sums import SCORES, FloatArray, of_items, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,10 +79,9 @@ class Items:
         }
         table = summary.copy()
         for index, row in zip(table.index, summary.to_dict("records"), strict=True):
-            own = complete.get((row["cell"], row["at"]))
-            if own is None:
+            own, metric = complete.get((row["cell"], row["at"])), SCORES.get(row["metric"])
+            if own is None or metric is None:  # of diverged runs alone, whatever their metric
                 continue
-            metric = score(row["metric"])
             found = stats.items_and_seeds_bootstrap(metric, list(own.values()), resamples=RESAMPLES)
             rival = cells.get((row["task"], row["model"], row["baseline"]))
             other = complete.get((rival, row["at"]), {}) if rival else {}

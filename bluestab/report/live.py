@@ -76,7 +76,8 @@ def drawn(
     if note:
         parts.append(Text(printable(note), overflow="fold"))
     scores = {printable(arm): found for arm, found in view.scores.items()}
-    parts += strips(scores, width, min(LINES, height - 7 - len(shown)))
+    room = min(LINES, height - 7 - len(shown))
+    parts += strips(scores, width, room, {printable(arm) for arm in view.lower_is_better})
     return Group(*parts)
 
 

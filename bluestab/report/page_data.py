@@ -17,10 +17,11 @@ from bluestab.report.arms import difference
 from bluestab.report.curves import Curve, read_curves
 from bluestab.report.flags import flags
 from bluestab.report.folds import FOLD, fold_of
-from bluestab.report.headline import headlines, metric_words
+from bluestab.report.headline import headlines
 from bluestab.report.instability_frame import MEASURES
 from bluestab.report.published_frame import published_sentences
 from bluestab.store import Store
+from bluestab.tasks.metric import metric_of_row
 from bluestab.types import At
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def page_data(
         "at": results.at,
         "baseline": results.baseline,
         "difference": results.difference,
-        "metrics": {run["metric"]: metric_words(run["metric"]) for run in runs.values()},
+        "metrics": {run["metric"]: metric_of_row(run).words for run in runs.values()},
+        "lower_is_better": sorted(
+            {r["metric"] for r in runs.values() if not metric_of_row(r).higher_is_better}
+        ),
         "headlines": _headlines(results),
         "advice": [one.sentence() for one in results.advice],
         "summary": table(results.summary),
@@ -243,7 +247,9 @@ def _budget(runs: pd.DataFrame) -> Json:
             cell: [
                 float(v)
                 for v in stats.expected_chosen(
-                    [run["judged"] for run in group], [run["score"] for run in group], len(group)
+                    [metric_of_row(run).sign * run["judged"] for run in group],
+                    [run["score"] for run in group],
+                    len(group),
                 )
             ]
             for cell, group in cells.items()

@@ -13,6 +13,7 @@ from bluestab.report.arms import arm_names, with_sources
 from bluestab.report.folds import FOLD, with_fold
 from bluestab.report.phrases import reason
 from bluestab.store import Store
+from bluestab.tasks.metric import DIRECTION, metric_of_result, recorded_direction
 from bluestab.types import RunRecord
 
 Row = dict[str, Any]
@@ -90,6 +91,9 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "n_test": (result.get("items") or {}).get("test"),
         "status": result["status"],
         "metric": result["metric"],
+        DIRECTION: (metric := metric_of_result(result)).higher_is_better,
+        # of a version that took every metric for one that grows with quality
+        "misjudged": not metric.higher_is_better and recorded_direction(result) is None,
         "steps": result["steps"],
         "censored": result.get("censored") is not None,
         "micro_batch": result.get("micro_batch"),
@@ -121,7 +125,9 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
             "score": result["score"][at],
             "validation": validation,
             # what choosing an arm goes by: no run is left out of it
-            "judged": record.result["config"]["task"].get("failure_score", result["score"][at])
+            "judged": result.get(
+                "failure_score", result["config"]["task"].get("failure_score", result["score"][at])
+            )
             if validation is None
             else validation,
             "degenerate": degenerate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.text import Text
 
@@ -13,13 +13,18 @@ GOOD, SEVERAL, FAILED = "•", "●", "×"
 NAME, NUMBERS, LEAST = 28, 18, 12  # columns: a name at most, mean and n, a strip at least
 
 
-def strips(scores: Scores, width: int, most: int) -> list[Text]:
-    """At most `most` lines, the arm with the highest mean first; none if there is no room.
+def strips(
+    scores: Scores, width: int, most: int, lower_is_better: Collection[str] = ()
+) -> list[Text]:
+    """At most `most` lines, the arm with the best mean first; none if there is no room.
+
+    lower_is_better  arms whose lower scores are better
 
     A line is the arm, its runs between the lowest and the highest score of all, mean and number.
     Where several runs fall on one place the mark is larger; failed ones are crosses, and on top.
     """
-    ranked = sorted(scores, key=lambda arm: -_mean(scores[arm]))
+    signs = {arm: -1 if arm in lower_is_better else 1 for arm in scores}
+    ranked = sorted(scores, key=lambda arm: -signs[arm] * _mean(scores[arm]))
     values = [score for runs in scores.values() for score, _ in runs]
     if not values or most < 2:
         return []

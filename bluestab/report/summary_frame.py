@@ -12,9 +12,10 @@ from bluestab import stats
 from bluestab.report.folds import by_fold, fold_comparison, nested_columns
 from bluestab.report.runs_frame import Row
 from bluestab.report.tables import there
+from bluestab.tasks.metric import DIRECTION
 
 SUMMARY_COLUMNS = (
-    "cell", "task", "model", "technique", "arm", "config_diff", "metric", "at",
+    "cell", "task", "model", "technique", "arm", "config_diff", "metric", DIRECTION, "at",
     "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored",
     "failed_share", "failed_low", "failed_high",
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
@@ -62,6 +63,8 @@ def summary_frame(
         row["baseline"] = rival["arm"]
         own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
         row |= comparison(own, reference, sizes[row["cell"], row["at"]])
+        if not row[DIRECTION] and row["improvement"] is not None:
+            row["improvement"] = 1 - row["improvement"]  # ties are half, both ways
         row["difference"] = difference
         if not row["n_folds"]:  # folds cannot be added like seeds
             row["more_seeds"] = stats.more_seeds_needed(
@@ -139,6 +142,7 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         **dict.fromkeys(SUMMARY_COLUMNS),
         **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
         "metric": first["metric"],
+        DIRECTION: first[DIRECTION],
         "at": first["at"],
         "n": n,
         "n_degenerate": n_degenerate,

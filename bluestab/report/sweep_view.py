@@ -15,6 +15,7 @@ from typing import Any
 from bluestab.errors import StoreError
 from bluestab.report.time_left import Means, left, remaining
 from bluestab.store import KEY, Store
+from bluestab.tasks.metric import metric_of_result
 from bluestab.types import RunRecord
 
 PATIENCE = 10.0  # seconds without a running run after which a sweep stands still
@@ -29,6 +30,7 @@ class SweepView:
     running   key -> claim, the longest running first
     damaged   keys whose record cannot be read; they count as left
     scores    arm, as the overrides tell it apart -> test score at the last step and failed, per run
+    lower_is_better  of these arms, those of whose metric lower values are better
 
     A finished run is read once; a look costs one listing of the store and one read per running run.
     """
@@ -47,6 +49,7 @@ class SweepView:
         self.crashed: set[str] = set()
         self.damaged: set[str] = set()
         self.scores: dict[str, list[tuple[float, bool]]] = {}
+        self.lower_is_better: set[str] = set()
         self._arm = _arms(runs)
         self.running: dict[str, dict[str, Any]] = {}
         self.refresh()
@@ -110,6 +113,8 @@ class SweepView:
         with suppress(KeyError, TypeError, ValueError):  # it is drawn, and nothing more
             score = float(record.result["score"]["last"])
             self.scores.setdefault(self._arm[key], []).append((score, record.failed))
+            if not metric_of_result(record.result).higher_is_better:
+                self.lower_is_better.add(self._arm[key])
 
     def _learn_from_others(self) -> None:
         """Runs of the same cells that the store has from other sweeps say how long these take."""

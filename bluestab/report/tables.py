@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bluestab.tasks.metric import metric_of_row
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -79,8 +81,10 @@ def caption(rows: Sequence[Row], at: str) -> str:
     seeds = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     methods = dict.fromkeys(row["ci_method"] for row in rows if there(row["ci_method"]))
     compared = [row for row in rows if there(row["baseline"])]
+    lower = "" if metric_of_row(first).higher_is_better else " (lower is better)"
     said = [
-        f"Test {first['metric']} at the {at} step over {seeds} seeds per arm, failed runs included",
+        f"Test {first['metric']}{lower} at the {at} step over {seeds} seeds per arm, failed runs "
+        "included",
         f"intervals of the mean: {', '.join(methods) or 'none, too few seeds'}",
         "std with n - 1",
     ]
@@ -121,9 +125,11 @@ def change_cells(row: Row) -> list[str]:
 
 
 def _best(rows: Sequence[Row]) -> Row | None:
-    """The row with the highest mean, as every metric here grows with quality."""
+    """The row with the best mean."""
     scored = [row for row in rows if there(row["mean"])]
-    return max(scored, key=lambda row: float(row["mean"]), default=None)
+    if not scored:
+        return None
+    return metric_of_row(scored[0]).best(scored, lambda row: float(row["mean"]))
 
 
 def there(value: Any) -> bool:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
-    "metric", "score", "validation", "degenerate", "failed", "censored", "steps", "micro_batch",
-    "fold", "lost_train", "lost_test", "lost_unit",
+    "metric", "higher_is_better", "score", "validation", "degenerate", "failed", "censored",
+    "steps", "micro_batch", "fold", "lost_train", "lost_test", "lost_unit",
     "seconds", "recipe_version", "commit", "dirty", "bluestab", "torch",
 )  # fmt: skip
 

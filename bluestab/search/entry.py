@@ -35,7 +35,7 @@ def entry(found: Findings) -> dict[str, Any]:
         "task": any_run["task"]["name"] if points else "",
         "model": any_run["model"]["name"] if points else "",
         "objective": list(search.objective),
-        "maximised": [maximised(name) for name in search.objective],
+        "maximised": [maximised(name, search.sign) for name in search.objective],
         "seeds": list(search.seeds),
         "n_trials": search.n_trials,
         "sentences": verdict_sentences(found),

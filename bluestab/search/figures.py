@@ -50,7 +50,7 @@ def history(found: Findings) -> Figure | None:
     figure, axis = _one(7.0, 2.8)
     _scatter(axis, frame["trial"], frame)
     full = frame[~frame["censored"] & frame[name].notna() & ~frame["infeasible"]]
-    best = full[name].cummax() if maximised(name) else full[name].cummin()
+    best = full[name].cummax() if maximised(name, found.search.sign) else full[name].cummin()
     axis.step(full["trial"], best, where="post", color=GREY, linewidth=1.2)
     axis.set_xlabel("trial")
     axis.set_ylabel(f"validation {name}")

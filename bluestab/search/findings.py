@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bluestab import stats
-from bluestab.search.objectives import Outcome, maximised, outcome, worth
+from bluestab.search.objectives import Outcome, is_of_scores, maximised, outcome, worth
 from bluestab.search.points import Knob, shown
 from bluestab.search.samplers import CONSTRAINT
 from bluestab.search.spec import Search
 from bluestab.search.trials import points, scores_of, was_stopped
+from bluestab.tasks.metric import metric_of_result
 from bluestab.types import At, RunRecord
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Arm:
 
     point       what it is, for people; searched: its objective in the search, None for a baseline
     validation  objective on fresh seeds; scores: test scores by seed; failed: share, on validation
+    sign        -1 where lower values of the objective are better
     """
 
     name: str
@@ -43,11 +45,12 @@ class Arm:
     validation: float
     scores: Mapping[int, float]
     failed: float
+    sign: int = 1
 
     @property
     def shrinkage(self) -> float | None:
-        """What the search promised more than fresh seeds keep."""
-        return None if self.searched is None else self.searched - self.validation
+        """By how much the search promised better than fresh seeds keep."""
+        return None if self.searched is None else self.sign * (self.searched - self.validation)
 
     @property
     def mean(self) -> float:
@@ -118,7 +121,7 @@ def best_first(trials: Sequence[FrozenTrial], search: Search) -> list[FrozenTria
         and not was_stopped(t)
         and t.user_attrs.get(CONSTRAINT, 0.0) <= 0
     ]
-    signs = [1 if maximised(name) else -1 for name in search.objective]
+    signs = [1 if maximised(name, search.sign) else -1 for name in search.objective]
     worths = {t.number: [s * v for s, v in zip(signs, t.values, strict=True)] for t in able}
     if search.several:
         able = [t for t in able if not any(_beats(w, worths[t.number]) for w in worths.values())]
@@ -143,13 +146,15 @@ def arm_of(
     if not done:
         return None
     outcomes: list[Outcome] = [outcome(record, at) for record in done]
+    metric = metric_of_result(done[0].result)
     return Arm(
         name=name,
         point=point,
         searched=searched,
-        validation=worth(objective, outcomes),
+        validation=worth(objective, outcomes, metric.sign),
         scores={r.measured["names"]["seed"]: float(r.result["score"][at]) for r in done},
         failed=sum(o.failed for o in outcomes) / len(outcomes),
+        sign=1 if maximised(objective, metric.sign) else -1,
     )
 
 
@@ -183,7 +188,7 @@ def _importance(
     full = [t.values[0] for t in trials if t.values and not was_stopped(t)]
     if len(trials) < FEWEST or not full:
         return {}
-    sign = 1 if maximised(search.objective[0]) else -1
+    sign = 1 if maximised(search.objective[0], search.sign) else -1
     below = min(sign * value for value in full) - 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -237,9 +242,11 @@ def verdict_sentences(found: Findings) -> list[str]:
         said.append(_against(winner, matched, f"the baseline at its values ({matched.point})"))
     if second is not None:
         said.append(_against(winner, second, "the second best"))
-        if second.validation > winner.validation and maximised(name):
+        ahead = winner.sign * (second.validation - winner.validation) > 0
+        if ahead and is_of_scores(name):
+            better = "higher" if winner.sign > 0 else "lower"
             said.append(
-                "on fresh seeds the second best has the higher validation score: the search did "
+                f"on fresh seeds the second best has the {better} validation score: the search did "
                 "not tell the two apart"
             )
     return said

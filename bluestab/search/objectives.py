@@ -7,6 +7,9 @@
     worst                 the worst score
     std, seconds          to be small: spread over seeds (ddof 1), mean wall clock of a run
 
+Of a metric whose lower values are better (an error) every one of them looks the other way: mean +
+std, the upper end, the largest quarter and the largest score, all to be small.
+
 Failed runs count with their score, or with the task's `failure_score` where they have none.
 """
 
@@ -17,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bluestab import stats
+from bluestab.tasks.metric import metric_of_result
 from bluestab.types import At, RunRecord
 
 
@@ -43,7 +47,7 @@ def outcome(record: RunRecord, at: At) -> Outcome:
     if record.status == "diverged" or score is None:
         score, failed = result["failure_score"], True
     else:
-        failed = score <= result["failed_below"]
+        failed = metric_of_result(result).fails(score, result["failed_below"])
     return Outcome(float(score), failed, float(record.measured["seconds"]["total"]))
 
 
@@ -54,12 +58,25 @@ def failed_share(outcomes: Sequence[Outcome]) -> float:
 
 @dataclass(frozen=True)
 class Objective:
-    """of: scores (n,), n >= 1 -> number; wider: how much wider its error is than the mean's."""
+    """A function of a point's scores.
+
+    of     qualities (n,), n >= 1, scores that grow with quality -> number
+    wider  how much wider its error is than the mean's
+    """
 
     name: str
     of: Callable[[Sequence[float]], float]
     maximise: bool = True
     wider: float = 1.0
+
+    def quality(self, qualities: Sequence[float]) -> float:
+        """How good a point is, larger is better, of scores that grow with quality."""
+        return self.of(qualities) if self.maximise else -self.of(qualities)
+
+    def worth(self, scores: Sequence[float], sign: int = 1) -> float:
+        """The objective in the units of the scores. sign: -1 where lower scores are better."""
+        found = self.of([sign * score for score in scores])
+        return sign * found if self.maximise else found
 
 
 def _mean(scores: Sequence[float]) -> float:
@@ -102,12 +119,19 @@ def names() -> tuple[str, ...]:
     return (*OBJECTIVES, SECONDS)
 
 
-def maximised(name: str) -> bool:
+def is_of_scores(name: str) -> bool:
+    """Whether the objective grows as scores get better: not a spread, not a time."""
     return name in OBJECTIVES and OBJECTIVES[name].maximise
 
 
-def worth(name: str, outcomes: Sequence[Outcome]) -> float:
-    """The objective `name` of a point's outcomes, n >= 1."""
+def maximised(name: str, sign: int = 1) -> bool:
+    """Whether larger values of the objective are better. sign: -1 where lower scores are better."""
+    return is_of_scores(name) and sign > 0
+
+
+def worth(name: str, outcomes: Sequence[Outcome], sign: int = 1) -> float:
+    """The objective `name` of a point's outcomes, n >= 1. sign: -1 where lower scores are
+    better."""
     if name == SECONDS:
         return _mean([o.seconds for o in outcomes])
-    return OBJECTIVES[name].of([o.score for o in outcomes])
+    return OBJECTIVES[name].worth([o.score for o in outcomes], sign)

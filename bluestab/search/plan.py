@@ -81,6 +81,7 @@ def plan_search(
         storage=node["storage"] or "",
         root=base["store"],
         asked={"node": dict(node), "fixed": asked, "choices": dict(choices)},
+        sign=parts.task.headline.sign,
     )
     if not search.storage:
         search = replace(search, storage=str(search.folder / "study.journal"))

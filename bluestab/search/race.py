@@ -45,36 +45,47 @@ class Race:
 
 
 def verdict(
-    own: Scores, others: Sequence[Scores], race: Race, objective: Objective, n_seeds: int
+    own: Scores,
+    others: Sequence[Scores],
+    race: Race,
+    objective: Objective,
+    n_seeds: int,
+    sign: int = 1,
 ) -> str | None:
     """Why to stop a point after these scores; None to give it its next seed, or if it has all.
 
     others   all other points of the search, stopped ones included
     n_seeds  seeds of a point that is never stopped
+    sign     -1 where lower scores are better
     """
     k = len(own)
+    own, others = _qualities(own, sign), [_qualities(scores, sign) for scores in others]
     if race.kind == "none" or not 0 < k < n_seeds:
         return None
     peers = [scores[:k] for scores in others if len(scores) >= k]
     if race.kind == "halving" and k in rungs(race.eta, n_seeds) and peers:
-        rank = 1 + sum(objective.of(scores) > objective.of(own) for scores in peers)
+        rank = 1 + sum(objective.quality(scores) > objective.quality(own) for scores in peers)
         n = len(peers) + 1
         if rank > math.ceil(n / race.eta):
             return f"{rank}. of {n} points after {k} of {n_seeds} seeds"
     full = [scores for scores in others if len(scores) >= n_seeds]
     if not full:
         return None
-    leader = max(full, key=objective.of)[:k]
+    leader = max(full, key=objective.quality)[:k]
     if race.kind == "wilcoxon":
         return _by_wilcoxon(own, leader, race.p)
     error = residual_std([own, *others])
     if error is None:
         return None
-    bound = objective.of(own) - objective.of(leader)
+    bound = objective.quality(own) - objective.quality(leader)
     bound += race.margin * objective.wider * error * math.sqrt(2 / k)
     if bound < 0:
         return f"worse than the leader by at least {-bound:.3g} on {k} shared seeds"
     return None
+
+
+def _qualities(scores: Scores, sign: int) -> Scores:
+    return [sign * score for score in scores]
 
 
 def rungs(eta: int, n_seeds: int) -> list[int]:

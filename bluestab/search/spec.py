@@ -66,6 +66,7 @@ class Search:
     root        folder of the store
     asked       what all this was made of: `node`, `fixed`, `choices` of `plan_search`
     group       seeds of a point that train as one at most; None: what memory is expected to hold
+    sign        of the task's metric: -1 where lower scores are better
     """
 
     name: str
@@ -88,6 +89,7 @@ class Search:
     root: str
     asked: Mapping[str, Any]
     group: int | None = 1
+    sign: int = 1
 
     @property
     def folder(self) -> Path:

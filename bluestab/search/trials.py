@@ -94,7 +94,7 @@ class Trials:
             storage = open_storage(search.storage)
             directions = [
                 optuna.study.StudyDirection.MAXIMIZE
-                if maximised(name)
+                if maximised(name, search.sign)
                 else optuna.study.StudyDirection.MINIMIZE
                 for name in search.objective
             ]

@@ -157,7 +157,7 @@ class Worker:
             if why := self._verdict(taken, list(outcomes.values())):
                 self._stop(taken, why, list(outcomes.values()))
                 return None
-        told = [worth(name, list(outcomes.values())) for name in search.objective]
+        told = [worth(name, list(outcomes.values()), search.sign) for name in search.objective]
         self.trials.complete(taken, told)
         return None
 
@@ -233,6 +233,7 @@ class Worker:
                 steps=total,
                 rule=self.search.prune,  # type: ignore[arg-type]
                 number=taken.number,
+                sign=self.search.sign,
             )
             if why is not None:
                 raise Cut(why)
@@ -254,7 +255,8 @@ class Worker:
             return None
         others = [scores_of(t) for t in rivals(self.trials.all(), taken.number)]
         scores = [o.score for o in outcomes]
-        return verdict(scores, others, search.race, OBJECTIVES[search.objective[0]], n)
+        objective = OBJECTIVES[search.objective[0]]
+        return verdict(scores, others, search.race, objective, n, search.sign)
 
     def _stop(self, taken: Taken, why: str, outcomes: list[Outcome]) -> None:
         others = [scores_of(t) for t in rivals(self.trials.all(), taken.number)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab.errors import did_you_mean
+from bluestab.tasks.metric import Compared, Metric
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Task(ABC):
 
     formats: ClassVar[tuple[str, ...]]
     head: ClassVar[Literal["sequence", "token"]]
-    metrics: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[Mapping[str, Metric]]
     extras: ClassVar[tuple[str, ...]] = ()
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
     regression: ClassVar[bool] = False
@@ -76,6 +77,11 @@ class Task(ABC):
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
     """Fields that only say how files are read: the key knows the items themselves instead."""
+
+    @property
+    def headline(self) -> Metric:
+        """The metric that `task.metric` names. Raises KeyError for one that `check` refuses."""
+        return self.metrics[self.metric]
 
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
@@ -197,9 +203,14 @@ class Task(ABC):
     ) -> Any:
         """Prediction for one item from logits (len(rows), n_labels), in the form of its target."""
 
-    @abstractmethod
+    def compared(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Compared:
+        """Predictions beside targets, as the functions of `metrics` take them."""
+        return Compared(predictions, targets)
+
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
         """Every metric in `metrics`; None where it is undefined."""
+        compared = self.compared(predictions, targets)
+        return {name: metric.function(compared) for name, metric in self.metrics.items()}
 
     def calibration(
         self, logits: Sequence[np.ndarray], targets: Sequence[Any], labels: Sequence[str]
@@ -229,12 +240,12 @@ class Task(ABC):
             for name, predictions in self.constants(labels, items).items()
         ]
         known = [(name, score) for name, score in scored if score is not None]
-        return max(known, key=lambda pair: pair[1], default=None)
+        return self.headline.best(known, lambda pair: pair[1]) if known else None
 
     def is_degenerate(self, score: float | None) -> bool:
         """No better than a model that ignores its input, by the bound in the yaml."""
         assert self.failed_below is not None, "null is replaced when the data are loaded"
-        return score is None or score <= self.failed_below
+        return self.headline.fails(score, self.failed_below)
 
 
 def names_problem(knob: str, value: object, *, null: bool) -> list[str]:

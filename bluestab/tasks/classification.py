@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
 from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
+from bluestab.tasks.metric import CLASSES, Compared, Metric
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
@@ -103,7 +104,7 @@ class Classification(OneClass):
     positive: Sequence[str] | None
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    metrics: ClassVar[tuple[str, ...]] = ("positive_f1", "accuracy", "macro_f1")
+    metrics: ClassVar[Mapping[str, Metric]] = CLASSES
 
     def check(self) -> list[str]:
         problems = super().check()
@@ -136,12 +137,8 @@ class Classification(OneClass):
             ]
         return problems
 
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+    def compared(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Compared:
         known = (*(self.label_names or ()), *(self.positive or ()))
         predicted, gold, index = numbered(predictions, targets, known)
         positive = [index[str(name)] for name in self.positive or ()]
-        return {
-            "positive_f1": scoring.positive_f1(predicted, gold, positive) if positive else None,
-            "accuracy": scoring.accuracy(predicted, gold),
-            "macro_f1": scoring.macro_f1(predicted, gold, len(index)),
-        }
+        return Compared(predicted, gold, n_classes=len(index), positive=positive)

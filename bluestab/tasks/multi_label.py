@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
 from bluestab.splitting import rarest
-from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
+from bluestab.tasks.base import WholeText, label_problems, names_problem
+from bluestab.tasks.metric import LABEL_SETS, Compared, Metric
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
@@ -34,7 +34,7 @@ class LabelSets(WholeText, ABC):
 
     label_names: Sequence[str]
 
-    metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact_match")
+    metrics: ClassVar[Mapping[str, Metric]] = LABEL_SETS
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         return tuple(str(name) for name in self.label_names)
@@ -62,18 +62,13 @@ class LabelSets(WholeText, ABC):
     ) -> list[str]:
         return [name for name, logit in zip(labels, logits[0], strict=True) if logit > 0]
 
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+    def compared(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Compared:
         names = [str(name) for name in self.label_names]
         predicted, gold = (
             [[int(name in found) for name in names] for found in sets]
             for sets in (predictions, targets)
         )
-        same = [p == g for p, g in zip(predicted, gold, strict=True)]
-        return {
-            "micro_f1": scoring.multilabel_f1(predicted, gold),
-            "macro_f1": scoring.multilabel_macro_f1(predicted, gold),
-            "exact_match": sum(same) / len(same) if same else None,
-        }
+        return Compared(predicted, gold)
 
     def constants(
         self, labels: Sequence[str], items: Sequence[Example]

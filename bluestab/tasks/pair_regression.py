@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab import scoring
 from bluestab.errors import DataError
 from bluestab.splitting import bins
-from bluestab.tasks.base import Scores, WholeText
+from bluestab.tasks.base import WholeText
+from bluestab.tasks.metric import NUMBERS, Metric
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example
 
@@ -32,7 +33,7 @@ class PairRegression(WholeText):
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
     regression: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
+    metrics: ClassVar[Mapping[str, Metric]] = NUMBERS
 
     def read(self, path: Path) -> list[Example]:
         table = read_table(path, header=self.header)
@@ -74,9 +75,16 @@ class PairRegression(WholeText):
     ) -> float:
         return float(logits[0, 0])
 
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        """Mean and median of the targets: what has the least squared and the least absolute error.
+        No correlation is defined for them."""
+        targets = [float(e.target) for e in items]  # type: ignore[arg-type]
         return {
-            "pearson": scoring.pearson(predictions, targets),
-            "spearman": scoring.spearman(predictions, targets),
-            "rmse": scoring.rmse(predictions, targets),
+            f"always {number:.4g}, their {name}": [number] * len(items)
+            for name, number in (
+                ("mean", statistics.fmean(targets)),
+                ("median", statistics.median(targets)),
+            )
         }

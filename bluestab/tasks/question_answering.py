@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bluestab import scoring
 from bluestab.errors import ConfigError, DataError
-from bluestab.tasks.base import Encoded, Scores
+from bluestab.tasks.base import Encoded
 from bluestab.tasks.classification import OneClass, numbered
+from bluestab.tasks.metric import ANSWERS, Compared, Metric
 from bluestab.tasks.readers import read_json
 from bluestab.types import Example
 
@@ -28,7 +28,7 @@ class QuestionAnswering(OneClass):
     text_pair: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("json",)
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    metrics: ClassVar[Mapping[str, Metric]] = ANSWERS
     cut: ClassVar[Literal["longest_first", "only_second"]] = "only_second"
 
     def read(self, path: Path) -> list[Example]:
@@ -68,9 +68,6 @@ class QuestionAnswering(OneClass):
                 )
         return super().encode(examples, labels, tokenizer)
 
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+    def compared(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Compared:
         predicted, gold, index = numbered(predictions, targets, self.label_names or ())
-        return {
-            "accuracy": scoring.accuracy(predicted, gold),
-            "macro_f1": scoring.macro_f1(predicted, gold, len(index)),
-        }
+        return Compared(predicted, gold, n_classes=len(index))

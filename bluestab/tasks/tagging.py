@@ -12,11 +12,11 @@ from bluestab.errors import DataError
 from bluestab.splitting import rarest
 from bluestab.tasks.base import (
     Encoded,
-    Scores,
     Task,
     label_problems,
     names_problem,
 )
+from bluestab.tasks.metric import ENTITIES, Metric
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import IGNORED, Example, Split
 
@@ -87,12 +87,7 @@ class Tagging(Task):
 
     formats: ClassVar[tuple[str, ...]] = ("conll",)
     head: ClassVar[Literal["sequence", "token"]] = "token"
-    metrics: ClassVar[tuple[str, ...]] = (
-        "entity_f1",
-        "entity_precision",
-        "entity_recall",
-        "entity_f1_lenient",
-    )
+    metrics: ClassVar[Mapping[str, Metric]] = ENTITIES
     unit: ClassVar[str] = "entities"
 
     def check(self) -> list[str]:
@@ -237,16 +232,6 @@ class Tagging(Task):
         for row, best in zip(rows, logits.argmax(axis=-1), strict=True):
             tags[row] = labels[best]
         return tags
-
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
-        strict = scoring.entity_prf(predictions, targets)
-        lenient = scoring.entity_prf(predictions, targets, lenient=True)
-        return {
-            "entity_f1": strict["f1"],
-            "entity_precision": strict["precision"],
-            "entity_recall": strict["recall"],
-            "entity_f1_lenient": lenient["f1"],
-        }
 
     def constants(
         self, labels: Sequence[str], items: Sequence[Example]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab import scoring
 from bluestab.errors import DataError
-from bluestab.tasks.base import Scores
+from bluestab.tasks.metric import WORDS, Compared, Metric
 from bluestab.tasks.readers import Sentence
 from bluestab.tasks.tagging import Tagging
 from bluestab.types import Example
@@ -23,7 +22,7 @@ class WordTagging(Tagging):
     `word_accuracy` counts `O` as well. Windows and cuts are those of `Tagging`.
     """
 
-    metrics: ClassVar[tuple[str, ...]] = ("word_macro_f1", "word_accuracy")
+    metrics: ClassVar[Mapping[str, Metric]] = WORDS
     unit: ClassVar[str] = "words of an element"
 
     def check_tags(self, path: Path, sentence: Sentence) -> None:
@@ -37,16 +36,8 @@ class WordTagging(Tagging):
     def units(self, example: Example) -> list[range]:
         return [range(i, i + 1) for i, tag in enumerate(example.target) if tag != "O"]  # type: ignore[arg-type]
 
-    def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Scores:
+    def compared(self, predictions: Sequence[Any], targets: Sequence[Any]) -> Compared:
         sentences = (*predictions, *targets)
         names = self.label_names or {tag for sentence in sentences for tag in sentence}
         types = sorted({name[2:] for name in names if name != "O"})
-        pairs = [
-            p == t
-            for predicted, true in zip(predictions, targets, strict=True)
-            for p, t in zip(predicted, true, strict=True)
-        ]
-        return {
-            "word_macro_f1": scoring.word_macro_f1(predictions, targets, types),
-            "word_accuracy": sum(pairs) / len(pairs) if pairs else None,
-        }
+        return Compared(predictions, targets, types=types)

@@ -12,6 +12,7 @@ from bluestab.index import contents
 from bluestab.records import DamagedRecord
 from bluestab.report.results import read_results
 from bluestab.store import Store
+from bluestab.tasks.metric import metric_of_result, metric_of_row
 from bluestab.types import At, RunRecord
 
 
@@ -33,8 +34,8 @@ class Cell:
 
     def rank(self, record: RunRecord, at: At) -> tuple[int, int]:
         """Place of a run by test score, 1 is best, and how many runs there are."""
-        own = record.result["score"][at]
-        return 1 + sum(score > own for score in self.scores(at)), len(self.records)
+        own, metric = record.result["score"][at], metric_of_result(record.result)
+        return 1 + sum(metric.better(s, own) for s in self.scores(at)), len(self.records)
 
     def summary(self, at: At) -> dict[str, Any]:
         """n, mean, std, median, min, max, failed, and Wilson's interval of the failed share."""
@@ -108,18 +109,19 @@ def best(store: Store, task: str, model: str | None, at: At) -> tuple[RunRecord,
         )
     name = str(part.iloc[0]["model"])
     advised = next((a for a in results.advice if (a.task, a.model) == (task, name)), None)
+    metric = metric_of_row(part.iloc[0])
     arms: Mapping[str, float] = part.groupby("arm")["judged"].mean().to_dict()
     if advised is not None and advised.found.arm in arms:
         arm, why = str(advised.found.arm), f"recommended, {advised.found.why}"
     elif len(arms) == 1:
         arm, why = next(iter(arms)), "the only one there is"
     else:
-        arm = max(sorted(arms), key=lambda a: arms[a])
-        why = "it has the highest mean on validation; no arm can be recommended yet"
+        arm = metric.best(sorted(arms), lambda a: arms[a])
+        why = f"it has the {metric.top} mean on validation; no arm can be recommended yet"
         if advised is not None:
             why += f": {advised.found.why}"
     rows = part[part["arm"] == arm]
-    row = rows.loc[rows["judged"].idxmax()]
+    row = rows.loc[(metric.sign * rows["judged"]).idxmax()]
     said = (
         f"arm {arm} ({why}); seed {row['seed']}, the best of its {len(rows)} on validation "
         f"({row['judged']:.4f})"

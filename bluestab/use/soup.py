@@ -27,6 +27,7 @@ from bluestab.errors import ConfigError
 from bluestab.keys import cell_of, key_of
 from bluestab.store import Store, write_text
 from bluestab.tasks.base import Scores
+from bluestab.tasks.metric import Metric, metric_of_result
 from bluestab.trust import WEIGHTS
 from bluestab.types import RECORD_SCHEMA, At, Example, RunRecord
 from bluestab.use.cell import cell_of_run, validation
@@ -83,7 +84,8 @@ def cook(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
     """
     first = members[0]
     store, at = first.store, first.at
-    ranked = sorted(members, key=lambda run: -_known(validation(run.record, at)))
+    metric = metric_of_result(first.record.result)
+    ranked = sorted(members, key=lambda run: -_quality(validation(run.record, at), metric))
     remarks = [
         f"run {run.record.key} kept no {at} weights: trained again"
         for run in ranked
@@ -117,8 +119,9 @@ def cook(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
     return Soup(record, [ranked[i].record for i in chosen], remarks)
 
 
-def _known(score: float | None) -> float:
-    return -float("inf") if score is None else score
+def _quality(score: float | None, metric: Metric) -> float:
+    """Larger is better, whatever the metric; none is worse than an undefined score."""
+    return -float("inf") if score is None else metric.sign * score
 
 
 def _config(ranked: Sequence[FinishedRun], weights: Sequence[Weights], kind: str) -> dict[str, Any]:
@@ -160,16 +163,19 @@ class _Kitchen:
 
     def greedy(self) -> list[int]:
         """Positions of the members that stay in."""
+        metric = self.run.data.task.headline
         chosen: list[int] = []
         best = -float("inf")
         for i in range(len(self.weights)):
             self.mix([*chosen, i])
-            score = _known(self.score("validation")[0][self.run.data.task.metric])
-            stays = not chosen or score >= best
-            self.tried.append({"member": i, "validation": score, "stays": stays})
+            score = self.score("validation")[0][metric.name]
+            quality = _quality(score, metric)
+            stays = not chosen or quality >= best
+            said = -float("inf") if score is None else score
+            self.tried.append({"member": i, "validation": said, "stays": stays})
             if stays:
                 chosen.append(i)
-                best = score
+                best = quality
         return chosen
 
     def score(self, split: Any) -> tuple[Scores, list[Any], list[np.ndarray]]:

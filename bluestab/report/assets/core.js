@@ -51,6 +51,9 @@ function duration(seconds) {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 const metric = (name) => DATA.metrics[name] ?? name;
+// times a score or a change: grows with quality, whatever the metric
+const sign = (name) => (DATA.lower_is_better.includes(name) ? -1 : 1);
+const worse = (row) => sign(row.metric) * row.delta < 0;
 function quantile(values, q) {
   const place = (values.length - 1) * q, low = Math.floor(place);
   return values[low] + (place - low) * ((values[low + 1] ?? values[low]) - values[low]);
@@ -121,7 +124,10 @@ function chosen() {
     one.all = SUMMARY.filter((row) => row.at === state.at && row.task === one.task && row.model === one.model);
     const baselines = new Set(one.all.map((row) => row.baseline));
     for (const row of [...one.rows, ...one.all]) row.isBaseline = baselines.has(row.arm);
-    if (state.sort === "mean") one.rows.sort((a, b) => (b.mean ?? -Infinity) - (a.mean ?? -Infinity));
+    if (state.sort === "mean") {
+      const quality = (row) => (there(row.mean) ? sign(one.metric) * row.mean : -Infinity);
+      one.rows.sort((a, b) => quality(b) - quality(a) || 0);
+    }
   }
   return { rows, runs, subjects };
 }

@@ -68,6 +68,12 @@ const each = (view, draw) => view.subjects.map((one) => {
 
 const ruled = (rows, headings, cells, label) => numbers("Numbers", () => dataTable(label, headings, rows.map(cells)));
 
+function costWords() {
+  const lower = DATA.lower_is_better.map(metric);
+  if (!lower.length) return "Up";
+  return lower.length === Object.keys(DATA.metrics).length ? "Down" : `Up (of ${lower.join(", ")}: down)`;
+}
+
 const SECTIONS = [
   ["seeds", "Every seed", "One point per seed over the box of its arm (quartiles, median, range); a cross is a failed run. The dashed line is the baseline's mean.",
     (view) => each(view, (one) => one.rows.some((row) => row.runs.length) && [
@@ -85,7 +91,7 @@ const SECTIONS = [
 
   ["gradients", "Gradients of runs that failed", "Mean gradient norm per layer group, from the embeddings (light) to the top (deep), median over runs. Where fine-tuning fails, gradients vanish below the top early on (Mosbach et al. 2021).", gradientSection],
 
-  ["cost", "What it costs", "Change of the mean against time per run. Up and to the left is better.",
+  ["cost", "What it costs", `Change of the mean against time per run. ${costWords()} and to the left is better.`,
     (view) => each(view, (one) => { const made = costChart(one, wide(860)); return made && figure(`cost ${one.task} ${one.model}`, made); })],
 
   ["budget", "If you run several seeds and keep one", "Expected test score of the seed that validation picks among k; it may fall where validation selects noise. Dashed: the baseline.",
@@ -121,7 +127,7 @@ function changeMap(view) {
     const sure = there(row.p_adjusted) && row.p_adjusted < 0.05;
     const tone = Math.round(34 * Math.abs(row.delta) / (most || 1));
     const value = `${signed(row.delta)}`;
-    return h("td", { class: "heat", style: `background:color-mix(in srgb, var(${row.delta < 0 ? "--failed" : "--accent"}) ${tone}%, var(--paper))` },
+    return h("td", { class: "heat", style: `background:color-mix(in srgb, var(${worse(row) ? "--failed" : "--accent"}) ${tone}%, var(--paper))` },
       sure ? h("b", {}, value, "\u2009*") : value, " ", h("small", {}, span(row.delta_low, row.delta_high)),
       few ? null : tip(miniInterval(row, reach.get(one), room), `${row.arm}: ${value}`, `p ${pvalue(row.p_adjusted)}, ${row.n_paired} shared seeds`));
   };
