@@ -23,7 +23,7 @@ from bluestab.hydra_app import compose
 from bluestab.launchers.local import run_here
 from bluestab.launchers.pool import run_in_pool
 from bluestab.planning import plan_sweep
-from bluestab.run import names
+from bluestab.recording import run_names
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 from bluestab.workers import begin, close
@@ -43,7 +43,7 @@ def fake(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
         "steps": 1, "error": None,
     }  # fmt: skip
     measured = {
-        "names": names(run), "seconds": {"total": 0.001}, "commit": None, "dirty": None,
+        "names": run_names(run), "seconds": {"total": 0.001}, "commit": None, "dirty": None,
         "peak_memory_mb": {"process": 0},
     }  # fmt: skip
     with store.building(run.key) as work:

@@ -251,10 +251,10 @@ def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.checks import check
     from bluestab.errors import StoreError
+    from bluestab.execute import is_done
     from bluestab.planning import resolved
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import describe, print_notes, print_record, reason
-    from bluestab.run import is_done
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, attempt, make_ready, tell_damaged
 

@@ -30,13 +30,14 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.claims import Claim
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
+from bluestab.execute import is_done
 from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
+from bluestab.recording import crash_result, disk_full_error, run_names
 from bluestab.report.outcome import print_outcome
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, reason
 from bluestab.report.write import write_report
-from bluestab.run import crashed, is_done, names, no_room
 from bluestab.schedules import updates
 from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
@@ -45,10 +46,10 @@ LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are w
 ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room goes on
 
 Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
-"""What does a run: `bluestab.run.execute`."""
+"""What does a run: `bluestab.execute.execute_one`."""
 
 Together = Callable[[Sequence[CheckedRun], Store, Sequence[Callable[..., None]]], list[RunRecord]]
-"""What does siblings as one: `bluestab.group.execute_together`."""
+"""What does siblings as one: `bluestab.execute.execute`."""
 
 
 @dataclass
@@ -221,7 +222,7 @@ def attempt(
     """Do a run under its claim; None if another live process is at it.
 
     progress  told of every step, as the claim is
-    execute   what does the run; None: `bluestab.run.execute`
+    execute   what does the run; None: `bluestab.execute.execute_one`
     deaths    None is also returned if more processes than these have died at it
 
     Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
@@ -231,7 +232,7 @@ def attempt(
         return _claimed(run, store, progress, execute, deaths)
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, run.key) from error
+            raise disk_full_error(store, run.key) from error
         raise
 
 
@@ -243,9 +244,9 @@ def _claimed(
     deaths: int | None,
 ) -> RunRecord | None:
     if execute is None:
-        from bluestab.run import execute as of_a_run  # looked up now: tests put others there
+        from bluestab.execute import execute_one  # looked up now: tests put others there
 
-        execute = of_a_run
+        execute = execute_one
     claim = _take(run, store, deaths)
     if claim is None:
         return None
@@ -287,18 +288,18 @@ def attempt_together(
     """Do siblings as one, each under its claim; None for those that `attempt` would return it for.
 
     progress, execute  of a run that is alone, as `attempt` has them
-    together           what does several; None: `bluestab.group.execute_together`
+    together           what does several; None: `bluestab.execute.execute`
     deaths             key -> `attempt`'s
 
-    Raises what `group.execute_together` raises; DiskFull also as `attempt` does.
+    Raises what `execute.execute` raises; DiskFull also as `attempt` does.
     """
     known = deaths or {}
     if len(runs) == 1:
         return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
     if together is None:
-        from bluestab.group import execute_together  # looked up now: tests put others there
+        from bluestab.execute import execute as of_several  # looked up now: tests put others there
 
-        together = execute_together
+        together = of_several
     try:
         with ExitStack() as stack:
             claims = {run.key: _take(run, store, known.get(run.key)) for run in runs}
@@ -312,7 +313,7 @@ def attempt_together(
             done = together(ours, store, told) if ours else []
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, runs[0].key) from error
+            raise disk_full_error(store, runs[0].key) from error
         raise
     found = {record.key: record for record in done}
     return [found.get(run.key) for run in runs]
@@ -384,7 +385,7 @@ def record_death(
         return _death(run, store, how, pid, said, seconds)
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, run.key) from error
+            raise disk_full_error(store, run.key) from error
         raise
 
 
@@ -397,10 +398,10 @@ def _death(
             log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     measured = {
         "seconds": {"total": round(seconds, 3)},
-        "names": names(run),
+        "names": run_names(run),
         **circumstances(run.cfg["device"]),
     }
-    record = RunRecord(RECORD_SCHEMA, crashed(run, how), measured)
+    record = RunRecord(RECORD_SCHEMA, crash_result(run, how), measured)
     with store.building(run.key) as work:
         write_text(work / "log.txt", f"{log}{how}\n{said}")
         write_config(work / "config.yaml", run.cfg)

@@ -16,9 +16,9 @@ from bluestab.claims import Claim, Claims
 from bluestab.cluster.deaths import MANY, cause, counted
 from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
+from bluestab.execute import is_stored
 from bluestab.planning import PlannedRun
 from bluestab.report.terminal import describe
-from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import LOOK_AGAIN, Source, record_death
 
@@ -192,7 +192,7 @@ class SharedQueue(Source):
 
     def _has_ended(self, order: Order) -> bool:
         """Done; or crashed since the submission, and not to be tried again by this task."""
-        if is_done(order, self.store):
+        if is_stored(order.key, order.cfg, self.store):
             return True
         again = 0 < self._crashes[order.key] <= self._retries
         return not again and bool(self._new_crashes([order.key]))

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import devices, rules
 from bluestab.errors import BluestabError, ConfigError, DiskFull, Interrupted, StoreError
+from bluestab.execute import is_done
 from bluestab.launchers.base import Backend
 from bluestab.packing import GROUP, Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe
-from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import (
     Execute,
@@ -183,7 +183,7 @@ class Crew:
         self.store, self.queue = queue.store, queue
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
+            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute"]
         )
         self.early_deaths = 0
         self.oom_kills = devices.oom_kills()

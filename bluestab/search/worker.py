@@ -16,9 +16,9 @@ from typing import Any, Literal
 from bluestab import interruption
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import DiskFull, GroupTooLarge
+from bluestab.execute import is_done
 from bluestab.packing import Room, is_packed, with_engines
 from bluestab.planning import Job, compose, resolved
-from bluestab.run import is_done
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth
 from bluestab.search.points import Point
@@ -66,7 +66,7 @@ class Worker:
 
     device   in place of the config's, for its runs; None: as the config has it
     asked    is this worker to stop? Looked at between runs
-    execute  what does a run; None: `bluestab.run.execute`
+    execute  what does a run; None: `bluestab.execute.execute_one`
     of       workers that share the device
     """
 
