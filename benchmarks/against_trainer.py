@@ -21,8 +21,8 @@ from transformers import Trainer, TrainingArguments
 
 from bluestab.assemble import assemble
 from bluestab.checks import check
+from bluestab.execute import execute_one
 from bluestab.planning import compose, resolved
-from bluestab.run import execute
 from bluestab.store import Store
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         ours, theirs, seconds, reference_seconds = [], [], 0.0, 0.0
         for seed in range(options.first, options.first + options.seeds):
             run = check(resolved(compose([*overrides, f"seed={seed}"])))
-            record = execute(run, store, lambda *_: None)
+            record = execute_one(run, store, lambda *_: None)
             ours.append(record.result["score"]["last"])
             seconds += record.measured["seconds"]["total"]
             start = time.perf_counter()

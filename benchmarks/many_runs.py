@@ -21,7 +21,7 @@ from typing import Any
 from bluestab.circumstances import memory_now_mb
 from bluestab.local_engine import run_here
 from bluestab.planning import compose, plan_sweep
-from bluestab.run import names
+from bluestab.recording import run_names
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 from bluestab.worker_pool import run_in_pool
@@ -42,7 +42,7 @@ def fake(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
         "steps": 1, "error": None,
     }  # fmt: skip
     measured = {
-        "names": names(run), "seconds": {"total": 0.001}, "commit": None, "dirty": None,
+        "names": run_names(run), "seconds": {"total": 0.001}, "commit": None, "dirty": None,
         "peak_memory_mb": {"process": 0},
     }  # fmt: skip
     with store.building(run.key) as work:

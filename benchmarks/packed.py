@@ -43,7 +43,8 @@ from bluestab import devices
 from bluestab.assemble import assemble
 from bluestab.attempt import _fit
 from bluestab.checks import CheckedRun, check
-from bluestab.packed.together import Place, train_and_score_together
+from bluestab.job import Job
+from bluestab.packed.together import train_and_score_together
 from bluestab.packed.training import Group
 from bluestab.phases import Phases
 from bluestab.planning import compose, resolved
@@ -188,13 +189,14 @@ class Bench:
         start = time.perf_counter()
         runs = self.runs(n, "trainer.engine=packed")
         for first in range(0, n, size):
-            places = [
-                Place(run, self.folder / "work" / run.key, told, told)
+            work, resume = self.folder / "work", self.folder / "resume"
+            jobs = [
+                Job(run, work / run.key, resume / run.key, str(self.device))
                 for run in runs[first : first + size]
             ]
-            for place in places:
-                place.work.mkdir(parents=True, exist_ok=True)
-            for outcome in train_and_score_together(places, str(self.device)):
+            for job in jobs:
+                job.work.mkdir(parents=True, exist_ok=True)
+            for outcome in train_and_score_together(jobs):
                 if isinstance(outcome, Exception):
                     raise outcome
         self.wait()

@@ -11,19 +11,32 @@ if TYPE_CHECKING:
     from bluestab.api import run as run
 
     __version__: str
-else:
-    _API = ("load_curves", "load_predictions", "load_store", "load_summary")
+
+__all__ = [
+    "__version__",
+    "figures",
+    "load_curves",
+    "load_predictions",
+    "load_store",
+    "load_summary",
+    "run",
+]
+
+if not TYPE_CHECKING:
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
     def __getattr__(name: str) -> object:
         """The API and `__version__` on demand: most starts of the command line need neither."""
         from importlib import import_module
 
-        if name in _API:
-            return getattr(import_module("bluestab.api"), name)
-        if name in ("figures", "run"):
-            return import_module(f"bluestab.{name}")
-        if name != "__version__":
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "figures":
+            return import_module("bluestab.figures")
+        if name != "__version__":
+            return getattr(import_module("bluestab.api"), name)
         from importlib.metadata import PackageNotFoundError, version
 
         try:

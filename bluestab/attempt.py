@@ -7,7 +7,7 @@ import gc
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,60 +15,47 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluestab.artefacts import write_curve, write_predictions, write_weights
+from bluestab.artefacts import write_weights
 from bluestab.audit import lost_note
-from bluestab.checks import CheckedRun
-from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
+from bluestab.job import Job
 from bluestab.memory import Sizes, is_out_of_memory, keep_freed
-from bluestab.phases import Phases
-from bluestab.ranks import Ranks, together
-from bluestab.representations import FILE, first_pieces, of_items, write_representations
-from bluestab.results import prediction_rows, result_of, rounded
+from bluestab.phases import Phases, wait_for
+from bluestab.ranks import together
+from bluestab.representations import first_pieces, of_items
+from bluestab.results import Outcome, measured_of, prediction_rows, result_of, write_files
 from bluestab.seeding import seed_global_streams
 from bluestab.types import KEPT, At, Split
 
 if TYPE_CHECKING:
-    import torch
-
-    from bluestab.assemble import Assembly, Progress, Watch
+    from bluestab.assemble import Assembly
     from bluestab.checkpoints import Found
 
 log = logging.getLogger("bluestab")
 
 
-def train_and_score(
-    run: CheckedRun,
-    work: Path,
-    resume: Path,
-    device_name: str,
-    seconds: dict[str, float],
-    progress: Progress,
-    watch: Watch = lambda rows: None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def train_and_score(job: Job) -> Outcome:
     """Attempts, until one fits into memory; the first goes on from a checkpoint if there is one.
 
-    resume       folder of the run's checkpoint
-    device_name  as `devices.resolve` gives it
-    watch        shown the rows of the curve after every evaluation
+    Returns both halves of the record; files of the run are written into the job's `work`.
+
+    Raises what goes wrong, out of memory included if there are no smaller sizes to try.
     """
     import torch
 
     from bluestab.checkpoints import discard, find, identity, set_aside
 
-    if run.cfg["trainer"]["engine"] == "packed":
-        return _alone(run, work, resume, device_name, seconds, progress, watch)
-    device = torch.device(device_name)
+    run, device = job.run, torch.device(job.device)
     sizes, techniques = Sizes.of(run.cfg), run.techniques
-    found = find(resume, identity(run.key, device))
+    found = find(job.resume, identity(run.key, device))
     if found is not None:
         micro, evaluation = found.sizes["micro_batch"], found.sizes["eval_batch_size"]
         sizes = replace(sizes, micro_batch=micro, evaluation=evaluation)
     while True:
         spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
-        attempt = Attempt(replace(run, techniques=techniques), sizes, work, resume, device)
+        attempt = Attempt(replace(job, run=replace(run, techniques=techniques)), sizes)
         try:
-            return attempt.run_it(found, seconds, progress, watch)
+            return attempt.run_it(found)
         except Exception as error:
             if found is not None and attempt.assembly is not None and not attempt.gone_on:
                 sizes = Sizes.of(run.cfg)
@@ -81,7 +68,7 @@ def train_and_score(
                     sizes.micro_batch or sizes.batch,
                     sizes.evaluation,
                 )
-                discard(resume)
+                discard(job.resume)
             else:
                 raise
         found, techniques = None, spare
@@ -91,34 +78,14 @@ def train_and_score(
             torch.cuda.empty_cache()
 
 
-def _alone(
-    run: CheckedRun,
-    work: Path,
-    resume: Path,
-    device_name: str,
-    seconds: dict[str, float],
-    progress: Progress,
-    watch: Watch,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A group of one."""
-    from bluestab.packed.together import Place, train_and_score_together
-
-    place = Place(run, work, progress, watch)
-    (outcome,) = train_and_score_together([place], device_name, resume)
-    if isinstance(outcome, Exception):
-        raise outcome
-    seconds.update(outcome[1]["seconds"])
-    return outcome
-
-
 class Attempt:
     """One try at a run, with batches of these sizes."""
 
-    def __init__(
-        self, run: CheckedRun, sizes: Sizes, work: Path, resume: Path, device: torch.device
-    ) -> None:
-        self.run, self.sizes, self.work = run, sizes, work
-        self.resume, self.device = resume, device
+    def __init__(self, job: Job, sizes: Sizes) -> None:
+        import torch
+
+        self.job, self.run, self.sizes = job, job.run, sizes
+        self.device = torch.device(job.device)
         self.assembly: Assembly | None = None
 
     @property
@@ -135,10 +102,10 @@ class Attempt:
             return None
         return self.sizes.halved(evaluating=self.assembly.module.evaluating)
 
-    def run_it(
-        self, found: Found | None, seconds: dict[str, float], progress: Progress, watch: Watch
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The two halves of the record; files of the run are written into `work`.
+    def run_it(self, found: Found | None) -> Outcome:
+        """Both halves of the record; files of the run are written into the job's `work`.
+
+        found  checkpoint to go on from
 
         Raises RankDied if another process of this run did not see it through.
         """
@@ -147,102 +114,109 @@ class Attempt:
             "cfg": cfg,
             "key": self.run.key,
             "sizes": vars(self.sizes),
-            "resume": str(self.resume),
+            "resume": str(self.job.resume),
             "found": None if found is None else [str(found.path), found.step],
             # vectors are noted in the order of the items, by the one process that keeps them
             "divides_evaluation": not cfg["keep_representations"],
         }
-        with together(order, cfg["trainer"]["devices"], str(self.device)) as ranks:
-            return self._go(ranks, found, seconds, progress, watch)
+        with together(order, cfg["trainer"]["devices"], self.job.device) as ranks:
+            self.job = replace(self.job, ranks=ranks)
+            return self.take_part(found)
 
-    def take_part(self, ranks: Ranks, found: Found | None) -> None:
-        """The same as another rank: what it writes and returns is for nobody."""
-        self._go(ranks, found, {}, lambda *_: None, lambda rows: None)
+    def take_part(self, found: Found | None) -> Outcome:
+        """The same as one of the job's ranks; what any but rank 0 writes and returns is for nobody.
 
-    def _go(
-        self,
-        ranks: Ranks,
-        found: Found | None,
-        seconds: dict[str, float],
-        progress: Progress,
-        watch: Watch,
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        found  checkpoint to go on from
+        """
         import torch
 
-        from bluestab.assemble import assemble
-
-        run, cfg = self.run, self.sizes.applied_to(self.run.cfg)
+        cfg, seconds = self.sizes.applied_to(self.run.cfg), self.job.seconds
         torch.set_num_threads(cfg["trainer"]["threads"])
         keep_freed()
-        phases = Phases(_wait_for(self.device) if cfg["profile"] else None)
+        phases = Phases(wait_for(self.device) if cfg["profile"] else None)
         with _timed(seconds, "prepare"), phases("load"):
-            assembly = self.assembly = assemble(
-                cfg,
-                data=run.data,
-                model=run.model,
-                techniques=run.techniques,
-                seeds=run.seeds,
-                device=self.device,
-                progress=progress,
-                init_from=run.init_from,
-                key=run.key,
-                resume=self.resume,
-                watch=watch,
-                phases=phases,
-                ranks=ranks,
-            )
-        for told in run.data.notes:
-            log.info("%s", told)
-        log.info(
-            "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
-        )
-        if (note := lost_note(assembly.lost, run.data.task.unit)) is not None:
-            log.warning("%s=%d", note, run.data.task.max_length)
-        if found is not None:
-            log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
-        error: Diverged | None = None
+            assembly = self.assembly = self._assembled(cfg, phases)
+        self._log_start(assembly, found)
         with _timed(seconds, "fit"), phases("data"):
-            try:
-                seed_global_streams(run.seeds.dropout)
-                _fit(assembly, None if found is None else found.path)
-                ranks.agree(dict(assembly.built.model.named_parameters()))
-            except Diverged as diverged:
-                error = diverged
-                log.warning("%s", error)
+            error = self._fitted(assembly, found)
         if assembly.history.censored is not None:
             log.warning("stopped early: %s", assembly.history.censored)
         predictions: list[dict[str, Any]] = []
-        metrics: dict[At, dict[Split, Any]] | None = None
-        effects = None
+        vectors: dict[str, np.ndarray] | None = None
+        metrics, effects = None, None
         if error is None:
             effects = assembly.effects()
+            vectors = {} if cfg["keep_representations"] else None
             with _timed(seconds, "score"), phases("score"):
-                vectors: dict[str, np.ndarray] | None = {} if cfg["keep_representations"] else None
-                metrics = _score(assembly, predictions, vectors, self.work, KEPT[cfg["keep"]])
-            if vectors is not None:
-                write_representations(self.work / FILE, vectors)
+                metrics = _score(assembly, predictions, vectors, self.job.work, KEPT[cfg["keep"]])
         seconds["total"] = sum(seconds.values())
-        result = result_of(run, assembly, metrics, effects, error)
-        result["micro_batch"] = self.sizes.micro_batch
+        result = result_of(self.run, assembly, metrics, effects, error, self.sizes.micro_batch)
         with phases("write"):
-            write_curve(self.work / "curve.csv", assembly.history.rows)
-            write_predictions(self.work / "predictions.parquet", predictions)
-        begun = 0 if found is None else found.step
-        pieces = sum(len(ids) for ids in assembly.loaders["train"].dataset["input_ids"])
-        epochs = (assembly.trainer.global_step - begun) / max(1, len(assembly.loaders["train"]))
-        measured = {
-            "seconds": rounded(seconds),
-            "phases": rounded(phases.seconds),
-            "profiled": cfg["profile"],
-            "tokens_per_second": round(pieces * epochs / max(seconds["fit"], 1e-9)),
-            "attention": cfg["trainer"]["attention"][self.device.type],
-            "precision": str(cfg["trainer"]["precision"]),
-            "peak_memory_mb": peak_memory_mb(self.device),
-            "eval_batch_size": self.sizes.evaluation,
-            "frozen_prefix": assembly.prefix,
-            "resumed_from": None if found is None else found.step,
-        }
+            write_files(self.job.work, assembly.history.rows, predictions, vectors)
+        measured = measured_of(
+            self.run,
+            self.device,
+            seconds=seconds,
+            phases=phases.seconds,
+            pieces=_pieces(assembly, found),
+            eval_batch_size=self.sizes.evaluation,
+            frozen_prefix=assembly.prefix,
+            resumed_from=None if found is None else found.step,
+        )
         return result, measured
+
+    def _assembled(self, cfg: dict[str, Any], phases: Phases) -> Assembly:
+        """All that takes part in the training, wired; `cfg` has the sizes of this attempt."""
+        from bluestab.assemble import assemble
+
+        run, job = self.run, self.job
+        return assemble(
+            cfg,
+            data=run.data,
+            model=run.model,
+            techniques=run.techniques,
+            seeds=run.seeds,
+            device=self.device,
+            progress=job.progress,
+            init_from=run.init_from,
+            key=run.key,
+            resume=job.resume,
+            watch=job.watch,
+            phases=phases,
+            ranks=job.ranks,
+        )
+
+    def _log_start(self, assembly: Assembly, found: Found | None) -> None:
+        """Say in the log of the run what it is about to do, and what was lost of its texts."""
+        run = self.run
+        for note in run.data.notes:
+            log.info("%s", note)
+        log.info(
+            "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
+        )
+        if (lost := lost_note(assembly.lost, run.data.task.unit)) is not None:
+            log.warning("%s=%d", lost, run.data.task.max_length)
+        if found is not None:
+            log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
+
+    def _fitted(self, assembly: Assembly, found: Found | None) -> Diverged | None:
+        """Train to the end; the error of a run that diverged, which is a result."""
+        try:
+            seed_global_streams(self.run.seeds.dropout)
+            _fit(assembly, None if found is None else found.path)
+            self.job.ranks.agree(dict(assembly.built.model.named_parameters()))
+        except Diverged as diverged:
+            log.warning("%s", diverged)
+            return diverged
+        return None
+
+
+def _pieces(assembly: Assembly, found: Found | None) -> float:
+    """How many word pieces this attempt passed in training."""
+    batches = assembly.loaders["train"]
+    per_epoch = sum(len(ids) for ids in batches.dataset["input_ids"])
+    steps = assembly.trainer.global_step - (0 if found is None else found.step)
+    return per_epoch * steps / max(1, len(batches))
 
 
 def _fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
@@ -314,14 +288,6 @@ def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -
     test: Any = assembly.loaders["test"]
     rows = list(itertools.chain(*test.batch_sampler))
     vectors[at] = of_items(found, rows, test.dataset["example"])
-
-
-def _wait_for(device: torch.device) -> Callable[[], object] | None:
-    """What makes the device finish what it was asked; None where the host does the work."""
-    import torch
-
-    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
-    return waits.get(device.type)
 
 
 @contextmanager

@@ -9,17 +9,18 @@ from typing import Any
 from bluestab.checks import CheckedRun
 from bluestab.claims import Claim
 from bluestab.errors import is_disk_full
+from bluestab.execute import is_done
+from bluestab.recording import disk_full_error
 from bluestab.report.phrases import describe
-from bluestab.run import is_done, no_room
 from bluestab.schedules import updates
 from bluestab.store import Store
 from bluestab.types import RunRecord
 
 Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
-"""What does a run: `bluestab.run.execute`."""
+"""What does a run: `bluestab.execute.execute_one`."""
 
 Together = Callable[[Sequence[CheckedRun], Store, Sequence[Callable[..., None]]], list[RunRecord]]
-"""What does siblings as one: `bluestab.group.execute_together`."""
+"""What does siblings as one: `bluestab.execute.execute`."""
 
 
 def attempt(
@@ -32,7 +33,7 @@ def attempt(
     """Do a run under its claim; None if another live process is at it.
 
     progress  told of every step, as the claim is
-    execute   what does the run; None: `bluestab.run.execute`
+    execute   what does the run; None: `bluestab.execute.execute_one`
     deaths    None is also returned if more processes than these have died at it
 
     Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
@@ -42,7 +43,7 @@ def attempt(
         return _claimed(run, store, progress, execute, deaths)
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, run.key) from error
+            raise disk_full_error(store, run.key) from error
         raise
 
 
@@ -54,9 +55,9 @@ def _claimed(
     deaths: int | None,
 ) -> RunRecord | None:
     if execute is None:
-        from bluestab.run import execute as of_a_run  # looked up now: tests put others there
+        from bluestab.execute import execute_one  # looked up now: tests put others there
 
-        execute = of_a_run
+        execute = execute_one
     claim = _take(run, store, deaths)
     if claim is None:
         return None
@@ -98,18 +99,18 @@ def attempt_together(
     """Do siblings as one, each under its claim; None for those that `attempt` would return it for.
 
     progress, execute  of a run that is alone, as `attempt` has them
-    together           what does several; None: `bluestab.group.execute_together`
+    together           what does several; None: `bluestab.execute.execute`
     deaths             key -> `attempt`'s
 
-    Raises what `group.execute_together` raises; DiskFull also as `attempt` does.
+    Raises what `execute.execute` raises; DiskFull also as `attempt` does.
     """
     known = deaths or {}
     if len(runs) == 1:
         return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
     if together is None:
-        from bluestab.group import execute_together  # looked up now: tests put others there
+        from bluestab.execute import execute as of_several  # looked up now: tests put others there
 
-        together = execute_together
+        together = of_several
     try:
         with ExitStack() as stack:
             claims = {run.key: _take(run, store, known.get(run.key)) for run in runs}
@@ -123,7 +124,7 @@ def attempt_together(
             done = together(ours, store, told) if ours else []
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, runs[0].key) from error
+            raise disk_full_error(store, runs[0].key) from error
         raise
     found = {record.key: record for record in done}
     return [found.get(run.key) for run in runs]

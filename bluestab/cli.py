@@ -253,11 +253,11 @@ def _run_one(cfg: Any) -> None:
     from bluestab.attempting import attempt
     from bluestab.checks import check
     from bluestab.errors import StoreError
+    from bluestab.execute import is_done
     from bluestab.planning import resolved
     from bluestab.report.phrases import describe, reason
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import print_notes, print_record
-    from bluestab.run import is_done
     from bluestab.store import Store
     from bluestab.workers import RunsCrashed, make_ready, tell_damaged
 

@@ -6,7 +6,7 @@ from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import is_disk_full
-from bluestab.run import crashed, names, no_room
+from bluestab.recording import crash_result, disk_full_error, run_names
 from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
@@ -28,7 +28,7 @@ def record_death(
         return _death(run, store, how, pid, said, seconds)
     except OSError as error:
         if is_disk_full(error):
-            raise no_room(store, run.key) from error
+            raise disk_full_error(store, run.key) from error
         raise
 
 
@@ -41,10 +41,10 @@ def _death(
             log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     measured = {
         "seconds": {"total": round(seconds, 3)},
-        "names": names(run),
+        "names": run_names(run),
         **circumstances(run.cfg["device"]),
     }
-    record = RunRecord(RECORD_SCHEMA, crashed(run, how), measured)
+    record = RunRecord(RECORD_SCHEMA, crash_result(run, how), measured)
     with store.building(run.key) as work:
         write_text(work / "log.txt", f"{log}{how}\n{said}")
         write_config(work / "config.yaml", run.cfg)

@@ -20,6 +20,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PHASES = (
     *("load", "tokenise", "prefix", "data", "forward", "backward", "optimizer"),
@@ -62,3 +66,11 @@ class Phases:
         finally:
             while len(self._open) > depth:
                 self.end()
+
+
+def wait_for(device: torch.device) -> Callable[[], object] | None:
+    """What makes the device finish what it was asked; None where the host does the work."""
+    import torch
+
+    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    return waits.get(device.type)

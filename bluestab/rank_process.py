@@ -35,10 +35,9 @@ def main() -> int:
 
 
 def _take_part(order: dict[str, Any]) -> None:
-    import torch
-
     from bluestab.attempt import Attempt
     from bluestab.checkpoints import Found
+    from bluestab.job import Job
 
     run = check({**order["cfg"], "keep": "none", "logger": {}})
     if run.key != order["key"]:
@@ -50,8 +49,8 @@ def _take_part(order: dict[str, Any]) -> None:
     found = order["found"] and Found(Path(order["found"][0]), order["found"][1], {})
     sizes, resume = Sizes(**order["sizes"]), Path(order["resume"])
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        attempt = Attempt(run, sizes, Path(name), resume, torch.device(order["device"]))
-        attempt.take_part(ranks, found)
+        job = Job(run, Path(name), resume, order["device"], ranks=ranks)
+        Attempt(job, sizes).take_part(found)
 
 
 def _end_with_parent() -> None:

@@ -1,19 +1,27 @@
-"""What a trained run says of itself: the canonical half of its record, and its predictions."""
+"""What a trained run comes to: both halves of its record, and the files beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bluestab.artefacts import write_curve, write_predictions
 from bluestab.checks import CheckedRun
+from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
+from bluestab.representations import FILE, write_representations
 from bluestab.types import At, Built, Example, Split
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from bluestab.history import History
     from bluestab.plan import ParamPlan
+
+Outcome = tuple[dict[str, Any], dict[str, Any]]
+"""The two halves of a record: what is the same on every machine, and what was measured on this."""
 
 
 class Ended(Protocol):
@@ -50,8 +58,12 @@ def result_of(
     metrics: Mapping[At, Mapping[Split, Any]] | None,
     effects: Mapping[str, Any] | None,
     error: Diverged | None,
+    micro_batch: int | None,
 ) -> dict[str, Any]:
-    """The canonical half of the record."""
+    """The canonical half of the record.
+
+    micro_batch  items of a forward pass in training; None: the whole batch
+    """
     task = run.data.task
     ats: tuple[At, ...] = ("last", "best")
     score: dict[str, float] = dict.fromkeys(ats, task.failure_score)
@@ -80,7 +92,62 @@ def result_of(
         "effects": effects,
         "censored": ended.history.censored,
         "error": None if error is None else {"type": "Diverged", "message": str(error)},
+        "micro_batch": micro_batch,
     }
+
+
+def measured_of(
+    run: CheckedRun,
+    device: torch.device,
+    *,
+    seconds: Mapping[str, float],
+    phases: Mapping[str, float],
+    pieces: float,
+    eval_batch_size: int,
+    frozen_prefix: int | None,
+    resumed_from: int | None,
+    group: int | None = None,
+) -> dict[str, Any]:
+    """The half of the record that differs from machine to machine, as far as training knows it.
+
+    seconds, phases  of all runs that trained as one; each gets its share, so that sums stay true
+    pieces           word pieces that this run passed in training
+    resumed_from     step of the checkpoint that it went on from
+    group            how many runs trained as one; None: it trained by itself
+    """
+    knobs, n = run.cfg["trainer"], group or 1
+    share = {phase: value / n for phase, value in seconds.items()}
+    measured = {
+        "seconds": rounded(share),
+        "phases": rounded({phase: value / n for phase, value in phases.items()}),
+        "profiled": run.cfg["profile"],
+        "tokens_per_second": round(pieces / max(share["fit"], 1e-9)),
+        "attention": knobs["attention"][device.type],
+        "precision": str(knobs["precision"]),
+        "peak_memory_mb": peak_memory_mb(device),
+        "eval_batch_size": eval_batch_size,
+        "frozen_prefix": frozen_prefix,
+        "resumed_from": resumed_from,
+    }
+    if group is not None:
+        measured["packed"] = {"runs": group, "seconds": round(seconds["total"], 3)}
+    return measured
+
+
+def write_files(
+    work: Path,
+    rows: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
+    vectors: Mapping[str, np.ndarray] | None,
+) -> None:
+    """Write the curve, the predictions, and unless None the vectors of the test items.
+
+    vectors  "last" and "best" -> as `representations.of_items` gives them
+    """
+    if vectors is not None:
+        write_representations(work / FILE, vectors)
+    write_curve(work / "curve.csv", rows)
+    write_predictions(work / "predictions.parquet", predictions)
 
 
 def prediction_rows(

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
+from bluestab.execute import is_done
 from bluestab.planning import PlannedRun
-from bluestab.run import is_done
 from bluestab.store import Store
 
 LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are working on

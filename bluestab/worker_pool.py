@@ -24,12 +24,12 @@ from typing import Any
 from bluestab import devices
 from bluestab.attempting import Execute, Together
 from bluestab.errors import BluestabError, DiskFull, Interrupted, StoreError
+from bluestab.execute import is_done
 from bluestab.failures import OutOfMemoryKilled, WorkerDied, record_death
 from bluestab.packing import Room, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.run import is_done
 from bluestab.run_queue import Queue, Source
 from bluestab.stopping import Stop, pause_until_room, tell_waiting
 from bluestab.worker_process import Hired, start_process
@@ -116,7 +116,7 @@ class Crew:
         self.store, self.queue = queue.store, queue
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
+            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute"]
         )
         self.early_deaths = 0
         self.oom_kills = devices.oom_kills()

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from bluestab import devices
 from bluestab.checks import CheckedRun
 from bluestab.errors import BluestabError, Interrupted, StoreError
+from bluestab.execute import is_done
 from bluestab.planning import Sweep
 from bluestab.report.outcome import print_outcome
 from bluestab.report.phrases import reason
 from bluestab.report.write import write_report
-from bluestab.run import is_done
 from bluestab.store import Store
 
 

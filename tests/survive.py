@@ -106,7 +106,8 @@ def instrument(marks: Marks) -> None:
     import pytorch_lightning as pl
     import torch
 
-    from bluestab import artefacts, attempt, checkpoints, claims, run
+    from bluestab import artefacts, checkpoints, claims, results
+    from bluestab import execute as execute_module
     from bluestab import store as store_module
 
     def phase(owner: Any, name: str, label: str) -> None:
@@ -134,10 +135,10 @@ def instrument(marks: Marks) -> None:
     phase(pl.Trainer, "fit", "fit")
     phase(pl.Trainer, "test", "score")
     phase(pl.Trainer, "validate", "score")
-    phase(run, "train_and_score", "prepare")
+    phase(execute_module, "train_and_score", "prepare")
     for owner in (store_module, artefacts):
         point(owner, "write_text", lambda path, *_: f"write {path.name}")
-    point(attempt, "write_predictions", lambda path, *_: f"write {path.name}")
+    point(results, "write_predictions", lambda path, *_: f"write {path.name}")
     point(torch, "save", lambda *_: "write checkpoint")
     for owner in (store_module, checkpoints):
         point(owner, "flush", lambda path, *_: f"flush {named(path)}")
@@ -153,7 +154,7 @@ ready: list[Marks] = []
 
 def execute(run: Any, store: Any, progress: Callable[..., None]) -> Any:
     """The real thing, instrumented; for a worker process and for this one."""
-    from bluestab.run import execute as real
+    from bluestab.execute import execute_one as real
 
     if not ready:
         ready.append(Marks(Path(os.environ["MARKS"])))

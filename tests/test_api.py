@@ -88,10 +88,12 @@ def test_importing_is_light_and_the_api_is_whole() -> None:
     code = (
         "import sys, bluestab\n"
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
-        "from bluestab.run import execute\n"
-        "import bluestab.run\n"
-        "assert callable(bluestab.run) and bluestab.run.execute is execute\n"
-        "for name in ('load_store', 'load_summary', 'load_curves', 'load_predictions'):\n"
+        "names = dir(bluestab)\n"
+        "assert set(bluestab.__all__) <= set(names) and names == sorted(names)\n"
+        "import bluestab.execute\n"
+        "from bluestab.api import run\n"
+        "assert bluestab.run is run\n"
+        "for name in ('run', 'load_store', 'load_summary', 'load_curves', 'load_predictions'):\n"
         "    assert callable(getattr(bluestab, name))\n"
         "assert bluestab.figures.seeds and bluestab.__version__\n"
     )

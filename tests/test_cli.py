@@ -592,7 +592,7 @@ def test_ctrl_c(cli: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bluestab.run.execute", interrupted)
+    monkeypatch.setattr("bluestab.execute.execute_one", interrupted)
     for verb in (RUN, SWEEP):
         said = cli(*verb)
         assert said.code == 130

@@ -134,8 +134,8 @@ def test_notebooks_run_on_a_small_stored_sweep(
     make_run: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each from its first cell to its last; what they say must not be an empty table."""
+    from bluestab.execute import execute_one
     from bluestab.planning import PlannedRun, Sweep
-    from bluestab.run import execute
     from bluestab.store import Store
 
     store = Store(tmp_path / "runs")
@@ -150,7 +150,7 @@ def test_notebooks_run_on_a_small_stored_sweep(
     sweep = Sweep("small", store, tuple(PlannedRun(run, ()) for run in runs))
     store.write_manifest(sweep.name, sweep.manifest())
     for run in runs:
-        execute(run, store, lambda *_: None)
+        execute_one(run, store, lambda *_: None)
     monkeypatch.setenv("BLUESTAB_STORE", str(store.root))
     monkeypatch.delenv("BLUESTAB_DATA")  # the quickstart goes by the corpus that is shipped
     monkeypatch.chdir(tmp_path)

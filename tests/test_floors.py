@@ -63,6 +63,20 @@ def imports(tree: ast.AST) -> Iterator[str]:
                 yield inside if inside in MODULES else str(node.module)
 
 
+def named_imports(tree: ast.AST) -> Iterator[str]:
+    """Modules of bluestab that are imported by a string: what begins so, as far as it is known."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called in ("import_module", "__import__"):
+            first = node.args[0]
+            start = first.values[0] if isinstance(first, ast.JoinedStr) else first
+            name = str(getattr(start, "value", "")).rstrip(".")
+            if name.split(".")[0] == "bluestab":
+                yield name
+
+
 def room(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
@@ -103,6 +117,13 @@ def test_imports_point_down(module: str) -> None:
         )
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "bluestab"])
+def test_no_string_hides_an_import_upward(module: str) -> None:
+    for imported in named_imports(parsed(MODULES[module])):
+        assert imported != "bluestab", f"{module} imports a module of ours that a string names"
+        assert FLOOR[room(imported)] <= FLOOR[room(module)], f"{module} imports {imported}"
+
+
 def test_no_cycles() -> None:
     graph = {
         module: set(imports(without_type_checking(parsed(file)))) - {module}
@@ -125,13 +146,18 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
 
 
 def test_the_checks_can_fail() -> None:
-    upward = ast.parse("def f():\n    from bluestab import run\n    import bluestab.tasks.base")
-    assert sorted(imports(upward)) == ["bluestab.run", "bluestab.tasks.base"]
-    assert FLOOR["run"] > FLOOR["data"]
+    upward = ast.parse("def f():\n    from bluestab import execute\n    import bluestab.tasks.base")
+    assert sorted(imports(upward)) == ["bluestab.execute", "bluestab.tasks.base"]
+    assert FLOOR["execute"] > FLOOR["data"]
     hidden = ast.parse(
-        "if TYPE_CHECKING:\n    import bluestab.run\nelse:\n    import bluestab.data"
+        "if TYPE_CHECKING:\n    import bluestab.execute\nelse:\n    import bluestab.data"
     )
     assert list(imports(without_type_checking(hidden))) == ["bluestab.data"]
+    strings = ast.parse(
+        "import_module('bluestab.api').run()\nimportlib.import_module(f'bluestab.cli.{name}')\n"
+        "import_module('torch')\nimport_module(name)"
+    )
+    assert sorted(named_imports(strings)) == ["bluestab.api", "bluestab.cli"]
 
 
 LIGHT = [

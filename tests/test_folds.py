@@ -65,9 +65,9 @@ def test_change_is_tested_over_folds() -> None:
 
 
 def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
+    from bluestab.execute import execute_one
     from bluestab.planning import PlannedRun, Sweep
     from bluestab.report.flags import flags
-    from bluestab.run import execute
     from bluestab.store import Store
 
     store = Store(tmp_path / "runs")
@@ -84,7 +84,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     sweep = Sweep("folds", store, tuple(PlannedRun(run, ()) for run in runs))
     store.write_manifest("folds", sweep.manifest())
     for run in runs:
-        execute(run, store, lambda *_: None)
+        execute_one(run, store, lambda *_: None)
     last_fold = [
         make_run(
             *("task=biosses", "model=tiny", "optim.steps=1", "technique=reinit"),
@@ -94,7 +94,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     ]
     whole = Sweep("whole", store, tuple(PlannedRun(run, ()) for run in (*runs, *last_fold)))
     for run in last_fold:
-        execute(run, store, lambda *_: None)
+        execute_one(run, store, lambda *_: None)
     found = read_results(store, whole.manifest())
     (advice,) = found.advice
     items = {run["fold"]: run["n_validation"] for run in found.runs.to_dict("records")}

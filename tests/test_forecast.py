@@ -196,12 +196,12 @@ def test_runs_that_did_not_go_to_their_end_say_nothing() -> None:
 
 
 def executed(run: Any, root: Path) -> Any:
-    from bluestab.run import execute
+    from bluestab.execute import execute_one
     from bluestab.store import Store
 
     store = Store(root)
     store.make_writable()
-    return store, execute(run, store, lambda *_: None)
+    return store, execute_one(run, store, lambda *_: None)
 
 
 def test_history_from_a_real_record(make_run: Callable[..., Any], tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from test_run import NotFinite, done, kept, quiet  # noqa: E402
 from bluestab import networks  # noqa: E402
 from bluestab.drystep import dry_step  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
+from bluestab.execute import execute_one  # noqa: E402
 from bluestab.init_from import parse  # noqa: E402
 from bluestab.keys import cell_of  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.report.arms import with_sources  # noqa: E402
 from bluestab.report.results import read_results  # noqa: E402
-from bluestab.run import execute  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.effects import distance  # noqa: E402
@@ -501,13 +501,13 @@ def test_a_run_that_crashed_or_diverged_or_is_not_done(
     store = Store(tmp_path / "runs")
     store.make_writable()
     run = make_run("task=gad", "model=tiny", *SHORT)
-    crashed = execute(replace(run, techniques={"t": Breaks()}), store, quiet)
+    crashed = execute_one(replace(run, techniques={"t": Breaks()}), store, quiet)
     assert crashed.status == "crashed"
     assert f"run {run.key} crashed (see {store.root}/.crashed/{run.key}/log.txt)" in refused(
         run.key
     )
     run = make_run("task=gad", "model=tiny", *SHORT, "seed=1")
-    diverged = execute(replace(run, techniques={"t": NotFinite(2, float("nan"))}), store, quiet)
+    diverged = execute_one(replace(run, techniques={"t": NotFinite(2, float("nan"))}), store, quiet)
     assert diverged.status == "diverged"
     said = refused(run.key)
     assert f"run {run.key} diverged (loss or output was not finite" in said

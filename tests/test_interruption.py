@@ -129,7 +129,8 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
     (tmp_path / "run.pkl").write_bytes(pickle.dumps((run.key, dict(run.cfg))))
     code = (
         "import os, pickle, signal, sys\n"
-        "from bluestab import interruption, pool_worker, run\n"
+        "from bluestab import interruption, pool_worker\n"
+        "from bluestab.execute import execute_one\n"
         "from bluestab.store import Store\n"
         "interruption.obey()\n"
         "key, cfg = pickle.load(open(sys.argv[1], 'rb'))\n"
@@ -138,10 +139,10 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
         "        progress(step, *rest)\n"
         "        if step == 9:\n"
         "            os.kill(os.getpid(), getattr(signal, sys.argv[3]))\n"
-        "    return run.execute(run_, store, told)\n"
+        "    return execute_one(run_, store, told)\n"
         "store = Store(sys.argv[2])\n"
         "store.make_writable()\n"
-        "print(pool_worker._do(key, cfg, store, execute))\n"
+        "print(pool_worker._do([(key, cfg)], {}, store, execute, None))\n"
     )
     for name in ("SIGTERM", "SIGUSR1"):
         root = tmp_path / name

@@ -93,7 +93,7 @@ class Bad(Logger):
     def __init__(self, where: str) -> None:
         self.where = where
 
-    def begin(self, told: Any) -> Log:
+    def begin(self, info: Any) -> Log:
         outer = self
 
         class Opened(Log):

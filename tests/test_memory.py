@@ -197,7 +197,7 @@ from pathlib import Path
 from bluestab.checks import check
 from bluestab.hydra_app import compose
 from bluestab.planning import resolved
-from bluestab.run import execute
+from bluestab.execute import execute_one
 from bluestab.store import Store
 import torch, datasets, transformers.models.bert.modeling_bert, pytorch_lightning
 
@@ -205,7 +205,7 @@ def run(root, *overrides):
     asked = check(resolved(compose([*json.loads(sys.argv[2]), *overrides])))
     store = Store(root)
     store.make_writable()
-    return execute(asked, store, lambda *_: None)
+    return execute_one(asked, store, lambda *_: None)
 
 run(sys.argv[1] + "/warm", "task.train_size=2", "optim.steps=1")
 pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -223,13 +223,13 @@ RUNS = {
 def test_every_kind_runs(make_run: Make, own: Path, tmp_path: Path, name: str) -> None:
     import pyarrow.parquet as pq
 
-    from bluestab.run import execute
+    from bluestab.execute import execute_one
     from bluestab.store import Store
 
     run = make_run(*RUNS[name], "model=tiny", "optim.steps=1")
     store = Store(tmp_path / "runs")
     store.make_writable()
-    record = execute(run, store, lambda *_: None)
+    record = execute_one(run, store, lambda *_: None)
     assert record.status == "done", record.result["error"]
     folder = store.folder(run.key)
     with (folder / "split.csv").open() as file:

@@ -57,13 +57,13 @@ def accounted(run: Any) -> int:
 
 
 def run_it(make_run: Make, tmp_path: Path, *overrides: str) -> Any:
-    from bluestab.run import execute
+    from bluestab.execute import execute_one
     from bluestab.store import Store
 
     run = make_run(*overrides, "model=tiny", "optim.steps=2", "task.validation_size=20")
     store = Store(tmp_path / "runs")
     store.make_writable()
-    assert execute(run, store, lambda *_: None).status == "done"
+    assert execute_one(run, store, lambda *_: None).status == "done"
     return run
 
 

@@ -15,13 +15,12 @@ from conftest import Make  # noqa: E402
 
 from bluestab.checks import CheckedRun  # noqa: E402
 from bluestab.errors import GroupTooLarge  # noqa: E402
+from bluestab.execute import execute, execute_one, is_done  # noqa: E402
 from bluestab.families import pack_group_key  # noqa: E402
-from bluestab.group import execute_together  # noqa: E402
 from bluestab.packed.drops import Drops, dropped, mixed  # noqa: E402
 from bluestab.packed.training import Group  # noqa: E402
 from bluestab.phases import Phases  # noqa: E402
 from bluestab.records import to_json  # noqa: E402
-from bluestab.run import execute, is_done  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 
 SHORT = (
@@ -211,7 +210,7 @@ def test_all_may_diverge(make_run: Make, tmp_path: Path) -> None:
     runs = [make_run(*ASKED, *knobs, f"seed={s}") for s in range(2)]
     store = Store(tmp_path / "runs")
     store.make_writable()
-    for record in execute_together(runs, store, [told] * 2):
+    for record in execute(runs, store, [told] * 2):
         assert record.status == "diverged"
         assert record.result["metrics"] is None
         assert record.failed
@@ -344,7 +343,7 @@ def test_each_run_has_the_record_of_a_run(make_run: Make, store: Store) -> None:
     runs = [make_run(*asked, f"seed={s}") for s in range(3)]
     ticks: list[list[int]] = [[], [], []]
     progress = [lambda step, *_, at=at: at.append(step) for at in ticks]
-    records = execute_together(runs, store, progress)
+    records = execute(runs, store, progress)
     assert [record.key for record in records] == [run.key for run in runs]
     for run, record, seen in zip(runs, records, ticks, strict=True):
         assert store.read(run.key).result == record.result
@@ -365,11 +364,30 @@ def test_each_run_has_the_record_of_a_run(make_run: Make, store: Store) -> None:
     assert len({str(record.result["metrics"]) for record in records}) > 1
 
 
+def test_runs_that_are_in_the_store_are_not_trained_again(make_run: Make, store: Store) -> None:
+    runs = [make_run(*ASKED, f"seed={s}") for s in range(3)]
+    first = execute_one(runs[1], store, told)
+    records = execute(runs, store, [told] * 3)
+    assert [record.key for record in records] == [run.key for run in runs]
+    assert [record.measured["packed"]["runs"] for record in records] == [2, 1, 2]
+    assert records[1].measured == first.measured
+
+
+def test_both_engines_measure_the_same(make_run: Make, store: Store) -> None:
+    packed = execute_one(make_run(*ASKED), store, told).measured
+    alone = execute_one(make_run(*ASKED, "trainer.engine=lightning"), store, told).measured
+    assert packed.keys() - alone.keys() == {"packed"}
+    assert alone.keys() <= packed.keys()
+    assert packed["phases"].keys() == alone["phases"].keys()
+    assert packed["seconds"].keys() == alone["seconds"].keys()
+    assert min(packed["tokens_per_second"], alone["tokens_per_second"]) > 0
+
+
 def test_saved_weights_give_the_predictions_of_the_record(make_run: Make, store: Store) -> None:
     from safetensors.torch import load_file
 
     runs = [make_run(*ASKED, "keep=last", f"seed={s}") for s in range(2)]
-    execute_together(runs, store, [told] * 2)
+    execute(runs, store, [told] * 2)
     group = fitted([make_run(*ASKED, "keep=last", f"seed={s}") for s in range(2)])
     for place, run in enumerate(runs):
         saved = load_file(store.folder(run.key) / "checkpoint" / "last" / "model.safetensors")
@@ -379,11 +397,11 @@ def test_saved_weights_give_the_predictions_of_the_record(make_run: Make, store:
 
 
 def test_weights_asked_for_later_cannot_be_made_again_alone(make_run: Make, store: Store) -> None:
-    execute_together([make_run(*ASKED, f"seed={s}") for s in range(2)], store, [told] * 2)
+    execute([make_run(*ASKED, f"seed={s}") for s in range(2)], store, [told] * 2)
     run = make_run(*ASKED, "keep=last", "seed=1")
     assert not is_done(run, store)
     with pytest.raises(Exception, match=r"trained in one step with 1 more.*another store=FOLDER"):
-        execute(run, store, told)
+        execute_one(run, store, told)
 
 
 def test_what_fails_for_one_run_is_its_own(
@@ -399,7 +417,7 @@ def test_what_fails_for_one_run_is_its_own(
         return whole(self)
 
     monkeypatch.setattr(Sibling, "effects", fails)
-    records = execute_together([make_run(*ASKED, f"seed={s}") for s in range(3)], store, [told] * 3)
+    records = execute([make_run(*ASKED, f"seed={s}") for s in range(3)], store, [told] * 3)
     assert [record.status for record in records] == ["done", "crashed", "done"]
     assert records[1].result["error"] == {"type": "ValueError", "message": "as told"}
 
@@ -412,7 +430,7 @@ def test_what_fails_for_all_is_recorded_for_all(
 
     monkeypatch.setattr(Group, "fit", fails)
     runs = [make_run(*ASKED, f"seed={s}") for s in range(2)]
-    records = execute_together(runs, store, [told] * 2)
+    records = execute(runs, store, [told] * 2)
     assert [record.status for record in records] == ["crashed", "crashed"]
     assert all(store.crash(run.key) is not None for run in runs)
     log = (store.crash_folder(runs[0].key) / "log.txt").read_text()
@@ -428,16 +446,16 @@ def test_a_group_too_large_says_so_and_leaves_nothing(
     monkeypatch.setattr(Group, "fit", fails)
     runs = [make_run(*ASKED, f"seed={s}") for s in range(2)]
     with pytest.raises(GroupTooLarge, match="2 runs at once"):
-        execute_together(runs, store, [told] * 2)
+        execute(runs, store, [told] * 2)
     assert store.keys() == []
     assert [p.name for p in (store.root / ".work").iterdir()] == []
     crash = [make_run(*ASKED, "on_oom=crash", f"seed={s}") for s in range(2)]
-    assert {r.status for r in execute_together(crash, store, [told] * 2)} == {"crashed"}
+    assert {r.status for r in execute(crash, store, [told] * 2)} == {"crashed"}
 
 
 def test_timeout_ends_a_group(make_run: Make, store: Store) -> None:
     runs = [make_run(*ASKED, "timeout=0.001", f"seed={s}") for s in range(2)]
-    for record in execute_together(runs, store, [told] * 2):
+    for record in execute(runs, store, [told] * 2):
         assert record.status == "crashed"
         assert record.result["error"]["type"] == "TimedOut"
 
@@ -489,12 +507,12 @@ def test_a_group_goes_on_with_the_same_bits(
         return [make_run(*asked, "seed=0"), make_run(*asked, *extra, "seed=1")]
 
     stores = [Store(tmp_path / name) for name in ("whole", "cut")]
-    whole = execute_together(runs(), stores[0], [told] * 2)
+    whole = execute(runs(), stores[0], [told] * 2)
     with pytest.raises(Stopped):
-        execute_together(runs(), stores[1], [stopping_at(5), told])
+        execute(runs(), stores[1], [stopping_at(5), told])
     assert stores[1].keys() == []
     assert len(list((stores[1].root / ".resume").glob("*/step-00000003-*.ckpt"))) == 1
-    cut = execute_together(runs(), stores[1], [told] * 2)
+    cut = execute(runs(), stores[1], [told] * 2)
     for one, other in zip(whole, cut, strict=True):
         assert (one.measured["resumed_from"], other.measured["resumed_from"]) == (None, 3)
         assert to_json(one.result) == to_json(other.result)
@@ -507,10 +525,8 @@ def test_a_group_goes_on_with_the_same_bits(
 def test_another_group_does_not_go_on(make_run: Make, store: Store) -> None:
     asked = (*ASKED, "checkpoint_every=1")
     with pytest.raises(Stopped):
-        execute_together(
-            [make_run(*asked, f"seed={s}") for s in range(2)], store, [told, stopping_at(3)]
-        )
-    records = execute_together([make_run(*asked, f"seed={s}") for s in (0, 2)], store, [told] * 2)
+        execute([make_run(*asked, f"seed={s}") for s in range(2)], store, [told, stopping_at(3)])
+    records = execute([make_run(*asked, f"seed={s}") for s in (0, 2)], store, [told] * 2)
     assert [r.measured["resumed_from"] for r in records] == [None, None]
     log = (store.folder(records[0].key) / "log.txt").read_text()
     assert "is set aside: it was made with key" in log
@@ -525,7 +541,7 @@ def test_what_is_given_back_is_saved_first(
     monkeypatch.setattr(interruption, "asked", lambda: len(steps) >= 2)
     runs = [make_run(*ASKED, "checkpoint_every=1h", f"seed={s}") for s in range(2)]
     with pytest.raises(interruption.GivenBack):
-        execute_together(runs, store, [lambda *s: steps.append(s[0]), told])
+        execute(runs, store, [lambda *s: steps.append(s[0]), told])
     assert len(list((store.root / ".resume").glob("*/step-00000002-*.ckpt"))) == 1
 
 

@@ -11,7 +11,7 @@ from conftest import ANY_FILE
 from test_run import done
 
 from bluestab import phases
-from bluestab.phases import PHASES, Phases
+from bluestab.phases import PHASES, Phases, wait_for
 
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=6", "trainer.eval_every=3")
 
@@ -63,6 +63,12 @@ def test_an_exception_ends_what_it_left_open(clock: Clock) -> None:
     with watch("write"):
         clock.now += 5
     assert (watch.seconds["backward"], watch.seconds["data"], watch.seconds["write"]) == (3, 0, 5)
+
+
+def test_what_makes_a_device_finish() -> None:
+    torch = pytest.importorskip("torch")
+    found = {kind: wait_for(torch.device(kind)) for kind in ("cpu", "cuda", "mps")}
+    assert found == {"cpu": None, "cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
 
 
 def test_a_device_is_waited_for_at_every_end(clock: Clock) -> None:

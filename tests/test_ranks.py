@@ -21,10 +21,10 @@ torch = pytest.importorskip("torch")
 
 from bluestab import devices, interruption  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
+from bluestab.execute import execute_one  # noqa: E402
 from bluestab.interruption import GivenBack  # noqa: E402
 from bluestab.memory import Sizes  # noqa: E402
 from bluestab.ranks import Ranks, together  # noqa: E402
-from bluestab.run import execute  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.types import RunRecord  # noqa: E402
 from bluestab.worker_pool import places  # noqa: E402
@@ -51,7 +51,7 @@ def do(make_run: Make, tmp_path: Path) -> Callable[..., tuple[RunRecord, Path]]:
         run = replace(run, cfg={**run.cfg, **cfg})
         store = Store(tmp_path / name)
         store.make_writable()
-        record = execute(run, store, progress)
+        record = execute_one(run, store, progress)
         crashed = record.status == "crashed"
         return record, store.crash_folder(run.key) if crashed else store.folder(run.key)
 

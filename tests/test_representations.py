@@ -21,6 +21,7 @@ from test_run import NotFinite, done, kept  # noqa: E402
 
 from bluestab.artefacts import lacks_representations, read_predictions  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
+from bluestab.execute import is_done  # noqa: E402
 from bluestab.report.results import read_results  # noqa: E402
 from bluestab.representations import (  # noqa: E402
     FILE,
@@ -29,7 +30,6 @@ from bluestab.representations import (  # noqa: E402
     read_representations,
     write_representations,
 )
-from bluestab.run import is_done  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.upkeep.disk import usage  # noqa: E402
 from bluestab.upkeep.verify import problems  # noqa: E402

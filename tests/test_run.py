@@ -20,8 +20,8 @@ from bluestab.store import Store
 torch = pytest.importorskip("torch")
 
 from bluestab.errors import Diverged  # noqa: E402
+from bluestab.execute import execute_one  # noqa: E402
 from bluestab.history import History  # noqa: E402
-from bluestab.run import execute  # noqa: E402
 from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
@@ -39,7 +39,7 @@ def quiet(*_: Any) -> None:
 def done(run: Any, root: Path, progress: Callable[..., None] = quiet) -> Any:
     store = Store(root)
     store.make_writable()
-    return execute(run, store, progress)
+    return execute_one(run, store, progress)
 
 
 def kept(root: Path, key: str) -> dict[str, bytes]:

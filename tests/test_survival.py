@@ -230,7 +230,7 @@ def local_sweep(place: Place, n: int, environment: dict[str, str]) -> None:
 
 def in_a_process(place: Place, n: int, **environment: str) -> int | None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bluestab.assemble", "bluestab.run", "bluestab.hydra_app"])
+    context.set_forkserver_preload(["bluestab.assemble", "bluestab.execute", "bluestab.hydra_app"])
     process = context.Process(target=local_sweep, args=(place, n, environment))
     process.start()
     process.join(300)

@@ -11,10 +11,10 @@ from bluestab.cluster import scheduler
 from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
 from bluestab.cluster.submission import Submission, crashes, submissions
 from bluestab.errors import Interrupted
+from bluestab.execute import is_done
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
-from bluestab.run import is_done
 
 
 def named(submission: Submission) -> str:

@@ -16,10 +16,10 @@ from bluestab.claims import Claim, Claims
 from bluestab.cluster.deaths import MANY, cause, counted
 from bluestab.cluster.submission import Order, Submission, crashes
 from bluestab.errors import BluestabError
+from bluestab.execute import is_stored
 from bluestab.failures import record_death
 from bluestab.planning import PlannedRun
 from bluestab.report.phrases import describe
-from bluestab.run import is_done
 from bluestab.run_queue import LOOK_AGAIN, Source
 from bluestab.store import Store
 
@@ -201,7 +201,7 @@ class SharedQueue(Source):
 
     def _has_ended(self, order: Order) -> bool:
         """Done; or crashed since the submission, and not to be tried again by this task."""
-        if is_done(order, self.store):
+        if is_stored(order.key, order.cfg, self.store):
             return True
         again = 0 < self._crashes[order.key] <= self._retries
         return not again and bool(self._new_crashes([order.key]))

@@ -28,12 +28,12 @@ from bluestab.cluster.submission import (
     write_search,
 )
 from bluestab.errors import ConfigError
+from bluestab.execute import is_done
 from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
 from bluestab.packing import GROUP, in_blocks
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.terminal import seconds
-from bluestab.run import is_done
 from bluestab.store import Store, alone, write_text
 from bluestab.workers import close, make_ready, tell_damaged
 

@@ -32,7 +32,7 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class Told:
+class RunInfo:
     """What a logger knows of a run.
 
     sweep, arm  names; None for a run outside a sweep
@@ -91,7 +91,7 @@ class Logger(ABC):
         ]
 
     @abstractmethod
-    def begin(self, told: Told) -> Log:
+    def begin(self, info: RunInfo) -> Log:
         """Open the log of a run."""
 
 
@@ -127,46 +127,49 @@ def flat(node: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-class Listening:
+class LoggerGroup:
     """Every logger of one run, none of which can disturb it."""
 
-    def __init__(self, loggers: Mapping[str, Logger], told: Told) -> None:
-        self._ears = [_Ear(name, logger, told) for name, logger in loggers.items()]
+    def __init__(self, loggers: Mapping[str, Logger], info: RunInfo) -> None:
+        self._threads = [LoggerThread(name, logger, info) for name, logger in loggers.items()]
 
     def rows(self, rows: Rows) -> None:
+        """After an evaluation: all rows so far; they may change later."""
         copied = [dict(row) for row in rows]
-        for ear in self._ears:
-            ear.tell(lambda opened: opened.rows(copied))
+        for thread in self._threads:
+            thread.put(lambda opened: opened.rows(copied))
 
     def end(self, record: RunRecord) -> None:
-        for ear in self._ears:
-            ear.tell(lambda opened: opened.end(record))
-        for ear in self._ears:
-            ear.leave()
+        """The run is recorded: wait until every logger has finished, or hangs."""
+        for thread in self._threads:
+            thread.put(lambda opened: opened.end(record))
+        for thread in self._threads:
+            thread.close()
 
 
-class _Ear:
-    """One logger of one run: what it is told, in order, until it fails."""
+class LoggerThread:
+    """One logger of one run: its calls, in order, until one fails."""
 
-    def __init__(self, name: str, logger: Logger, told: Told) -> None:
+    def __init__(self, name: str, logger: Logger, info: RunInfo) -> None:
         self.name = name
         self._opened: Log | None = None
         self._failed = False
-        self._logger, self._told = logger, told
+        self._logger, self._info = logger, info
         self._todo: queue.SimpleQueue[Callable[[Log], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if logger.background:
-            self._thread = threading.Thread(target=self._listen, name=f"log-{name}", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=f"log-{name}", daemon=True)
             self._thread.start()
 
-    def tell(self, what: Callable[[Log], None]) -> None:
+    def put(self, what: Callable[[Log], None]) -> None:
+        """Call the open log with this, when all calls before have ended."""
         if self._thread is None:
             self._do(what)
         else:
             self._todo.put(what)
 
-    def leave(self) -> None:
-        """Wait a while for what was told; what hangs is left behind."""
+    def close(self) -> None:
+        """Wait a while for the calls that are left; what hangs is left behind."""
         if self._thread is None:
             return
         self._todo.put(None)
@@ -174,7 +177,7 @@ class _Ear:
         if self._thread.is_alive():
             log.warning("logger %s did not answer for %g s and is left behind", self.name, PATIENCE)
 
-    def _listen(self) -> None:
+    def _work(self) -> None:
         while (what := self._todo.get()) is not None:
             self._do(what)
 
@@ -183,11 +186,11 @@ class _Ear:
             return
         try:
             if self._opened is None:
-                self._opened = self._logger.begin(self._told)
+                self._opened = self._logger.begin(self._info)
             what(self._opened)
         except BaseException as error:  # also SystemExit: some libraries leave so
             if isinstance(error, KeyboardInterrupt):
                 raise
             self._failed = True
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            log.warning("logger %s failed and hears no more of this run: %s", self.name, said)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            log.warning("logger %s failed and hears no more of this run: %s", self.name, reason)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bluestab.artefacts import write_curve
-from bluestab.loggers.base import Log, Logger, Rows, Told
+from bluestab.loggers.base import Log, Logger, Rows, RunInfo
 from bluestab.types import RunRecord
 
 
@@ -15,8 +15,8 @@ class Csv(Logger):
 
     background: ClassVar[bool] = False
 
-    def begin(self, told: Told) -> Log:
-        return _Curve(told.work / "curve.csv")
+    def begin(self, info: RunInfo) -> Log:
+        return _Curve(info.work / "curve.csv")
 
 
 class _Curve(Log):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.loggers.base import Log, Logger, Rows, Told, results_of, scores_of
+from bluestab.loggers.base import Log, Logger, Rows, RunInfo, results_of, scores_of
 from bluestab.rules import Rule
 from bluestab.types import RunRecord
 
@@ -42,38 +42,38 @@ class MlFlow(Logger):
             "experiment": text,
         }
 
-    def begin(self, told: Told) -> Log:
+    def begin(self, info: RunInfo) -> Log:
         # a dead server must not be asked for minutes, and MLflow itself reports to its makers
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        uri = self.uri or (told.store.resolve() / "mlruns").as_uri()
+        uri = self.uri or (info.store.resolve() / "mlruns").as_uri()
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
-        folder = told.store / ".loggers"
-        digest = hashlib.sha256(f"{uri} {self.experiment} {told.sweep}".encode()).hexdigest()[:16]
+        folder = info.store / ".loggers"
+        digest = hashlib.sha256(f"{uri} {self.experiment} {info.sweep}".encode()).hexdigest()[:16]
         with _locked(folder / f"mlflow-{digest}") as known:
             experiment = _experiment(client, self.experiment)
             parent = None
-            if told.sweep is not None:
+            if info.sweep is not None:
                 parent = _known_run(client, known.get("parent"))
                 if parent is None:
-                    tags = {"bluestab.sweep": told.sweep, "bluestab.kind": "sweep"}
-                    made = client.create_run(experiment, tags=tags, run_name=told.sweep)
+                    tags = {"bluestab.sweep": info.sweep, "bluestab.kind": "sweep"}
+                    made = client.create_run(experiment, tags=tags, run_name=info.sweep)
                     parent = known["parent"] = str(made.info.run_id)
                     client.set_terminated(parent)  # a folder: nothing runs in it
-            own = _known_run(client, known.get(told.key))
+            own = _known_run(client, known.get(info.key))
             if own is None:
-                tags = {f"bluestab.{name}": value for name, value in told.tags.items()}
-                tags |= {"bluestab.arm": told.arm, "bluestab.kind": "run"}
+                tags = {f"bluestab.{name}": value for name, value in info.tags.items()}
+                tags |= {"bluestab.arm": info.arm, "bluestab.kind": "run"}
                 if parent is not None:
-                    tags |= {"mlflow.parentRunId": parent, "bluestab.sweep": str(told.sweep)}
-                made = client.create_run(experiment, tags=tags, run_name=told.title)
-                own = known[told.key] = str(made.info.run_id)
-                _log_knobs(client, own, told.knobs)
+                    tags |= {"mlflow.parentRunId": parent, "bluestab.sweep": str(info.sweep)}
+                made = client.create_run(experiment, tags=tags, run_name=info.title)
+                own = known[info.key] = str(made.info.run_id)
+                _log_knobs(client, own, info.knobs)
             else:
                 client.update_run(own, status="RUNNING")
         return _Run(client, own)

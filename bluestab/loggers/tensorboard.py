@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.loggers.base import Log, Logger, Rows, Told, results_of, scores_of
+from bluestab.loggers.base import Log, Logger, Rows, RunInfo, results_of, scores_of
 from bluestab.rules import Rule
 from bluestab.types import RunRecord
 
@@ -23,18 +23,18 @@ class TensorBoard(Logger):
     def rules(self) -> Mapping[str, Rule]:
         return {"folder": (lambda v: v is None or isinstance(v, str), "a folder, or null")}
 
-    def begin(self, told: Told) -> Log:
-        root = Path(self.folder) if self.folder else told.store / "tensorboard"
-        name = re.sub(r"[^\w.=,+-]+", "_", told.title)[:120]
-        return _Events(root / (told.sweep or "single") / f"{name}-{told.key[:8]}", told)
+    def begin(self, info: RunInfo) -> Log:
+        root = Path(self.folder) if self.folder else info.store / "tensorboard"
+        name = re.sub(r"[^\w.=,+-]+", "_", info.title)[:120]
+        return _Events(root / (info.sweep or "single") / f"{name}-{info.key[:8]}", info)
 
 
 class _Events(Log):
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(self, folder: Path, info: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder))
-        said = "\n".join(f"    {name}: {value}" for name, value in told.tags.items())
+        said = "\n".join(f"    {name}: {value}" for name, value in info.tags.items())
         self._writer.add_text("run", said)
 
     def rows(self, rows: Rows) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.loggers.base import Log, Logger, Rows, Told, results_of, scores_of
+from bluestab.loggers.base import Log, Logger, Rows, RunInfo, results_of, scores_of
 from bluestab.rules import Rule, one_of
 from bluestab.types import RunRecord
 
@@ -36,12 +36,12 @@ class Wandb(Logger):
             "folder": text,
         }
 
-    def begin(self, told: Told) -> Log:
+    def begin(self, info: RunInfo) -> Log:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
-        folder = Path(self.folder) if self.folder else told.store / "wandb"
+        folder = Path(self.folder) if self.folder else info.store / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(
             console="off",
@@ -67,12 +67,12 @@ class Wandb(Logger):
             mode="online" if self.mode == "online" else "offline",
             project=self.project,
             entity=self.entity,
-            id=told.key,
+            id=info.key,
             resume="allow",
-            name=told.title,
-            group=told.sweep,
-            tags=[f"{name}:{value}"[:64] for name, value in told.tags.items()],
-            config={**told.knobs, **told.tags, "arm": told.arm, "sweep": told.sweep},
+            name=info.title,
+            group=info.sweep,
+            tags=[f"{name}:{value}"[:64] for name, value in info.tags.items()],
+            config={**info.knobs, **info.tags, "arm": info.arm, "sweep": info.sweep},
             settings=settings,
             reinit="create_new",
         )

@@ -18,7 +18,7 @@ import torch
 
 from bluestab.checkpoints import OURS, WORTH, Files, Found, find, identity, interval, set_aside
 from bluestab.packed.siblings import Sibling
-from bluestab.packed.training import Group
+from bluestab.packed.stacked import Stack
 
 log = logging.getLogger("bluestab")
 
@@ -41,26 +41,26 @@ class Keeper:
     def found(self) -> Found | None:
         return find(self.folder, self.header)
 
-    def after_step(self, group: Group, step: int) -> None:
+    def after_step(self, stack: Stack, siblings: Sequence[Sibling], step: int) -> None:
         if self.steps is not None:
             due = step % self.steps == 0
         else:
             due = self.seconds is not None and time.monotonic() - self.saved_at >= self.seconds
         if due:
-            self.save(group, step)
+            self.save(stack, siblings, step)
 
-    def before_giving_back(self, group: Group, step: int) -> None:
+    def before_giving_back(self, stack: Stack, siblings: Sequence[Sibling], step: int) -> None:
         """As of a single run: what took a while is saved even if nobody asked for it."""
         saves = self.steps is not None or self.seconds is not None
         worth = saves or time.monotonic() - self.saved_at >= WORTH
         if worth and step > self.saved_step:
-            self.save(group, step)
+            self.save(stack, siblings, step)
 
-    def save(self, group: Group, step: int) -> None:
+    def save(self, stack: Stack, siblings: Sequence[Sibling], step: int) -> None:
         content = {
             OURS: {"header": self.header, "sizes": {}},
-            "passes": group.stack.passes,
-            "siblings": [_state(sibling) for sibling in group.siblings],
+            "passes": stack.passes,
+            "siblings": [_state(sibling) for sibling in siblings],
         }
         try:
             Files().save_checkpoint(content, self.folder / str(step))
@@ -68,12 +68,12 @@ class Keeper:
             log.warning("no checkpoint at step %d: %s", step, error)  # better than no group
         self.saved_at, self.saved_step = time.monotonic(), step
 
-    def restore(self, group: Group, found: Found) -> bool:
+    def restore(self, stack: Stack, siblings: Sequence[Sibling], found: Found) -> bool:
         """Put everything back; False if it does not fit, when the group must be built anew."""
         try:
             content = Files().load_checkpoint(found.path)
-            group.stack.passes = content["passes"]
-            for sibling, state in zip(group.siblings, content["siblings"], strict=True):
+            stack.passes = content["passes"]
+            for sibling, state in zip(siblings, content["siblings"], strict=True):
                 _go_on(sibling, state)
         except Exception as error:
             set_aside(found.path, f"going on from it failed ({type(error).__name__}: {error})")

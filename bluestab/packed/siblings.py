@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +33,6 @@ from bluestab.types import Built, Example, Split
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
-
-
-@dataclass(frozen=True)
-class Clock:
-    """What `techniques.base.before_each_step` asks of a trainer."""
-
-    global_step: int
-    max_steps: int
 
 
 @dataclass(eq=False)
@@ -140,9 +133,10 @@ class Sibling:
     # --- training ---
 
     def begin_step(self) -> None:
-        clock: Any = Clock(self.steps, self.ready.total_steps)
+        # what `techniques.base.before_each_step` asks of a trainer
+        trainer: Any = SimpleNamespace(global_step=self.steps, max_steps=self.ready.total_steps)
         for callback in self._callbacks:
-            callback.on_train_batch_start(clock, None, None, 0)  # type: ignore[arg-type]
+            callback.on_train_batch_start(trainer, None, None, 0)  # type: ignore[arg-type]
 
     def hear_loss(self, loss: float) -> None:
         """Before the backward pass: a loss that is no number ends the run."""

@@ -1,4 +1,4 @@
-"""A group of runs from its configs to its results: prepare, fit, score, both record halves."""
+"""A group of runs from its jobs to its results: prepare, fit, score, both record halves."""
 
 from __future__ import annotations
 
@@ -6,101 +6,73 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from bluestab.artefacts import write_curve, write_predictions, write_weights
+from bluestab.artefacts import write_weights
 from bluestab.audit import lost_note
-from bluestab.checks import CheckedRun
-from bluestab.circumstances import peak_memory_mb
+from bluestab.job import Job
 from bluestab.memory import keep_freed
 from bluestab.packed.keeping import Keeper
 from bluestab.packed.siblings import Sibling
 from bluestab.packed.training import Group
-from bluestab.phases import Phases
-from bluestab.representations import FILE, write_representations
-from bluestab.results import prediction_rows, result_of, rounded
+from bluestab.phases import Phases, wait_for
+from bluestab.results import Outcome, measured_of, prediction_rows, result_of, write_files
 from bluestab.types import KEPT, At, Built
-
-if TYPE_CHECKING:
-    from bluestab.assemble import Progress, Watch
 
 log = logging.getLogger("bluestab")
 
-Outcome = tuple[dict[str, Any], dict[str, Any]]
-"""The two halves of a record."""
 
-
-@dataclass(frozen=True)
-class Place:
-    """A run in a group: where its files go, and who is told of its steps and its curve."""
-
-    run: CheckedRun
-    work: Path
-    progress: Progress
-    watch: Watch
-
-
-def train_and_score_together(
-    places: Sequence[Place], device_name: str, resume: Path | None = None
-) -> list[Outcome | Exception]:
-    """Train runs as one; per run its result, or what went wrong in scoring it alone.
-
-    resume  folder of the group's checkpoint; None: it cannot be interrupted and go on
+def train_and_score_together(jobs: Sequence[Job]) -> list[Outcome | Exception]:
+    """Train jobs as one; per job both halves of its record, or what went wrong in scoring it alone.
 
     Raises what goes wrong for all of them.
     """
-    device, cfg = torch.device(device_name), places[0].run.cfg
+    device, cfg = torch.device(jobs[0].device), jobs[0].run.cfg
     torch.set_num_threads(cfg["trainer"]["threads"])
     keep_freed()
     _deterministic(device)
-    phases = Phases(_wait_for(device) if cfg["profile"] else None)
+    phases = Phases(wait_for(device) if cfg["profile"] else None)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
-    keeper = None
-    if resume is not None:
-        keys = [place.run.key for place in places]
-        keeper = Keeper(resume, cfg["checkpoint_every"], keys, device)
-    found = None if keeper is None else keeper.found()
-    group = _built(places, device, phases)
-    if keeper is not None and found is not None and not keeper.restore(group, found):
-        found, group = None, _built(places, device, phases)
+    keys = [job.run.key for job in jobs]
+    keeper = Keeper(jobs[0].resume, cfg["checkpoint_every"], keys, device)
+    found = keeper.found()
+    group = _built(jobs, device, phases)
+    if found is not None and not keeper.restore(group.stack, group.siblings, found):
+        found, group = None, _built(jobs, device, phases)
     begun = 0 if found is None else found.step
     _say(group)
     seconds["prepare"] = time.perf_counter() - started
     with phases("data"):
         group.fit(keeper, begun)
     seconds["fit"] = time.perf_counter() - started - sum(seconds.values())
-    scored = _Scored(group, places, begun)
+    scored = _Scored(group, jobs, begun)
     scored.at_last()
     scored.at_best()
     seconds["score"] = time.perf_counter() - started - sum(seconds.values())
     seconds["total"] = sum(seconds.values())
-    return [
-        scored.errors.get(i) or _outcome(group, scored, places[i], i, seconds)
-        for i in range(len(places))
-    ]
+    return [scored.errors.get(i) or scored.outcome(i, seconds) for i in range(len(jobs))]
 
 
-def _built(places: Sequence[Place], device: torch.device, phases: Phases) -> Group:
+def _built(jobs: Sequence[Job], device: torch.device, phases: Phases) -> Group:
     """The group before its first step; what techniques note of it, the next one does not see."""
-    runs = [replace(p.run, techniques=copy.deepcopy(dict(p.run.techniques))) for p in places]
-    return Group(runs, [(place.progress, place.watch) for place in places], device, phases)
+    runs = [replace(j.run, techniques=copy.deepcopy(dict(j.run.techniques))) for j in jobs]
+    return Group(runs, [(job.progress, job.watch) for job in jobs], device, phases)
 
 
 def _say(group: Group) -> None:
     run, ready = group.siblings[0].run, group.ready
-    for told in run.data.notes:
-        log.info("%s", told)
+    for note in run.data.notes:
+        log.info("%s", note)
     keys = " ".join(sibling.run.key for sibling in group.siblings)
     log.info("%d runs train as one: %s", len(group.siblings), keys)
     log.info("%d steps, %d of warm-up", ready.total_steps, ready.warmup_steps)
-    if (note := lost_note(ready.lost, run.data.task.unit)) is not None:
-        log.warning("%s=%d", note, run.data.task.max_length)
+    if (lost := lost_note(ready.lost, run.data.task.unit)) is not None:
+        log.warning("%s=%d", lost, run.data.task.max_length)
 
 
 def _deterministic(device: torch.device) -> None:
@@ -118,9 +90,9 @@ def _deterministic(device: torch.device) -> None:
 class _Scored:
     """Metrics, effects, predictions and vectors of every run of a group."""
 
-    def __init__(self, group: Group, places: Sequence[Place], begun: int) -> None:
-        self.group, self.places, self.begun = group, places, begun
-        n = len(places)
+    def __init__(self, group: Group, jobs: Sequence[Job], begun: int) -> None:
+        self.group, self.jobs, self.begun = group, jobs, begun
+        n = len(jobs)
         self.metrics: list[dict[At, Any]] = [{} for _ in range(n)]
         self.effects: list[dict[str, Any]] = [{} for _ in range(n)]
         self.predictions: list[list[dict[str, Any]]] = [[] for _ in range(n)]
@@ -170,7 +142,7 @@ class _Scored:
     def _test(self, at: At, siblings: Sequence[Sibling]) -> None:
         if not siblings:
             return
-        wanted = self.places[0].run.cfg["keep_representations"]
+        wanted = self.jobs[0].run.cfg["keep_representations"]
         for i, vectors in self.group.test(siblings, vectors=wanted).items():
             self.vectors[i][at] = vectors
 
@@ -191,10 +163,42 @@ class _Scored:
         self._each(keep, siblings)
 
     def _save(self, i: int, at: At) -> None:
-        place, built = self.places[i], self.group.siblings[i].built
-        if at in KEPT[place.run.cfg["keep"]]:
+        job, built = self.jobs[i], self.group.siblings[i].built
+        if at in KEPT[job.run.cfg["keep"]]:
             ready = self.group.ready
-            write_weights(place.work, at, _whole(built), ready.tokenizer, place.run.data.labels)
+            write_weights(job.work, at, _whole(built), ready.tokenizer, job.run.data.labels)
+
+    def outcome(self, i: int, seconds: Mapping[str, float]) -> Outcome:
+        """Both halves of a job's record; the files beside it are written.
+
+        seconds  that all of them took, by phase
+        """
+        job, group, sibling = self.jobs[i], self.group, self.group.siblings[i]
+        metrics, effects, vectors = None, None, None
+        if sibling.diverged is None:
+            metrics, effects = self.metrics[i], self.effects[i]
+            vectors = self.vectors[i] if job.run.cfg["keep_representations"] else None
+        result = result_of(job.run, sibling, metrics, effects, sibling.diverged, None)
+        with group.phases("write"):
+            write_files(job.work, sibling.history.rows, self.predictions[i], vectors)
+        measured = measured_of(
+            job.run,
+            group.device,
+            seconds=seconds,
+            phases=group.phases.seconds,
+            pieces=self._pieces(sibling),
+            eval_batch_size=job.run.cfg["trainer"]["eval_batch_size"],
+            frozen_prefix=group.prefix,
+            resumed_from=self.begun or None,
+            group=len(self.jobs),
+        )
+        return result, measured
+
+    def _pieces(self, sibling: Sibling) -> float:
+        """How many word pieces a run passed in training since the group began or went on."""
+        lengths = self.group.inputs["train"].lengths
+        per_epoch = max(1, -(-len(lengths) // sibling.run.cfg["optim"]["batch_size"]))
+        return float(lengths.sum()) * (sibling.steps - self.begun) / per_epoch
 
 
 def _whole(built: Built) -> Built:
@@ -204,47 +208,3 @@ def _whole(built: Built) -> Built:
         return built.plain({name: value.detach().cpu().clone() for name, value in weights.items()})
 
     return replace(built, plain=plain)
-
-
-def _outcome(
-    group: Group, scored: _Scored, place: Place, i: int, seconds: Mapping[str, float]
-) -> Outcome | Exception:
-    """Both halves of a record; the files beside it are written."""
-    sibling, cfg, n = group.siblings[i], place.run.cfg, len(group.siblings)
-    done = sibling.diverged is None
-    result = result_of(
-        place.run,
-        sibling,
-        scored.metrics[i] if done else None,
-        scored.effects[i] if done else None,
-        sibling.diverged,
-    )
-    result["micro_batch"] = None
-    with group.phases("write"):
-        if done and cfg["keep_representations"]:
-            write_representations(place.work / FILE, scored.vectors[i])
-        write_curve(place.work / "curve.csv", sibling.history.rows)
-        write_predictions(place.work / "predictions.parquet", scored.predictions[i])
-    steps, pieces = sibling.steps - scored.begun, int(group.inputs["train"].lengths.sum())
-    per_epoch = max(1, -(-len(group.inputs["train"].lengths) // cfg["optim"]["batch_size"]))
-    share = {phase: value / n for phase, value in seconds.items()}
-    measured = {
-        # its share of what the group took, so that sums over runs stay true
-        "seconds": rounded(share),
-        "phases": rounded({phase: value / n for phase, value in group.phases.seconds.items()}),
-        "profiled": cfg["profile"],
-        "tokens_per_second": round(pieces * steps / per_epoch / max(share["fit"], 1e-9)),
-        "attention": cfg["trainer"]["attention"][group.device.type],
-        "precision": str(cfg["trainer"]["precision"]),
-        "peak_memory_mb": peak_memory_mb(group.device),
-        "eval_batch_size": cfg["trainer"]["eval_batch_size"],
-        "frozen_prefix": group.prefix,
-        "resumed_from": scored.begun or None,
-        "packed": {"runs": n, "seconds": round(seconds["total"], 3)},
-    }
-    return result, measured
-
-
-def _wait_for(device: torch.device) -> Callable[[], object] | None:
-    """What makes the device finish what it was asked; None where the host does the work."""
-    return torch.cuda.synchronize if device.type == "cuda" else None

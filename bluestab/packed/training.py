@@ -16,6 +16,7 @@ from bluestab.assemble import Prepared, frozen_states, prepare
 from bluestab.batches import collate, evaluation_batches
 from bluestab.errors import BluestabError
 from bluestab.micro import per_piece
+from bluestab.packed.keeping import Keeper
 from bluestab.packed.siblings import Sibling
 from bluestab.packed.stacked import Stack
 from bluestab.passes import PREFIX, model_logits
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from bluestab.assemble import Progress, Watch
     from bluestab.checks import CheckedRun
-    from bluestab.packed.keeping import Keeper
 
 
 class Inputs:
@@ -199,7 +199,7 @@ class Group:
                 break
             if interruption.asked():
                 if keeper is not None:
-                    keeper.before_giving_back(self, number - 1)
+                    keeper.before_giving_back(self.stack, self.siblings, number - 1)
                 raise interruption.GivenBack
             rows, last_of_epoch = next(batches)
             self._train(rows)
@@ -207,7 +207,7 @@ class Group:
             if due or number == total:
                 self._validate()
             if keeper is not None and number < total:
-                keeper.after_step(self, number)
+                keeper.after_step(self.stack, self.siblings, number)
 
     def _train(self, rows: Sequence[int]) -> None:
         going = [s for s in self.siblings if not s.ended]

@@ -150,7 +150,9 @@ def in_processes(
     Where `stop` says when, they are told to give their runs back, and are cut off.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bluestab.search.worker", "bluestab.assemble", "bluestab.run"])
+    context.set_forkserver_preload(
+        ["bluestab.search.worker", "bluestab.assemble", "bluestab.execute"]
+    )
     store = Store(search.root)
     for left in store.abandoned("worker-*"):
         left.unlink(missing_ok=True)

@@ -17,10 +17,10 @@ from bluestab import interruption
 from bluestab.attempting import Execute, attempt_together
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import DiskFull, GroupTooLarge
+from bluestab.execute import is_done
 from bluestab.families import pack_group_key
 from bluestab.packing import Room, is_packed, with_engines
 from bluestab.planning import Job, compose, resolved
-from bluestab.run import is_done
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth
@@ -68,7 +68,7 @@ class Worker:
 
     device   in place of the config's, for its runs; None: as the config has it
     asked    is this worker to stop? Looked at between runs
-    execute  what does a run; None: `bluestab.run.execute`
+    execute  what does a run; None: `bluestab.execute.execute_one`
     of       workers that share the device
     """
 

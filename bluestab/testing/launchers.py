@@ -52,7 +52,7 @@ class LauncherSuite(Suite):
         described = {"_target_": found["backend"], **knobs}
         backend = instantiate(described, Backend, "hydra.launcher")  # type: ignore[type-abstract]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bluestab.run.execute", stand_ins.execute)
+            patch.setattr("bluestab.execute.execute_one", stand_ins.execute)
             backend.launch(sweep)
 
     @pytest.fixture

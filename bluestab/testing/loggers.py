@@ -19,10 +19,10 @@ import pytest
 
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
-from bluestab.loggers.base import Told
+from bluestab.execute import execute_one
+from bluestab.loggers.base import RunInfo
 from bluestab.planning import compose, resolved
 from bluestab.records import to_json
-from bluestab.run import execute
 from bluestab.store import Store
 from bluestab.testing.corpora import ANY_FILE, TEXT
 from bluestab.testing.plugins import Suite, node, yaml_of
@@ -81,11 +81,11 @@ class LoggerSuite(Suite):
         return done(run, root)
 
     @pytest.fixture
-    def told(self, run: CheckedRun, tmp_path: Path) -> Told:
+    def told(self, run: CheckedRun, tmp_path: Path) -> RunInfo:
         """A run as loggers know it."""
         names = {"task": "gad", "model": "tiny", "technique": "none", "seed": "0"}
         tags = {**names, "cell": run.cell, "key": run.key}
-        return Told(run.key, None, "gad", tags, {"optim.lr": 1e-3}, tmp_path / "store", tmp_path)
+        return RunInfo(run.key, None, "gad", tags, {"optim.lr": 1e-3}, tmp_path / "store", tmp_path)
 
     def test_every_knob_has_a_rule(self, run: CheckedRun, name: str) -> None:
         logger = run.loggers[name]
@@ -108,7 +108,7 @@ class LoggerSuite(Suite):
         assert f"logger {name}" not in log, "a failure would be said there"
 
     def test_it_takes_what_a_run_may_tell(
-        self, run: CheckedRun, logged: RunRecord, told: Told, name: str
+        self, run: CheckedRun, logged: RunRecord, told: RunInfo, name: str
     ) -> None:
         """Undefined scores, numbers that are none, and the end of a run that crashed."""
         told.store.mkdir()
@@ -134,7 +134,7 @@ def done(run: CheckedRun, root: Path) -> RunRecord:
     """The record of a run, in a store there."""
     store = Store(root)
     store.make_writable()
-    return execute(run, store, lambda *_: None)
+    return execute_one(run, store, lambda *_: None)
 
 
 def kept(root: Path, record: RunRecord) -> dict[str, bytes]:

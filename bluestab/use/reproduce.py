@@ -20,8 +20,8 @@ from bluestab import devices, stats
 from bluestab.artefacts import read_predictions
 from bluestab.circumstances import circumstances
 from bluestab.errors import StoreError
+from bluestab.execute import execute_one
 from bluestab.records import to_json
-from bluestab.run import execute
 from bluestab.stats.intervals import t_quantile
 from bluestab.store import Store
 from bluestab.types import RunRecord
@@ -76,7 +76,7 @@ def reproduce(run: FinishedRun, device: str, keep_in: Path | None) -> Verdict:
         if "eval_batch_size" in run.record.measured:
             used["eval_batch_size"] = run.record.measured["eval_batch_size"]
         cfg = {**again.cfg, "trainer": {**again.cfg["trainer"], **used}}
-        record = execute(replace(again, cfg=cfg), store, lambda *_: None)
+        record = execute_one(replace(again, cfg=cfg), store, lambda *_: None)
         if record.status == "crashed":
             error = record.result["error"]
             raise StoreError(

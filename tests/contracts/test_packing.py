@@ -21,8 +21,7 @@ from conftest import Make
 
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
-from bluestab.group import execute_together
-from bluestab.run import execute
+from bluestab.execute import execute, execute_one
 from bluestab.siblings import packable_problems
 from bluestab.store import Store
 from bluestab.techniques.base import Technique
@@ -97,9 +96,9 @@ def both(
     """Records of the same runs by the Lightning engine, and packed."""
     store = Store(tmp_path / "runs")
     store.make_writable()
-    alone = [execute(make_run(*asked, f"seed={s}"), store, told) for s in seeds]
+    alone = [execute_one(make_run(*asked, f"seed={s}"), store, told) for s in seeds]
     runs = [make_run(*asked, "trainer.engine=packed", f"seed={s}") for s in seeds]
-    return list(zip(alone, execute_together(runs, store, [told] * len(runs)), strict=True))
+    return list(zip(alone, execute(runs, store, [told] * len(runs)), strict=True))
 
 
 def told(*_: Any) -> None:
@@ -192,7 +191,7 @@ def test_a_run_that_is_asked_for_by_itself_is_a_group_of_one(
     run: CheckedRun = make_run("task=gad", "model=tiny", *SHORT, "trainer.engine=packed")
     store = Store(tmp_path / "runs")
     store.make_writable()
-    record = execute(run, store, told)
+    record = execute_one(run, store, told)
     assert record.status == "done"
     assert record.measured["packed"]["runs"] == 1
     assert record.result["config"]["trainer"]["engine"] == "packed"
