@@ -31,8 +31,9 @@ from bluestab.types import KEPT, At, Split
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.assemble import Assembly, Progress, Watch
+    from bluestab.assemble import Assembly
     from bluestab.checkpoints import Found
+    from bluestab.types import Progress, Watch
 
 log = logging.getLogger("bluestab")
 

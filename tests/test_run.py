@@ -18,8 +18,8 @@ from bluestab.store import Store, to_json
 
 torch = pytest.importorskip("torch")
 
-from bluestab.assemble import History  # noqa: E402
 from bluestab.errors import Diverged  # noqa: E402
+from bluestab.history import History  # noqa: E402
 from bluestab.run import execute  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402

@@ -27,7 +27,7 @@ from bluestab.results import prediction_rows, result_of, rounded
 from bluestab.types import KEPT, At, Built
 
 if TYPE_CHECKING:
-    from bluestab.assemble import Progress, Watch
+    from bluestab.types import Progress, Watch
 
 log = logging.getLogger("bluestab")
 
