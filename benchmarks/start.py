@@ -15,12 +15,12 @@ import time
 IMPORTS = "import torch, transformers.models.bert.modeling_bert, datasets, pytorch_lightning"
 RUN = """
 import sys, time, os
-import bluestab.assemble as assemble
+from bluestab.lightning_trainer import Steps
 def stop(self, *a, **k):
     print(time.time())
     sys.stdout.flush()
     os._exit(0)
-assemble.Steps.on_train_batch_{edge} = stop
+Steps.on_train_batch_{edge} = stop
 from bluestab.cli import main
 sys.argv = ["bluestab", "run", *{overrides!r}]
 main()

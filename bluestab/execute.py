@@ -39,7 +39,7 @@ from bluestab.store import Store, flush, flush_tree
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:
-    from bluestab.assemble import Progress
+    from bluestab.types import Progress
 
 log = logging.getLogger("bluestab")
 

@@ -11,7 +11,7 @@ from bluestab.checks import CheckedRun
 from bluestab.ranks import Ranks
 
 if TYPE_CHECKING:
-    from bluestab.assemble import Progress, Watch
+    from bluestab.types import Progress, Watch
 
 
 def no_progress(step: int, total: int, loss: float | None, score: float | None) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ import torch
 from torch import nn
 
 from bluestab import token_cache
-from bluestab.batches import loader
+from bluestab.batches import evaluation_batches, loader
 from bluestab.observed import pinned_modules
 from bluestab.passes import PREFIX, inputs_of, word_embeddings
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.types import Built
+from bluestab.types import Built, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,3 +251,37 @@ def _given(model: nn.Module) -> Callable[..., torch.Tensor]:
         return states
 
     return given
+
+
+def frozen_states(
+    knobs: Mapping[str, Any],
+    built: Built,
+    plan: ParamPlan,
+    techniques: Sequence[Technique],
+    tables: Mapping[Split, Dataset],
+    pad_token_id: int,
+    attention: str,
+) -> tuple[int | None, dict[Split, States]]:
+    """How many blocks are computed once, and what they give for every split; none, if no block is
+    frozen for good or the budget does not hold it. Those blocks stop computing."""
+    prefix = find_prefix(built, plan, techniques) if knobs["prefix_cache"] else None
+    if prefix is None:
+        return None, {}
+    found: dict[Split, States] = {}
+    for split, table in tables.items():
+        states = states_of(
+            prefix,
+            built,
+            table,
+            pad_token_id=pad_token_id,
+            batches=evaluation_batches(table, knobs),
+            precision=str(knobs["precision"]),
+            attention=attention,
+            budget=knobs["prefix_gb"],
+        )
+        if states is None:
+            return None, {}
+        found[split] = states
+    stand_in(prefix, built)
+    log.info("the output of blocks 1 to %d is computed once", prefix.depth)
+    return prefix.depth, found

@@ -15,7 +15,7 @@ from bluestab.store import Store
 from bluestab.types import RunRecord
 
 if TYPE_CHECKING:
-    from bluestab.assemble import Progress
+    from bluestab.types import Progress
 
 
 def publish(run: CheckedRun, store: Store, work: Path, record: RunRecord) -> RunRecord:

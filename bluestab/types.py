@@ -77,6 +77,12 @@ class StepOutput:
 Batch = Mapping[str, Any]
 Step = Callable[[Batch], StepOutput]
 
+Progress = Callable[[int, int, "float | None", "float | None"], None]
+"""(step, total steps, training loss, validation score): called often, must be quick."""
+
+Watch = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Shown all rows of the curve so far, of which the last is new."""
+
 
 @dataclass(frozen=True)
 class Built:

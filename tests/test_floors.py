@@ -28,7 +28,7 @@ FLOORS = [
     "tokenization claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
     "siblings parts task_data data batches audit evaluation gradients observed module prefix "
-    "optimizers checks history checkpoints assemble supplies",
+    "optimizers checks history checkpoints prepare lightning_trainer assemble supplies",
     "results packed attempt rank_process run group drystep inspection",
     "report figures planning packing workers pool_worker launchers cluster sweepers search "
     "run_queue attempting failures stopping worker_process worker_pool local_engine forecast "

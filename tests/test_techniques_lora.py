@@ -23,9 +23,10 @@ from test_resume import compare  # noqa: E402
 from test_run import done  # noqa: E402
 from torch import nn  # noqa: E402
 
-from bluestab.assemble import Assembly, build  # noqa: E402
+from bluestab.assemble import Assembly  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.networks import load  # noqa: E402
+from bluestab.prepare import build  # noqa: E402
 from bluestab.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402

@@ -219,6 +219,6 @@ def test_a_crash_while_reproducing_is_said(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("bluestab.assemble.load", broken)
+    monkeypatch.setattr("bluestab.prepare.load", broken)
     with pytest.raises(StoreError, match="crashed when it was made again: RuntimeError: no such"):
         reproduce(find_run(record.key, Store(tmp_path / "runs")), "cpu", None)

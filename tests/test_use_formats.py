@@ -24,7 +24,8 @@ from bluestab.types import Example
 from bluestab.use import stream
 from bluestab.use.answers import Answer, Entity
 from bluestab.use.brat import predict_folder
-from bluestab.use.formats import FORMATS, Format, Place, format_of, words_of
+from bluestab.use.formats.base import Format, Position, words_of
+from bluestab.use.formats.recognise import FORMATS, format_of
 from bluestab.use.stream import predict_file
 
 STRANGE = (
@@ -348,7 +349,7 @@ def test_every_place_is_a_beginning(tmp_path: Path) -> None:
     """From the place after any item the rest comes out as it did, line numbers included."""
     source = write(tmp_path / "in.csv", 'text\r\n"a\r\nb"\r\n\r\nc\r\n"d,""e"""\r\n')
     form = classifier(source, "csv")
-    found = list(form.items(Place()))
+    found = list(form.items(Position()))
     assert [item.text for item, _ in found] == ["a\r\nb", "c", 'd,"e"']
     for n, (_, place) in enumerate(found, start=1):
         assert [i.text for i, _ in form.items(place)] == [i.text for i, _ in found[n:]]

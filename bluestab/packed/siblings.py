@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from bluestab import diagnostics
-from bluestab.assemble import Prepared, Progress, Watch, build_optimizer
 from bluestab.batches import training_order
 from bluestab.checks import CheckedRun
 from bluestab.errors import Diverged
@@ -27,9 +26,10 @@ from bluestab.history import History
 from bluestab.observed import observed
 from bluestab.optimizers import MergedAdamW
 from bluestab.plan import ParamPlan
+from bluestab.prepare import Prepared, build_optimizer
 from bluestab.schedules import linear_warmup_decay
 from bluestab.techniques.base import Technique
-from bluestab.types import Built, Example, Split
+from bluestab.types import Built, Example, Progress, Split, Watch
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback

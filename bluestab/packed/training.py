@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from bluestab import interruption
-from bluestab.assemble import Prepared, frozen_states, prepare
 from bluestab.batches import collate, evaluation_batches
 from bluestab.errors import BluestabError
 from bluestab.micro import per_piece
@@ -21,7 +20,8 @@ from bluestab.packed.siblings import Sibling
 from bluestab.packed.stacked import Stack
 from bluestab.passes import PREFIX, model_logits
 from bluestab.phases import Phases
-from bluestab.prefix import Prefix, States, stand_in
+from bluestab.prefix import Prefix, States, frozen_states, stand_in
+from bluestab.prepare import Prepared, prepare
 from bluestab.representations import first_pieces, of_items
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
@@ -30,8 +30,9 @@ from bluestab.types import Batch, Split, Step, StepOutput
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from bluestab.assemble import Progress, Watch
     from bluestab.checks import CheckedRun
+    from bluestab.packed.keeping import Keeper
+    from bluestab.types import Progress, Watch
 
 
 class Inputs:

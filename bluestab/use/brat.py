@@ -20,7 +20,15 @@ from bluestab.store import flush, flush_tree, write_text
 from bluestab.tasks.base import Task
 from bluestab.types import Example
 from bluestab.use.answers import Answer, blank_target, kind_of, nothing
-from bluestab.use.formats import MOST_CHARACTERS, Item, dumps, entity, plain, too_long, words_of
+from bluestab.use.formats.base import (
+    MOST_CHARACTERS,
+    Item,
+    dumps,
+    entity,
+    plain,
+    too_long,
+    words_of,
+)
 from bluestab.use.stream import Answering, Counts, Progress
 
 JOURNAL = ".bluestab.json"

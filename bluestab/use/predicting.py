@@ -11,7 +11,8 @@ from bluestab.sources import sha256_of
 from bluestab.store import Store
 from bluestab.tasks.base import Task
 from bluestab.use.answers import check_threshold, kind_of
-from bluestab.use.formats import FORMATS, Format, format_of
+from bluestab.use.formats.base import Format
+from bluestab.use.formats.recognise import FORMATS, format_of
 from bluestab.use.stream import Counts, Progress, predict_file
 from bluestab.use.weights import Weights, open_weights
 

@@ -24,7 +24,7 @@ from bluestab.errors import ConfigError, DataError, StoreError
 from bluestab.store import flush, write_text
 from bluestab.types import Example
 from bluestab.use.answers import Answer, nothing
-from bluestab.use.formats import Format, Item, Place
+from bluestab.use.formats.base import Format, Item, Position
 
 CHUNK_ITEMS = 2048
 CHUNK_CHARACTERS = 4_000_000
@@ -113,7 +113,7 @@ def predict_file(
     return counts
 
 
-def chunks(form: Format, place: Place) -> Iterator[tuple[list[Item], Place]]:
+def chunks(form: Format, place: Position) -> Iterator[tuple[list[Item], Position]]:
     """Items by the thousand, and the place after them."""
     chunk: list[Item] = []
     characters = 0
@@ -149,17 +149,17 @@ def _locked(partial: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _begun(journal: Path, said: Mapping[str, Any]) -> tuple[Place, Counts, int]:
+def _begun(journal: Path, said: Mapping[str, Any]) -> tuple[Position, Counts, int]:
     """Where an interrupted command goes on: in the input, in its counts, in the output.
 
     Raises ConfigError if it was another command, or if the journal cannot be read.
     """
     if not journal.is_file():
-        return Place(), Counts(), 0
+        return Position(), Counts(), 0
     remove = f"remove {journal} and the .partial file beside it to begin anew"
     try:
         found = json.loads(journal.read_text(encoding="utf-8"))
-        place, counts = Place(**found["place"]), Counts(**found["counts"])
+        place, counts = Position(**found["place"]), Counts(**found["counts"])
         n_bytes, before = int(found["bytes"]), dict(found["made"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{journal} cannot be read ({error}); {remove}") from error
