@@ -89,12 +89,12 @@ def follow(
 
 def _follow(trials: Trials, standing: Standing) -> bool:
     """Until all points are told, or no task lives. Are they all told?"""
-    from bluestab.search.crew import Teller
+    from bluestab.search.progress import ProgressPrinter
 
-    teller, said = Teller(trials), ""
+    printer, said = ProgressPrinter(trials), ""
     asked_at = gone_at = -math.inf
     while True:
-        teller.tell()
+        printer.print_new()
         is_done = trials.left() <= 0 and not trials.under_way()
         now = time.monotonic()
         if now - asked_at >= (2 * LOOK if is_done else POLL):

@@ -33,7 +33,7 @@ from bluestab.report.progress import SweepDisplay
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.worker_pool import places, work_off
+from bluestab.worker_pool import assign_devices, work_off
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
@@ -97,7 +97,7 @@ def work(
         print("nothing is left to do here", flush=True)
         return 0
     configs = submission.content["configs"]
-    where = _places(knobs, configs)[: knobs["runs_per_task"]]
+    where = _devices(knobs, configs)[: knobs["runs_per_task"]]
     budget_mb = 0.8 * _memory_mb() / len(where)
     keys = list(queue.orders)
     with (
@@ -119,28 +119,29 @@ def work(
 
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
     """Work on the points of a search until there are enough; the exit code of this task."""
-    from bluestab.search.crew import Teller, in_processes
     from bluestab.search.plan import first_run
+    from bluestab.search.pool import in_processes
+    from bluestab.search.progress import ProgressPrinter
     from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials, took
 
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     search = read_search(store.root, submission.sweep)
     trials = Trials.open(search)
-    where = _places(knobs, [first_run(search).cfg])
+    where = _devices(knobs, [first_run(search).cfg])
     before = _far(trials, store)
     name = job.partition(".")[0]
-    teller, reserve, ended = Teller(trials, name), Reserve(submission), ""
+    printer, reserve, ended = ProgressPrinter(trials, name), Reserve(submission), ""
     with Notice(print, submission, job) as notice:
         try:
             while ended not in ("exhausted", "crashed") and not notice.asked:
                 if trials.left() > 0 or trials.dead():
                     reserve.at_work()
-                    ended = in_processes(search, where, notice, teller, execute)
+                    ended = in_processes(search, where, notice, printer, execute)
                 elif not trials.under_way() or not reserve.stays():
                     break
                 time.sleep(LOOK_AGAIN)
-                teller.tell()
+                printer.print_new()
         finally:
             reserve.leave()
     if ended == "exhausted":
@@ -192,10 +193,10 @@ def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], b
     return 1 if crashed else 0
 
 
-def _places(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _devices(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The device of each worker of this task. Raises BluestabError if GPUs cannot be used."""
     _need_gpus(knobs, {cfg["device"] for cfg in configs})
-    return places(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
+    return assign_devices(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
 
 
 def _need_gpus(knobs: Mapping[str, Any], asked: set[str]) -> None:

@@ -21,8 +21,8 @@ from searching import acts, attempts, begin, plan
 
 from bluestab import interruption
 from bluestab.errors import ConfigError
-from bluestab.search.crew import see_through
 from bluestab.search.findings import best_first, points_frame
+from bluestab.search.pool import see_through
 from bluestab.search.spec import SAMPLERS, Search
 from bluestab.search.trials import Trials, points, scores_of
 from bluestab.search.worker import Worker
