@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Self
 from bluestab import devices
 from bluestab.attempting import Execute, Together
 from bluestab.cluster import scheduler
-from bluestab.cluster.deaths import HEADER
-from bluestab.cluster.queue import Reserve, SharedQueue
+from bluestab.cluster.failures import HEADER
+from bluestab.cluster.queue import SharedQueue, StandbySlot
 from bluestab.cluster.submission import Submission
 from bluestab.errors import BluestabError
 from bluestab.interruption import WARNING
@@ -43,7 +43,7 @@ IN_VAIN = 3  # starts in a row that get nowhere before their time limit; then a 
 SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
 
 
-class Notice(Stop):
+class PreemptionNotice(Stop):
     """SLURM says that the task will end: what runs is given back in the time that is left.
 
     Near the time limit, runs that end soon are awaited first.
@@ -102,7 +102,7 @@ def work(
     keys = list(queue.orders)
     with (
         SweepDisplay(submission.sweep, keys, store, workers=len(where)) as display,
-        Notice(display.say, submission, job) as notice,
+        PreemptionNotice(display.say, submission, job) as notice,
     ):
         try:
             group = knobs.get("group", 1)  # a submission of before may lack it
@@ -131,19 +131,19 @@ def search_on(submission: Submission, job: str, execute: Execute | None = None) 
     where = _devices(knobs, [first_run(search).cfg])
     before = _far(trials, store)
     name = job.partition(".")[0]
-    printer, reserve, ended = ProgressPrinter(trials, name), Reserve(submission), ""
-    with Notice(print, submission, job) as notice:
+    printer, standby, ended = ProgressPrinter(trials, name), StandbySlot(submission), ""
+    with PreemptionNotice(print, submission, job) as notice:
         try:
             while ended not in ("exhausted", "crashed") and not notice.asked:
                 if trials.left() > 0 or trials.dead():
-                    reserve.at_work()
+                    standby.at_work()
                     ended = in_processes(search, where, notice, printer, execute)
-                elif not trials.under_way() or not reserve.stays():
+                elif not trials.under_way() or not standby.stays():
                     break
                 time.sleep(LOOK_AGAIN)
                 printer.print_new()
         finally:
-            reserve.leave()
+            standby.leave()
     if ended == "exhausted":
         submission.exhaust()
     crashed = [t for t in trials.crashed() if took(name, t)]
@@ -165,7 +165,9 @@ def _far(trials: Trials, store: Store) -> tuple[int, set[tuple[str, int]]]:
     return sum(len(t.intermediate_values) for t in trials.all()), saved
 
 
-def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], bool]) -> int:
+def _end(
+    notice: PreemptionNotice, *, crashed: bool, is_left: bool, got_on: Callable[[], bool]
+) -> int:
     """The exit code of a task that does nothing more; it may put itself back into the queue.
 
     is_left  is there work that it gave back, or did not begin? got_on: has anything been done?

@@ -38,11 +38,11 @@ Ended = Literal["enough", "exhausted", "interrupted", "crashed"]
 on_crash=stop and one did."""
 
 
-class Cut(BaseException):
+class PruneRun(BaseException):
     """A run is given up while it trains. No Exception: that would be recorded as a crash."""
 
 
-class Left(BaseException):
+class StopRequested(BaseException):
     """The worker was asked to stop while it waited."""
 
 
@@ -138,11 +138,11 @@ class Worker:
                     raise
                 self.trials.hand_back(taken)
                 return "interrupted"
-            except Cut as cut:
+            except PruneRun as cut:
                 said = f"seed {search.seeds[len(outcomes)]}: {cut}"
                 self.trials.stop(taken, "cut", said, None)
                 return None
-            except Left:
+            except StopRequested:
                 self.trials.hand_back(taken)
                 return "interrupted"
             except Crashed as crash:
@@ -177,7 +177,7 @@ class Worker:
     def _run(self, runs: Sequence[CheckedRun], taken: Taken) -> list[RunRecord]:
         """The records of runs that train as one, most often of one; from the store if it has them.
 
-        Raises Cut, Left, Crashed, StoreError.
+        Raises PruneRun, StopRequested, Crashed, StoreError.
         """
         taken.trial.set_user_attr("doing", runs[0].key)
         tell_damaged(self.store, runs)
@@ -209,13 +209,13 @@ class Worker:
     def _wait(self) -> None:
         time.sleep(LOOK_AGAIN)
         if self.asked():
-            raise Left
+            raise StopRequested
 
     def _log(self, record: RunRecord) -> str:
         return f"log: {self.store.crash_folder(record.key) / 'log.txt'}"
 
     def _watching(self, run: CheckedRun, taken: Taken) -> Callable[..., None] | None:
-        """Keeps the validation curve of a run, and raises Cut where it is hopeless."""
+        """Keeps the validation curve of a run, and raises PruneRun where it is hopeless."""
         if self.search.prune == "none":
             return None
         seed, own = run.cfg["seed"], dict[int, float]()
@@ -236,7 +236,7 @@ class Worker:
                 number=taken.number,
             )
             if why is not None:
-                raise Cut(why)
+                raise PruneRun(why)
 
         return told
 
