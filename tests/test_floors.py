@@ -30,9 +30,12 @@ FLOORS = [
     "siblings parts data audit module prefix optimizers checks history checkpoints assemble "
     "supplies",
     "results packed attempt rank_process run group drystep inspection",
-    "report figures planning packing workers pool_worker launchers cluster sweepers search "
-    "run_queue attempting failures stopping worker_process worker_pool local_engine forecast "
-    "catalogue saved_tasks use",
+    "report figures",
+    "planning packing run_queue attempting failures stopping worker_process pool_worker worker_pool "
+    "local_engine workers forecast catalogue saved_tasks",
+    "sweepers search",
+    "cluster",
+    "launchers use",
     "hydra_app cli cli_cluster cli_data cli_search cli_store cli_use api __main__",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
