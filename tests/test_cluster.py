@@ -432,10 +432,10 @@ def test_cancel_takes_the_claims_of_its_tasks(
 # --- what a task goes by -------------------------------------------------------------------------
 
 
-def queue_of(one: Submission, quota: int = 2) -> SharedQueue:
+def queue_of(one: Submission, quota: int = 2, say: Callable[[str], None] = print) -> SharedQueue:
     from bluestab.store import Store
 
-    return SharedQueue(one, Store(one.content["store"]), quota)
+    return SharedQueue(one, Store(one.content["store"]), quota, say)
 
 
 def seeds(queue: SharedQueue, n: int) -> list[int]:
@@ -498,7 +498,10 @@ def dead_claim(sweep: Sweep, number: int, job: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_three_deaths_are_a_crash(
-    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, site: dict[str, Any]
+    make_sweep: MakeSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    site: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = make_sweep(seeds=2)
     one = submitted(sweep, tasks=1)
@@ -515,7 +518,11 @@ def test_three_deaths_are_a_crash(
     key, store = sweep.runs[0].run.key, sweep.store
     assert attempt(sweep.runs[0].run, store, None, stand_ins.execute, queue.deaths[key]) is None
     assert store.running() == {}
-    assert seeds(queue_of(one), 2) == [1]
+    lines: list[str] = []
+    assert seeds(queue_of(one, say=lines.append), 2) == [1]
+    (line,) = lines
+    assert line.endswith("died 3 times, recorded as crashed")
+    assert capsys.readouterr().out == "", "a queue prints nothing by itself"
     record = sweep.store.crash(sweep.runs[0].run.key)
     assert record is not None
     assert record.result["error"]["type"] == "OutOfMemoryKilled"

@@ -31,8 +31,8 @@ FLOORS = [
     "supplies",
     "results packed attempt rank_process run group drystep inspection",
     "report figures",
-    "planning packing run_queue attempting failures stopping worker_process pool_worker worker_pool "
-    "local_engine workers forecast catalogue saved_tasks",
+    "planning packing run_queue attempting failures stopping worker_process pool_worker "
+    "worker_pool local_engine workers forecast catalogue saved_tasks",
     "sweepers search",
     "cluster",
     "launchers use",
