@@ -311,7 +311,7 @@ def test_a_worker_over_its_memory_makes_room_for_a_fresh_one(make_sweep: MakeSwe
 
 
 def test_a_run_that_hangs_is_killed(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "GRACE", 0.5)
+    monkeypatch.setattr(worker_pool, "GRACE", 0.5)
     sweep = make_sweep("timeout=0.5")
     acts(sweep.store, s2=["sleep 60"])
     with pytest.raises(RunsCrashed, match="did not stop at its timeout and was killed"):
