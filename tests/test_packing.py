@@ -337,7 +337,7 @@ def test_the_seeds_of_a_point_of_a_search_train_as_one(
 KILLED = """
 import os, signal, sys
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
+from bluestab.local_engine import run_here
 from bluestab.packed.siblings import Sibling
 from bluestab.packing import with_engines
 from bluestab.planning import plan_sweep
