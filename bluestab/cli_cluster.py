@@ -42,21 +42,21 @@ def cancel(store: STORE = None, sweep: SWEEP = None) -> None:
 
 def print_standing(store: Any, sweep: str) -> None:
     """What SLURM says of a sweep's tasks; nothing if none were submitted."""
-    from bluestab.cluster.standing import Standing, of_interest
+    from bluestab.cluster.status import TaskStatus, of_interest
     from bluestab.cluster.submission import submissions
 
     ours = of_interest(submissions(store, sweep))
     if not ours:
         return
-    standing = Standing(ours)
-    standing.refresh()
-    for line in (f"  {standing.line}", *standing.ends()):
+    status = TaskStatus(ours)
+    status.refresh()
+    for line in (f"  {status.line}", *status.ends()):
         print(line)
 
 
 def standing_note(store: Any, sweep: str) -> Callable[[], str]:
     """What SLURM says of a sweep's tasks, now and again: asked at most four times a minute."""
-    from bluestab.cluster.standing import Standing, of_interest
+    from bluestab.cluster.status import TaskStatus, of_interest
     from bluestab.cluster.submission import root_of, submissions
 
     asked_at, said = -math.inf, ""
@@ -65,10 +65,10 @@ def standing_note(store: Any, sweep: str) -> Callable[[], str]:
         nonlocal asked_at, said
         if time.monotonic() - asked_at >= POLL and root_of(store).is_dir():
             ours = of_interest(submissions(store, sweep))
-            standing = Standing(ours)
+            status = TaskStatus(ours)
             if ours:
-                standing.refresh()
-            asked_at, said = time.monotonic(), standing.line if ours else ""
+                status.refresh()
+            asked_at, said = time.monotonic(), status.line if ours else ""
         return said
 
     return note

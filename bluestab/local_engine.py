@@ -6,7 +6,7 @@ import time
 
 from bluestab.attempting import Execute, Together, attempt_together
 from bluestab.errors import DiskFull, GroupTooLarge
-from bluestab.packing import Room, in_blocks, next_group
+from bluestab.packing import PackSizer, in_blocks, next_group
 from bluestab.planning import Sweep
 from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
@@ -25,12 +25,12 @@ def run_here(
     execute, together  what does a run, and several of them; tests put others there
     group              runs that train as one at most; None: what memory is expected to hold
     """
-    store, room = sweep.store, Room(group)
+    store, sizer = sweep.store, PackSizer(group)
     queue = Queue(in_blocks(sweep.runs, group), store)
     keys = [planned.run.key for planned in sweep.runs]
     with SweepDisplay(sweep.name, keys, store, workers=1) as display, Stop(display.say) as stop:
         while len(queue) and not stop.asked:
-            members = next_group(queue, room.size)
+            members = next_group(queue, sizer.size)
             if not members:
                 tell_waiting(display, queue)
                 time.sleep(LOOK_AGAIN / 10)
@@ -45,7 +45,7 @@ def run_here(
                 continue
             except GroupTooLarge as error:
                 queue.put_all_back(members)
-                display.say(room.too_large(runs[0], len(runs), str(error)))
+                display.say(sizer.too_large(runs[0], len(runs), str(error)))
                 continue
             for planned, record in zip(members, records, strict=True):
                 if record is None:
@@ -54,5 +54,5 @@ def run_here(
                 display.end(record, describe(planned.run))
                 if record.status == "crashed":
                     queue.crashed(planned)
-            room.measured(runs[0], [record for record in records if record is not None])
+            sizer.measured(runs[0], [record for record in records if record is not None])
         return stop.asked

@@ -129,7 +129,7 @@ def in_blocks(runs: Sequence[PlannedRun], group: int | None) -> list[PlannedRun]
     return [planned for block in blocks for planned in block]
 
 
-class Room:
+class PackSizer:
     """The size of groups, by kind of run.
 
     most  what was asked for; None: decide by memory

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,7 +12,7 @@ from bluestab.checks import CheckedRun, check
 from bluestab.circumstances import memory_now_mb
 from bluestab.errors import BluestabError, DiskFull, GroupTooLarge, StoreError
 from bluestab.store import Store
-from bluestab.worker_process import die_with_parent, write_to
+from bluestab.worker_process import enter
 
 
 def serve(
@@ -31,13 +29,7 @@ def serve(
 
     Ends also after a run that it was told to give back: see interruption.py.
     """
-    # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interruption.obey()
-    os.environ.clear()
-    os.environ.update(environment)
-    die_with_parent(connection)
-    write_to(output)
+    enter(connection, output, environment)
     store = Store(root)
     answer = {"what": "ready"}
     while True:

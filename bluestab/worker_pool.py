@@ -1,45 +1,41 @@
 """Warm worker processes on this machine: one per GPU, or one per CPU core.
 
-Each does one run at a time, or one group of siblings.
-
-A server process imports the libraries once and forks the workers, so that one that dies is replaced
-in no time. Each worker keeps tokenised data and base weights from run to run. Its death costs its
-run alone, which is tried once more in a fresh worker and then recorded as crashed; those of a group
-each by itself.
+Each does one run at a time, or one group of siblings, and keeps tokenised data and base weights
+from run to run. Its death costs its run alone, which is tried once more in a fresh worker and then
+recorded as crashed; those of a group each by itself.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from bluestab import devices
 from bluestab.attempting import Execute, Together
-from bluestab.errors import BluestabError, DiskFull, Interrupted, StoreError
+from bluestab.errors import DiskFull, Interrupted, StoreError
 from bluestab.execute import is_done
 from bluestab.failures import OutOfMemoryKilled, WorkerDied, record_death
-from bluestab.packing import Room, in_blocks, next_group
+from bluestab.packing import PackSizer, in_blocks, next_group
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
 from bluestab.run_queue import Queue, Source
 from bluestab.stopping import Stop, pause_until_room, tell_waiting
-from bluestab.worker_process import Hired, start_process
+from bluestab.worker_process import WorkerPool, WorkerProcess, start_process
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
-LAST_WORDS = 2**16  # bytes of a dead worker's output that are kept
-HOPELESS = 5  # workers in a row that die before they could do anything
+OUTPUT_TAIL = 2**16  # bytes of a dead worker's output that are kept
 
 
-def places(
+def assign_devices(
     configs: Iterable[Mapping[str, Any]],
     workers: int | None,
     per_gpu: int,
@@ -71,21 +67,21 @@ def places(
 
 
 @dataclass
-class Worker(Hired):
+class RunProcess(WorkerProcess):
     """A worker process and the runs it was given, most often one."""
 
     group: list[PlannedRun] = field(default_factory=list)
     since: float = 0.0
     killed: str = ""
 
-    def start(self, group: list[PlannedRun], deaths: Mapping[str, int]) -> None:
+    def assign(self, group: list[PlannedRun], deaths: Mapping[str, int]) -> None:
         """deaths: as `Source` has them."""
         self.group, self.since = group, time.monotonic()
         orders = []
         for planned in group:
             device = planned.run.cfg["device"]
-            place = self.place if device in ("auto", "cuda") else device
-            orders.append((planned.run.key, {**planned.run.cfg, "device": place}))
+            own = self.device if device in ("auto", "cuda") else device
+            orders.append((planned.run.key, {**planned.run.cfg, "device": own}))
         known = {key: deaths[key] for key, _ in orders if key in deaths}
         self.connection.send((orders, known))
 
@@ -99,110 +95,181 @@ class Worker(Hired):
         return limit is not None and time.monotonic() - self.since > limit + GRACE
 
 
-class Crew:
-    """The workers of one queue: kept at their number, told what to do."""
+class RunPool(WorkerPool[RunProcess]):
+    """The workers of one queue: kept at their number, given runs, their ends said and recorded."""
+
+    worker_class = RunProcess
 
     def __init__(
         self,
         queue: Source,
-        places: list[str],
+        worker_devices: list[str],
         budget_mb: float,
+        display: SweepDisplay,
+        stop: Stop,
+        *,
         execute: Execute | None,
         together: Together | None,
         group: int | None,
     ) -> None:
-        self.budget_mb, self.execute, self.together = budget_mb, execute, together
-        self.room = Room(group, of=max(Counter(places).values()))
-        self.store, self.queue = queue.store, queue
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute"]
-        )
-        self.early_deaths = 0
+        self.queue, self.budget_mb, self.display, self.stop = queue, budget_mb, display, stop
+        self.execute, self.together = execute, together
+        self.sizer = PackSizer(group, of=max(Counter(worker_devices).values()))
         self.oom_kills = devices.oom_kills()
-        self.leaving = False
-        for left in self.store.abandoned("worker-*"):
-            left.unlink(missing_ok=True)
-        n = min(len(places), max(1, len(self.queue)))
-        self.workers = [self.hire(place) for place in places[:n]]
+        n = min(len(worker_devices), max(1, len(queue)))
+        super().__init__(
+            queue.store,
+            worker_devices[:n],
+            preload=["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute"],
+        )
 
-    def hire(self, place: str | None) -> Worker:
+    def start(self, device: str | None, connection: Connection, output: Path) -> BaseProcess:
         from bluestab.pool_worker import serve
 
-        ours, theirs = self.context.Pipe()
-        output = self.store.work_path(f"worker-{time.monotonic_ns()}")
-        process = start_process(
+        return start_process(
             self.context,
             serve,
-            *(theirs, str(self.store.root.absolute()), str(output), dict(os.environ)),
+            *(connection, str(self.store.root.absolute()), str(output), dict(os.environ)),
             budget_mb=self.budget_mb,
             execute=self.execute,
             together=self.together,
         )
-        theirs.close()
-        return Worker(place, process, ours, output)
 
-    def replace(self, worker: Worker) -> None:
-        worker.end()
-        self.workers[self.workers.index(worker)] = self.hire(worker.place)
+    def is_busy(self, worker: RunProcess) -> bool:
+        return bool(worker.group)
 
-    def busy(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.group]
+    def give_work(self) -> None:
+        """Runs for every worker that is ready and has none."""
+        for worker in self.workers:
+            if worker.ready and not worker.group:
+                group = self._next()
+                if not group:
+                    break
+                worker.assign(group, self.queue.deaths)
+        if self.busy():
+            self.display.note = ""
+        elif len(self.queue) and all(worker.ready for worker in self.workers):
+            tell_waiting(self.display, self.queue)
 
-    def next(self) -> list[PlannedRun]:
+    def _next(self) -> list[PlannedRun]:
         """What a worker should do next; nothing if there is nothing now."""
         most = self.queue.portion(sum(not worker.group for worker in self.workers))
-        return next_group(self.queue, lambda run: min(most, self.room.size(run)))
+        return next_group(self.queue, lambda run: min(most, self.sizer.size(run)))
 
-    def give_back(self, until: float) -> None:
-        """Tell the workers to give their runs back, at once; from `until` on, cut them off."""
-        if not self.leaving:
-            self.leaving = True
-            for worker in self.busy():
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid or 0, signal.SIGUSR1)
-        if time.monotonic() < until:
-            return
-        for worker in self.busy():
+    def silent(self, worker: RunProcess) -> None:
+        if worker.overdue():
+            worker.killed = "it did not stop at its timeout and was killed"
             worker.process.kill()
-            worker.process.join()
-            for planned in reversed(worker.release()):
-                self.queue.cut_off(planned)
 
-    def dismiss(self) -> None:
-        for worker in self.workers:
-            worker.end()
+    def cut_off(self, worker: RunProcess) -> None:
+        worker.kill()
+        for planned in reversed(worker.release()):
+            self.queue.cut_off(planned)
+
+    def answered(self, worker: RunProcess, answer: Mapping[str, Any]) -> None:
+        group, what = worker.release(), answer["what"]
+        if what == "ended":
+            ends = list(zip(group, answer["ends"], strict=True))
+            # those without an end are done elsewhere
+            self.queue.put_all_back([planned for planned, end in ends if end is None])
+            self._note_ends([(planned, end) for planned, end in ends if end is not None])
+        elif what == "given back":
+            self.queue.put_all_back(group)
+            if not self.is_giving_back:
+                self.replace(worker)
+            return
+        elif what == "full":
+            self.queue.put_all_back(group)
+            pause_until_room(self.store, self.stop, self.display.say)
+        elif what == "too large":
+            self.queue.put_all_back(group)
+            self.display.say(self.sizer.too_large(group[0].run, len(group), answer["said"]))
+        elif what == "error":
+            raise StoreError(answer["said"])
+        elif what == "refused" and len(group) > 1:  # one of them: each says it by itself
+            self.queue.apart.update(planned.run.key for planned in group)
+            self.queue.put_all_back(group)
+        elif what == "refused":
+            self._record_death(group[0], how=WorkerDied(answer["said"]))
+            self.queue.crashed(group[0])
+        if answer["memory_mb"] > self.budget_mb:
+            self.replace(worker)
+
+    def _note_ends(self, ends: list[tuple[PlannedRun, str]]) -> None:
+        records = []
+        for planned, end in ends:
+            key = planned.run.key
+            crash = self.store.crash(key) if end == "crashed" else None
+            records.append(crash or self.store.read(key))
+            self.display.end(records[-1], describe(planned.run))
+            if end == "crashed":
+                self.queue.crashed(planned)
+        if ends:
+            self.sizer.measured(ends[0][0].run, records)
+
+    def died(self, worker: RunProcess) -> None:
+        """Its runs once more in a fresh worker, or recorded as crashed."""
+        group = worker.release()
+        worker.kill()
+        kills, self.oom_kills = self.oom_kills, devices.oom_kills()
+        how = _how(worker, out_of_memory=self.oom_kills > kills)
+        said, pid = worker.output_tail(OUTPUT_TAIL), worker.process.pid or 0
+        seconds = time.monotonic() - worker.since
+        if not group:
+            self.count_early_death(worker, f" {how}\n{said}")
+        for planned in reversed(group):
+            self.store.claims.is_free(planned.run.key)  # takes the dead worker's claim away
+            if self.store.has(planned.run.key):
+                self.display.end(self.store.read(planned.run.key), describe(planned.run))
+            elif not worker.killed and self.queue.died(planned):
+                self.display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
+            else:
+                self._record_death(planned, pid=pid, how=how, said=said, seconds=seconds)
+        self.replace(worker)
+
+    def _record_death(self, planned: PlannedRun, **known: Any) -> None:
+        """`record_death`, as soon as the disk has room for it."""
+        while True:
+            try:
+                record = record_death(planned.run, self.store, **known)
+            except DiskFull:
+                pause_until_room(self.store, self.stop, self.display.say)
+                if self.stop.asked:
+                    raise
+            else:
+                self.display.end(record, describe(planned.run))
+                return
 
 
 def run_in_pool(
     sweep: Sweep,
-    places: list[str],
+    worker_devices: list[str],
     budget_mb: float,
     execute: Execute | None = None,
     together: Together | None = None,
     group: int | None = 1,
 ) -> bool:
-    """Do what is missing in `places` at once. Did a person stop it?
+    """Do what is missing on these devices at once. Did a person stop it?
 
     execute, together  what does a run, and several of them; functions that a worker can import
     group              runs that train as one at most; None: what memory is expected to hold
     """
     keys = [planned.run.key for planned in sweep.runs]
     if all(is_done(planned.run, sweep.store) for planned in sweep.runs):
-        places = []
+        worker_devices = []
     with (
-        SweepDisplay(sweep.name, keys, sweep.store, workers=len(places)) as display,
+        SweepDisplay(sweep.name, keys, sweep.store, workers=len(worker_devices)) as display,
         Stop(display.say) as stop,
     ):
-        if places:
+        if worker_devices:
             queue = Queue(in_blocks(sweep.runs, group), sweep.store)
-            work_off(queue, places, budget_mb, display, stop, execute, together, group)
+            work_off(queue, worker_devices, budget_mb, display, stop, execute, together, group)
         return stop.asked
 
 
 def work_off(
     queue: Source,
-    places: list[str],
+    worker_devices: list[str],
     budget_mb: float,
     display: SweepDisplay,
     stop: Stop,
@@ -210,145 +277,32 @@ def work_off(
     together: Together | None = None,
     group: int | None = 1,
 ) -> None:
-    """Do what the queue holds, in `places` at once, until it is empty or `stop` is asked for."""
-    crew = Crew(queue, places, budget_mb, execute, together, group)
+    """Do what the queue holds, on these devices at once, until it is empty or a stop is asked."""
+    pool = RunPool(
+        queue,
+        worker_devices,
+        budget_mb,
+        display,
+        stop,
+        execute=execute,
+        together=together,
+        group=group,
+    )
     try:
-        while crew.busy() or (len(crew.queue) and not stop.asked):
+        while pool.busy() or (len(queue) and not stop.asked):
             if not stop.asked:
-                _give_work(crew, display)
+                pool.give_work()
             elif stop.until is not None and time.monotonic() >= stop.order_at:
-                crew.give_back(stop.until)
-            _hear(crew, display, stop)
+                pool.give_back(stop.until)
+            pool.hear(seconds=0.2)
     except KeyboardInterrupt as error:
-        n = sum(len(worker.group) for worker in crew.busy())
+        n = sum(len(worker.group) for worker in pool.busy())
         raise Interrupted(f"stopped; {n} runs were cut off, the same command goes on") from error
     finally:
-        crew.dismiss()
+        pool.dismiss()
 
 
-def _give_work(crew: Crew, display: SweepDisplay) -> None:
-    for worker in crew.workers:
-        if worker.ready and not worker.group:
-            group = crew.next()
-            if not group:
-                break
-            worker.start(group, crew.queue.deaths)
-    if crew.busy():
-        display.note = ""
-    elif len(crew.queue) and all(worker.ready for worker in crew.workers):
-        tell_waiting(display, crew.queue)
-
-
-def _hear(crew: Crew, display: SweepDisplay, stop: Stop) -> None:
-    """Wait a little for answers, deaths and runs that take too long, and act on them."""
-    heard: list[Any] = wait(
-        [w.connection for w in crew.workers] + [w.process.sentinel for w in crew.workers],
-        timeout=0.2,
-    )
-    for worker in list(crew.workers):
-        if worker.connection in heard:
-            try:
-                answer = worker.connection.recv()
-            except (EOFError, OSError):
-                _after_death(crew, worker, display, stop)
-                continue
-            if answer["what"] == "ready":
-                worker.ready, crew.early_deaths = True, 0
-            else:
-                _after_answer(crew, worker, answer, display, stop)
-        elif worker.process.sentinel in heard:
-            _after_death(crew, worker, display, stop)
-        elif worker.overdue():
-            worker.killed = "it did not stop at its timeout and was killed"
-            worker.process.kill()
-
-
-def _after_answer(
-    crew: Crew, worker: Worker, answer: Mapping[str, Any], display: SweepDisplay, stop: Stop
-) -> None:
-    group, what = worker.release(), answer["what"]
-    if what == "ended":
-        ends = list(zip(group, answer["ends"], strict=True))
-        crew.queue.put_all_back([planned for planned, end in ends if end is None])  # elsewhere
-        _note_ends(crew, [(planned, end) for planned, end in ends if end is not None], display)
-    elif what == "given back":
-        crew.queue.put_all_back(group)
-        if not crew.leaving:
-            crew.replace(worker)
-        return
-    elif what == "full":
-        crew.queue.put_all_back(group)
-        pause_until_room(crew.store, stop, display.say)
-    elif what == "too large":
-        crew.queue.put_all_back(group)
-        display.say(crew.room.too_large(group[0].run, len(group), answer["said"]))
-    elif what == "error":
-        raise StoreError(answer["said"])
-    elif what == "refused" and len(group) > 1:  # one of them: each says it by itself
-        crew.queue.apart.update(planned.run.key for planned in group)
-        crew.queue.put_all_back(group)
-    elif what == "refused":
-        _record_death(crew, group[0], display, stop, how=WorkerDied(answer["said"]))
-        crew.queue.crashed(group[0])
-    if answer["memory_mb"] > crew.budget_mb:
-        crew.replace(worker)
-
-
-def _note_ends(crew: Crew, ends: list[tuple[PlannedRun, str]], display: SweepDisplay) -> None:
-    records = []
-    for planned, end in ends:
-        key = planned.run.key
-        crash = crew.store.crash(key) if end == "crashed" else None
-        records.append(crash or crew.store.read(key))
-        display.end(records[-1], describe(planned.run))
-        if end == "crashed":
-            crew.queue.crashed(planned)
-    if ends:
-        crew.room.measured(ends[0][0].run, records)
-
-
-def _after_death(crew: Crew, worker: Worker, display: SweepDisplay, stop: Stop) -> None:
-    """Its runs once more in a fresh worker, or recorded as crashed."""
-    group = worker.release()
-    worker.process.kill()
-    worker.process.join()
-    kills, crew.oom_kills = crew.oom_kills, devices.oom_kills()
-    how = _how(worker, out_of_memory=crew.oom_kills > kills)
-    said, pid = worker.last_words(LAST_WORDS), worker.process.pid or 0
-    seconds = time.monotonic() - worker.since
-    if not group:
-        crew.early_deaths += not worker.ready
-        if crew.early_deaths >= HOPELESS:
-            raise BluestabError(f"worker processes die before they can start: {how}\n{said}")
-    for planned in reversed(group):
-        crew.store.claims.is_free(planned.run.key)  # takes the dead worker's claim away
-        if crew.store.has(planned.run.key):
-            display.end(crew.store.read(planned.run.key), describe(planned.run))
-        elif not worker.killed and crew.queue.died(planned):
-            display.say(f"{describe(planned.run)}: {how}; once more in a fresh worker")
-        else:
-            known = {"pid": pid, "how": how, "said": said, "seconds": seconds}
-            _record_death(crew, planned, display, stop, **known)
-    crew.replace(worker)
-
-
-def _record_death(
-    crew: Crew, planned: PlannedRun, display: SweepDisplay, stop: Stop, **known: Any
-) -> None:
-    """`record_death`, as soon as the disk has room for it."""
-    while True:
-        try:
-            record = record_death(planned.run, crew.store, **known)
-        except DiskFull:
-            pause_until_room(crew.store, stop, display.say)
-            if stop.asked:
-                raise
-        else:
-            display.end(record, describe(planned.run))
-            return
-
-
-def _how(worker: Worker, out_of_memory: bool) -> WorkerDied:
+def _how(worker: RunProcess, out_of_memory: bool) -> WorkerDied:
     code = worker.process.exitcode
     if worker.killed:
         return WorkerDied(worker.killed)

@@ -18,12 +18,12 @@ import pytest
 import searching
 
 from bluestab.attempting import attempt
-from bluestab.cluster import deaths, scheduler, submission, task
+from bluestab.cluster import failures, scheduler, submission, task
 from bluestab.cluster.cancelling import cancel
 from bluestab.cluster.queue import SharedQueue
-from bluestab.cluster.scheduler import Task
+from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.script import batch_script, known_options, option_problems
-from bluestab.cluster.standing import Standing
+from bluestab.cluster.status import TaskStatus
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
 from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.failures import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
@@ -69,8 +69,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return answers
 
 
-def squeue(*tasks: Task) -> str:
-    def line(t: Task) -> str:
+def squeue(*tasks: ArrayTask) -> str:
+    def line(t: ArrayTask) -> str:
         array, _, index = t.job.partition("_")
         code = int(t.exit.split(":")[0]) * 256 + int(t.exit.split(":")[1]) if t.exit else 0
         fields = [array, index, array, t.state, t.reason or "None", t.node, code, t.restarts]
@@ -252,7 +252,7 @@ def test_tasks_share_a_search_and_crashes_are_theirs(
     assert task.work(one, 0, "12_0.0", searching.execute) == 1
     assert "3 points crashed here" in capsys.readouterr().out
     assert task.work(one, 1, "12_1.0", searching.execute) == 0, "what crashed is the other's"
-    site["squeue"] = squeue(Task("12_0", "FAILED"))
+    site["squeue"] = squeue(ArrayTask("12_0", "FAILED"))
     searching.acts(Path(search.root))
     launcher(wait=False).search(search)  # a new command tries them again
     assert "3 points that crashed are tried again" in capsys.readouterr().out
@@ -277,7 +277,7 @@ def test_a_dry_search_writes_nothing(
 def site(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A SLURM that takes everything, and on which nothing moves."""
     monkeypatch.setattr(scheduler, "installed", lambda: True)
-    said.update(sbatch="12;cluster\n", squeue=squeue(Task("12_0", "PENDING", "Priority")))
+    said.update(sbatch="12;cluster\n", squeue=squeue(ArrayTask("12_0", "PENDING", "Priority")))
     return said
 
 
@@ -296,7 +296,7 @@ def test_the_same_command_attaches(
     assert calls(site, "sbatch") == 1
     launcher(**knobs).launch(make_sweep(seeds=6))  # of the larger sweep, only what is new
     assert "submitted 2 runs, 2 per task" in capsys.readouterr().out
-    site["squeue"] = squeue(Task("12_0", "COMPLETED"))
+    site["squeue"] = squeue(ArrayTask("12_0", "COMPLETED"))
     launcher(**knobs).launch(make_sweep())
     assert "submitted 4 runs" in capsys.readouterr().out
 
@@ -371,11 +371,11 @@ def test_standing(make_sweep: MakeSweep, site: dict[str, Any]) -> None:
     """squeue first; what it has forgotten is asked of accounting, once."""
     one = submitted(make_sweep())
     one.write_array(0, Array("12", 0, 4))
-    standing = Standing([one])
+    standing = TaskStatus([one])
     site["squeue"] = squeue(
-        Task("12_0", "RUNNING", node="n1"),
-        Task("12_1", "PENDING", "BeginTime", restarts=1),
-        Task("12_2", "FAILED", "NonZeroExitCode", "n2", "1:0"),
+        ArrayTask("12_0", "RUNNING", node="n1"),
+        ArrayTask("12_1", "PENDING", "BeginTime", restarts=1),
+        ArrayTask("12_2", "FAILED", "NonZeroExitCode", "n2", "1:0"),
     )
     site["sacct"] = "12_3|NODE_FAIL|0:0|n3\n"
     standing.refresh()
@@ -400,7 +400,7 @@ def test_without_accounting_what_squeue_forgot_has_ended(
     one.write_array(0, Array("12", 0, 2))
     site["squeue"] = scheduler.SchedulerError("squeue says: Invalid job id specified")
     site["sacct"] = scheduler.SchedulerError("sacct says: accounting storage is disabled")
-    standing = Standing([one])
+    standing = TaskStatus([one])
     for _ in range(3):
         standing.refresh()
     assert (standing.known, standing.live, standing.idle) == (True, [], True)
@@ -418,7 +418,7 @@ def test_cancel_takes_the_claims_of_its_tasks(
     for key, job in ((ours, "12_1.0"), (other, "120_1.0")):
         monkeypatch.setenv("BLUESTAB_JOB", job)
         assert sweep.store.claims.take(key) is not None
-    answers = iter([squeue(Task("12_1", "RUNNING")), squeue(Task("12_1", "CANCELLED"))])
+    answers = iter([squeue(ArrayTask("12_1", "RUNNING")), squeue(ArrayTask("12_1", "CANCELLED"))])
 
     def ask(*command: str) -> str:
         return next(answers) if command[0] == "squeue" else ""
@@ -431,10 +431,10 @@ def test_cancel_takes_the_claims_of_its_tasks(
 # --- what a task goes by -------------------------------------------------------------------------
 
 
-def queue_of(one: Submission, quota: int = 2) -> SharedQueue:
+def queue_of(one: Submission, quota: int = 2, say: Callable[[str], None] = print) -> SharedQueue:
     from bluestab.store import Store
 
-    return SharedQueue(one, Store(one.content["store"]), quota)
+    return SharedQueue(one, Store(one.content["store"]), quota, say)
 
 
 def seeds(queue: SharedQueue, n: int) -> list[int]:
@@ -466,7 +466,7 @@ def test_one_idle_task_stays_to_take_over(
     assert [queue.next() for queue in queues] == [None] * 3
     assert [len(queue) for queue in queues] == [1, 0, 0]
     with monkeypatch.context() as patch:
-        patch.setattr("bluestab.cluster.queue.RESERVE", 0.0)
+        patch.setattr("bluestab.cluster.queue.STANDBY_SECONDS", 0.0)
         time.sleep(0.01)
         assert len(queues[0]) == 0  # not for ever
     claim.release()
@@ -497,7 +497,10 @@ def dead_claim(sweep: Sweep, number: int, job: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_three_deaths_are_a_crash(
-    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, site: dict[str, Any]
+    make_sweep: MakeSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    site: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = make_sweep(seeds=2)
     one = submitted(sweep, tasks=1)
@@ -514,7 +517,11 @@ def test_three_deaths_are_a_crash(
     key, store = sweep.runs[0].run.key, sweep.store
     assert attempt(sweep.runs[0].run, store, None, stand_ins.execute, queue.deaths[key]) is None
     assert store.running() == {}
-    assert seeds(queue_of(one), 2) == [1]
+    lines: list[str] = []
+    assert seeds(queue_of(one, say=lines.append), 2) == [1]
+    (line,) = lines
+    assert line.endswith("died 3 times, recorded as crashed")
+    assert capsys.readouterr().out == "", "a queue prints nothing by itself"
     record = sweep.store.crash(sweep.runs[0].run.key)
     assert record is not None
     assert record.result["error"]["type"] == "OutOfMemoryKilled"
@@ -552,7 +559,7 @@ def test_causes_are_told_apart_by_the_log(
     ]
     one.log_of("12_0").write_text("".join(starts))
     site["squeue"] = site["sacct"] = ""
-    found = deaths.cause(one, [{"job": "12_0.1", "host": "h"}])
+    found = failures.cause(one, [{"job": "12_0.1", "host": "h"}])
     assert type(found) is kind
 
 
@@ -567,7 +574,7 @@ def test_a_task_that_gets_nowhere_does_not_requeue_itself_for_ever(
     queue.put_back(planned)
 
     def end() -> int:
-        notice = task.Notice(print, one, "12_0.7")
+        notice = task.PreemptionNotice(print, one, "12_0.7")
         notice.asked = notice.time_is_up = True
         return task._end(notice, crashed=False, is_left=True, got_on=queue.got_on)
 
@@ -585,7 +592,7 @@ def test_near_the_limit_runs_are_awaited_first(make_sweep: MakeSweep) -> None:
     said: list[str] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
-        with task.Notice(said.append, one, "12_0.0") as notice:
+        with task.PreemptionNotice(said.append, one, "12_0.0") as notice:
             now = time.monotonic()
             os.kill(os.getpid(), signal.SIGUSR2)
             assert notice.asked

@@ -37,8 +37,8 @@ from bluestab.launchers.fetch import supplies
 from bluestab.paths import conf_dir
 from bluestab.planning import compose, quoted, resolved
 from bluestab.remotes import Remote, is_safe, remotes, url_problem
-from bluestab.supplies.base import Means, Supply
-from bluestab.supplies.data import TaskSupply
+from bluestab.supplies.base import FetchContext, Resource
+from bluestab.supplies.data import TaskResource
 from bluestab.supplies.folder import MARKER
 
 Say = Callable[..., Any]
@@ -570,16 +570,16 @@ def node_of(site: Site, **changes: Any) -> dict[str, Any]:
     return {**node, **changes}
 
 
-def supply_of(node: dict[str, Any]) -> TaskSupply:
+def supply_of(node: dict[str, Any]) -> TaskResource:
     parts = check_parts({**gad(), "task": node})
-    supply: Supply
+    supply: Resource
     supply, _ = supplies([parts, parts])
-    assert isinstance(supply, TaskSupply)
+    assert isinstance(supply, TaskResource)
     return supply
 
 
-def means(**knobs: Any) -> Means:
-    return Means(downloader=Downloader(QUICK), **knobs)
+def means(**knobs: Any) -> FetchContext:
+    return FetchContext(downloader=Downloader(QUICK), **knobs)
 
 
 def here(folder: Path) -> dict[str, bytes]:

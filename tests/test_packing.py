@@ -20,7 +20,7 @@ from bluestab.errors import GroupTooLarge
 from bluestab.local_engine import run_here
 from bluestab.packing import (
     MOST,
-    Room,
+    PackSizer,
     expected_bytes,
     in_blocks,
     longest,
@@ -157,8 +157,8 @@ def test_runs_of_others_are_left_to_them(make_sweep: MakeSweep) -> None:
 
 def test_expected_memory_decides_until_it_is_measured(make_sweep: MakeSweep) -> None:
     planned, *_ = make_sweep().runs
-    room = Room(None)
-    assert room.size(planned.run) == MOST, "a tiny model"
+    sizer = PackSizer(None)
+    assert sizer.size(planned.run) == MOST, "a tiny model"
     expected = expected_bytes(planned.run)
     for knob, more in (
         ("optim.batch_size=24", True),
@@ -169,7 +169,7 @@ def test_expected_memory_decides_until_it_is_measured(make_sweep: MakeSweep) -> 
     ):
         assert (expected_bytes(make_sweep((knob,)).runs[0].run) > expected) is more
     assert longest(planned.run) == 32, "cut there"
-    assert Room(7).size(planned.run) == 7
+    assert PackSizer(7).size(planned.run) == 7
 
 
 def test_what_was_measured_decides_but_never_over_what_failed(
@@ -179,13 +179,13 @@ def test_what_was_measured_decides_but_never_over_what_failed(
     monkeypatch.setattr("bluestab.packing._available", lambda *_: 1000 * 2.0**20)
     peak = {"peak_memory_mb": {"gpu": 400.0}}
     seen = [RunRecord(RECORD_SCHEMA, {"status": "done"}, peak)] * 4
-    room = Room(None)
-    room.measured(run, seen)
-    assert room.size(run) == 10, "100 MiB each"
-    room.too_large(run, 10, "as told")
-    assert room.size(run) == 5
-    room.measured(run, seen)
-    assert room.size(run) == 5
+    sizer = PackSizer(None)
+    sizer.measured(run, seen)
+    assert sizer.size(run) == 10, "100 MiB each"
+    sizer.too_large(run, 10, "as told")
+    assert sizer.size(run) == 5
+    sizer.measured(run, seen)
+    assert sizer.size(run) == 5
 
 
 def in_pool(sweep: Sweep, group: int | None = None) -> bool:
@@ -336,7 +336,7 @@ def test_the_seeds_of_a_point_of_a_search_train_as_one(
 KILLED = """
 import os, signal, sys
 from bluestab.hydra_app import compose
-from bluestab.launchers.local import run_here
+from bluestab.local_engine import run_here
 from bluestab.packed.siblings import Sibling
 from bluestab.packing import with_engines
 from bluestab.planning import plan_sweep

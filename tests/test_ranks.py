@@ -27,7 +27,7 @@ from bluestab.memory import Sizes  # noqa: E402
 from bluestab.ranks import Ranks, together  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.types import RunRecord  # noqa: E402
-from bluestab.worker_pool import places  # noqa: E402
+from bluestab.worker_pool import assign_devices  # noqa: E402
 
 Make = Callable[..., Any]
 Progress = Callable[..., None]
@@ -274,10 +274,10 @@ def test_what_does_not_go_is_refused_by_the_check(
 def test_gpus_are_given_out_in_groups(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cuda_devices", lambda: 5)
     cfg = {**make_run(*BASE, TWO).cfg, "device": "auto"}
-    assert places([cfg], None, 1) == ["cuda:0", "cuda:2"]
+    assert assign_devices([cfg], None, 1) == ["cuda:0", "cuda:2"]
     assert devices.of_ranks("cuda:2", 2) == ["cuda:2", "cuda:3"]
     eight = {**cfg, "trainer": {**cfg["trainer"], "devices": 8}}
     with pytest.raises(ConfigError, match=r"devices is 8, beginning with cuda:0, but"):
-        places([eight], None, 1)
+        assign_devices([eight], None, 1)
     monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
-    assert places([{**cfg, "device": "cpu"}], None, 1, cores=8) == ["cpu"] * 4
+    assert assign_devices([{**cfg, "device": "cpu"}], None, 1, cores=8) == ["cpu"] * 4

@@ -16,10 +16,10 @@ from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
 from bluestab.report.searches import FILE, read_entries
 from bluestab.search.confirm import report
-from bluestab.search.crew import see_through
 from bluestab.search.figures import figures
 from bluestab.search.findings import Findings, best_first, importance, points_frame
 from bluestab.search.page import write_search
+from bluestab.search.pool import see_through
 from bluestab.search.trials import Trials
 from bluestab.store import Store
 

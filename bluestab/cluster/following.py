@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bluestab.cluster import scheduler
-from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
+from bluestab.cluster.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.cluster.submission import Submission, crashes, submissions
 from bluestab.errors import Interrupted
 from bluestab.execute import is_done
@@ -60,9 +60,9 @@ def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[st
 
     Ctrl-C asks whether to leave the jobs alone or to cancel them.
     """
-    standing = Standing(attached)
+    status = TaskStatus(attached)
     try:
-        n_missing = _follow(sweep, standing, before)
+        n_missing = _follow(sweep, status, before)
     except KeyboardInterrupt:
         if cancel_if_asked(attached):
             raise Interrupted("cancelled; the same command goes on") from None
@@ -70,16 +70,16 @@ def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[st
             "left; the jobs go on, and the same command attaches to them; "
             f"{status_line(sweep.store, sweep.name)}"
         ) from None
-    standing.cancel_pending()
+    status.cancel_pending()
     if n_missing:
-        ends = "\n".join(standing.ends())
+        ends = "\n".join(status.ends())
         raise TasksEnded(
             f"all tasks have ended, and {n_missing} of {len(sweep.runs)} runs are missing; the "
             f"same command goes on\n{ends}".rstrip()
         )
 
 
-def _follow(sweep: Sweep, standing: Standing, before: Mapping[str, int]) -> int:
+def _follow(sweep: Sweep, status: TaskStatus, before: Mapping[str, int]) -> int:
     """Say what ends, until all has, or no task lives; the number of runs that are missing then."""
     left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
     everything = [p.run.key for p in sweep.runs]
@@ -93,16 +93,16 @@ def _follow(sweep: Sweep, standing: Standing, before: Mapping[str, int]) -> int:
             now = time.monotonic()
             if now - asked_at >= (POLL if left else 2 * LOOK):
                 asked_at = now
-                standing.refresh()
-                display.workers = max(1, standing.running)
-                _note(display, standing.line)
-            if standing.known and not standing.live:
+                status.refresh()
+                display.workers = max(1, status.running)
+                _note(display, status.line)
+            if status.known and not status.live:
                 gone_at = now if gone_at < 0 else gone_at
                 if not left or now - gone_at > LAG:
                     return len(left)
             else:
                 gone_at = -math.inf
-            if not left and standing.idle:  # tasks that have not begun would find nothing to do
+            if not left and status.idle:  # tasks that have not begun would find nothing to do
                 return 0
             time.sleep(LOOK)
 

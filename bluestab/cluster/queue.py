@@ -13,8 +13,8 @@ from typing import Any
 
 from bluestab.checks import CheckedRun, check
 from bluestab.claims import Claim, Claims
-from bluestab.cluster.deaths import MANY, cause, counted
-from bluestab.cluster.submission import Order, Submission, crashes
+from bluestab.cluster.failures import MANY, cause, counted
+from bluestab.cluster.submission import RunOrder, Submission, crashes
 from bluestab.errors import BluestabError
 from bluestab.execute import is_stored
 from bluestab.failures import record_death
@@ -23,11 +23,11 @@ from bluestab.report.phrases import describe
 from bluestab.run_queue import LOOK_AGAIN, Source
 from bluestab.store import Store
 
-RESERVE = 600.0
+STANDBY_SECONDS = 600.0
 """Seconds that the last idle task stays to take over what may yet die elsewhere."""
 
 
-class Reserve:
+class StandbySlot:
     """Where nothing can be started and others are at work, one idle task of a submission stays."""
 
     def __init__(self, submission: Submission) -> None:
@@ -40,7 +40,7 @@ class Reserve:
         now = time.monotonic()
         if self._idle_since is None:
             self._idle_since = now
-        if now - self._idle_since > RESERVE:
+        if now - self._idle_since > STANDBY_SECONDS:
             return False
         if self._claim is None:
             with suppress(OSError):
@@ -90,20 +90,20 @@ class SharedQueue(Source):
         self.waiting = deque(
             o for o in self.orders.values() if o.key not in touched or not self._has_ended(o)
         )
-        self.suspect: deque[Order] = deque()
-        self.elsewhere: deque[Order] = deque()
+        self.suspect: deque[RunOrder] = deque()
+        self.elsewhere: deque[RunOrder] = deque()
         self.taken = 0
         self.begun: dict[str, int] = {}
         self.crashed_here: set[str] = set()
         self.cut: set[str] = set()
         self._look_again = 0.0
-        self._reserve = Reserve(submission)
+        self._standby = StandbySlot(submission)
 
     def __len__(self) -> int:
         """0 when this task should leave."""
         if self._makes_room():
             return 0
-        if self.elsewhere and not self.is_left and not self._reserve.stays():
+        if self.elsewhere and not self.is_left and not self._standby.stays():
             return 0
         return len(self.waiting) + len(self.suspect) + len(self.elsewhere)
 
@@ -142,7 +142,7 @@ class SharedQueue(Source):
                 self.deaths[order.key] = len(died)
                 if dead:
                     self.apart.add(order.key)
-                self._reserve.at_work()
+                self._standby.at_work()
                 return planned
             self._record_deaths(planned, dead)
         return None
@@ -197,9 +197,9 @@ class SharedQueue(Source):
 
     def close(self) -> None:
         """Leave the reserve, if this task was in it."""
-        self._reserve.leave()
+        self._standby.leave()
 
-    def _has_ended(self, order: Order) -> bool:
+    def _has_ended(self, order: RunOrder) -> bool:
         """Done; or crashed since the submission, and not to be tried again by this task."""
         if is_stored(order.key, order.cfg, self.store):
             return True
@@ -225,7 +225,7 @@ class SharedQueue(Source):
         self._say(f"{describe(planned.run)}: died {len(dead)} times, recorded as crashed")
 
 
-def checked(order: Order) -> CheckedRun:
+def checked(order: RunOrder) -> CheckedRun:
     """The run of an order. Raises BluestabError if it is another one here."""
     run = check(order.cfg)
     if run.key != order.key:

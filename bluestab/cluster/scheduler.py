@@ -30,7 +30,7 @@ class SchedulerError(BluestabError):
 
 
 @dataclass(frozen=True)
-class Task:
+class ArrayTask:
     """One task of an array (or a plain job), as SLURM sees it.
 
     state   PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, NODE_FAIL, OUT_OF_MEMORY, ...
@@ -81,7 +81,7 @@ def submit(script: str) -> str:
     return match.group()
 
 
-def queued(arrays: Iterable[str]) -> list[Task] | None:
+def queued(arrays: Iterable[str]) -> list[ArrayTask] | None:
     """Tasks of these arrays that squeue knows: live ones, and for some minutes those that ended.
 
     None if the controller cannot be asked now.
@@ -104,7 +104,7 @@ def queued(arrays: Iterable[str]) -> list[Task] | None:
             continue
         array, index, plain, state, reason, node, code, restarts = fields[:8]
         job = f"{array}_{index}" if index.isdigit() else plain
-        found.append(Task(job, state, reason, node, _code(code), _number(restarts)))
+        found.append(ArrayTask(job, state, reason, node, _code(code), _number(restarts)))
     return found
 
 
@@ -122,10 +122,10 @@ def lives(arrays: Sequence[str], question: str) -> bool:
     return any(task.live for task in tasks)
 
 
-def accounted(arrays: Iterable[str], every: bool = False) -> list[Task]:
+def accounted(arrays: Iterable[str], every: bool = False) -> list[ArrayTask]:
     """Tasks of these arrays as accounting knows them; [] where there is none, or none answers.
 
-    every  what was requeued, too: one Task for each time it ran
+    every  what was requeued, too: one ArrayTask for each time it ran
     """
     wanted = sorted(set(arrays), key=int)
     if not wanted:
@@ -138,9 +138,9 @@ def accounted(arrays: Iterable[str], every: bool = False) -> list[Task]:
     return []
 
 
-def _accounted(line: str) -> Task:
+def _accounted(line: str) -> ArrayTask:
     job, state, code, node = line.split("|")[:4]
-    return Task(job, (state.split() or [""])[0], "", node, code)  # "CANCELLED by 1000"
+    return ArrayTask(job, (state.split() or [""])[0], "", node, code)  # "CANCELLED by 1000"
 
 
 def jobs_with_comment(comment: str) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bluestab.circumstances import redacted
 from bluestab.cluster import scheduler
-from bluestab.cluster.standing import LAG, LOOK, POLL, Standing, TasksEnded, status_line
+from bluestab.cluster.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.cluster.submission import Submission, submissions
 from bluestab.errors import ConfigError, Interrupted
 from bluestab.store import Store
@@ -62,9 +62,9 @@ def follow(
 
     cancels  asked at Ctrl-C: were the jobs cancelled?
     """
-    standing = Standing(attached)
+    status = TaskStatus(attached)
     try:
-        is_done = _follow(trials, standing)
+        is_done = _follow(trials, status)
     except KeyboardInterrupt:
         if cancels():
             raise Interrupted("cancelled; the same command goes on") from None
@@ -72,13 +72,13 @@ def follow(
         raise Interrupted(
             f"left; the jobs go on, and the same command attaches to them; {line}"
         ) from None
-    standing.cancel_pending()
+    status.cancel_pending()
     if is_done:
         return
     if any(one.is_exhausted() for one in attached):
         print(f"there are no other points than the {search.n_trials - trials.left()} that are told")
         return
-    ends = "\n".join(standing.ends())
+    ends = "\n".join(status.ends())
     if trials.crashed() and _stops(search):
         raise RunsCrashed(f"a run crashed, and on_crash=stop: the search stops\n{ends}".rstrip())
     raise TasksEnded(
@@ -87,29 +87,29 @@ def follow(
     )
 
 
-def _follow(trials: Trials, standing: Standing) -> bool:
+def _follow(trials: Trials, status: TaskStatus) -> bool:
     """Until all points are told, or no task lives. Are they all told?"""
-    from bluestab.search.crew import Teller
+    from bluestab.search.progress import ProgressPrinter
 
-    teller, said = Teller(trials), ""
+    printer, said = ProgressPrinter(trials), ""
     asked_at = gone_at = -math.inf
     while True:
-        teller.tell()
+        printer.print_new()
         is_done = trials.left() <= 0 and not trials.under_way()
         now = time.monotonic()
         if now - asked_at >= (2 * LOOK if is_done else POLL):
             asked_at = now
-            standing.refresh()
-            if standing.line != said:
-                said = standing.line
+            status.refresh()
+            if status.line != said:
+                said = status.line
                 print(f"  {said}", flush=True)
-        if standing.known and not standing.live:
+        if status.known and not status.live:
             gone_at = now if gone_at < 0 else gone_at
             if is_done or now - gone_at > LAG:
                 return is_done
         else:
             gone_at = -math.inf
-        if is_done and standing.idle:  # tasks that have not begun would find nothing to do
+        if is_done and status.idle:  # tasks that have not begun would find nothing to do
             return True
         time.sleep(LOOK)
 

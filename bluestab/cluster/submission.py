@@ -42,7 +42,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFL
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOrder:
     """A run that a task may be asked for: enough to find it in the store, and to make it."""
 
     key: str
@@ -91,11 +91,13 @@ class Submission:
     def keys(self) -> set[str]:
         return {run["key"] for run in self.content["runs"]}
 
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[RunOrder]:
         """The runs, in the order of the sweep."""
         configs = self.content["configs"]
         return [
-            Order(run["key"], {**configs[run["config"]], "seed": run["seed"]}, tuple(run["said"]))
+            RunOrder(
+                run["key"], {**configs[run["config"]], "seed": run["seed"]}, tuple(run["said"])
+            )
             for run in self.content["runs"]
         ]
 

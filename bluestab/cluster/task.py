@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Self
 from bluestab import devices
 from bluestab.attempting import Execute, Together
 from bluestab.cluster import scheduler
-from bluestab.cluster.deaths import HEADER
-from bluestab.cluster.queue import Reserve, SharedQueue
+from bluestab.cluster.failures import HEADER
+from bluestab.cluster.queue import SharedQueue, StandbySlot
 from bluestab.cluster.submission import Submission
 from bluestab.errors import BluestabError
 from bluestab.interruption import WARNING
@@ -33,7 +33,7 @@ from bluestab.report.progress import SweepDisplay
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.worker_pool import places, work_off
+from bluestab.worker_pool import assign_devices, work_off
 
 if TYPE_CHECKING:
     from bluestab.search.trials import Trials
@@ -43,7 +43,7 @@ IN_VAIN = 3  # starts in a row that get nowhere before their time limit; then a 
 SPARE = 20.0  # seconds before the time limit at which what runs is cut off: to requeue, and leave
 
 
-class Notice(Stop):
+class PreemptionNotice(Stop):
     """SLURM says that the task will end: what runs is given back in the time that is left.
 
     Near the time limit, runs that end soon are awaited first.
@@ -97,12 +97,12 @@ def work(
         print("nothing is left to do here", flush=True)
         return 0
     configs = submission.content["configs"]
-    where = _places(knobs, configs)[: knobs["runs_per_task"]]
+    where = _devices(knobs, configs)[: knobs["runs_per_task"]]
     budget_mb = 0.8 * _memory_mb() / len(where)
     keys = list(queue.orders)
     with (
         SweepDisplay(submission.sweep, keys, store, workers=len(where)) as display,
-        Notice(display.say, submission, job) as notice,
+        PreemptionNotice(display.say, submission, job) as notice,
     ):
         try:
             group = knobs.get("group", 1)  # a submission of before may lack it
@@ -119,30 +119,31 @@ def work(
 
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
     """Work on the points of a search until there are enough; the exit code of this task."""
-    from bluestab.search.crew import Teller, in_processes
     from bluestab.search.plan import first_run
+    from bluestab.search.pool import in_processes
+    from bluestab.search.progress import ProgressPrinter
     from bluestab.search.saved import read_search
     from bluestab.search.trials import Trials, took
 
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     search = read_search(store.root, submission.sweep)
     trials = Trials.open(search)
-    where = _places(knobs, [first_run(search).cfg])
+    where = _devices(knobs, [first_run(search).cfg])
     before = _far(trials, store)
     name = job.partition(".")[0]
-    teller, reserve, ended = Teller(trials, name), Reserve(submission), ""
-    with Notice(print, submission, job) as notice:
+    printer, standby, ended = ProgressPrinter(trials, name), StandbySlot(submission), ""
+    with PreemptionNotice(print, submission, job) as notice:
         try:
             while ended not in ("exhausted", "crashed") and not notice.asked:
                 if trials.left() > 0 or trials.dead():
-                    reserve.at_work()
-                    ended = in_processes(search, where, notice, teller, execute)
-                elif not trials.under_way() or not reserve.stays():
+                    standby.at_work()
+                    ended = in_processes(search, where, notice, printer, execute)
+                elif not trials.under_way() or not standby.stays():
                     break
                 time.sleep(LOOK_AGAIN)
-                teller.tell()
+                printer.print_new()
         finally:
-            reserve.leave()
+            standby.leave()
     if ended == "exhausted":
         submission.exhaust()
     crashed = [t for t in trials.crashed() if took(name, t)]
@@ -164,7 +165,9 @@ def _far(trials: Trials, store: Store) -> tuple[int, set[tuple[str, int]]]:
     return sum(len(t.intermediate_values) for t in trials.all()), saved
 
 
-def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], bool]) -> int:
+def _end(
+    notice: PreemptionNotice, *, crashed: bool, is_left: bool, got_on: Callable[[], bool]
+) -> int:
     """The exit code of a task that does nothing more; it may put itself back into the queue.
 
     is_left  is there work that it gave back, or did not begin? got_on: has anything been done?
@@ -192,10 +195,10 @@ def _end(notice: Notice, *, crashed: bool, is_left: bool, got_on: Callable[[], b
     return 1 if crashed else 0
 
 
-def _places(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _devices(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The device of each worker of this task. Raises BluestabError if GPUs cannot be used."""
     _need_gpus(knobs, {cfg["device"] for cfg in configs})
-    return places(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
+    return assign_devices(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
 
 
 def _need_gpus(knobs: Mapping[str, Any], asked: set[str]) -> None:

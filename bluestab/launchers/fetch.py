@@ -25,9 +25,9 @@ from bluestab.launchers.base import Backend
 from bluestab.planning import SEED, Compose, Job, Sweep, check_each
 from bluestab.report.live import printable
 from bluestab.report.terminal import console, seconds, size
-from bluestab.supplies.base import Found, Means, Supply
-from bluestab.supplies.data import TaskSupply
-from bluestab.supplies.model import ModelSupply
+from bluestab.supplies.base import FetchContext, FetchStatus, Resource
+from bluestab.supplies.data import TaskResource
+from bluestab.supplies.model import ModelResource
 from bluestab.types import SPLITS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Fetch(Backend):
         problems: list[str] = []
         n_here = n_brought = n_bytes = 0
         unknown = False
-        means = Means(self.source, Downloader(progress=display.progress), display.say)
+        means = FetchContext(self.source, Downloader(progress=display.progress), display.say)
         for supply in wanted:
             found = supply.look(means, ask=self.dry_run)
             display.tell(supply, found)
@@ -94,14 +94,16 @@ class Fetch(Backend):
             what = "cannot be brought" if self.dry_run else "could not be brought"
             raise NotBrought(f"{len(problems)} of {len(wanted)} {what}:\n" + "\n".join(problems))
 
-    def _brought(self, supply: Supply, means: Means, display: Display, found: Found) -> Found:
+    def _brought(
+        self, supply: Resource, means: FetchContext, display: Display, found: FetchStatus
+    ) -> FetchStatus:
         try:
             started = time.monotonic()
             with display.bars_of(supply):
                 brought = supply.bring(means)
         except DownloadError as error:
             display.say("  failed     see below")
-            return Found(found.where, problem=str(error))
+            return FetchStatus(found.where, problem=str(error))
         took = seconds(time.monotonic() - started)
         display.say(f"  brought    to {brought.where}, {size(brought.n_bytes or 0)} in {took}")
         if brought.note:
@@ -109,12 +111,12 @@ class Fetch(Backend):
         return brought
 
 
-def supplies(parts: Sequence[Parts]) -> list[Supply]:
+def supplies(parts: Sequence[Parts]) -> list[Resource]:
     """What these runs need, everything once, tasks first.
 
     Raises ConfigError if a yaml's `fetch` is malformed.
     """
-    found: dict[object, Supply] = {}
+    found: dict[object, Resource] = {}
     problems: dict[str, None] = {}
     for one in parts:
         task, model = one.task, one.model
@@ -122,11 +124,11 @@ def supplies(parts: Sequence[Parts]) -> list[Supply]:
         key = (task.name, task.data_dir, files, repr(task.sha256), repr(task.fetch))
         if key not in found:
             try:
-                found[key] = TaskSupply(task)
+                found[key] = TaskResource(task)
             except ConfigError as error:
                 problems.update(dict.fromkeys(error.problems))
         identity = (model.name, model.path, model.package, model.hub, model.revision)
-        found.setdefault(identity, ModelSupply(model))
+        found.setdefault(identity, ModelResource(model))
     if problems:
         raise ConfigError(*problems)
     return sorted(found.values(), key=lambda supply: supply.kind, reverse=True)
@@ -141,7 +143,7 @@ class Display:
         self.current: tuple[str, Any] = ("", None)
 
     @contextmanager
-    def bars_of(self, supply: Supply) -> Iterator[None]:
+    def bars_of(self, supply: Resource) -> Iterator[None]:
         """Bars while a task is brought; the hub draws its own for models."""
         if supply.kind == "task" and self.console.is_interactive:
             self.bars = Progress(
@@ -178,7 +180,7 @@ class Display:
         """A line, which stays."""
         self.console.print(printable(text, 2000), markup=False, soft_wrap=True)
 
-    def tell(self, supply: Supply, found: Found) -> None:
+    def tell(self, supply: Resource, found: FetchStatus) -> None:
         """What it is, whose it is, where it comes from and where it lies."""
         about = supply.about
         self.say(f"{supply.kind} {supply.name}: {about.get('summary', '')}")

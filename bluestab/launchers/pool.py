@@ -11,7 +11,7 @@ from bluestab.launchers.base import Backend
 from bluestab.packing import GROUP
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.store import Store
-from bluestab.worker_pool import places, run_in_pool
+from bluestab.worker_pool import assign_devices, run_in_pool
 from bluestab.workers import begin, close
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Pool(Backend):
     def launch(self, sweep: Sweep) -> None:
         self._check()
         begin(sweep)
-        places = self.places(sweep)
-        stopped = run_in_pool(sweep, places, self.budget_mb(len(places)), group=self.group)
+        on = self.devices(sweep)
+        stopped = run_in_pool(sweep, on, self.budget_mb(len(on)), group=self.group)
         close(sweep, stopped)
 
     def search(self, search: Search) -> None:
@@ -44,8 +44,8 @@ class Pool(Backend):
         run = PlannedRun(first_run(search), ())
         if search.workers is not None:
             self.workers = search.workers
-        places = self.places(Sweep(search.name, Store(search.root), (run,)))
-        run_search(search, places, self.launch)
+        on = self.devices(Sweep(search.name, Store(search.root), (run,)))
+        run_search(search, on, self.launch)
 
     def _check(self) -> None:
         wrong = rules.problems(
@@ -59,9 +59,9 @@ class Pool(Backend):
         if wrong:
             raise ConfigError(*wrong)
 
-    def places(self, sweep: Sweep) -> list[str]:
+    def devices(self, sweep: Sweep) -> list[str]:
         """The device of each worker."""
-        return places([p.run.cfg for p in sweep.runs], self.workers, self.per_gpu)
+        return assign_devices([p.run.cfg for p in sweep.runs], self.workers, self.per_gpu)
 
     def budget_mb(self, workers: int) -> float:
         """What a worker may hold after a run; above it, a fresh one takes its place."""

@@ -17,7 +17,7 @@ from bluestab.circumstances import command_line
 from bluestab.cluster import scheduler
 from bluestab.cluster.following import cancel_if_asked, live_submissions, named, see_through
 from bluestab.cluster.script import SIGNAL_DELAY, batch_script, option_problems, refused
-from bluestab.cluster.standing import status_line
+from bluestab.cluster.status import status_line
 from bluestab.cluster.submission import (
     Array,
     Submission,

@@ -8,8 +8,8 @@ from bluestab.attempting import Execute
 from bluestab.errors import Interrupted
 from bluestab.search import spec
 from bluestab.search.confirm import Launch, confirm, report
-from bluestab.search.crew import see_through
 from bluestab.search.plan import first_run
+from bluestab.search.pool import see_through
 from bluestab.search.saved import write_search_file
 from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
@@ -19,18 +19,19 @@ from bluestab.workers import RunsCrashed, make_ready
 
 def run_search(
     search: Search,
-    places: Sequence[str | None],
+    worker_devices: Sequence[str | None],
     launch: Launch,
     execute: Execute | None = None,
 ) -> None:
     """All of it: points, winner, confirmation on fresh seeds, report.
 
-    places   the device of each worker; launch: sees a sweep through, for the confirmation
+    worker_devices  the device of each worker
+    launch          sees a sweep through, for the confirmation
 
     Raises Interrupted if a person stopped it, RunsCrashed at the end if points crashed.
     """
     trials = begin_search(search)
-    stopped = see_through(search, places, execute)
+    stopped = see_through(search, worker_devices, execute)
     if stopped:
         n = len([t for t in points(trials.all()) if t.state.is_finished()])
         raise Interrupted(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab import rules
+from bluestab.circumstances import redacted
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.rules import Rule, at_least, one_of, whole, within
 from bluestab.search.objectives import names as objective_names
@@ -297,3 +298,26 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for path in sorted({*one, *other})
         if one.get(path, nothing) != other.get(path, nothing)
     ]
+
+
+def check_same(
+    search: Search, before: Mapping[str, Any] | None, now: Mapping[str, Any], n_trials: int
+) -> None:
+    """Raises ConfigError if a study was begun with something else than is asked for now.
+
+    before    `identity` that the study holds; None: it holds none
+    n_trials  of the study
+    """
+    if before is None:
+        if n_trials:
+            raise ConfigError(
+                f"search.storage {redacted(search.storage)} holds a study {search.name} of another "
+                "program; say sweep.name=OTHER"
+            )
+        return
+    if found := differences(before, now):
+        raise ConfigError(
+            f"the study {search.name} was begun with something else, and its trials could not be "
+            "compared with new ones; sweep.name=OTHER begins another study (finished runs are used "
+            "again):\n  " + "\n  ".join(found)
+        )

@@ -34,11 +34,11 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import redacted
 from bluestab.claims import Claim, Claims
 from bluestab.errors import BluestabError, ConfigError
-from bluestab.search import samplers
+from bluestab.search import samplers, spec
 from bluestab.search.objectives import SECONDS, Outcome, failed_share, maximised, worth
 from bluestab.search.points import Point, overrides
 from bluestab.search.race import Scores
-from bluestab.search.spec import Search, differences
+from bluestab.search.spec import Search
 from bluestab.search.storage import open_storage
 from bluestab.store import alone
 
@@ -113,7 +113,7 @@ class Trials:
                 ) from error
             before = study.user_attrs.get(IDENTITY)
             if identity is not None:
-                _agree(search, before, identity, n_trials=len(study.trials))
+                spec.check_same(search, before, identity, n_trials=len(study.trials))
                 if before is None:
                     study.set_user_attr(IDENTITY, dict(identity))
         return cls(search, study)
@@ -147,7 +147,7 @@ class Trials:
     def begin(self) -> int:
         """At the start of a command: crashed points are tried again. How many are there?"""
         with _no_remarks(), alone(self.search.folder):
-            self._bury()
+            self._archive_dead()
             trials = self.all()
             if not trials:
                 for point in self.search.start:
@@ -164,7 +164,7 @@ class Trials:
         Exhausted if there is no other.
         """
         with _no_remarks(), alone(self.search.folder):
-            self._bury()
+            self._archive_dead()
             refused = 0
             while self.left() > 0:
                 self._queue_a_new_one(refused)
@@ -297,7 +297,7 @@ class Trials:
 
     # --- the dead ------------------------------------------------------------------------------
 
-    def _bury(self) -> None:
+    def _archive_dead(self) -> None:
         """Tell the trials of dead processes FAIL, and queue their points again. Under the lock."""
         from optuna.trial import TrialState
 
@@ -390,21 +390,3 @@ def _no_remarks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _agree(
-    search: Search, before: Mapping[str, Any] | None, now: Mapping[str, Any], n_trials: int
-) -> None:
-    if before is None:
-        if n_trials:
-            raise ConfigError(
-                f"search.storage {redacted(search.storage)} holds a study {search.name} of another "
-                "program; say sweep.name=OTHER"
-            )
-        return
-    if found := differences(before, now):
-        raise ConfigError(
-            f"the study {search.name} was begun with something else, and its trials could not be "
-            "compared with new ones; sweep.name=OTHER begins another study (finished runs are used "
-            "again):\n  " + "\n  ".join(found)
-        )

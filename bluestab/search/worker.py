@@ -16,10 +16,10 @@ from typing import Any, Literal
 from bluestab import interruption
 from bluestab.attempting import Execute, attempt_together
 from bluestab.checks import CheckedRun, check
-from bluestab.errors import DiskFull, GroupTooLarge
+from bluestab.errors import BluestabError, DiskFull, GroupTooLarge
 from bluestab.execute import is_done
 from bluestab.families import pack_group_key
-from bluestab.packing import Room, is_packed, with_engines
+from bluestab.packing import PackSizer, is_packed, with_engines
 from bluestab.planning import Job, compose, resolved
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.search import curves
@@ -30,6 +30,7 @@ from bluestab.search.spec import Search
 from bluestab.search.trials import Exhausted, Taken, Trials, rivals, scores_of
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from bluestab.worker_process import enter
 from bluestab.workers import tell_damaged
 
 Ended = Literal["enough", "exhausted", "interrupted", "crashed"]
@@ -37,11 +38,11 @@ Ended = Literal["enough", "exhausted", "interrupted", "crashed"]
 on_crash=stop and one did."""
 
 
-class Cut(BaseException):
+class PruneRun(BaseException):
     """A run is given up while it trains. No Exception: that would be recorded as a crash."""
 
 
-class Left(BaseException):
+class StopRequested(BaseException):
     """The worker was asked to stop while it waited."""
 
 
@@ -86,7 +87,7 @@ class Worker:
         self.execute = execute
         self.store = Store(search.root)
         self.trials = Trials.open(search)
-        self.room = Room(search.group, of=None if of == 1 else of)
+        self.sizer = PackSizer(search.group, of=None if of == 1 else of)
         self._composed: tuple[Point, dict[str, Any]] | None = None
 
     def work(self, after_each: Callable[[], None] = lambda: None) -> Ended:
@@ -137,11 +138,11 @@ class Worker:
                     raise
                 self.trials.hand_back(taken)
                 return "interrupted"
-            except Cut as cut:
+            except PruneRun as cut:
                 said = f"seed {search.seeds[len(outcomes)]}: {cut}"
                 self.trials.stop(taken, "cut", said, None)
                 return None
-            except Left:
+            except StopRequested:
                 self.trials.hand_back(taken)
                 return "interrupted"
             except Crashed as crash:
@@ -169,21 +170,21 @@ class Worker:
         first = self.checked(point, seeds[0])
         if not is_packed(first) or self.search.prune != "none" or len(seeds) == 1:
             return [first]
-        following = (self.checked(point, seed) for seed in seeds[1 : self.room.size(first)])
+        following = (self.checked(point, seed) for seed in seeds[1 : self.sizer.size(first)])
         family = pack_group_key(first)
         return [first, *itertools.takewhile(lambda run: pack_group_key(run) == family, following)]
 
     def _run(self, runs: Sequence[CheckedRun], taken: Taken) -> list[RunRecord]:
         """The records of runs that train as one, most often of one; from the store if it has them.
 
-        Raises Cut, Left, Crashed, StoreError.
+        Raises PruneRun, StopRequested, Crashed, StoreError.
         """
         taken.trial.set_user_attr("doing", runs[0].key)
         tell_damaged(self.store, runs)
         retries = int(str(runs[0].cfg["on_crash"]).partition(":")[2] or 0)
         crashes: Counter[str] = Counter()
         while missing := [run for run in runs if not is_done(run, self.store)]:
-            part = missing if len(missing) == 1 else missing[: self.room.size(missing[0])]
+            part = missing if len(missing) == 1 else missing[: self.sizer.size(missing[0])]
             watching = self._watching(part[0], taken)
             try:
                 records = attempt_together(part, self.store, watching, self.execute)
@@ -192,7 +193,7 @@ class Worker:
                 self._wait()
                 continue
             except GroupTooLarge as error:
-                self.say(self.room.too_large(part[0], len(part), str(error)))
+                self.say(self.sizer.too_large(part[0], len(part), str(error)))
                 continue
             for run, record in zip(part, records, strict=True):
                 if record is not None and record.status == "crashed":
@@ -200,7 +201,7 @@ class Worker:
                     if crashes[run.key] > retries:
                         raise Crashed(record, run.cfg["seed"])
             ended = [record for record in records if record is not None]
-            self.room.measured(part[0], ended)
+            self.sizer.measured(part[0], ended)
             if len(ended) < len(part):  # another process is at one of these very runs
                 self._wait()
         return [self.store.read(run.key) for run in runs]
@@ -208,13 +209,13 @@ class Worker:
     def _wait(self) -> None:
         time.sleep(LOOK_AGAIN)
         if self.asked():
-            raise Left
+            raise StopRequested
 
     def _log(self, record: RunRecord) -> str:
         return f"log: {self.store.crash_folder(record.key) / 'log.txt'}"
 
     def _watching(self, run: CheckedRun, taken: Taken) -> Callable[..., None] | None:
-        """Keeps the validation curve of a run, and raises Cut where it is hopeless."""
+        """Keeps the validation curve of a run, and raises PruneRun where it is hopeless."""
         if self.search.prune == "none":
             return None
         seed, own = run.cfg["seed"], dict[int, float]()
@@ -236,7 +237,7 @@ class Worker:
                 sign=self.search.sign,
             )
             if why is not None:
-                raise Cut(why)
+                raise PruneRun(why)
 
         return told
 
@@ -273,18 +274,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     output  file for what libraries print and for last words
     given   environment, device, execute, of
     """
-    import os
-    import signal
-
-    from bluestab.errors import BluestabError
-    from bluestab.worker_process import die_with_parent, write_to
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
-    interruption.obey()
-    os.environ.clear()
-    os.environ.update(given["environment"])
-    die_with_parent(connection)
-    write_to(output)
+    enter(connection, output, given["environment"])
 
     def say(what: str, said: str) -> None:
         connection.send({"what": what, "said": said})

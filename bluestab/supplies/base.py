@@ -13,7 +13,7 @@ from bluestab.downloads import Downloader, DownloadError
 
 
 @dataclass(frozen=True)
-class Found:
+class FetchStatus:
     """What there is of a task or a model.
 
     where    the folder it is in, or will be in; empty where it takes none
@@ -35,7 +35,7 @@ class Found:
 
 
 @dataclass
-class Means:
+class FetchContext:
     """How to bring things.
 
     folder  with the files to take; None: from the network
@@ -47,7 +47,7 @@ class Means:
     say: Callable[[str], None] = print
 
 
-class Supply(ABC):
+class Resource(ABC):
     """A task or a model as something to bring."""
 
     kind: str
@@ -55,11 +55,11 @@ class Supply(ABC):
     about: Mapping[str, Any]
 
     @abstractmethod
-    def look(self, means: Means, *, ask: bool = False) -> Found:
+    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
         """What is here. Writes nothing; asks the network for sizes only if `ask`."""
 
     @abstractmethod
-    def bring(self, means: Means) -> Found:
+    def bring(self, means: FetchContext) -> FetchStatus:
         """Bring what is missing. Raises DownloadError; then what was here is as it was."""
 
 

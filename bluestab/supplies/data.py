@@ -14,13 +14,13 @@ from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.paths import corpora_dir
 from bluestab.remotes import Remote, is_safe, remotes
 from bluestab.sources import access, fetched_folder, locate, locate_own, own_folder, sha256_of
-from bluestab.supplies.base import Found, Means, Supply, need_network
+from bluestab.supplies.base import FetchContext, FetchStatus, Resource, need_network
 from bluestab.supplies.folder import alone, write_bytes
 from bluestab.tasks.base import Task
 from bluestab.types import SPLITS
 
 
-class TaskSupply(Supply):
+class TaskResource(Resource):
     """The files of a task. Raises ConfigError if its `fetch` is malformed."""
 
     kind = "task"
@@ -34,7 +34,7 @@ class TaskSupply(Supply):
         if self.convert is not None:
             _converter(self.convert)
 
-    def look(self, means: Means, *, ask: bool = False) -> Found:
+    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
         if self.task.own:
             return self._look_at_own()
         if (folder := fetched_folder(self.name)) is None:
@@ -49,23 +49,25 @@ class TaskSupply(Supply):
         wrong = [s for s, path in found.items() if not self._is_right(s, path)]
         own = [found[s] for s in wrong if self._is_own(found[s])]
         if own:
-            return Found(
+            return FetchStatus(
                 str(own[0].parent),
                 problem=f"{own[0]} is not the published file, and comes before what is brought; "
                 "take it away, or accept it with task.sha256.SPLIT=null",
             )
         if not lacking and not wrong:
             bases = dict.fromkeys(self._base(split, path) for split, path in found.items())
-            return Found(", ".join(bases), n_bytes=sum(p.stat().st_size for p in found.values()))
+            return FetchStatus(
+                ", ".join(bases), n_bytes=sum(p.stat().st_size for p in found.values())
+            )
         if self.task.data_dir is not None:
-            return Found(
+            return FetchStatus(
                 self.task.data_dir,
                 problem=f"task.data_dir is '{self.task.data_dir}', which holds no {lacking[0]}; "
                 "no folder of yours is written: leave task.data_dir out, or put the file there",
             )
         made_by_hand = self._own_converter(means) is not None
         if not self.remotes and not made_by_hand:
-            return Found(
+            return FetchStatus(
                 str(own_folder(self.name) or folder),
                 problem=self._ask_for(lacking or [str(found[s]) for s in wrong]),
             )
@@ -73,13 +75,13 @@ class TaskSupply(Supply):
         missing = tuple((remote.urls[0], remote.bytes) for remote in absent)
         where = f"in {means.folder}" if made_by_hand else "that are here"
         made = ((f"the files of the task, from originals {where}", 0),)
-        return Found(str(folder), made if made_by_hand else missing or made)
+        return FetchStatus(str(folder), made if made_by_hand else missing or made)
 
     def _splits(self) -> list[str]:
         """Parts that come as files; others are drawn."""
         return [split for split in SPLITS if getattr(self.task, split) is not None]
 
-    def _look_at_own(self) -> Found:
+    def _look_at_own(self) -> FetchStatus:
         """Files of a person's own are there or not; nothing brings them."""
         try:
             places = [
@@ -87,11 +89,11 @@ class TaskSupply(Supply):
                 for split in self._splits()
             ]
         except DataError as error:
-            return Found(self.task.data_dir or "", problem=str(error))
+            return FetchStatus(self.task.data_dir or "", problem=str(error))
         folders = dict.fromkeys(str(place.parent) for place in places)
-        return Found(", ".join(folders), note="your own files: nothing to bring")
+        return FetchStatus(", ".join(folders), note="your own files: nothing to bring")
 
-    def bring(self, means: Means) -> Found:
+    def bring(self, means: FetchContext) -> FetchStatus:
         folder = fetched_folder(self.name)
         if folder is None:
             raise DownloadError("there is no home folder; set BLUESTAB_CACHE to a folder")
@@ -112,7 +114,7 @@ class TaskSupply(Supply):
             raise DownloadError(found.problem or self._not_brought())
         return found
 
-    def _bring_remotes(self, means: Means, folder: Path) -> None:
+    def _bring_remotes(self, means: FetchContext, folder: Path) -> None:
         for remote in self.remotes:
             target = self._target(folder, remote)
             if _is_there(target, remote):
@@ -125,7 +127,7 @@ class TaskSupply(Supply):
             originals = {remote.file: self._target(folder, remote) for remote in self.remotes}
             self._convert(self.convert, originals, folder)
 
-    def _own_converter(self, means: Means) -> str | None:
+    def _own_converter(self, means: FetchContext) -> str | None:
         """Name of the converter for originals in a person's folder, of a task whose files come as
         they are or not at all; None if that folder holds what would be downloaded."""
         if means.folder is None or self.convert is not None or self.name not in _converters():

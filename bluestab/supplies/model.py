@@ -10,10 +10,10 @@ from bluestab import hub
 from bluestab.downloads import DownloadError
 from bluestab.errors import ConfigError, is_disk_full
 from bluestab.models import Model
-from bluestab.supplies.base import Found, Means, Supply, need_network
+from bluestab.supplies.base import FetchContext, FetchStatus, Resource, need_network
 
 
-class ModelSupply(Supply):
+class ModelResource(Resource):
     """Weights and tokenizer of a model."""
 
     kind = "model"
@@ -21,16 +21,16 @@ class ModelSupply(Supply):
     def __init__(self, model: Model) -> None:
         self.model, self.name, self.about = model, model.name, model.about
 
-    def look(self, means: Means, *, ask: bool = False) -> Found:
+    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
         model = self.model
         if model.path is not None or model.package is not None:
             try:
                 folder = model.folder()
             except ConfigError as error:
-                return Found(model.path or "", problem=str(error))
+                return FetchStatus(model.path or "", problem=str(error))
             return _found(folder, "" if model.path else f"comes with {self._package()}")
         if model.hub is None:
-            return Found(note="random weights: nothing to bring")
+            return FetchStatus(note="random weights: nothing to bring")
         here = hub.here(model.hub, model.revision)
         if here is not None:
             return _found(here, self._pin(here))
@@ -41,9 +41,9 @@ class ModelSupply(Supply):
         if ask and not hub.offline():
             with suppress(OSError):
                 size = hub.ask(model.hub, model.revision)
-        return Found(str(hub.cache()), ((source, size),))
+        return FetchStatus(str(hub.cache()), ((source, size),))
 
-    def bring(self, means: Means) -> Found:
+    def bring(self, means: FetchContext) -> FetchStatus:
         assert self.model.hub is not None
         if means.folder is not None:
             raise DownloadError(
@@ -72,10 +72,10 @@ class ModelSupply(Supply):
         return f"the package {str(self.model.package).partition('/')[0]}"
 
 
-def _found(folder: Path | None, note: str) -> Found:
+def _found(folder: Path | None, note: str) -> FetchStatus:
     assert folder is not None
     n_bytes = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return Found(str(folder), n_bytes=n_bytes, note=note)
+    return FetchStatus(str(folder), n_bytes=n_bytes, note=note)
 
 
 def _why(error: OSError, name: str, revision: str | None) -> str:

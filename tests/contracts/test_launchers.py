@@ -291,4 +291,4 @@ def test_where_workers_go(
     monkeypatch.setattr("bluestab.devices.cores", lambda: cores)
     monkeypatch.setattr("bluestab.devices.cuda_devices", lambda: gpus)
     given = {"workers": None, "per_gpu": 1, "memory": None, "group": 1, **knobs}
-    assert pool.Pool(**given).places(make_sweep(*overrides, seeds=1)) == places
+    assert pool.Pool(**given).devices(make_sweep(*overrides, seeds=1)) == places

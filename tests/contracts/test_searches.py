@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 import searching
+import stand_ins
 from searching import acts, attempts, begin, plan
 
 from bluestab import interruption
-from bluestab.errors import ConfigError
-from bluestab.search.crew import see_through
+from bluestab.errors import BluestabError, ConfigError
 from bluestab.search.findings import best_first, points_frame
+from bluestab.search.pool import see_through
 from bluestab.search.spec import SAMPLERS, Search
 from bluestab.search.trials import Trials, points, scores_of
 from bluestab.search.worker import Worker
@@ -477,3 +478,12 @@ def test_one_crash_stops_all_where_on_crash_says_so(make: Plan, store: Path) -> 
     n = len(attempts(store))
     assert Worker(search, execute=searching.execute).work() == "crashed", "of another process"
     assert len(attempts(store)) == n
+
+
+def test_search_workers_that_cannot_even_start(make: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are begun anew a few times, not for ever."""
+    search = make()
+    begin(search)
+    monkeypatch.setattr("bluestab.search.pool.serve", stand_ins.abort)
+    with pytest.raises(BluestabError, match="worker processes die before they can start"):
+        see_through(search, [None, None], searching.execute)

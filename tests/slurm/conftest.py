@@ -20,7 +20,7 @@ import pytest
 from conftest import ANY_FILE
 
 from bluestab.cluster import scheduler
-from bluestab.cluster.scheduler import Task
+from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.submission import Submission, submissions
 from bluestab.store import Store
 
@@ -158,11 +158,11 @@ class Site:
         (one,) = submissions(self.store)
         return one
 
-    def tasks(self) -> dict[str, Task]:
+    def tasks(self) -> dict[str, ArrayTask]:
         jobs = [job for one in submissions(self.store) for job in one.jobs()]
         return {task.job: task for task in scheduler.queued(jobs) or []}
 
-    def live(self) -> list[Task]:
+    def live(self) -> list[ArrayTask]:
         return [task for task in self.tasks().values() if task.live]
 
     def statuses(self) -> dict[int, str]:

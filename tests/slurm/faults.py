@@ -80,7 +80,7 @@ class Sweep:
             stderr=subprocess.STDOUT,
         )
 
-    def tasks(self, state: str) -> list[scheduler.Task]:
+    def tasks(self, state: str) -> list[scheduler.ArrayTask]:
         jobs = [job for one in submissions(self.store) for job in one.jobs()]
         return [task for task in scheduler.queued(jobs) or [] if task.state == state]
 

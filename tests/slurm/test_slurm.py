@@ -22,7 +22,7 @@ MakeSite = Callable[..., Site]
 
 
 def last_states(site: Site) -> dict[str, str]:
-    """Task -> state, by accounting, which is a second or two behind."""
+    """ArrayTask -> state, by accounting, which is a second or two behind."""
     jobs = [job for one in submissions(site.store) for job in one.jobs()]
 
     def told() -> dict[str, str]:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from bluestab.cluster import scheduler
-from bluestab.cluster.deaths import said_in
-from bluestab.cluster.scheduler import Task
+from bluestab.cluster.failures import said_in
+from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.submission import Submission
 from bluestab.errors import BluestabError
 from bluestab.store import Store
@@ -30,15 +30,15 @@ class TasksEnded(BluestabError):
     exit_code = 1
 
 
-class Standing:
+class TaskStatus:
     """Tasks of some submissions; `refresh` asks again: one squeue, at most one sacct.
 
-    tasks  job -> Task, as last heard; known: could SLURM be asked?
+    tasks  job -> ArrayTask, as last heard; known: could SLURM be asked?
     """
 
     def __init__(self, submissions: Sequence[Submission]) -> None:
         self.submissions = list(submissions)
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[str, ArrayTask] = {}
         self.known = False
         self._never_heard: set[str] = set()
 
@@ -58,7 +58,7 @@ class Standing:
                 # forgotten by squeue, so it has ended, whatever accounting has or has not heard
                 task = told.get(job)
                 ended = task is not None and not task.live
-                self.tasks[job] = task if task and ended else Task(job, "ENDED")
+                self.tasks[job] = task if task and ended else ArrayTask(job, "ENDED")
                 self._never_heard |= set() if ended else {job}
         self.tasks.update(now)
 
@@ -71,7 +71,7 @@ class Standing:
         }
 
     @property
-    def live(self) -> list[Task]:
+    def live(self) -> list[ArrayTask]:
         return [task for task in self.tasks.values() if task.live]
 
     @property
@@ -121,7 +121,7 @@ class Standing:
             scheduler.cancel(arrays, state="PENDING")
 
 
-def _detail(tasks: Sequence[Task], state: str) -> str:
+def _detail(tasks: Sequence[ArrayTask], state: str) -> str:
     if state == "PENDING":
         reasons = sorted({t.reason for t in tasks} - {"", "None"})
         again = sum(t.restarts > 0 for t in tasks)
