@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from bluestab.planning import compose, resolved
-from bluestab.report.page_data import table
 from bluestab.report.search_frame import Found, verdict_sentences
 from bluestab.report.searches import FILE
+from bluestab.report.section import table
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
 from bluestab.store import to_json, write_text
