@@ -23,7 +23,7 @@ from bluestab.store import KEY, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bluestab.report.results import Results
+    from bluestab.report.section import Results
     from bluestab.types import At, RunRecord
 
 StorePath = str | Path | None

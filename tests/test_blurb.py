@@ -215,7 +215,7 @@ def benchmark(
 
 def frame(root: Path, records: Sequence[RunRecord]) -> pd.DataFrame:
     store = stored(root / "runs", records)
-    return read_results(store, store.manifest("question")).blurb
+    return read_results(store, store.manifest("question")).frames["blurb"]
 
 
 def row(table: pd.DataFrame, arm: str = "none", at: str = "last") -> dict[str, Any]:
@@ -393,7 +393,7 @@ def test_terminal_and_file(cli: Callable[..., Any]) -> None:
     lines = said.out.splitlines()
     start = lines.index("BLURB: mean of the means of its six task types, at the last step")
     shown = [line.split() for line in lines[start + 2 : start + 4]]
-    table = read_results(store, store.manifest("question")).blurb
+    table = read_results(store, store.manifest("question")).frames["blurb"]
     last, best = row(table), row(table, at="best")
     numbers = [f"{last[k]:.4f}" for k in (*blurb.GROUPS, "blurb", "std")]
     assert shown[0] == ["small", "none", *numbers, "3", "3", f"{best['blurb']:.4f}"]
@@ -428,4 +428,4 @@ def test_blurb_of_a_damaged_record_is_missing_it(tmp_path: Path) -> None:
     (store.folder(gad.key) / "record.json").write_text("{")
     results = read_results(store, None)
     assert list(results.damaged) == [gad.key]
-    assert row(results.blurb)["missing"] == "gad"
+    assert row(results.frames["blurb"])["missing"] == "gad"

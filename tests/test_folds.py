@@ -117,8 +117,8 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     assert "reinit: fold 2 of 3 has no run" in said
     assert "none: fold" not in said
     assert "cross-validated arms" in said
-    frame = found.instability.frame
+    frame = found.frames["instability"]
     assert {arm for arm in frame["arm"] if arm.startswith("none")} == {
         f"none, fold={k}" for k in range(3)
     }
-    assert not found.instability.left_out
+    assert not found.left_out

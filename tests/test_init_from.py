@@ -622,7 +622,7 @@ def test_blurb_keeps_such_arms_apart(
         for overrides in ((), (f"model.init_from={key}",)):
             run = make_run(f"task={task}", "model=tiny", *SHORT, "seed=7", *overrides)
             done(run, tmp_path / "runs")
-    blurb = read_results(Store(tmp_path / "runs"), None).blurb
+    blurb = read_results(Store(tmp_path / "runs"), None).frames["blurb"]
     assert {*blurb["arm"]} == {"none", f"none, init_from=gad/{key[:8]}:last"}
     assert not any(blurb["ambiguous"])
 

@@ -377,7 +377,7 @@ def test_what_the_report_shows_and_writes(cli: Callable[..., Any]) -> None:
     assert float(rows[0]["i_op"]) == pytest.approx(measure.procrustes(X[:4], Y[:4]))
     assert rows[2]["i_pwd"] == rows[0]["i_difference"] == ""
     # the closing table of a sweep does without what takes long
-    assert read_results(Store(root), None).instability.frame["i_op"].isna().all()
+    assert read_results(Store(root), None).frames["instability"]["i_op"].isna().all()
 
 
 def test_a_report_without_predictions_has_no_such_file(cli: Callable[..., Any]) -> None:
@@ -398,7 +398,7 @@ def test_a_report_without_predictions_has_no_such_file(cli: Callable[..., Any]) 
 def test_the_report_names_what_it_could_not_read(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestab.report.terminal.SHOWN", 1)
+    monkeypatch.setattr("bluestab.report.phrases.SHOWN", 1)
     root = Path("runs")
     records = [put(root, record(0.5, seed=seed), classes(*"ab")) for seed in range(3)]
     sweep(root, records)
@@ -425,7 +425,7 @@ def test_only_files_of_the_sweep_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     store = Store(tmp_path)
     results = read_results(store, store.manifest("s"))
     assert sorted(opened) == sorted(one.key for one in records[:2]), "and each once"
-    assert list(results.instability.frame["n"]) == [2, 2]
+    assert list(results.frames["instability"]["n"]) == [2, 2]
 
 
 def test_predictions_of_another_kind_have_no_measure(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_the_script_writes_text_only_and_asks_nobody(tmp_path: Path) -> None:
 
 
 def test_template_style_and_scripts_are_in_the_package() -> None:
-    for name in ("page.html", "page.css", "core.js", "charts.js", "search.js", "page.js"):
+    for name in ("page.html", "page.css", "core.js", "charts.js", "sections/search.js", "page.js"):
         assert len(_asset(name)) > 500
     assert set(re.findall("@@(.+?)@@", _asset("page.html"))) == {
         *("title", "policy", "style", "without_script", "data", "script"),

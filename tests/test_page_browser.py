@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def look(
     if manifest is not None:
         store.write_manifest("soon", manifest)
     chosen = store.manifest(None)
-    data = page_data(read_results(store, chosen), store, chosen, searches)
+    results = replace(read_results(store, chosen), searches=searches)
+    data = page_data(results, store, chosen)
     page = root / "report.html"
     page.write_text(page_html(data))
     return data, seen(page)

@@ -518,7 +518,7 @@ def test_too_many_arms_for_a_figure(cli: Callable[..., Any], monkeypatch: Any) -
 def test_damaged_records_are_counted_and_named(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestab.report.terminal.SHOWN", 2)
+    monkeypatch.setattr("bluestab.report.phrases.SHOWN", 2)
     store = stored(Path("runs"), RECORDS)
     for one in RECORDS[:3]:
         (store.folder(one.key) / "record.json").write_text("{")

@@ -105,7 +105,7 @@ def test_best_is_there_if_it_is_another_one(make_run: Make, tmp_path: Path) -> N
             assert not np.array_equal(vectors["last"], vectors["best"])
     assert seen == {True, False}
     store = Store(tmp_path / "runs")
-    frame = read_results(store, None, vectors=True).instability.frame
+    frame = read_results(store, None, vectors=True).frames["instability"]
     last, best = frame[frame["n"] == 3].to_dict("records")
     assert (last["n"], last["n_vectors"], last["form"]) == (3, 3, "classes")
     assert 0 < last["i_cka"] < 2

@@ -82,8 +82,9 @@ def test_which_page_shows_which_search(searched: Searched, tmp_path: Path) -> No
     store = Store(tmp_path / "runs")
     assert [one["name"] for one in read_entries(store, "s-confirmed")] == ["s"]
     assert read_entries(store, "another") == []
-    data = page_data(read_results(store, None), store, None, read_entries(store, None))
+    data = page_data(read_results(store, None), store, None)
     assert json.loads(json.dumps(data["searches"])) == data["searches"]
+    assert data["searches"] == read_entries(store, None) != []
     assert "s" in page_html(data)
     (store.root / "searches/s" / FILE).write_text('{"name": ')  # damaged: the next look mends it
     assert read_entries(store, None) == []

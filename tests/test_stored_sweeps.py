@@ -13,7 +13,8 @@ import pytest
 from scipy import stats as oracle
 
 from bluestab.paths import conf_dir
-from bluestab.report.results import Results, read_results
+from bluestab.report.results import read_results
+from bluestab.report.section import Results
 from bluestab.store import Store
 
 STORES = sorted((Path(__file__).parent / "assets/stores").glob("*.tar.gz"))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bluestab.report.terminal import console, number, seconds, size
+from bluestab.report.phrases import number
+from bluestab.report.terminal import console, seconds, size
 from bluestab.store import Store
 
 if TYPE_CHECKING:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from bluestab import blurb, stats
 from bluestab.report.arms import arm_names
+from bluestab.report.phrases import number
+from bluestab.report.section import Block, Grid, Results, Section
 from bluestab.tasks.metric import DIRECTION
 
 COLUMNS = (
@@ -149,3 +151,45 @@ def notes(frame: pd.DataFrame) -> list[str]:
             )
             arms_of[row["model"], text].append(row["arm"])
     return [f"{model}, {' / '.join(arms)}: {text}" for (model, text), arms in arms_of.items()]
+
+
+def _printed(results: Results) -> list[Block]:
+    """The BLURB scores, or what they lack; nothing where there are few of its tasks."""
+    frame = results.frame("blurb")
+    if frame.empty:
+        return []
+    said: list[Block] = ["\nBLURB: mean of the means of its six task types, at the last step"]
+    headings = ["model", "arm", *blurb.GROUPS, "BLURB", "std", "shared", "n", "best"]
+    said.append(Grid(headings, list(_cells(frame)), n_words=2))
+    if frame["blurb"].notna().any():
+        said.append(
+            "std over the scores of the seeds that all 13 tasks share; n: fewest seeds of a task; "
+            "best: BLURB at the step that is best on validation"
+        )
+    return [*said, *(f"  {sentence}" for sentence in notes(frame))]
+
+
+def _cells(frame: pd.DataFrame) -> Iterator[list[str]]:
+    """model, arm, mean of each task type, BLURB score, std, seeds at the last step; best beside."""
+    rows = {(row["model"], row["arm"], row["at"]): row for row in frame.to_dict("records")}
+    previous = None
+    for (model, arm, at), row in rows.items():
+        if at != "last":
+            continue
+        yield [
+            "" if model == previous else model,
+            arm,
+            *(number(row[k]) for k in (*blurb.GROUPS, "blurb", "std")),
+            *(str(row[k]) for k in ("n_shared", "n_min")),
+            number(rows[model, arm, "best"]["blurb"]),
+        ]
+        previous = model
+
+
+BLURB = Section(
+    "blurb",
+    "BLURB",
+    "Mean of the means of its six task types.",
+    frame=lambda results, _: blurb_frame(results.runs, results.configs),
+    printed=_printed,
+)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "curve.csv"
+POINTS = 300_000
+"""Numbers of learning curves on one page, about 2 MB; many long runs are shown at fewer steps."""
+MOST, FEWEST = 60, 6  # evaluations of one run that are drawn
+DIGITS = 4  # of what is only drawn: losses, norms, curves
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,37 @@ def read_curves(store: Store, runs: Iterable[Mapping[str, Any]]) -> dict[str, Cu
         if curve is not None:
             found[key] = curve
     return found
+
+
+def drawn(curves: Mapping[str, Curve]) -> dict[str, Any]:
+    """key -> steps, loss, score and norms in the order of the groups; thinned to fit the page."""
+    if not curves:
+        return {"groups": [], "runs": {}, "most": 0}
+    columns = sum(2 + len(curve.norms) for curve in curves.values())
+    most = min(MOST, max(FEWEST, POINTS // columns))
+    groups = list(dict.fromkeys(group for curve in curves.values() for group in curve.norms))
+    return {
+        "groups": sorted(groups, key=_depth),
+        "most": most,
+        "runs": {
+            key: {
+                "steps": list(one.steps),
+                "loss": _rounded(one.loss),
+                "score": _rounded(one.score),
+                "norms": {group: _rounded(values) for group, values in one.norms.items()},
+            }
+            for key, one in ((key, curve.thinned(most)) for key, curve in curves.items())
+        },
+    }
+
+
+def _depth(group: str) -> tuple[int, int]:
+    kind, _, number = group.rpartition("_")
+    return {"embeddings": (0, 0), "top": (2, 0)}.get(group, (1, int(number) if kind else 0))
+
+
+def _rounded(values: Iterable[float | None]) -> list[float | None]:
+    return [None if v is None else float(f"{v:.{DIGITS}g}") for v in values]
 
 
 def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:

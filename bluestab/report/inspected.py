@@ -8,7 +8,8 @@ from html import escape
 from rich.table import Table
 
 from bluestab.inspection import PAIRS, Inspection
-from bluestab.report.terminal import console, number
+from bluestab.report.phrases import number
+from bluestab.report.terminal import console
 from bluestab.types import SPLITS
 
 MOST = 30  # labels in a table

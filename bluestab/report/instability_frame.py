@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,8 @@ import pandas as pd
 from bluestab import instability as measure
 from bluestab.artefacts import read_predictions
 from bluestab.errors import StoreError
+from bluestab.report.phrases import first_of, number
+from bluestab.report.section import Block, Grid, Json, Results, Section, table
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.representations import read_representations
 from bluestab.store import Store
@@ -22,9 +24,17 @@ from bluestab.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MEASURES = (
-    "i_pwd", "i_kappa", "i_jsd", "i_difference", "i_discordance", "i_entity", "i_cka", "i_op",
-)  # fmt: skip
+MEASURES = {
+    "i_pwd": ("pairwise", "pairwise disagreement"),
+    "i_kappa": ("1-kappa", "1 \u2212 kappa"),
+    "i_jsd": ("JSD", "Jensen-Shannon"),
+    "i_difference": ("difference", "difference (in std of targets)"),
+    "i_discordance": ("1-concordance", "1 \u2212 concordance"),
+    "i_entity": ("1-entity F1", "1 \u2212 entity F1"),
+    "i_cka": ("1-CKA", "1 \u2212 CKA"),
+    "i_op": ("Procrustes", "Procrustes"),
+}
+"""Column -> what it is called in the terminal, and on the page."""
 OF_A_CELL = ("cell", "task", "model", "technique", "arm", "config_diff", "metric")
 COLUMNS = (
     *OF_A_CELL, "at", "form", "n", "n_left_out", "n_items", "n_vectors",
@@ -329,3 +339,58 @@ def _coded(columns: Sequence[Any]) -> tuple[list[str], list[np.ndarray]]:
     ends = np.cumsum([len(column) for column in columns])[:-1]
     codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return coded.dictionary.to_pylist(), np.split(codes, ends)
+
+
+# --- what is shown of it ---------------------------------------------------------------------
+
+
+def _shown(rows: pd.DataFrame) -> list[str]:
+    """The measures that some cell has."""
+    return [column for column in MEASURES if len(rows) and rows[column].notna().any()]
+
+
+def _printed(results: Results) -> list[Block]:
+    """task, model, arm, n and measures at the last step, of cells with two seeds or more, and what
+    was not used."""
+    said: list[Block] = []
+    frame = results.frame("instability")
+    rows = frame[(frame["at"] == "last") & (frame["n"] >= 2)] if len(frame) else frame
+    if shown := _shown(rows):
+        said += [
+            "\nhow far seeds come apart on the test items, at the last step (0: not at all)",
+            Grid(
+                ["task", "model", "arm", "n", *(MEASURES[column][0] for column in shown)],
+                list(_cells(rows, shown)),
+                n_words=3,
+            ),
+        ]
+    return [*said, *first_of("not compared", results.left_out)]
+
+
+def _cells(rows: pd.DataFrame, shown: Sequence[str]) -> Iterator[list[str]]:
+    previous = None
+    for row in rows.to_dict("records"):
+        subject = (row["task"], row["model"])
+        where = ("", "") if subject == previous else subject
+        previous = subject
+        numbers = (number(row[column]) for column in shown)
+        yield [*where, row["arm"], str(row["n"]), *numbers]
+
+
+def _data(results: Results) -> Mapping[str, Json]:
+    """The measures that some cell has, and how the standard deviations compare."""
+    frame = results.frame("instability")
+    shown = _shown(frame)
+    columns = ["cell", "at", "n", "n_items", "sd_sample", *shown]
+    names = {column: MEASURES[column][1] for column in shown}
+    return {"instability": {**table(frame, columns), "names": names}}
+
+
+INSTABILITY = Section(
+    "instability",
+    "Seeds that score alike and answer differently",
+    "How far the runs of an arm come apart on the test items; 0: not at all (Du & Nguyen 2023).",
+    printed=_printed,
+    data=_data,
+)
+"""Its frame comes with the results: predictions are read once, for the summary as well."""

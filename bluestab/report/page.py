@@ -1,8 +1,8 @@
 """`report.html`: one file that opens from disk, asks no network, and executes no name.
 
-The template, the style and the script lie in `assets/`. The data are one JSON value in a block that
-no browser executes; the script writes them as text only. A content security policy allows this one
-script, known by its hash, and nothing from outside.
+The template, the style and the scripts lie in `assets/`, those of sections in `assets/sections/`.
+The data are one JSON value in a block that no browser executes; the script writes them as text
+only. A content security policy allows this one script, known by its hash, and nothing from outside.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("core.js", "charts.js", "search.js", "page.js")
+ASSETS = files("bluestab.report") / "assets"
 
 
 def page_html(data: Any) -> str:
     """The page of `page_data`. Names in it may hold quotes, markup or anything else."""
     style = _asset("page.css")
-    script = "\n".join(["(() => {", '"use strict";', *map(_asset, SCRIPTS), "})();"])
+    script = _script([section["name"] for section in data["sections"]])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     said = [html.escape(one["text"]) for one in data["headlines"] if one["at"] == data["at"]]
     parts = {
@@ -44,5 +45,13 @@ def embedded(data: Any) -> str:
     return text
 
 
+def _script(sections: Sequence[str]) -> str:
+    """All scripts as one function; that of a section is a block, whose names are its own."""
+    own = [f"sections/{name}.js" for name in sections if (ASSETS / f"sections/{name}.js").is_file()]
+    drawn = [f"{{\n{_asset(name)}}}" for name in own]
+    parts = [_asset("core.js"), _asset("charts.js"), *drawn, _asset("page.js")]
+    return "\n".join(["(() => {", '"use strict";', *parts, "})();"])
+
+
 def _asset(name: str) -> str:
-    return (files("bluestab.report") / "assets" / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")

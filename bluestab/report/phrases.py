@@ -1,8 +1,9 @@
-"""Runs and their records in a phrase: what tells one from the others, how it ended."""
+"""What is said in a phrase: which run this is, how it ended, numbers, the first of many lines."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bluestab.types import RunRecord
@@ -43,3 +44,20 @@ def verdict(record: RunRecord) -> str:
     value = result["metrics"]["last"]["test"][result["metric"]]
     said = "undefined" if value is None else f"{value:.4f}"
     return f"{result['metric']} {said}" + (" (failed: degenerate)" if record.failed else "")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number as a cell of a table; `-` where there is none."""
+    return "-" if value is None or value != value else f"{value:.{digits}f}"
+
+
+SHOWN = 20
+"""Sentences of one kind that are printed; `bluestab store verify` names all damaged records."""
+
+
+def first_of(what: str, sentences: Sequence[str]) -> Iterator[str]:
+    """The first sentences as lines, each after what it is about, and how many more there are."""
+    for sentence in sentences[:SHOWN]:
+        yield f"  {what}: {sentence}"
+    if len(sentences) > SHOWN:
+        yield f"  and {len(sentences) - SHOWN} more"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.published import read_published, verdict
+from bluestab.report.section import Section
 
 SIZES = ("train_size", "validation_size", "test_size", "folds")
 
@@ -81,3 +82,12 @@ def published_sentences(frame: pd.DataFrame) -> list[str]:
         else:
             said.append(f"{ours}; {paper}; ours is {row['verdict']} it ({whose} {span})")
     return said
+
+
+PUBLISHED = Section(
+    "published",
+    "Beside published numbers",
+    "The same task, model, metric and technique in the literature.",
+    frame=lambda results, _: published_frame(results.runs, results.hashed, results.at),
+    sentences=lambda results: published_sentences(results.frame("published")),
+)

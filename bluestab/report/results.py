@@ -1,55 +1,22 @@
-"""What a report is made of: the tables of runs and arms, and all that is told from them."""
+"""What a report is made of, read from a store: tables of runs and arms, and what follows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from bluestab.errors import ConfigError, did_you_mean
-from bluestab.report.advice import Advice, advice
-from bluestab.report.blurb_frame import blurb_frame
-from bluestab.report.instability_frame import Instability, instability_frame
+from bluestab.report.advice import advice
+from bluestab.report.instability_frame import INSTABILITY, instability_frame
 from bluestab.report.items_frame import Items
-from bluestab.report.published_frame import published_frame
 from bluestab.report.runs_frame import gather, named
+from bluestab.report.searches import read_entries
+from bluestab.report.section import Results
+from bluestab.report.sections import SECTIONS
 from bluestab.report.summary_frame import DIFFERENCE, summary_frame
 from bluestab.store import Store
 from bluestab.types import At
-
-
-@dataclass(frozen=True)
-class Results:
-    """What tables, files and pages are made of: read once per command, then passed on.
-
-    name      the sweep, or `all`
-    runs      one row per run and `at`, see `rows_of`
-    summary   one row per cell and `at`, see `summary_frame`
-    blurb     one row per arm and `at`, see `blurb_frame`; empty if there are few of its tasks
-    baseline  the arm that the others are compared with
-    damaged   key -> a sentence, for runs whose record cannot be read: they are in no number
-    difference  of the mean that is worth finding
-    at        which scores are the headline: those of the last step, or of the best
-    advice    which arm to use, per task and model
-    published  one row per arm and published number of its task and model, see `published_frame`
-    instability  one row per cell and `at`, see `instability_frame`
-    configs   cell -> hashed config
-    """
-
-    name: str
-    runs: pd.DataFrame
-    summary: pd.DataFrame
-    blurb: pd.DataFrame
-    baseline: str
-    damaged: Mapping[str, str]
-    difference: float = DIFFERENCE
-    at: At = "last"
-    advice: Sequence[Advice] = ()
-    published: pd.DataFrame = field(default_factory=pd.DataFrame)
-    instability: Instability = field(default_factory=Instability)
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_results(
@@ -79,20 +46,23 @@ def read_results(
     items = Items(configs.hashed)
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
     summary = items.beside(summary_frame(runs, baseline, difference), runs)
-    return Results(
+    results = Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
         summary=summary,
-        blurb=blurb_frame(runs, configs.named()),
         baseline=baseline,
         damaged=found_damaged,
         difference=difference,
         at=at,
         advice=advice(runs, summary, at),
-        published=published_frame(runs, configs.hashed, at),
-        instability=instability,
         configs=configs.named(),
+        hashed=configs.hashed,
+        frames={INSTABILITY.name: instability.frame},
+        left_out=instability.left_out,
+        searches=read_entries(store, None if manifest is None else manifest["name"]),
     )
+    frames = {one.name: one.frame(results, store) for one in SECTIONS if one.frame is not None}
+    return replace(results, frames={**results.frames, **frames})
 
 
 def quick_results(
@@ -105,9 +75,9 @@ def quick_results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
         summary=summary_frame(runs, baseline),
-        blurb=pd.DataFrame(),
         baseline=baseline,
         damaged=found_damaged,
+        difference=DIFFERENCE,
         at=at,
         configs=configs.named(),
     )

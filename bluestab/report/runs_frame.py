@@ -14,9 +14,10 @@ from bluestab.report.folds import FOLD, with_fold
 from bluestab.report.phrases import reason
 from bluestab.store import Store
 from bluestab.tasks.metric import DIRECTION, metric_of_result, recorded_direction
-from bluestab.types import RunRecord
+from bluestab.types import At, RunRecord
 
 Row = dict[str, Any]
+ATS: tuple[At, ...] = ("last", "best")
 
 
 def gather(
@@ -67,6 +68,15 @@ def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def scored(runs: pd.DataFrame, at: At) -> list[Row]:
+    """The rows of the runs that have a score, at this step."""
+    if runs.empty:
+        return []
+    part = runs[(runs["at"] == at) & (runs["status"] != "crashed")]
+    found: list[Row] = part.to_dict("records")
+    return found
+
+
 def rows_of(record: RunRecord) -> Iterator[Row]:
     """One row per `at` (last, best), without the name of its arm; of a crashed run one row without
     scores."""
@@ -115,7 +125,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
     if result["status"] == "crashed":
         yield {**common, "at": "last", "score": None, "validation": None, "failed": None}
         return
-    for at in ("last", "best"):
+    for at in ATS:
         scores = (result["metrics"] or {}).get(at)
         validation = scores["validation"][result["metric"]] if scores else None
         degenerate = bool((result["degenerate"] or {}).get(at))

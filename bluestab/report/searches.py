@@ -1,7 +1,4 @@
-"""The searches of a store, as far as a report shows them: the `found.json` that each one leaves.
-
-What stands in such a file is the business of what searches; a report hands it to its page as it is.
-"""
+"""The searches of a store, as report.html shows them: each left a `found.json` beside its study."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from typing import Any
 from bluestab.store import Store
 
 FILE = "found.json"
-"""In the folder of a search, `searches/NAME/` of its store."""
 
 
 def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bluestab.audit import lost_note
 from bluestab.index import Contents, contents
-from bluestab.report.phrases import reason, verdict
+from bluestab.report.phrases import first_of, number, reason, verdict
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import Store
 from bluestab.types import RunRecord
@@ -20,10 +20,6 @@ from bluestab.upkeep.disk import Usage, usage
 
 if TYPE_CHECKING:
     from bluestab.checks import CheckedRun
-
-
-SHOWN = 20
-"""Sentences of one kind that are printed; `bluestab store verify` names all damaged records."""
 
 
 def console() -> Console:
@@ -88,23 +84,17 @@ def print_notes(runs: Iterable[CheckedRun]) -> None:
         console().print(note, markup=False, soft_wrap=True)
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None or value != value else f"{value:.{digits}f}"
-
-
 def print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
     """Runs that are in no number, each with its file."""
     if damaged:
         out.print(f"  {len(damaged)} damaged records, which are in no number here:")
-    print_first(out, "damaged", list(damaged.values()))
+    print_lines(out, first_of("damaged", list(damaged.values())))
 
 
-def print_first(out: Console, what: str, sentences: Sequence[str]) -> None:
-    """The first sentences, each after what it is about, and how many more there are."""
-    for sentence in sentences[:SHOWN]:
-        out.print(f"  {what}: {sentence}", markup=False, soft_wrap=True)
-    if len(sentences) > SHOWN:
-        out.print(f"  and {len(sentences) - SHOWN} more")
+def print_lines(out: Console, lines: Iterable[str]) -> None:
+    """Text as it is: no markup in it, and broken by the terminal alone."""
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def counts(found: Contents, manifest: Mapping[str, Any]) -> Counter[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
-from bluestab.report.published_frame import published_sentences
-from bluestab.report.results import Results
+from bluestab.report.section import Results
+from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import latex, markdown, tables
 from bluestab.store import Store, write_text
 
@@ -37,8 +37,8 @@ def write_report(
                      a store there is no page
     figures  write all of `bluestab.figures`, too, into figures/ (needs the store)
 
-    blurb.csv is there only if there are runs in two task types of BLURB or more, instability.csv
-    only if a run has left its predictions.
+    A section's NAME.csv is there only if its frame has a row: blurb.csv with runs in two task types
+    of BLURB or more, instability.csv if a run has left its predictions.
     """
     from bluestab.figures import save_seeds
 
@@ -54,9 +54,8 @@ def write_report(
         write_text(folder / "runs.csv", columns.to_csv(index=False))
         write_text(folder / "summary.csv", summary.to_csv(index=False))
         written = _write_tables(results, folder)
-        written += _write_or_remove(results.blurb, folder / "blurb.csv")
-        written += _write_or_remove(results.published, folder / "published.csv")
-        written += _write_or_remove(results.instability.frame, folder / "instability.csv")
+        for name in (one.name for one in UPWARDS if one.name in results.frames):
+            written += _write_or_remove(results.frames[name], folder / f"{name}.csv")
         figure = save_seeds(runs, folder / "seeds.png")
         if figures and store is not None:
             figure += _write_figures(results, store, folder / "figures")
@@ -84,18 +83,16 @@ def _write_page(
 ) -> Path:
     from bluestab.report.page import page_html
     from bluestab.report.page_data import page_data
-    from bluestab.report.searches import read_entries
 
     path = folder / "report.html"
-    searches = read_entries(store, None if manifest is None else manifest["name"])
-    write_text(path, page_html(page_data(results, store, manifest, searches)))
+    write_text(path, page_html(page_data(results, store, manifest)))
     return path
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:
     """summary.md, and one tables/TASK_MODEL.tex per task and model; older ones go."""
     notes = [one.sentence() for one in results.advice]
-    notes += published_sentences(results.published)
+    notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     write_text(folder / "summary.md", markdown(results.summary, results.at, notes))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()

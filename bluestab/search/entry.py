@@ -7,8 +7,8 @@ from typing import Any
 
 from bluestab.planning import compose, resolved
 from bluestab.records import to_json
-from bluestab.report.page_data import table
 from bluestab.report.searches import FILE
+from bluestab.report.section import table
 from bluestab.search.findings import Findings, verdict_sentences
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown

@@ -5,7 +5,7 @@ const records = (table) =>
 const SUMMARY = records(DATA.summary);
 const CELLS = new Map(SUMMARY.map((row) => [row.cell, row]));
 const RUNS = records(DATA.runs).map((run) => ({ ...run, of: CELLS.get(run.cell) }));
-const INSTABILITY = records(DATA.instability);
+const DRAW = {}; // name of a section -> what draws it, of what is chosen
 const unique = (values) => [...new Set(values)];
 const TASKS = unique(SUMMARY.map((row) => row.task));
 const MODELS = unique(SUMMARY.map((row) => row.model));

@@ -101,7 +101,7 @@ function paretoChart(one, width) {
       `trial ${row.trial}`, row.point, ...one.objective.map((name) => `${name} ${fixed(row[name], 4)}`))));
 }
 
-function searchSection() {
+DRAW.search = () => {
   return SEARCHES.filter((one) => (!state.task || one.task === state.task) && (!state.model || one.model === state.model)).map((one) => {
     const rows = drawnPoints(one), several = one.objective.length > 1, bounds = extent(rows.map((row) => row.mean_so_far));
     const knobs = one.knobs.filter((knob) => rows.some((row) => there(row[knob.name])));
@@ -121,4 +121,4 @@ function searchSection() {
         shown.map((row) => [row.trial, row.point, ...one.objective.map((name) => fixed(row[name], 4)), `${row.n_seeds}/${one.seeds.length}`, row.state, row.note])),
         shown.length < listed.length && h("p", {}, h("button", { type: "button", onclick: () => { open.add(`search ${one.name}`); render("search"); } }, `Show all ${count(listed.length, "point")}`))])];
   });
-}
+};

@@ -1,0 +1,33 @@
+DRAW.change = (view) => {
+  const subjects = view.subjects.map((one) => ({ ...one, compared: one.rows.filter((row) => there(row.delta)) })).filter((one) => one.compared.length);
+  if (!subjects.length) return null;
+  const arms = unique(subjects.flatMap((one) => one.rows.filter((row) => row.n && !row.isBaseline).map((row) => row.arm)));
+  const reach = new Map(subjects.map((one) => [one, reachOf(one.compared)]));
+  const most = Math.max(...subjects.flatMap((one) => one.compared.map((row) => Math.abs(row.delta))));
+  const few = subjects.length === 1, room = few && wide() > 700 ? Math.min(420, wide() - 620) : 132;
+  const cell = (one, arm) => {
+    const row = one.compared.find((found) => found.arm === arm);
+    if (!row) return h("td", { class: "heat" }, one.rows.some((found) => found.arm === arm) ? "\u2013" : "");
+    const sure = there(row.p_adjusted) && row.p_adjusted < 0.05;
+    const tone = Math.round(34 * Math.abs(row.delta) / (most || 1));
+    const value = `${signed(row.delta)}`;
+    return h("td", { class: "heat", style: `background:color-mix(in srgb, var(${worse(row) ? "--failed" : "--accent"}) ${tone}%, var(--paper))` },
+      sure ? h("b", {}, value, "\u2009*") : value, " ", h("small", {}, span(row.delta_low, row.delta_high)),
+      few ? null : tip(miniInterval(row, reach.get(one), room), `${row.arm}: ${value}`, `p ${pvalue(row.p_adjusted)}, ${row.n_paired} shared seeds`));
+  };
+  const rest = (one, arm) => {
+    const row = one.compared.find((found) => found.arm === arm);
+    if (!row) return [h("td", {}), h("td", { class: "n" }), h("td", { class: "n" }), h("td", { class: "n" })];
+    return [h("td", {}, miniInterval(row, reach.get(one), room)), h("td", { class: "n" }, pvalue(row.p_adjusted)),
+      h("td", { class: "n" }, fixed(row.std_ratio, 2), " ", h("small", {}, span(row.std_ratio_low, row.std_ratio_high, 2))), h("td", { class: "n" }, row.n_paired)];
+  };
+  const label = "Change against the baseline, arms by task and model";
+  const dashes = subjects.some((one) => one.compared.some((row) => !there(row.p_adjusted)));
+  return [
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+      h("table", { id: "change-table" }, h("caption", { class: "unseen" }, label),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "arm"), subjects.map((one) => h("th", { scope: "col" }, few ? `change in ${metric(one.metric)} against ${one.compared[0].baseline}` : h("span", {}, one.task, h("br"), h("small", {}, one.model)))),
+          few && ["", "p", "ratio of std", "seeds"].map((name, i) => h("th", { scope: "col", class: i ? "n" : null }, name || h("span", { class: "unseen" }, "drawn"))))),
+        h("tbody", {}, arms.map((arm) => h("tr", {}, h("th", { scope: "row" }, arm), subjects.map((one) => cell(one, arm)), few && rest(subjects[0], arm)))))),
+    h("p", { class: "note" }, dashes && "A dash in place of p: so few shared seeds cannot reach 5 % in an exact test, whatever the scores. ", "An interval that reaches the edge of its drawing goes on beyond it.")];
+};

@@ -1,0 +1,11 @@
+DRAW.variance = (view) => {
+  const shown = DATA.variance.filter((one) => one.at === state.at && view.subjects.some((subject) => subject.task === one.task && subject.model === one.model &&
+    (one.cell === null || subject.rows.some((row) => row.cell === one.cell))));
+  // shares are of all arms together: with arms hidden they would be of something else
+  const whole = shown.filter((one) => one.cell !== null || !state.arms);
+  if (!whole.length) return null;
+  return whole.map((one) => [
+    h("h3", {}, one.cell === null ? one.task : CELLS.get(one.cell).arm, h("small", {}, one.cell === null ? ` with ${one.model}` : `; ${one.task} with ${one.model}`,
+      `; ${one.n_columns} ${one.shares[0][0]}s, ${one.n_rows} ${one.shares[1][0]}s`)),
+    figure(`variance ${one.task} ${one.model}`, sharesChart(one.shares, wide(760)))]);
+};

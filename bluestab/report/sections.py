@@ -1,0 +1,81 @@
+"""All sections of a report, in order: a new one is a line here, its own file, and its script."""
+
+from __future__ import annotations
+
+from bluestab.report.blurb_frame import BLURB
+from bluestab.report.budget_frame import BUDGET
+from bluestab.report.flags import flags
+from bluestab.report.instability_frame import INSTABILITY
+from bluestab.report.published_frame import PUBLISHED
+from bluestab.report.section import Section
+from bluestab.report.setup_frame import SETUP
+from bluestab.report.variance_frame import VARIANCE
+
+SECTIONS = (
+    Section(
+        "seeds",
+        "Every seed",
+        "One point per seed over the box of its arm (quartiles, median, range); a cross is a "
+        "failed run. The dashed line is the baseline's mean.",
+    ),
+    Section(
+        "failed",
+        "Runs that failed",
+        "A run has failed when its loss was not finite or its test score is no better than that of "
+        "a model that ignores its input. Wilson's interval: few seeds say little about a share.",
+    ),
+    Section(
+        "change",
+        "What each technique changed",
+        "Difference of the means on shared seeds, with its 95 % interval. Bold: shown to differ at "
+        "5 % after correction for all arms of its column. The deeper the tone, the larger the "
+        "change.",
+    ),
+    Section(
+        "curves",
+        "On the way",
+        "Every run of every arm. In vermillion, with a cross: runs that failed.",
+    ),
+    Section(
+        "gradients",
+        "Gradients of runs that failed",
+        "Mean gradient norm per layer group, from the embeddings (light) to the top (deep), median "
+        "over runs. Where fine-tuning fails, gradients vanish below the top early on (Mosbach et "
+        "al. 2021).",
+    ),
+    Section(
+        "cost",
+        "What it costs",
+        "Change of the mean against time per run. To the left is cheaper; up is better, and down "
+        "where lower scores are.",
+    ),
+    BUDGET,
+    VARIANCE,
+    INSTABILITY,
+    Section(
+        "search",
+        "The search",
+        "Validation scores of the points it tried, a point being a configuration measured over "
+        "seeds. Hollow: stopped before it had all of them, and drawn at the mean of those it had. "
+        "Cross: too many of its runs failed.",
+        data=lambda results: {"searches": list(results.searches)},
+    ),
+    PUBLISHED,
+    BLURB,
+    SETUP,
+    Section(
+        "crashes",
+        "What crashed, and what to mind",
+        data=lambda results: {
+            "mind": flags(results.runs),
+            "damaged": list(results.damaged.values()),
+            "left_out": list(results.left_out),
+        },
+    ),
+    Section("runs", "Every run, and the command that repeats it"),
+)
+"""From the top of the page to its end."""
+
+UPWARDS = SECTIONS[::-1]
+"""The order in a terminal and of the files: what stands highest on the page is nearest to the
+prompt."""
