@@ -42,6 +42,7 @@ from bluestab.store import Store, write_text
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are working on
+LIBRARIES = ("transformers.modeling_layers",)  # a second that no worker should spend anew
 ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room goes on
 
 Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]

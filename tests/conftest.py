@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import compositions
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -116,6 +117,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
+        compositions.remember(patch)
         yield
 
 

@@ -24,6 +24,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import processes  # noqa: E402
 from contracts.arms import NAMES, chosen, technique_class  # noqa: E402
 from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
@@ -514,26 +515,20 @@ def test_the_trainer_requeues_no_job(
 def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> None:
     overrides = ("task=gad", "model=tiny", "optim.epochs=12", "checkpoint_every=2")
     run = making(*overrides)()
-    command = [sys.executable, "-m", "bluestab", "run", *ANYTHING, *SHORT, *overrides]
+    command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("BLUESTAB")}
     env["BLUESTAB_DATA"] = str(small)
-    process = subprocess.Popen(
-        [*command, f"store={tmp_path}/killed"],
-        cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = processes.start_bluestab(*command, cwd=tmp_path, env=env)
     folder = tmp_path / "killed" / ".resume" / run.key
     limit = time.monotonic() + 120
     while not any(int(p.name[5:13]) >= 6 for p in folder.glob("step-*")):
         assert time.monotonic() < limit
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     store = Store(tmp_path / "killed")
     assert not store.has(run.key), "it was killed in time"
-    again = subprocess.run(
-        [*command, f"store={tmp_path}/killed"], cwd=tmp_path, env=env, capture_output=True
-    )
+    again = processes.bluestab(*command, cwd=tmp_path, env=env)
     assert again.returncode == 0, again.stderr
     assert store.read(run.key).measured["resumed_from"] >= 6
     done(making(*overrides)(), tmp_path / "whole")

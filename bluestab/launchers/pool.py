@@ -31,6 +31,7 @@ from bluestab.report.terminal import describe
 from bluestab.run import is_done
 from bluestab.store import Store
 from bluestab.workers import (
+    LIBRARIES,
     Execute,
     Hired,
     OutOfMemoryKilled,
@@ -183,7 +184,7 @@ class Crew:
         self.store, self.queue = queue.store, queue
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run"]
+            ["bluestab.pool_worker", "bluestab.assemble", "bluestab.run", *LIBRARIES]
         )
         self.early_deaths = 0
         self.oom_kills = devices.oom_kills()

@@ -22,7 +22,15 @@ from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points, scores_of, took, was_stopped
 from bluestab.search.worker import Ended, Worker, serve
 from bluestab.store import Store
-from bluestab.workers import LOOK_AGAIN, Execute, Hired, RunsCrashed, Stop, start_process
+from bluestab.workers import (
+    LIBRARIES,
+    LOOK_AGAIN,
+    Execute,
+    Hired,
+    RunsCrashed,
+    Stop,
+    start_process,
+)
 
 HOPELESS = 5  # workers in a row that die before they could ask
 LAST_WORDS = 2**14  # bytes of a dead worker's output that are shown
@@ -146,7 +154,9 @@ def in_processes(
     Where `stop` says when, they are told to give their runs back, and are cut off.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bluestab.search.worker", "bluestab.assemble", "bluestab.run"])
+    context.set_forkserver_preload(
+        ["bluestab.search.worker", "bluestab.assemble", "bluestab.run", *LIBRARIES]
+    )
     store = Store(search.root)
     for left in store.abandoned("worker-*"):
         left.unlink(missing_ok=True)
