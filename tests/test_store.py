@@ -154,6 +154,36 @@ def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert 0 < published < len(seen)
 
 
+def test_nothing_is_renamed_before_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after the rename would leave an empty file under the final name."""
+    safe: set[int] = set()
+    renamed: list[str] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        safe.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked(real: Callable[..., Any]) -> Callable[..., Any]:
+        def rename(path: Path, target: Path) -> Any:
+            for each in (path, *path.rglob("*")):
+                assert each.stat().st_ino in safe, f"{each} is renamed to {target} unsafe"
+            renamed.append(Path(target).name)
+            return real(path, target)
+
+        return rename
+
+    monkeypatch.setattr(os, "fsync", seen)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, checked(getattr(Path, name)))
+    store = Store(tmp_path)
+    build(store)
+    store.write_manifest("s", {"name": "s", "command": "c", "runs": []})
+    assert renamed == ["record.json", KEY, "s.json"]
+
+
 def test_a_manifest_is_the_old_one_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
