@@ -46,6 +46,27 @@ def remember(patch: pytest.MonkeyPatch) -> None:
         return cfg
 
     patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", load)
+    read_once(patch)
+
+
+def read_once(patch: pytest.MonkeyPatch) -> None:
+    """A yaml file is parsed once, as long as nobody writes it anew."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    real, known = FileConfigSource.load_config, {}
+
+    def load(self: Any, config_path: str) -> Any:
+        file = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            stat = file.stat()
+        except OSError:
+            return real(self, config_path)
+        key = (self.path, self.provider, config_path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if key not in known:
+            known[key] = pickle.dumps(real(self, config_path))
+        return pickle.loads(known[key])
+
+    patch.setattr(FileConfigSource, "load_config", load)
 
 
 def put_store(cfg: Any, where: str) -> None:

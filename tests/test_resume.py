@@ -400,10 +400,24 @@ SPOILT = {
 }
 
 
+@pytest.fixture(scope="module")
+def wholes() -> dict[str, dict[str, bytes]]:
+    """Key -> what an undisturbed run left, of the runs that several tests interrupt."""
+    return {}
+
+
+def undisturbed(run: Any, root: Path, wholes: dict[str, dict[str, bytes]]) -> dict[str, bytes]:
+    if run.key not in wholes:
+        wholes[run.key] = kept(root, done(run, root).key)
+    return wholes[run.key]
+
+
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_checkpoint_of_no_use_is_set_aside(making: Make, tmp_path: Path, how: str) -> None:
+def test_a_checkpoint_of_no_use_is_set_aside(
+    making: Make, tmp_path: Path, how: str, wholes: dict[str, dict[str, bytes]]
+) -> None:
     make = making("task=gad", "model=tiny", "optim.epochs=2")
-    whole = done(make(), tmp_path / "whole")
+    whole = undisturbed(make(), tmp_path / "whole", wholes)
     interrupted(make(), tmp_path / "parts", 3)
     (path,) = (tmp_path / "parts" / ".resume").glob("*/step-*")
     spoil(path, how)
@@ -418,7 +432,7 @@ def test_a_checkpoint_of_no_use_is_set_aside(making: Make, tmp_path: Path, how: 
     log = (tmp_path / "parts" / record.key / "log.txt").read_text()
     assert SPOILT[how] in log
     assert "starts from its beginning" in log
-    assert kept(tmp_path / "parts", record.key) == kept(tmp_path / "whole", whole.key)
+    assert kept(tmp_path / "parts", record.key) == whole
     assert not (tmp_path / "parts" / ".resume").exists()
 
 
@@ -441,10 +455,12 @@ def test_nothing_from_outside_is_unpickled(
     assert "cannot be read" in caplog.text
 
 
-def test_what_cannot_be_restored_is_set_aside(making: Make, tmp_path: Path) -> None:
+def test_what_cannot_be_restored_is_set_aside(
+    making: Make, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> None:
     """Complete, undamaged, ours, and still no good: found out only when the trainer reads it."""
     make = making("task=gad", "model=tiny", "optim.epochs=2")
-    whole = done(make(), tmp_path / "whole")
+    whole = undisturbed(make(), tmp_path / "whole", wholes)
     interrupted(make(), tmp_path / "parts", 3)
     (path,) = (tmp_path / "parts" / ".resume").glob("*/step-*")
     content = torch.load(path, weights_only=True)
@@ -455,7 +471,7 @@ def test_what_cannot_be_restored_is_set_aside(making: Make, tmp_path: Path) -> N
     assert (record.status, record.measured["resumed_from"]) == ("done", None)
     log = (tmp_path / "parts" / record.key / "log.txt").read_text()
     assert "going on from it failed (KeyError" in log
-    assert kept(tmp_path / "parts", record.key) == kept(tmp_path / "whole", whole.key)
+    assert kept(tmp_path / "parts", record.key) == whole
 
 
 def test_half_written_files_of_the_dead_are_removed(tmp_path: Path) -> None:
