@@ -31,6 +31,9 @@ def sentence(i: int) -> list[str]:
     return [WORDS[(i * 7 + j * (1 + i % 3)) % len(WORDS)] for j in range(6 + i % 5)] + [str(i)]
 
 
+DEAD = 2**22 + 1
+"""Number of a process that is gone, and of none to come: Linux counts up to 2**22."""
+
 SIZES = {"train": 24, "validation": 10, "test": 10}
 
 

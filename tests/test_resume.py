@@ -11,8 +11,6 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,6 +23,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import processes  # noqa: E402
+from conftest import DEAD  # noqa: E402
 from contracts.arms import NAMES, chosen, technique_class  # noqa: E402
 from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
@@ -477,11 +476,9 @@ def test_what_cannot_be_restored_is_set_aside(
 def test_half_written_files_of_the_dead_are_removed(tmp_path: Path) -> None:
     import socket
 
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    dead = tmp_path / f".writing.{socket.gethostname()}.{child.pid}"
+    dead = tmp_path / f".writing.{socket.gethostname()}.{DEAD}"
     mine = tmp_path / f".writing.{socket.gethostname()}.{os.getpid()}"
-    far = tmp_path / f".writing.elsewhere.{child.pid}"
+    far = tmp_path / f".writing.elsewhere.{DEAD}"
     for path in (dead, mine, far):
         path.write_text("half")
     assert checkpoints.find(tmp_path, {}) is None

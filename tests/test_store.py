@@ -11,14 +11,13 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DEAD
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
@@ -270,11 +269,9 @@ def test_what_is_left_undone_leaves_nothing(tmp_path: Path) -> None:
 def test_work_of_dead_processes_is_abandoned(tmp_path: Path) -> None:
     """Only what belongs to a dead process of this machine; others cannot be seen from here."""
     store = Store(tmp_path)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
     here = socket.gethostname()
     names = (
-        f"{OTHER}.{here}.{ended.pid}",
+        f"{OTHER}.{here}.{DEAD}",
         f"{OTHER}.{here}.{os.getpid()}",
         f"{OTHER}.{here}.not-a-number",
         f"{OTHER}.node-7.cluster.org.12",

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import DEAD
 from test_store import every_death
 
 from bluestab.errors import StoreError
@@ -77,9 +76,7 @@ def age(path: Path, days: float) -> None:
 @pytest.fixture
 def dead() -> int:
     """A process that is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+    return DEAD
 
 
 def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
