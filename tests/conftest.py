@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -266,6 +267,17 @@ def cli(
     for name in set(sys.modules) - loaded:  # techniques that a test wrote into `here`
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: no collection of garbage need walk through it.
+
+    Every run collects once, and through torch and its like that takes half as long as the run.
+    """
+    if "pytorch_lightning" in sys.modules:
+        import transformers.modeling_layers  # noqa: F401  a network that is loaded imports it
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

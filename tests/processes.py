@@ -9,6 +9,7 @@ Tests of what starting or importing itself does take `subprocess`.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -127,6 +128,7 @@ def _work(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    gc.freeze()  # see conftest.py
     util.spawnv_passfds = _forked  # type: ignore[attr-defined]
     function(*arguments)
 
