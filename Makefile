@@ -1,11 +1,13 @@
 # The targets people type; continuous integration (.ci/run) types the same ones.
 #   PYTHON=python3.12     the interpreter that makes the virtual environment (3.11, 3.12 or 3.13)
 #   TORCH_INDEX=URL       a package index for torch alone: its CPU build or that of another CUDA version
-#   PYTEST_ARGS='-n 2'    more arguments for pytest
+#   WORKERS=N             processes that test at once (one per core, eight at most)
+#   PYTEST_ARGS='-x'      more arguments for pytest
 
 PYTHON      ?= python3
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+WORKERS     ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? 8 : n)))
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -14,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-slow test-slurm test-browser check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-slow test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -50,8 +52,12 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 	@echo "bluestab run -m +sweeps=quickstart"
 	@$(BIN)/bluestab run -m +sweeps=quickstart
 
+# worksteal: neighbours stay together, so that what a file's tests share is made once, and no worker
+# waits for another's long file at the end
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: install ## the quick tests
-	$(BIN)/python -m pytest -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
 
 # -n 0: the tests share one cluster, one after another
 test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sweeps on it
@@ -59,12 +65,17 @@ test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sw
 	$(BIN)/python -m pytest -m "slurm and not slow" tests/slurm $(PYTEST_ARGS) -n 0
 
 test-slow: install ## the tests that train or build for longer
-	$(BIN)/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow and not slurm" $(PYTEST_ARGS)
 
 test-browser: install ## the page in headless Chromium; needs chromium, node and npm
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
 	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
 	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
+
+test-all: test test-slow test-slurm test-browser ## every test there is
+
+test-planted: install ## ten bugs, planted one by one: do the quick tests find them?
+	$(BIN)/python tests/planted_bugs.py
 
 check: format lint types ## format, lint, types; changes nothing
 

@@ -20,6 +20,7 @@ from bluestab.published import read_published
 from bluestab.store import Store
 
 SEED = re.compile(r"seed=(\d+)")
+STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
 
 Compose = Callable[[Sequence[str]], DictConfig]
 T = TypeVar("T")
@@ -110,19 +111,21 @@ def check_each(
 ) -> list[tuple[Job, T]]:
     """Compose every job and check it. Raises ConfigError with the problems of all of them.
 
-    Composing costs about 40 ms, so runs that differ in the seed alone are composed once.
+    Composing costs about 40 ms, so runs that differ in their seeds alone are composed once.
     """
     composed: dict[tuple[str, ...], DictConfig] = {}
     checked: list[tuple[Job, T]] = []
     problems: dict[str, list[str]] = {}
     for job in jobs:
-        rest = tuple(override for override in job if not SEED.fullmatch(override))
+        rest = tuple(_any_stream(override) for override in job if not SEED.fullmatch(override))
         if rest not in composed:
             composed[rest] = compose(rest)
         cfg = composed[rest]
         for override in job:
             if match := SEED.fullmatch(override):
                 cfg.seed = int(match.group(1))
+            elif match := STREAM.fullmatch(override):
+                cfg.seeds[match.group(1)] = int(match.group(2))
         try:
             checked.append((job, check(resolved(cfg))))
         except ConfigError as error:
@@ -133,6 +136,12 @@ def check_each(
     if not checked:
         raise ConfigError("the sweep holds no run")
     return checked
+
+
+def _any_stream(override: str) -> str:
+    """The same for every seed of a stream; whether one is given decides what follows `seed`."""
+    match = STREAM.fullmatch(override)
+    return f"seeds.{match.group(1)}=0" if match else override
 
 
 def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep:

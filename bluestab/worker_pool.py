@@ -29,7 +29,7 @@ from bluestab.report.phrases import describe
 from bluestab.report.progress import SweepDisplay
 from bluestab.run_queue import Queue, Source
 from bluestab.stopping import Stop, pause_until_room, tell_waiting
-from bluestab.worker_process import WorkerPool, WorkerProcess, start_process
+from bluestab.worker_process import LIBRARIES, WorkerPool, WorkerProcess, start_process
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
 OUTPUT_TAIL = 2**16  # bytes of a dead worker's output that are kept
@@ -120,7 +120,7 @@ class RunPool(WorkerPool[RunProcess]):
         super().__init__(
             queue.store,
             worker_devices[:n],
-            preload=["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute"],
+            preload=["bluestab.pool_worker", "bluestab.assemble", "bluestab.execute", *LIBRARIES],
         )
 
     def start(self, device: str | None, connection: Connection, output: Path) -> BaseProcess:

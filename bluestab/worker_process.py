@@ -32,6 +32,7 @@ from bluestab.interruption import held_back
 from bluestab.store import Store
 
 MAX_START_FAILURES = 5  # workers in a row that die before they could do anything
+LIBRARIES = ("transformers.modeling_layers",)  # a second that no worker should spend anew
 
 
 @dataclass

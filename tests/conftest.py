@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import compositions
 import pytest
 
 from bluestab.testing.corpora import (  # noqa: F401, used by tests
@@ -34,6 +36,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+DEAD = 2**22 + 1
+"""Number of a process that is gone, and of none to come: Linux counts up to 2**22."""
+
 collect_ignore = ["assets"]
 """Packages with tests of their own, which are run once they are installed."""
 
@@ -54,6 +59,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
+        compositions.remember(patch)
         yield
 
 
@@ -197,6 +203,17 @@ def cli(
     for name in set(sys.modules) - loaded:  # techniques that a test wrote into `here`
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: no collection of garbage need walk through it.
+
+    Every run collects once, and through torch and its like that takes half as long as the run.
+    """
+    if "pytorch_lightning" in sys.modules:
+        import transformers.modeling_layers  # noqa: F401  a network that is loaded imports it
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

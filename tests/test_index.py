@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -220,9 +219,11 @@ print(len(list(found.records())), len(found.damaged))
 
 
 def test_readers_at_once(store: Store) -> None:
-    command = [sys.executable, "-c", PROCESS, str(store.root)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [process.communicate()[0] for process in processes] == [f"{N} 0\n"] * 4
+    crowd = [
+        processes.start_python(PROCESS, str(store.root.absolute()), cwd=store.root.parent)
+        for _ in range(4)
+    ]
+    assert [process.wait().stdout for process in crowd] == [f"{N} 0\n"] * 4
     names = [path.name for path in store.root.iterdir() if "index" in path.name]
     assert names == [".index.parquet"]
     assert seen(store) == truth(store)

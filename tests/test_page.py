@@ -297,7 +297,7 @@ def test_two_thousand_runs_stay_small(tmp_path: Path, monkeypatch: pytest.Monkey
         (store.folder(one.key) / "curve.csv").write_text(CURVE + rows)
     manifest = store.manifest(None)
     results = read_results(store, manifest)
-    started = time.perf_counter()
+    started = time.process_time()
     page = page_html(page_data(results, store, manifest))
-    assert time.perf_counter() - started < 15
+    assert time.process_time() - started < 15
     assert len(page) < 8_000_000 / 10

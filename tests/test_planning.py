@@ -61,7 +61,7 @@ def repeated(run: PlannedRun) -> CheckedRun:
 
 
 def test_every_run_equals_one_that_is_composed_alone(plan: Plan) -> None:
-    """Runs that differ in the seed alone are composed once; nobody can tell from the result."""
+    """Runs that differ in their seeds alone are composed once; nobody can tell from the result."""
     sweep = plan(
         *GAD,
         "technique=none,llrd,[freeze,llrd]",
@@ -70,11 +70,12 @@ def test_every_run_equals_one_that_is_composed_alone(plan: Plan) -> None:
         "optim.lr=3e-05",
         "optim.weight_decay=range(0,2)",
         "seeds.order=${seed}",
+        "seeds.init=7,0",
         "sweep.seeds=[3,0]",
     )
-    assert len(sweep.runs) == (1 + 2 + 2) * 2 * 2
+    assert len(sweep.runs) == (1 + 2 + 2) * 2 * 2 * 2
     assert len({run.run.key for run in sweep.runs}) == len(sweep.runs)
-    assert len({run.run.cell for run in sweep.runs}) == len(sweep.runs) // 2
+    assert len({run.run.cell for run in sweep.runs}) == len(sweep.runs) // 4
     for planned in sweep.runs:
         again = alone(planned.overrides)
         assert again.key == planned.run.key

@@ -55,8 +55,19 @@ def same(one: Any, other: Any, tolerance: float = 2e-5) -> None:
         assert a == pytest.approx(b, rel=1e-3, abs=10 * tolerance)
 
 
-@pytest.mark.parametrize("task", HEADS.values(), ids=list(HEADS))
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        # every family and every head once; all of their products are slow
+        pytest.param(
+            *(model, task),
+            id=f"{model}-{head}",
+            marks=[] if i % len(HEADS) == j or j % len(FAMILIES) == i else pytest.mark.slow,
+        )
+        for i, model in enumerate(FAMILIES)
+        for j, (head, task) in enumerate(HEADS.items())
+    ],
+)
 def test_every_family_and_head(make_assembly: Make, model: str, task: str) -> None:
     asked = (f"task={task}", f"model={model}", *SHORT, *FROZEN)
     with_cache, without = fitted(make_assembly(*asked)), fitted(make_assembly(*asked, OFF))

@@ -501,9 +501,9 @@ def test_many_arms_are_named_fast() -> None:
         for i, j in enumerate(range(4000))
     }
     subjects = dict.fromkeys(configs, ("biosses", "small"))
-    start = time.perf_counter()
+    start = time.process_time()
     found = arm_names(configs, subjects)
-    assert time.perf_counter() - start < 5, "it took minutes when each was compared with each"
+    assert time.process_time() - start < 5, "it took minutes when each was compared with each"
     assert found["40"][0] == "llrd(decay=0.01), lr=0.01"
 
 

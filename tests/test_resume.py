@@ -11,8 +11,6 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,6 +22,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import processes  # noqa: E402
+from conftest import DEAD  # noqa: E402
 from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
 from bluestab import checkpoints  # noqa: E402
@@ -399,10 +399,24 @@ SPOILT = {
 }
 
 
+@pytest.fixture(scope="module")
+def wholes() -> dict[str, dict[str, bytes]]:
+    """Key -> what an undisturbed run left, of the runs that several tests interrupt."""
+    return {}
+
+
+def undisturbed(run: Any, root: Path, wholes: dict[str, dict[str, bytes]]) -> dict[str, bytes]:
+    if run.key not in wholes:
+        wholes[run.key] = kept(root, done(run, root).key)
+    return wholes[run.key]
+
+
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_checkpoint_of_no_use_is_set_aside(making: Make, tmp_path: Path, how: str) -> None:
+def test_a_checkpoint_of_no_use_is_set_aside(
+    making: Make, tmp_path: Path, how: str, wholes: dict[str, dict[str, bytes]]
+) -> None:
     make = making("task=gad", "model=tiny", "optim.epochs=2")
-    whole = done(make(), tmp_path / "whole")
+    whole = undisturbed(make(), tmp_path / "whole", wholes)
     interrupted(make(), tmp_path / "parts", 3)
     (path,) = (tmp_path / "parts" / ".resume").glob("*/step-*")
     spoil(path, how)
@@ -417,7 +431,7 @@ def test_a_checkpoint_of_no_use_is_set_aside(making: Make, tmp_path: Path, how: 
     log = (tmp_path / "parts" / record.key / "log.txt").read_text()
     assert SPOILT[how] in log
     assert "starts from its beginning" in log
-    assert kept(tmp_path / "parts", record.key) == kept(tmp_path / "whole", whole.key)
+    assert kept(tmp_path / "parts", record.key) == whole
     assert not (tmp_path / "parts" / ".resume").exists()
 
 
@@ -440,10 +454,12 @@ def test_nothing_from_outside_is_unpickled(
     assert "cannot be read" in caplog.text
 
 
-def test_what_cannot_be_restored_is_set_aside(making: Make, tmp_path: Path) -> None:
+def test_what_cannot_be_restored_is_set_aside(
+    making: Make, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> None:
     """Complete, undamaged, ours, and still no good: found out only when the trainer reads it."""
     make = making("task=gad", "model=tiny", "optim.epochs=2")
-    whole = done(make(), tmp_path / "whole")
+    whole = undisturbed(make(), tmp_path / "whole", wholes)
     interrupted(make(), tmp_path / "parts", 3)
     (path,) = (tmp_path / "parts" / ".resume").glob("*/step-*")
     content = torch.load(path, weights_only=True)
@@ -454,17 +470,15 @@ def test_what_cannot_be_restored_is_set_aside(making: Make, tmp_path: Path) -> N
     assert (record.status, record.measured["resumed_from"]) == ("done", None)
     log = (tmp_path / "parts" / record.key / "log.txt").read_text()
     assert "going on from it failed (KeyError" in log
-    assert kept(tmp_path / "parts", record.key) == kept(tmp_path / "whole", whole.key)
+    assert kept(tmp_path / "parts", record.key) == whole
 
 
 def test_half_written_files_of_the_dead_are_removed(tmp_path: Path) -> None:
     import socket
 
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    dead = tmp_path / f".writing.{socket.gethostname()}.{child.pid}"
+    dead = tmp_path / f".writing.{socket.gethostname()}.{DEAD}"
     mine = tmp_path / f".writing.{socket.gethostname()}.{os.getpid()}"
-    far = tmp_path / f".writing.elsewhere.{child.pid}"
+    far = tmp_path / f".writing.elsewhere.{DEAD}"
     for path in (dead, mine, far):
         path.write_text("half")
     assert checkpoints.find(tmp_path, {}) is None
@@ -514,26 +528,20 @@ def test_the_trainer_requeues_no_job(
 def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> None:
     overrides = ("task=gad", "model=tiny", "optim.epochs=12", "checkpoint_every=2")
     run = making(*overrides)()
-    command = [sys.executable, "-m", "bluestab", "run", *ANYTHING, *SHORT, *overrides]
+    command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("BLUESTAB")}
     env["BLUESTAB_DATA"] = str(small)
-    process = subprocess.Popen(
-        [*command, f"store={tmp_path}/killed"],
-        cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = processes.start_bluestab(*command, cwd=tmp_path, env=env)
     folder = tmp_path / "killed" / ".resume" / run.key
     limit = time.monotonic() + 120
     while not any(int(p.name[5:13]) >= 6 for p in folder.glob("step-*")):
         assert time.monotonic() < limit
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     store = Store(tmp_path / "killed")
     assert not store.has(run.key), "it was killed in time"
-    again = subprocess.run(
-        [*command, f"store={tmp_path}/killed"], cwd=tmp_path, env=env, capture_output=True
-    )
+    again = processes.bluestab(*command, cwd=tmp_path, env=env)
     assert again.returncode == 0, again.stderr
     assert store.read(run.key).measured["resumed_from"] >= 6
     done(making(*overrides)(), tmp_path / "whole")

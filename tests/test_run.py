@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from bluestab.records import to_json
@@ -65,11 +64,9 @@ def test_the_same_bytes_everywhere(
     said = cli(*sweep, "technique=none,[reinit,llrd]", "sweep.seeds=[3]", f"store={tmp_path}/here")
     assert (said.code, said.err) == (0, "")
     arms = ("technique=freeze,[reinit,llrd]", "technique.freeze.depth=1", "sweep.seeds=[3]")
-    fresh = subprocess.run(
-        [sys.executable, "-m", "bluestab", *sweep, *arms, f"store={tmp_path}/fresh"],
+    fresh = processes.bluestab(
+        *(*sweep, *arms, f"store={tmp_path}/fresh"),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith("BLUESTAB")},
             "BLUESTAB_DATA": str(small),

@@ -11,14 +11,13 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DEAD
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
@@ -154,6 +153,36 @@ def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert 0 < published < len(seen)
 
 
+def test_nothing_is_renamed_before_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after the rename would leave an empty file under the final name."""
+    safe: set[int] = set()
+    renamed: list[str] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        safe.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked(real: Callable[..., Any]) -> Callable[..., Any]:
+        def rename(path: Path, target: Path) -> Any:
+            for each in (path, *path.rglob("*")):
+                assert each.stat().st_ino in safe, f"{each} is renamed to {target} unsafe"
+            renamed.append(Path(target).name)
+            return real(path, target)
+
+        return rename
+
+    monkeypatch.setattr(os, "fsync", seen)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, checked(getattr(Path, name)))
+    store = Store(tmp_path)
+    build(store)
+    store.write_manifest("s", {"name": "s", "command": "c", "runs": []})
+    assert renamed == ["record.json", KEY, "s.json"]
+
+
 def test_a_manifest_is_the_old_one_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,11 +269,9 @@ def test_what_is_left_undone_leaves_nothing(tmp_path: Path) -> None:
 def test_work_of_dead_processes_is_abandoned(tmp_path: Path) -> None:
     """Only what belongs to a dead process of this machine; others cannot be seen from here."""
     store = Store(tmp_path)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
     here = socket.gethostname()
     names = (
-        f"{OTHER}.{here}.{ended.pid}",
+        f"{OTHER}.{here}.{DEAD}",
         f"{OTHER}.{here}.{os.getpid()}",
         f"{OTHER}.{here}.not-a-number",
         f"{OTHER}.node-7.cluster.org.12",

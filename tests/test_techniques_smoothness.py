@@ -576,9 +576,23 @@ def test_small_dose_is_close_to_plain(make_assembly: Make, task: str) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
+IN_PARTS = ("trainer.micro_batch=3", "trainer.precision=bf16")
+
+
 @pytest.mark.parametrize("name", TECHNIQUES)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3", "trainer.precision=bf16")])
+@pytest.mark.parametrize(
+    ("task", "extra"),
+    [
+        *((task, ()) for task in TASKS),
+        ("ncbi_disease", IN_PARTS),
+        ("gad", IN_PARTS),
+        *(
+            pytest.param(task, IN_PARTS, marks=pytest.mark.slow)
+            for task in TASKS
+            if task not in ("ncbi_disease", "gad")
+        ),
+    ],
+)
 def test_training_counts_its_passes(
     make_assembly: Make, name: str, task: str, extra: tuple[str, ...]
 ) -> None:
@@ -617,7 +631,20 @@ def test_micro_batches_have_the_gradient_of_the_whole(
         assert torch.allclose(parts[parameter], gradient, rtol=1e-2, atol=1e-3 * scale), parameter
 
 
-@pytest.mark.parametrize("pair", list(itertools.permutations(TECHNIQUES, 2)), ids="-".join)
+PAIRS = [
+    pytest.param(
+        pair,
+        id="-".join(pair),
+        # each is once the inner and once the outer one; the rest is slow
+        marks=[]
+        if TECHNIQUES.index(pair[1]) == (TECHNIQUES.index(pair[0]) + 1) % len(TECHNIQUES)
+        else pytest.mark.slow,
+    )
+    for pair in itertools.permutations(TECHNIQUES, 2)
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
 def test_they_wrap_each_other(make_assembly: Make, pair: tuple[str, str]) -> None:
     overrides = ("task=hoc", "model=tiny_electra", "device=cpu", "optim.steps=2")
     assembly = make_assembly(*overrides, *chosen(*pair))

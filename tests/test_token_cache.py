@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import processes
 import pyarrow as pa
 import pytest
 
@@ -210,19 +210,13 @@ assert cached("a" * 64, lambda: table).equals(table)
 
 def test_sixteen_processes_at_once(folder: Path, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(go)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(16)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    crowd = [processes.start_python(PROCESS, str(go), cwd=tmp_path) for _ in range(16)]
+    for process in crowd:
+        process.read_until("ready\n")
     go.touch()
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
+    for process in crowd:
+        done = process.wait()
+        assert done.returncode == 0, done.stderr
     assert len(list(folder.iterdir())) == 1, "they wrote the same, and left nothing else"
 
 

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import DEAD
 from test_store import every_death
 
 from bluestab.errors import StoreError
@@ -78,9 +77,7 @@ def age(path: Path, days: float) -> None:
 @pytest.fixture
 def dead() -> int:
     """A process that is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+    return DEAD
 
 
 def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
@@ -141,7 +138,11 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
     before = tree(tmp_path)
     assert [remove(left) for left in found.values()] == [None] * len(goes)
     assert [remove(left) for left in found.values()] == [None] * len(goes), "already gone"
-    kept = {name: data for name, data in before.items() if not name.startswith(tuple(goes))}
+    kept = {
+        name: data
+        for name, data in before.items()
+        if not any(name == one or name.startswith(f"{one}/") for one in goes)
+    }
     assert tree(tmp_path) == kept
     assert all((tmp_path / name).exists() for name in stays)
     assert leftovers(store) == []

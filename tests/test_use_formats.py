@@ -7,13 +7,12 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from bluestab.errors import BluestabError, ConfigError, DataError
@@ -219,11 +218,10 @@ def test_ten_kills(tmp_path: Path, name: str) -> None:
         maker="tagger" if tags else "classifier",
     )
     out = tmp_path / f"out.{name}"
-    command = [sys.executable, "-c", code, str(source), str(out), form]
     partial = out.with_name(out.name + ".partial.json")
     kills = 0
     while not out.exists():
-        process = subprocess.Popen(command)
+        process = processes.start_python(code, str(source), str(out), form, cwd=tmp_path)
         seen = partial.read_bytes() if partial.exists() else b""
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline and kills < 10:
@@ -233,7 +231,7 @@ def test_ten_kills(tmp_path: Path, name: str) -> None:
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1
                 break
-        assert process.wait() in (0, -signal.SIGKILL)
+        assert process.wait().returncode in (0, -signal.SIGKILL)
     assert kills == 10
     whole = tmp_path / f"whole.{name}"
     maker, answering = (tagger, capitals) if tags else (classifier, lengths)

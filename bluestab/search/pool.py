@@ -25,7 +25,7 @@ from bluestab.search.trials import Trials
 from bluestab.search.worker import Ended, Worker, serve
 from bluestab.stopping import Stop
 from bluestab.store import Store
-from bluestab.worker_process import WorkerPool, WorkerProcess, start_process
+from bluestab.worker_process import LIBRARIES, WorkerPool, WorkerProcess, start_process
 from bluestab.workers import RunsCrashed
 
 OUTPUT_TAIL = 2**14  # bytes of a dead worker's output that are shown
@@ -113,7 +113,7 @@ class SearchPool(WorkerPool[SearchProcess]):
         super().__init__(
             Store(search.root),
             worker_devices,
-            preload=["bluestab.search.worker", "bluestab.assemble", "bluestab.execute"],
+            preload=["bluestab.search.worker", "bluestab.assemble", "bluestab.execute", *LIBRARIES],
         )
 
     def start(self, device: str | None, connection: Connection, output: Path) -> BaseProcess:

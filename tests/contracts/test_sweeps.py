@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,13 @@ TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yam
 SEARCHES = [name for name, text in TEXTS.items() if "\n  search: true\n" in text]
 GRIDS = [name for name in TEXTS if name not in SEARCHES]
 PAPERS = [name for name, text in TEXTS.items() if "\n# Paper: " in text]
+REAL = os.environ.get("BLUESTAB_DATA")
 OURS = [name for name in GRIDS if name not in PAPERS and name != "quickstart"]
 
 
-def check(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bluestab", "check", "-m", f"+sweeps={name}", *overrides]
-    command.append("hydra.launcher.dry_step=false")  # takes seconds
-    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+def check(cli: Callable[..., Any], name: str, *overrides: str) -> Any:
+    # a dry step takes seconds
+    return cli("check", "-m", f"+sweeps={name}", *overrides, "hydra.launcher.dry_step=false")
 
 
 def test_all_files_are_yaml() -> None:
@@ -87,21 +85,24 @@ def test_searches_are_found() -> None:
     assert len(SEARCHES) == 5
 
 
-def test_quickstart_needs_nothing_but_the_package(tmp_path: Path) -> None:
-    done = check("quickstart", f"store={tmp_path}", "model=tiny", "technique.freeze.depth=1")
-    assert done.returncode == 0, done.stderr
-    assert "12 runs in 4 cells, 0 done" in done.stdout
+def test_quickstart_needs_nothing_but_the_package(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("BLUESTAB_DATA")
+    said = check(cli, "quickstart", f"store={tmp_path}", "model=tiny", "technique.freeze.depth=1")
+    assert said.code == 0, said.err
+    assert "12 runs in 4 cells, 0 done" in said.out
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_composes_and_checks(name: str, tmp_path: Path) -> None:
-    if not os.environ.get("BLUESTAB_DATA"):
+def test_composes_and_checks(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
+    if REAL is None:
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
     # tiny has two blocks; to re-initialise one of them is the default
     deep = [f for f in ("freeze", "reinit.depth") if f in TEXTS[name]]
     depth = [f"technique.{f.removesuffix('.depth')}.depth=1" for f in deep]
-    done = check(name, f"store={tmp_path}", "model=tiny", *depth)
-    assert done.returncode == 0, done.stderr
+    said = check(cli, name, f"store={tmp_path}", "model=tiny", *depth, BLUESTAB_DATA=REAL)
+    assert said.code == 0, said.err
 
 
 # --- sweeps that follow a paper ----------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""Hydra composes a config once; who asks for the same one again gets a copy of it.
+
+A composition takes 70 ms, and the quick tests ask for thousands, most of them alike. Remembered is
+what Hydra made of the same overrides and the same files; where a store lies is put in afterwards,
+because it is the one thing that differs from test to test.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STORE = re.compile(r"store=(/[\w./-]+)")
+ANYWHERE = "store=/anywhere"
+
+
+def remember(patch: pytest.MonkeyPatch) -> None:
+    """From now on, and until the patch is undone, every config is composed once."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    real, known = ConfigLoaderImpl._load_configuration_impl, {}
+
+    def load(
+        self: Any,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: Any,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> Any:
+        given = [ANYWHERE if STORE.fullmatch(line) else line for line in overrides]
+        rest = (run_mode, from_shell, validate_sweep_overrides)
+        key = (config_name, *given, *rest, *surroundings(self))
+        if key not in known:
+            known[key] = pickle.dumps(real(self, config_name, given, *rest))
+        cfg = pickle.loads(known[key])
+        cfg.hydra.runtime.cwd = os.getcwd()
+        for line in overrides:
+            if found := STORE.fullmatch(line):
+                put_store(cfg, found[1])
+        return cfg
+
+    patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", load)
+    read_once(patch)
+
+
+def read_once(patch: pytest.MonkeyPatch) -> None:
+    """A yaml file is parsed once, as long as nobody writes it anew."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    real, known = FileConfigSource.load_config, {}
+
+    def load(self: Any, config_path: str) -> Any:
+        file = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            stat = file.stat()
+        except OSError:
+            return real(self, config_path)
+        key = (self.path, self.provider, config_path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if key not in known:
+            known[key] = pickle.dumps(real(self, config_path))
+        return pickle.loads(known[key])
+
+    patch.setattr(FileConfigSource, "load_config", load)
+
+
+def put_store(cfg: Any, where: str) -> None:
+    """Everything a composed config says about its store."""
+    job, task = cfg.hydra.job, cfg.hydra.overrides.task
+    cfg.store = where
+    job.override_dirname = job.override_dirname.replace(ANYWHERE, f"store={where}")
+    for i, line in enumerate(task):
+        if line == ANYWHERE:
+            task[i] = f"store={where}"
+
+
+def surroundings(loader: Any) -> tuple[Any, ...]:
+    """What a composition depends on besides the overrides: the files that may be read, above all.
+
+    Those of the checkout do not change while tests run; others are told by time and size.
+    """
+    from hydra import version
+    from hydra.core.singleton import Singleton
+
+    from bluestab.paths import conf_dir, sweeps_dir
+
+    ours = {str(conf_dir()), str(sweeps_dir())}
+    found: list[Any] = [version.getbase(), job_name(Singleton)]
+    for element in loader.config_search_path.get_path():
+        scheme, _, path = str(element.path).rpartition("://")
+        found.append((element.provider, scheme, path))
+        if scheme in ("file", "sweeps", "") and path not in ours:
+            found += [
+                (str(file), stat.st_mtime_ns, stat.st_ino, stat.st_size)
+                for file in sorted(Path(path).rglob("*"))
+                if (stat := file.stat())
+            ]
+    return tuple(found)
+
+
+def job_name(singletons: Any) -> str | None:
+    """Of the Hydra application that runs now, if there is one."""
+    from hydra.core.utils import JobRuntime
+
+    runtime = singletons._instances.get(JobRuntime)
+    return None if runtime is None else runtime.conf.get("name")
