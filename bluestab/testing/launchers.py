@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import pytest
 
 from bluestab import workers as engine
+from bluestab.errors import Interrupted
 from bluestab.instantiate import instantiate
 from bluestab.launchers.base import Backend
 from bluestab.planning import Sweep, compose, plan_sweep
@@ -188,7 +189,7 @@ class LauncherSuite(Suite):
         sweep = make_sweep(seeds=8)
         acts(sweep.store, **{f"s{i}": ["sleep 1"] for i in range(8)})
         pressing = interrupt_when(lambda: bool(sweep.store.running()))
-        with pytest.raises(engine.Interrupted, match=r"stopped: [12] of 8 runs are finished"):
+        with pytest.raises(Interrupted, match=r"stopped: [12] of 8 runs are finished"):
             launch(sweep)
         pressing.join()
         found = list(statuses(sweep).values())
@@ -206,7 +207,7 @@ class LauncherSuite(Suite):
         acts(sweep.store, **{f"s{i}": ["sleep 30"] for i in range(4)})
         pressing = interrupt_when(lambda: bool(sweep.store.running()), times=2)
         start = time.monotonic()
-        with pytest.raises((KeyboardInterrupt, engine.Interrupted)):
+        with pytest.raises((KeyboardInterrupt, Interrupted)):
             launch(sweep)
         assert time.monotonic() - start < 20
         pressing.join()
@@ -220,12 +221,12 @@ class LauncherSuite(Suite):
 
 def statuses(sweep: Sweep) -> dict[int, str]:
     """Seed -> done, crashed or missing."""
-    found = {}
+    found: dict[int, str] = {}
     for planned in sweep.runs:
         key, seed = planned.run.key, planned.run.cfg["seed"]
         crash = sweep.store.crash(key)
-        found[seed] = sweep.store.read(key).status if sweep.store.has(key) else ""
-        found[seed] = found[seed] or (crash.status if crash else "missing")
+        done = sweep.store.read(key).status if sweep.store.has(key) else None
+        found[seed] = done or (crash.status if crash else "missing")
     return found
 
 
