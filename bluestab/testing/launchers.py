@@ -105,7 +105,8 @@ class LauncherSuite(Suite):
 
     def test_on_crash_stop_starts_nothing_more(self, launch: Launch, make_sweep: MakeSweep) -> None:
         sweep = make_sweep("on_crash=stop", seeds=9)
-        acts(sweep.store, s0=["crash"], **{f"s{i}": ["sleep 0.5"] for i in range(1, 9)})
+        between = {f"s{i}": ["sleep 0.5"] for i in range(1, 8)}
+        acts(sweep.store, s0=["crash"], **between, s8=["crash"])  # whichever it begins with
         with pytest.raises(RunsCrashed, match=r"1 of 9 .*\n(.*\n)*[78] more were not started"):
             launch(sweep)
         assert list(statuses(sweep).values()).count("missing") >= 7
