@@ -57,7 +57,7 @@ def test_a_package_of_plug_ins_passes(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "chosen"),
     [
-        ("gentle.py", "!= 1.0]", "== 1.0]", "test_effects_are_true"),
+        ("gentle.py", "if s != 1.0]", "if s == 1.0]", "test_effects_are_true"),
         ("lines.py", "{rows[-1]['step']}", "the gene TP53", "test_no_text_leaves"),
     ],
 )
@@ -75,6 +75,7 @@ def test_a_bad_plug_in_fails(
         path.write_text(text, encoding="utf-8")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed" in done.stdout
+    assert "E       assert " in done.stdout, "with the values, as pytest tells them"
 
 
 def test_without_pytest_it_says_what_to_install() -> None:

@@ -4,6 +4,7 @@ A test file subclasses the suite of its kind and names the plug-in:
 `techniques.TechniqueSuite`, `tasks.TaskSuite`, `launchers.LauncherSuite`, `loggers.LoggerSuite`.
 """
 
+import sys
 from importlib.util import find_spec
 
 if find_spec("pytest") is None:
@@ -11,3 +12,9 @@ if find_spec("pytest") is None:
         "bluestab.testing needs the Python package pytest, which is not installed: "
         "pip install 'bluestab[testing]'"
     )
+
+if "pytest" in sys.modules:  # and not in a worker process, which needs the stand-ins alone
+    import pytest
+
+    kinds = ("techniques", "tasks", "launchers", "loggers", "witness")
+    pytest.register_assert_rewrite(*(f"{__name__}.{kind}" for kind in kinds))

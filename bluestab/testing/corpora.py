@@ -25,7 +25,7 @@ SIZES = {"train": 24, "validation": 10, "test": 10}
 def published_tasks() -> list[Path]:
     """The yamls of tasks that come with their files named; the others wait for a person's own."""
     files = sorted((conf_dir() / "task").glob("*.yaml"))
-    return [file for file in files if OmegaConf.load(file).train is not None]  # type: ignore[union-attr]
+    return [file for file in files if OmegaConf.load(file).train is not None]
 
 
 def write_corpora(root: Path) -> Path:
@@ -72,7 +72,7 @@ def tagged_sentence(node: dict[str, Any], i: int, kind: str) -> str:
 
 def row(node: dict[str, Any], i: int) -> dict[Any, Any]:
     """Field -> value of one item of a delimited file."""
-    names = node.get("label_names")
+    names: Any = node.get("label_names")
     label: Any = i % 5 if names is None else names[i % len(names)]
     found = {node["id"]: i, node["text"]: " ".join(sentence(i))}
     if "text_pair" in node:

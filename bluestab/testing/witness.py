@@ -237,9 +237,10 @@ def gold_share(assembly: Assembly) -> float | None:
         return None
     shape = labels.shape if flags else (*labels.shape, len(assembly.data.labels))
     logits = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-    assembly.built.loss(
+    loss: Any = assembly.built.loss(
         logits, {**batch, "labels": labels.double() if flags else labels}
-    ).backward()
+    )
+    loss.backward()
     assert logits.grad is not None
     if flags:
         return float((0.5 - logits.grad * labels.numel())[labels == 1][0])
@@ -327,7 +328,7 @@ def _averaged_steps(seen: Witness) -> int | None:
     """Of how many last steps the final weights are the mean; None if of no number of them."""
     for n in range(1, len(seen.trail) + 1):
         last = seen.trail[-n:]
-        mean = {name: sum(w[name].double() for w in last) / n for name in seen.end}
+        mean: dict[str, Any] = {name: sum(w[name].double() for w in last) / n for name in seen.end}
         if _distance(seen.end, mean) <= 1e-3 * _distance(*seen.trail[-2:]):
             return n
     return None

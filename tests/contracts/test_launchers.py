@@ -54,6 +54,21 @@ LAUNCHERS: dict[str, Launch] = {
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
 
 
+SLOW_PACKED = pytest.param("packed", marks=pytest.mark.slow)
+
+
+def whole(launcher: str) -> Launch:
+    """A launcher, from the manifest to the closing table."""
+
+    def launch(sweep: Sweep) -> bool:
+        begin(sweep)
+        stopped = LAUNCHERS[launcher](sweep)
+        close(sweep, stopped)
+        return stopped
+
+    return launch
+
+
 class TestLaunchers(LauncherSuite):
     """Ours, from the manifest to the closing table."""
 
@@ -64,17 +79,13 @@ class TestLaunchers(LauncherSuite):
             patch.setenv("BLUESTAB_DATA", str(corpora))
             yield corpora
 
-    @pytest.fixture(params=sorted(LAUNCHERS))
+    # packed is local with groups, whose own tests are in test_packing.py: once is enough by default
+    @pytest.fixture(params=[n if n != "packed" else SLOW_PACKED for n in sorted(LAUNCHERS)])
     def launch(self, request: pytest.FixtureRequest) -> Launch:
-        run = LAUNCHERS[request.param]
+        return whole(request.param)
 
-        def whole(sweep: Sweep) -> bool:
-            begin(sweep)
-            stopped = run(sweep)
-            close(sweep, stopped)
-            return stopped
-
-        return whole
+    def test_packed_does_everything_once(self, make_sweep: MakeSweep) -> None:
+        self.test_everything_is_done_once(whole("packed"), make_sweep)
 
 
 def test_every_launcher_is_here() -> None:

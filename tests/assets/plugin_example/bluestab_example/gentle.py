@@ -1,4 +1,4 @@
-"""Gentle: everything below the head learns more slowly."""
+"""Gentle: embeddings and blocks learn more slowly than what is above them."""
 
 from bluestab.rules import within
 from bluestab.techniques.base import Technique
@@ -18,11 +18,14 @@ class Gentle(Packable, Technique):
         return {"factor": within("(0, 1]")}
 
     def edit_plan(self, plan, built):
-        head = built.layers.head
-        return plan.scaled({name: self.factor for name in built.layers.depth if name not in head})
+        depth, top = built.layers.depth, built.layers.top
+        return plan.scaled({name: self.factor for name in depth if depth[name] < top})
 
     def effects(self, built, trained):
         if self.is_neutral():
             return {}
-        slower = [name for name, scale in trained.lr_scale.items() if scale != 1.0]
-        return {"slower_tensors": len(slower)}
+        depth, slower = built.layers.depth, [n for n, s in trained.lr_scale.items() if s != 1.0]
+        return {
+            "lr_multiplier_by_depth": {str(depth[n]): s for n, s in trained.lr_scale.items()},
+            "slower_tensors": len(slower),
+        }
