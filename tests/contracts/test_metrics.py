@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import searching
 import torch
 from omegaconf import OmegaConf
 from test_report import LLRD, record, stored
@@ -39,7 +40,7 @@ from bluestab.report.headline import headlines
 from bluestab.report.page import _asset
 from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
-from bluestab.report.search_frame import arm_of
+from bluestab.report.search_frame import arm_of, best_first
 from bluestab.report.strips import strips
 from bluestab.report.tables import _best, caption
 from bluestab.run import execute
@@ -54,6 +55,7 @@ from bluestab.search.objectives import (
     worth,
 )
 from bluestab.search.race import Race, verdict
+from bluestab.search.worker import Worker
 from bluestab.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.classification import Classification, OneClass
@@ -306,6 +308,22 @@ def test_what_is_recommended(name: str) -> None:
     turned = recommend({"none": scores["freeze"], "freeze": scores["none"]}, "none",
                        higher_is_better=metric.higher_is_better)  # fmt: skip
     assert turned.arm != "freeze"
+
+
+def test_a_search_by_an_error_looks_for_the_smallest(small: Path, tmp_path: Path) -> None:
+    """From the command line's knobs to the winner; runs are stood in for."""
+    pytest.importorskip("optuna", reason="extra: search")
+    store = tmp_path / "runs"
+    fixed = {"task": "biosses", "task.metric": "rmse"}
+    rest: dict[str, Any] = {"n_trials": 5, "seeds": 2, "confirm": 0, "objective": "mean"}
+    search = searching.plan(store, fixed=fixed, sampler="random", race={"kind": "none"}, **rest)
+    assert search.sign == -1
+    trials = searching.begin(search)
+    assert [direction.name for direction in trials.study.directions] == ["MINIMIZE"]
+    assert Worker(search, execute=searching.execute).work() == "enough"
+    told = [trial.value for trial in trials.all() if trial.value is not None]
+    assert len(told) == 5
+    assert [trial.value for trial in best_first(trials.all(), search)] == sorted(told)
 
 
 # --- what a report says --------------------------------------------------------------------------
