@@ -84,3 +84,13 @@ def test_failed_runs_count_with_their_score(tmp_path: Path) -> None:
     with store.building(diverged.key) as work:
         store.finish(work, diverged)
     assert ends_of(tmp_path)["none"]["items_low"] < constant["items_low"]
+
+
+def test_diverged_runs_alone_have_no_items_whatever_their_metric(tmp_path: Path) -> None:
+    """Of a metric that is no function of sums over items, such as `macro_f1`."""
+    for seed in range(2):
+        one = record(None, seed=seed, status="diverged")
+        one.result["metric"] = "macro_f1"
+        with Store(tmp_path).building(one.key) as work:
+            Store(tmp_path).finish(work, one)
+    assert pd.isna(ends_of(tmp_path)["none"]["items_low"])

@@ -13,7 +13,8 @@ from bluestab.report.phrases import number
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import change_cells, interval
-from bluestab.report.terminal import console, print_damaged, print_lines
+from bluestab.report.terminal import console, number, print_damaged, print_lines
+from bluestab.tasks.metric import metric_of_row
 from bluestab.types import At
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ def print_outcome(results: Results) -> None:
     if runs.empty:
         out.print("no finished runs yet")
     else:
-        metrics = dict(zip(runs["task"], runs["metric"], strict=True))
-        said = ", ".join(f"{task}: {metric}" for task, metric in metrics.items())
+        metrics = {row["task"]: metric_of_row(row) for row in runs.to_dict("records")}
+        said = ", ".join(
+            f"{task}: {metric.name}{'' if metric.higher_is_better else ', lower is better'}"
+            for task, metric in metrics.items()
+        )
         out.print(f"\ntest score at the {results.at} step ({said})")
         out.print(summary_table(results.summary, results.at))
         out.print(
