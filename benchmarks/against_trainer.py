@@ -21,8 +21,7 @@ from transformers import Trainer, TrainingArguments
 
 from bluestab.assemble import assemble
 from bluestab.checks import check
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.config import compose, resolved
 from bluestab.run import execute
 from bluestab.store import Store
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.circumstances import memory_now_mb
-from bluestab.hydra_app import compose
+from bluestab.config import compose
 from bluestab.launchers.local import run_here
 from bluestab.launchers.pool import run_in_pool
 from bluestab.planning import plan_sweep

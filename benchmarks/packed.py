@@ -43,11 +43,10 @@ from bluestab import devices
 from bluestab.assemble import assemble
 from bluestab.attempt import _fit
 from bluestab.checks import CheckedRun, check
-from bluestab.hydra_app import compose
+from bluestab.config import compose, resolved
 from bluestab.packed.together import Place, train_and_score_together
 from bluestab.packed.training import Group
 from bluestab.phases import Phases
-from bluestab.planning import resolved
 
 SHAPES = {  # layers, width, heads, width inside, word pieces
     "tiny": (2, 32, 2, 64, 193),

@@ -38,8 +38,7 @@ def run(overrides: Sequence[str] = ()) -> RunRecord:
     process is at it.
     """
     from bluestab.checks import check
-    from bluestab.hydra_app import compose
-    from bluestab.planning import resolved
+    from bluestab.config import compose, resolved
     from bluestab.report.terminal import reason
     from bluestab.workers import RunsCrashed, attempt, make_ready
 

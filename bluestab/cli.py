@@ -90,8 +90,9 @@ def fetch(
 
     Takes the same overrides as run: bluestab fetch task=gad model=biomedbert_base
     """
+    from bluestab.config import quoted
     from bluestab.errors import Interrupted
-    from bluestab.hydra_app import quoted, run_app
+    from bluestab.hydra_app import run_app
 
     knobs = [f"hydra.launcher.dry_run={'true' if dry_run else 'false'}"]
     if source is not None:
@@ -250,8 +251,8 @@ def _manifest(store: Any, name: str | None) -> Any:
 def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.checks import check
+    from bluestab.config import resolved
     from bluestab.errors import StoreError
-    from bluestab.planning import resolved
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import describe, print_notes, print_record, reason
     from bluestab.run import is_done
@@ -292,8 +293,8 @@ def _check_one(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from bluestab.checks import check
+    from bluestab.config import resolved
     from bluestab.launchers.check import Check
-    from bluestab.planning import resolved
     from bluestab.report.terminal import print_notes
     from bluestab.store import Store
 
@@ -310,8 +311,8 @@ def _fetch_one(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from bluestab.checks import check_parts
+    from bluestab.config import resolved
     from bluestab.launchers.fetch import Fetch
-    from bluestab.planning import resolved
 
     knobs = HydraConfig.get().launcher
     Fetch(dry_run=knobs.dry_run, source=knobs.source).bring([check_parts(resolved(cfg))])

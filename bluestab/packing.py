@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bluestab import devices, rules
 from bluestab.checks import CheckedRun, check_parts
+from bluestab.config import resolved
 from bluestab.errors import ConfigError
-from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
+from bluestab.planning import SEED, Compose, Job, PlannedRun
 from bluestab.siblings import family_of, reasons_apart
 from bluestab.types import RunRecord
 

@@ -39,7 +39,7 @@ TECHNIQUES = (
 
 def sweep(store: Path, n: int, *more: str) -> Any:
     """A sweep of n runs over four techniques; the same one every time it is asked for."""
-    from bluestab.hydra_app import compose
+    from bluestab.config import compose
     from bluestab.planning import plan_sweep
 
     jobs = [(*TECHNIQUES[i % 4], f"seed={i // 4}") for i in range(n)]

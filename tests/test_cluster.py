@@ -26,8 +26,8 @@ from bluestab.cluster.scheduler import Task
 from bluestab.cluster.script import batch_script, known_options, option_problems
 from bluestab.cluster.standing import Standing
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
+from bluestab.config import compose
 from bluestab.errors import BluestabError, ConfigError, StoreError
-from bluestab.hydra_app import compose
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
 from bluestab.planning import Sweep

@@ -221,8 +221,7 @@ def test_on_real_trainings(
     from conftest import real_data
 
     from bluestab.checks import check
-    from bluestab.hydra_app import compose
-    from bluestab.planning import resolved
+    from bluestab.config import compose, resolved
 
     monkeypatch.setenv("BLUESTAB_DATA", str(real_data()))
     line = ("task=biosses", "model=minilm", "optim.epochs=8", f"optim.lr={lr}", "device=cpu")

@@ -23,7 +23,8 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
-    "phases divergences passes instability recommendation splitting interruption ranks",
+    "phases divergences passes instability recommendation splitting interruption ranks config "
+    "knobs",
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
     "tokenization claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",
@@ -133,6 +134,7 @@ def test_the_checks_can_fail() -> None:
 LIGHT = [
     "hydra_plugins.bluestab.plugins",
     *(m for m in MODULES if room(m) in ("techniques", "tasks", "loggers")),
+    *("bluestab.knobs", "bluestab.config"),
     *("bluestab.checks", "bluestab.cli", "bluestab.hydra_app", "bluestab.catalogue"),
 ]
 """Loaded by every start or to check a sweep, where a second for torch would be felt."""

@@ -162,7 +162,7 @@ def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     import stand_ins
     from conftest import ANY_FILE
 
-    from bluestab.hydra_app import compose
+    from bluestab.config import compose
     from bluestab.launchers.pool import run_in_pool
     from bluestab.planning import plan_sweep
     from bluestab.workers import begin

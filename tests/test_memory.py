@@ -195,8 +195,7 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from bluestab.checks import check
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.config import compose, resolved
 from bluestab.run import execute
 from bluestab.store import Store
 import torch, datasets, transformers.models.bert.modeling_bert, pytorch_lightning

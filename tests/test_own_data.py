@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from test_own_files import brat, conll, pubtator, rows, spans
 
+from bluestab.config import compose, resolved
 from bluestab.data import load_task
 from bluestab.errors import ConfigError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
 from bluestab.types import SPLITS
 
 Make = Callable[..., Any]

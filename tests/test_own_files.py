@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 from conftest import real_data
 
+from bluestab.config import compose, resolved
 from bluestab.data import TaskData, load_task
 from bluestab.errors import BluestabError, ConfigError, DataError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
 
 Node = dict[str, Any]
 Load = Callable[..., TaskData]

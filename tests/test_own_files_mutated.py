@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_own_files import KINDS, brat, conll, pubtator, rows, spans
 
+from bluestab.config import compose, resolved
 from bluestab.data import located
 from bluestab.errors import ConfigError, DataError
 from bluestab.formats.base import Document, Span
@@ -30,9 +31,7 @@ from bluestab.formats.objects import read_jsonl, read_objects
 from bluestab.formats.pubtator import read_pubtator_documents
 from bluestab.formats.schemes import scheme_of, to_iob2
 from bluestab.formats.spans import Losses, tag_words
-from bluestab.hydra_app import compose
 from bluestab.instantiate import instantiate
-from bluestab.planning import resolved
 from bluestab.tasks.base import Corpus, Task
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]

@@ -17,8 +17,8 @@ from conftest import ANY_FILE, Say
 
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
+from bluestab.config import compose
 from bluestab.errors import GroupTooLarge
-from bluestab.hydra_app import compose
 from bluestab.launchers.local import run_here
 from bluestab.launchers.pool import run_in_pool
 from bluestab.packing import (
@@ -335,7 +335,7 @@ def test_the_seeds_of_a_point_of_a_search_train_as_one(
 
 KILLED = """
 import os, signal, sys
-from bluestab.hydra_app import compose
+from bluestab.config import compose
 from bluestab.launchers.local import run_here
 from bluestab.packed.siblings import Sibling
 from bluestab.packing import with_engines

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
+from bluestab.config import compose, resolved
 from bluestab.data import load_task
 from bluestab.errors import ConfigError, DataError
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
 from bluestab.sources import locate, sha256_of
 from bluestab.tasks.readers import read_conll, read_lines, read_table
 

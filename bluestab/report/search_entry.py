@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from bluestab.planning import compose, resolved
+from bluestab.config import compose, resolved
 from bluestab.report.page_data import table
 from bluestab.report.search_frame import Found, verdict_sentences
 from bluestab.search.objectives import maximised

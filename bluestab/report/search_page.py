@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bluestab.config import compose, resolved
 from bluestab.errors import StoreError
-from bluestab.planning import compose, resolved
 from bluestab.report.search_figures import figures, png
 from bluestab.report.search_frame import Found, verdict_sentences
 from bluestab.search.points import Point, shown, spelled

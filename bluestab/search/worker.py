@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from bluestab import interruption
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.errors import DiskFull, GroupTooLarge
 from bluestab.packing import Room, is_packed, with_engines
-from bluestab.planning import Job, compose, resolved
+from bluestab.planning import Job
 from bluestab.run import is_done
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth

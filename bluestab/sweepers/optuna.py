@@ -13,9 +13,10 @@ from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
+from bluestab.config import compose, quoted, resolved
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
 from bluestab.packing import GROUP
-from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, quoted, resolved
+from bluestab.planning import Job, Sweep, check_each, plan_sweep
 from bluestab.report.search_entry import confirmation_of, write_entry
 from bluestab.report.search_frame import (
     Arm,

@@ -29,13 +29,12 @@ from omegaconf import OmegaConf
 import bluestab.tasks
 from bluestab.blurb import COUNTS, GROUPS, TASKS
 from bluestab.checks import check
+from bluestab.config import compose, resolved
 from bluestab.data import TaskData, load_task
 from bluestab.errors import ConfigError
-from bluestab.hydra_app import compose
 from bluestab.instantiate import instantiate
 from bluestab.keys import NEUTRAL, TASK_DESCRIPTIVE
 from bluestab.paths import corpora_dir
-from bluestab.planning import resolved
 from bluestab.tasks.base import Task
 from bluestab.types import SPLITS
 

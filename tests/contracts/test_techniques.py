@@ -25,10 +25,9 @@ from conftest import ANY_FILE
 
 import bluestab.techniques
 from bluestab.assemble import Assembly
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
-from bluestab.hydra_app import compose
 from bluestab.plan import ParamPlan
-from bluestab.planning import resolved
 from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE, space_problems
 from bluestab.techniques.base import Technique

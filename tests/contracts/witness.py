@@ -25,10 +25,9 @@ from omegaconf import OmegaConf
 from bluestab.assemble import Assembly, assemble
 from bluestab.checkpoints import find, identity
 from bluestab.checks import CheckedRun, check
-from bluestab.hydra_app import compose
+from bluestab.config import compose, resolved
 from bluestab.instantiate import instantiate
 from bluestab.paths import conf_dir
-from bluestab.planning import resolved
 from bluestab.techniques.base import Technique
 
 LAYERS = 2
