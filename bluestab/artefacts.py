@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.representations import FILE as REPRESENTATIONS
-from bluestab.store import parse_record, to_json, write_text
+from bluestab.store import parse_record, to_json
 from bluestab.types import KEPT, At, Built, Example, Split
 
 if TYPE_CHECKING:

@@ -220,9 +220,9 @@ def compare(
 ) -> None:
     """The same arms in two stores, on shared seeds: bluestab compare before/runs runs"""
     from bluestab.errors import StoreError
+    from bluestab.files import write_text
     from bluestab.report.compare import compare as compared
     from bluestab.report.outcome import print_comparison
-    from bluestab.store import write_text
 
     found = compared(existing(store_a), existing(store_b), at)
     if found.table.empty and not found.alone:

@@ -53,10 +53,10 @@ def _inspect(
     from bluestab.checks import check
     from bluestab.config import resolved
     from bluestab.errors import StoreError
+    from bluestab.files import write_text
     from bluestab.inspection import inspect as look
     from bluestab.report.inspected import page, print_inspection
     from bluestab.saved_tasks import save_task
-    from bluestab.store import write_text
 
     plain = resolved(cfg)
     run = check(plain)

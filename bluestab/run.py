@@ -26,10 +26,11 @@ from bluestab.attempt import train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import DiskFull, StoreError, TimedOut, is_disk_full
+from bluestab.files import flush, flush_tree
 from bluestab.loggers.base import Listening, Told, flat
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.results import identity_of, rounded
-from bluestab.store import Store, flush, flush_tree, to_json
+from bluestab.store import Store, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:

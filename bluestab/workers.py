@@ -30,6 +30,7 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.claims import Claim
 from bluestab.errors import BluestabError, Interrupted, StoreError, is_disk_full
+from bluestab.files import write_text
 from bluestab.interruption import held_back
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.outcome import print_outcome
@@ -38,7 +39,7 @@ from bluestab.report.terminal import describe, reason
 from bluestab.report.write import write_report
 from bluestab.run import crashed, is_done, names, no_room
 from bluestab.schedules import updates
-from bluestab.store import Store, write_text
+from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are working on

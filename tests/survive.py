@@ -107,7 +107,7 @@ def instrument(marks: Marks) -> None:
     import pytorch_lightning as pl
     import torch
 
-    from bluestab import artefacts, attempt, checkpoints, claims, run
+    from bluestab import artefacts, attempt, checkpoints, claims, files, run
     from bluestab import store as store_module
 
     def phase(owner: Any, name: str, label: str) -> None:
@@ -140,7 +140,7 @@ def instrument(marks: Marks) -> None:
         point(owner, "write_text", lambda path, *_: f"write {path.name}")
     point(attempt, "write_predictions", lambda path, *_: f"write {path.name}")
     point(torch, "save", lambda *_: "write checkpoint")
-    for owner in (store_module, checkpoints):
+    for owner in (files, store_module, checkpoints):
         point(owner, "flush", lambda path, *_: f"flush {named(path)}")
     point(Path, "rename", lambda path, *_: f"rename {named(path)}")
     point(Path, "replace", lambda path, *_: f"rename {named(path)}")

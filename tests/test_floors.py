@@ -24,7 +24,7 @@ FLOORS = [
     "types errors caching paths seeding layers plan schedules scoring stats blurb instantiate "
     "keys circumstances devices records forecast diagnostics memory micro rules spaces item_sums "
     "phases divergences passes instability recommendation splitting interruption ranks config "
-    "knobs plain_files",
+    "knobs plain_files files processes",
     "tasks formats techniques loggers converters sources models trust init_from heads networks "
     "tokenization claims store artefacts index upkeep token_cache hub remotes downloads averaging "
     "representations published",

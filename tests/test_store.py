@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.keys import cell_of, key_of
 from bluestab.records import DamagedRecord, from_text, to_text
-from bluestab.store import Store, parse_record, to_json, write_text
+from bluestab.store import Store, parse_record, to_json
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 KEY = "0123456789abcdef"

@@ -30,6 +30,7 @@ from bluestab.cluster.submission import (
     write_search,
 )
 from bluestab.errors import ConfigError, Interrupted
+from bluestab.files import alone, write_text
 from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
 from bluestab.packing import GROUP, in_blocks
@@ -37,7 +38,7 @@ from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.progress import SweepDisplay
 from bluestab.report.terminal import describe, seconds
 from bluestab.run import is_done
-from bluestab.store import Store, alone, write_text
+from bluestab.store import Store
 from bluestab.workers import close, make_ready, tell_damaged
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from bluestab.config import compose, resolved
+from bluestab.files import write_text
 from bluestab.report.page_data import table
 from bluestab.report.search_frame import Found, verdict_sentences
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
-from bluestab.store import Store, to_json, write_text
+from bluestab.store import Store, to_json
 
 FILE = "found.json"
 

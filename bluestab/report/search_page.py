@@ -10,11 +10,11 @@ from typing import Any
 
 from bluestab.config import compose, resolved
 from bluestab.errors import StoreError
+from bluestab.files import aside_of, flush, write_text
 from bluestab.report.search_figures import figures, png
 from bluestab.report.search_frame import Found, verdict_sentences
 from bluestab.search.points import Point, shown, spelled
 from bluestab.search.spec import Search
-from bluestab.store import aside_of, flush, write_text
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .7em;text-align:left}

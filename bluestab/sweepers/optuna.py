@@ -15,6 +15,7 @@ from bluestab.checks import CheckedRun, Parts, check, check_parts
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
 from bluestab.config import compose, quoted, resolved
 from bluestab.errors import ConfigError, Interrupted, StoreError, did_you_mean
+from bluestab.files import write_text
 from bluestab.packing import GROUP
 from bluestab.planning import Job, Sweep, check_each, plan_sweep
 from bluestab.report.search_entry import confirmation_of, write_entry
@@ -36,7 +37,7 @@ from bluestab.search.spec import Search
 from bluestab.search.trials import Trials, points
 from bluestab.search.worker import jobs, with_its_engine
 from bluestab.spaces import SEARCH_SPACE, Choice
-from bluestab.store import Store, to_json, write_text
+from bluestab.store import Store, to_json
 from bluestab.workers import Execute, RunsCrashed, make_ready
 
 if TYPE_CHECKING:
