@@ -18,7 +18,7 @@ from bluestab.cli_cluster import cancel, print_standing, standing_note
 from bluestab.cli_data import HYDRA as INSPECT
 from bluestab.cli_data import inspect
 from bluestab.cli_search import search
-from bluestab.cli_store import cache_app, existing, store_app
+from bluestab.cli_store import STORE, cache_app, existing, store_app
 from bluestab.types import At
 
 NEWCOMER = """\
@@ -33,10 +33,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
 
-STORE = Annotated[
-    Path | None,
-    typer.Argument(help="Folder of results; default: $BLUESTAB_STORE, else runs"),
-]
 SWEEP = Annotated[str | None, typer.Option("--sweep", help="Name of a sweep; default: the latest")]
 
 
