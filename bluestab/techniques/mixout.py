@@ -32,9 +32,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.passes import streams
 from bluestab.rules import FLAG, Rule, one_of, within
-from bluestab.seeding import Seeds, stream_seed
+from bluestab.seeding import Seeds, stream_seed, torch_streams
 from bluestab.techniques.base import Siblings, Technique, before_each_step, pretrained
 from bluestab.types import Built, ModelFacts, Step, Trained
 
@@ -152,7 +151,7 @@ class Mixout(Technique):
     def _begin_pass(self, model: nn.Module, inputs: Any) -> None:
         """Which pass of the step this is: where the streams of dropout stand tells them apart."""
         if model.training:
-            states = streams(next(model.parameters()).device).values()
+            states = torch_streams(next(model.parameters()).device).values()
             start = b"".join(state.numpy().tobytes() for state in states)
             self._pass = self._passes.setdefault(start, len(self._passes))
 
