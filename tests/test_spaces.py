@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from contracts.spaces import space_problems
 
 from bluestab.rules import Rule, one_of, whole, within
-from bluestab.spaces import Choice, Interval, Space, parse, space_problems
+from bluestab.spaces import Choice, Interval, Space, parse
 
 
 @pytest.mark.parametrize(

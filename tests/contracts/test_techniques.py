@@ -29,10 +29,11 @@ from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
 from bluestab.plan import ParamPlan
 from bluestab.seeding import generator
-from bluestab.spaces import SEARCH_SPACE, space_problems
+from bluestab.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
 from bluestab.types import Built, ModelFacts, Trained
 from contracts.arms import HEADS, NAMES, NODES, YAMLS, chosen, knobs_of, refusal, technique_class
+from contracts.spaces import space_problems
 from contracts.witness import (
     LAYERS,
     SHORT,
