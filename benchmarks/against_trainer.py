@@ -21,8 +21,8 @@ from transformers import Trainer, TrainingArguments
 
 from bluestab.assemble import assemble
 from bluestab.checks import check
+from bluestab.config import compose, resolved
 from bluestab.execute import execute_one
-from bluestab.planning import compose, resolved
 from bluestab.store import Store
 
 

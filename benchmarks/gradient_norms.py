@@ -26,7 +26,7 @@ def main() -> None:
 
     from bluestab.assemble import assemble
     from bluestab.checks import check
-    from bluestab.planning import compose, resolved
+    from bluestab.config import compose, resolved
 
     run = check(resolved(compose(["task=ncbi_disease", "model=minilm", "optim.batch_size=16"])))
     torch.set_num_threads(1)

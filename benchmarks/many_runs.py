@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.circumstances import memory_now_mb
+from bluestab.config import compose
 from bluestab.local_engine import run_here
-from bluestab.planning import compose, plan_sweep
+from bluestab.planning import plan_sweep
 from bluestab.recording import run_names
 from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord

@@ -43,11 +43,11 @@ from bluestab import devices
 from bluestab.assemble import assemble
 from bluestab.attempt import _fit
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.job import Job
 from bluestab.packed.together import train_and_score_together
 from bluestab.packed.training import Group
 from bluestab.phases import Phases
-from bluestab.planning import compose, resolved
 
 SHAPES = {  # layers, width, heads, width inside, word pieces
     "tiny": (2, 32, 2, 64, 193),

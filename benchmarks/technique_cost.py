@@ -43,8 +43,8 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
 
     from bluestab.assemble import assemble
     from bluestab.checks import check
+    from bluestab.config import compose, resolved
     from bluestab.errors import ConfigError
-    from bluestab.planning import compose, resolved
 
     length = [f"optim.steps={steps}", f"trainer.eval_every={steps}"]
     try:

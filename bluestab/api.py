@@ -39,7 +39,7 @@ def run(overrides: Sequence[str] = ()) -> RunRecord:
     """
     from bluestab.attempting import attempt
     from bluestab.checks import check
-    from bluestab.planning import compose, resolved
+    from bluestab.config import compose, resolved
     from bluestab.report.phrases import reason
     from bluestab.workers import RunsCrashed, make_ready
 

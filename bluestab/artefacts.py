@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.records import to_json
 from bluestab.representations import FILE as REPRESENTATIONS
-from bluestab.store import parse_record, write_text
+from bluestab.store import parse_record
 from bluestab.types import KEPT, At, Built, Example, Split
 
 if TYPE_CHECKING:

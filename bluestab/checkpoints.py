@@ -31,13 +31,13 @@ from pytorch_lightning.plugins import CheckpointIO
 
 from bluestab import interruption
 from bluestab.batches import ShuffledOrder
-from bluestab.checks import TIME
-from bluestab.claims import owner_dead
+from bluestab.files import aside_of, digest_of, flush
 from bluestab.history import History
 from bluestab.keys import RECIPE_VERSION
+from bluestab.knobs import TIME
 from bluestab.module import FineTuning
+from bluestab.processes import owner_dead
 from bluestab.seeding import random_streams, restore_random_streams
-from bluestab.store import aside_of, digest_of, flush
 from bluestab.techniques.base import Technique
 
 log = logging.getLogger("bluestab")

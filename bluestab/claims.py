@@ -13,7 +13,6 @@ clock, so that neither wrong nor jumping clocks matter.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -21,67 +20,18 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+
+from bluestab.files import alone
+from bluestab.processes import machine, process_start
 
 BEAT = 2.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which a process out of sight counts as dead
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of this file system
 SIZE = 2048  # bytes of a claim: rewritten in place, always in one write of the same length
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """Host, boot and process namespace: where a process number means the same process."""
-
-    def read(path: str) -> str:
-        try:
-            return Path(path).read_text().strip()[:8]
-        except OSError:
-            return ""
-
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()}/{read('/proc/sys/kernel/random/boot_id')}/{namespace}"
-
-
-def process_start(pid: int) -> str | None:
-    """When a process of this machine started (clock ticks since boot); None if it is dead.
-
-    A process number is used again some day; together with this it is not. Where there is no /proc
-    only the number is looked at.
-    """
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else rest[18]
-    except (OSError, IndexError, ValueError):
-        if Path("/proc/self/stat").exists():
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "unknown"
-
-
-def owner() -> str:
-    """`<host>.<pid>` of this process: the end of the names of what it is writing."""
-    return f"{socket.gethostname()}.{os.getpid()}"
-
-
-def owner_dead(owner: str) -> bool | None:
-    """Is the process `<host>.<pid>` dead? None: it cannot be seen from here."""
-    host, _, pid = owner.rpartition(".")
-    if host != socket.gethostname() or not pid.isdigit():
-        return None
-    return process_start(int(pid)) is None
 
 
 def read_claim(path: Path) -> dict[str, Any] | None:
@@ -153,7 +103,7 @@ class Claim:
             return False
 
     def release(self) -> None:
-        with _locked(self.path.parent):
+        with alone(self.path.parent, required=False):
             if self.is_mine():
                 self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
@@ -181,7 +131,8 @@ class Claims:
             return True
         if not self.is_abandoned(key, found):
             return False
-        with _locked(self.folder):  # among those who saw the same stale claim, one is first
+        # among those who saw the same stale claim, one is first
+        with alone(self.folder, required=False):
             now = read_claim(path)
             if now is not None and now["token"] == found["token"]:
                 self._bury(path, key)
@@ -208,7 +159,7 @@ class Claims:
     def release_jobs(self, arrays: Iterable[str]) -> None:
         """Take away the claims of tasks that a scheduler says are gone (`12` for all of `12_3`)."""
         gone = set(arrays)
-        with _locked(self.folder):
+        with alone(self.folder, required=False):
             for path in self._all().values():
                 claim = read_claim(path)
                 if claim is not None and str(claim.get("job", "")).partition("_")[0] in gone:
@@ -286,22 +237,3 @@ def _padded(content: Mapping[str, Any]) -> bytes:
     if len(text) >= SIZE:
         text = json.dumps({**content, "label": content["label"][:50]}).encode()
     return text.ljust(SIZE - 1) + b"\n"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone among the processes that change other processes' claims; dies with its holder.
-
-    A file system without locks goes without: claims are advice.
-    """
-    try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:
-        yield
-        return
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ from bluestab.cli_cluster import cancel, print_standing, standing_note
 from bluestab.cli_data import HYDRA as INSPECT
 from bluestab.cli_data import inspect
 from bluestab.cli_search import search
-from bluestab.cli_store import cache_app, existing, store_app
+from bluestab.cli_store import STORE, cache_app, existing, store_app
 from bluestab.types import At
 
 NEWCOMER = """\
@@ -33,10 +33,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
 
-STORE = Annotated[
-    Path | None,
-    typer.Argument(help="Folder of results; default: $BLUESTAB_STORE, else runs"),
-]
 SWEEP = Annotated[str | None, typer.Option("--sweep", help="Name of a sweep; default: the latest")]
 
 
@@ -90,9 +86,9 @@ def fetch(
 
     Takes the same overrides as run: bluestab fetch task=gad model=biomedbert_base
     """
+    from bluestab.config import quoted
     from bluestab.errors import Interrupted
     from bluestab.hydra_app import run_app
-    from bluestab.planning import quoted
 
     knobs = [f"hydra.launcher.dry_run={'true' if dry_run else 'false'}"]
     if source is not None:
@@ -220,9 +216,9 @@ def compare(
 ) -> None:
     """The same arms in two stores, on shared seeds: bluestab compare before/runs runs"""
     from bluestab.errors import StoreError
+    from bluestab.files import write_text
     from bluestab.report.compare import compare as compared
     from bluestab.report.outcome import print_comparison
-    from bluestab.store import write_text
 
     found = compared(existing(store_a), existing(store_b), at)
     if found.table.empty and not found.alone:
@@ -252,9 +248,9 @@ def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.attempting import attempt
     from bluestab.checks import check
+    from bluestab.config import resolved
     from bluestab.errors import StoreError
     from bluestab.execute import is_done
-    from bluestab.planning import resolved
     from bluestab.report.phrases import describe, reason
     from bluestab.report.progress import RunBar
     from bluestab.report.terminal import print_notes, print_record
@@ -295,8 +291,8 @@ def _check_one(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from bluestab.checks import check
+    from bluestab.config import resolved
     from bluestab.launchers.check import Check
-    from bluestab.planning import resolved
     from bluestab.report.terminal import print_notes
     from bluestab.store import Store
 
@@ -313,8 +309,8 @@ def _fetch_one(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from bluestab.checks import check_parts
+    from bluestab.config import resolved
     from bluestab.launchers.fetch import Fetch
-    from bluestab.planning import resolved
 
     knobs = HydraConfig.get().launcher
     Fetch(dry_run=knobs.dry_run, source=knobs.source).bring([check_parts(resolved(cfg))])

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bluestab.cli_store import existing
+from bluestab.cli_store import STORE, existing
 
 POLL = 15.0  # seconds between two questions to the scheduler
 
-STORE = Annotated[
-    Path | None,
-    typer.Argument(help="Folder of results; default: $BLUESTAB_STORE, else runs"),
-]
 SWEEP = Annotated[
     str | None, typer.Option("--sweep", help="Name of a sweep; default: all of the store")
 ]

@@ -51,12 +51,12 @@ def _inspect(
     from hydra.core.hydra_config import HydraConfig
 
     from bluestab.checks import check
+    from bluestab.config import resolved
     from bluestab.errors import StoreError
+    from bluestab.files import write_text
     from bluestab.inspection import inspect as look
-    from bluestab.planning import resolved
     from bluestab.report.inspected import page, print_inspection
     from bluestab.saved_tasks import save_task
-    from bluestab.store import write_text
 
     plain = resolved(cfg)
     run = check(plain)

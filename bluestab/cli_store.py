@@ -26,12 +26,18 @@ cache_app = typer.Typer(
 )
 
 
+def store_of(path: Path | None) -> Any:
+    """The store that is meant, whether it is there or not."""
+    from bluestab.store import Store
+
+    return Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
+
+
 def existing(path: Path | None) -> Any:
     """The store that is meant. Raises StoreError if there is none."""
     from bluestab.errors import StoreError
-    from bluestab.store import Store
 
-    store = Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
+    store = store_of(path)
     if not store.root.is_dir():
         raise StoreError(
             f"there is no store '{store.root}' here; give its folder, or start with: "

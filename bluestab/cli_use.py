@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bluestab.cli_store import store_of
 
 STORE = Annotated[
     Path | None,
@@ -25,13 +26,6 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
     app.command()(soup)
     app.command()(reproduce)
-
-
-def store_of(path: Path | None) -> Any:
-    """The store that is meant, whether it is there or not."""
-    from bluestab.store import Store
-
-    return Store(path or os.environ.get("BLUESTAB_STORE") or "runs")
 
 
 def export(

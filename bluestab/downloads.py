@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from bluestab.errors import BluestabError, is_disk_full
+from bluestab.files import flush
 from bluestab.remotes import Remote, url_problem
-from bluestab.store import flush
 
 if TYPE_CHECKING:
     import requests

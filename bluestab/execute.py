@@ -21,6 +21,7 @@ from bluestab.attempt import train_and_score
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import GroupTooLarge, StoreError, is_disk_full
+from bluestab.files import flush, flush_tree
 from bluestab.job import Job
 from bluestab.loggers.base import LoggerGroup
 from bluestab.memory import is_out_of_memory
@@ -35,7 +36,7 @@ from bluestab.recording import (
 from bluestab.records import to_json
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.results import Outcome, rounded
-from bluestab.store import Store, flush, flush_tree
+from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 if TYPE_CHECKING:

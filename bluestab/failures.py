@@ -6,8 +6,9 @@ from bluestab.artefacts import write_config
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import is_disk_full
+from bluestab.files import write_text
 from bluestab.recording import crash_result, disk_full_error, run_names
-from bluestab.store import Store, write_text
+from bluestab.store import Store
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 

@@ -26,11 +26,9 @@ from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from bluestab.catalogue import shadowed
 from bluestab.circumstances import command_line
+from bluestab.config import PRIMARY, compose
 from bluestab.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.paths import conf_dir, own_conf_dir
-from bluestab.planning import PRIMARY
-from bluestab.planning import compose as compose
-from bluestab.planning import quoted as quoted
 from bluestab.sweepers.grid import check_names
 
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")

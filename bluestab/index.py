@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bluestab.files import aside_of
 from bluestab.records import DamagedRecord, from_text
-from bluestab.store import Store, aside_of, record_text
+from bluestab.store import Store, record_text
 from bluestab.types import RunRecord
 
 NAME = ".index.parquet"

@@ -284,7 +284,11 @@ def entity_disagreement(found: Sequence[npt.ArrayLike]) -> float | None:
 
 
 def vector_instability(vectors: Sequence[npt.ArrayLike]) -> tuple[float | None, float | None]:
-    """I_CKA and I_OP: means over pairs of seeds of `1 - cka` and of `procrustes`.
+    """I_CKA and I_OP: means over pairs of seeds of `1 - cka` and of the Procrustes distance.
+
+    The distance of x and y, both centred and of Frobenius norm 1, is 1 - nuclear norm of x'y, in
+    [0, 1]: half the squared distance that is left after the best rotation of one onto the other
+    (Ding et al. 2021, NeurIPS). It is None as `cka` is, but defined from one item up.
 
     Pairs for which a measure is undefined are left out of its mean. About n_seeds ** 2 / 2 products
     of (hidden, n_items) with (n_items, hidden), or of square matrices if there are fewer items.
@@ -307,16 +311,6 @@ def cka(x: npt.ArrayLike, y: npt.ArrayLike) -> float | None:
     """
     _same_items((x, y))
     return _compared(_Centred(x), _Centred(y))[0]
-
-
-def procrustes(x: npt.ArrayLike, y: npt.ArrayLike) -> float | None:
-    """1 - nuclear norm of x'y, both centred and of Frobenius norm 1, in [0, 1].
-
-    Half the squared distance that is left after the best rotation of one onto the other (Ding et
-    al. 2021, NeurIPS). None as for `cka`, from one item up.
-    """
-    _same_items((x, y))
-    return _compared(_Centred(x), _Centred(y))[1]
 
 
 class _Centred:

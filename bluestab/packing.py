@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from bluestab import devices, rules
 from bluestab.checks import CheckedRun, check_parts
+from bluestab.config import resolved
 from bluestab.errors import ConfigError
 from bluestab.families import pack_group_key
-from bluestab.planning import SEED, Compose, Job, PlannedRun, resolved
+from bluestab.planning import SEED, Compose, Job, PlannedRun
 from bluestab.siblings import packable_problems
 from bluestab.types import RunRecord
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from bluestab.seeding import stream_seed
+from bluestab.seeding import restore_torch_streams, stream_seed, torch_streams
 
 if TYPE_CHECKING:
     import torch
@@ -55,37 +55,15 @@ def device_of(batch: Batch) -> torch.device:
 # --- dropout -------------------------------------------------------------------------------------
 
 
-def streams(device: torch.device) -> dict[str, torch.Tensor]:
-    """Where torch's streams are now, from which dropout draws."""
-    import torch
-
-    found = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        found["mps"] = torch.mps.get_rng_state()
-    return found
-
-
-def _put(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    import torch
-
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state["mps"])
-
-
 @contextmanager
 def same_dropout(start: Mapping[str, torch.Tensor], device: torch.device) -> Iterator[None]:
     """Drop what the pass that began at `start` dropped; afterwards all is where it was before."""
-    now = streams(device)
-    _put(start, device)
+    now = torch_streams(device)
+    restore_torch_streams(start, device)
     try:
         yield
     finally:
-        _put(now, device)
+        restore_torch_streams(now, device)
 
 
 @contextmanager
@@ -93,12 +71,12 @@ def other_dropout(device: torch.device, *names: str | int) -> Iterator[None]:
     """Drop by a stream of this step's own, called `names`; afterwards all is where it was."""
     import torch
 
-    now = streams(device)
+    now = torch_streams(device)
     torch.manual_seed(stream_seed(torch.initial_seed(), *names))
     try:
         yield
     finally:
-        _put(now, device)
+        restore_torch_streams(now, device)
 
 
 # --- embeddings ----------------------------------------------------------------------------------

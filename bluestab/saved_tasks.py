@@ -10,9 +10,9 @@ from typing import Any
 
 from bluestab.catalogue import entries
 from bluestab.errors import ConfigError, StoreError
+from bluestab.files import write_text
 from bluestab.paths import conf_dir, own_conf_dir
 from bluestab.sources import sha256_of
-from bluestab.store import write_text
 from bluestab.task_data import TaskData, located
 from bluestab.types import SPLITS
 

@@ -76,6 +76,29 @@ def seed_global_streams(seed: int) -> None:
     torch.manual_seed(value)
 
 
+def torch_streams(device: torch.device) -> dict[str, Any]:
+    """State of torch's own generators, from which dropout draws."""
+    import torch
+
+    state = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def restore_torch_streams(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put torch's own generators where `torch_streams` found them."""
+    import torch
+
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
+
+
 def random_streams(device: torch.device) -> dict[str, Any]:
     """State of every global generator that a technique may draw from."""
     import random
@@ -84,16 +107,11 @@ def random_streams(device: torch.device) -> dict[str, Any]:
     import torch
 
     kind, keys, *rest = np.random.get_state()
-    state = {
+    return {
         "python": random.getstate(),
         "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
-        "torch": torch.get_rng_state(),
+        **torch_streams(device),
     }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
 
 
 def restore_random_streams(state: Mapping[str, Any], device: torch.device) -> None:
@@ -101,16 +119,11 @@ def restore_random_streams(state: Mapping[str, Any], device: torch.device) -> No
     import random
 
     import numpy as np
-    import torch
 
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state["mps"])
+    restore_torch_streams(state, device)
 
 
 def subset(items: Sequence[T], ids: Sequence[str], size: int, seed: int, name: str) -> list[T]:

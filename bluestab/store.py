@@ -18,68 +18,27 @@ function of its config.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bluestab.claims import Claims, owner, owner_dead
+from bluestab.claims import Claims
 from bluestab.errors import StoreError
+from bluestab.files import digest_of, files_below, flush, flush_tree, write_text
+from bluestab.processes import owner, owner_dead
 from bluestab.records import DamagedRecord, damaged, from_text, to_text
 from bluestab.records import to_json as to_json
 from bluestab.types import RunRecord
 
 KEY = re.compile(r"[0-9a-f]{16}")
-
-
-def flush(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush_tree(folder: Path) -> None:
-    """Bring everything below a folder to the disk itself."""
-    for path in (*folder.rglob("*"), folder):
-        flush(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(path)
-    aside.write_text(text, encoding="utf-8")
-    flush(aside)
-    aside.replace(path)
-
-
-def aside_of(path: Path) -> Path:
-    """Where this process writes a file before it renames it to `path`."""
-    return path.with_name(f".{path.name}.{owner()}")
-
-
-def files_below(folder: Path) -> dict[str, Path]:
-    """Name below `folder` -> file, `record.json` left out."""
-    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
-    return {name: f for name, f in files.items() if name != "record.json" and f.is_file()}
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_record(path: Path, key: str | None = None) -> RunRecord:
@@ -299,19 +258,3 @@ def parse_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
         ) from error
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One process at a time, of those that ask for this folder; the lock dies with its holder.
-
-    A file system without locks goes without.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -26,9 +26,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.files import digest_of
 from bluestab.paths import cache_dir
 from bluestab.sources import sha256_of
-from bluestab.store import digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

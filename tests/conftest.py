@@ -83,7 +83,7 @@ Make = Callable[..., Any]
 def make_run(small: Path, tmp_path: Path) -> Make:
     """Overrides -> CheckedRun, composed by Hydra, on the small corpora, store in tmp_path."""
     from bluestab.checks import check
-    from bluestab.planning import compose, resolved
+    from bluestab.config import compose, resolved
 
     def make(*overrides: str, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
         cfg = resolved(compose([*ANY_FILE, f"store={tmp_path / 'runs'}", *overrides]))
@@ -97,7 +97,8 @@ def make_run(small: Path, tmp_path: Path) -> Make:
 @pytest.fixture
 def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Overrides and a number of seeds -> a Sweep of `gad` with `tiny`, in a folder of its own."""
-    from bluestab.planning import compose, plan_sweep
+    from bluestab.config import compose
+    from bluestab.planning import plan_sweep
 
     monkeypatch.chdir(tmp_path)
 

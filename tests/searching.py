@@ -45,7 +45,7 @@ BEST = {"technique": "llrd", "technique.llrd.decay": 0.8, "optim.lr": 1e-4}
 
 def node(**given: Any) -> dict[str, Any]:
     """`search` of the config, with other values: `n_trials=5`, `race={"kind": "none"}`."""
-    from bluestab.planning import compose
+    from bluestab.config import compose
 
     lines = ["search/sampler=" + given.pop("sampler", "tpe")]
     from omegaconf import OmegaConf
@@ -80,7 +80,7 @@ def begin(search: Any) -> Any:
 
 @cache
 def _composed(lines: tuple[str, ...]) -> Any:
-    from bluestab.planning import compose
+    from bluestab.config import compose
 
     return compose(lines)
 

@@ -39,7 +39,8 @@ TECHNIQUES = (
 
 def sweep(store: Path, n: int, *more: str) -> Any:
     """A sweep of n runs over four techniques; the same one every time it is asked for."""
-    from bluestab.planning import compose, plan_sweep
+    from bluestab.config import compose
+    from bluestab.planning import plan_sweep
 
     jobs = [(*TECHNIQUES[i % 4], f"seed={i // 4}") for i in range(n)]
     given = [*OVERRIDES, f"store={store}", *more]
@@ -106,7 +107,7 @@ def instrument(marks: Marks) -> None:
     import pytorch_lightning as pl
     import torch
 
-    from bluestab import artefacts, checkpoints, claims, results
+    from bluestab import artefacts, checkpoints, claims, files, results
     from bluestab import execute as execute_module
     from bluestab import store as store_module
 
@@ -140,7 +141,7 @@ def instrument(marks: Marks) -> None:
         point(owner, "write_text", lambda path, *_: f"write {path.name}")
     point(results, "write_predictions", lambda path, *_: f"write {path.name}")
     point(torch, "save", lambda *_: "write checkpoint")
-    for owner in (store_module, checkpoints):
+    for owner in (files, store_module, checkpoints):
         point(owner, "flush", lambda path, *_: f"flush {named(path)}")
     point(Path, "rename", lambda path, *_: f"rename {named(path)}")
     point(Path, "replace", lambda path, *_: f"rename {named(path)}")

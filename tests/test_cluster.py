@@ -25,11 +25,12 @@ from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.script import batch_script, known_options, option_problems
 from bluestab.cluster.status import TaskStatus
 from bluestab.cluster.submission import Array, Submission, submissions, write_orders
+from bluestab.config import compose
 from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.failures import NodeFailed, OutOfMemoryKilled, TimeLimitReached, WorkerDied
 from bluestab.launchers import slurm
 from bluestab.launchers.slurm import minutes_of
-from bluestab.planning import Sweep, compose
+from bluestab.planning import Sweep
 from bluestab.store import Store
 from bluestab.testing import stand_ins
 from bluestab.testing.stand_ins import acts

@@ -26,9 +26,9 @@ from conftest import real_data
 
 from bluestab import converters
 from bluestab.catalogue import entries
+from bluestab.config import compose, resolved
 from bluestab.converters import biosses, chemprot, ddi, hoc, originals, pubmedqa, pubtator
 from bluestab.errors import DataError
-from bluestab.planning import compose, resolved
 
 MODULES = {
     name: importlib.import_module(f"bluestab.converters.{name}")

@@ -221,7 +221,7 @@ def test_on_real_trainings(
     from conftest import real_data
 
     from bluestab.checks import check
-    from bluestab.planning import compose, resolved
+    from bluestab.config import compose, resolved
 
     monkeypatch.setenv("BLUESTAB_DATA", str(real_data()))
     line = ("task=biosses", "model=minilm", "optim.epochs=8", f"optim.lr={lr}", "device=cpu")

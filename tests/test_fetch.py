@@ -31,11 +31,11 @@ from omegaconf import OmegaConf
 
 from bluestab import downloads, hub
 from bluestab.checks import check_parts
+from bluestab.config import compose, quoted, resolved
 from bluestab.downloads import Downloader, DownloadError, Patience
 from bluestab.errors import ConfigError
 from bluestab.launchers.fetch import supplies
 from bluestab.paths import conf_dir
-from bluestab.planning import compose, quoted, resolved
 from bluestab.remotes import Remote, is_safe, remotes, url_problem
 from bluestab.supplies.base import FetchContext, Resource
 from bluestab.supplies.data import TaskResource

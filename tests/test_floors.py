@@ -163,6 +163,7 @@ def test_the_checks_can_fail() -> None:
 LIGHT = [
     "hydra_plugins.bluestab.plugins",
     *(m for m in MODULES if room(m) in ("techniques", "tasks", "loggers")),
+    *("bluestab.knobs", "bluestab.config"),
     *("bluestab.checks", "bluestab.cli", "bluestab.hydra_app", "bluestab.catalogue"),
 ]
 """Loaded by every start or to check a sweep, where a second for torch would be felt."""

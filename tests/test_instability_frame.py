@@ -313,7 +313,7 @@ def test_vectors(tmp_path: Path) -> None:
         row = measured(tmp_path, records, at=at, vectors=True)
         assert (row["n"], row["n_vectors"]) == (3, 2)
         assert row["i_cka"] == pytest.approx(1 - measure.cka(X, other))  # type: ignore[operator]
-        assert row["i_op"] == pytest.approx(measure.procrustes(X, other))
+        assert row["i_op"] == pytest.approx(measure.vector_instability([X, other])[1])
     without = measured(tmp_path, records)
     assert (without["n_vectors"], without["i_cka"], without["i_op"]) == (None, None, None)
 
@@ -374,7 +374,7 @@ def test_what_the_report_shows_and_writes(cli: Callable[..., Any]) -> None:
         (arm, at, n, n) for arm, n in (("none", "2"), ("llrd", "1")) for at in ("last", "best")
     ]
     assert float(rows[0]["i_pwd"]) == 0.25
-    assert float(rows[0]["i_op"]) == pytest.approx(measure.procrustes(X[:4], Y[:4]))
+    assert float(rows[0]["i_op"]) == pytest.approx(measure.vector_instability([X[:4], Y[:4]])[1])
     assert rows[2]["i_pwd"] == rows[0]["i_difference"] == ""
     # the closing table of a sweep does without what takes long
     assert read_results(Store(root), None).frames["instability"]["i_op"].isna().all()

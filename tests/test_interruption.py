@@ -162,7 +162,8 @@ def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
 ) -> None:
     from conftest import ANY_FILE
 
-    from bluestab.planning import compose, plan_sweep
+    from bluestab.config import compose
+    from bluestab.planning import plan_sweep
     from bluestab.testing import stand_ins
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin

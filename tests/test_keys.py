@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from bluestab import keys
+from bluestab.config import compose, resolved
 from bluestab.keys import TRAINER_COMPUTATIONAL, cell_of, hashed_config, key_of
 from bluestab.paths import conf_dir
-from bluestab.planning import compose, resolved
 from bluestab.seeding import Seeds
 from bluestab.spaces import SEARCH_SPACE
 

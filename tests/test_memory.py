@@ -198,6 +198,8 @@ from bluestab.checks import check
 from bluestab.hydra_app import compose
 from bluestab.planning import resolved
 from bluestab.execute import execute_one
+from bluestab.config import compose, resolved
+from bluestab.run import execute
 from bluestab.store import Store
 import torch, datasets, transformers.models.bert.modeling_bert, pytorch_lightning
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from test_own_files import brat, conll, pubtator, rows, spans
 
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
-from bluestab.planning import compose, resolved
 from bluestab.task_data import load_task
 from bluestab.types import SPLITS
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from conftest import real_data
 
+from bluestab.config import compose, resolved
 from bluestab.errors import BluestabError, ConfigError, DataError
-from bluestab.planning import compose, resolved
 from bluestab.task_data import TaskData, load_task
 
 Node = dict[str, Any]

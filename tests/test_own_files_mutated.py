@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_own_files import KINDS, brat, conll, pubtator, rows, spans
 
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError, DataError
 from bluestab.formats.base import Document, Span
 from bluestab.formats.conll import read_conll_columns
@@ -30,7 +31,6 @@ from bluestab.formats.pubtator import read_pubtator_documents
 from bluestab.formats.schemes import scheme_of, to_iob2
 from bluestab.formats.spans import Losses, tag_words
 from bluestab.instantiate import instantiate
-from bluestab.planning import compose, resolved
 from bluestab.task_data import located
 from bluestab.tasks.base import Corpus, Task
 

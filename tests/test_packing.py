@@ -16,6 +16,7 @@ from conftest import ANY_FILE, Say
 
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
+from bluestab.config import compose
 from bluestab.errors import GroupTooLarge
 from bluestab.local_engine import run_here
 from bluestab.packing import (
@@ -27,7 +28,7 @@ from bluestab.packing import (
     next_group,
     with_engines,
 )
-from bluestab.planning import Sweep, compose, plan_sweep
+from bluestab.planning import Sweep, plan_sweep
 from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.testing import stand_ins
@@ -337,6 +338,8 @@ KILLED = """
 import os, signal, sys
 from bluestab.hydra_app import compose
 from bluestab.local_engine import run_here
+from bluestab.config import compose
+from bluestab.launchers.local import run_here
 from bluestab.packed.siblings import Sibling
 from bluestab.packing import with_engines
 from bluestab.planning import plan_sweep

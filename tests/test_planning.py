@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
-from bluestab.planning import PlannedRun, Sweep, compose, in_order, plan_sweep, resolved
+from bluestab.planning import PlannedRun, Sweep, in_order, plan_sweep
 from bluestab.report.phrases import describe
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError, DataError
-from bluestab.planning import compose, resolved
 from bluestab.sources import locate, sha256_of
 from bluestab.task_data import load_task
 from bluestab.tasks.readers import read_conll, read_lines, read_table

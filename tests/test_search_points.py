@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluestab.planning import compose, resolved
+from bluestab.config import compose, resolved
 from bluestab.search.points import AtRandom, Knob, SearchSpace, overrides, shown, spelled
 from bluestab.spaces import Choice, parse
 

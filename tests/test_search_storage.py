@@ -11,8 +11,8 @@ import pytest
 
 from bluestab.circumstances import command_line, redacted
 from bluestab.errors import ConfigError
+from bluestab.files import alone
 from bluestab.search.storage import open_storage
-from bluestab.store import alone
 
 
 def study(where: str, name: str = "s") -> optuna.Study:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bluestab.rules import Rule, one_of, whole, within
-from bluestab.spaces import Choice, Interval, Space, parse, space_problems
+from bluestab.spaces import Choice, Interval, Space, parse
+from bluestab.testing.spaces import space_problems
 
 
 @pytest.mark.parametrize(

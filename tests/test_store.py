@@ -20,9 +20,10 @@ import pytest
 from conftest import DEAD
 
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.keys import cell_of, key_of
 from bluestab.records import DamagedRecord, from_text, to_json, to_text
-from bluestab.store import Store, parse_record, write_text
+from bluestab.store import Store, parse_record
 from bluestab.types import RECORD_SCHEMA, RunRecord
 
 KEY = "0123456789abcdef"

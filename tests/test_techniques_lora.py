@@ -475,8 +475,7 @@ def test_going_on_gives_the_same_bytes(
 SCRIPT = """
 import socket, sys
 from bluestab.checks import check
-from bluestab.hydra_app import compose
-from bluestab.planning import resolved
+from bluestab.config import compose, resolved
 
 def refused(*_):
     raise AssertionError("the network was asked for")

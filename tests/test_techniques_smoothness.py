@@ -34,10 +34,10 @@ from bluestab.passes import (  # noqa: E402
     other_dropout,
     perturbed,
     same_dropout,
-    streams,
     with_gradients,
     word_embeddings,
 )
+from bluestab.seeding import torch_streams  # noqa: E402
 from bluestab.techniques import freelb, smart  # noqa: E402
 from bluestab.techniques.freelb import Freelb  # noqa: E402
 from bluestab.techniques.r3f import R3f  # noqa: E402
@@ -165,7 +165,7 @@ def test_shares_of_micro_batches_sum_up() -> None:
 
 def test_streams_are_put_back() -> None:
     torch.manual_seed(5)
-    start = streams(CPU)
+    start = torch_streams(CPU)
     first = torch.rand(3)
     after = torch.get_rng_state()
     with same_dropout(start, CPU):

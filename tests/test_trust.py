@@ -18,7 +18,7 @@ from conftest import Say  # noqa: E402
 from test_artefacts import SHORT  # noqa: E402
 from test_run import done  # noqa: E402
 
-from bluestab import trust  # noqa: E402
+from bluestab import plain_files  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.use.export import export  # noqa: E402
@@ -202,7 +202,7 @@ def test_yaml_is_data(tmp_path: Path, text: str, said: str) -> None:
     path, mark = tmp_path / "config.yaml", tmp_path / "it-ran"
     path.write_text(text.replace("{mark}", str(mark)))
     with pytest.raises(ConfigError) as caught:
-        trust.read_yaml(path)
+        plain_files.read_yaml(path)
     assert said in str(caught.value)
     assert not mark.exists()
 
@@ -235,10 +235,10 @@ def test_names_stay_inside(tmp_path: Path) -> None:
     inner = tmp_path / "in"
     inner.mkdir()
     (inner / "link").symlink_to(tmp_path)
-    assert trust.inside(inner, "a/b", "x") == inner / "a" / "b"
+    assert plain_files.inside(inner, "a/b", "x") == inner / "a" / "b"
     for name in ("../a", "/etc/passwd", "a/../../b", "", "a\\b", "link/x", 3, "a\0b"):
         with pytest.raises(ConfigError, match="x names the file"):
-            trust.inside(inner, name, "x")
+            plain_files.inside(inner, name, "x")
 
 
 def test_a_model_path_with_code_of_its_own(folder: Path, make_assembly: Make) -> None:

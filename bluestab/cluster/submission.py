@@ -30,9 +30,10 @@ from typing import Any
 
 from bluestab.cluster import scheduler
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.planning import PlannedRun
 from bluestab.records import to_json
-from bluestab.store import Store, write_text
+from bluestab.store import Store
 
 ENVIRONMENT = ("BLUESTAB_", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "PYTHONPATH")
 """Beginnings of the names of variables that tasks get, whatever the site exports."""

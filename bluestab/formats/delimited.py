@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bluestab.errors import DataError
-from bluestab.formats.base import MOST_CHARACTERS, Rows, short, too_long, whole_text
+from bluestab.formats.base import MOST_CHARACTERS, Rows, too_long, whole_text
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 Record = tuple[tuple[str, ...], int]
@@ -157,15 +157,3 @@ def _is_quoted(text: str) -> bool:
             if not closed or '"' in inner.replace('""', ""):
                 return False
     return opened > 0
-
-
-def cell_list(cell: str) -> list[str]:
-    """Words of a cell: a JSON list of strings, or separated by white space. Raises ValueError."""
-    import json
-
-    if not cell.lstrip().startswith("["):
-        return cell.split()
-    found = json.loads(cell)
-    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
-        raise ValueError(f"expected a list of strings, found {short(cell)}")
-    return found

@@ -29,12 +29,13 @@ from bluestab.cluster.submission import (
 )
 from bluestab.errors import ConfigError
 from bluestab.execute import is_done
+from bluestab.files import alone, write_text
 from bluestab.launchers.base import Backend
 from bluestab.launchers.check import foresee
 from bluestab.packing import GROUP, in_blocks
 from bluestab.planning import PlannedRun, Sweep
 from bluestab.report.terminal import seconds
-from bluestab.store import Store, alone, write_text
+from bluestab.store import Store
 from bluestab.workers import close, make_ready, tell_damaged
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from bluestab.report.phrases import number
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import change_cells, interval
-from bluestab.report.terminal import console, number, print_damaged, print_lines
+from bluestab.report.terminal import console, print_damaged, print_lines
 from bluestab.tasks.metric import metric_of_row
 from bluestab.types import At
 

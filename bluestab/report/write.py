@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.errors import StoreError
+from bluestab.files import write_text
 from bluestab.report.section import Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import latex, markdown, tables
-from bluestab.store import Store, write_text
+from bluestab.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluestab.checks import check
-from bluestab.planning import Job, Sweep, check_each, compose, plan_sweep, resolved
+from bluestab.config import compose, resolved
+from bluestab.planning import Job, Sweep, check_each, plan_sweep
 from bluestab.report.searches import confirmation_of
 from bluestab.search.entry import write_entry
 from bluestab.search.findings import (

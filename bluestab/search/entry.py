@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bluestab.planning import compose, resolved
+from bluestab.config import compose, resolved
+from bluestab.files import write_text
 from bluestab.records import to_json
 from bluestab.report.searches import FILE
 from bluestab.report.section import table
 from bluestab.search.findings import Findings, verdict_sentences
 from bluestab.search.objectives import maximised
 from bluestab.search.points import shown
-from bluestab.store import write_text
 
 
 def write_entry(found: Findings) -> None:

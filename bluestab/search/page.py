@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bluestab.config import compose, resolved
 from bluestab.errors import StoreError
-from bluestab.planning import compose, resolved
+from bluestab.files import aside_of, flush, write_text
 from bluestab.search.figures import figures, png
 from bluestab.search.findings import Findings, verdict_sentences
 from bluestab.search.points import Point, shown, spelled
 from bluestab.search.spec import Search
-from bluestab.store import aside_of, flush, write_text
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:13px}td,th{padding:.2em .7em;text-align:left}

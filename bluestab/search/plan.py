@@ -9,8 +9,9 @@ from typing import Any
 from bluestab import spaces
 from bluestab.catalogue import entries
 from bluestab.checks import CheckedRun, Parts, check, check_parts
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError, did_you_mean
-from bluestab.planning import check_each, compose, resolved
+from bluestab.planning import check_each
 from bluestab.search import spec
 from bluestab.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner
 from bluestab.search.race import Race

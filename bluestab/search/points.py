@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bluestab.planning import quoted
+from bluestab.config import quoted
 from bluestab.spaces import Choice, Interval, Space, extremes
 from bluestab.sweepers.grid import technique_names
 

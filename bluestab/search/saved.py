@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bluestab.circumstances import NO_PASSWORD, command_line, redacted
+from bluestab.config import quoted
 from bluestab.errors import ConfigError, StoreError
+from bluestab.files import write_text
 from bluestab.packing import GROUP
-from bluestab.planning import quoted
 from bluestab.records import to_json
 from bluestab.search.plan import plan_search
 from bluestab.search.spec import Search
-from bluestab.store import write_text
 
 FILE = "search.json"
 

@@ -34,13 +34,13 @@ from bluestab.checks import CheckedRun
 from bluestab.circumstances import redacted
 from bluestab.claims import Claim, Claims
 from bluestab.errors import BluestabError, ConfigError
+from bluestab.files import alone
 from bluestab.search import samplers, spec
 from bluestab.search.objectives import SECONDS, Outcome, failed_share, maximised, worth
 from bluestab.search.points import Point, overrides
 from bluestab.search.race import Scores
 from bluestab.search.spec import Search
 from bluestab.search.storage import open_storage
-from bluestab.store import alone
 
 if TYPE_CHECKING:
     from optuna import Study

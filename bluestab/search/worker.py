@@ -16,11 +16,12 @@ from typing import Any, Literal
 from bluestab import interruption
 from bluestab.attempting import Execute, attempt_together
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.errors import BluestabError, DiskFull, GroupTooLarge
 from bluestab.execute import is_done
 from bluestab.families import pack_group_key
 from bluestab.packing import PackSizer, is_packed, with_engines
-from bluestab.planning import Job, compose, resolved
+from bluestab.planning import Job
 from bluestab.run_queue import LOOK_AGAIN
 from bluestab.search import curves
 from bluestab.search.objectives import OBJECTIVES, Outcome, outcome, worth

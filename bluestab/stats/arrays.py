@@ -42,6 +42,17 @@ def pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
     return together[np.lexsort((right, left))]
 
 
+def arms(a: npt.ArrayLike, b: npt.ArrayLike, paired: bool) -> tuple[FloatArray, FloatArray]:
+    """Scores of two arms, each `(n_seeds,)`: paired row by row, or each arm in its own order.
+
+    Raises ValueError as `pairs` does.
+    """
+    if not paired:
+        return ordered(a), ordered(b)
+    both = pairs(a, b)
+    return both[:, 0], both[:, 1]
+
+
 def scale(*scores: FloatArray) -> float:
     """Largest absolute score, at least the smallest positive normal number: the unit of `TIE`."""
     largest = max((float(np.abs(part).max(initial=0.0)) for part in scores), default=0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats import resampling
-from bluestab.stats.arrays import TIE, FloatArray, ordered, pairs, scale, share
+from bluestab.stats.arrays import TIE, FloatArray, arms, ordered, scale, share
 from bluestab.stats.intervals import Interval
 
 
@@ -41,16 +41,11 @@ def probability_of_improvement_interval(
     Raises ValueError if paired arms differ in length.
     """
     share(level)
-    if paired:
-        both = pairs(a, b)
-        left, right = both[:, 0], both[:, 1]
-    else:
-        left, right = ordered(a), ordered(b)
+    left, right = arms(a, b, paired)
     if min(len(left), len(right)) < 2:
         return None
-    rows = resampling.draws(len(left), resamples, seed)
-    other = rows if paired else resampling.draws(len(right), resamples, seed + 1)
-    ends = resampling.percentile(_wins(left[rows], right[other], TIE * scale(left, right)), level)
+    samples = resampling.samples_of(left, right, paired, resamples, seed)
+    ends = resampling.percentile(_wins(*samples, TIE * scale(left, right)), level)
     return ends and Interval(*ends, level, "percentile")
 
 

@@ -26,6 +26,15 @@ def draws(n: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, n, size=(resamples, n))
 
 
+def samples_of(
+    left: FloatArray, right: FloatArray, paired: bool, resamples: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Bootstrap samples `(resamples, n)` of two arms; of paired ones the same seeds are drawn."""
+    rows = draws(len(left), resamples, seed)
+    other = rows if paired else draws(len(right), resamples, seed + 1)
+    return left[rows], right[other]
+
+
 def of_rows(statistic: Statistic, samples: FloatArray) -> FloatArray:
     """`statistic` of every row of `samples` `(resamples, n)`; NaN, inside here only, for None."""
     quick = _QUICK.get(statistic)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats import describe, resampling
-from bluestab.stats.arrays import TIE, FloatArray, ordered, pairs, same, scale, share
+from bluestab.stats.arrays import TIE, FloatArray, arms, pairs, same, scale, share
 from bluestab.stats.intervals import Interval, ends_of, leave_one_out, t_quantile
 from bluestab.stats.tests import Test, f_tail
 
@@ -91,17 +91,17 @@ def brown_forsythe(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.05) -> T
     different seeds.
     """
     share(level)
-    arms = [ordered(a), ordered(b)]
-    name, n = "brown-forsythe", min(map(len, arms))
+    both = arms(a, b, paired=False)
+    name, n = "brown-forsythe", min(map(len, both))
     if n < 2:
         return Test(name, n, None, 1.0, None)
-    away = [np.abs(arm - np.median(arm)) for arm in arms]
+    away = [np.abs(arm - np.median(arm)) for arm in both]
     means = [float(part.mean()) for part in away]
     grand = float(np.concatenate(away).mean())
     between = sum(len(part) * (m - grand) ** 2 for part, m in zip(away, means, strict=True))
     within = sum(float(((part - m) ** 2).sum()) for part, m in zip(away, means, strict=True))
-    df = len(arms[0]) + len(arms[1]) - 2
-    if within <= (TIE * scale(*arms)) ** 2:
+    df = len(both[0]) + len(both[1]) - 2
+    if within <= (TIE * scale(*both)) ** 2:
         return Test(name, n, None, 1.0, None)
     statistic = between / (within / df)
     return Test(name, n, f_tail(statistic, 1, df), 0.0, statistic)
@@ -128,20 +128,14 @@ def std_ratio_interval(
     all runs of one arm but one agree. Raises ValueError if paired arms differ in length.
     """
     share(level)
-    if paired:
-        both = pairs(a, b)
-        left, right = both[:, 0], both[:, 1]
-    else:
-        left, right = ordered(a), ordered(b)
+    left, right = arms(a, b, paired)
     if min(len(left), len(right)) < 2 or same(left) or same(right):
         return None
     log: Interval | None
     if method == "jackknife":
         log = _jackknife(left, right, paired, level)
     else:
-        rows = resampling.draws(len(left), resamples, seed)
-        other = rows if paired else resampling.draws(len(right), resamples, seed + 1)
-        found = _log_ratio(left[rows], right[other])
+        found = _log_ratio(*resampling.samples_of(left, right, paired, resamples, seed))
         estimate = float(_log_ratio(left[None], right[None])[0])
         log = ends_of(found, estimate, lambda: _without_each(left, right, paired), method, level)
     return log and Interval(math.exp(log.low), math.exp(log.high), level, method)

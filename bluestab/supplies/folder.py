@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bluestab.downloads import DownloadError, written_to
+from bluestab.files import aside_of, flush
 from bluestab.paths import cache_dir
 from bluestab.sources import own_folder
-from bluestab.store import aside_of, flush
 
 MARKER = ".bluestab-fetch"
 """Says that a folder was made here and may be written and cleared; locked by who writes."""

@@ -33,10 +33,10 @@ from bluestab.passes import (
     noise,
     perturbed,
     same_dropout,
-    streams,
     with_gradients,
 )
 from bluestab.rules import Rule, above, at_least, whole
+from bluestab.seeding import torch_streams
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
@@ -101,7 +101,7 @@ class Freelb(Technique):
             weights = [p for p in built.model.parameters() if p.requires_grad]
             uniform = noise(built.model, batch, "uniform", "freelb", "noise")
             delta = start_of(uniform, batch["attention_mask"], self.init)
-            start = streams(device)
+            start = torch_streams(device)
             known: list[torch.Tensor | None] = [None] * len(weights)
             value = torch.zeros((), device=device)
             for _ in range(self.ascents - 1):

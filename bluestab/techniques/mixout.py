@@ -32,9 +32,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.passes import streams
 from bluestab.rules import FLAG, Rule, one_of, within
-from bluestab.seeding import Seeds, stream_seed
+from bluestab.seeding import Seeds, stream_seed, torch_streams
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.packing import Packable, Siblings
 from bluestab.techniques.parameters import pretrained
@@ -153,7 +152,7 @@ class Mixout(Packable, Technique):
     def _begin_pass(self, model: nn.Module, inputs: Any) -> None:
         """Which pass of the step this is: where the streams of dropout stand tells them apart."""
         if model.training:
-            states = streams(next(model.parameters()).device).values()
+            states = torch_streams(next(model.parameters()).device).values()
             start = b"".join(state.numpy().tobytes() for state in states)
             self._pass = self._passes.setdefault(start, len(self._passes))
 

@@ -40,9 +40,9 @@ from bluestab.passes import (
     perturbed,
     rounding_problem,
     same_dropout,
-    streams,
 )
 from bluestab.rules import FLAG, Rule, above, at_least, one_of
+from bluestab.seeding import torch_streams
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
@@ -79,7 +79,7 @@ class R3f(Technique):
         def smoothed(batch: Batch) -> StepOutput:
             device = device_of(batch)
             z = self.eps * noise(built.model, batch, self.noise, "r3f", "noise")
-            start = streams(device)
+            start = torch_streams(device)
             clean = step(batch)
             dropout = (
                 same_dropout(start, device)

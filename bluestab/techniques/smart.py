@@ -47,9 +47,9 @@ from bluestab.passes import (
     perturbed,
     rounding_problem,
     same_dropout,
-    streams,
 )
 from bluestab.rules import Rule, above, at_least, whole, within
+from bluestab.seeding import torch_streams
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
@@ -172,7 +172,7 @@ class Smart(Technique):
         def smoothed(batch: Batch) -> StepOutput:
             device, labels = device_of(batch), batch["labels"]
             delta = self.start_noise * noise(built.model, batch, "normal", "smart", "noise")
-            start = streams(device)
+            start = torch_streams(device)
             clean = step(batch)
             answer = clean.logits.detach()
             for _ in range(self.steps):

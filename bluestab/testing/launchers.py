@@ -22,10 +22,11 @@ from typing import Any, ClassVar
 import pytest
 
 from bluestab import run_queue, stopping
+from bluestab.config import compose
 from bluestab.errors import Interrupted
 from bluestab.instantiate import instantiate
 from bluestab.launchers.base import Backend
-from bluestab.planning import Sweep, compose, plan_sweep
+from bluestab.planning import Sweep, plan_sweep
 from bluestab.store import Store
 from bluestab.testing import stand_ins
 from bluestab.testing.corpora import ANY_FILE

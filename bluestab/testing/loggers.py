@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 import pytest
 
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
 from bluestab.execute import execute_one
 from bluestab.loggers.base import RunInfo
-from bluestab.planning import compose, resolved
 from bluestab.records import to_json
 from bluestab.store import Store
 from bluestab.testing.corpora import ANY_FILE, TEXT

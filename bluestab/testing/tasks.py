@@ -18,9 +18,9 @@ import torch
 
 from bluestab.assemble import Assembly, assemble
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.instantiate import instantiate
 from bluestab.keys import NEUTRAL, TASK_DESCRIPTIVE
-from bluestab.planning import compose, resolved
 from bluestab.task_data import TaskData
 from bluestab.tasks.base import Task
 from bluestab.testing.corpora import ANY_FILE, write_corpus

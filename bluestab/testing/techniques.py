@@ -22,9 +22,10 @@ import torch
 from bluestab.assemble import Assembly
 from bluestab.checks import check
 from bluestab.errors import ConfigError
-from bluestab.spaces import SEARCH_SPACE, space_problems
+from bluestab.spaces import SEARCH_SPACE
 from bluestab.testing.arms import chosen, knobs_of, node_of, refusal, technique_class
 from bluestab.testing.plugins import Suite
+from bluestab.testing.spaces import space_problems
 from bluestab.testing.witness import (
     LAYERS,
     Lab,

@@ -26,9 +26,9 @@ from omegaconf import OmegaConf
 from bluestab.assemble import Assembly, assemble
 from bluestab.checkpoints import find, identity
 from bluestab.checks import CheckedRun, check
+from bluestab.config import compose, resolved
 from bluestab.instantiate import instantiate
 from bluestab.paths import conf_dir
-from bluestab.planning import compose, resolved
 from bluestab.techniques.base import Technique
 from bluestab.testing.corpora import ANY_FILE
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bluestab.claims import owner_dead, read_claim, seen_dead
+from bluestab.claims import read_claim, seen_dead
 from bluestab.errors import StoreError
+from bluestab.processes import owner_dead
 from bluestab.store import KEY, Store, parse_manifest
 from bluestab.upkeep.disk import entries, extent
 

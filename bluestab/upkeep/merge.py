@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import StoreError
+from bluestab.files import flush_tree, write_text
 from bluestab.records import DamagedRecord, to_json
-from bluestab.store import KEY, Store, flush_tree, parse_manifest, parse_record, write_text
+from bluestab.store import KEY, Store, parse_manifest, parse_record
 from bluestab.upkeep.disk import entries
 from bluestab.upkeep.verify import file_problems
 

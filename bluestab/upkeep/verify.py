@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bluestab.errors import ConfigError, StoreError
+from bluestab.files import digest_of
 from bluestab.keys import cell_of, key_of
+from bluestab.plain_files import inside
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.representations import read_representations
-from bluestab.store import KEY, Store, digest_of, parse_manifest, parse_record
-from bluestab.trust import inside
+from bluestab.store import KEY, Store, parse_manifest, parse_record
 from bluestab.types import RunRecord
 from bluestab.upkeep.disk import entries
 

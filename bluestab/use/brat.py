@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import ConfigError, DataError
-from bluestab.store import flush, flush_tree, write_text
+from bluestab.files import flush, flush_tree, write_text
 from bluestab.tasks.base import Task
 from bluestab.types import Example
 from bluestab.use.answers import Answer, blank_target, kind_of, nothing

@@ -15,8 +15,8 @@ from typing import Any
 
 from bluestab.artefacts import read_predictions
 from bluestab.errors import BluestabError, ConfigError, StoreError
+from bluestab.files import aside_of, flush, flush_tree, write_text
 from bluestab.init_from import command_of
-from bluestab.store import aside_of, flush, flush_tree, write_text
 from bluestab.task_data import load_task
 from bluestab.types import Example
 from bluestab.use.answers import kind_of

@@ -11,9 +11,10 @@ import yaml  # type: ignore[import-untyped]
 
 from bluestab.artefacts import lacks_weights
 from bluestab.attempting import attempt
-from bluestab.checks import RULES, CheckedRun, check
+from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError, StoreError
 from bluestab.keys import NEUTRAL
+from bluestab.knobs import RULES
 from bluestab.paths import conf_dir
 from bluestab.store import Store
 from bluestab.types import KEPT, At

@@ -24,8 +24,9 @@ from bluestab.artefacts import write_config, write_predictions
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import circumstances
 from bluestab.errors import ConfigError
+from bluestab.files import write_text
 from bluestab.keys import cell_of, key_of
-from bluestab.store import Store, write_text
+from bluestab.store import Store
 from bluestab.tasks.base import Scores
 from bluestab.tasks.metric import Metric, metric_of_result
 from bluestab.trust import WEIGHTS

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bluestab.errors import ConfigError, DataError, StoreError
-from bluestab.store import flush, write_text
+from bluestab.files import flush, write_text
 from bluestab.types import Example
 from bluestab.use.answers import Answer, nothing
 from bluestab.use.formats.base import Format, Item, Position

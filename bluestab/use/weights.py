@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bluestab import trust
+from bluestab import plain_files, trust
 from bluestab.errors import ConfigError
 from bluestab.init_from import check_kept, finished, verified
 from bluestab.instantiate import instantiate, load_class
@@ -84,7 +84,7 @@ def find_run(text: str, store: Store, knob: str = "RUN") -> FinishedRun:
             f"{knob} is '{text}': run {record.key} {record.status} "
             f"({record.result['error']['message']}), so it has no weights; name another run"
         )
-    cfg = trust.read_yaml(folder / "config.yaml")
+    cfg = plain_files.read_yaml(folder / "config.yaml")
     for part in ("task", "model", "trainer", "technique"):
         if not isinstance(cfg.get(part), dict):
             raise ConfigError(f"{folder / 'config.yaml'} holds no {part}")
@@ -139,7 +139,7 @@ def of_run(run: FinishedRun) -> Weights:
 def of_export(folder: Path) -> list[Weights]:
     """The networks of a folder that `export` wrote: one, or the members of an ensemble."""
     file = folder / MANIFEST
-    said = trust.read_json(file)
+    said = plain_files.read_json(file)
     if said.get("schema") != SCHEMA:
         raise ConfigError(
             f"{file} has schema {said.get('schema')!r}, this version of bluestab reads {SCHEMA}"
@@ -150,8 +150,8 @@ def of_export(folder: Path) -> list[Weights]:
             if not MEMBER.fullmatch(str(member["folder"])):
                 raise ConfigError(f"{file} names the folder {member['folder']!r}: no plain name")
             alone = member["folder"] == "."
-            inner = folder if alone else trust.inside(folder, member["folder"], str(file))
-            weights = trust.inside(inner, trust.WEIGHTS, str(file))
+            inner = folder if alone else plain_files.inside(folder, member["folder"], str(file))
+            weights = plain_files.inside(inner, trust.WEIGHTS, str(file))
             trust.check_weights(inner)
             if (digest := sha256_of(weights)) != member["sha256"]:
                 raise ConfigError(

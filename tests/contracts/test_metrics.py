@@ -31,6 +31,7 @@ from test_report import LLRD, record, stored
 import bluestab.tasks
 from bluestab import diagnostics, stats
 from bluestab.errors import ConfigError
+from bluestab.execute import execute_one
 from bluestab.history import History
 from bluestab.instantiate import instantiate
 from bluestab.keys import cell_of, key_of
@@ -42,7 +43,6 @@ from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
 from bluestab.report.strips import strips
 from bluestab.report.tables import _best, caption
-from bluestab.run import execute
 from bluestab.search import curves
 from bluestab.search.findings import arm_of, best_first
 from bluestab.search.objectives import (
@@ -480,7 +480,7 @@ def test_a_run_judged_by_an_error(make_run: Callable[..., Any], cli: Any, pairs:
 
     store = Store(pairs / "runs")
     store.make_writable()
-    done = execute(run, store, lambda *_: None)
+    done = execute_one(run, store, lambda *_: None)
     with (store.folder(done.key) / "curve.csv").open() as file:
         curve = {int(row["step"]): float(row["rmse"]) for row in csv.DictReader(file)}
     assert len(set(curve.values())) > 2

@@ -29,9 +29,9 @@ from omegaconf import OmegaConf
 import bluestab.tasks
 from bluestab.blurb import COUNTS, GROUPS, TASKS
 from bluestab.checks import check
+from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
 from bluestab.paths import corpora_dir
-from bluestab.planning import compose, resolved
 from bluestab.task_data import TaskData, load_task
 from bluestab.tasks.base import Task
 from bluestab.testing.tasks import TaskSuite, judge_extremes, task_of

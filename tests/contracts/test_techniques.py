@@ -22,8 +22,8 @@ import torch
 from conftest import ANY_FILE
 
 import bluestab.techniques
+from bluestab.config import compose, resolved
 from bluestab.plan import ParamPlan
-from bluestab.planning import compose, resolved
 from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
