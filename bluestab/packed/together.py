@@ -198,7 +198,8 @@ class _Scored:
         """How many word pieces a run passed in training since the group began or went on."""
         lengths = self.group.inputs["train"].lengths
         per_epoch = max(1, -(-len(lengths) // sibling.run.cfg["optim"]["batch_size"]))
-        return float(lengths.sum()) * (sibling.steps - self.begun) / per_epoch
+        pieces: float = lengths.sum() * (sibling.steps - self.begun) / per_epoch
+        return pieces
 
 
 def _whole(built: Built) -> Built:
