@@ -32,7 +32,7 @@ from bluestab.prepare import build  # noqa: E402
 from bluestab.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
-from bluestab.types import Built  # noqa: E402
+from bluestab.types import SEQUENCE, Built  # noqa: E402
 
 Make = Callable[..., Any]
 F64 = torch.float64
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_
 def plain_built(lab: Lab, model: str, seeds: Seeds) -> Built:
     """A network as techniques get it."""
     run = lab.run("gad", model)
-    loaded = load(run.model, head="sequence", n_labels=2, attention="eager")
+    loaded = load(run.model, head=SEQUENCE, n_labels=2, attention="eager")
     return build(loaded, run.data, seeds)
 
 

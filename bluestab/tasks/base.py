@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab.errors import did_you_mean
+from bluestab.tasks.outputs import Output
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
@@ -64,12 +65,11 @@ class Task(ABC):
     recipe: Mapping[str, Any]
 
     formats: ClassVar[tuple[str, ...]]
-    head: ClassVar[Literal["sequence", "token"]]
+    output: ClassVar[Output]
+    """What is predicted, and all that follows from it outside of `tasks/`."""
     metrics: ClassVar[tuple[str, ...]]
     extras: ClassVar[tuple[str, ...]] = ()
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
-    regression: ClassVar[bool] = False
-    """Targets are numbers, without labels to choose from."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
     own: ClassVar[bool] = False
@@ -80,6 +80,11 @@ class Task(ABC):
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
         problems = []
+        if not isinstance(getattr(type(self), "output", None), Output):
+            problems.append(
+                f"{type(self).__name__} does not say what it predicts: give the class an `output`, "
+                "one of bluestab.tasks.outputs"
+            )
         if self.metric not in self.metrics:
             problems.append(
                 f"task.metric is '{self.metric}', which {type(self).__name__} does not compute"
@@ -296,7 +301,6 @@ def n_items(size: int | float, n: int) -> int:
 class WholeText(Task, ABC):
     """Tasks with one prediction per item, which is one text or a pair of them."""
 
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     cut: ClassVar[Literal["longest_first", "only_second"]] = "longest_first"
     """Which text of a pair loses what does not fit: the longer one, piece by piece, or the second
     alone."""

@@ -12,6 +12,7 @@ from bluestab import scoring
 from bluestab.errors import DataError
 from bluestab.splitting import bins
 from bluestab.tasks.base import Scores, WholeText
+from bluestab.tasks.outputs import NUMBER, Output
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example
 
@@ -31,7 +32,7 @@ class PairRegression(WholeText):
     label: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    regression: ClassVar[bool] = True
+    output: ClassVar[Output] = NUMBER
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
 
     def read(self, path: Path) -> list[Example]:

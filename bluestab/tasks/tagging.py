@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab import scoring
 from bluestab.errors import DataError
@@ -17,6 +17,7 @@ from bluestab.tasks.base import (
     label_problems,
     names_problem,
 )
+from bluestab.tasks.outputs import WORD_LABELS, Output
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import IGNORED, Example, Split
 
@@ -86,7 +87,7 @@ class Tagging(Task):
     overlap: int | None
 
     formats: ClassVar[tuple[str, ...]] = ("conll",)
-    head: ClassVar[Literal["sequence", "token"]] = "token"
+    output: ClassVar[Output] = WORD_LABELS
     metrics: ClassVar[tuple[str, ...]] = (
         "entity_f1",
         "entity_precision",
