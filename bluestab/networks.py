@@ -53,7 +53,8 @@ def load(
     attention: str,
     init_from: KeptWeights | None = None,
 ) -> Loaded:
-    """A copy of the pretrained network with a head of `n_labels` outputs.
+    """A copy of the pretrained network with a head of `n_labels` = C outputs: word pieces (B, T) ->
+    logits (B, C), or (B, T, C) where `head.per_word`.
 
     init_from  weights of an earlier run that take the place of the pretrained encoder's
 

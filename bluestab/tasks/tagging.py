@@ -158,7 +158,15 @@ class Tagging(Task):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        parts = list(self._parts(examples, tokenizer))
+        """A row per window; see `Encoded`. Four index spaces meet here:
+
+        i     item, a position in `examples`
+        row   of the table: one window of one item
+        word  of the item, counted from its first (`at`); inside a row from the window's first
+              (`word_ids`)
+        piece of the row: special tokens have no word, later pieces of a word no label
+        """
+        parts = list(self._parts(examples, tokenizer))  # row -> (i, window)
         encoding = tokenizer(
             [list(examples[i].text[w.start : w.end]) for i, w in parts],
             is_split_into_words=True,
@@ -168,11 +176,13 @@ class Tagging(Task):
             return_attention_mask=False,
         )
         index = {label: i for i, label in enumerate(labels)}
-        columns: Encoded = {name: list(values) for name, values in encoding.items()}
-        columns |= {"labels": [], "rows": [], "example": [], "truncated": [], "lost": []}
-        read: list[set[int]] = [set() for _ in examples]
+        columns: Encoded = Encoded(
+            **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
+            labels=[], rows=[], example=[], truncated=[], lost=[],
+        )  # fmt: skip
+        read: list[set[int]] = [set() for _ in examples]  # i -> its words that a row tags
         for row, (i, window) in enumerate(parts):
-            piece_labels, rows = [], []
+            piece_labels, rows = [], []  # (pieces,) label or -100; (labelled words,) at
             previous = None
             for word in encoding.word_ids(row):
                 first_piece = word is not None and word != previous
