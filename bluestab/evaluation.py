@@ -64,8 +64,8 @@ Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], 
 
 
 def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
-    """How a split is scored: logits (words, C) by row of `table` -> logits (words, C) and prediction
-    by item of `examples`, and the scores of all.
+    """How a split is scored: logits (words, C) by row of `table` -> by item of `examples` logits
+    (words, C) and a prediction, and the scores of all.
 
     A long item has several rows; their words are those that `Encoded.rows` names. Raises
     RuntimeError, when it is called, if a row has no logits.
