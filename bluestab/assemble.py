@@ -140,7 +140,7 @@ def assemble(
         total_steps=ready.total_steps,
         warmup_steps=ready.warmup_steps,
         micro_batch=knobs["micro_batch"],
-        count=counted_labels if task.head == "token" else counted_items,
+        count=counted_labels if task.output.per_word else counted_items,
         seeds=seeds,
         judges={
             split: judge(data, ready.examples[split], tables[split])

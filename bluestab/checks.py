@@ -196,7 +196,7 @@ def _too_long(task: Task | None, model: Model | None) -> list[str]:
 
 
 def _no_pieces(task: Task | None, model: Model | None) -> list[str]:
-    if task is None or model is None or task.head != "token" or model.head in SINGLE_PIECE:
+    if task is None or model is None or not task.output.per_word or model.head in SINGLE_PIECE:
         return []
     return [
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "

@@ -53,7 +53,7 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
 
     data, examples, model, parts = shared.values
     kind: type[Task] = type(data.task)
-    tokenizer = load_tokenizer(model, words=data.task.head == "token")
+    tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
         columns = data.task.encode(examples, data.labels, tokenizer)

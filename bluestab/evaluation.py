@@ -38,21 +38,22 @@ class ItemLogits(Metric):
         """logits (B, C) or (B, T, C); labels (B,) or (B, T) with -100 where nothing counts."""
         if logits.ndim == 3:
             counts = labels != IGNORED
-            self.lengths.append(counts.sum(dim=1))
-            self.values.append(logits[counts])
+            self.lengths.append(counts.sum(dim=1))  # (B,)
+            self.values.append(logits[counts])  # (words of the batch, C)
         else:
             self.lengths.append(torch.ones_like(items))
-            self.values.append(logits)
+            self.values.append(logits)  # (B, C)
         self.items.append(items)
 
     def compute(self) -> dict[int, np.ndarray]:
-        """Item -> its rows of logits, float32."""
+        """Row of the tokenised split -> its logits (words, C), float32: of words that its labels
+        count, or one for the whole text."""
 
         def joined(parts: Any) -> torch.Tensor:
             return torch.cat(list(parts)) if isinstance(parts, list) else parts
 
-        values = joined(self.values).float().cpu().numpy()
-        ends = np.cumsum(joined(self.lengths).cpu().numpy())
+        values = joined(self.values).float().cpu().numpy()  # (all words, C)
+        ends = np.cumsum(joined(self.lengths).cpu().numpy())  # (rows,), as are starts
         starts = np.concatenate([[0], ends[:-1]])
         items = joined(self.items).cpu().tolist()
         return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
@@ -63,10 +64,15 @@ Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], 
 
 
 def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
-    """Logits by row of a tokenised split -> logits by item, predictions, scores."""
+    """How a split is scored: logits (words, C) by row of `table` -> by item of `examples` logits
+    (words, C) and a prediction, and the scores of all.
+
+    A long item has several rows; their words are those that `Encoded.rows` names. Raises
+    RuntimeError, when it is called, if a row has no logits.
+    """
     task, targets = data.task, [e.target for e in examples]
-    rows_of: list[list[int]] = [[] for _ in examples]
-    parts_of: list[list[int]] = [[] for _ in examples]
+    rows_of: list[list[int]] = [[] for _ in examples]  # item -> rows of the table
+    parts_of: list[list[int]] = [[] for _ in examples]  # item -> its words, in order
     for row, (example, parts) in enumerate(zip(table["example"], table["rows"], strict=True)):
         rows_of[example].append(row)
         parts_of[example] += parts
@@ -75,6 +81,7 @@ def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
         missing = set(range(len(table))) - by_row.keys()
         if missing:
             raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
+        # item -> (words, C)
         logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
         predictions = [
             task.decode(logits[i], parts_of[i], example, data.labels)

@@ -119,7 +119,7 @@ def _tokenizer(run: CheckedRun) -> PreTrainedTokenizerFast | None:
 
     try:
         if is_here(run.model):
-            return load_tokenizer(run.model, words=run.data.task.head == "token")
+            return load_tokenizer(run.model, words=run.data.task.output.per_word)
     except BluestabError:
         pass
     return None
@@ -134,7 +134,7 @@ def _part(
     task = run.data.task
     seen: Counter[tuple[str, str]] = Counter(plain(e) for e in examples)
     numbers = None
-    if task.regression:
+    if task.output.numeric:
         values = [float(e.target) for e in examples]  # type: ignore[arg-type]
         numbers = (min(values), stats.mean(values) or 0.0, max(values))
     return Part(
@@ -147,18 +147,8 @@ def _part(
 
 
 def label_counts(task: Task, examples: Sequence[Example]) -> dict[str, int]:
-    """Label -> how many items have it; of tags, type -> entities; of numbers nothing."""
-    if task.regression:
-        return {}
-    if task.head == "token":
-        counts = n_entities(e.target for e in examples if isinstance(e.target, tuple))
-        if not counts:  # words of a class, not entities
-            tags = (tag for e in examples for tag in e.target)  # type: ignore[union-attr]
-            counts = Counter(tag for tag in tags if tag != "O")
-    else:
-        counts = Counter()
-        for e in examples:
-            counts.update(e.target if isinstance(e.target, tuple) else [str(e.target)])
+    """Label -> how many items have it (`Output.label_counts`), the most frequent first."""
+    counts = task.output.label_counts(e.target for e in examples)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -243,9 +233,9 @@ def limits(task: Task, test: Sequence[Example]) -> list[str]:
     which nothing can be shown, not one above which everything is. For correlations Fisher's z.
     """
     n = len(test)
-    if task.regression:
+    if task.output.numeric:
         return _limits_of_correlation(n)
-    if task.head == "token":
+    if task.output.per_word:
         n, what = sum(map(task.size, test)), task.unit
         if not n:
             return ["the test part holds no entity: nothing can be shown"]
@@ -292,7 +282,7 @@ def _shown(
     found = []
     for row, i in enumerate(columns["example"]):
         pieces = tokenizer.convert_ids_to_tokens(columns["input_ids"][row])
-        if run.data.task.head == "token":
+        if run.data.task.output.per_word:
             marks = [run.data.labels[k] if k >= 0 else "O" for k in columns["labels"][row]]
             pieces = [p if m == "O" else f"{p}/{m}" for p, m in zip(pieces, marks, strict=True)]
         found.append((chosen[i].id, " ".join(pieces), said(chosen[i])))

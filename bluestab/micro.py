@@ -29,7 +29,8 @@ def per_piece(name: str, value: torch.Tensor) -> bool:
 def micro_batches(
     batch: Batch, size: int | None, count: Callable[[Batch], int]
 ) -> list[tuple[float, Batch]]:
-    """Parts of at most `size` items of like length, each with its share of the batch's loss.
+    """A batch (B, ...) in parts (at most `size`, ...) of items of like length, each with its share
+    of the batch's loss.
 
     The shares sum to 1, and the losses of the parts, weighted by them, to the loss of the batch. A
     part that counts nothing has no loss of its own (0 / 0) and is left out. Every part is cut to
@@ -38,12 +39,12 @@ def micro_batches(
     items = counted_items(batch)
     if size is None or size >= items or (total := count(batch)) == 0:
         return [(1.0, batch)]
-    lengths = batch["attention_mask"].sum(dim=1)
-    order = torch.argsort(lengths, stable=True)
+    lengths = batch["attention_mask"].sum(dim=1)  # (B,) pieces of each item
+    order = torch.argsort(lengths, stable=True)  # (B,) items, the shortest first
     parts: list[tuple[float, Batch]] = []
     for rows in torch.split(order, size):
         longest = int(lengths[rows[-1]])
-        part = {
+        part = {  # (b, ...), (b, longest, ...) where the second dimension counts pieces
             name: value[rows, :longest] if per_piece(name, value) else value[rows]
             for name, value in batch.items()
         }

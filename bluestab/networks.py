@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bluestab.caching import Shared
 from bluestab.errors import ConfigError
@@ -23,12 +23,11 @@ from bluestab.models import FAMILIES, Model
 from bluestab.seeding import generator
 from bluestab.sources import sha256_of
 from bluestab.trust import check_code
+from bluestab.types import Head
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Head = Literal["sequence", "token"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def load(
     attention: str,
     init_from: KeptWeights | None = None,
 ) -> Loaded:
-    """A copy of the pretrained network with a head of `n_labels` outputs.
+    """A copy of the pretrained network with a head of `n_labels` = C outputs: word pieces (B, T) ->
+    logits (B, C), or (B, T, C) where `head.per_word`.
 
     init_from  weights of an earlier run that take the place of the pretrained encoder's
 
@@ -152,17 +152,11 @@ def _pretrained(
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The network as loaded, and the parameters the checkpoint has no value for."""
     import torch
-    from transformers import (
-        AutoConfig,
-        AutoModelForSequenceClassification,
-        AutoModelForTokenClassification,
-    )
+    import transformers
+    from transformers import AutoConfig
     from transformers.utils import logging
 
-    auto: Any = {
-        "sequence": AutoModelForSequenceClassification,
-        "token": AutoModelForTokenClassification,
-    }[head]
+    auto: Any = getattr(transformers, head.auto_class)
     folder = model.folder()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -201,7 +195,7 @@ def _pretrained(
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
     from bluestab.heads import make_linear, make_pooled
 
-    if model.head == "linear" or (model.head != "default" and head == "token"):
+    if model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network)
     elif model.head != "default":
         make_pooled(network, model.head, model.blocks, model.final_norm)

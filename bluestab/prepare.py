@@ -124,8 +124,8 @@ def prepare(
     tables = {split: table for split, (table, _) in encoded.items()}
     loaded = load(
         model,
-        head=task.head,
-        n_labels=len(data.labels),
+        head=task.output.head,
+        n_labels=task.output.n_outputs(data.labels),
         attention=attention,
         init_from=init_from,
     )

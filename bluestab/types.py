@@ -77,6 +77,19 @@ class StepOutput:
 Batch = Mapping[str, Any]
 Step = Callable[[Batch], StepOutput]
 
+
+@dataclass(frozen=True)
+class Head:
+    """What stands on the encoder: transformers' class for both, and whether it gives logits for
+    every word piece, (B, T, C), or for the text, (B, C)."""
+
+    auto_class: str
+    per_word: bool
+
+
+SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
+TOKEN = Head("AutoModelForTokenClassification", per_word=True)
+
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import compositions
 import pytest
 
-from bluestab.testing.corpora import (  # noqa: F401, used by tests
+from bluestab.testing.corpora import (
     ANY_FILE,
     SIZES,
     TEXT,
@@ -212,7 +212,7 @@ def pytest_collection_finish() -> None:
     Every run collects once, and through torch and its like that takes half as long as the run.
     """
     if "pytorch_lightning" in sys.modules:
-        import transformers.modeling_layers  # noqa: F401  a network that is loaded imports it
+        import transformers.modeling_layers
     gc.collect()
     gc.freeze()
 

@@ -20,7 +20,10 @@ from bluestab.artefacts import lacks_weights  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.types import KEPT  # noqa: E402
+from bluestab.types import (  # noqa: E402
+    KEPT,
+    SEQUENCE,
+)
 
 Make = Callable[..., Any]
 
@@ -36,7 +39,7 @@ def plain_logits(folder: Path, run: Any) -> list[list[float]]:
         AutoTokenizer,
     )
 
-    tagging = run.data.task.head == "token"
+    tagging = run.data.task.output.per_word
     auto: Any = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
     model, tokenizer = auto.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.id2label == dict(enumerate(run.data.labels))
@@ -102,7 +105,7 @@ def reproducing(run: Any, folder: Path) -> Any:
     from bluestab.tokenization import load_tokenizer
 
     kept = replace(run.model, path=str(folder / "checkpoint" / "last"))
-    loaded = load(kept, head="sequence", n_labels=len(run.data.labels), attention="eager")
+    loaded = load(kept, head=SEQUENCE, n_labels=len(run.data.labels), attention="eager")
     assert loaded.fresh == frozenset()
     network, tokenizer = loaded.network.eval(), load_tokenizer(kept)
     for example, expected in zip(run.data.splits["test"], recorded(folder, "last"), strict=True):

@@ -1130,10 +1130,11 @@ def test_fetch_then_train_without_a_network(site: Site, tmp_path: Path, corpora:
     from bluestab.models import Model
     from bluestab.networks import load
     from bluestab.tokenization import load_tokenizer
+    from bluestab.types import SEQUENCE
 
     folder = tmp_path / "tiny"
     model = instantiate(resolved(compose(["model=tiny"]))["model"], Model, "model")
-    network: Any = load(model, head="sequence", n_labels=2, attention="eager").network
+    network: Any = load(model, head=SEQUENCE, n_labels=2, attention="eager").network
     network.base_model.save_pretrained(folder)
     load_tokenizer(model).save_pretrained(folder)
     serve_model(site, folder, "org/tiny")

@@ -19,6 +19,7 @@ from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.heads import last_blocks, pooled  # noqa: E402
 from bluestab.networks import load  # noqa: E402
 from bluestab.tokenization import load_tokenizer  # noqa: E402
+from bluestab.types import SEQUENCE  # noqa: E402
 
 Make = Callable[..., Any]
 HEADS = ("mean", "max", "attention", "average:2", "concat:2", "concat:1")
@@ -55,7 +56,7 @@ def test_last_blocks() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_pooled_heads_are_one_layer_on_that_vector(family: str, head: str) -> None:
     model = model_of(FAMILIES[family], head=head)
-    loaded = load(model, head="sequence", n_labels=3, attention="eager")
+    loaded = load(model, head=SEQUENCE, n_labels=3, attention="eager")
     last = "classifier.out_proj" if family in ("electra", "roberta") else "classifier"
     expected_fresh = {f"{last}.weight", f"{last}.bias"}
     network = sharpened(loaded.network).eval()
@@ -98,7 +99,7 @@ def test_pooled_heads_are_one_layer_on_that_vector(family: str, head: str) -> No
 def test_every_copy_hears_its_own_blocks(family: str) -> None:
     """A network is a deep copy of a shared one: hooks must not reach into another's."""
     model = model_of(FAMILIES[family], head="attention")
-    one, other = (load(model, head="sequence", n_labels=2, attention="eager") for _ in range(2))
+    one, other = (load(model, head=SEQUENCE, n_labels=2, attention="eager") for _ in range(2))
     batch = load_tokenizer(model)(SENTENCES, padding=True, return_tensors="pt")
     with torch.no_grad():
         one.network.eval()
@@ -123,7 +124,7 @@ def test_a_pooled_head_is_kept_and_reproduces_the_record(
     assert record.result["config"]["head"] == head
     kept = reproducing(run, tmp_path / "runs" / record.key)
     with pytest.raises(ConfigError, match=rf"trained with model\.head={head}, but .* is mean"):
-        load(replace(kept, head="mean"), head="sequence", n_labels=2, attention="eager")
+        load(replace(kept, head="mean"), head=SEQUENCE, n_labels=2, attention="eager")
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny_modernbert"])

@@ -48,7 +48,7 @@ def plain_vectors(folder: Path, run: Any) -> np.ndarray:
     )
     found = []
     for example in run.data.splits["test"]:
-        tagging = run.data.task.head == "token"
+        tagging = run.data.task.output.per_word
         pair = () if example.text_pair is None else (example.text_pair,)
         text = list(example.text) if tagging else example.text
         inputs = tokenizer(

@@ -32,7 +32,10 @@ from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
 from bluestab.testing.arms import chosen  # noqa: E402
 from bluestab.testing.witness import Lab, watch  # noqa: E402
-from bluestab.types import Built  # noqa: E402
+from bluestab.types import (  # noqa: E402
+    SEQUENCE,
+    Built,
+)
 
 Make = Callable[..., Any]
 F64 = torch.float64
@@ -46,7 +49,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_
 def plain_built(lab: Lab, model: str, seeds: Seeds) -> Built:
     """A network as techniques get it."""
     run = lab.run("gad", model)
-    loaded = load(run.model, head="sequence", n_labels=2, attention="eager")
+    loaded = load(run.model, head=SEQUENCE, n_labels=2, attention="eager")
     return build(loaded, run.data, seeds)
 
 

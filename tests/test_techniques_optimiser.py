@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_resume import compare, making  # noqa: E402, F401
+from test_resume import compare, making  # noqa: E402
 from test_run import done  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402
@@ -161,7 +161,7 @@ def test_bias_correction_in_the_key_only_where_it_is_off(make_run: Make) -> None
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_uncorrected_goes_on(making: Make, tmp_path: Path, step: int) -> None:  # noqa: F811
+def test_uncorrected_goes_on(making: Make, tmp_path: Path, step: int) -> None:
     compare(making("task=biosses", "model=tiny", "optim.bias_correction=false"), tmp_path, step)
 
 
@@ -336,7 +336,7 @@ def test_two_averages_are_refused(make_run: Make) -> None:
 
 
 @pytest.mark.parametrize("knobs", [("ema", "ema.decay=0.9"), ("swa", "swa.rate=0.5")])
-def test_averages_go_on(making: Make, tmp_path: Path, knobs: tuple[str, str]) -> None:  # noqa: F811
+def test_averages_go_on(making: Make, tmp_path: Path, knobs: tuple[str, str]) -> None:
     """Before, in the middle of, and at the end of what is averaged, with weights evaluated."""
     name, knob = knobs
     make = making(
@@ -506,7 +506,7 @@ def test_sam_trains_in_every_way(make_assembly: Make, extra: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3",)])
-def test_sam_goes_on(making: Make, tmp_path: Path, extra: tuple[str, ...]) -> None:  # noqa: F811
+def test_sam_goes_on(making: Make, tmp_path: Path, extra: tuple[str, ...]) -> None:
     make = making("task=gad", "model=tiny", "technique=sam", "technique.sam.adaptive=true", *extra)
     compare(make, tmp_path, 5)
 

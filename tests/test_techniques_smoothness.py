@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from test_resume import SHORT as RESUMED  # noqa: E402
-from test_resume import compare, making  # noqa: E402, F401
+from test_resume import compare, making  # noqa: E402
 
 from bluestab.divergences import (  # noqa: E402
     divergence,
@@ -735,7 +735,7 @@ def test_what_drowns_in_rounding_is_refused(make_run: Make) -> None:
 
 @pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3", "trainer.precision=bf16")])
 def test_the_mean_of_the_weights_goes_on(
-    making: Make,  # noqa: F811
+    making: Make,
     tmp_path: Path,
     extra: tuple[str, ...],
 ) -> None:

@@ -69,7 +69,7 @@ def without_bluestab(folder: Path, run: Any, tmp_path: Path) -> tuple[list[list[
     (tmp_path / "items.json").write_text(json.dumps(items))
     found = subprocess.run(
         [sys.executable, "-c", WITHOUT_BLUESTAB, folder, tmp_path / "items.json",
-         run.data.task.head],
+         "token" if run.data.task.output.per_word else "sequence"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     logits, said = json.loads(found.stdout.splitlines()[-1])

@@ -19,9 +19,9 @@ from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.instantiate import instantiate
 from bluestab.paths import conf_dir
 from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Answer, Entity
 from bluestab.types import Example
 from bluestab.use import stream
-from bluestab.use.answers import Answer, Entity
 from bluestab.use.brat import predict_folder
 from bluestab.use.formats.base import Format, Position, words_of
 from bluestab.use.formats.recognise import FORMATS, format_of

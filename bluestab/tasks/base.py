@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 from bluestab.errors import did_you_mean
 from bluestab.tasks.metric import Compared, Metric
+from bluestab.tasks.outputs import Output
 from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
@@ -25,7 +26,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Scores = dict[str, "float | None"]
-Encoded = dict[str, list[Any]]
+
+
+class Encoded(TypedDict):
+    """Columns of a tokenised split. A row is one input of the model; a long item may take several.
+
+    input_ids       word pieces of the row, (pieces,)
+    token_type_ids  which text of a pair each belongs to, (pieces,); where the tokenizer gives it
+    labels          what the loss takes: a label's number per piece (-100 where none counts), or of
+                    the item a label's number, a number, or a flag per label
+    rows            which parts of the item (word, or 0 for the whole text) the rows of its logits
+                    stand for
+    example         position of the item the row belongs to; every item in order has one at least
+    truncated       parts of the item are in no row; said once per item
+    lost            how many of the item's units (`Task.size`) that concerns; counted once per item
+    """
+
+    input_ids: list[list[int]]
+    token_type_ids: NotRequired[list[list[int]]]
+    labels: list[Any]
+    rows: list[list[int]]
+    example: list[int]
+    truncated: list[bool]
+    lost: list[int]
 
 
 @dataclass(frozen=True)
@@ -65,12 +88,11 @@ class Task(ABC):
     recipe: Mapping[str, Any]
 
     formats: ClassVar[tuple[str, ...]]
-    head: ClassVar[Literal["sequence", "token"]]
+    output: ClassVar[Output]
+    """What is predicted, and all that follows from it outside of `tasks/`."""
     metrics: ClassVar[Mapping[str, Metric]]
     extras: ClassVar[tuple[str, ...]] = ()
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
-    regression: ClassVar[bool] = False
-    """Targets are numbers, without labels to choose from."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
     own: ClassVar[bool] = False
@@ -86,6 +108,11 @@ class Task(ABC):
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
         problems = []
+        if not isinstance(getattr(type(self), "output", None), Output):
+            problems.append(
+                f"{type(self).__name__} does not say what it predicts: give the class an `output`, "
+                "one of bluestab.tasks.outputs"
+            )
         if self.metric not in self.metrics:
             problems.append(
                 f"task.metric is '{self.metric}', which {type(self).__name__} does not compute"
@@ -183,15 +210,7 @@ class Task(ABC):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        """Columns `input_ids` and what else the model takes, `labels`, `rows`, `example`,
-        `truncated`, `lost`.
-
-        A row of the table is one input of the model; a long item may take several. `example` is the
-        position of the item it belongs to, every item in order having one row at least; `rows`
-        lists which parts of the item (word, or 0 for the whole text) the rows of its logits stand
-        for; `truncated` says that parts of the item are in no row, `lost` how many of its units
-        (`size`) that concerns, each once per item.
-        """
+        """Items as inputs of the model, nothing padded."""
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -307,7 +326,6 @@ def n_items(size: int | float, n: int) -> int:
 class WholeText(Task, ABC):
     """Tasks with one prediction per item, which is one text or a pair of them."""
 
-    head: ClassVar[Literal["sequence", "token"]] = "sequence"
     cut: ClassVar[Literal["longest_first", "only_second"]] = "longest_first"
     """Which text of a pair loses what does not fit: the longer one, piece by piece, or the second
     alone."""
@@ -337,12 +355,14 @@ class WholeText(Task, ABC):
             _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
             for i, texts in enumerate(zip(*texts_of, strict=True))
         ]
-        columns: Encoded = {name: list(values) for name, values in encoding.items()}
-        columns["labels"] = self.targets(examples, labels)
-        columns["rows"] = [[0]] * len(examples)
-        columns["example"] = list(range(len(examples)))
-        columns["truncated"] = [n > 0 for n in lost]
-        columns["lost"] = lost
+        columns: Encoded = Encoded(
+            **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
+            labels=self.targets(examples, labels),
+            rows=[[0]] * len(examples),
+            example=list(range(len(examples))),
+            truncated=[n > 0 for n in lost],
+            lost=lost,
+        )
         return columns
 
 

@@ -12,6 +12,7 @@ from bluestab import scoring
 from bluestab.errors import DataError, did_you_mean
 from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.metric import CLASSES, Compared, Metric
+from bluestab.tasks.outputs import ONE_LABEL, Output
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
@@ -29,6 +30,7 @@ class OneClass(WholeText, ABC):
     label: str | int
     label_names: Sequence[str] | None
 
+    output: ClassVar[Output] = ONE_LABEL
     extras: ClassVar[tuple[str, ...]] = ("ece", "brier")
 
     def check(self) -> list[str]:

@@ -14,6 +14,7 @@ from bluestab.errors import DataError, did_you_mean
 from bluestab.splitting import rarest
 from bluestab.tasks.base import WholeText, label_problems, names_problem
 from bluestab.tasks.metric import LABEL_SETS, Compared, Metric
+from bluestab.tasks.outputs import LABEL_SET, Output
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example, Split
 
@@ -34,6 +35,7 @@ class LabelSets(WholeText, ABC):
 
     label_names: Sequence[str]
 
+    output: ClassVar[Output] = LABEL_SET
     metrics: ClassVar[Mapping[str, Metric]] = LABEL_SETS
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bluestab.errors import DataError
 from bluestab.splitting import bins
 from bluestab.tasks.base import WholeText
 from bluestab.tasks.metric import NUMBERS, Metric
+from bluestab.tasks.outputs import NUMBER, Output
 from bluestab.tasks.readers import read_table
 from bluestab.types import Example
 
@@ -32,7 +33,7 @@ class PairRegression(WholeText):
     label: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
-    regression: ClassVar[bool] = True
+    output: ClassVar[Output] = NUMBER
     metrics: ClassVar[Mapping[str, Metric]] = NUMBERS
 
     def read(self, path: Path) -> list[Example]:

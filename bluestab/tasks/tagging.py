@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab import scoring
 from bluestab.errors import DataError
@@ -17,6 +17,7 @@ from bluestab.tasks.base import (
     names_problem,
 )
 from bluestab.tasks.metric import ENTITIES, Metric
+from bluestab.tasks.outputs import WORD_LABELS, Output
 from bluestab.tasks.readers import Sentence, read_conll
 from bluestab.types import IGNORED, Example, Split
 
@@ -86,7 +87,7 @@ class Tagging(Task):
     overlap: int | None
 
     formats: ClassVar[tuple[str, ...]] = ("conll",)
-    head: ClassVar[Literal["sequence", "token"]] = "token"
+    output: ClassVar[Output] = WORD_LABELS
     metrics: ClassVar[Mapping[str, Metric]] = ENTITIES
     unit: ClassVar[str] = "entities"
 
@@ -152,7 +153,15 @@ class Tagging(Task):
         labels: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
-        parts = list(self._parts(examples, tokenizer))
+        """A row per window; see `Encoded`. Four index spaces meet here:
+
+        i     item, a position in `examples`
+        row   of the table: one window of one item
+        word  of the item, counted from its first (`at`); inside a row from the window's first
+              (`word_ids`)
+        piece of the row: special tokens have no word, later pieces of a word no label
+        """
+        parts = list(self._parts(examples, tokenizer))  # row -> (i, window)
         encoding = tokenizer(
             [list(examples[i].text[w.start : w.end]) for i, w in parts],
             is_split_into_words=True,
@@ -162,11 +171,13 @@ class Tagging(Task):
             return_attention_mask=False,
         )
         index = {label: i for i, label in enumerate(labels)}
-        columns: Encoded = {name: list(values) for name, values in encoding.items()}
-        columns |= {"labels": [], "rows": [], "example": [], "truncated": [], "lost": []}
-        read: list[set[int]] = [set() for _ in examples]
+        columns: Encoded = Encoded(
+            **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
+            labels=[], rows=[], example=[], truncated=[], lost=[],
+        )  # fmt: skip
+        read: list[set[int]] = [set() for _ in examples]  # i -> its words that a row tags
         for row, (i, window) in enumerate(parts):
-            piece_labels, rows = [], []
+            piece_labels, rows = [], []  # (pieces,) label or -100; (labelled words,) at
             previous = None
             for word in encoding.word_ids(row):
                 first_piece = word is not None and word != previous

@@ -107,6 +107,7 @@ class LabelSmoothing(Technique):
 def _is_regression(task: Mapping[str, Any]) -> bool:
     """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
     try:
-        return bool(getattr(load_class(task["_target_"], object, "task"), "regression", False))
+        kind = load_class(task["_target_"], object, "task")
+        return bool(getattr(getattr(kind, "output", None), "numeric", False))
     except ConfigError:
         return False

@@ -90,7 +90,8 @@ def plain_name(name: str) -> str:
 
 
 def merged(weights: Mapping[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
-    """Weights with updates -> weights without, W + scale B A, by their plain names."""
+    """Weights with updates -> weights without, W + scale B A, by their plain names; W (out, in),
+    B (out, r), A (r, in)."""
     found = {}
     for name, weight in weights.items():
         if is_adapter(name):
@@ -119,7 +120,7 @@ def keyed_dropout(p: float, random: Callable[[torch.device], torch.Generator]) -
     from torch import nn
 
     class KeyedDropout(nn.Module):
-        def forward(self, features: torch.Tensor) -> torch.Tensor:
+        def forward(self, features: torch.Tensor) -> torch.Tensor:  # (..., in)
             if not self.training:
                 return features
             keep = torch.empty_like(features).bernoulli_(1.0 - p, generator=random(features.device))
@@ -224,7 +225,7 @@ class Lora(Technique):
         start: dict[str, torch.Tensor] = {}
         for path in paths:
             layer: Any = model.get_submodule(path)
-            a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight  # (r, in), (out, r)
             bound = layer.in_features**-0.5
             with torch.no_grad():
                 a.uniform_(-bound, bound, generator=generator(seeds.init, "lora", path))

@@ -58,7 +58,11 @@ def keep_mask(
 
 
 def mixed(weight: torch.Tensor, anchor: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:
-    """`weight` where `keep` is 1, `anchor` where it is 0, scaled so that the mean is `weight`."""
+    """`weight` where `keep` is 1, `anchor` where it is 0, scaled so that the mean is `weight`.
+
+    weight, anchor  (out, in), as is what it gives
+    keep            (out, in), or (1, in) for whole input neurons
+    """
     return anchor + (weight - anchor) * (keep / (1.0 - p))
 
 
@@ -80,10 +84,11 @@ def without_dropout(model: nn.Module, paths: list[str]) -> list[str]:
 def _mixing(
     siblings: Sequence[Mixout], name: str, network: Siblings, anchor: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Stacked weights (S, out, in) of a layer -> what each sibling uses of its own."""
+    """Stacked weights (S, out, in) of a layer -> what each sibling uses of its own, (S, out, in);
+    `anchor` is (out, in)."""
     import torch
 
-    scale = torch.tensor([1.0 - sibling.p for sibling in siblings]).view(-1, 1, 1)
+    scale = torch.tensor([1.0 - sibling.p for sibling in siblings]).view(-1, 1, 1)  # (S, 1, 1)
     for sibling in siblings:
         sibling._mixed.add(name)
 

@@ -40,13 +40,14 @@ if TYPE_CHECKING:
 def ascent(
     weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], rho: float, adaptive: bool
 ) -> list[torch.Tensor]:
-    """The way e from each tensor to the worst point; zeros where all gradients are zero."""
+    """The way e from each tensor to the worst point, in its shape; zeros where all gradients are
+    zero. The norm is over all tensors together."""
     import torch
 
     scaled = list(gradients)
     if adaptive:
         scaled = [w.abs() * g for w, g in zip(weights, gradients, strict=True)]
-    norms = [torch.linalg.vector_norm(s) for s in scaled]
+    norms = [torch.linalg.vector_norm(s) for s in scaled]  # scalars, one per tensor
     norm = torch.linalg.vector_norm(torch.stack(norms))
     scale = torch.where(norm > 0, rho / norm, torch.zeros_like(norm))
     if adaptive:

@@ -134,7 +134,7 @@ class TaskSuite(Suite):
         assert columns["example"] == sorted(columns["example"])
         assert max(map(len, columns["input_ids"])) <= task.max_length
         for labels, rows in zip(columns["labels"], columns["rows"], strict=True):
-            if task.head == "token":
+            if task.output.per_word:
                 assert sum(label != -100 for label in labels) == len(rows)
             else:
                 assert rows == [0]

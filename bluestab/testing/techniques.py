@@ -281,10 +281,8 @@ def bare_scores(
     )
 
     task, labels = assembly.data.task, assembly.data.labels
-    auto: Any = {
-        "sequence": AutoModelForSequenceClassification,
-        "token": AutoModelForTokenClassification,
-    }[task.head]
+    words = task.output.per_word
+    auto: Any = AutoModelForTokenClassification if words else AutoModelForSequenceClassification
     network = auto.from_pretrained(folder, num_labels=len(labels), attn_implementation="eager")
     parameters = dict(network.named_parameters())
     assert parameters.keys() == seen.bare.keys(), "what was trained loads into plain transformers"

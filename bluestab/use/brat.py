@@ -18,8 +18,8 @@ from typing import Any
 from bluestab.errors import ConfigError, DataError
 from bluestab.files import flush, flush_tree, write_text
 from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, blank_target, kind_of, nothing
 from bluestab.use.formats.base import (
     MOST_CHARACTERS,
     Item,
@@ -58,7 +58,7 @@ def predict_folder(
 
     made  see `stream.predict_file`; raises what that raises
     """
-    if kind_of(task) != "tags":
+    if not task.output.per_word:
         raise ConfigError(
             f"brat holds mentions, but task '{task.name}' has none; use text or jsonl"
         )
@@ -81,7 +81,7 @@ def predict_folder(
             counts.items += 1
             counts.begun += 1
             continue
-        answer = nothing(task) if item.example is None else answering([item.example])[0]
+        answer = task.output.nothing() if item.example is None else answering([item.example])[0]
         shutil.copyfile(path, partial / path.name)
         write_text(target, standoff(item, answer))
         counts.add(item, answer)
@@ -104,7 +104,7 @@ def _read(path: Path, task: Task, labels: Sequence[str]) -> Item:
     words = tuple(text[a:b] for a, b in spans)
     if not words:
         return Item(None, None, text)
-    example = Example(path.name, words, None, blank_target(task, labels, words))
+    example = Example(path.name, words, None, task.output.blank(labels, words))
     return Item(None, example, text, spans)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bluestab.tasks.outputs import Output
 from bluestab.types import At, RunRecord
 from bluestab.use.cell import Cell, validation
 
@@ -36,6 +37,7 @@ def card(
     at: At,
     *,
     labels: Sequence[str],
+    output: Output,
     checked: str,
     command: str,
 ) -> str:
@@ -52,7 +54,7 @@ def card(
     seeds = ", ".join(str(r.measured["names"]["seed"]) for r in records)
     kind = "an ensemble of seeds" if len(records) > 1 else "seed"
     lines = [
-        *_front_matter(cfg, metric),
+        *_front_matter(cfg, metric, output),
         f"# {shown(names['task'])} by {shown(names['model'])}, {kind} {seeds}",
         "",
         f"{shown(names['model'])}, fine-tuned on {shown(about.get('summary', names['task']))}. "
@@ -64,7 +66,7 @@ def card(
         *_luck(records, cell, at, metric),
         "",
         "## Use",
-        *_use(cfg, len(records) > 1),
+        *_use(cfg, output, len(records) > 1),
         f"Answers: {', '.join(shown(label) for label in labels)}." if labels else "",
         "",
         "## Intended use and limits",
@@ -107,13 +109,11 @@ def card(
     return "\n".join(lines)
 
 
-def _front_matter(cfg: Mapping[str, Any], metric: str) -> list[str]:
+def _front_matter(cfg: Mapping[str, Any], metric: str, output: Output) -> list[str]:
     """What model hubs read, as JSON strings, which yaml takes as they are."""
-    kinds = {"Tagging": "token-classification", "WordTagging": "token-classification"}
-    kind = str(cfg["task"]["_target_"]).rpartition(".")[2]
     said = {
         "library_name": "transformers",
-        "pipeline_tag": kinds.get(kind, "text-classification"),
+        "pipeline_tag": output.pipeline,
         "tags": ["bluestab", *([name] if (name := cfg["task"]["name"]) else [])],
         "metrics": [metric],
         "license": "other",
@@ -158,21 +158,20 @@ def _luck(records: Sequence[RunRecord], cell: Cell, at: At, metric: str) -> Iter
         )
 
 
-def _use(cfg: Mapping[str, Any], ensemble: bool) -> list[str]:
+def _use(cfg: Mapping[str, Any], output: Output, ensemble: bool) -> list[str]:
     task = cfg["task"]
     predict = "bluestab predict . --input notes.jsonl --output labelled.jsonl"
     if ensemble:
         return ["", "Mean and disagreement of all members:", *block(predict)]
-    tokens = "overlap" in task
     pair = task.get("text_pair") is not None
-    if tokens:
+    if output.per_word:
         call = (
             'pipe = pipeline("ner", model=".", aggregation_strategy="first")\n'
             'pipe("Mutations of BRCA1 in hereditary breast cancer")'
         )
     else:
         text = '{"text": "one", "text_pair": "other"}' if pair else '"some text"'
-        more = ', function_to_apply="none"' if str(task["_target_"]).endswith("Regression") else ""
+        more = ', function_to_apply="none"' if output.numeric else ""
         call = (
             f'pipe = pipeline("text-classification", model=".", top_k=None{more})\n'
             f"pipe({text}, truncation=True)"

@@ -17,9 +17,10 @@ from bluestab.artefacts import read_predictions
 from bluestab.errors import BluestabError, ConfigError, StoreError
 from bluestab.files import aside_of, flush, flush_tree, write_text
 from bluestab.init_from import command_of
+from bluestab.instantiate import load_class
 from bluestab.task_data import load_task
+from bluestab.tasks.base import Task
 from bluestab.types import Example
-from bluestab.use.answers import kind_of
 from bluestab.use.card import card
 from bluestab.use.cell import Cell, cell_of_run
 from bluestab.use.remake import keep_weights
@@ -85,6 +86,7 @@ def export(run: FinishedRun, out: Path, device: str, *, ensemble: int = 1) -> Ex
             cell,
             run.at,
             labels=weights[0].labels,
+            output=weights[0].task.output,
             checked=verdicts[0],
             command=command_of(run.store, run.record),
         )
@@ -119,7 +121,8 @@ def _seed(run: FinishedRun) -> int:
 def _refuse_heads(run: FinishedRun) -> None:
     """Raises ConfigError for a head that transformers has no class for."""
     head = run.cfg["model"].get("head", "default")
-    if head == "default" or (head == "linear" and "overlap" in run.cfg["task"]):
+    output = load_class(run.cfg["task"]["_target_"], Task, "task").output  # type: ignore[type-abstract]
+    if head == "default" or (head == "linear" and output.per_word):
         return  # a linear head on words is transformers' own
     raise ConfigError(
         f"run {run.record.key} has model.head={head}, which plain transformers cannot express: it "
@@ -137,13 +140,8 @@ def _write_folder(folder: Path, weights: Weights) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop(MARK, None)
     config.pop("_name_or_path", None)
-    problem = {
-        "class": "single_label_classification",
-        "labels": "multi_label_classification",
-        "number": "regression",
-    }
-    if kind_of(weights.task) in problem:
-        config["problem_type"] = problem[kind_of(weights.task)]
+    if weights.task.output.problem_type is not None:
+        config["problem_type"] = weights.task.output.problem_type
     write_text(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     path = folder / "tokenizer_config.json"
     said = json.loads(path.read_text(encoding="utf-8"))
@@ -214,17 +212,14 @@ def verify(folder: Path, run: FinishedRun, weights: Weights) -> str:
 def plain_logits(folder: Path, weights: Weights, items: Sequence[Example]) -> Any:
     """(item, its logits as one list) by transformers alone, for the first items that fit."""
     import torch
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoModelForTokenClassification,
-        AutoTokenizer,
-    )
+    import transformers
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     task = weights.task
-    words = task.head == "token"
-    auto: Any = AutoModelForTokenClassification if words else AutoModelForSequenceClassification
+    words = task.output.per_word
+    auto: Any = getattr(transformers, task.output.head.auto_class)
     model = auto.from_pretrained(folder, local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     done = 0

@@ -10,7 +10,7 @@ from bluestab.errors import ConfigError
 from bluestab.sources import sha256_of
 from bluestab.store import Store
 from bluestab.tasks.base import Task
-from bluestab.use.answers import check_threshold, kind_of
+from bluestab.use.answers import check_threshold
 from bluestab.use.formats.base import Format
 from bluestab.use.formats.recognise import FORMATS, format_of
 from bluestab.use.stream import Counts, Progress, predict_file
@@ -48,7 +48,7 @@ class Done:
         counts = self.counts
         fresh = counts.items - counts.begun
         said = f"wrote {self.output}: {counts.items:,} items"
-        if kind_of(self.weights[0].task) == "tags":
+        if self.weights[0].task.output.per_word:
             said += f", {counts.entities:,} mentions"
         for number, what in (
             (counts.begun, "from before"),
@@ -117,7 +117,7 @@ def carry_out(
 
 def in_windows(task: Task) -> Task:
     """New text is never cut silently where it can be read in windows."""
-    if kind_of(task) == "tags" and getattr(task, "overlap", 0) is None:
+    if task.output.per_word and getattr(task, "overlap", 0) is None:
         return replace(task, overlap=OVERLAP)  # type: ignore[call-arg]
     return task
 

@@ -21,9 +21,10 @@ from bluestab.evaluation import ItemLogits
 from bluestab.module import run_in_float32
 from bluestab.networks import load_trained
 from bluestab.passes import model_logits
+from bluestab.tasks.outputs import Answer
 from bluestab.tokenization import load_tokenizer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, answer, check_threshold
+from bluestab.use.answers import answer, check_threshold
 from bluestab.use.weights import Weights
 
 PIECES = 8192
@@ -51,7 +52,7 @@ class Predictor:
         self.device = torch.device(device)
         torch.set_num_threads(cores())
         self._networks = [self._load(one) for one in weights]
-        words = self.task.head == "token"
+        words = self.task.output.per_word
         self._tokenizers = [load_tokenizer(one.model, words=words) for one in weights]
         # seeds of one model read the same pieces: they are made once
         self._same = len({t.backend_tokenizer.to_str() for t in self._tokenizers}) == 1
@@ -59,8 +60,8 @@ class Predictor:
     def _load(self, weights: Weights) -> nn.Module:
         network, head = load_trained(
             weights.model,
-            head=weights.task.head,
-            n_labels=len(weights.labels),
+            head=weights.task.output.head,
+            n_labels=weights.task.output.n_outputs(weights.labels),
             attention=weights.attention[self.device.type],
         )
         if weights.precision == "bf16":

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from bluestab.errors import ConfigError, DataError, StoreError
 from bluestab.files import flush, write_text
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, nothing
 from bluestab.use.formats.base import Format, Item, Position
 
 CHUNK_ITEMS = 2048
@@ -131,7 +131,7 @@ def chunks(form: Format, place: Position) -> Iterator[tuple[list[Item], Position
 def answered(form: Format, answering: Answering, items: Sequence[Item]) -> list[Answer]:
     """One answer per item, also of those without a text."""
     found = iter(answering([item.example for item in items if item.example is not None]))
-    return [nothing(form.task) if item.example is None else next(found) for item in items]
+    return [form.task.output.nothing() if item.example is None else next(found) for item in items]
 
 
 @contextmanager

@@ -40,13 +40,13 @@ from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
 from bluestab.layers import layer_map
 from bluestab.models import Model, check_model
-from bluestab.networks import Head, initialise, load
+from bluestab.networks import initialise, load
 from bluestab.passes import model_logits
 from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.reinit import Reinit
 from bluestab.tokenization import load_tokenizer
-from bluestab.types import Built
+from bluestab.types import SEQUENCE, TOKEN, Built, Head
 
 FILES = {file.stem: file for file in sorted((conf_dir() / "model").glob("*.yaml"))}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}
@@ -54,8 +54,8 @@ HUB = [name for name, node in NODES.items() if node["hub"] is not None]
 RANDOM = [name for name, node in NODES.items() if node["config"] is not None]
 PACKAGED = [name for name, node in NODES.items() if node["package"] is not None]
 HEADS: dict[Head, Any] = {
-    "sequence": AutoModelForSequenceClassification,
-    "token": AutoModelForTokenClassification,
+    SEQUENCE: AutoModelForSequenceClassification,
+    TOKEN: AutoModelForTokenClassification,
 }
 
 LARGE: dict[str, Any] = {
@@ -121,7 +121,7 @@ FAMILIES = {
 }
 
 each = pytest.mark.parametrize("name", FILES)
-each_head = pytest.mark.parametrize("head", HEADS)
+each_head = pytest.mark.parametrize("head", HEADS, ids=("sequence", "token"))
 
 
 def model_of(yaml: str, **changes: Any) -> Model:
@@ -221,7 +221,7 @@ def test_layer_map_covers_the_published_shape(name: str, head: Head) -> None:
     if model.final_norm is not None:
         assert inside == [f"{network.base_model_prefix}.{model.final_norm}.weight"]
     else:
-        assert bool(inside) == (model.pooler is not None and head == "sequence")
+        assert bool(inside) == (model.pooler is not None and head == SEQUENCE)
         assert all(f".{model.pooler}." in n for n in inside)
     per_block = [len(layers.names(depth)) for depth in range(1, model.layers + 1)]
     # ModernBERT normalises in the embeddings what other blocks normalise at their start
@@ -285,10 +285,10 @@ def test_loads_ready_to_be_trained(name: str, head: Head) -> None:
     ids=lambda lie: next(iter(lie)),
 )
 def test_a_lying_yaml_is_refused(name: str, lie: dict[str, Any]) -> None:
-    load(model_of(name), head="sequence", n_labels=2, attention="eager")  # a warm cache is no pass
+    load(model_of(name), head=SEQUENCE, n_labels=2, attention="eager")  # a warm cache is no pass
     ((fact, value),) = lie.items()
     with pytest.raises(ConfigError, match=rf"model\.{fact} is {value} but .*'{name}'"):
-        load(model_of(name, **lie), head="sequence", n_labels=2, attention="eager")
+        load(model_of(name, **lie), head=SEQUENCE, n_labels=2, attention="eager")
 
 
 def test_equal_random_models_are_the_same_weights() -> None:
@@ -296,8 +296,8 @@ def test_equal_random_models_are_the_same_weights() -> None:
     one, other = model_of("tiny"), model_of("tiny", name="small")
     assert one.identity() == other.identity()
     for p, q in zip(
-        load(one, head="token", n_labels=2, attention="eager").network.parameters(),
-        load(other, head="token", n_labels=2, attention="eager").network.parameters(),
+        load(one, head=TOKEN, n_labels=2, attention="eager").network.parameters(),
+        load(other, head=TOKEN, n_labels=2, attention="eager").network.parameters(),
         strict=True,
     ):
         assert torch.equal(p, q)
@@ -306,7 +306,7 @@ def test_equal_random_models_are_the_same_weights() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A complete checkpoint of the tiny model, as transformers saves it."""
-    network = load(model_of("tiny"), head="sequence", n_labels=2, attention="eager").network
+    network = load(model_of("tiny"), head=SEQUENCE, n_labels=2, attention="eager").network
     network.base_model.save_pretrained(tmp_path)  # type: ignore[union-attr, operator]
     load_tokenizer(model_of("tiny")).save_pretrained(tmp_path)
     return tmp_path
@@ -316,7 +316,7 @@ def test_an_own_folder_is_read_and_named_by_content(folder: Path) -> None:
     model = model_of("tiny", path=str(folder))
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert model.identity() == f"sha256:{digest}"
-    loaded = load(model, head="sequence", n_labels=2, attention="eager")
+    loaded = load(model, head=SEQUENCE, n_labels=2, attention="eager")
     assert loaded.fresh == loaded.layers.head
 
 
@@ -358,7 +358,7 @@ def test_a_checkpoint_without_a_block_is_refused(folder: Path) -> None:
     assert len(rest) < len(weights)
     save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="no values for 16 parameters of the encoder"):
-        load(model_of("tiny", path=str(folder)), head="token", n_labels=2, attention="eager")
+        load(model_of("tiny", path=str(folder)), head=TOKEN, n_labels=2, attention="eager")
 
 
 @pytest.mark.parametrize("name", HUB)
@@ -434,7 +434,7 @@ def test_words_that_come_one_by_one_keep_their_borders(
     """`add_prefix_space` of transformers has no effect on ModernBERT's class: words were glued."""
     model = model_of(FAMILIES[family])
     if own_folder:
-        load(model, head="token", n_labels=2, attention="eager").network.base_model.save_pretrained(
+        load(model, head=TOKEN, n_labels=2, attention="eager").network.base_model.save_pretrained(
             tmp_path
         )  # type: ignore[union-attr, operator]
         load_tokenizer(model).save_pretrained(tmp_path)
@@ -493,7 +493,7 @@ def test_a_tokenizer_that_cannot_obey_is_refused(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     model = model_of("tiny_modernbert")
-    load(model, head="token", n_labels=2, attention="eager").network.save_pretrained(tmp_path)  # type: ignore[operator]
+    load(model, head=TOKEN, n_labels=2, attention="eager").network.save_pretrained(tmp_path)  # type: ignore[operator]
     backend = Tokenizer(WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(tmp_path)
@@ -543,7 +543,7 @@ def test_padding_changes_no_logits(family: str, head: Head, tmp_path: Path) -> N
     unmasked = logits(items, attention_mask=torch.ones(len(items), longest, dtype=torch.long))
     for i, item in enumerate(items):
         n = len(item["input_ids"])
-        rows = slice(None) if head == "sequence" else slice(0, n)
+        rows = slice(None) if head == SEQUENCE else slice(0, n)
         alone = logits([item])[0]
         assert torch.allclose(together[i][rows], alone, atol=1e-5)
         assert torch.allclose(theirs[i][rows], alone, atol=1e-5)
@@ -556,7 +556,7 @@ def test_padding_changes_no_logits(family: str, head: Head, tmp_path: Path) -> N
 def test_the_longest_input_fits(family: str) -> None:
     """RoBERTa numbers its positions from 2 on: 514 of them are 512 word pieces."""
     model = model_of(FAMILIES[family])
-    network = load(model, head="token", n_labels=2, attention="eager").network.eval()
+    network = load(model, head=TOKEN, n_labels=2, attention="eager").network.eval()
     pieces = torch.full((1, model.max_length), 7)
     with torch.no_grad():
         assert network(input_ids=pieces).logits.shape == (1, model.max_length, 2)
@@ -571,8 +571,8 @@ def test_the_longest_input_fits(family: str) -> None:
 @each_family
 def test_linear_head_is_one_layer_on_the_first_piece(family: str) -> None:
     model = model_of(FAMILIES[family], head="linear")
-    loaded = load(model, head="sequence", n_labels=3, attention="eager")
-    default = load(replace(model, head="default"), head="sequence", n_labels=3, attention="eager")
+    loaded = load(model, head=SEQUENCE, n_labels=3, attention="eager")
+    default = load(replace(model, head="default"), head=SEQUENCE, n_labels=3, attention="eager")
     last = "classifier.out_proj" if family in ("electra", "roberta") else "classifier"
     assert loaded.fresh == loaded.layers.head == {f"{last}.weight", f"{last}.bias"}
     assert loaded.fresh < default.fresh or loaded.fresh == default.fresh
@@ -600,7 +600,7 @@ def test_linear_head_is_one_layer_on_the_first_piece(family: str) -> None:
 def test_token_heads_are_linear_already(family: str) -> None:
     """But for ModernBERT, whose prediction head goes."""
     linear, default = (
-        load(model_of(FAMILIES[family], head=h), head="token", n_labels=3, attention="eager")
+        load(model_of(FAMILIES[family], head=h), head=TOKEN, n_labels=3, attention="eager")
         for h in ("linear", "default")
     )
     gone = default.reference.keys() - linear.reference.keys()
@@ -613,17 +613,17 @@ def test_token_heads_are_linear_already(family: str) -> None:
 def test_weights_under_a_linear_head_say_so(family: str, tmp_path: Path) -> None:
     """Plain transformers would put a random layer before the trained one."""
     model = model_of(FAMILIES[family], head="linear")
-    network = load(model, head="sequence", n_labels=2, attention="eager").network.eval()
+    network = load(model, head=SEQUENCE, n_labels=2, attention="eager").network.eval()
     network.save_pretrained(tmp_path)  # type: ignore[operator]
     assert json.loads((tmp_path / "config.json").read_text())["bluestab_head"] == "linear"
-    kept = load(replace(model, path=str(tmp_path)), head="sequence", n_labels=2, attention="eager")
+    kept = load(replace(model, path=str(tmp_path)), head=SEQUENCE, n_labels=2, attention="eager")
     assert kept.fresh == frozenset()
     for name, weight in network.named_parameters():
         assert torch.equal(kept.reference[name], weight)
     with pytest.raises(ConfigError, match=r"trained with model\.head=linear, but .* is default"):
         load(
             replace(model, path=str(tmp_path), head="default"),
-            head="sequence", n_labels=2, attention="eager",
+            head=SEQUENCE, n_labels=2, attention="eager",
         )  # fmt: skip
 
 
@@ -709,7 +709,7 @@ def minilm() -> tuple[Built, dict[str, torch.Tensor]]:
     model = model_of("minilm")
     folder = model.folder()
     assert folder is not None
-    loaded = load(model, head="sequence", n_labels=1, attention="eager")
+    loaded = load(model, head=SEQUENCE, n_labels=1, attention="eager")
 
     def draw(name: str, random: torch.Generator) -> None:
         initialise(loaded.network, name, random, loaded.initializer_range)

@@ -155,7 +155,7 @@ def test_counts_and_content(published: TaskData, name: str) -> None:
             assert words
             assert all(word.strip() for word in words)
             assert example.text_pair is None or example.text_pair.strip()
-            if published.task.head == "token":
+            if published.task.output.per_word:
                 assert len(example.target) == len(words)  # type: ignore[arg-type]
     judge_extremes(published)
     test = published.splits["test"]
@@ -168,7 +168,7 @@ def test_counts_and_content(published: TaskData, name: str) -> None:
 def instances(data: TaskData, split: Any) -> int:
     """What BLURB counts: entities, words of an element, or items."""
     items = data.splits[split]
-    return sum(map(data.task.size, items)) if data.task.head == "token" else len(items)
+    return sum(map(data.task.size, items)) if data.task.output.per_word else len(items)
 
 
 @each
@@ -209,7 +209,7 @@ def test_first_and_last_item(published: TaskData, name: str) -> None:
     ):
         text = " ".join(example.text) if isinstance(example.text, tuple) else example.text
         target: Any = example.target
-        if published.task.head == "token":
+        if published.task.output.per_word:
             target = " ".join(target)
         elif isinstance(target, tuple):
             target = list(target)
@@ -358,5 +358,5 @@ def test_a_real_run_on_a_slice(published: TaskData, name: str, tmp_path: Path) -
     scores = result["metrics"]["last"]["test"]
     assert scores.keys() == {*published.task.metrics, *published.task.extras}
     assert scores[published.task.metric] is not None
-    if published.task.head == "token":
+    if published.task.output.per_word:
         assert result["lost"]["test"] == 0.0, "windows reach every entity"

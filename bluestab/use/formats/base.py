@@ -29,8 +29,8 @@ from typing import IO, Any, ClassVar
 
 from bluestab.errors import ConfigError, DataError
 from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, blank_target, kind_of
 
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 """A run of letters and digits, or one sign: how the words of BLURB's corpora were made."""
@@ -87,7 +87,6 @@ class Format(ABC):
     ) -> None:
         self.path, self.task, self.labels, self.several = path, task, labels, several
         self.text, self.text_pair = text, text_pair
-        self.kind = kind_of(task)
         self.check()
 
     def check(self) -> None:
@@ -122,14 +121,14 @@ class Format(ABC):
     def example(self, text: str, pair: str | None, line: int) -> Item:
         """An item of one text, or two; `raw` is left to the format."""
         spans: list[tuple[int, int]] = []
-        if self.kind == "tags":
+        if self.task.output.per_word:
             spans = words_of(text)
             content: Any = tuple(text[a:b] for a, b in spans)
         else:
             content = text if text.strip() else ""
         if not content or (pair is not None and not pair.strip()):
             return Item(None, None, text)
-        target = blank_target(self.task, self.labels, content)
+        target = self.task.output.blank(self.labels, content)
         return Item(None, Example(f"line {line}", content, pair, target), text, spans)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.errors import ConfigError, DataError
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, blank_target
 from bluestab.use.formats.base import (
     MOST_CHARACTERS,
     Format,
@@ -28,7 +28,7 @@ class Conll(Format):
     as_trained = True
 
     def check(self) -> None:
-        if self.kind != "tags":
+        if not self.task.output.per_word:
             raise ConfigError(
                 f"--format conll holds words, but task '{self.task.name}' reads whole texts; use "
                 "text, csv, tsv or jsonl"
@@ -63,7 +63,7 @@ class Conll(Format):
 
     def _item(self, read: Any, words: Sequence[str], begun: int) -> Item:
         content = tuple(words)
-        target = blank_target(self.task, self.labels, content)
+        target = self.task.output.blank(self.labels, content)
         return Item(read, Example(f"line {begun}", content, None, target) if words else None)
 
     def written(self, item: Item, answer: Answer) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from bluestab.errors import ConfigError, DataError, did_you_mean
 from bluestab.tasks.base import Task
-from bluestab.use.answers import Answer
+from bluestab.tasks.outputs import Answer
 from bluestab.use.formats.base import (
     COLUMNS,
     MOST_CHARACTERS,

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluestab.errors import ConfigError, DataError, did_you_mean
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, blank_target
 from bluestab.use.formats.base import (
     Format,
     Item,
@@ -50,7 +50,12 @@ class Jsonl(Format):
 
     def _item(self, found: dict[str, Any], end: str, number: int) -> Item:
         words = found.get("words")
-        if self.kind == "tags" and self.text is None and "text" not in found and words is not None:
+        if (
+            self.task.output.per_word
+            and self.text is None
+            and "text" not in found
+            and words is not None
+        ):
             if not isinstance(words, list) or not all(isinstance(w, str) and w for w in words):
                 raise DataError(self.path, "has 'words' that are no list of texts", number)
             text, spans = " ".join(words), []
@@ -60,7 +65,7 @@ class Jsonl(Format):
                 at += len(word) + 1
             content = tuple(words)
             example = Example(
-                f"line {number}", content, None, blank_target(self.task, self.labels, content)
+                f"line {number}", content, None, self.task.output.blank(self.labels, content)
             )
             return Item((found, end), example if words else None, _whole(self, text, number), spans)
         text = self._field(found, self.text or own_column(self.task, "text", found), number)

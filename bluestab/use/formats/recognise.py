@@ -9,8 +9,8 @@ from typing import Any
 
 from bluestab.errors import ConfigError, did_you_mean
 from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Answer
 from bluestab.types import Example
-from bluestab.use.answers import Answer, blank_target
 from bluestab.use.formats.base import Format, Item, Position, as_json, dumps, lines
 from bluestab.use.formats.conll import Conll
 from bluestab.use.formats.delimited import Csv, Tsv
@@ -26,13 +26,13 @@ class Corpus(Format):
 
     def check(self) -> None:
         self.no_columns()
-        if self.kind == "tags":
+        if self.task.output.per_word:
             raise ConfigError("--format task of words is --format conll")
 
     def items(self, place: Position) -> Iterator[tuple[Item, Position]]:
         for number, example in enumerate(self.task.read(self.path)):
             if number >= place.items:
-                blank = blank_target(self.task, self.labels, example.text)
+                blank = self.task.output.blank(self.labels, example.text)
                 text = str(example.text)
                 item = Example(example.id, example.text, example.text_pair, blank)
                 yield Item(example.id, item, text), Position(number + 1, 0, number + 1)
@@ -67,7 +67,7 @@ def format_of(path: Path, said: str | None, task: Task) -> str:
     if said is not None:
         if said not in known:
             raise ConfigError(f"--format is {said!r}" + did_you_mean(said, known))
-        return "conll" if said == "task" and task.head == "token" else said
+        return "conll" if said == "task" and task.output.per_word else said
     if path.is_dir():
         return "brat"
     suffixes = [s for s in path.suffixes if s != ".gz"]
@@ -76,4 +76,4 @@ def format_of(path: Path, said: str | None, task: Task) -> str:
         raise ConfigError(
             f"the name {path.name!r} does not tell what is in it; say --format {'|'.join(known)}"
         )
-    return "conll" if found == "tsv" and task.head == "token" else found
+    return "conll" if found == "tsv" and task.output.per_word else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bluestab.use.answers import Answer
+from bluestab.tasks.outputs import Answer
 from bluestab.use.formats.base import Format, Item, Position, bare, entity, lines, plain
 from bluestab.use.formats.delimited import cells
 
@@ -23,7 +23,7 @@ class Text(Format):
 
     def written(self, item: Item, answer: Answer) -> str:
         said, probability = "", ""
-        if self.kind == "tags":
+        if self.task.output.per_word:
             said = "; ".join(
                 f"{e['start']}-{e['end']} {plain(e['type'])} {e['probability']:.4f}"
                 + (f" {e['disagreement']:.3f}" if "disagreement" in e else "")
