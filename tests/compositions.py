@@ -58,19 +58,27 @@ def _any_value(line: str) -> str:
     return line if found is None else f"{found[1] or found[3]}=0"
 
 
+def _key(line: str) -> str:
+    return line.lstrip("+~").partition("=")[0]
+
+
 def put_values(cfg: Any, given: Sequence[str], overrides: Sequence[str]) -> None:
     """Everything a composed config says about its values."""
     from omegaconf import OmegaConf
 
-    task, at = cfg.hydra.overrides.task, 0
-    for composed, line in zip(given, overrides, strict=True):
-        if at < len(task) and task[at] == composed:
-            task[at] = line
+    lines: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    at = 0
+    for number, (composed, line) in enumerate(zip(given, overrides, strict=True)):
+        if at < len(lines) and lines[at] == composed:
+            lines[at] = line
             at += 1
-        if found := VALUE.fullmatch(line):
+        found = VALUE.fullmatch(line)
+        later = {_key(other) for other in overrides[number + 1 :]}
+        if found and _key(line) not in later:  # what comes last wins
             value = found[2] or (float if re.search("[.e]", found[4]) else int)(found[4])
-            OmegaConf.update(cfg, found[1] or found[3], value)
-    cfg.hydra.job.override_dirname = ",".join(sorted(task))
+            OmegaConf.update(cfg, _key(line), value)
+    cfg.hydra.overrides.task = lines
+    cfg.hydra.job.override_dirname = ",".join(sorted(lines))
 
 
 def read_once(patch: pytest.MonkeyPatch) -> None:
