@@ -19,14 +19,6 @@ import pytest
 
 from bluestab.testing.corpora import (
     ANY_FILE,
-    SIZES,
-    TEXT,
-    WORDS,
-    corpus,
-    published_tasks,
-    row,
-    sentence,
-    tagged_sentence,
     write_corpora,
 )
 
@@ -212,7 +204,7 @@ def pytest_collection_finish() -> None:
     Every run collects once, and through torch and its like that takes half as long as the run.
     """
     if "pytorch_lightning" in sys.modules:
-        import transformers.modeling_layers
+        pass
     gc.collect()
     gc.freeze()
 

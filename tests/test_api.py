@@ -100,7 +100,7 @@ def test_importing_is_light_and_the_api_is_whole() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        bluestab.nothing
+        bluestab.nothing  # noqa: B018
 
 
 # --- figures ---------------------------------------------------------------------------------

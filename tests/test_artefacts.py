@@ -80,7 +80,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("task", "model"), CASES)
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[1] == "minilm" else []) for case in CASES],
+)
 def test_plain_transformers_reproduces_the_record(
     make_run: Make, tmp_path: Path, task: str, model: str
 ) -> None:

@@ -301,7 +301,7 @@ def test_a_sweep_from_the_command_line(cli: Say, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert "4 runs train packed, of 2 kinds" in said.out
     store = Store(tmp_path / "runs")
-    records = [store.read(key) for key in store.keys()]
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
     assert [r.measured["packed"]["runs"] for r in records] == [2] * 4
     assert {r.status for r in records} == {"done"}
     again = cli(*line, "sweep.seeds=2", "hydra/launcher=packed", f"store={tmp_path / 'runs'}")
@@ -321,7 +321,7 @@ def test_the_seeds_of_a_point_of_a_search_train_as_one(
     packed = (f"hydra/launcher={launcher}", "hydra.launcher.group=null")
     said = cli(*line, *packed)
     assert said.code == 0, said.err
-    records = [store.read(key) for key in store.keys()]
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
     assert {r.result["config"]["trainer"]["engine"] for r in records} == {"packed"}
     assert sorted(r.measured["packed"]["runs"] for r in records) == [2] * 2 + [3] * 6 + [4] * 4, (
         "baseline, points, winner with the second best"
@@ -384,10 +384,10 @@ def test_a_death_costs_what_its_group_had_not_recorded(
         return subprocess.run(line, env=env, stdout=subprocess.DEVNULL, timeout=300).returncode
 
     assert run(when) == -signal.SIGKILL
-    kept = {key: store.read(key) for key in store.keys()}
+    kept = {key: store.read(key) for key in store.keys()}  # noqa: SIM118
     assert len(kept) == left
     assert run("not") == 0
-    records = [store.read(key) for key in store.keys()]
+    records = [store.read(key) for key in store.keys()]  # noqa: SIM118
     assert [r.status for r in records] == ["done"] * 4
     assert all(store.read(key).measured == record.measured for key, record in kept.items())
     assert store.running() == {}

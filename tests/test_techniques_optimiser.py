@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_resume import compare, making  # noqa: E402
+from test_resume import compare  # noqa: E402
 from test_run import done  # noqa: E402
 
 from bluestab.errors import ConfigError  # noqa: E402

@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from test_resume import SHORT as RESUMED  # noqa: E402
-from test_resume import compare, making  # noqa: E402
+from test_resume import compare  # noqa: E402
 
 from bluestab.divergences import (  # noqa: E402
     divergence,

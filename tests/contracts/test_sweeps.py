@@ -26,9 +26,9 @@ REAL = os.environ.get("BLUESTAB_DATA")
 OURS = [name for name in GRIDS if name not in PAPERS and name != "quickstart"]
 
 
-def check(cli: Callable[..., Any], name: str, *overrides: str) -> Any:
+def check(cli: Callable[..., Any], name: str, *overrides: str, **env: str) -> Any:
     # a dry step takes seconds
-    return cli("check", "-m", f"+sweeps={name}", *overrides, "hydra.launcher.dry_step=false")
+    return cli("check", "-m", f"+sweeps={name}", *overrides, "hydra.launcher.dry_step=false", **env)
 
 
 def test_all_files_are_yaml() -> None:

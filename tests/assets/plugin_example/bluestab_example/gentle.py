@@ -8,7 +8,7 @@ from bluestab.techniques.packing import Packable
 class Gentle(Packable, Technique):
     """factor: of the learning rate, in (0, 1]; 1 switches it off."""
 
-    neutral = {"factor": 1.0}
+    neutral = {"factor": 1.0}  # noqa: RUF012
     scalars = frozenset({"factor"})
 
     def __init__(self, *, factor):

@@ -19,7 +19,7 @@ class Here:
 
 class TestGentle(Here, TechniqueSuite):
     technique = "gentle"
-    claims = {
+    claims = {  # noqa: RUF012
         "slower_tensors": lambda seen, plain: sum(
             rates != plain.rates[name] for name, rates in seen.rates.items()
         )
