@@ -18,7 +18,7 @@ from bluestab.files import write_text
 from bluestab.records import to_json
 from bluestab.representations import FILE as REPRESENTATIONS
 from bluestab.store import parse_record
-from bluestab.types import KEPT, At, Built, Example, Split
+from bluestab.types import KEPT, Example, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,16 +123,6 @@ def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
             "in, and the run's command does it again"
         ) from error
     return table
-
-
-def write_weights(work: Path, at: At, built: Built, tokenizer: Any, labels: Sequence[str]) -> None:
-    """`checkpoint/<at>/` as transformers reads it: weights, config with label names, tokenizer."""
-    folder = work / "checkpoint" / at
-    network: Any = built.model
-    network.config.id2label = dict(enumerate(labels))
-    network.config.label2id = {label: i for i, label in enumerate(labels)}
-    network.save_pretrained(folder, state_dict=built.plain(network.state_dict()))
-    tokenizer.save_pretrained(folder)
 
 
 def lacks_weights(folder: Path, keep: str) -> bool:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from bluestab import diagnostics
 from bluestab.batches import ShuffledOrder, evaluation_batches, loader, training_order
+from bluestab.built import Built, Trained
 from bluestab.checkpoints import Checkpoints, identity
 from bluestab.evaluation import judge
 from bluestab.history import History
@@ -35,7 +36,7 @@ from bluestab.seeding import Seeds
 from bluestab.task_data import TaskData
 from bluestab.tasks.base import Scores
 from bluestab.techniques.base import Technique
-from bluestab.types import SPLITS, Built, Example, Progress, Split, Step, Trained, Watch
+from bluestab.types import SPLITS, Example, Progress, Split, Step, Watch
 
 
 @dataclass

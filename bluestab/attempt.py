@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluestab.artefacts import write_weights
 from bluestab.audit import lost_note
 from bluestab.errors import Diverged
 from bluestab.job import Job
@@ -26,6 +25,7 @@ from bluestab.representations import first_pieces, of_items
 from bluestab.results import Outcome, measured_of, prediction_rows, result_of, write_files
 from bluestab.seeding import seed_global_streams
 from bluestab.types import KEPT, At, Split
+from bluestab.weights import write_weights
 
 if TYPE_CHECKING:
     from bluestab.assemble import Assembly

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from bluestab.built import Built, Trained
 from bluestab.plan import ParamPlan
-from bluestab.types import Built, Trained
 
 
 def lr_scale_by_name(optimizer: torch.optim.Optimizer) -> dict[str, float]:

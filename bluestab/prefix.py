@@ -24,11 +24,12 @@ from torch import nn
 
 from bluestab import token_cache
 from bluestab.batches import evaluation_batches, loader
+from bluestab.built import Built
 from bluestab.observed import pinned_modules
 from bluestab.passes import PREFIX, inputs_of, word_embeddings
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.types import Built, Split
+from bluestab.types import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from bluestab.audit import shares_lost
+from bluestab.built import Built
 from bluestab.data import tokenised
 from bluestab.errors import ConfigError
 from bluestab.init_from import KeptWeights
@@ -23,7 +24,7 @@ from bluestab.schedules import updates, warmup_steps
 from bluestab.seeding import Seeds, generator
 from bluestab.task_data import TaskData
 from bluestab.techniques.base import Technique
-from bluestab.types import SPLITS, Built, Example, Split
+from bluestab.types import SPLITS, Example, Split
 
 
 def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:

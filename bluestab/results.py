@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluestab.artefacts import write_curve, write_predictions
+from bluestab.built import Built
 from bluestab.checks import CheckedRun
 from bluestab.circumstances import peak_memory_mb
 from bluestab.errors import Diverged
 from bluestab.representations import FILE, write_representations
-from bluestab.types import At, Built, Example, Split
+from bluestab.types import At, Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

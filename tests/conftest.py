@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import compositions
 import pytest
 
-from bluestab.testing.corpora import (
-    ANY_FILE,
-    write_corpora,
-)
+from bluestab.testing.corpora import ANY_FILE, write_corpora
+from tests import compositions
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"

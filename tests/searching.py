@@ -182,9 +182,8 @@ def result(run: Any, act: str, found: float) -> dict[str, Any]:
 
 
 def main(store: str, storage: str, workers: str, n_trials: str = "20") -> None:
-    import searching  # a module that workers can import
-
     from bluestab.search.pool import see_through
+    from tests import searching  # a module that workers can import
 
     search = plan(Path(store), storage=storage, n_trials=int(n_trials), seeds=3)
     search = replace(search, sampler_seed=1)

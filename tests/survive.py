@@ -192,9 +192,8 @@ def main(store: str, marks: str, n: str, workers: str, *more: str) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    import survive  # the functions must be those of a module that workers can import
-
     from bluestab.errors import BluestabError
+    from tests import survive  # the functions must be those of a module that workers can import
 
     try:
         survive.main(*sys.argv[1:])

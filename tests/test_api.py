@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_page import CURVE
-from test_report import LLRD, RECORDS, plain, record, stored
 
 import bluestab
 from bluestab.errors import ConfigError, StoreError
 from bluestab.report.results import read_results
 from bluestab.store import Store
+from tests.test_page import CURVE
+from tests.test_report import LLRD, RECORDS, plain, record, stored
 
 
 def test_one_row_per_run(tmp_path: Path) -> None:

@@ -14,16 +14,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_run import NotFinite, done  # noqa: E402
-
 from bluestab.artefacts import lacks_weights  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.types import (  # noqa: E402
-    KEPT,
-    SEQUENCE,
-)
+from bluestab.types import KEPT, SEQUENCE
+from tests.test_run import NotFinite, done  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -216,7 +212,7 @@ def test_records_of_before_can_have_weights_too(make_run: Make, tmp_path: Path) 
 
 def test_weights_of_a_run_that_memory_made_smaller(make_run: Make, tmp_path: Path) -> None:
     """Made again with the micro-batches it was made with, also where memory is plenty."""
-    from test_memory import Hungry
+    from tests.test_memory import Hungry
 
     asked = make_run("task=gad", "model=tiny", *SHORT)
     record = done(replace(asked, techniques={"t": Hungry("cuda", most=4)}), tmp_path / "runs")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import position
 
 from bluestab.audit import cut_note, lost_note
 from bluestab.report.flags import flags
+from tests.conftest import position
 
 SHORT = ("task=gad", "model=tiny", "task.max_length=12")
 

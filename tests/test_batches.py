@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from datasets import Dataset  # noqa: E402
-from test_run import done  # noqa: E402
 
 from bluestab.batches import ShuffledOrder, bucketed, evaluation_batches, training_order  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_report import LLRD, read, record, stored
 
 from bluestab import blurb
 from bluestab.keys import cell_of, key_of
@@ -18,6 +17,7 @@ from bluestab.report.blurb_frame import COLUMNS, notes
 from bluestab.report.results import read_results
 from bluestab.report.write import write_report
 from bluestab.types import RunRecord
+from tests.test_report import LLRD, read, record, stored
 
 TASKS = (
     *("bc5cdr_chem", "bc5cdr_disease", "ncbi_disease", "bc2gm", "jnlpba", "ebm_pico"),

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import searching
-from conftest import ANY_FILE
 
 from bluestab.search.confirm import contenders
 from bluestab.store import Store
+from tests import searching
+from tests.conftest import ANY_FILE
 
 BASE = ("run", "-m", "hydra/sweeper=optuna", "task=gad", "model=tiny", "device=cpu")
 SMALL = ("optim.steps=2", "task.max_length=32", *ANY_FILE)

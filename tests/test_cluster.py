@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import searching
 
 from bluestab.attempting import attempt
 from bluestab.cluster import failures, scheduler, submission, task
@@ -34,6 +33,7 @@ from bluestab.planning import Sweep
 from bluestab.store import Store
 from bluestab.testing import stand_ins
 from bluestab.testing.stand_ins import acts
+from tests import searching
 
 KNOBS = {
     "runs_per_task": 2,

@@ -22,13 +22,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import real_data
 
 from bluestab import converters
 from bluestab.catalogue import entries
 from bluestab.config import compose, resolved
 from bluestab.converters import biosses, chemprot, ddi, hoc, originals, pubmedqa, pubtator
 from bluestab.errors import DataError
+from tests.conftest import real_data
 
 MODULES = {
     name: importlib.import_module(f"bluestab.converters.{name}")

@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bluestab.diagnostics import (
-    PATIENCE,
-    columns,
-    constant_loss,
-    failure_sign,
-    mean_norms,
-)
-from bluestab.types import Built
+from bluestab.built import Built
+from bluestab.diagnostics import PATIENCE, columns, constant_loss, failure_sign, mean_norms
 
 CURVES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "assets" / "early_signs.json").read_text(encoding="utf-8")
@@ -129,9 +123,8 @@ def test_without_a_known_constant_the_first_window_is_the_level() -> None:
 
 torch = pytest.importorskip("torch")
 
-from test_run import TINY, done  # noqa: E402
-
 from bluestab.techniques.base import Technique  # noqa: E402
+from tests.test_run import TINY, done  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -218,10 +211,9 @@ def test_on_real_trainings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lr: str, stopped: bool
 ) -> None:
     """A rate a hundred times too high fails MiniLM; the usual one, on the same data, does not."""
-    from conftest import real_data
-
     from bluestab.checks import check
     from bluestab.config import compose, resolved
+    from tests.conftest import real_data
 
     monkeypatch.setenv("BLUESTAB_DATA", str(real_data()))
     line = ("task=biosses", "model=minilm", "optim.epochs=8", f"optim.lr={lr}", "device=cpu")

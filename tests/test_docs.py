@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANY_FILE
 
 from bluestab.paths import conf_dir
+from tests.conftest import ANY_FILE
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import published_tasks
 from omegaconf import OmegaConf
 
 from bluestab import downloads, hub
@@ -40,6 +39,7 @@ from bluestab.remotes import Remote, is_safe, remotes, url_problem
 from bluestab.supplies.base import FetchContext, Resource
 from bluestab.supplies.data import TaskResource
 from bluestab.supplies.folder import MARKER
+from tests.conftest import published_tasks
 
 Say = Callable[..., Any]
 BODY = b"".join(b"line %d of the published file\n" % i for i in range(20_000))  # 700 kB

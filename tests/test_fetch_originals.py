@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_converters import CONVERTERS, MINIATURES
+
+from tests.test_converters import CONVERTERS, MINIATURES
 
 ANY = [*(f"task.sha256.{s}=null" for s in ("train", "validation", "test")), "task.fetch=null"]
 """Nothing is known of these files, and nothing can be downloaded: invented ones will do."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import record, runs_frame, stored
 
 from bluestab.report.flags import flags
 from bluestab.report.summary_frame import summary_frame
 from bluestab.types import RunRecord
+from tests.test_report import record, runs_frame, stored
 
 
 def run(seed: int, **changed: Any) -> RunRecord:

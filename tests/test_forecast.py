@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANY_FILE
 
 from bluestab.drystep import DryStep
 from bluestab.forecast import (
@@ -24,6 +23,7 @@ from bluestab.forecast import (
 )
 from bluestab.report.time_left import Means, left, remaining
 from bluestab.types import KEPT, RunRecord
+from tests.conftest import ANY_FILE
 
 GAD = ["task=gad", "model=tiny", "task.max_length=32", "optim.batch_size=8", "optim.steps=3"]
 

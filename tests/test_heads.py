@@ -11,15 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contracts.test_models import FAMILIES, SENTENCES, model_of, sharpened  # noqa: E402
-from test_artefacts import reproducing  # noqa: E402
-from test_run import done  # noqa: E402
-
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.heads import last_blocks, pooled  # noqa: E402
 from bluestab.networks import load  # noqa: E402
 from bluestab.tokenization import load_tokenizer  # noqa: E402
 from bluestab.types import SEQUENCE  # noqa: E402
+from tests.contracts.test_models import FAMILIES, SENTENCES, model_of, sharpened  # noqa: E402
+from tests.test_artefacts import reproducing  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 HEADS = ("mean", "max", "attention", "average:2", "concat:2", "concat:1")

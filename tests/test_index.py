@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_report import record, stored
 
 from bluestab import index
 from bluestab.errors import StoreError
 from bluestab.index import contents
 from bluestab.store import Store
+from tests import processes
+from tests.test_report import record, stored
 
 N = 30
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import LLRD, record, runs_frame
 
 from bluestab import instability as measure
 from bluestab.artefacts import read_predictions, write_predictions
@@ -21,6 +20,7 @@ from bluestab.report.results import read_results
 from bluestab.representations import FILE, write_representations
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from tests.test_report import LLRD, record, runs_frame
 
 Items = Sequence[tuple[Any, Any, Sequence[float]]]
 """(prediction, target, logits) of each test item."""

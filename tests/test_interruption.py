@@ -18,12 +18,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_run import done, kept  # noqa: E402
-
 from bluestab import checkpoints, interruption  # noqa: E402
 from bluestab.attempting import attempt  # noqa: E402
 from bluestab.interruption import GivenBack  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from tests.test_run import done, kept  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -160,13 +159,12 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
 def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from conftest import ANY_FILE
-
     from bluestab.config import compose
     from bluestab.planning import plan_sweep
     from bluestab.testing import stand_ins
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin
+    from tests.conftest import ANY_FILE
 
     monkeypatch.chdir(tmp_path)
     common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]

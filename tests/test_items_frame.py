@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_instability_frame import put
-from test_report import LLRD, record
 
 from bluestab import stats
 from bluestab.item_sums import of_items
@@ -18,6 +16,8 @@ from bluestab.report.items_frame import COLUMNS, RESAMPLES
 from bluestab.report.results import read_results
 from bluestab.scoring import pearson
 from bluestab.store import Store
+from tests.test_instability_frame import put
+from tests.test_report import LLRD, record
 
 TRUTH = np.linspace(0.0, 4.0, 20)
 

@@ -19,10 +19,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import ANY_FILE, Say  # noqa: E402
-from test_artefacts import SHORT  # noqa: E402
-from test_run import done, kept  # noqa: E402
-
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.loggers import base  # noqa: E402
 from bluestab.loggers.base import Log, Logger, flat, scores_of  # noqa: E402
@@ -30,6 +26,9 @@ from bluestab.paths import conf_dir  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.testing.loggers import LoggerSuite, no_text  # noqa: E402
 from bluestab.types import RunRecord  # noqa: E402
+from tests.conftest import ANY_FILE, Say  # noqa: E402
+from tests.test_artefacts import SHORT  # noqa: E402
+from tests.test_run import done, kept  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -16,12 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_run import done, kept  # noqa: E402
-
+from bluestab.built import Built  # noqa: E402
 from bluestab.memory import Sizes, is_out_of_memory  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
-from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
+from bluestab.types import Batch, Step, StepOutput
+from tests.test_run import done, kept  # noqa: E402
 
 Make = Callable[..., Any]
 

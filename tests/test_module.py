@@ -10,10 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_run import TINY, done, kept  # noqa: E402
-
 from bluestab.gradients import gradient_norms  # noqa: E402
 from bluestab.micro import counted_items, counted_labels, micro_batches  # noqa: E402
+from tests.test_run import TINY, done, kept  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_own_files import brat, conll, pubtator, rows, spans
 
 from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError
 from bluestab.task_data import load_task
 from bluestab.types import SPLITS
+from tests.test_own_files import brat, conll, pubtator, rows, spans
 
 Make = Callable[..., Any]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import real_data
 
 from bluestab.config import compose, resolved
 from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.task_data import TaskData, load_task
+from tests.conftest import real_data
 
 Node = dict[str, Any]
 Load = Callable[..., TaskData]

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import real_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_own_files import KINDS, brat, conll, pubtator, rows, spans
 
 from bluestab.config import compose, resolved
 from bluestab.errors import ConfigError, DataError
@@ -33,6 +31,8 @@ from bluestab.formats.spans import Losses, tag_words
 from bluestab.instantiate import instantiate
 from bluestab.task_data import located
 from bluestab.tasks.base import Corpus, Task
+from tests.conftest import real_data
+from tests.test_own_files import KINDS, brat, conll, pubtator, rows, spans
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]
 EACH = 130

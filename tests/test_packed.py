@@ -11,8 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import Make  # noqa: E402
-
 from bluestab.checks import CheckedRun  # noqa: E402
 from bluestab.errors import GroupTooLarge  # noqa: E402
 from bluestab.execute import execute, execute_one, is_done  # noqa: E402
@@ -22,6 +20,7 @@ from bluestab.packed.training import Group  # noqa: E402
 from bluestab.phases import Phases  # noqa: E402
 from bluestab.records import to_json  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from tests.conftest import Make  # noqa: E402
 
 SHORT = (
     *("device=cpu", "trainer.engine=packed", "optim.steps=4", "optim.batch_size=6"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANY_FILE, Say
 
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
@@ -35,6 +34,7 @@ from bluestab.testing import stand_ins
 from bluestab.types import RECORD_SCHEMA, RunRecord
 from bluestab.worker_pool import run_in_pool
 from bluestab.workers import RunsCrashed, begin, close
+from tests.conftest import ANY_FILE, Say
 
 MakeSweep = Callable[..., Sweep]
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import LLRD, RECORDS, plain, record, stored
 
 from bluestab.report.curves import Curve, read_curve
 from bluestab.report.page import _asset, embedded, page_html
@@ -20,6 +19,7 @@ from bluestab.report.page_data import command_of, page_data
 from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from tests.test_report import LLRD, RECORDS, plain, record, stored
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'`${1} 🧬 <b>bold</b>"
 

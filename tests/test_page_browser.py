@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import CURVE, NASTY
-from test_report import LLRD, RECORDS, plain, record, stored
 
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
 from bluestab.report.results import read_results
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from tests.test_page import CURVE, NASTY
+from tests.test_report import LLRD, RECORDS, plain, record, stored
 
 HERE = Path(__file__).parent / "browser"
 CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"

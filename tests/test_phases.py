@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANY_FILE
-from test_run import done
 
 from bluestab import phases
 from bluestab.phases import PHASES, Phases, wait_for
+from tests.conftest import ANY_FILE
+from tests.test_run import done
 
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=6", "trainer.eval_every=3")
 

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from test_run import done
 
 from bluestab import prefix, token_cache
 from bluestab.passes import model_logits, perturbed
 from bluestab.store import Store
 from bluestab.testing.arms import HEADS, NAMES, chosen
+from tests.test_run import done
 
 Make = Callable[..., Any]
 SHORT = ("device=cpu", "optim.steps=4", "optim.batch_size=6", "trainer.eval_every=2")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEAD
 from rich.console import Console
 
 from bluestab import claims
@@ -27,6 +26,7 @@ from bluestab.report.progress import RunBar, SweepDisplay
 from bluestab.report.sweep_view import SweepView, started
 from bluestab.store import Store
 from bluestab.types import RunRecord
+from tests.conftest import DEAD
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

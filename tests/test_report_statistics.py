@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
-from test_report import LLRD, plain, record, row, runs_frame, stored, summary
 
 from bluestab.report.advice import advice
 from bluestab.report.compare import compare, mention
@@ -18,6 +17,7 @@ from bluestab.report.published_frame import published_frame, published_sentences
 from bluestab.report.summary_frame import summary_frame
 from bluestab.report.tables import latex, markdown
 from bluestab.types import RunRecord
+from tests.test_report import LLRD, plain, record, row, runs_frame, stored, summary
 
 REINIT = [("reinit", {"depth": 1})]
 FREEZE_ALL = [("freeze", {"depth": 6})]

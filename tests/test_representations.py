@@ -16,14 +16,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_artefacts import SHORT, snapshot  # noqa: E402
-from test_run import NotFinite, done, kept  # noqa: E402
-
 from bluestab.artefacts import lacks_representations, read_predictions  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.execute import is_done  # noqa: E402
 from bluestab.report.results import read_results  # noqa: E402
-from bluestab.representations import (  # noqa: E402
+from bluestab.representations import (
     FILE,
     first_pieces,
     of_items,
@@ -33,6 +30,8 @@ from bluestab.representations import (  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.upkeep.disk import usage  # noqa: E402
 from bluestab.upkeep.verify import problems  # noqa: E402
+from tests.test_artefacts import SHORT, snapshot  # noqa: E402
+from tests.test_run import NotFinite, done, kept  # noqa: E402
 
 Make = Callable[..., Any]
 KEEP = "keep_representations=true"

@@ -22,18 +22,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import processes  # noqa: E402
-from conftest import DEAD  # noqa: E402
-from test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
-
 from bluestab import checkpoints  # noqa: E402
+from bluestab.built import Built  # noqa: E402
 from bluestab.checkpoints import Checkpoints, identity  # noqa: E402
 from bluestab.errors import ConfigError, Diverged  # noqa: E402
 from bluestab.module import FineTuning  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.testing.arms import NAMES, chosen, technique_class  # noqa: E402
-from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
+from bluestab.types import Batch, Step, StepOutput
+from tests import processes  # noqa: E402
+from tests.conftest import DEAD  # noqa: E402
+from tests.test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -10,20 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 
 from bluestab.records import to_json
 from bluestab.store import Store
+from tests import processes
 
 torch = pytest.importorskip("torch")
 
+from bluestab.built import Built  # noqa: E402
 from bluestab.errors import Diverged  # noqa: E402
 from bluestab.execute import execute_one  # noqa: E402
 from bluestab.history import History  # noqa: E402
 from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
-from bluestab.types import Batch, Built, Step, StepOutput  # noqa: E402
+from bluestab.types import Batch, Step, StepOutput
 
 Make = Callable[..., Any]
 

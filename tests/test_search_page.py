@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import searching
 
 from bluestab.report.page import page_html
 from bluestab.report.page_data import page_data
@@ -22,6 +21,7 @@ from bluestab.search.page import write_search
 from bluestab.search.pool import see_through
 from bluestab.search.trials import Trials
 from bluestab.store import Store
+from tests import searching
 
 Searched = Callable[..., tuple[Any, Trials]]
 

@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluestab.search.objectives import OBJECTIVES
-from bluestab.search.race import (
-    Race,
-    as_if_complete,
-    fewest_pairs,
-    residual_std,
-    rungs,
-    verdict,
-)
+from bluestab.search.race import Race, as_if_complete, fewest_pairs, residual_std, rungs, verdict
 
 MEAN = OBJECTIVES["mean"]
 HALVING = Race("halving", eta=2, margin=1e9, p=0.1)  # ranks alone

@@ -15,10 +15,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import searching
 
 from bluestab.search.trials import Trials, points
 from bluestab.store import Store
+from tests import searching
 
 SCRIPT = Path(searching.__file__)
 KILLS = 20

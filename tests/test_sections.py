@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_report import RECORDS, stored
 
 from bluestab.report import outcome, page_data, results, write
 from bluestab.report.page import ASSETS, page_html
@@ -16,6 +15,7 @@ from bluestab.report.results import quick_results, read_results
 from bluestab.report.section import Grid, Results, Section
 from bluestab.report.sections import SECTIONS, UPWARDS
 from bluestab.store import Store
+from tests.test_report import RECORDS, stored
 
 NAMES = [section.name for section in SECTIONS]
 

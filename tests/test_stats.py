@@ -11,16 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from bluestab.stats import (
-    failed_share,
-    iqm,
-    mean,
-    median,
-    paired_delta,
-    std,
-    std_ratio,
-    summary,
-)
+from bluestab.stats import failed_share, iqm, mean, median, paired_delta, std, std_ratio, summary
 
 
 def test_by_hand() -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEAD
 
 from bluestab.errors import StoreError
 from bluestab.files import write_text
@@ -25,6 +24,7 @@ from bluestab.keys import cell_of, key_of
 from bluestab.records import DamagedRecord, from_text, to_json, to_text
 from bluestab.store import Store, parse_record
 from bluestab.types import RECORD_SCHEMA, RunRecord
+from tests.conftest import DEAD
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from test_report import LLRD, plain, stored
-
 from bluestab.report.strips import strips
 from bluestab.report.sweep_view import SweepView
+from tests.test_report import LLRD, plain, stored
 
 SCORES = {
     "none": [(0.0, True), (0.5, False), (0.5, False)],

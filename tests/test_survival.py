@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import survive
-from conftest import write_corpora
 
 from bluestab import claims
 from bluestab.records import to_json
 from bluestab.store import Store
 from bluestab.upkeep.leftovers import leftovers, remove
 from bluestab.upkeep.verify import problems
+from tests import survive
+from tests.conftest import write_corpora
 
 pytestmark = pytest.mark.slow
 

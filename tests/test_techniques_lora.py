@@ -18,12 +18,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_artefacts import CASES, plain_logits, recorded  # noqa: E402
-from test_resume import compare  # noqa: E402
-from test_run import done  # noqa: E402
 from torch import nn  # noqa: E402
 
 from bluestab.assemble import Assembly  # noqa: E402
+from bluestab.built import Built
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.networks import load  # noqa: E402
 from bluestab.prepare import build  # noqa: E402
@@ -32,10 +30,10 @@ from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
 from bluestab.testing.arms import chosen  # noqa: E402
 from bluestab.testing.witness import Lab, watch  # noqa: E402
-from bluestab.types import (  # noqa: E402
-    SEQUENCE,
-    Built,
-)
+from bluestab.types import SEQUENCE
+from tests.test_artefacts import CASES, plain_logits, recorded  # noqa: E402
+from tests.test_resume import compare  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 F64 = torch.float64
@@ -499,7 +497,7 @@ assert "peft" in sys.modules
 
 
 def test_peft_is_loaded_by_nothing_else_and_asks_no_network(small: Path) -> None:
-    from conftest import ANY_FILE
+    from tests.conftest import ANY_FILE
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *ANY_FILE], capture_output=True, text=True, timeout=120

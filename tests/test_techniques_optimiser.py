@@ -15,9 +15,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_resume import compare  # noqa: E402
-from test_run import done  # noqa: E402
-
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.optimizers import UncorrectedAdamW, adamw  # noqa: E402
 from bluestab.techniques.ema import decay_after  # noqa: E402
@@ -25,6 +22,8 @@ from bluestab.techniques.label_smoothing import uniform_loss  # noqa: E402
 from bluestab.techniques.sam import Sam, ascent  # noqa: E402
 from bluestab.techniques.swa import first_step  # noqa: E402
 from bluestab.testing.witness import watch  # noqa: E402
+from tests.test_resume import compare  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 

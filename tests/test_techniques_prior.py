@@ -17,10 +17,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import pytorch_lightning as pl  # noqa: E402
-from test_resume import compare  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.functional import linear  # noqa: E402
 
+from bluestab.built import Built
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.layers import layer_map  # noqa: E402
 from bluestab.plan import base_plan, param_groups  # noqa: E402
@@ -32,7 +32,8 @@ from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.techniques.prior_decay import PriorDecay  # noqa: E402
 from bluestab.testing.arms import chosen  # noqa: E402
 from bluestab.testing.witness import Lab, mixing, watch  # noqa: E402
-from bluestab.types import Built, StepOutput  # noqa: E402
+from bluestab.types import StepOutput  # noqa: E402
+from tests.test_resume import compare  # noqa: E402
 
 Make = Callable[..., Any]
 F64 = torch.float64

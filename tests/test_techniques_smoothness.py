@@ -17,10 +17,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_resume import SHORT as RESUMED  # noqa: E402
-from test_resume import compare  # noqa: E402
-
-from bluestab.divergences import (  # noqa: E402
+from bluestab.built import Built
+from bluestab.divergences import (
     divergence,
     kind_of,
     squared_difference,
@@ -28,7 +26,7 @@ from bluestab.divergences import (  # noqa: E402
     symmetric_kl,
 )
 from bluestab.errors import ConfigError  # noqa: E402
-from bluestab.passes import (  # noqa: E402
+from bluestab.passes import (
     gradients,
     noise,
     other_dropout,
@@ -44,7 +42,9 @@ from bluestab.techniques.r3f import R3f  # noqa: E402
 from bluestab.techniques.rdrop import Rdrop  # noqa: E402
 from bluestab.techniques.smart import Smart  # noqa: E402
 from bluestab.testing.arms import chosen  # noqa: E402
-from bluestab.types import Built, StepOutput  # noqa: E402
+from bluestab.types import StepOutput  # noqa: E402
+from tests.test_resume import SHORT as RESUMED  # noqa: E402
+from tests.test_resume import compare  # noqa: E402
 
 Make = Callable[..., Any]
 CPU = torch.device("cpu")
@@ -614,7 +614,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(
     make_assembly: Make, name: str, task: str
 ) -> None:
     """Without dropout, and with an ascent that starts at 0: nothing random is left."""
-    from test_module import gradients as step_gradients
+    from tests.test_module import gradients as step_gradients
 
     start = ("technique.freelb.init=0",) if name == "freelb" else ()
     overrides = (f"task={task}", "model=tiny", "device=cpu", "optim.batch_size=10")

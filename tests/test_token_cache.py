@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import processes
 import pyarrow as pa
 import pytest
 
 from bluestab import data, token_cache
 from bluestab.paths import cache_dir as root
 from bluestab.token_cache import cached, code_of, files, key_of, tokenizer_content
+from tests import processes
 
 KEY = "a" * 64
 TABLE = pa.table({"input_ids": [[1, 2, 3], [4, 5]], "labels": [0, 1]})

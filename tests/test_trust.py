@@ -14,15 +14,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import Say  # noqa: E402
-from test_artefacts import SHORT  # noqa: E402
-from test_run import done  # noqa: E402
-
 from bluestab import plain_files  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.use.export import export  # noqa: E402
 from bluestab.use.weights import find_run, open_weights  # noqa: E402
+from tests.conftest import Say  # noqa: E402
+from tests.test_artefacts import SHORT  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -15,8 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEAD
-from test_store import every_death
 
 from bluestab.errors import StoreError
 from bluestab.keys import cell_of, key_of
@@ -26,6 +24,8 @@ from bluestab.types import RunRecord
 from bluestab.upkeep.leftovers import leftovers, remove
 from bluestab.upkeep.merge import differences, merge
 from bluestab.upkeep.verify import problems
+from tests.conftest import DEAD
+from tests.test_store import every_death
 
 ASSETS = Path(__file__).parent / "assets" / "records" / "schema2"
 HERE = socket.gethostname()

@@ -12,10 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import ANY_FILE, Say  # noqa: E402
-from test_artefacts import SHORT, recorded, snapshot  # noqa: E402
-from test_run import done  # noqa: E402
-
 from bluestab.errors import ConfigError, StoreError  # noqa: E402
 from bluestab.keys import key_of  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
@@ -25,6 +21,9 @@ from bluestab.use.remake import checked  # noqa: E402
 from bluestab.use.reproduce import judge, reproduce, surroundings  # noqa: E402
 from bluestab.use.soup import cook, members_of  # noqa: E402
 from bluestab.use.weights import find_run, of_run  # noqa: E402
+from tests.conftest import ANY_FILE, Say  # noqa: E402
+from tests.test_artefacts import SHORT, recorded, snapshot  # noqa: E402
+from tests.test_run import done  # noqa: E402
 
 Make = Callable[..., Any]
 

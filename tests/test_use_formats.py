@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 
 from bluestab.errors import BluestabError, ConfigError, DataError
@@ -26,6 +25,7 @@ from bluestab.use.brat import predict_folder
 from bluestab.use.formats.base import Format, Position, words_of
 from bluestab.use.formats.recognise import FORMATS, format_of
 from bluestab.use.stream import predict_file
+from tests import processes
 
 STRANGE = (
     'He said: "naïve" Tumor—β-catenin (TP53) 🙂 at 5 µm',

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from bluestab.launchers.base import Backend
 from bluestab.local_engine import run_here
 from bluestab.planning import Sweep
-from bluestab.workers import (
-    begin,
-    close,
-)
+from bluestab.workers import begin, close
 
 if TYPE_CHECKING:
     from bluestab.search.spec import Search

@@ -18,6 +18,7 @@ import torch
 
 from bluestab import diagnostics
 from bluestab.batches import training_order
+from bluestab.built import Built
 from bluestab.checks import CheckedRun
 from bluestab.errors import Diverged
 from bluestab.evaluation import ItemLogits, Judge, judge
@@ -29,7 +30,7 @@ from bluestab.plan import ParamPlan
 from bluestab.prepare import Prepared, build_optimizer
 from bluestab.schedules import linear_warmup_decay
 from bluestab.techniques.base import Technique
-from bluestab.types import Built, Example, Progress, Split, Watch
+from bluestab.types import Example, Progress, Split, Watch
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bluestab.artefacts import write_weights
 from bluestab.audit import lost_note
+from bluestab.built import Built
 from bluestab.job import Job
 from bluestab.memory import keep_freed
 from bluestab.packed.keeping import Keeper
@@ -21,7 +21,8 @@ from bluestab.packed.siblings import Sibling
 from bluestab.packed.training import Group
 from bluestab.phases import Phases, wait_for
 from bluestab.results import Outcome, measured_of, prediction_rows, result_of, write_files
-from bluestab.types import KEPT, At, Built
+from bluestab.types import KEPT, At
+from bluestab.weights import write_weights
 
 log = logging.getLogger("bluestab")
 

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab import scoring
 from bluestab.errors import DataError
 from bluestab.splitting import rarest
-from bluestab.tasks.base import (
-    Encoded,
-    Task,
-    label_problems,
-    names_problem,
-)
+from bluestab.tasks.base import Encoded, Task, label_problems, names_problem
 from bluestab.tasks.metric import ENTITIES, Metric
 from bluestab.tasks.outputs import WORD_LABELS, Output
 from bluestab.tasks.readers import Sentence, read_conll

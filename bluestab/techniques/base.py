@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule
-from bluestab.types import Built, Example, ModelFacts, Step, Trained
+from bluestab.types import Example, ModelFacts, Step
 
 if TYPE_CHECKING:
     import torch

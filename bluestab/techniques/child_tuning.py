@@ -30,12 +30,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.passes import model_logits
 from bluestab.rules import Rule, one_of, whole, within
 from bluestab.seeding import Seeds, stream_seed
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import Batch, Built, ModelFacts, Trained
+from bluestab.types import Batch, ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bluestab.built import Built, Trained
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import Built, Trained
 
 
 def frozen(built: Built, trained: Trained) -> dict[str, Any]:

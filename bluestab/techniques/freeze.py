@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import FLAG, Rule
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import blocks
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -22,11 +22,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.errors import ConfigError
 from bluestab.instantiate import load_class
 from bluestab.rules import Rule, within
 from bluestab.techniques.base import Technique
-from bluestab.types import IGNORED, Batch, Built, ModelFacts, Trained
+from bluestab.types import IGNORED, Batch, ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -22,10 +22,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule, one_of, within
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from bluestab.plan import ParamPlan

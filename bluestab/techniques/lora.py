@@ -41,13 +41,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from bluestab.built import Built, Trained
 from bluestab.errors import ConfigError
 from bluestab.rules import FLAG, Rule, above, list_of, one_of, whole, within
 from bluestab.seeding import Seeds, generator, stream_seed
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

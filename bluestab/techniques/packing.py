@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
-from bluestab.types import Built, Step
+from bluestab.built import Built
+from bluestab.types import Step
 
 if TYPE_CHECKING:
     import torch

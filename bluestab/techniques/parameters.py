@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bluestab.built import Built
 from bluestab.rules import Rule, whole
-from bluestab.types import Built, ModelFacts
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -25,12 +25,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule, at_least
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.divergences import divergence
 from bluestab.passes import (
     NOISES,
@@ -45,7 +46,7 @@ from bluestab.rules import FLAG, Rule, above, at_least, one_of
 from bluestab.seeding import torch_streams
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
-from bluestab.types import Batch, Built, ModelFacts, Step, StepOutput, Trained
+from bluestab.types import Batch, ModelFacts, Step, StepOutput
 
 
 class R3f(Technique):

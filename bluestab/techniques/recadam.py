@@ -26,12 +26,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule, above, at_least
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.effects import distance
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

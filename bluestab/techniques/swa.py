@@ -26,9 +26,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.averaging import Averages, callback
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule, within
 from bluestab.techniques.base import Technique
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -28,10 +28,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.built import Built, Trained
 from bluestab.rules import Rule, within
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.parameters import blocks
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer

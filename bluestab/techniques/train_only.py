@@ -25,13 +25,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bluestab.built import Built, Trained
 from bluestab.errors import ConfigError
 from bluestab.rules import Rule, list_of
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm, pretrained
-from bluestab.types import Built, ModelFacts, Trained
+from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANY_FILE
 
 from bluestab import failures, local_engine, stopping, worker_pool
 from bluestab.attempting import attempt
@@ -31,6 +30,7 @@ from bluestab.testing import stand_ins
 from bluestab.testing.launchers import LauncherSuite, assert_tidy, statuses
 from bluestab.testing.stand_ins import acts, attempts, workers
 from bluestab.workers import RunsCrashed, begin, close
+from tests.conftest import ANY_FILE
 
 MakeSweep = Callable[..., Sweep]
 Launch = Callable[[Sweep], bool]

@@ -23,10 +23,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import searching
 import torch
 from omegaconf import OmegaConf
-from test_report import LLRD, record, stored
 
 import bluestab.tasks
 from bluestab import diagnostics, stats
@@ -74,6 +72,8 @@ from bluestab.tasks.word_tagging import WordTagging
 from bluestab.types import Example, RunRecord
 from bluestab.use.cell import Cell
 from bluestab.use.soup import _Kitchen
+from tests import searching
+from tests.test_report import LLRD, record, stored
 
 KINDS = {
     cls.__name__: cls

@@ -35,6 +35,7 @@ from transformers import (
 
 from bluestab import models
 from bluestab.batches import collate
+from bluestab.built import Built
 from bluestab.data import tokenised
 from bluestab.errors import ConfigError
 from bluestab.instantiate import instantiate
@@ -46,7 +47,7 @@ from bluestab.paths import conf_dir
 from bluestab.seeding import Seeds, generator
 from bluestab.techniques.reinit import Reinit
 from bluestab.tokenization import load_tokenizer
-from bluestab.types import SEQUENCE, TOKEN, Built, Head
+from bluestab.types import SEQUENCE, TOKEN, Head
 
 FILES = {file.stem: file for file in sorted((conf_dir() / "model").glob("*.yaml"))}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}

@@ -17,8 +17,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-from conftest import Make
-
 from bluestab.checks import CheckedRun, check
 from bluestab.errors import ConfigError
 from bluestab.execute import execute, execute_one
@@ -29,6 +27,7 @@ from bluestab.techniques.packing import Packable
 from bluestab.testing.arms import HEADS, NAMES, chosen, technique_class
 from bluestab.testing.witness import Lab
 from bluestab.types import ModelFacts, RunRecord
+from tests.conftest import Make
 
 PACKED = [name for name in NAMES if issubclass(technique_class(name), Packable)]
 APART = [name for name in NAMES if name not in PACKED]

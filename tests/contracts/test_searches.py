@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import searching
 import stand_ins
-from searching import acts, attempts, begin, plan
 
 from bluestab import interruption
 from bluestab.errors import BluestabError, ConfigError
@@ -28,6 +26,8 @@ from bluestab.search.spec import SAMPLERS, Search
 from bluestab.search.trials import Trials, points, scores_of
 from bluestab.search.worker import Worker
 from bluestab.store import Store
+from tests import searching
+from tests.searching import acts, attempts, begin, plan
 
 Plan = Callable[..., Search]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from bluestab.built import Built
 from bluestab.errors import ConfigError
 from bluestab.plan import ParamPlan
 from bluestab.techniques.base import Technique
@@ -26,7 +27,6 @@ from bluestab.testing.witness import (
     equal_weights,
     weights,
 )
-from bluestab.types import Built
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 

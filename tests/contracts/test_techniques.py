@@ -19,33 +19,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ANY_FILE
 
 import bluestab.techniques
+from bluestab.built import Built, Trained
 from bluestab.config import compose, resolved
 from bluestab.plan import ParamPlan
 from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
-from bluestab.testing.arms import (
-    HEADS,
-    NAMES,
-    NODES,
-    YAMLS,
-    chosen,
-    overrides,
-    refusal,
-)
+from bluestab.testing.arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
 from bluestab.testing.techniques import Place, TechniqueDeclarations, TechniqueTraining
-from bluestab.testing.witness import (
-    LAYERS,
-    SHORT,
-    Lab,
-    effects_problems,
-    is_head,
-    watch,
-)
-from bluestab.types import Built, Trained
+from bluestab.testing.witness import LAYERS, SHORT, Lab, effects_problems, is_head, watch
+from tests.conftest import ANY_FILE
 
 MODULES = Path(bluestab.techniques.__file__).parent
 PLACES = [

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import ANY_FILE
 
 from bluestab.cluster import scheduler
 from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.submission import Submission, submissions
 from bluestab.store import Store
+from tests.conftest import ANY_FILE
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import searching
 
 from bluestab.claims import Claims
 from bluestab.cluster import scheduler
 from bluestab.search.trials import points, took
-from slurm.conftest import Cluster, Site, until
-from slurm.test_slurm import last_states
+from tests import searching
+from tests.slurm.conftest import Cluster, Site, until
+from tests.slurm.test_slurm import last_states
 
 pytestmark = pytest.mark.slurm
 

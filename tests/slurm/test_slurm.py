@@ -14,7 +14,7 @@ import pytest
 from bluestab.cluster import scheduler
 from bluestab.cluster.submission import submissions
 from bluestab.testing.stand_ins import acts, attempts
-from slurm.conftest import Site, until
+from tests.slurm.conftest import Site, until
 
 pytestmark = pytest.mark.slurm
 

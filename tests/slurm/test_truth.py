@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ANY_FILE
-from test_run import kept
 
 from bluestab.cluster import scheduler
 from bluestab.store import Store
-from slurm.conftest import Cluster, Site, until
-from slurm.test_slurm import assert_tidy, last_states
+from tests.conftest import ANY_FILE
+from tests.slurm.conftest import Cluster, Site, until
+from tests.slurm.test_slurm import assert_tidy, last_states
+from tests.test_run import kept
 
 pytestmark = pytest.mark.slurm
 
