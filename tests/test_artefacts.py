@@ -18,7 +18,7 @@ from bluestab.artefacts import lacks_weights  # noqa: E402
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from bluestab.types import KEPT, SEQUENCE
+from bluestab.types import KEPT, SEQUENCE  # noqa: E402
 from tests.test_run import NotFinite, done  # noqa: E402
 
 Make = Callable[..., Any]

@@ -13,8 +13,8 @@ import pytest
 
 from bluestab.search.confirm import contenders
 from bluestab.store import Store
+from bluestab.testing.corpora import ANY_FILE
 from tests import searching
-from tests.conftest import ANY_FILE
 
 BASE = ("run", "-m", "hydra/sweeper=optuna", "task=gad", "model=tiny", "device=cpu")
 SMALL = ("optim.steps=2", "task.max_length=32", *ANY_FILE)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bluestab.paths import conf_dir
-from tests.conftest import ANY_FILE
+from bluestab.testing.corpora import ANY_FILE
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import position
 from omegaconf import OmegaConf
 
 from bluestab.batches import collate
@@ -14,7 +15,7 @@ from bluestab.errors import BluestabError, ConfigError, DataError
 from bluestab.instantiate import instantiate
 from bluestab.tasks.base import Task
 from bluestab.tasks.readers import read_json
-from tests.conftest import corpus, position, published_tasks
+from bluestab.testing.corpora import corpus, published_tasks
 
 NODES: dict[str, Any] = {
     f.stem: OmegaConf.to_container(OmegaConf.load(f)) for f in published_tasks()

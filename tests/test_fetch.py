@@ -39,7 +39,7 @@ from bluestab.remotes import Remote, is_safe, remotes, url_problem
 from bluestab.supplies.base import FetchContext, Resource
 from bluestab.supplies.data import TaskResource
 from bluestab.supplies.folder import MARKER
-from tests.conftest import published_tasks
+from bluestab.testing.corpora import published_tasks
 
 Say = Callable[..., Any]
 BODY = b"".join(b"line %d of the published file\n" % i for i in range(20_000))  # 700 kB

@@ -22,8 +22,8 @@ from bluestab.forecast import (
     workload,
 )
 from bluestab.report.time_left import Means, left, remaining
+from bluestab.testing.corpora import ANY_FILE
 from bluestab.types import KEPT, RunRecord
-from tests.conftest import ANY_FILE
 
 GAD = ["task=gad", "model=tiny", "task.max_length=32", "optim.batch_size=8", "optim.steps=3"]
 

@@ -14,10 +14,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import Say  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from bluestab import networks  # noqa: E402
-from bluestab.built import Built
+from bluestab.built import Built  # noqa: E402
 from bluestab.drystep import dry_step  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.execute import execute_one  # noqa: E402
@@ -29,8 +30,8 @@ from bluestab.report.results import read_results  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.effects import distance  # noqa: E402
+from bluestab.testing.corpora import ANY_FILE  # noqa: E402
 from bluestab.types import Step  # noqa: E402
-from tests.conftest import ANY_FILE, Say  # noqa: E402
 from tests.test_docs import commands  # noqa: E402
 from tests.test_resume import compare  # noqa: E402
 from tests.test_run import NotFinite, done, kept, quiet  # noqa: E402

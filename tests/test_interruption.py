@@ -162,9 +162,9 @@ def test_a_worker_of_the_pool_that_is_told_to_stop_costs_nothing(
     from bluestab.config import compose
     from bluestab.planning import plan_sweep
     from bluestab.testing import stand_ins
+    from bluestab.testing.corpora import ANY_FILE
     from bluestab.worker_pool import run_in_pool
     from bluestab.workers import begin
-    from tests.conftest import ANY_FILE
 
     monkeypatch.chdir(tmp_path)
     common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", f"store={tmp_path / 'runs'}"]

@@ -19,14 +19,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import Say  # noqa: E402
+
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.loggers import base  # noqa: E402
 from bluestab.loggers.base import Log, Logger, flat, scores_of  # noqa: E402
 from bluestab.paths import conf_dir  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from bluestab.testing.corpora import ANY_FILE  # noqa: E402
 from bluestab.testing.loggers import LoggerSuite, no_text  # noqa: E402
 from bluestab.types import RunRecord  # noqa: E402
-from tests.conftest import ANY_FILE, Say  # noqa: E402
 from tests.test_artefacts import SHORT  # noqa: E402
 from tests.test_run import done, kept  # noqa: E402
 

@@ -20,7 +20,7 @@ from bluestab.built import Built  # noqa: E402
 from bluestab.memory import Sizes, is_out_of_memory  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
-from bluestab.types import Batch, Step, StepOutput
+from bluestab.types import Batch, Step, StepOutput  # noqa: E402
 from tests.test_run import done, kept  # noqa: E402
 
 Make = Callable[..., Any]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Say
 
 from bluestab.cluster import task
 from bluestab.cluster.submission import write_orders
@@ -31,10 +32,10 @@ from bluestab.planning import Sweep, plan_sweep
 from bluestab.run_queue import Queue
 from bluestab.store import Store
 from bluestab.testing import stand_ins
+from bluestab.testing.corpora import ANY_FILE
 from bluestab.types import RECORD_SCHEMA, RunRecord
 from bluestab.worker_pool import run_in_pool
 from bluestab.workers import RunsCrashed, begin, close
-from tests.conftest import ANY_FILE, Say
 
 MakeSweep = Callable[..., Sweep]
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=2", "optim.batch_size=6")

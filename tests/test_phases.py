@@ -11,7 +11,7 @@ import pytest
 
 from bluestab import phases
 from bluestab.phases import PHASES, Phases, wait_for
-from tests.conftest import ANY_FILE
+from bluestab.testing.corpora import ANY_FILE
 from tests.test_run import done
 
 SHORT = ("task=gad", "model=tiny", "device=cpu", "optim.steps=6", "trainer.eval_every=3")

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from bluestab.errors import ConfigError
 from bluestab.paths import conf_dir
 from bluestab.published import Published, read_published, verdict
-from tests.conftest import published_tasks
+from bluestab.testing.corpora import published_tasks
 
 HEAD = "# Somebody 2020, A paper\ntask,model,arm,metric,split,n,ddof,mean,std,table\n"
 

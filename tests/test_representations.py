@@ -20,7 +20,7 @@ from bluestab.artefacts import lacks_representations, read_predictions  # noqa: 
 from bluestab.errors import StoreError  # noqa: E402
 from bluestab.execute import is_done  # noqa: E402
 from bluestab.report.results import read_results  # noqa: E402
-from bluestab.representations import (
+from bluestab.representations import (  # noqa: E402
     FILE,
     first_pieces,
     of_items,

@@ -30,7 +30,7 @@ from bluestab.module import FineTuning  # noqa: E402
 from bluestab.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.testing.arms import NAMES, chosen, technique_class  # noqa: E402
-from bluestab.types import Batch, Step, StepOutput
+from bluestab.types import Batch, Step, StepOutput  # noqa: E402
 from tests import processes  # noqa: E402
 from tests.conftest import DEAD  # noqa: E402
 from tests.test_run import ANYTHING, NotFinite, done, kept, quiet  # noqa: E402

@@ -24,7 +24,7 @@ from bluestab.execute import execute_one  # noqa: E402
 from bluestab.history import History  # noqa: E402
 from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
-from bluestab.types import Batch, Step, StepOutput
+from bluestab.types import Batch, Step, StepOutput  # noqa: E402
 
 Make = Callable[..., Any]
 

@@ -27,10 +27,10 @@ import pytest
 from bluestab import claims
 from bluestab.records import to_json
 from bluestab.store import Store
+from bluestab.testing.corpora import write_corpora
 from bluestab.upkeep.leftovers import leftovers, remove
 from bluestab.upkeep.verify import problems
 from tests import survive
-from tests.conftest import write_corpora
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from bluestab.assemble import Assembly  # noqa: E402
-from bluestab.built import Built
+from bluestab.built import Built  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.networks import load  # noqa: E402
 from bluestab.prepare import build  # noqa: E402
@@ -30,7 +30,7 @@ from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
 from bluestab.testing.arms import chosen  # noqa: E402
 from bluestab.testing.witness import Lab, watch  # noqa: E402
-from bluestab.types import SEQUENCE
+from bluestab.types import SEQUENCE  # noqa: E402
 from tests.test_artefacts import CASES, plain_logits, recorded  # noqa: E402
 from tests.test_resume import compare  # noqa: E402
 from tests.test_run import done  # noqa: E402
@@ -497,7 +497,7 @@ assert "peft" in sys.modules
 
 
 def test_peft_is_loaded_by_nothing_else_and_asks_no_network(small: Path) -> None:
-    from tests.conftest import ANY_FILE
+    from bluestab.testing.corpora import ANY_FILE
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *ANY_FILE], capture_output=True, text=True, timeout=120

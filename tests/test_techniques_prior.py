@@ -20,7 +20,7 @@ import pytorch_lightning as pl  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.functional import linear  # noqa: E402
 
-from bluestab.built import Built
+from bluestab.built import Built  # noqa: E402
 from bluestab.errors import ConfigError  # noqa: E402
 from bluestab.layers import layer_map  # noqa: E402
 from bluestab.plan import base_plan, param_groups  # noqa: E402

@@ -17,8 +17,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bluestab.built import Built
-from bluestab.divergences import (
+from bluestab.built import Built  # noqa: E402
+from bluestab.divergences import (  # noqa: E402
     divergence,
     kind_of,
     squared_difference,
@@ -26,7 +26,7 @@ from bluestab.divergences import (
     symmetric_kl,
 )
 from bluestab.errors import ConfigError  # noqa: E402
-from bluestab.passes import (
+from bluestab.passes import (  # noqa: E402
     gradients,
     noise,
     other_dropout,

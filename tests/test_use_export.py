@@ -15,13 +15,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import Say  # noqa: E402
+
 from bluestab.errors import ConfigError, StoreError  # noqa: E402
 from bluestab.records import to_text  # noqa: E402
 from bluestab.store import Store  # noqa: E402
+from bluestab.testing.corpora import ANY_FILE  # noqa: E402
 from bluestab.use.cell import best, cell_of_run  # noqa: E402
 from bluestab.use.export import export  # noqa: E402
 from bluestab.use.weights import find_run, open_weights  # noqa: E402
-from tests.conftest import ANY_FILE, Say  # noqa: E402
 from tests.test_artefacts import SHORT, recorded, snapshot  # noqa: E402
 from tests.test_run import done  # noqa: E402
 

@@ -27,10 +27,10 @@ from bluestab.launchers import pool
 from bluestab.paths import conf_dir
 from bluestab.planning import Sweep
 from bluestab.testing import stand_ins
+from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.launchers import LauncherSuite, assert_tidy, statuses
 from bluestab.testing.stand_ins import acts, attempts, workers
 from bluestab.workers import RunsCrashed, begin, close
-from tests.conftest import ANY_FILE
 
 MakeSweep = Callable[..., Sweep]
 Launch = Callable[[Sweep], bool]

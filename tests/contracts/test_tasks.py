@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import real_data
 from omegaconf import OmegaConf
 
 import bluestab.tasks
@@ -33,9 +34,9 @@ from bluestab.errors import ConfigError
 from bluestab.paths import corpora_dir
 from bluestab.task_data import TaskData, load_task
 from bluestab.tasks.base import Task
+from bluestab.testing.corpora import ANY_FILE, published_tasks
 from bluestab.testing.tasks import TaskSuite, judge_extremes, task_of
 from bluestab.types import SPLITS
-from tests.conftest import ANY_FILE, published_tasks, real_data
 
 FILES = {file.stem: file for file in published_tasks()}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}

@@ -28,9 +28,9 @@ from bluestab.seeding import generator
 from bluestab.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
 from bluestab.testing.arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
+from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.techniques import Place, TechniqueDeclarations, TechniqueTraining
 from bluestab.testing.witness import LAYERS, SHORT, Lab, effects_problems, is_head, watch
-from tests.conftest import ANY_FILE
 
 MODULES = Path(bluestab.techniques.__file__).parent
 PLACES = [

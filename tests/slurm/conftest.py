@@ -22,7 +22,7 @@ from bluestab.cluster import scheduler
 from bluestab.cluster.scheduler import ArrayTask
 from bluestab.cluster.submission import Submission, submissions
 from bluestab.store import Store
-from tests.conftest import ANY_FILE
+from bluestab.testing.corpora import ANY_FILE
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -30,7 +30,7 @@ from bluestab.cluster import scheduler  # noqa: E402
 from bluestab.cluster.submission import submissions  # noqa: E402
 from bluestab.records import to_json  # noqa: E402
 from bluestab.store import Store  # noqa: E402
-from tests.conftest import ANY_FILE, write_corpora  # noqa: E402
+from bluestab.testing.corpora import ANY_FILE, write_corpora  # noqa: E402
 from tests.slurm.conftest import free_ports, one_cluster  # noqa: E402
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bluestab.cluster import scheduler
 from bluestab.store import Store
-from tests.conftest import ANY_FILE
+from bluestab.testing.corpora import ANY_FILE
 from tests.slurm.conftest import Cluster, Site, until
 from tests.slurm.test_slurm import assert_tidy, last_states
 from tests.test_run import kept
