@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from bluestab.assemble import assemble
-from bluestab.checks import check
-from bluestab.config import compose, resolved
-from bluestab.execute import execute_one
-from bluestab.store import Store
+from bluestab.core.config import compose, resolved
+from bluestab.store.store import Store
+from bluestab.training.assemble import assemble
+from bluestab.training.check import check
+from bluestab.training.execute import execute_one
 
 
 def trainer_score(run: Any, folder: Path) -> float:

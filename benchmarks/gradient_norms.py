@@ -24,9 +24,9 @@ def seconds(action: Callable[[], object]) -> float:
 def main() -> None:
     import torch
 
-    from bluestab.assemble import assemble
-    from bluestab.checks import check
-    from bluestab.config import compose, resolved
+    from bluestab.core.config import compose, resolved
+    from bluestab.training.assemble import assemble
+    from bluestab.training.check import check
 
     run = check(resolved(compose(["task=ncbi_disease", "model=minilm", "optim.batch_size=16"])))
     torch.set_num_threads(1)

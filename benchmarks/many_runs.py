@@ -18,15 +18,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bluestab.circumstances import memory_now_mb
-from bluestab.config import compose
-from bluestab.local_engine import run_here
-from bluestab.planning import plan_sweep
-from bluestab.recording import run_names
-from bluestab.store import Store
-from bluestab.types import RECORD_SCHEMA, RunRecord
-from bluestab.worker_pool import run_in_pool
-from bluestab.workers import begin, close
+from bluestab.core.config import compose
+from bluestab.core.provenance import memory_now_mb
+from bluestab.core.types import RECORD_SCHEMA, RunRecord
+from bluestab.store.store import Store
+from bluestab.sweeps.lifecycle import begin, close
+from bluestab.sweeps.local import run_here
+from bluestab.sweeps.plan import plan_sweep
+from bluestab.sweeps.pool import run_in_pool
+from bluestab.training.recording import run_names
 
 
 def fake(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:

@@ -39,15 +39,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from bluestab import devices
-from bluestab.assemble import assemble
-from bluestab.attempt import _fit
-from bluestab.checks import CheckedRun, check
-from bluestab.config import compose, resolved
-from bluestab.job import Job
-from bluestab.packed.together import train_and_score_together
-from bluestab.packed.training import Group
-from bluestab.phases import Phases
+from bluestab.core import devices
+from bluestab.core.config import compose, resolved
+from bluestab.training.assemble import assemble
+from bluestab.training.attempt import _fit
+from bluestab.training.check import CheckedRun, check
+from bluestab.training.job import Job
+from bluestab.training.loop.phases import Phases
+from bluestab.training.packed.together import train_and_score_together
+from bluestab.training.packed.training import Group
 
 SHAPES = {  # layers, width, heads, width inside, word pieces
     "tiny": (2, 32, 2, 64, 193),

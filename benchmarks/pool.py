@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bluestab.records import to_json
-from bluestab.store import Store
+from bluestab.store.records import to_json
+from bluestab.store.store import Store
 
 SWEEPS = {
     "24 runs of tiny (NCBI-disease, 200 sentences, 20 steps)": [

@@ -9,7 +9,7 @@ run is hill(point) + effect of the seed + noise, with the spread that real runs 
     biosses    0.026    0.048    0.065    sweep biosses_remedies: 5 arms x 8 seeds
     ncbi64     0.030    0.011    0.036    sweep techniques_ncbi64: 18 arms x 2 seeds
 
-(two-way variance components, `bluestab.search.race.residual_std` for the noise). `points` is the
+(two-way variance components, `bluestab.sweeps.search.race.residual_std` for the noise). `points` is the
 spread of the hill over random points; noise grows by up to 60 % away from the top, as failing
 points scatter. Regret is hill(optimum) - hill(point chosen).
 
@@ -34,10 +34,10 @@ import numpy as np
 import optuna
 from omegaconf import OmegaConf
 
-from bluestab.paths import conf_dir
-from bluestab.search import samplers
-from bluestab.search.objectives import OBJECTIVES
-from bluestab.search.race import Race, verdict
+from bluestab.core.paths import conf_dir
+from bluestab.sweeps.search import samplers
+from bluestab.sweeps.search.objectives import OBJECTIVES
+from bluestab.sweeps.search.race import Race, verdict
 
 SPREADS = {"biosses": (0.026, 0.048, 0.065), "ncbi64": (0.030, 0.011, 0.036)}
 MEAN = OBJECTIVES["mean"]

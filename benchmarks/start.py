@@ -15,7 +15,7 @@ import time
 IMPORTS = "import torch, transformers.models.bert.modeling_bert, datasets, pytorch_lightning"
 RUN = """
 import sys, time, os
-from bluestab.lightning_trainer import Steps
+from bluestab.training.loop.lightning_trainer import Steps
 def stop(self, *a, **k):
     print(time.time())
     sys.stdout.flush()

@@ -26,9 +26,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bluestab.keys import cell_of, key_of
-from bluestab.store import Store
-from bluestab.types import RECORD_SCHEMA, RunRecord
+from bluestab.core.keys import cell_of, key_of
+from bluestab.core.types import RECORD_SCHEMA, RunRecord
+from bluestab.store.store import Store
 
 TEMPLATE = Path(__file__).parent.parent / "tests/assets/records/schema2/done.json"
 SEEDS = 10

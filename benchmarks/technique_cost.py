@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bluestab.paths import conf_dir
+from bluestab.core.paths import conf_dir
 
 TASK = ["task=biosses", "model=minilm", "optim.batch_size=16", "device=cpu", "trainer.threads=1"]
 
@@ -41,10 +41,10 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
     import torch
     from pytorch_lightning import Callback
 
-    from bluestab.assemble import assemble
-    from bluestab.checks import check
-    from bluestab.config import compose, resolved
-    from bluestab.errors import ConfigError
+    from bluestab.core.config import compose, resolved
+    from bluestab.core.errors import ConfigError
+    from bluestab.training.assemble import assemble
+    from bluestab.training.check import check
 
     length = [f"optim.steps={steps}", f"trainer.eval_every={steps}"]
     try:

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bluestab import figures as figures
     from bluestab.api import load_curves as load_curves
     from bluestab.api import load_predictions as load_predictions
     from bluestab.api import load_store as load_store
     from bluestab.api import load_summary as load_summary
     from bluestab.api import run as run
+    from bluestab.report import figures as figures
 
     __version__: str
 

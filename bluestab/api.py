@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluestab.errors import StoreError
-from bluestab.store import KEY, Store
+from bluestab.core.errors import StoreError
+from bluestab.store.store import KEY, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bluestab.core.types import At, RunRecord
     from bluestab.report.section import Results
-    from bluestab.types import At, RunRecord
 
 StorePath = str | Path | None
 """Folder of a store; None: `$BLUESTAB_STORE`, else `runs`."""
@@ -33,15 +33,15 @@ StorePath = str | Path | None
 def run(overrides: Sequence[str] = ()) -> RunRecord:
     """One run, as `bluestab run OVERRIDES` does it; from the store if it is there.
 
-    Returns its record (`bluestab.types.RunRecord`); a diverged or degenerate run is a result.
+    Returns its record (`bluestab.core.types.RunRecord`); a diverged or degenerate run is a result.
     Raises ConfigError if it cannot be started, RunsCrashed if it crashed, StoreError if another
     process is at it.
     """
-    from bluestab.attempting import attempt
-    from bluestab.checks import check
-    from bluestab.config import compose, resolved
-    from bluestab.report.phrases import reason
-    from bluestab.workers import RunsCrashed, make_ready
+    from bluestab.core.config import compose, resolved
+    from bluestab.report.words.phrases import reason
+    from bluestab.sweeps.attempt import attempt
+    from bluestab.sweeps.lifecycle import RunsCrashed, make_ready
+    from bluestab.training.check import check
 
     if isinstance(overrides, str):
         raise TypeError(f"overrides is {overrides!r}: expected a list, such as ['task=gad']")
@@ -100,7 +100,7 @@ def load_summary(
 def load_curves(path: StorePath = None, sweep: str | None = None) -> pd.DataFrame:
     """One row per run and evaluation: key, task, model, arm, seed, failed (at the last step), step,
     train_loss, validation, grad_norm_GROUP per layer group."""
-    from bluestab.report.curves import evaluations_frame
+    from bluestab.report.frames.curves import evaluations_frame
 
     return evaluations_frame(_store(path), _results(path, sweep).runs)
 
@@ -111,7 +111,7 @@ def load_predictions(key: str, store: StorePath = None) -> pd.DataFrame:
     key  of the run, or its first digits. Raises StoreError if there is no such run, if several
     begin so, or if its predictions are not what was written.
     """
-    from bluestab.artefacts import read_predictions
+    from bluestab.store.artefacts import read_predictions
 
     home = _store(store)
     keys = home.keys()
@@ -140,7 +140,7 @@ def _results(
     path: StorePath, sweep: str | None, baseline: str = "none", at: At = "last"
 ) -> Results:
     """The frames of a whole store, or of a sweep, without its predictions being read."""
-    from bluestab.report.results import quick_results
+    from bluestab.report.frames.results import quick_results
 
     store = _store(path)
     return quick_results(store, store.manifest(sweep) if sweep is not None else None, baseline, at)

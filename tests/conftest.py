@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bluestab.testing.corpora import ANY_FILE, write_corpora
-from tests import compositions
+from tests.support import composed_once
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -48,7 +48,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
-        compositions.remember(patch)
+        composed_once.remember(patch)
         yield
 
 
@@ -71,8 +71,8 @@ Make = Callable[..., Any]
 @pytest.fixture
 def make_run(small: Path, tmp_path: Path) -> Make:
     """Overrides -> CheckedRun, composed by Hydra, on the small corpora, store in tmp_path."""
-    from bluestab.checks import check
-    from bluestab.config import compose, resolved
+    from bluestab.core.config import compose, resolved
+    from bluestab.training.check import check
 
     def make(*overrides: str, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
         cfg = resolved(compose([*ANY_FILE, f"store={tmp_path / 'runs'}", *overrides]))
@@ -86,8 +86,8 @@ def make_run(small: Path, tmp_path: Path) -> Make:
 @pytest.fixture
 def make_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Overrides and a number of seeds -> a Sweep of `gad` with `tiny`, in a folder of its own."""
-    from bluestab.config import compose
-    from bluestab.planning import plan_sweep
+    from bluestab.core.config import compose
+    from bluestab.sweeps.plan import plan_sweep
 
     monkeypatch.chdir(tmp_path)
 
@@ -109,7 +109,7 @@ def make_assembly(make_run: Make) -> Make:
     def make(*overrides: str, **kwargs: Any) -> Any:
         import torch
 
-        from bluestab.assemble import assemble
+        from bluestab.training.assemble import assemble
 
         run = make_run(*overrides, **kwargs)
         return assemble(
@@ -167,7 +167,7 @@ def cli(
     def say(*arguments: str, **env: str) -> Said:
         from hydra.core.global_hydra import GlobalHydra
 
-        from bluestab.cli import main
+        from bluestab.cli.app import main
 
         capsys.readouterr()
         before, root = dict(os.environ), logging.getLogger()
@@ -224,7 +224,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="module")
 def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The laboratory in which techniques are tried, on one thread."""
-    from bluestab.testing.witness import laboratory
+    from bluestab.testing.observed_training import laboratory
 
     with laboratory(corpora, tmp_path_factory.mktemp("checkpoints")) as found:
         yield found

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import bluestab
-from bluestab.errors import ConfigError, StoreError
-from bluestab.report.results import read_results
-from bluestab.store import Store
-from tests.test_page import CURVE
-from tests.test_report import LLRD, RECORDS, plain, record, stored
+from bluestab.core.errors import ConfigError, StoreError
+from bluestab.report.frames.results import read_results
+from bluestab.store.store import Store
+from tests.report.test_page import CURVE
+from tests.report.test_report import LLRD, RECORDS, plain, record, stored
 
 
 def test_one_row_per_run(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_importing_is_light_and_the_api_is_whole() -> None:
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
         "names = dir(bluestab)\n"
         "assert set(bluestab.__all__) <= set(names) and names == sorted(names)\n"
-        "import bluestab.execute\n"
+        "import bluestab.training.execute\n"
         "from bluestab.api import run\n"
         "assert bluestab.run is run\n"
         "for name in ('run', 'load_store', 'load_summary', 'load_curves', 'load_predictions'):\n"
@@ -118,7 +118,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
-    f = bluestab.figures
+    f = bluestab.report.figures
     runs, summary = bluestab.load_store(store.root), bluestab.load_summary(store.root)
     evaluations = bluestab.load_curves(store.root)
     drawn: dict[str, Any] = {
@@ -150,11 +150,11 @@ def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
 def test_figures_say_what_is_wrong(store: Store) -> None:
     runs = bluestab.load_store(store.root)
     with pytest.raises(ValueError, match="1 or 2 columns"):
-        bluestab.figures.seeds(runs, columns=3)  # type: ignore[arg-type]
+        bluestab.report.figures.seeds(runs, columns=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nothing to draw"):
-        bluestab.figures.seeds(runs[runs["status"] == "crashed"])
+        bluestab.report.figures.seeds(runs[runs["status"] == "crashed"])
     with pytest.raises(ValueError, match="nothing to draw"):
-        bluestab.figures.curves(bluestab.load_curves(store.root), "speed")
+        bluestab.report.figures.curves(bluestab.load_curves(store.root), "speed")
 
 
 def test_report_writes_figures_when_asked(store: Store, tmp_path: Path, cli: Any) -> None:

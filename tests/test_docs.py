@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bluestab.paths import conf_dir
+from bluestab.core.paths import conf_dir
 from bluestab.testing.corpora import ANY_FILE
 
 ROOT = conf_dir().parent
@@ -121,7 +121,7 @@ def test_every_look_in_the_readme_works(
 
 
 def test_every_verb_in_the_readme_exists() -> None:
-    from bluestab.cli import app
+    from bluestab.cli.app import app
 
     verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     verbs |= {str(group.name) for group in app.registered_groups}
@@ -151,9 +151,9 @@ def test_notebooks_run_on_a_small_stored_sweep(
     make_run: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each from its first cell to its last; what they say must not be an empty table."""
-    from bluestab.execute import execute_one
-    from bluestab.planning import PlannedRun, Sweep
-    from bluestab.store import Store
+    from bluestab.store.store import Store
+    from bluestab.sweeps.plan import PlannedRun, Sweep
+    from bluestab.training.execute import execute_one
 
     store = Store(tmp_path / "runs")
     store.make_writable()

@@ -147,12 +147,12 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
 
 def test_the_checks_can_fail() -> None:
     upward = ast.parse("def f():\n    from bluestab import execute\n    import bluestab.tasks.base")
-    assert sorted(imports(upward)) == ["bluestab.execute", "bluestab.tasks.base"]
+    assert sorted(imports(upward)) == ["bluestab.training.execute", "bluestab.tasks.base"]
     assert FLOOR["execute"] > FLOOR["data"]
     hidden = ast.parse(
-        "if TYPE_CHECKING:\n    import bluestab.execute\nelse:\n    import bluestab.data"
+        "if TYPE_CHECKING:\n    import bluestab.training.execute\nelse:\n    import bluestab.training.tokenise"
     )
-    assert list(imports(without_type_checking(hidden))) == ["bluestab.data"]
+    assert list(imports(without_type_checking(hidden))) == ["bluestab.training.tokenise"]
     strings = ast.parse(
         "import_module('bluestab.api').run()\nimportlib.import_module(f'bluestab.cli.{name}')\n"
         "import_module('torch')\nimport_module(name)"
@@ -163,8 +163,13 @@ def test_the_checks_can_fail() -> None:
 LIGHT = [
     "hydra_plugins.bluestab.plugins",
     *(m for m in MODULES if room(m) in ("techniques", "tasks", "loggers")),
-    *("bluestab.knobs", "bluestab.config"),
-    *("bluestab.checks", "bluestab.cli", "bluestab.hydra_app", "bluestab.catalogue"),
+    *("bluestab.core.knobs", "bluestab.core.config"),
+    *(
+        "bluestab.training.check",
+        "bluestab.cli",
+        "bluestab.cli.hydra_app",
+        "bluestab.core.catalogue",
+    ),
 ]
 """Loaded by every start or to check a sweep, where a second for torch would be felt."""
 

@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab.report.curves import drawn, read_curves
-from bluestab.report.folds import FOLD
-from bluestab.report.headline import headlines
-from bluestab.report.runs_frame import ATS, Row
+from bluestab.report.frames.curves import drawn, read_curves
+from bluestab.report.frames.folds import FOLD
+from bluestab.report.frames.runs import ATS, Row
 from bluestab.report.section import Json, Results, plain, table
 from bluestab.report.sections import SECTIONS
-from bluestab.store import Store
+from bluestab.report.words.headline import headlines
+from bluestab.store.store import Store
 from bluestab.tasks.metric import metric_of_row
 
 if TYPE_CHECKING:

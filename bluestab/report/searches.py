@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from bluestab.store import Store
+from bluestab.store.store import Store
 
 FILE = "found.json"
 

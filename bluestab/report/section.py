@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bluestab.types import At
+from bluestab.core.types import At
 
 if TYPE_CHECKING:
-    from bluestab.report.advice import Advice
-    from bluestab.store import Store
+    from bluestab.report.words.advice import Advice
+    from bluestab.store.store import Store
 
 Json = Any
 

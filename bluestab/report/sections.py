@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bluestab.report.blurb_frame import BLURB
-from bluestab.report.budget_frame import BUDGET
-from bluestab.report.flags import flags
-from bluestab.report.instability_frame import INSTABILITY
-from bluestab.report.published_frame import PUBLISHED
+from bluestab.report.frames.beside_published import PUBLISHED
+from bluestab.report.frames.blurb_scores import BLURB
+from bluestab.report.frames.budget import BUDGET
+from bluestab.report.frames.instability import INSTABILITY
+from bluestab.report.frames.setup import SETUP
+from bluestab.report.frames.variance import VARIANCE
 from bluestab.report.section import Section
-from bluestab.report.setup_frame import SETUP
-from bluestab.report.variance_frame import VARIANCE
+from bluestab.report.words.caveats import flags
 
 SECTIONS = (
     Section(

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluestab.errors import StoreError
-from bluestab.files import write_text
+from bluestab.core.errors import StoreError
 from bluestab.report.section import Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import latex, markdown, tables
-from bluestab.store import Store
+from bluestab.store.files import write_text
+from bluestab.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def write_report(
     A section's NAME.csv is there only if its frame has a row: blurb.csv with runs in two task types
     of BLURB or more, instability.csv if a run has left its predictions.
     """
-    from bluestab.figures import save_seeds
+    from bluestab.report.figures import save_seeds
 
     folder = out or Path("report") / results.name
     runs, summary = results.runs, results.summary
@@ -69,8 +69,8 @@ def write_report(
 
 
 def _write_figures(results: Results, store: Store, folder: Path) -> list[Path]:
-    from bluestab.figures import MOST_ARMS, save_all
-    from bluestab.report.curves import evaluations_frame
+    from bluestab.report.figures import MOST_ARMS, save_all
+    from bluestab.report.frames.curves import evaluations_frame
 
     if results.runs["cell"].nunique() > MOST_ARMS:
         return []

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
-from bluestab.errors import did_you_mean
+from bluestab.core.errors import did_you_mean
+from bluestab.core.types import SPLITS, Example, Split
 from bluestab.tasks.metric import Compared, Metric
 from bluestab.tasks.outputs import Output
-from bluestab.types import SPLITS, Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

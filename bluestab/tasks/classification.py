@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab import scoring
-from bluestab.errors import DataError, did_you_mean
+from bluestab.core.errors import DataError, did_you_mean
+from bluestab.core.types import Example, Split
+from bluestab.data.readers import read_table
+from bluestab.tasks import scoring
 from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.metric import CLASSES, Compared, Metric
 from bluestab.tasks.outputs import ONE_LABEL, Output
-from bluestab.tasks.readers import read_table
-from bluestab.types import Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bluestab import scoring
+from bluestab.tasks import scoring
 
 T = TypeVar("T")
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bluestab.errors import DataError, did_you_mean
-from bluestab.splitting import rarest
+from bluestab.core.errors import DataError, did_you_mean
+from bluestab.core.types import Example, Split
+from bluestab.data.readers import read_table
+from bluestab.data.stratify import rarest
 from bluestab.tasks.base import WholeText, label_problems, names_problem
 from bluestab.tasks.metric import LABEL_SETS, Compared, Metric
 from bluestab.tasks.outputs import LABEL_SET, Output
-from bluestab.tasks.readers import read_table
-from bluestab.types import Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

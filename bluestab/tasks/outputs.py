@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab import scoring
-from bluestab.formats.schemes import n_entities
-from bluestab.instability import disagreement, over_labels, softmax, yes_or_no
-from bluestab.types import SEQUENCE, TOKEN, Head
+from bluestab.core.types import SEQUENCE, TOKEN, Head
+from bluestab.data.formats.schemes import n_entities
+from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
+from bluestab.tasks import scoring
 
 
 @dataclass(frozen=True)

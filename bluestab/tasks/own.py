@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bluestab.errors import DataError, did_you_mean
-from bluestab.formats.base import Rows, as_text, short
-from bluestab.formats.brat import read_brat
-from bluestab.formats.columnar import NAMES, read_dataset, read_parquet
-from bluestab.formats.columns import choose, find, names_of, texts, with_header
-from bluestab.formats.delimited import read_delimited
-from bluestab.formats.objects import read_jsonl, read_objects
-from bluestab.formats.pubtator import read_pubtator_documents
-from bluestab.formats.recognise import FORMATS, recognise
+from bluestab.core.errors import DataError, did_you_mean
+from bluestab.core.types import SPLITS, Example, Split
+from bluestab.data.formats.base import Rows, as_text, short
+from bluestab.data.formats.brat import read_brat
+from bluestab.data.formats.columnar import NAMES, read_dataset, read_parquet
+from bluestab.data.formats.columns import choose, find, names_of, texts, with_header
+from bluestab.data.formats.delimited import read_delimited
+from bluestab.data.formats.objects import read_jsonl, read_objects
+from bluestab.data.formats.pubtator import read_pubtator_documents
+from bluestab.data.formats.recognise import FORMATS, recognise
 from bluestab.tasks.base import Corpus, Task
-from bluestab.types import SPLITS, Example, Split
 
 READING = frozenset(
     ("name", "format", "header", "quoting", "id", "group", "text", "text_pair", "label")

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.errors import DataError
-from bluestab.formats.base import Document, Rows, Span, TaggedWords, as_text, short
-from bluestab.formats.columns import choose, find, texts
-from bluestab.formats.conll import read_conll_columns
-from bluestab.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
-from bluestab.formats.spans import Losses, tag_words
+from bluestab.core.errors import DataError
+from bluestab.core.types import Example, Split
+from bluestab.data.formats.base import Document, Rows, Span, TaggedWords, as_text, short
+from bluestab.data.formats.columns import choose, find, texts
+from bluestab.data.formats.conll import read_conll_columns
+from bluestab.data.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
+from bluestab.data.formats.spans import Losses, tag_words
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.own import (
     OWN_FORMATS,
@@ -28,7 +29,6 @@ from bluestab.tasks.own import (
     unknown,
 )
 from bluestab.tasks.tagging import Tagging
-from bluestab.types import Example, Split
 
 STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPES = ("label", "type", "entity", "tag", "entity_type", "labels")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.errors import DataError
-from bluestab.formats.base import Rows, short
-from bluestab.formats.columns import find, texts
+from bluestab.core.errors import DataError
+from bluestab.core.types import Example, Split
+from bluestab.data.formats.base import Rows, short
+from bluestab.data.formats.columns import find, texts
 from bluestab.tasks.base import Corpus, Task, names_problem
 from bluestab.tasks.classification import Classification
 from bluestab.tasks.multi_label import LabelSets
@@ -28,7 +29,6 @@ from bluestab.tasks.own import (
 )
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.question_answering import QuestionAnswering
-from bluestab.types import Example, Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.errors import DataError
-from bluestab.splitting import bins
+from bluestab.core.errors import DataError
+from bluestab.core.types import Example
+from bluestab.data.readers import read_table
+from bluestab.data.stratify import bins
 from bluestab.tasks.base import WholeText
 from bluestab.tasks.metric import NUMBERS, Metric
 from bluestab.tasks.outputs import NUMBER, Output
-from bluestab.tasks.readers import read_table
-from bluestab.types import Example
 
 if TYPE_CHECKING:
     import numpy as np

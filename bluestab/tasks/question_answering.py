@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bluestab.errors import ConfigError, DataError
+from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.types import Example
+from bluestab.data.readers import read_json
 from bluestab.tasks.base import Encoded
 from bluestab.tasks.classification import OneClass, numbered
 from bluestab.tasks.metric import ANSWERS, Compared, Metric
-from bluestab.tasks.readers import read_json
-from bluestab.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab import scoring
-from bluestab.errors import DataError
-from bluestab.splitting import rarest
+from bluestab.core.errors import DataError
+from bluestab.core.types import IGNORED, Example, Split
+from bluestab.data.readers import Sentence, read_conll
+from bluestab.data.stratify import rarest
+from bluestab.tasks import scoring
 from bluestab.tasks.base import Encoded, Task, label_problems, names_problem
 from bluestab.tasks.metric import ENTITIES, Metric
 from bluestab.tasks.outputs import WORD_LABELS, Output
-from bluestab.tasks.readers import Sentence, read_conll
-from bluestab.types import IGNORED, Example, Split
 
 if TYPE_CHECKING:
     import numpy as np

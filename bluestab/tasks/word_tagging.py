@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bluestab.errors import DataError
+from bluestab.core.errors import DataError
+from bluestab.core.types import Example
+from bluestab.data.readers import Sentence
 from bluestab.tasks.metric import WORDS, Compared, Metric
-from bluestab.tasks.readers import Sentence
 from bluestab.tasks.tagging import Tagging
-from bluestab.types import Example
 
 
 @dataclass(frozen=True, kw_only=True)

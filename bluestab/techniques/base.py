@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule
-from bluestab.types import Example, ModelFacts, Step
+from bluestab.core.rules import Rule
+from bluestab.core.types import Example, ModelFacts, Step
+from bluestab.models.built import Built, Trained
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
 
-    from bluestab.plan import ParamPlan
-    from bluestab.seeding import Seeds
+    from bluestab.core.seeding import Seeds
+    from bluestab.models.param_plan import ParamPlan
 
 
 class Technique:

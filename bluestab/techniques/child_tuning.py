@@ -30,13 +30,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.passes import model_logits
-from bluestab.rules import Rule, one_of, whole, within
-from bluestab.seeding import Seeds, stream_seed
+from bluestab.core.rules import Rule, one_of, whole, within
+from bluestab.core.seeding import Seeds, stream_seed
+from bluestab.core.types import Batch, ModelFacts
+from bluestab.models.built import Built, Trained
+from bluestab.models.passes import model_logits
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import Batch, ModelFacts
 
 if TYPE_CHECKING:
     import torch

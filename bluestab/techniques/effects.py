@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bluestab.built import Built, Trained
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.parameters import pretrained
 
 

@@ -27,13 +27,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.passes import device_of, gradients, noise, perturbed, same_dropout, with_gradients
-from bluestab.rules import Rule, above, at_least, whole
-from bluestab.seeding import torch_streams
+from bluestab.core.rules import Rule, above, at_least, whole
+from bluestab.core.seeding import torch_streams
+from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
+from bluestab.models.built import Built, Trained
+from bluestab.models.passes import (
+    device_of,
+    gradients,
+    noise,
+    perturbed,
+    same_dropout,
+    with_gradients,
+)
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
-from bluestab.types import Batch, ModelFacts, Step, StepOutput
 
 if TYPE_CHECKING:
     import torch

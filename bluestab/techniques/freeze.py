@@ -22,19 +22,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import FLAG, Rule
+from bluestab.core.rules import FLAG, Rule
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import blocks
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bluestab.plan import ParamPlan
-    from bluestab.seeding import Seeds
+    from bluestab.core.seeding import Seeds
+    from bluestab.models.param_plan import ParamPlan
 
 
 def pin_eval(module: nn.Module) -> None:

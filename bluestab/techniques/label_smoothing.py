@@ -22,17 +22,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.errors import ConfigError
-from bluestab.instantiate import load_class
-from bluestab.rules import Rule, within
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import load_class
+from bluestab.core.rules import Rule, within
+from bluestab.core.types import IGNORED, Batch, ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
-from bluestab.types import IGNORED, Batch, ModelFacts
 
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.seeding import Seeds
+    from bluestab.core.seeding import Seeds
 
 Loss = Callable[["torch.Tensor", Batch], "torch.Tensor"]
 

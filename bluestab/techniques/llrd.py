@@ -22,14 +22,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule, one_of, within
+from bluestab.core.rules import Rule, one_of, within
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
-    from bluestab.plan import ParamPlan
+    from bluestab.models.param_plan import ParamPlan
 
 SKIPPED_LEVELS = {"zhang": 0, "electra": 1, "ulmfit": 0}
 

@@ -41,21 +41,21 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bluestab.built import Built, Trained
-from bluestab.errors import ConfigError
-from bluestab.rules import FLAG, Rule, above, list_of, one_of, whole, within
-from bluestab.seeding import Seeds, generator, stream_seed
+from bluestab.core.errors import ConfigError
+from bluestab.core.rules import FLAG, Rule, above, list_of, one_of, whole, within
+from bluestab.core.seeding import Seeds, generator, stream_seed
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
     from torch import nn
 
-    from bluestab.plan import ParamPlan
+    from bluestab.models.param_plan import ParamPlan
 
 ADAPTER = "default"
 """peft's name for the one update of a layer."""

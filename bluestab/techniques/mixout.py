@@ -32,13 +32,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import FLAG, Rule, one_of, within
-from bluestab.seeding import Seeds, stream_seed, torch_streams
+from bluestab.core.rules import FLAG, Rule, one_of, within
+from bluestab.core.seeding import Seeds, stream_seed, torch_streams
+from bluestab.core.types import ModelFacts, Step
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.packing import Packable, Siblings
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import ModelFacts, Step
 
 if TYPE_CHECKING:
     import torch

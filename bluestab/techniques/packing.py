@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
-from bluestab.built import Built
-from bluestab.types import Step
+from bluestab.core.types import Step
+from bluestab.models.built import Built
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class StackedLayer(Protocol):
 
 
 class Siblings(Protocol):
-    """What `pack_step` is told of the stacked network that S runs train in (`bluestab.packed`).
+    """What `pack_step` is told of the stacked network that S runs train in (`bluestab.training.packed`).
 
     n        S
     linears  path -> those of its linear layers whose weight trains

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bluestab.built import Built
-from bluestab.rules import Rule, whole
-from bluestab.types import ModelFacts
+from bluestab.core.rules import Rule, whole
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built
 
 if TYPE_CHECKING:
     from torch import nn

@@ -25,18 +25,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule, at_least
+from bluestab.core.rules import Rule, at_least
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch
 
-    from bluestab.plan import ParamPlan
+    from bluestab.models.param_plan import ParamPlan
 
 
 def pull_(weight: torch.Tensor, anchor: torch.Tensor | None, strength: float) -> None:

@@ -30,9 +30,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.divergences import divergence
-from bluestab.passes import (
+from bluestab.core.rules import FLAG, Rule, above, at_least, one_of
+from bluestab.core.seeding import torch_streams
+from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
+from bluestab.models.built import Built, Trained
+from bluestab.models.divergences import divergence
+from bluestab.models.passes import (
     NOISES,
     Noise,
     device_of,
@@ -42,11 +45,8 @@ from bluestab.passes import (
     rounding_problem,
     same_dropout,
 )
-from bluestab.rules import FLAG, Rule, above, at_least, one_of
-from bluestab.seeding import torch_streams
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
-from bluestab.types import Batch, ModelFacts, Step, StepOutput
 
 
 class R3f(Technique):

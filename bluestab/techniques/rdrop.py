@@ -27,14 +27,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.divergences import divergence
-from bluestab.passes import device_of, other_dropout
-from bluestab.rules import Rule, at_least
+from bluestab.core.rules import Rule, at_least
+from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
+from bluestab.models.built import Built, Trained
+from bluestab.models.divergences import divergence
+from bluestab.models.passes import device_of, other_dropout
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 from bluestab.techniques.packing import Packable, Siblings
-from bluestab.types import Batch, ModelFacts, Step, StepOutput
 
 if TYPE_CHECKING:
     import torch

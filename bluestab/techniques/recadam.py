@@ -26,13 +26,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule, above, at_least
+from bluestab.core.rules import Rule, above, at_least
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.effects import distance
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import pretrained
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -27,13 +27,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bluestab.built import Built, Trained
-from bluestab.rules import FLAG, Rule
-from bluestab.seeding import Seeds, generator
+from bluestab.core.rules import FLAG, Rule
+from bluestab.core.seeding import Seeds, generator
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import blocks, is_layernorm
-from bluestab.types import ModelFacts
 
 
 class Reinit(Packable, Technique):

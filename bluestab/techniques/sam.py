@@ -29,10 +29,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import FLAG, Rule, at_least
+from bluestab.core.rules import FLAG, Rule, at_least
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

@@ -39,14 +39,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.divergences import divergence
-from bluestab.passes import device_of, gradients, noise, perturbed, rounding_problem, same_dropout
-from bluestab.rules import Rule, above, at_least, whole, within
-from bluestab.seeding import torch_streams
+from bluestab.core.rules import Rule, above, at_least, whole, within
+from bluestab.core.seeding import torch_streams
+from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
+from bluestab.models.built import Built, Trained
+from bluestab.models.divergences import divergence
+from bluestab.models.passes import (
+    device_of,
+    gradients,
+    noise,
+    perturbed,
+    rounding_problem,
+    same_dropout,
+)
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
-from bluestab.types import Batch, ModelFacts, Step, StepOutput
 
 if TYPE_CHECKING:
     import torch

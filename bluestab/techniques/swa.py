@@ -25,11 +25,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.averaging import Averages, callback
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule, within
+from bluestab.core.rules import Rule, within
+from bluestab.core.types import ModelFacts
+from bluestab.models.averaging import Averages, callback
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     import torch

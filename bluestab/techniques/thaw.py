@@ -28,11 +28,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.built import Built, Trained
-from bluestab.rules import Rule, within
+from bluestab.core.rules import Rule, within
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.parameters import blocks
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer

@@ -25,19 +25,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab.built import Built, Trained
-from bluestab.errors import ConfigError
-from bluestab.rules import Rule, list_of
+from bluestab.core.errors import ConfigError
+from bluestab.core.rules import Rule, list_of
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.packing import Packable
 from bluestab.techniques.parameters import is_attention, is_bias, is_layernorm, pretrained
-from bluestab.types import ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bluestab.plan import ParamPlan
+    from bluestab.models.param_plan import ParamPlan
 
 
 PARTS: Mapping[str, Callable[[nn.Module, str], bool]] = {

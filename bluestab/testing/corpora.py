@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bluestab.paths import conf_dir
+from bluestab.core.paths import conf_dir
 
 TEXT = "the gene TP53 was found in patients with colon cancer and type 2 diabetes mellitus"
 WORDS = TEXT.split()

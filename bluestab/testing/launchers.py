@@ -21,18 +21,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bluestab import run_queue, stopping
-from bluestab.config import compose
-from bluestab.errors import Interrupted
-from bluestab.instantiate import instantiate
-from bluestab.launchers.base import Backend
-from bluestab.planning import Sweep, plan_sweep
-from bluestab.store import Store
-from bluestab.testing import stand_ins
+from bluestab.core.config import compose
+from bluestab.core.errors import Interrupted
+from bluestab.core.instantiate import instantiate
+from bluestab.store.store import Store
+from bluestab.sweeps import queue, stopping
+from bluestab.sweeps.launchers.base import Backend
+from bluestab.sweeps.lifecycle import RunsCrashed, begin
+from bluestab.sweeps.plan import Sweep, plan_sweep
+from bluestab.testing import simulated_runs
 from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.plugins import Suite, node, yaml_of
-from bluestab.testing.stand_ins import acts, attempts
-from bluestab.workers import RunsCrashed, begin
+from bluestab.testing.simulated_runs import acts, attempts
 
 MakeSweep = Callable[..., Sweep]
 Launch = Callable[[Sweep], Any]
@@ -54,7 +54,7 @@ class LauncherSuite(Suite):
         described = {"_target_": found["backend"], **knobs}
         backend = instantiate(described, Backend, "hydra.launcher")  # type: ignore[type-abstract]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bluestab.execute.execute_one", stand_ins.execute)
+            patch.setattr("bluestab.training.execute.execute_one", simulated_runs.execute)
             backend.launch(sweep)
 
     @pytest.fixture
@@ -126,12 +126,12 @@ class LauncherSuite(Suite):
         self, launch: Launch, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is waited for, and taken over when that process dies without a result."""
-        monkeypatch.setattr(run_queue, "LOOK_AGAIN", 0.05)
+        monkeypatch.setattr(queue, "LOOK_AGAIN", 0.05)
         sweep = make_sweep()
         begin(sweep)
         key = sweep.runs[0].run.key
         code = (
-            "import sys, time; from pathlib import Path; from bluestab.claims import Claims\n"
+            "import sys, time; from pathlib import Path; from bluestab.store.claims import Claims\n"
             f"with Claims(Path({str(sweep.store.root)!r})).take({key!r}):\n"
             " print('held', flush=True); time.sleep(60)"
         )

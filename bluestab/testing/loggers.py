@@ -17,16 +17,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bluestab.checks import CheckedRun, check
-from bluestab.config import compose, resolved
-from bluestab.errors import ConfigError
-from bluestab.execute import execute_one
-from bluestab.loggers.base import RunInfo
-from bluestab.records import to_json
-from bluestab.store import Store
+from bluestab.core.config import compose, resolved
+from bluestab.core.errors import ConfigError
+from bluestab.core.types import RunRecord
+from bluestab.store.records import to_json
+from bluestab.store.store import Store
 from bluestab.testing.corpora import ANY_FILE, TEXT
 from bluestab.testing.plugins import Suite, node, yaml_of
-from bluestab.types import RunRecord
+from bluestab.training.check import CheckedRun, check
+from bluestab.training.execute import execute_one
+from bluestab.training.loggers.base import RunInfo
 
 SHORT = (
     *("task=gad", "model=tiny", "device=cpu", "optim.batch_size=8", "optim.steps=4"),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from omegaconf import OmegaConf
 
-from bluestab.paths import conf_dir, own_conf_dir
+from bluestab.core.paths import conf_dir, own_conf_dir
 from bluestab.testing.corpora import write_corpora
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bluestab.rules import Rule
-from bluestab.spaces import SEARCH_SPACE, extremes, parse
+from bluestab.core.rules import Rule
+from bluestab.core.spaces import SEARCH_SPACE, extremes, parse
 
 
 def space_problems(where: str, spaces: object, rules: Mapping[str, Rule], layers: int) -> list[str]:

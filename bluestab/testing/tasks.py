@@ -16,17 +16,17 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from bluestab.assemble import Assembly, assemble
-from bluestab.checks import CheckedRun, check
-from bluestab.config import compose, resolved
-from bluestab.instantiate import instantiate
-from bluestab.keys import NEUTRAL, TASK_DESCRIPTIVE
-from bluestab.task_data import TaskData
+from bluestab.core.config import compose, resolved
+from bluestab.core.instantiate import instantiate
+from bluestab.core.keys import NEUTRAL, TASK_DESCRIPTIVE
+from bluestab.core.types import SPLITS
+from bluestab.models.tokenizers import load_tokenizer
 from bluestab.tasks.base import Task
+from bluestab.tasks.data import TaskData
 from bluestab.testing.corpora import ANY_FILE, write_corpus
 from bluestab.testing.plugins import Suite, node, yaml_of
-from bluestab.tokenization import load_tokenizer
-from bluestab.types import SPLITS
+from bluestab.training.assemble import Assembly, assemble
+from bluestab.training.check import CheckedRun, check
 
 WRONG = (
     ({"metric": "elegance"}, "task.metric is 'elegance'"),

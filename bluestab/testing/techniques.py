@@ -19,14 +19,10 @@ import numpy as np
 import pytest
 import torch
 
-from bluestab.assemble import Assembly
-from bluestab.checks import check
-from bluestab.errors import ConfigError
-from bluestab.spaces import SEARCH_SPACE
-from bluestab.testing.arms import chosen, knobs_of, node_of, refusal, technique_class
-from bluestab.testing.plugins import Suite
-from bluestab.testing.spaces import space_problems
-from bluestab.testing.witness import (
+from bluestab.core.errors import ConfigError
+from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.core.types import ModelFacts
+from bluestab.testing.observed_training import (
     LAYERS,
     Lab,
     Spy,
@@ -39,7 +35,11 @@ from bluestab.testing.witness import (
     usual_decay,
     weights,
 )
-from bluestab.types import ModelFacts
+from bluestab.testing.plugins import Suite
+from bluestab.testing.spaces import space_problems
+from bluestab.testing.technique_arms import chosen, knobs_of, node_of, refusal, technique_class
+from bluestab.training.assemble import Assembly
+from bluestab.training.check import check
 
 Place = tuple[str, str]
 """A task and a model."""

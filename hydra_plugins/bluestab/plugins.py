@@ -23,12 +23,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from bluestab.errors import ConfigError, did_you_mean
-from bluestab.paths import conf_dir, own_conf_dir, sweeps_dir
+from bluestab.core.errors import ConfigError, did_you_mean
+from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
 
 if TYPE_CHECKING:
-    from bluestab.launchers.base import Backend
-    from bluestab.search.spec import Search
+    from bluestab.sweeps.launchers.base import Backend
+    from bluestab.sweeps.search.spec import Search
 
 
 class BluestabSearchPath(SearchPathPlugin):
@@ -129,10 +129,10 @@ class OurSweeper(Sweeper):
 
 
 class GridSweeper(OurSweeper):
-    """Shell of `bluestab.sweepers.grid`."""
+    """Shell of `bluestab.sweeps.grid`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bluestab.sweepers.grid import expand
+        from bluestab.sweeps.grid import expand
 
         choices: dict[str, list[str]] = {}
         for key, override in self.overrides(arguments):
@@ -156,10 +156,10 @@ class GridSweeper(OurSweeper):
 
 
 class OptunaSweeper(OurSweeper):
-    """Shell of `bluestab.search.drive`."""
+    """Shell of `bluestab.sweeps.search.drive`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bluestab.search.plan import plan_search
+        from bluestab.sweeps.search.plan import plan_search
 
         fixed: dict[str, str] = {}
         choices: dict[str, str | list[str]] = {}
@@ -184,7 +184,7 @@ class OptunaSweeper(OurSweeper):
 
 
 def space_text(override: Override) -> str:
-    """The space of a knob as `bluestab.spaces` reads it: `a,b` is `choice(a,b)`."""
+    """The space of a knob as `bluestab.core.spaces` reads it: `a,b` is `choice(a,b)`."""
     if override.is_choice_sweep():
         return f"choice({','.join(override.sweep_string_iterator())})"
     return str(override.input_line).partition("=")[2]
@@ -246,10 +246,10 @@ def seeds_of(value: object) -> int | list[int]:
 
 
 class Launcher(HydraLauncher):
-    """Shell of the launchers in `bluestab.launchers`: plans the sweep, hands it to the backend.
+    """Shell of the launchers in `bluestab.sweeps.launchers`: plans the sweep, hands it to the backend.
 
     The backend is named by a plain string, not by a nested `_target_`: Hydra would instantiate
-    that by itself, past the rule of `bluestab.instantiate`.
+    that by itself, past the rule of `bluestab.core.instantiate`.
     """
 
     def __init__(self, backend: str, **knobs: Any) -> None:
@@ -276,8 +276,8 @@ class Launcher(HydraLauncher):
         self._backend().search(search)
 
     def _backend(self) -> Backend:
-        from bluestab.instantiate import instantiate
-        from bluestab.launchers.base import Backend
+        from bluestab.core.instantiate import instantiate
+        from bluestab.sweeps.launchers.base import Backend
 
         node = {"_target_": self.backend, **self.knobs}
         return instantiate(node, Backend, "hydra.launcher")  # type: ignore[type-abstract]

@@ -18,19 +18,20 @@ from typing import Any
 
 import pytest
 
-from bluestab import failures, local_engine, stopping, worker_pool
-from bluestab.attempting import attempt
-from bluestab.cluster import task
-from bluestab.cluster.submission import write_orders
-from bluestab.errors import BluestabError, DiskFull
-from bluestab.launchers import pool
-from bluestab.paths import conf_dir
-from bluestab.planning import Sweep
-from bluestab.testing import stand_ins
+from bluestab.core.errors import BluestabError, DiskFull
+from bluestab.core.paths import conf_dir
+from bluestab.sweeps import failures, local, stopping
+from bluestab.sweeps import pool as worker_pool
+from bluestab.sweeps.attempt import attempt
+from bluestab.sweeps.launchers import pool
+from bluestab.sweeps.lifecycle import RunsCrashed, begin, close
+from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.slurm import task
+from bluestab.sweeps.slurm.submission import write_orders
+from bluestab.testing import simulated_runs
 from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.launchers import LauncherSuite, assert_tidy, statuses
-from bluestab.testing.stand_ins import acts, attempts, workers
-from bluestab.workers import RunsCrashed, begin, close
+from bluestab.testing.simulated_runs import acts, attempts, workers
 
 MakeSweep = Callable[..., Sweep]
 Launch = Callable[[Sweep], bool]
@@ -42,13 +43,15 @@ def in_a_task(sweep: Sweep) -> bool:
     submission = write_orders(
         *(sweep.store, sweep.name, sweep.runs), tasks=1, launcher=knobs, command="bluestab"
     )
-    return task.work(submission, 0, "1_0.0", stand_ins.execute) == 128 + signal.SIGINT
+    return task.work(submission, 0, "1_0.0", simulated_runs.execute) == 128 + signal.SIGINT
 
 
 LAUNCHERS: dict[str, Launch] = {
-    "local": lambda sweep: local_engine.run_here(sweep, stand_ins.execute),
-    "pool": lambda sweep: worker_pool.run_in_pool(sweep, ["cpu", "cpu"], 1e6, stand_ins.execute),
-    "packed": lambda sweep: local_engine.run_here(sweep, stand_ins.execute, group=None),
+    "local": lambda sweep: local.run_here(sweep, simulated_runs.execute),
+    "pool": lambda sweep: worker_pool.run_in_pool(
+        sweep, ["cpu", "cpu"], 1e6, simulated_runs.execute
+    ),
+    "packed": lambda sweep: local.run_here(sweep, simulated_runs.execute, group=None),
     "slurm": in_a_task,
 }
 NOT_RUNNING = {"check", "fetch"}  # launchers that start nothing
@@ -98,7 +101,7 @@ def test_every_launcher_is_here() -> None:
 
 def in_pool(sweep: Sweep, n: int = 2, budget_mb: float = 1e6) -> None:
     begin(sweep)
-    close(sweep, worker_pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, stand_ins.execute))
+    close(sweep, worker_pool.run_in_pool(sweep, ["cpu"] * n, budget_mb, simulated_runs.execute))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_no_room_for_a_claim_is_a_full_disk(
     def no_room(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bluestab.claims.Claims.take", no_room)
+    monkeypatch.setattr("bluestab.store.claims.Claims.take", no_room)
     with pytest.raises(DiskFull, match=f"no room left for the result of run {planned.run.key}"):
         attempt(planned.run, sweep.store)
 
@@ -217,7 +220,7 @@ def test_data_that_changes_under_a_sweep(make_sweep: MakeSweep, small: Path) -> 
 def test_workers_that_cannot_even_start(
     make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestab.pool_worker.serve", stand_ins.abort)
+    monkeypatch.setattr("bluestab.sweeps.pool_worker.serve", simulated_runs.abort)
     sweep = make_sweep()
     with pytest.raises(BluestabError, match="die before they can start"):
         in_pool(sweep)
@@ -229,7 +232,7 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
         "import pickle, sys\n"
-        "from bluestab.testing import stand_ins; from bluestab.worker_pool import run_in_pool\n"
+        "from bluestab.testing import stand_ins; from bluestab.sweeps.pool import run_in_pool\n"
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
         " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"
@@ -299,7 +302,7 @@ def test_where_workers_go(
     knobs: dict[str, Any],
     places: list[str],
 ) -> None:
-    monkeypatch.setattr("bluestab.devices.cores", lambda: cores)
-    monkeypatch.setattr("bluestab.devices.cuda_devices", lambda: gpus)
+    monkeypatch.setattr("bluestab.core.devices.cores", lambda: cores)
+    monkeypatch.setattr("bluestab.core.devices.cuda_devices", lambda: gpus)
     given = {"workers": None, "per_gpu": 1, "memory": None, "group": 1, **knobs}
     assert pool.Pool(**given).devices(make_sweep(*overrides, seeds=1)) == places

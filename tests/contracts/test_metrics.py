@@ -27,23 +27,25 @@ import torch
 from omegaconf import OmegaConf
 
 import bluestab.tasks
-from bluestab import diagnostics, stats
-from bluestab.errors import ConfigError
-from bluestab.execute import execute_one
-from bluestab.history import History
-from bluestab.instantiate import instantiate
-from bluestab.keys import cell_of, key_of
-from bluestab.paths import conf_dir
-from bluestab.recommendation import recommend
-from bluestab.report.headline import headlines
+from bluestab import stats
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import instantiate
+from bluestab.core.keys import cell_of, key_of
+from bluestab.core.paths import conf_dir
+from bluestab.core.types import Example, RunRecord
+from bluestab.inference.cell import Cell
+from bluestab.inference.soup import _Kitchen
+from bluestab.report.frames.results import read_results
 from bluestab.report.page import _asset
 from bluestab.report.page_data import page_data
-from bluestab.report.results import read_results
-from bluestab.report.strips import strips
 from bluestab.report.tables import _best, caption
-from bluestab.search import curves
-from bluestab.search.findings import arm_of, best_first
-from bluestab.search.objectives import (
+from bluestab.report.terminal.sparklines import strips
+from bluestab.report.words.headline import headlines
+from bluestab.stats.recommendation import recommend
+from bluestab.store.store import Store
+from bluestab.sweeps.search import curves
+from bluestab.sweeps.search.findings import arm_of, best_first
+from bluestab.sweeps.search.objectives import (
     OBJECTIVES,
     SECONDS,
     Outcome,
@@ -52,9 +54,8 @@ from bluestab.search.objectives import (
     outcome,
     worth,
 )
-from bluestab.search.race import Race, verdict
-from bluestab.search.worker import Worker
-from bluestab.store import Store
+from bluestab.sweeps.search.race import Race, verdict
+from bluestab.sweeps.search.worker import Worker
 from bluestab.tasks.base import Task
 from bluestab.tasks.classification import Classification, OneClass
 from bluestab.tasks.metric import (
@@ -69,11 +70,11 @@ from bluestab.tasks.multi_label import LabelSets
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.tagging import Tagging
 from bluestab.tasks.word_tagging import WordTagging
-from bluestab.types import Example, RunRecord
-from bluestab.use.cell import Cell
-from bluestab.use.soup import _Kitchen
-from tests import searching
-from tests.test_report import LLRD, record, stored
+from bluestab.training.execute import execute_one
+from bluestab.training.loop import diagnostics
+from bluestab.training.loop.history import History
+from tests.report.test_report import LLRD, record, stored
+from tests.support import simulated_search
 
 KINDS = {
     cls.__name__: cls
@@ -316,11 +317,13 @@ def test_a_search_by_an_error_looks_for_the_smallest(small: Path, tmp_path: Path
     store = tmp_path / "runs"
     fixed = {"task": "biosses", "task.metric": "rmse"}
     rest: dict[str, Any] = {"n_trials": 5, "seeds": 2, "confirm": 0, "objective": "mean"}
-    search = searching.plan(store, fixed=fixed, sampler="random", race={"kind": "none"}, **rest)
+    search = simulated_search.plan(
+        store, fixed=fixed, sampler="random", race={"kind": "none"}, **rest
+    )
     assert search.sign == -1
-    trials = searching.begin(search)
+    trials = simulated_search.begin(search)
     assert [direction.name for direction in trials.study.directions] == ["MINIMIZE"]
-    assert Worker(search, execute=searching.execute).work() == "enough"
+    assert Worker(search, execute=simulated_search.execute).work() == "enough"
     told = [trial.value for trial in trials.all() if trial.value is not None]
     assert len(told) == 5
     assert [trial.value for trial in best_first(trials.all(), search)] == sorted(told)

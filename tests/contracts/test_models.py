@@ -33,21 +33,21 @@ from transformers import (
     RobertaConfig,
 )
 
-from bluestab import models
-from bluestab.batches import collate
-from bluestab.built import Built
-from bluestab.data import tokenised
-from bluestab.errors import ConfigError
-from bluestab.instantiate import instantiate
-from bluestab.layers import layer_map
-from bluestab.models import Model, check_model
-from bluestab.networks import initialise, load
-from bluestab.passes import model_logits
-from bluestab.paths import conf_dir
-from bluestab.seeding import Seeds, generator
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import instantiate
+from bluestab.core.paths import conf_dir
+from bluestab.core.seeding import Seeds, generator
+from bluestab.core.types import SEQUENCE, TOKEN, Head
+from bluestab.models import description
+from bluestab.models.built import Built
+from bluestab.models.description import Model, check_model
+from bluestab.models.layers import layer_map
+from bluestab.models.networks import initialise, load
+from bluestab.models.passes import model_logits
+from bluestab.models.tokenizers import load_tokenizer
 from bluestab.techniques.reinit import Reinit
-from bluestab.tokenization import load_tokenizer
-from bluestab.types import SEQUENCE, TOKEN, Head
+from bluestab.training.loop.batches import collate
+from bluestab.training.tokenise import tokenised
 
 FILES = {file.stem: file for file in sorted((conf_dir() / "model").glob("*.yaml"))}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}
@@ -142,7 +142,7 @@ def installed(request: pytest.FixtureRequest) -> None:
 
 def test_every_yaml_is_of_one_kind() -> None:
     assert {"minilm", *FAMILIES.values(), *PUBLISHED} <= set(FILES)
-    assert set(FAMILIES) == set(models.FAMILIES) == {node["family"] for node in NODES.values()}
+    assert set(FAMILIES) == set(description.FAMILIES) == {node["family"] for node in NODES.values()}
     assert sorted(FILES) == sorted([*HUB, *RANDOM, *PACKAGED])
     assert sorted(HUB) == sorted(PUBLISHED), "a hub model needs its published shape in this file"
 
@@ -383,8 +383,8 @@ def test_a_copy_that_is_here_is_used_without_asking(
     def asked(*_: object) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("bluestab.models.here", lambda hub, revision: folder)
-    monkeypatch.setattr("bluestab.models.bring", asked)
+    monkeypatch.setattr("bluestab.models.description.here", lambda hub, revision: folder)
+    monkeypatch.setattr("bluestab.models.description.bring", asked)
     assert model_of("bert_base_uncased").folder() == folder
 
 

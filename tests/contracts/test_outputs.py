@@ -11,12 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bluestab.execute import execute_one  # noqa: E402
-from bluestab.store import Store  # noqa: E402
+from bluestab.inference.export import export  # noqa: E402
+from bluestab.inference.predicting import Order, carry_out  # noqa: E402
+from bluestab.inference.weights import find_run  # noqa: E402
+from bluestab.store.store import Store  # noqa: E402
 from bluestab.tasks.outputs import Output  # noqa: E402
-from bluestab.use.export import export  # noqa: E402
-from bluestab.use.predicting import Order, carry_out  # noqa: E402
-from bluestab.use.weights import find_run  # noqa: E402
+from bluestab.training.execute import execute_one  # noqa: E402
 
 PAINS = ("hot", "cold", "sore")
 

@@ -17,16 +17,16 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bluestab.checks import CheckedRun, check
-from bluestab.errors import ConfigError
-from bluestab.execute import execute, execute_one
-from bluestab.siblings import packable_problems
-from bluestab.store import Store
+from bluestab.core.errors import ConfigError
+from bluestab.core.types import ModelFacts, RunRecord
+from bluestab.store.store import Store
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
-from bluestab.testing.arms import HEADS, NAMES, chosen, technique_class
-from bluestab.testing.witness import Lab
-from bluestab.types import ModelFacts, RunRecord
+from bluestab.testing.observed_training import Lab
+from bluestab.testing.technique_arms import HEADS, NAMES, chosen, technique_class
+from bluestab.training.check import CheckedRun, check
+from bluestab.training.execute import execute, execute_one
+from bluestab.training.packable import packable_problems
 from tests.conftest import Make
 
 PACKED = [name for name in NAMES if issubclass(technique_class(name), Packable)]

@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 import stand_ins
 
-from bluestab import interruption
-from bluestab.errors import BluestabError, ConfigError
-from bluestab.search.findings import best_first, points_frame
-from bluestab.search.pool import see_through
-from bluestab.search.spec import SAMPLERS, Search
-from bluestab.search.trials import Trials, points, scores_of
-from bluestab.search.worker import Worker
-from bluestab.store import Store
-from tests import searching
-from tests.searching import acts, attempts, begin, plan
+from bluestab.core import preemption
+from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.store.store import Store
+from bluestab.sweeps.search.findings import best_first, points_frame
+from bluestab.sweeps.search.pool import see_through
+from bluestab.sweeps.search.spec import SAMPLERS, Search
+from bluestab.sweeps.search.trials import Trials, points, scores_of
+from bluestab.sweeps.search.worker import Worker
+from tests.support import simulated_search
+from tests.support.simulated_search import acts, attempts, begin, plan
 
 Plan = Callable[..., Search]
 
@@ -36,7 +36,7 @@ Plan = Callable[..., Search]
 def store(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for module in ("search.worker", "search.plan", "search.confirm"):
-        monkeypatch.setattr(f"bluestab.{module}.compose", searching.compose_once)
+        monkeypatch.setattr(f"bluestab.{module}.compose", simulated_search.compose_once)
     return tmp_path / "runs"
 
 
@@ -51,7 +51,7 @@ def make(store: Path) -> Plan:
 def run(search: Search, **given: Any) -> Trials:
     """The whole search, one worker, in this process."""
     trials = begin(search)
-    see_through(search, [None], searching.execute, **given)
+    see_through(search, [None], simulated_search.execute, **given)
     return trials
 
 
@@ -68,7 +68,7 @@ def whys(trials: Trials) -> Counter[str]:
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_every_sampler_sees_its_points_through(make: Plan, store: Path, sampler: str) -> None:
-    choices = dict(searching.CHOICES)
+    choices = dict(simulated_search.CHOICES)
     if sampler == "grid":
         choices = {"technique": ["none", "llrd"], "optim.lr": "choice(1e-5,1e-4,1e-3)"}
     if sampler == "cmaes":
@@ -187,7 +187,7 @@ def test_interrupted_and_resumed_is_the_same_search(make: Plan) -> None:
     for patience in range(30):  # asked to stop at ever later moments, also in the middle of a point
         looks = list(range(patience % 5 + 1))
         asked = partial(_out_of_patience, looks)
-        Worker(search, asked=asked, execute=searching.execute).work()
+        Worker(search, asked=asked, execute=simulated_search.execute).work()
     assert told(trials) == told(whole)
     assert whys(trials)["interrupted"] > 0
 
@@ -199,7 +199,7 @@ def test_a_changed_search_is_refused_with_the_difference(make: Plan) -> None:
         ({"seeds": 4}, "seeds: [0, 1, 2] before, [0, 1, 2, 3] now"),
         ({"fixed": {"optim.batch_size": "8"}}, "optim.batch_size: "),
         (
-            {"choices": {**searching.CHOICES, "optim.lr": "interval(1e-5, 1e-4)"}},
+            {"choices": {**simulated_search.CHOICES, "optim.lr": "interval(1e-5, 1e-4)"}},
             "space.optim.lr: tag(log, interval(1e-5, 1e-3)) before, interval(1e-5, 1e-4) now",
         ),
         ({"choices": {"optim.lr": "interval(1e-5, 1e-4)"}}, "space.technique: choice(none,llrd)"),
@@ -282,7 +282,7 @@ def test_a_crash_leaves_the_study_usable_and_is_tried_again(make: Plan, store: P
 
 
 def test_on_crash_decides(make: Plan, store: Path) -> None:
-    from bluestab.workers import RunsCrashed
+    from bluestab.sweeps.lifecycle import RunsCrashed
 
     acts(store, s0="crash")
     run(make(n_trials=2, fixed={"on_crash": "retry:2"}))
@@ -339,7 +339,7 @@ def test_cut_inside_a_run_is_a_channel_of_its_own(make: Plan, store: Path) -> No
 
 
 def test_points_to_start_with_come_first(make: Plan) -> None:
-    start = [searching.BEST, {"technique": "none", "optim.lr": 2e-4}]
+    start = [simulated_search.BEST, {"technique": "none", "optim.lr": 2e-4}]
     trials = run(make(start=start))
     assert params(trials)[:2] == start
 
@@ -370,7 +370,7 @@ def _until(search: Search, seed: int) -> None:
     def execute(run: Any, store: Store, progress: Callable[..., None]) -> Any:
         if run.cfg["seed"] == seed:
             os._exit(9)
-        return searching.execute(run, store, progress)
+        return simulated_search.execute(run, store, progress)
 
     Worker(search, execute=execute).work()
 
@@ -383,7 +383,7 @@ def test_the_trial_of_a_dead_process_is_told_fail_and_its_point_taken_up(
     die_in_the_middle(search, seed=1)
     (dead,) = trials.all()
     assert dead.state.name == "RUNNING"
-    see_through(search, [None], searching.execute)
+    see_through(search, [None], simulated_search.execute)
     every = trials.all()
     assert every[0].state.name == "FAIL"
     assert every[1].user_attrs["retry_of"] == 0
@@ -397,7 +397,7 @@ def test_a_search_whose_process_died_is_the_same_search(make: Plan) -> None:
     trials = begin(search)
     for seed in (0, 1, 0):
         die_in_the_middle(search, seed)
-    see_through(search, [None], searching.execute)
+    see_through(search, [None], simulated_search.execute)
     assert told(trials) == told(run(make(name="whole", n_trials=12)))
 
 
@@ -407,13 +407,13 @@ def test_a_run_that_kills_every_process_is_given_up(make: Plan, store: Path) -> 
     for _ in range(3):
         die_in_the_middle(search, seed=2)
     assert trials.left() == 2
-    with_poison = Worker(search, execute=searching.execute)
+    with_poison = Worker(search, execute=simulated_search.execute)
     taken = with_poison.trials.take(with_poison.checked)
     assert taken is not None
     first = trials.all()[0]
     assert taken.point != first.params  # the poisoned point counts as crashed
     trials.let_go(taken)
-    see_through(search, [None], searching.execute)  # a new command tries it again
+    see_through(search, [None], simulated_search.execute)  # a new command tries it again
     assert [t.state.name for t in points(trials.all())] == ["COMPLETE"] * 3
     assert first.params in params(trials)
 
@@ -421,10 +421,10 @@ def test_a_run_that_kills_every_process_is_given_up(make: Plan, store: Path) -> 
 def test_a_live_trial_is_left_alone(make: Plan) -> None:
     search = make()
     trials = begin(search)
-    worker = Worker(search, execute=searching.execute)
+    worker = Worker(search, execute=simulated_search.execute)
     taken = worker.trials.take(worker.checked)
     assert taken is not None
-    other = Worker(search, execute=searching.execute)
+    other = Worker(search, execute=simulated_search.execute)
     mine = other.trials.take(other.checked)
     assert mine is not None
     assert [t.state.name for t in trials.all()] == ["RUNNING"] * 2
@@ -433,7 +433,7 @@ def test_a_live_trial_is_left_alone(make: Plan) -> None:
 
 
 def test_workers_elsewhere_need_store_and_storage_alone(make: Plan, store: Path) -> None:
-    from bluestab.search.saved import read_search, write_search_file
+    from bluestab.sweeps.search.saved import read_search, write_search_file
 
     search = make()
     begin(search)
@@ -458,13 +458,13 @@ def test_a_point_that_is_given_back_is_no_death(
         return len(told) > 3  # in the middle of a run
 
     with monkeypatch.context() as patch:
-        patch.setattr(interruption, "asked", asked)
-        assert Worker(search, execute=searching.execute).work() == "interrupted"
+        patch.setattr(preemption, "asked", asked)
+        assert Worker(search, execute=simulated_search.execute).work() == "interrupted"
     first, queued = trials.all()
     assert (first.state.name, first.user_attrs["why"]) == ("FAIL", "interrupted")
     assert (queued.state.name, queued.user_attrs["deaths"]) == ("WAITING", {})
     acts(store)
-    assert Worker(search, execute=searching.execute).work() == "enough"
+    assert Worker(search, execute=simulated_search.execute).work() == "enough"
     assert params(trials)[0] == first.params
     assert max(Counter(attempts(store)).values()) == 2  # the run that was given back
 
@@ -473,10 +473,12 @@ def test_one_crash_stops_all_where_on_crash_says_so(make: Plan, store: Path) -> 
     search = make(fixed={"on_crash": "stop"})
     begin(search)
     acts(store, s0="crash")
-    assert Worker(search, execute=searching.execute).work() == "crashed"
+    assert Worker(search, execute=simulated_search.execute).work() == "crashed"
     acts(store)
     n = len(attempts(store))
-    assert Worker(search, execute=searching.execute).work() == "crashed", "of another process"
+    assert Worker(search, execute=simulated_search.execute).work() == "crashed", (
+        "of another process"
+    )
     assert len(attempts(store)) == n
 
 
@@ -484,6 +486,6 @@ def test_search_workers_that_cannot_even_start(make: Plan, monkeypatch: pytest.M
     """They are begun anew a few times, not for ever."""
     search = make()
     begin(search)
-    monkeypatch.setattr("bluestab.search.pool.serve", stand_ins.abort)
+    monkeypatch.setattr("bluestab.sweeps.search.pool.serve", stand_ins.abort)
     with pytest.raises(BluestabError, match="worker processes die before they can start"):
-        see_through(search, [None, None], searching.execute)
+        see_through(search, [None, None], simulated_search.execute)

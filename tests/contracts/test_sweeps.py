@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from bluestab.checks import check_parts
-from bluestab.launchers.fetch import Fetch
-from bluestab.paths import conf_dir, sweeps_dir
-from bluestab.planning import SEED, Compose, Job, check_each
+from bluestab.core.paths import conf_dir, sweeps_dir
+from bluestab.sweeps.launchers.fetch import Fetch
+from bluestab.sweeps.plan import SEED, Compose, Job, check_each
+from bluestab.training.check import check_parts
 
 TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yaml"))}
 SEARCHES = [name for name, text in TEXTS.items() if "\n  search: true\n" in text]

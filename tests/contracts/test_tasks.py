@@ -23,20 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import real_data
 from omegaconf import OmegaConf
 
 import bluestab.tasks
-from bluestab.blurb import COUNTS, GROUPS, TASKS
-from bluestab.checks import check
-from bluestab.config import compose, resolved
-from bluestab.errors import ConfigError
-from bluestab.paths import corpora_dir
-from bluestab.task_data import TaskData, load_task
+from bluestab.core.config import compose, resolved
+from bluestab.core.errors import ConfigError
+from bluestab.core.paths import corpora_dir
+from bluestab.core.types import SPLITS
+from bluestab.report.frames.blurb import COUNTS, GROUPS, TASKS
 from bluestab.tasks.base import Task
+from bluestab.tasks.data import TaskData, load_task
 from bluestab.testing.corpora import ANY_FILE, published_tasks
 from bluestab.testing.tasks import TaskSuite, judge_extremes, task_of
-from bluestab.types import SPLITS
+from bluestab.training.check import check
+from tests.conftest import real_data
 
 FILES = {file.stem: file for file in published_tasks()}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from bluestab.built import Built
-from bluestab.errors import ConfigError
-from bluestab.plan import ParamPlan
+from bluestab.core.errors import ConfigError
+from bluestab.models.built import Built
+from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.testing.arms import HEADS, NAMES, chosen, overrides, refusal
-from bluestab.testing.witness import (
+from bluestab.testing.observed_training import (
     Lab,
     Witness,
     agree,
@@ -27,6 +26,7 @@ from bluestab.testing.witness import (
     equal_weights,
     weights,
 )
+from bluestab.testing.technique_arms import HEADS, NAMES, chosen, overrides, refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 

@@ -21,16 +21,16 @@ import pytest
 import torch
 
 import bluestab.techniques
-from bluestab.built import Built, Trained
-from bluestab.config import compose, resolved
-from bluestab.plan import ParamPlan
-from bluestab.seeding import generator
-from bluestab.spaces import SEARCH_SPACE
+from bluestab.core.config import compose, resolved
+from bluestab.core.seeding import generator
+from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.models.built import Built, Trained
+from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.testing.arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
 from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.observed_training import LAYERS, SHORT, Lab, effects_problems, is_head, watch
+from bluestab.testing.technique_arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
 from bluestab.testing.techniques import Place, TechniqueDeclarations, TechniqueTraining
-from bluestab.testing.witness import LAYERS, SHORT, Lab, effects_problems, is_head, watch
 
 MODULES = Path(bluestab.techniques.__file__).parent
 PLACES = [

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from bluestab.cluster import scheduler
-from bluestab.cluster.scheduler import ArrayTask
-from bluestab.cluster.submission import Submission, submissions
-from bluestab.store import Store
+from bluestab.store.store import Store
+from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.scheduler import ArrayTask
+from bluestab.sweeps.slurm.submission import Submission, submissions
 from bluestab.testing.corpora import ANY_FILE
 
 HERE = Path(__file__).parent

@@ -26,10 +26,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
-from bluestab.cluster import scheduler  # noqa: E402
-from bluestab.cluster.submission import submissions  # noqa: E402
-from bluestab.records import to_json  # noqa: E402
-from bluestab.store import Store  # noqa: E402
+from bluestab.store.records import to_json  # noqa: E402
+from bluestab.store.store import Store  # noqa: E402
+from bluestab.sweeps.slurm import scheduler  # noqa: E402
+from bluestab.sweeps.slurm.submission import submissions  # noqa: E402
 from bluestab.testing.corpora import ANY_FILE, write_corpora  # noqa: E402
 from tests.slurm.conftest import free_ports, one_cluster  # noqa: E402
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from bluestab.claims import Claims
-from bluestab.cluster import scheduler
-from bluestab.search.trials import points, took
-from tests import searching
+from bluestab.store.claims import Claims
+from bluestab.sweeps.search.trials import points, took
+from bluestab.sweeps.slurm import scheduler
 from tests.slurm.conftest import Cluster, Site, until
 from tests.slurm.test_slurm import last_states
+from tests.support import simulated_search
 
 pytestmark = pytest.mark.slurm
 
@@ -30,7 +30,7 @@ def site(make_site: Callable[..., Site]) -> Site:
 def trials(site: Site, storage: str | None = None) -> list[Any]:
     import optuna
 
-    from bluestab.search.storage import open_storage
+    from bluestab.sweeps.search.storage import open_storage
 
     where = storage or str(site.folder / "runs" / "searches" / "s" / "study.journal")
     return optuna.load_study(study_name="s", storage=open_storage(where)).trials
@@ -56,7 +56,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
 ) -> None:
     """The command leaves at once; whoever types it again waits, and gets the report."""
     storage = None if kind == "journal" else request.getfixturevalue(kind)
-    searching.acts(site.store.root, all=1)
+    simulated_search.acts(site.store.root, all=1)
     shape = ["search.workers=4", "search.n_trials=30"]
     shape += [] if storage is None else [f"search.storage='{storage}'"]
     said = site.run(*shape, "hydra.launcher.wait=false")
@@ -73,7 +73,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     assert "best" in said
     assert (site.folder / "report" / "s" / "search.html").is_file()
     assert_each_point_once(site, 30, storage)
-    again = Counter(searching.attempts(site.store.root))
+    again = Counter(simulated_search.attempts(site.store.root))
     assert sum(n - 1 for n in again.values()) <= 2, "only what the node was doing is done again"
     at_it = {i for i in range(4) if any(took(f"{job}_{i}", t) for t in trials(site, storage))}
     assert len(at_it) >= 3, "all but, maybe, that of the node that died at once"
@@ -81,7 +81,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
 
 @pytest.mark.slow
 def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
-    searching.acts(site.store.root, all=600)
+    simulated_search.acts(site.store.root, all=600)
     process = site.start("search.workers=2", "search.n_trials=4")
     until(lambda: len(at_work(site)) == 2, "two tasks work")
     first = sorted(at_work(site))[0]
@@ -93,7 +93,7 @@ def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
     process.send_signal(signal.SIGKILL)
     assert "cancelled: job" in site.verb("cancel", "--sweep", "s")
     assert (site.live(), site.store.running(), at_work(site)) == ([], {}, set())
-    searching.acts(site.store.root)
+    simulated_search.acts(site.store.root)
     said = site.run("search.workers=2", "search.n_trials=4")
     assert "submitted as" in said
     assert_each_point_once(site, 4)
@@ -101,12 +101,12 @@ def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_point_that_crashes_fails_its_task_alone(site: Site) -> None:
-    searching.acts(site.store.root, s1="crash")
+    simulated_search.acts(site.store.root, s1="crash")
     said = site.run("search.workers=2", "search.n_trials=3", "search.race.kind=none", code=1)
     assert "3 of 3 points crashed" in said
     assert set(last_states(site).values()) <= {"FAILED", "COMPLETED"}
     assert "FAILED" in last_states(site).values()
-    searching.acts(site.store.root)
+    simulated_search.acts(site.store.root)
     said = site.run("search.workers=2", "search.n_trials=3", "search.race.kind=none")
     assert "3 points that crashed are tried again" in said
     assert {t.state.name for t in points(trials(site))} == {"COMPLETE"}

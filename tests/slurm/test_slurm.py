@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bluestab.cluster import scheduler
-from bluestab.cluster.submission import submissions
-from bluestab.testing.stand_ins import acts, attempts
+from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.submission import submissions
+from bluestab.testing.simulated_runs import acts, attempts
 from tests.slurm.conftest import Site, until
 
 pytestmark = pytest.mark.slurm

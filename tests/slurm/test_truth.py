@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bluestab.cluster import scheduler
-from bluestab.store import Store
+from bluestab.store.store import Store
+from bluestab.sweeps.slurm import scheduler
 from bluestab.testing.corpora import ANY_FILE
 from tests.slurm.conftest import Cluster, Site, until
 from tests.slurm.test_slurm import assert_tidy, last_states
-from tests.test_run import kept
+from tests.training.test_execute import kept
 
 pytestmark = pytest.mark.slurm
 

@@ -1,6 +1,6 @@
 """In place of `python` on a node: a task whose runs are stand-ins (`tests/stand_ins.py`).
 
-Called as the interpreter is: `-u -m bluestab.cluster.task FOLDER --first=N`.
+Called as the interpreter is: `-u -m bluestab.sweeps.slurm.task FOLDER --first=N`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from bluestab.cluster import task  # noqa: E402
-from bluestab.testing import stand_ins  # noqa: E402
+from bluestab.sweeps.slurm import task  # noqa: E402
+from bluestab.testing import simulated_runs  # noqa: E402
 
 real = task.search_on
 
 
 def of_a_search(submission: Any, job: str, execute: Any) -> int:
-    from tests import searching
+    from tests.support import simulated_search
 
-    return real(submission, job, searching.execute)
+    return real(submission, job, simulated_search.execute)
 
 
 if __name__ == "__main__":
     # workers that train nothing need no torch
     ForkServerContext.set_forkserver_preload = lambda *_: None  # type: ignore[method-assign]
-    task.work = partial(task.work, execute=stand_ins.execute)
+    task.work = partial(task.work, execute=simulated_runs.execute)
     task.search_on = of_a_search
     arguments = sys.argv[1:]
-    assert arguments[:3] == ["-u", "-m", "bluestab.cluster.task"], arguments
+    assert arguments[:3] == ["-u", "-m", "bluestab.sweeps.slurm.task"], arguments
     sys.exit(task.main(arguments[3:]))

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from bluestab.launchers.base import Backend
-from bluestab.local_engine import run_here
-from bluestab.workers import begin, close
+from bluestab.sweeps.launchers.base import Backend
+from bluestab.sweeps.lifecycle import begin, close
+from bluestab.sweeps.local import run_here
 
 
 class Backwards(Backend):

@@ -1,6 +1,6 @@
 """Gentle: embeddings and blocks learn more slowly than what is above them."""
 
-from bluestab.rules import within
+from bluestab.core.rules import within
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 

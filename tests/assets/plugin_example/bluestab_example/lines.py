@@ -1,6 +1,6 @@
 """Lines: a line per evaluation, in a text file per run."""
 
-from bluestab.loggers.base import Log, Logger, results_of, scores_of
+from bluestab.training.loggers.base import Log, Logger, results_of, scores_of
 
 
 class Lines(Logger):

@@ -1,0 +1,75 @@
+"""The verb that looks at data: `bluestab inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HYDRA: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def inspect(
+    context: typer.Context,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write it as a page, too: --html data.html")
+    ] = None,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="With --html: random items on the page, their text")
+    ] = False,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Random training items to show")
+    ] = 10,
+    save_as: Annotated[
+        str | None,
+        typer.Option("--save-as", help="Keep the task: task=NAME then works from any folder"),
+    ] = None,
+) -> None:
+    """What the data of a task are like: bluestab inspect task=classification task.train=mine.csv
+
+    Takes the same overrides as run: counts, labels, lengths, repeated texts, leaks between the
+    parts, and what differences the test part can show. Nothing is trained or fetched.
+    """
+    from bluestab.cli.hydra_app import run_app
+    from bluestab.core.errors import ConfigError
+
+    if with_text and html is None:
+        raise ConfigError("--with-text puts texts on the page that --html names; add --html FILE")
+    if any(argument in ("-m", "--multirun") for argument in context.args):
+        raise ConfigError("inspect looks at one task; leave -m out")
+
+    def look(cfg: Any) -> None:
+        _inspect(cfg, html, with_text, examples, save_as)
+
+    run_app(look, context.args)
+
+
+def _inspect(
+    cfg: Any, html: Path | None, with_text: bool, examples: int, save_as: str | None
+) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from bluestab.core.config import resolved
+    from bluestab.core.errors import StoreError
+    from bluestab.report.terminal.inspection_view import page, print_inspection
+    from bluestab.store.files import write_text
+    from bluestab.tasks.saved import save_task
+    from bluestab.training.check import check
+    from bluestab.training.inspection import inspect as look
+
+    plain = resolved(cfg)
+    run = check(plain)
+    found = look(run, examples)
+    print_inspection(found)
+    if html is not None:
+        try:
+            write_text(html, page(found, with_text=with_text))
+            html.chmod(0o600)  # for its owner alone, until they decide otherwise
+        except OSError as error:
+            raise StoreError(f"{html} cannot be written ({error.strerror})") from error
+        print(f"\nwrote {html}" + ("" if with_text else " (no text of the data is on it)"))
+    if save_as is not None:
+        kind = str(HydraConfig.get().runtime.choices["task"])
+        file = save_task(save_as, kind, plain["task"], run.data)
+        print(f"\nwrote {file}; from any folder: bluestab run task={save_as}")

@@ -1,0 +1,309 @@
+"""`run`, `check` and `fetch` as a Hydra application, with errors a person can use.
+
+Hydra exits 1 for everything and prints tracebacks. Here every problem found before the first run
+becomes a ConfigError (exit code 2), with the nearest valid name; and what only looks like a sweep
+(`+sweep=quickstart` for `+sweeps=`) is refused instead of starting a default run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError  # type: ignore[import-untyped]
+
+from bluestab.core.catalogue import shadowed
+from bluestab.core.config import PRIMARY, compose
+from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
+from bluestab.core.paths import conf_dir, own_conf_dir
+from bluestab.core.provenance import command_line
+from bluestab.sweeps.grid import check_names
+
+INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
+APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
+
+
+def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
+    """Run a Hydra application on `arguments`. Raises ConfigError for what cannot be run."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
+    os.environ.setdefault("BLUESTAB_COMMAND", shlex.join(["bluestab", *sys.argv[1:]]))
+    multirun = "-m" in arguments or "--multirun" in arguments
+    informing = any(argument.split("=")[0] in INFORMING for argument in arguments)
+    if multirun and informing:  # Hydra shows a config only without -m
+        arguments = [a for a in arguments if a not in ("-m", "--multirun")]
+    elif multirun:
+        arguments = [_carried(argument) for argument in arguments]
+    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
+        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
+            continue
+        where = "./conf" if folder == Path.cwd() / "conf" else folder
+        raise ConfigError(
+            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
+            f"(own tasks, models and techniques in {where} are fine)"
+        )
+    caught: list[Exception] = []
+
+    def task(cfg: DictConfig) -> None:
+        try:  # an error that Hydra sees is printed with all overrides in front of it
+            task_function(cfg)
+        except Exception as error:
+            caught.append(error)
+
+    try:
+        with _explained():
+            if not informing:
+                cfg = _precheck([a for a in arguments if not a.startswith("-")], multirun)
+                arguments = [*arguments, *_searching(cfg, arguments, multirun)]
+                if not multirun and "hydra/sweeper=optuna" in arguments:
+                    raise ConfigError("hydra/sweeper=optuna is a search of many runs; add -m")
+                if not multirun and any(a.startswith("+sweeps=") for a in arguments):
+                    print("note: this is one run with the settings of a sweep; -m runs the sweep")
+                for file in shadowed():
+                    print(f"note: {file} is used in place of bluestab's file of the same name")
+            sys.argv = [PRIMARY, *arguments]
+            app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PRIMARY)
+            app(task)()
+        if caught:
+            raise caught[0]
+    except ConfigError as error:
+        if line := _all_at_once(str(error)):
+            raise ConfigError(*error.problems, line) from error
+        raise
+
+
+def _all_at_once(said: str) -> str | None:
+    """Where something that can be brought is missing: one line that brings all of it."""
+    program, verb, *rest = [*shlex.split(command_line()), "", ""]
+    if BRING not in said or program != "bluestab" or verb not in ("run", "check"):
+        return None
+    line = shlex.join(["bluestab", "fetch", *filter(None, rest)])
+    return f"all that this command needs, data and models: {line}"
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.resolve() == conf_dir().resolve()
+
+
+def _carried(argument: str) -> str:
+    """In a multirun, knobs of techniques travel under `sweep.knobs` until an arm is chosen."""
+    return re.sub(r"^technique\.(?=[^=]*=)", "+sweep.knobs.", argument)
+
+
+def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> list[str]:
+    """The sweeper of a sweep file that is a search: Hydra lets no such file choose it."""
+    wanted = cfg.sweep.get("search", False)
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"sweep.search is {wanted!r}: expected true or false")
+    chosen = any(argument.startswith("hydra/sweeper=") for argument in arguments)
+    return ["hydra/sweeper=optuna"] if wanted and multirun and not chosen else []
+
+
+def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
+    """Compose once with the first alternative of every choice, and look for what is not allowed."""
+    overrides = OverridesParser.create().parse_overrides(list(arguments))
+    for override in overrides:
+        if override.is_add() or override.is_force_add():
+            _check_added(override)
+        if override.is_sweep_override():
+            _check_choice(override, multirun)
+        elif override.key_or_group == "technique":
+            check_names(override.get_value_element_as_str())
+    first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
+    try:
+        cfg = compose(first)
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:  # Hydra's word for `task=null` and the like
+        raise ConfigError(f"cannot compose {' '.join(first)}: {error}") from error
+    hydra_node = cfg.hydra
+    if hydra_node.callbacks:
+        raise ConfigError(
+            "hydra.callbacks is set; callbacks are code chosen by a config file, which bluestab "
+            "does not run"
+        )
+    if hydra_node.job.env_set:
+        raise ConfigError(
+            "hydra.job.env_set is set; the environment decides what a yaml may run, so a yaml may "
+            "not set it: set the variable before the command"
+        )
+    for node in ("launcher", "sweeper"):
+        found = dict(_targets(OmegaConf.to_container(hydra_node[node])))
+        target = found.pop("_target_", None)
+        if found:
+            raise ConfigError(
+                f"hydra.{node}.{next(iter(found))} names code that Hydra would run; remove it"
+            )
+        if not str(target).startswith("hydra_plugins.bluestab."):
+            raise ConfigError(
+                f"hydra/{node} is {target}, which is not bluestab's"
+                + did_you_mean("", (f.stem for f in (conf_dir() / "hydra" / node).glob("*.yaml")))
+            )
+    for node in ("job_logging", "hydra_logging"):
+        if OmegaConf.to_container(hydra_node[node]) != QUIET:
+            raise ConfigError(f"hydra.{node} is changed; bluestab keeps its own logs")
+    return cfg
+
+
+def _check_choice(override: Override, multirun: bool) -> None:
+    """A choice between values, where one is possible."""
+    said, key = override.input_line, override.key_or_group
+    if not multirun:
+        raise ConfigError(f"{said} is a choice between several values; add -m to run them all")
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
+    if key == "sweeps":
+        raise ConfigError(f"{said}: one sweep at a time")
+    if key.split(".")[0] in ("sweep", "search") and not key.startswith("sweep.knobs."):
+        raise ConfigError(f"{said} is no choice to run; a list needs brackets: '{key}=[0,1,2]'")
+    if key == "technique":
+        for value in override.sweep_string_iterator():
+            check_names(value)
+
+
+def _check_added(override: Override) -> None:
+    key = override.key_or_group
+    if key.startswith("sweep.knobs.") or key.startswith("hydra."):
+        return
+    if key == "search":
+        raise ConfigError(
+            f"{override.input_line}: a search is chosen without the plus sign: "
+            f"search={override.get_value_element_as_str()}"
+        )
+    if key not in APPENDABLE:
+        nearest = did_you_mean("+" + key, [f"+{group}" for group in APPENDABLE])
+        raise ConfigError(
+            f"{override.input_line}: '{key}' is no group that can be added{nearest} "
+            "(a knob that exists is set without the plus sign)"
+        )
+
+
+def _first(override: Override) -> str:
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    if override.is_interval_sweep():
+        return f"{override.get_key_element()}={override.value().start}"  # type: ignore[union-attr]
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Hydra's own errors become ConfigErrors in our words."""
+    try:
+        yield
+    except BluestabError:
+        raise
+    except OverrideParseException as error:
+        if "=" not in error.override:
+            raise ConfigError(
+                f"cannot read the override {error.override!r}: expected KEY=VALUE"
+            ) from error
+        raise ConfigError(
+            f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}; lists and "
+            "choices with brackets need quotes in the shell: 'technique=[freeze,llrd]'"
+        ) from error
+    except MissingConfigException as error:
+        raise ConfigError(_missing(error)) from error
+    except HydraException as error:
+        raise ConfigError(_refused(error)) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml file"
+        raise ConfigError(f"{where}: not valid yaml ({error.problem})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{_not_utf8()} is not UTF-8 ({error}); convert it to UTF-8") from error
+
+
+def _not_utf8() -> str:
+    """The file among a person's own that Hydra could not decode (it does not say which)."""
+    for file in (f for folder in ("conf", "sweeps") for f in Path(folder).rglob("*.yaml")):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(file)
+    return "a yaml file"
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return str(error).splitlines()[0]
+    kind = "sweep" if group == "sweeps" else group
+    return f"there is no {kind} '{name}'" + did_you_mean(name, error.options or [])
+
+
+def _refused(error: HydraException) -> str:
+    text = " ".join(str(error).split())
+    cause = error.__cause__
+    match = re.search(r"Could not override '([^']+)'", text)
+    if match is None:
+        return f"{text} ({str(cause).splitlines()[0]})" if cause and str(cause) else text
+    key = match.group(1)
+    if key.startswith("hydra.launcher."):
+        return _refused_of_launcher(key)
+    base = compose([])
+    known = list(_paths(OmegaConf.to_container(base, resolve=False)))  # type: ignore[arg-type]
+    parts = key.split(".")
+    if parts[0] == "technique" and len(parts) > 2:
+        return _refused_knob(key, parts)
+    if key in known:
+        return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
+    groups = [k for k in base if k != "hydra"]
+    return f"there is no key '{key}'" + did_you_mean(key, [*known, *map(str, groups)])
+
+
+def _refused_of_launcher(key: str) -> str:
+    """A knob that the launcher of this command does not have."""
+    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=local"]
+    knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
+    names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
+    return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
+
+
+def _refused_knob(key: str, parts: Sequence[str]) -> str:
+    """A knob of a technique that the run lacks, or that the technique does not have."""
+    from bluestab.core.catalogue import entries
+
+    name = parts[1]
+    if name not in entries("technique"):
+        return f"{key}: there is no technique '{name}'" + did_you_mean(name, entries("technique"))
+    knobs = compose([f"technique={name}"]).technique[name]
+    if parts[2] not in knobs:
+        options = [f"technique.{name}.{knob}" for knob in knobs if knob != "_target_"]
+        return f"there is no key '{key}'" + did_you_mean(key, options)
+    return f"{key} is set, but the run does not use {name}; add technique={name}"
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and values of every `_target_`, inside lists too: Hydra instantiates those as well."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield f"{path}{key}", value
+            yield from _targets(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{path}{i}.")
+
+
+def _paths(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if not path and key == "hydra":
+            continue
+        yield f"{path}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{path}{key}.")

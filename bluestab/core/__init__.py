@@ -1,0 +1,1 @@
+"""What everything stands on: types, errors, config, keys, seeds, devices. Knows nothing above."""

@@ -1,0 +1,65 @@
+"""What exists: tasks, models, techniques and sweeps, each with one line about it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from bluestab.core.errors import ConfigError, did_you_mean
+from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
+
+KINDS = ("task", "model", "technique", "sweep")
+
+
+def folders(kind: str) -> list[Path]:
+    """Folders with the yamls of a kind, a person's own first."""
+    if kind not in KINDS:
+        raise ConfigError(f"there is no list of '{kind}'" + did_you_mean(kind, KINDS))
+    if kind == "sweep":
+        places = [Path.cwd() / "sweeps", sweeps_dir()]
+    else:
+        own = own_conf_dir()
+        places = [Path.cwd() / "conf" / kind, *([own / kind] if own else []), conf_dir() / kind]
+    return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Name -> one line: `about.summary`, or the comment the file opens with."""
+    found: dict[str, str] = {}
+    for folder in folders(kind):
+        for file in sorted(folder.glob("*.yaml")):
+            found.setdefault(file.stem, _line(file, kind))
+    return dict(sorted(found.items()))
+
+
+def shadowed() -> list[str]:
+    """Own files (./conf, `own_conf_dir`, ./sweeps) that stand in for ours of the same name."""
+    hidden = []
+    for kind in KINDS:
+        places = folders(kind)
+        for own in places[:-1]:
+            ours = {file.name for file in places[-1].glob("*.yaml")}
+            hidden += [str(file) for file in sorted(own.glob("*.yaml")) if file.name in ours]
+    return hidden
+
+
+def _line(file: Path, kind: str) -> str:
+    try:
+        return _summary(file, kind)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        return f"cannot be read: {' '.join(str(error).split())[:200]}"
+
+
+def _summary(file: Path, kind: str) -> str:
+    if kind in ("task", "model"):
+        summary = OmegaConf.select(OmegaConf.load(file), "about.summary")
+        if summary:
+            return str(summary)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    comments = [c.removeprefix("#").strip() for c in opening if not c.startswith("# @package")]
+    return " ".join(comments) if kind == "sweep" else " ".join(comments[:1])

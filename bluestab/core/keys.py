@@ -1,0 +1,143 @@
+"""Resolved config -> key: what a run *is*, in 16 hex digits.
+
+Only what decides the result goes in, by the allow-lists below; where results go, what is printed
+and where data lie do not. A knob added later enters `NEUTRAL` with the value at which it changes
+nothing and stays out of the hash there, so that stored runs keep their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from bluestab.core.seeding import Seeds
+from bluestab.core.spaces import SEARCH_SPACE
+
+RECIPE_VERSION = 2
+"""Bumped when training behaviour changes: old and new runs must not share a key."""
+
+TASK_DESCRIPTIVE = frozenset(
+    # files enter through the fingerprint of their content; the recipe through optim
+    ("about", "recipe", "data_dir", "train", "validation", "test", "sha256", "fetch")
+)
+TRAINER_COMPUTATIONAL = (
+    *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
+    *("micro_batch", "prefix_cache", "devices", "engine"),
+)
+
+NEUTRAL: Mapping[str, Any] = {
+    "trainer.eval_tokens": None,
+    "trainer.micro_batch": None,
+    "trainer.prefix_cache": True,
+    "trainer.engine": "lightning",
+    "trainer.devices": 1,
+    "stop_degenerate": False,
+    "task.overlap": None,
+    "task.folds": None,
+    "task.fold": None,
+    "task.split_seed": 0,
+    "head": "default",
+    "lower_case": None,
+    "init_from": None,
+    "optim.bias_correction": True,
+    "optim.bucket": None,
+    "technique.reinit.layernorms_only": False,
+}
+"""Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
+added since 0.1 does nothing."""
+
+
+def hashed_config(
+    cfg: Mapping[str, Any],
+    *,
+    model_id: str,
+    fingerprint: Mapping[str, str],
+    init_from: str | None = None,
+    descriptive: Collection[str] = (),
+    higher_is_better: bool = True,
+) -> dict[str, Any]:
+    """The part of a resolved config that decides the result.
+
+    model_id     what the weights are (`Model.identity`)
+    fingerprint  split -> SHA-256 of the data file's content
+    init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
+    descriptive  fields of the task that only say how files are read (`Task.descriptive`)
+    higher_is_better  of the task's metric: False is written down, so that readers of a record know
+                 it, and a run from before directions were known, whose best step is its worst, has
+                 another key
+    """
+    optim = dict(cfg["optim"])
+    if optim["steps"] is not None:
+        optim["epochs"] = None  # not read when the length is given in steps
+    told = TASK_DESCRIPTIVE.union(descriptive)
+    hashed = {
+        "recipe_version": RECIPE_VERSION,
+        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in told}),
+        "data": dict(fingerprint),
+        "model": model_id,
+        "head": cfg["model"]["head"],
+        "lower_case": cfg["model"]["lower_case"],
+        "init_from": None if init_from is None else f"sha256:{init_from}",
+        "technique": [
+            # where a search may look does not decide what one run gives
+            [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]
+            for name, knobs in cfg["technique"].items()
+        ],
+        "optim": optim,
+        "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
+        "stop_degenerate": cfg["stop_degenerate"],
+        "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
+    }
+    plain: dict[str, Any] = _plain(hashed)
+    if not higher_is_better:
+        plain["task"]["higher_is_better"] = False
+    for path, value in NEUTRAL.items():
+        _drop_if(plain, path.split("."), value)
+    return plain
+
+
+def key_of(hashed: Mapping[str, Any]) -> str:
+    """16 hex digits of the run."""
+    text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cell_of(hashed: Mapping[str, Any]) -> str:
+    """16 hex digits of the run without its seeds, and without its fold of a cross-validation.
+
+    Only runs of one cell are ever averaged.
+    """
+    rest = {k: v for k, v in hashed.items() if k != "seeds"}
+    if isinstance(task := rest.get("task"), Mapping):
+        rest["task"] = {k: v for k, v in task.items() if k != "fold"}
+    return key_of(rest)
+
+
+def _by_kind(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The class by its name alone: moving it to another module changes no result."""
+    rest = {k: v for k, v in node.items() if k != "_target_"}
+    return {"kind": str(node["_target_"]).rpartition(".")[2], **rest}
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only; 1 and 1.0 are the same number, so they must hash alike."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _drop_if(tree: Any, path: list[str], value: Any) -> None:
+    """Remove the leaf at `path` if it has this value; [name, knobs] pairs are walked by name."""
+    for part in path[:-1]:
+        node = dict(tree) if isinstance(tree, list) else tree
+        if not isinstance(node, dict) or part not in node:
+            return
+        tree = node[part]
+    if isinstance(tree, dict) and path[-1] in tree and tree[path[-1]] == value:
+        del tree[path[-1]]

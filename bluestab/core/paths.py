@@ -1,0 +1,86 @@
+"""Where the files that come with bluestab lie, and where those that it brings are kept.
+
+What comes with it is inside the package in a wheel, beside it in a checkout.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bluestab.core.errors import BluestabError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """The folder with `bluestab.yaml` and the groups task/, model/, technique/, ..."""
+    return _home() / "conf"
+
+
+def sweeps_dir() -> Path:
+    """The folder with one yaml file per declared sweep."""
+    return _existing(_home() / "sweeps")
+
+
+def corpora_dir() -> Path:
+    """The folder with the corpora that may be shipped: one sub-folder per task."""
+    return _existing(PACKAGE / "corpora")
+
+
+def own_conf_dir() -> Path | None:
+    """A person's own yamls, found from any folder: task/, model/, technique/; None without a home.
+
+    `$BLUESTAB_CONF`, else `$XDG_CONFIG_HOME/bluestab/conf`, else `~/.config/bluestab/conf`.
+    """
+    named = os.environ.get("BLUESTAB_CONF")
+    if named:
+        return Path(named).expanduser()
+    standard = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(standard):
+        return Path(standard) / "bluestab" / "conf"
+    try:
+        return Path.home() / ".config" / "bluestab" / "conf"
+    except RuntimeError:
+        return None
+
+
+def cache_dir() -> Path | None:
+    """The folder of what can be made or brought again; None where there is no home.
+
+    `$BLUESTAB_CACHE`, else `$XDG_CACHE_HOME/bluestab`, else `~/.cache/bluestab`.
+    """
+    named = os.environ.get("BLUESTAB_CACHE")
+    if named:
+        return Path(named).expanduser()
+    standard = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(standard):  # others are to be ignored, says the standard
+        return Path(standard) / "bluestab"
+    try:
+        return Path.home() / ".cache" / "bluestab"
+    except RuntimeError:
+        return None
+
+
+def _home() -> Path:
+    """The folder that holds our conf/ and sweeps/.
+
+    Known by `conf/bluestab.yaml`: a `conf` of somebody else in site-packages is not ours.
+    """
+    for home in (PACKAGE, PACKAGE.parent):
+        if (home / "conf" / "bluestab.yaml").is_file():
+            return home
+    raise _incomplete(f"conf/bluestab.yaml is neither in {PACKAGE} nor in {PACKAGE.parent}")
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise _incomplete(f"{folder} is missing")
+    return folder
+
+
+def _incomplete(what: str) -> BluestabError:
+    return BluestabError(
+        f"this installation of bluestab is incomplete: {what}. Install the package again"
+        " (`pip install --force-reinstall --no-deps bluestab`), or run it from a whole checkout."
+    )

@@ -1,0 +1,92 @@
+"""Text files of strangers, read as plain data: nothing in them is run, resolved or looked up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from bluestab.core.errors import ConfigError
+
+MOST_BYTES = 64 * 2**20
+"""Of a text file that is read whole (the largest tokenizer.json known has 34 MB)."""
+
+
+class _Plain(yaml.SafeLoader):  # type: ignore[misc]
+    """Plain data without aliases: nine lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(
+                f"line {event.start_mark.line + 1} holds an alias (*{event.anchor})"
+            )
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A map of plain data; nothing in it is instantiated, resolved or looked up.
+
+    Raises ConfigError for anything else, `${...}` included: it would be filled in from this
+    machine's environment.
+    """
+    text = _text(path)
+    try:
+        found = yaml.load(text, Loader=_Plain)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{path} is no plain yaml: {said[:300]}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no map of settings")
+    if where := _interpolated(found):
+        raise ConfigError(
+            f"{path} has '${{' in {where}; a config that was kept holds values, nothing to fill in"
+        )
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A map of plain data. Raises ConfigError for anything else."""
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no map")
+    return found
+
+
+def inside(folder: Path, name: object, where: str) -> Path:
+    """The file `name` below `folder`. Raises ConfigError if it would lie elsewhere."""
+    parts = PurePosixPath(str(name)).parts
+    strange = not isinstance(name, str) or not parts or "\\" in name or "\0" in name
+    if strange or PurePosixPath(str(name)).is_absolute() or ".." in parts:
+        raise ConfigError(f"{where} names the file {name!r}, which is not inside {folder}")
+    path = folder.joinpath(*parts)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{where} names the file {name!r}, a link that leads out of {folder}")
+    return path
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size} bytes: too large to be read")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error})") from error
+
+
+def _interpolated(node: Any, path: str = "") -> str | None:
+    """Where a value holds `${`, or None."""
+    if isinstance(node, dict):
+        children = [(f"{path}.{key}".lstrip("."), child) for key, child in node.items()]
+    elif isinstance(node, list):
+        children = [(f"{path}[{i}]", child) for i, child in enumerate(node)]
+    else:
+        return path if isinstance(node, str) and "${" in node else None
+    return next((found for name, c in children if (found := _interpolated(c, name))), None)

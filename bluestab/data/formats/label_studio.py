@@ -1,0 +1,97 @@
+"""Label Studio's JSON export, unfolded: a row per task, a column per field of `data` and control.
+
+A control (`from_name`) becomes a column of its name, as in Label Studio's own JSON-MIN: spans
+(`{start, end, label, text}`) of labels, the choice (a list if any task has several), the number of
+a rating. The first annotation that was not cancelled counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.errors import DataError
+from bluestab.data.formats.base import short
+
+Item = tuple[str | None, dict[str, Any], int]
+"""Name in a map or None, object, line."""
+
+NUMBERS = ("rating", "number")
+
+
+def is_export(items: Sequence[Item]) -> bool:
+    """Has every object `data` and `annotations`, as no other format does?"""
+    return bool(items) and all(
+        isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list)
+        for _, item, _ in items
+    )
+
+
+def unfold(path: Path, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """Flat objects, and what is to be said of them. Raises DataError for an annotation that cannot
+    be read."""
+    found: list[Item] = []
+    kinds: dict[str, str] = {}  # of each control
+    n_without = n_several = 0
+    passed: dict[str, int] = {}
+    for _, item, line in items:
+        chosen = [a for a in item["annotations"] if not _get(path, a, "was_cancelled", line)]
+        if not chosen:
+            n_without += 1
+            continue
+        n_several += len(chosen) > 1
+        row = {**({"id": item["id"]} if "id" in item else {}), **item["data"]}
+        for name, kind, value in _results(path, chosen[0], line, passed):
+            if name in item["data"] or kinds.setdefault(name, kind) != kind:
+                raise DataError(path, f"the control {short(name)} means two things", line)
+            if kind in NUMBERS:
+                row[name] = value
+            else:
+                row.setdefault(name, []).extend(value)
+        found.append((None, row, line))
+    for name, kind in kinds.items():
+        single = kind == "choices" and all(len(row.get(name, ())) == 1 for _, row, _ in found)
+        for _, row, _ in found:
+            if single:
+                (row[name],) = row[name]
+            elif kind == "labels":
+                row.setdefault(name, [])  # looked at, and nothing in it
+    notes = ["a Label Studio export"]
+    if n_without:
+        notes.append(f"{n_without} tasks without an annotation were left out")
+    if n_several:
+        notes.append(f"{n_several} tasks have several annotations, of which the first was taken")
+    notes += [f"{n} results of type {kind} were not read" for kind, n in sorted(passed.items())]
+    if not found:
+        raise DataError(path, "is a Label Studio export without any annotation")
+    return found, notes
+
+
+def _results(
+    path: Path, annotation: Mapping[str, Any], line: int, passed: dict[str, int]
+) -> Iterator[tuple[str, str, Any]]:
+    """Control, kind and value of each result; a kind that is not read is counted in `passed`."""
+    for one in annotation.get("result") or []:
+        kind, value, name = (_get(path, one, key, line) for key in ("type", "value", "from_name"))
+        if kind == "labels":
+            named = _get(path, value, "labels", line)
+            if not isinstance(named, list) or len(named) != 1:
+                raise DataError(path, f"a span has {short(named)}, expected one label", line)
+            span = {key: value.get(key) for key in ("start", "end", "text") if key in value}
+            yield str(name), kind, [{**span, "label": named[0]}]
+        elif kind == "choices":
+            found = _get(path, value, "choices", line)
+            if not isinstance(found, list) or not all(isinstance(c, str) for c in found):
+                raise DataError(path, f"a choice is {short(found)}, expected a list of names", line)
+            yield str(name), kind, found
+        elif kind in NUMBERS:
+            yield str(name), kind, _get(path, value, kind, line)
+        else:
+            passed[str(kind)] = passed.get(str(kind), 0) + 1
+
+
+def _get(path: Path, value: Any, key: str, line: int) -> Any:
+    if not isinstance(value, Mapping):
+        raise DataError(path, f"{short(value)} is no object of a Label Studio export", line)
+    return value.get(key)

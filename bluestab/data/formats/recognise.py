@@ -1,0 +1,121 @@
+"""Which format a file or folder has: by its name where that says it, else by its first lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from bluestab.core.errors import DataError
+from bluestab.data.formats.base import lines_in
+from bluestab.data.formats.columnar import is_dataset
+from bluestab.data.formats.pubtator import HEADING
+
+FORMATS = (
+    "csv", "tsv", "json", "jsonl", "parquet", "dataset", "conll", "brat", "pubtator",
+)  # fmt: skip
+
+ENDINGS = {
+    ".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".pq": "parquet", ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll",
+    ".conllu": "conll", ".bioes": "conll", ".pubtator": "pubtator",
+}  # fmt: skip
+"""Names that say the format. .tsv and .txt do not: corpora of words and tags carry them, too."""
+
+OTHERS = {
+    ".xlsx": "an Excel sheet: save it as CSV (UTF-8)", ".xls": "an Excel sheet: save it as CSV",
+    ".ods": "a spreadsheet: save it as CSV", ".zip": "an archive: unpack it",
+    ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".xml": "XML",
+    ".arrow": "a part of a saved dataset: name its folder", ".pkl": "a pickle, which could run "
+    "code: save it as JSONL or Parquet", ".pickle": "a pickle, which could run code: save it as "
+    "JSONL or Parquet",
+}  # fmt: skip
+
+
+def recognise(path: Path, *, words: bool) -> str:
+    """The name of the format, one of `FORMATS`.
+
+    words  the task is one of words and tags: a file of two columns with empty lines is CoNLL
+
+    Raises DataError if it cannot be told: a guess would be a silent wrong number.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    suffix = _suffix(path)
+    if suffix in OTHERS:
+        raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
+    if suffix in ENDINGS and suffix != ".json":
+        return ENDINGS[suffix]
+    if not suffix and path.read_bytes()[:4] == b"PAR1":
+        return "parquet"
+    lines, _ = lines_in(path)
+    filled = [line for line in lines if line.strip()]
+    if filled[0].lstrip().startswith(("{", "[")) and (suffix == ".json" or _opens(filled[0])):
+        several = filled[0].lstrip().startswith("{") and len(filled) > 1 and _is_object(filled[0])
+        return "jsonl" if several and _is_object(filled[1]) else "json"
+    if suffix == ".json":
+        return "json"
+    if any(_is_heading(line) for line in filled[:20]):
+        return "pubtator"
+    if words and _looks_like_words(lines):
+        return "conll"
+    if suffix in (".tsv", ".tab"):
+        return "tsv"
+    if any("\t" in line for line in filled):
+        return "tsv"
+    if not words:
+        return "csv"
+    raise DataError(
+        path,
+        f"its format cannot be told from its name and first lines; say task.format="
+        f"{'|'.join(FORMATS)}",
+    )
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    return Path(name).suffix.lower()
+
+
+def _of_folder(path: Path) -> str:
+    if is_dataset(path):
+        return "dataset"
+    if any(path.glob("*.ann")):
+        return "brat"
+    files = sorted(p.name for p in path.iterdir())[:5]
+    raise DataError(
+        path,
+        "is a folder, but neither a BRAT folder (.txt and .ann) nor a saved dataset (state.json); "
+        f"it holds {', '.join(files) or 'nothing'}",
+    )
+
+
+def _opens(line: str) -> bool:
+    return line.lstrip().startswith(('{"', "[{", "{ ", "[\n", "[ {")) or line.strip() in "[{"
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_heading(line: str) -> bool:
+    match = HEADING.fullmatch(line)
+    return match is not None and match[2] == "t" and bool(re.fullmatch(r"[\w.:-]+", match[1]))
+
+
+def _looks_like_words(lines: list[str]) -> bool:
+    """Short first fields, and sentences divided by empty lines or document marks."""
+    rows = [line for line in lines[:2000] if line.strip()]
+    if any(line.startswith("-DOCSTART-") for line in rows):
+        return True
+    divided = any(
+        not line.strip() and i + 1 < len(lines) and lines[i + 1].strip()
+        for i, line in enumerate(lines[:2000])
+    )
+    first = [(line.split("\t") if "\t" in line else line.split()) for line in rows]
+    single = all(len(fields[0].split()) <= 1 for fields in first)
+    narrow = sum(len(fields) >= 2 for fields in first) >= 0.9 * len(first)
+    return single and narrow and (divided or all(len(fields) == 2 for fields in first))

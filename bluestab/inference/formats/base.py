@@ -1,0 +1,237 @@
+"""Files of text, read item by item from any place in them, and written back with answers.
+
+A format knows where each item begins, so that an interrupted prediction goes on from there, and
+holds one item at a time, so that ten million of them need no more memory than ten. What it writes
+is the file it read, with the answers beside each item:
+
+text   a line, an item      ANSWER, tab, PROBABILITY, tab, the line as it was
+csv    RFC 4180, a header   the row, and the columns of `COLUMNS`
+tsv    a header, no quotes  the same
+jsonl  an object a line     the object, and a field `prediction`
+conll  a word a line        the line, a tag, its probability (and disagreement)
+brat   a folder of .txt     the .txt and its .ann (see `brat.py`)
+task   the task's own file  jsonl: id and prediction (read whole: for corpora)
+
+Offsets count characters (Unicode code points) of the text as it stands in the file, from 0, the
+end exclusive.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.types import Example
+from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Answer
+
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+"""A run of letters and digits, or one sign: how the words of BLURB's corpora were made."""
+
+MOST_CHARACTERS = 2_000_000
+"""Of one item: more is no text but a mistake, or a compressed file that unpacks without end."""
+
+COLUMNS = ("prediction", "probability", "probabilities", "disagreement", "truncated")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the next item begins: bytes (uncompressed), lines and items before it."""
+
+    offset: int = 0
+    line: int = 0
+    items: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """raw: what the format needs to write it; example: None if there is nothing to read;
+    spans: (start, end) of its words in `text`."""
+
+    raw: Any
+    example: Example | None
+    text: str = ""
+    spans: Sequence[tuple[int, int]] = ()
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """(start, end) of every word."""
+    return [match.span() for match in WORD.finditer(text)]
+
+
+class Format(ABC):
+    """task, labels: what is predicted; text, text_pair: names of the columns that hold it.
+
+    several  more than one network answers
+    """
+
+    name: ClassVar[str]
+    as_trained: ClassVar[bool] = False
+    """Long items are cut where the task's own are; otherwise they are read in windows."""
+
+    def __init__(
+        self,
+        path: Path,
+        task: Task,
+        labels: Sequence[str],
+        text: str | None = None,
+        text_pair: str | None = None,
+        several: bool = False,
+    ) -> None:
+        self.path, self.task, self.labels, self.several = path, task, labels, several
+        self.text, self.text_pair = text, text_pair
+        self.check()
+
+    def check(self) -> None:
+        """Raises ConfigError if this format cannot hold what the task needs."""
+        if needs_pair(self.task):
+            raise ConfigError(
+                f"task '{self.task.name}' reads two texts, of which --format {self.name} has one; "
+                "use csv, tsv or jsonl"
+            )
+        self.no_columns()
+
+    def no_columns(self) -> None:
+        if self.text or self.text_pair:
+            raise ConfigError(f"--text and --text-pair name columns; --format {self.name} has none")
+
+    @abstractmethod
+    def items(self, place: Position) -> Iterator[tuple[Item, Position]]:
+        """The items from `place` on, each with the place after it. Raises DataError."""
+
+    @abstractmethod
+    def written(self, item: Item, answer: Answer) -> str:
+        """The item with its answer, line ends included."""
+
+    def head(self) -> str:
+        """What stands before the first item."""
+        return ""
+
+    def predictions(self, output: Path) -> Iterator[Any]:
+        """What was predicted, read back from what was written, in order."""
+        raise ConfigError(f"--score needs --format task or conll, not {self.name}")
+
+    def example(self, text: str, pair: str | None, line: int) -> Item:
+        """An item of one text, or two; `raw` is left to the format."""
+        spans: list[tuple[int, int]] = []
+        if self.task.output.per_word:
+            spans = words_of(text)
+            content: Any = tuple(text[a:b] for a, b in spans)
+        else:
+            content = text if text.strip() else ""
+        if not content or (pair is not None and not pair.strip()):
+            return Item(None, None, text)
+        target = self.task.output.blank(self.labels, content)
+        return Item(None, Example(f"line {line}", content, pair, target), text, spans)
+
+
+def needs_pair(task: Task) -> bool:
+    return getattr(task, "text_pair", None) is not None
+
+
+# --- what an answer looks like -------------------------------------------------------------------
+
+
+def as_json(answer: Answer, item: Item) -> dict[str, Any]:
+    """An answer as JSON: without what there is none of."""
+    found: dict[str, Any] = {}
+    if answer.of_words:
+        found["entities"] = [entity(e, item) for e in answer.entities]
+        if answer.unsure:
+            found["unsure"] = [entity(e, item) for e in answer.unsure]
+    else:
+        prediction = answer.prediction
+        found["prediction"] = list(prediction) if isinstance(prediction, tuple) else prediction
+        if answer.probability is not None:
+            found["probability"] = _short(answer.probability)
+        if answer.probabilities is not None:
+            found["probabilities"] = {n: _short(p) for n, p in answer.probabilities.items()}
+        if answer.unsure:
+            found["unsure"] = list(answer.unsure)
+        if answer.disagreement is not None:
+            found["disagreement"] = _short(answer.disagreement)
+    if answer.truncated:
+        found["truncated"] = True
+    return found
+
+
+def entity(found: Any, item: Item) -> dict[str, Any]:
+    """Type, offsets, text, probability of an entity."""
+    start, end = item.spans[found.first][0], item.spans[found.last - 1][1]
+    said = {
+        "type": found.kind,
+        "start": start,
+        "end": end,
+        "text": item.text[start:end],
+        "probability": _short(found.probability),
+    }
+    return said if found.disagreement is None else {**said, "disagreement": found.disagreement}
+
+
+def _short(value: float) -> float:
+    """Six significant digits: more of a float32 say nothing."""
+    return float(f"{value:.6g}")
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """A label as one cell of a line: no tabs, line ends or control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """A file, unpacked if its name ends in .gz. Raises DataError."""
+    try:
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
+
+
+def lines(path: Path, place: Position) -> Iterator[tuple[str, int, int]]:
+    """(line with its end, its number from 1, bytes up to and with it) from a place on."""
+    with open_bytes(path) as file:
+        try:
+            file.seek(place.offset)
+            offset, number = place.offset, place.line
+            while raw := file.readline(4 * MOST_CHARACTERS + 1):
+                number += 1
+                if len(raw) > 4 * MOST_CHARACTERS:
+                    raise too_long(path, number)
+                offset += len(raw)
+                if number == 1:
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                try:
+                    yield raw.decode("utf-8"), number, offset
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        path,
+                        f"byte 0x{raw[error.start]:02x} is not UTF-8; convert the file to UTF-8",
+                        number,
+                    ) from error
+        except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+            raise DataError(path, f"cannot be read ({error})") from error
+
+
+def too_long(path: Path, line: int) -> DataError:
+    return DataError(
+        path, f"holds an item of more than {MOST_CHARACTERS:,} characters, which is no text", line
+    )
+
+
+def bare(line: str) -> tuple[str, str]:
+    """A line -> its text and its end."""
+    text = line.removesuffix("\n").removesuffix("\r")
+    return text, line[len(text) :] or "\n"

@@ -1,0 +1,103 @@
+"""JSON lines: the object as it was, and a field `prediction`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bluestab.core.errors import ConfigError, DataError, did_you_mean
+from bluestab.core.types import Example
+from bluestab.inference.formats.base import (
+    Format,
+    Item,
+    Position,
+    as_json,
+    bare,
+    dumps,
+    lines,
+    needs_pair,
+)
+from bluestab.inference.formats.delimited import own_column
+from bluestab.tasks.outputs import Answer
+
+
+class Jsonl(Format):
+    """An object a line; `text` (and `text_pair`), or for tagging also `words`."""
+
+    name = "jsonl"
+
+    def check(self) -> None:
+        if self.text_pair and not needs_pair(self.task):
+            raise ConfigError(f"--text-pair is given, but task '{self.task.name}' reads one text")
+
+    def items(self, place: Position) -> Iterator[tuple[Item, Position]]:
+        for line, number, offset in lines(self.path, place):
+            place = Position(offset, number, place.items)
+            text, end = bare(line)
+            if not text.strip():
+                continue
+            try:
+                found = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise DataError(self.path, f"is no JSON object ({error})", number) from error
+            if not isinstance(found, dict):
+                raise DataError(self.path, "is no JSON object", number)
+            if "prediction" in found:
+                raise DataError(self.path, "has a field 'prediction' already", number)
+            place = Position(offset, number, place.items + 1)
+            yield self._item(found, end, number), place
+
+    def _item(self, found: dict[str, Any], end: str, number: int) -> Item:
+        words = found.get("words")
+        if (
+            self.task.output.per_word
+            and self.text is None
+            and "text" not in found
+            and words is not None
+        ):
+            if not isinstance(words, list) or not all(isinstance(w, str) and w for w in words):
+                raise DataError(self.path, "has 'words' that are no list of texts", number)
+            text, spans = " ".join(words), []
+            at = 0
+            for word in words:
+                spans.append((at, at + len(word)))
+                at += len(word) + 1
+            content = tuple(words)
+            example = Example(
+                f"line {number}", content, None, self.task.output.blank(self.labels, content)
+            )
+            return Item((found, end), example if words else None, _whole(self, text, number), spans)
+        text = self._field(found, self.text or own_column(self.task, "text", found), number)
+        pair = None
+        if needs_pair(self.task):
+            name = self.text_pair or own_column(self.task, "text_pair", found)
+            pair = self._field(found, name, number)
+        item = self.example(text, pair, number)
+        return Item((found, end), item.example, text, item.spans)
+
+    def _field(self, found: Mapping[str, Any], name: str, number: int) -> str:
+        text = found.get(name)
+        if not isinstance(text, str):
+            raise DataError(
+                self.path,
+                f"has no text in field {name!r}"
+                + ("" if name in found else did_you_mean(name, found)),
+                number,
+            )
+        return _whole(self, text, number)
+
+    def written(self, item: Item, answer: Answer) -> str:
+        found, end = item.raw
+        return f"{dumps({**found, 'prediction': as_json(answer, item)})}{end}"
+
+
+def _whole(form: Format, text: str, number: int) -> str:
+    """Raises DataError for half a character, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            form.path, "holds half of a character (a lone surrogate)", number
+        ) from error
+    return text

@@ -1,0 +1,146 @@
+"""The verb `predict`: weights and a file in, the file with answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bluestab.core.errors import ConfigError
+from bluestab.data.locate import sha256_of
+from bluestab.inference.answers import check_threshold
+from bluestab.inference.formats.base import Format
+from bluestab.inference.formats.recognise import FORMATS, format_of
+from bluestab.inference.stream import Counts, Progress, predict_file
+from bluestab.inference.weights import Weights, open_weights
+from bluestab.store.store import Store
+from bluestab.tasks.base import Task
+
+OVERLAP = 64
+"""Word pieces that windows of a long text share, where its task would cut it."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for; see the options of `bluestab predict`."""
+
+    names: tuple[str, ...]
+    source: Path
+    output: Path
+    form: str | None
+    text: str | None
+    text_pair: str | None
+    threshold: float | None
+    score: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it."""
+
+    counts: Counts
+    weights: list[Weights]
+    form: str
+    format: Format | None
+    output: Path
+
+    def sentence(self, seconds: float) -> str:
+        counts = self.counts
+        fresh = counts.items - counts.begun
+        said = f"wrote {self.output}: {counts.items:,} items"
+        if self.weights[0].task.output.per_word:
+            said += f", {counts.entities:,} mentions"
+        for number, what in (
+            (counts.begun, "from before"),
+            (counts.empty, "without text"),
+            (counts.truncated, "cut at task.max_length"),
+            (counts.abstained, "below --abstain-below and left out"),
+        ):
+            said += f", {number:,} {what}" if number else ""
+        return f"{said}; {fresh / max(seconds, 1e-9):,.0f} items per second with loading"
+
+
+def carry_out(
+    order: Order, store: Store, device: str, pieces: int, progress: Progress = lambda *_: None
+) -> Done:
+    """Raises BluestabError for whatever is wrong with weights, options, input or output."""
+    if not order.source.exists():
+        raise ConfigError(f"--input is '{order.source}': there is no such file")
+    if not order.output.parent.is_dir():
+        raise ConfigError(f"--output is '{order.output}': there is no folder {order.output.parent}")
+    weights = open_weights(order.names, store)
+    task, labels = weights[0].task, weights[0].labels
+    check_threshold(task, order.threshold)
+    name = format_of(order.source, order.form, task)
+    if order.score and (name not in ("conll", "task") or order.threshold is not None):
+        raise ConfigError(
+            "--score reads gold labels as the task does, so it needs --format task (or conll), and "
+            "no --abstain-below"
+        )
+    form = None
+    if name != "brat":
+        form = FORMATS[name](
+            order.source,
+            task,
+            labels,
+            text=order.text,
+            text_pair=order.text_pair,
+            several=len(weights) > 1,
+        )
+    elif not order.source.is_dir():
+        raise ConfigError(f"--format brat reads a folder of .txt files; {order.source} is none")
+    elif order.text or order.text_pair:
+        raise ConfigError("--text and --text-pair name columns; --format brat has none")
+    if form is None or not form.as_trained:
+        weights = [replace(one, task=in_windows(one.task)) for one in weights]
+
+    from bluestab.inference.brat import predict_folder
+    from bluestab.inference.predictor import Predictor
+
+    predictor = Predictor(weights, device, threshold=order.threshold, pieces=pieces)
+    made = {
+        "weights": [one.sha256 for one in weights],
+        "options": {
+            "format": name,
+            "text": order.text,
+            "text_pair": order.text_pair,
+            "abstain_below": order.threshold,
+        },
+    }
+    answering = predictor.answers
+    if form is None:
+        counts = predict_folder(order.source, task, labels, answering, order.output, made, progress)
+    else:
+        counts = predict_file(form, answering, order.output, made, progress)
+    return Done(counts, weights, name, form, order.output)
+
+
+def in_windows(task: Task) -> Task:
+    """New text is never cut silently where it can be read in windows."""
+    if task.output.per_word and getattr(task, "overlap", 0) is None:
+        return replace(task, overlap=OVERLAP)  # type: ignore[call-arg]
+    return task
+
+
+def score_lines(order: Order, done: Done) -> Iterator[str]:
+    """The task's scores of what was written; beside the record's, if it is the record's file."""
+    assert done.format is not None
+    task = done.weights[0].task
+    targets = [example.target for example in task.read(order.source)]
+    scores = task.score(list(done.format.predictions(order.output)), targets)
+    for name in task.metrics:
+        value = scores[name]
+        yield f"  {name} {'undefined' if value is None else repr(value)}"
+    for one in done.weights:
+        if one.test is not None and one.test[0] == sha256_of(order.source):
+            recorded, found = one.test[1], scores[task.metric]
+            same = "the same" if recorded == found else _apart(recorded, found)
+            several = " of this seed alone" if len(done.weights) > 1 else ""
+            yield f"  record {one.said}{several}: {task.metric} {recorded!r}, {same}"
+
+
+def _apart(recorded: float | None, found: float | None) -> str:
+    """Numbers of other batches differ in their last digits; classes and tags hardly ever do."""
+    if recorded is None or found is None:
+        return "another score"
+    return f"{found - recorded:+.1e} apart"

@@ -1,0 +1,165 @@
+"""Trained networks, loaded once, that answer items by the thousand.
+
+Words become pieces, and pieces logits, by the code that trained and scored the networks. Batches
+hold items of like length, so that little of them is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bluestab.core.devices import cores
+from bluestab.core.errors import ConfigError
+from bluestab.core.types import Example
+from bluestab.inference.answers import answer, check_threshold
+from bluestab.inference.weights import Weights
+from bluestab.models.networks import load_trained
+from bluestab.models.passes import model_logits
+from bluestab.models.tokenizers import load_tokenizer
+from bluestab.tasks.outputs import Answer
+from bluestab.training.loop.batches import collate
+from bluestab.training.loop.evaluation import ItemLogits
+from bluestab.training.loop.module import run_in_float32
+
+PIECES = 8192
+"""Word pieces, padding included, that one batch may hold unless told otherwise."""
+
+
+class Predictor:
+    """device  as `devices.resolve` names it; pieces: of one batch; threshold: see `answers`.
+
+    Raises ConfigError if weights cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Weights],
+        device: str,
+        *,
+        threshold: float | None = None,
+        pieces: int = PIECES,
+    ) -> None:
+        first = weights[0]
+        check_threshold(first.task, threshold)
+        self.weights, self.threshold, self.pieces = weights, threshold, pieces
+        self.task, self.labels = first.task, first.labels
+        self.device = torch.device(device)
+        torch.set_num_threads(cores())
+        self._networks = [self._load(one) for one in weights]
+        words = self.task.output.per_word
+        self._tokenizers = [load_tokenizer(one.model, words=words) for one in weights]
+        # seeds of one model read the same pieces: they are made once
+        self._same = len({t.backend_tokenizer.to_str() for t in self._tokenizers}) == 1
+
+    def _load(self, weights: Weights) -> nn.Module:
+        network, head = load_trained(
+            weights.model,
+            head=weights.task.output.head,
+            n_labels=weights.task.output.n_outputs(weights.labels),
+            attention=weights.attention[self.device.type],
+        )
+        if weights.precision == "bf16":
+            for path in head:
+                run_in_float32(network.get_submodule(path))
+        return network.to(self.device)
+
+    def take(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put other weights into the first network. Raises RuntimeError if one is missing."""
+        self._networks[0].load_state_dict(dict(state), strict=True)
+
+    def logits(self, examples: Sequence[Example]) -> list[tuple[list[int], bool, list[np.ndarray]]]:
+        """Per item: which parts its rows stand for, whether it was cut, logits per network."""
+        encoded = self._encoded(self._tokenizers[0], examples)
+        parts = _parts(encoded, len(examples))
+        found = []
+        for number, network in enumerate(self._networks):
+            if number and not self._same:
+                encoded = self._encoded(self._tokenizers[number], examples)
+                if _parts(encoded, len(examples)) != parts:
+                    raise ConfigError(
+                        f"{self.weights[0].said} and {self.weights[number].said} read different "
+                        "parts of a long sentence: their words cannot be averaged"
+                    )
+            found.append(self._by_item(network, number, encoded, len(examples)))
+        cut = [False] * len(examples)
+        for item, truncated in zip(encoded["example"], encoded["truncated"], strict=True):
+            cut[item] = cut[item] or truncated
+        return [(parts[i], cut[i], [one[i] for one in found]) for i in range(len(examples))]
+
+    def answers(self, examples: Sequence[Example]) -> list[Answer]:
+        """One per item, in order."""
+        if not examples:
+            return []
+        return [
+            answer(
+                self.task,
+                self.labels,
+                example,
+                rows,
+                logits,
+                threshold=self.threshold,
+                truncated=cut,
+            )
+            for example, (rows, cut, logits) in zip(examples, self.logits(examples), strict=True)
+        ]
+
+    def _encoded(self, tokenizer: Any, examples: Sequence[Example]) -> Any:
+        return self.task.encode(examples, self.labels, tokenizer)
+
+    def _by_item(
+        self, network: nn.Module, number: int, encoded: Any, n_items: int
+    ) -> list[np.ndarray]:
+        """Item -> its logits (n_rows, n_labels), float32."""
+        padding = self._tokenizers[number].pad_token_id
+        assert padding is not None
+        names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
+        gathered = ItemLogits()
+        with torch.inference_mode(), _autocast(self.weights[number].precision, self.device):
+            for batch in _batches([len(ids) for ids in encoded["input_ids"]], self.pieces):
+                items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
+                tensors = {
+                    name: value.to(self.device) for name, value in collate(items, padding).items()
+                }
+                logits = model_logits(network, tensors)
+                gathered.update(logits.cpu(), tensors["labels"].cpu(), tensors["items"].cpu())
+        by_row = gathered.compute()
+        parts: list[list[np.ndarray]] = [[] for _ in range(n_items)]
+        for row, item in enumerate(encoded["example"]):
+            parts[item].append(by_row[row])
+        return [np.concatenate(own) for own in parts]
+
+
+def _parts(encoded: Any, n_items: int) -> list[list[int]]:
+    """Item -> which of its parts have logits, in order."""
+    found: list[list[int]] = [[] for _ in range(n_items)]
+    for item, parts in zip(encoded["example"], encoded["rows"], strict=True):
+        found[item] += parts
+    return found
+
+
+def _batches(lengths: Sequence[int], pieces: int) -> Iterator[list[int]]:
+    """Rows in batches of like length, each of at most `pieces` pieces with its padding."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > pieces:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+Answering = Callable[[Sequence[Example]], list[Answer]]
+"""What a stream needs of a predictor."""

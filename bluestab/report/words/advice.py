@@ -1,0 +1,119 @@
+"""What to use, per task and model: chosen on validation, reported on test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bluestab import stats
+from bluestab.report.frames.folds import fold_of
+from bluestab.report.tables import there
+from bluestab.stats.recommendation import Folds, Recommendation, recommend
+from bluestab.tasks.metric import Metric, metric_of_row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+FEW_ITEMS = 100
+"""Validation items below which the choice may be theirs alone (ours: on 100 items, a Pearson of 0.5
+has a standard error of 0.075, an accuracy of 0.8 one of 0.04)."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation for one task and model, and the summary row (test) of the arm it names.
+
+    n_items  validation items that it was chosen on, over all folds if there are some; None: not
+             known
+    """
+
+    task: str
+    model: str
+    baseline: str
+    found: Recommendation
+    row: Row | None
+    n_items: int | None = None
+    folds: bool = False
+
+    def sentence(self) -> str:
+        about = f"{self.task} with {self.model}: "
+        if self.found.arm is None or self.row is None:
+            return about + self.found.why + self._caution()
+        chosen = f"use {self.found.arm}: {self.found.why}; {_on_test(self.row)}"
+        return about + chosen + self._caution()
+
+    def _caution(self) -> str:
+        if self.n_items is None or self.n_items >= FEW_ITEMS:
+            return ""
+        every = "" if self.folds else "; task.folds=5 measures on every item"
+        return (
+            f"; mind: chosen on {self.n_items} validation items, the same for all seeds, and no "
+            f"number of seeds makes up for so few{every}"
+        )
+
+
+def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
+    """One for every task and model with a baseline and another arm; tables as in `Results`.
+
+    Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
+    stand against the one whose bound on the worse side is the best: a weak baseline proves nothing.
+    There is none for arms of which some lack folds that others have.
+    """
+    found = []
+    part = summary[(summary["at"] == at) & (summary["n"] > 0)]
+    for (task, model), rows in part.groupby(["task", "model"], sort=False):
+        arms = {row["cell"]: row for row in rows.to_dict("records")}
+        baselines = {row["baseline"] for row in arms.values() if isinstance(row["baseline"], str)}
+        scores = dict(_scores(runs, arms, at))
+        if not baselines or len(scores) < 2:
+            continue
+        if len({frozenset(map(fold_of, own)) for own in scores.values()}) > 1:
+            continue
+        of_them = runs[(runs["at"] == at) & runs["cell"].isin(arms)]
+        folds = _folds(of_them)
+        metric = metric_of_row(next(iter(arms.values())))
+        baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm], metric))
+        best = recommend(scores, baseline, folds=folds, higher_is_better=metric.higher_is_better)
+        row = next((row for row in arms.values() if row["arm"] == best.arm), None)
+        items = of_them.groupby("fold", dropna=False)["n_validation"].min().dropna()
+        n_items = None if items.empty else int(items.sum())
+        found.append(Advice(task, model, baseline, best, row, n_items, folds is not None))
+    return found
+
+
+def _folds(runs: pd.DataFrame) -> Folds | None:
+    """Of a cross-validation; sizes: the fewest that train in a fold, the most that validate."""
+    if runs["fold"].isna().all():
+        return None
+    return Folds(fold_of, int(runs["n_train"].min()), int(runs["n_validation"].max()))
+
+
+def _scores(
+    runs: pd.DataFrame, arms: Mapping[str, Row], at: str
+) -> Iterator[tuple[str, dict[Any, float]]]:
+    """Arm -> seeds -> validation score, the failure score where there is none."""
+    part = runs[(runs["at"] == at) & (runs["status"] != "crashed") & runs["cell"].isin(arms)]
+    for cell, group in part.groupby("cell", sort=False):
+        yield arms[str(cell)]["arm"], dict(zip(group["streams"], group["judged"], strict=True))
+
+
+def _low(scores: Mapping[Any, float], metric: Metric) -> float:
+    """How good their mean is at least: the lower bound of scores that grow with quality."""
+    interval = stats.default_interval([metric.sign * score for score in scores.values()])
+    return -float("inf") if interval is None else interval.low
+
+
+def _on_test(row: Row) -> str:
+    said = f"on test {row['mean']:.4f}"
+    if there(row["ci_low"]):
+        said += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
+    failed = row["n_degenerate"] + row["n_diverged"]
+    said += f", {failed} of {row['n']} runs failed"
+    if isinstance(row["baseline"], str):
+        said += f", {row['delta']:+.4f} against {row['baseline']}"
+        if there(row["p_adjusted"]):
+            said += f" (p = {row['p_adjusted']:.3f})"
+    return said

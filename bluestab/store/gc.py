@@ -1,0 +1,160 @@
+"""What dead processes left in a store. A finished run is never among it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bluestab.core.errors import StoreError
+from bluestab.store.claims import read_claim, seen_dead
+from bluestab.store.disk import entries, extent
+from bluestab.store.processes import owner_dead
+from bluestab.store.store import KEY, Store, parse_manifest
+
+ASIDE = re.compile(r"\..+\.\d+")
+ASIDE_SECONDS = 3600
+"""A file written aside is renamed within seconds; older ones of other machines are abandoned."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that nobody will use any more."""
+
+    path: Path
+    why: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rubble:
+    """What the rules below look at; `older` in seconds."""
+
+    store: Store
+    older: float
+    now: float
+
+    @cached_property
+    def live(self) -> set[str]:
+        return set(self.store.running())
+
+    @cached_property
+    def wanted(self) -> set[str] | None:
+        """Keys of all sweeps; None if that cannot be known."""
+        try:
+            manifests = [parse_manifest(path) for path in self.store.manifests().values()]
+        except StoreError:
+            return None
+        return {run["key"] for manifest in manifests for run in manifest["runs"]}
+
+    def abandoned(self, path: Path, owner: str, older: float) -> bool:
+        """Whether the process `<host>.<pid>` is dead, or, elsewhere, its work long untouched."""
+        dead = owner_dead(owner)
+        return self.untouched(path, older) if dead is None else dead
+
+    def untouched(self, path: Path, older: float) -> bool:
+        return self.now - extent(path)[1] > older
+
+
+Found = Iterator[tuple[Path, str]]
+
+
+def _work(rubble: Rubble) -> Found:
+    """Folders in which a run was being built."""
+    for path in entries(rubble.store.root / ".work"):
+        key, _, owner = path.name.removeprefix(".").partition(".")
+        known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
+        if key == "incomplete":
+            yield path, "a run's folder without a record"
+        elif known and rubble.abandoned(path, owner, rubble.older):
+            yield path, "its process is gone"
+
+
+def _claims(rubble: Rubble) -> Found:
+    """Claims of dead processes, and files written beside them."""
+    for path in entries(rubble.store.root / ".claims"):
+        claim = read_claim(path) if KEY.fullmatch(path.name) else None
+        dead = claim is not None and seen_dead(claim)
+        old = rubble.untouched(path, rubble.older) and path.name != ".lock"
+        if dead or (dead is not False and old):
+            yield path, "its process is gone"
+
+
+def _asides(rubble: Rubble) -> Found:
+    """Files written aside by a process that died before it renamed them."""
+    for folder in (rubble.store.root, rubble.store.root / "sweeps"):
+        for path in entries(folder):
+            if not (ASIDE.fullmatch(path.name) and path.is_file()):
+                continue
+            owner = next((o for o in _tails(path.name) if owner_dead(o) is not None), "")
+            if rubble.abandoned(path, owner, ASIDE_SECONDS):
+                yield path, "written aside and never renamed"
+
+
+def _crashes(rubble: Rubble) -> Found:
+    """Crashes of runs that have succeeded since."""
+    for path in entries(rubble.store.root / ".crashed"):
+        if KEY.fullmatch(path.name) and path.name not in rubble.live and _done(rubble, path.name):
+            yield path, "the run has finished since"
+
+
+def _resumes(rubble: Rubble) -> Found:
+    """Checkpoints of interrupted runs that nobody will resume."""
+    for path in entries(rubble.store.root / ".resume"):
+        found = KEY.search(path.name)
+        if found is None or found.group() in rubble.live:
+            continue
+        if _done(rubble, found.group()):
+            yield path, "the run has finished since"
+        elif (
+            rubble.wanted is not None
+            and found.group() not in rubble.wanted
+            and rubble.untouched(path, rubble.older)
+        ):
+            yield path, "no sweep has this run"
+
+
+RULES: tuple[Callable[[Rubble], Found], ...] = (_work, _claims, _asides, _crashes, _resumes)
+"""One function per kind of leftover."""
+
+
+def leftovers(store: Store, older_days: float = 7.0) -> list[Leftover]:
+    """What `gc` would remove: never a completed run, never what a live process works on.
+
+    older_days  for what may belong to another machine: removed if untouched for so long
+    """
+    rubble = Rubble(store, older_days * 86400, time.time())
+    found = dict(pair for rule in RULES for pair in rule(rubble))
+    return [Leftover(path, why, extent(path)[0]) for path, why in found.items()]
+
+
+def remove(leftover: Leftover) -> str | None:
+    """Remove one of them; a sentence if that is not possible."""
+    try:
+        if leftover.path.is_dir() and not leftover.path.is_symlink():
+            shutil.rmtree(leftover.path)
+        else:
+            leftover.path.unlink()
+    except FileNotFoundError:
+        return None  # somebody else did it
+    except OSError as error:
+        return f"{leftover.path} cannot be removed ({error.strerror})"
+    return None
+
+
+def _tails(name: str) -> Iterator[str]:
+    """`.a.b.c` -> `a.b.c`, `b.c`, `c`: host names hold dots, as names of files do."""
+    parts = name.split(".")[1:]
+    return (".".join(parts[i:]) for i in range(len(parts)))
+
+
+def _done(rubble: Rubble, key: str) -> bool:
+    """Finished, and its record can be read: a damaged one will be run again."""
+    try:
+        return rubble.store.has(key) and bool(rubble.store.read(key))
+    except StoreError:
+        return False

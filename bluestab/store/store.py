@@ -1,0 +1,260 @@
+"""The folder of results: a run's folder appears in one rename, so its presence means completeness.
+
+    <store>/<key>/             a finished run: record.json, config.yaml, curve.csv, ...
+    <store>/.work/             runs being built, one folder per run and process
+    <store>/.claims/<key>      who builds it (see claims.py)
+    <store>/.deaths/<key>/     processes that died at a run that has no result yet (see claims.py)
+    <store>/.resume/<key>/     the checkpoint of an interrupted run (see checkpoints.py)
+    <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
+    <store>/.damaged/<key>.<n> runs whose record could not be read, out of the way
+    <store>/.slurm/<sweep>.<n>/ what was handed to SLURM, and its logs (see cluster/submission.py)
+    <store>/.index.parquet     copies of all records, to read them fast (index.py); derived
+    <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
+
+Any process may die at any instruction: files are written aside, flushed to disk, then renamed.
+Nothing here needs a server; two processes that finish the same run agree, because a run is a pure
+function of its config.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.errors import StoreError
+from bluestab.core.types import RunRecord
+from bluestab.store.claims import Claims
+from bluestab.store.files import digest_of, files_below, flush, flush_tree, write_text
+from bluestab.store.processes import owner, owner_dead
+from bluestab.store.records import DamagedRecord, damaged, from_text, to_text
+from bluestab.store.records import to_json as to_json
+
+KEY = re.compile(r"[0-9a-f]{16}")
+
+
+def parse_record(path: Path, key: str | None = None) -> RunRecord:
+    """The record in a file, of run `key` if that is known.
+
+    Raises DamagedRecord if it is unreadable, StoreError if its schema is newer than this version.
+    """
+    return from_text(record_text(path), path, key)
+
+
+def record_text(path: Path) -> str:
+    """What the file of a record says. Raises DamagedRecord."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise damaged(path, error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from error
+
+
+class Store:
+    """The results below one folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        self.claims = Claims(self.root)
+
+    def make_writable(self) -> None:
+        """Create the store if needed. Raises StoreError if it cannot be written."""
+        try:
+            work = self.root / ".work"
+            work.mkdir(parents=True, exist_ok=True)
+            probe = self.work_path(".probe")
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"the store '{self.root}' cannot be written ({error.strerror}); choose another "
+                f"with store=FOLDER or BLUESTAB_STORE"
+            ) from error
+
+    def free_bytes(self) -> int:
+        """Room left on the disk of this store, for ordinary users."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize
+
+    def is_full(self) -> bool:
+        """Is there no room left for even one small file?"""
+        return self.free_bytes() < 2**16
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+    def has(self, key: str) -> bool:
+        return (self.root / key / "record.json").is_file()
+
+    def read(self, key: str) -> RunRecord:
+        """The record of a finished run. Raises DamagedRecord or StoreError."""
+        return parse_record(self.root / key / "record.json", key)
+
+    def keys(self) -> list[str]:
+        """Keys of all finished runs."""
+        if not self.root.is_dir():
+            return []
+        names = (entry.name for entry in os.scandir(self.root))
+        return sorted(name for name in names if KEY.fullmatch(name) and self.has(name))
+
+    def crash_folder(self, key: str) -> Path:
+        """Where the last crash of a run is kept."""
+        return self.root / ".crashed" / key
+
+    def crash(self, key: str) -> RunRecord | None:
+        """The record of the last crash of a run that is not finished."""
+        path = self.crash_folder(key) / "record.json"
+        return parse_record(path, key) if path.is_file() and not self.has(key) else None
+
+    def running(self) -> dict[str, dict[str, Any]]:
+        """Claims, by key, of the runs that live processes are working on."""
+        return self.claims.live()
+
+    def work_path(self, name: str) -> Path:
+        """A path below `.work` that tells whose it is. No dots in `name`, but maybe a first one."""
+        return self.root / ".work" / f"{name}.{owner()}"
+
+    def abandoned(self, name: str = "*") -> list[Path]:
+        """Paths below `.work` whose process, of this machine, is dead. `name` may hold a `*`."""
+        found = (self.root / ".work").glob(f"{name}.*")
+        return [path for path in found if owner_dead(path.name.partition(".")[2])]
+
+    @contextmanager
+    def building(self, key: str) -> Iterator[Path]:
+        """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it."""
+        work = self.work_path(key)
+        for left in self.abandoned(key):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def finish(self, work: Path, record: RunRecord) -> RunRecord:
+        """Publish a finished run: record last, everything flushed, then one rename.
+
+        Returns the record as it was written, with the hashes of the files beside it.
+        """
+        written = self._write_record(work, record)
+        self.publish(work, record.key)
+        return written
+
+    def publish(self, work: Path, key: str) -> None:
+        """Rename a folder that is whole, its record included, to where finished runs are."""
+        target = self.folder(key)
+        try:
+            work.rename(target)
+        except OSError:
+            if not self.has(key):  # else somebody finished the same run meanwhile
+                if not target.is_dir():
+                    raise
+                # a folder without a record, as an interrupted copy of a store leaves it
+                target.rename(self.root / ".work" / f"incomplete.{key}.{os.getpid()}")
+                work.rename(target)
+        flush(self.root)
+        shutil.rmtree(self.crash_folder(key), ignore_errors=True)
+        self.claims.forget_deaths(key)
+
+    def keep_crash(self, work: Path, record: RunRecord) -> Path:
+        """Keep what is known of a crash; the next command runs it again."""
+        self._write_record(work, record)
+        return self.publish_crash(work, record.key)
+
+    def publish_crash(self, work: Path, key: str) -> Path:
+        """Rename a folder that is whole to where the last crash of a run is kept."""
+        target = self.crash_folder(key)
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+        self.claims.forget_deaths(key)
+        return target
+
+    def set_aside_damaged(self, key: str) -> Path | None:
+        """Move a run whose record is damaged to `.damaged/`, so that it can be run again.
+
+        Returns where it is now; None if its record can be read, or if there is none.
+        """
+        for folder in (self.folder(key), self.crash_folder(key)):
+            try:
+                parse_record(folder / "record.json", key)
+            except DamagedRecord as error:
+                if isinstance(error.__cause__, OSError):
+                    continue  # not there, or not readable now: that says nothing about its content
+                return self._set_aside(folder)
+        return None
+
+    def _set_aside(self, folder: Path) -> Path | None:
+        shelf = self.root / ".damaged"
+        shelf.mkdir(exist_ok=True)
+        for n in itertools.count(1):
+            place = shelf / f"{folder.name}.{n}"
+            try:
+                place.mkdir()  # takes the name; a folder may be renamed over an empty one
+            except FileExistsError:
+                continue
+            try:
+                return folder.rename(place)
+            except FileNotFoundError:  # another process was faster
+                place.rmdir()
+                return None
+        raise AssertionError("there is always a next number")
+
+    def _write_record(self, work: Path, record: RunRecord) -> RunRecord:
+        files = files_below(work)
+        digests = {name: digest_of(file) for name, file in files.items()}
+        written = replace(record, measured={**record.measured, "files": digests})
+        write_text(work / "record.json", to_text(written))
+        flush_tree(work)
+        return written
+
+    def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
+        """Say what a sweep consists of, before its first run."""
+        path = self.root / "sweeps" / f"{name}.json"
+        try:
+            write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written ({error.strerror})") from error
+        return path
+
+    def manifests(self) -> dict[str, Path]:
+        """Sweeps of this store by name, the latest last."""
+        paths = (self.root / "sweeps").glob("*.json")
+        return {path.stem: path for path in sorted(paths, key=lambda p: p.stat().st_mtime_ns)}
+
+    def manifest(self, name: str | None) -> dict[str, Any] | None:
+        """A sweep by name, or the latest; None if the store holds no sweep."""
+        known = self.manifests()
+        if name is None:
+            if not known:
+                return None
+            name = list(known)[-1]
+        if name not in known:
+            raise StoreError(
+                f"the store '{self.root}' has no sweep '{name}'; it has: "
+                f"{', '.join(known) or 'none'}"
+            )
+        return parse_manifest(known[name])
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = manifest["name"], manifest["command"]
+        _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
+        ) from error

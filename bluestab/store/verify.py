@@ -1,0 +1,103 @@
+"""Whether everything in a store is as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.keys import cell_of, key_of
+from bluestab.core.plain_files import inside
+from bluestab.core.types import RunRecord
+from bluestab.store.disk import entries
+from bluestab.store.files import digest_of
+from bluestab.store.representations import FILE as REPRESENTATIONS
+from bluestab.store.representations import read_representations
+from bluestab.store.store import KEY, Store, parse_manifest, parse_record
+
+
+def problems(store: Store) -> Iterator[str]:
+    """Everything in a store that is not as it was written, one sentence each."""
+    for path in entries(store.root):
+        if KEY.fullmatch(path.name) and path.is_dir():
+            yield from run_problems(path, path.name)
+    for path in entries(store.root / ".crashed"):
+        if KEY.fullmatch(path.name):
+            yield from run_problems(path, path.name)
+    for path in store.manifests().values():
+        try:
+            parse_manifest(path)
+        except StoreError as error:
+            yield str(error)
+
+
+def run_problems(folder: Path, key: str) -> Iterator[str]:
+    """What is wrong with the folder of run `key`."""
+    file = folder / "record.json"
+    if not file.is_file():
+        yield f"{folder} holds no record; the run's command moves it away and runs it again"
+        return
+    try:
+        record = parse_record(file, key)
+    except StoreError as error:
+        yield str(error)
+        return
+    config = record.result["config"]
+    if key_of(config) != key or cell_of(config) != record.result["cell"]:
+        yield f"{file}: its config has key {key_of(config)}, not {key}; its config was changed"
+    listed = record.measured["files"]
+    if listed is not None:
+        yield from file_problems(folder, listed)
+    if record.status != "crashed":
+        yield from _prediction_problems(folder, record, whole=listed is None)
+        yield from _vector_problems(folder / REPRESENTATIONS, record)
+
+
+def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
+    """Files beside a record that are missing, or are not what it lists."""
+    for name, digest in listed.items():
+        try:
+            file = inside(folder, name, f"{folder / 'record.json'}")
+        except ConfigError as error:
+            yield str(error)
+            continue
+        try:
+            if digest_of(file) != digest:
+                yield f"{file} is not what was written: its SHA-256 is not the one in record.json"
+        except OSError as error:
+            yield f"{file} cannot be read ({error.strerror}), but record.json lists it"
+
+
+def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Iterator[str]:
+    """Test items at last and best, unless the run diverged.
+
+    whole  read every value; else the number of rows, the content being known by its hash
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = folder / "predictions.parquet"
+    items = record.result["items"]["test"] if record.status == "done" else 0
+    try:
+        found = (pq.read_table(file) if whole else pq.read_metadata(file)).num_rows
+    except (OSError, ValueError, pa.ArrowException) as error:
+        yield f"{file} cannot be read ({str(error).splitlines()[0]})"
+        return
+    if found != 2 * items:
+        yield f"{file} has {found} rows, expected {2 * items}: {items} test items at last and best"
+
+
+def _vector_problems(file: Path, record: RunRecord) -> Iterator[str]:
+    """Vectors of the test items, if there are any; added later, they are in no record."""
+    if not file.is_file():
+        return
+    try:
+        vectors = read_representations(file)
+    except StoreError as error:
+        yield str(error)
+        return
+    n_items = record.result["items"]["test"] if record.status == "done" else 0
+    shapes = {at: values.shape for at, values in vectors.items()}
+    fits = all(len(shape) == 2 and shape[0] == n_items for shape in shapes.values())
+    if "last" not in shapes or not shapes.keys() <= {"last", "best"} or not fits:
+        yield f"{file} holds {shapes}, expected last (and best) of {n_items} test items"

@@ -1,0 +1,132 @@
+"""One attempt at a run, or at siblings as one, under its claim in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from bluestab.core.errors import is_disk_full
+from bluestab.core.types import RunRecord
+from bluestab.report.words.phrases import describe
+from bluestab.store.claims import Claim
+from bluestab.store.store import Store
+from bluestab.training.check import CheckedRun
+from bluestab.training.execute import is_done
+from bluestab.training.loop.schedules import updates
+from bluestab.training.recording import disk_full_error
+
+Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
+"""What does a run: `bluestab.training.execute.execute_one`."""
+
+Together = Callable[[Sequence[CheckedRun], Store, Sequence[Callable[..., None]]], list[RunRecord]]
+"""What does siblings as one: `bluestab.training.execute.execute`."""
+
+
+def attempt(
+    run: CheckedRun,
+    store: Store,
+    progress: Callable[..., None] | None = None,
+    execute: Execute | None = None,
+    deaths: int | None = None,
+) -> RunRecord | None:
+    """Do a run under its claim; None if another live process is at it.
+
+    progress  told of every step, as the claim is
+    execute   what does the run; None: `bluestab.training.execute.execute_one`
+    deaths    None is also returned if more processes than these have died at it
+
+    Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
+    folder of the run.
+    """
+    try:
+        return _claimed(run, store, progress, execute, deaths)
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full_error(store, run.key) from error
+        raise
+
+
+def _claimed(
+    run: CheckedRun,
+    store: Store,
+    progress: Callable[..., None] | None,
+    execute: Execute | None,
+    deaths: int | None,
+) -> RunRecord | None:
+    if execute is None:
+        from bluestab.training.execute import execute_one  # looked up now: tests put others there
+
+        execute = execute_one
+    claim = _take(run, store, deaths)
+    if claim is None:
+        return None
+    _tell_epochs(claim, run)
+    with claim:
+
+        def told(*state: Any) -> None:
+            claim.progress(*state)
+            if progress is not None:
+                progress(*state)
+
+        return execute(run, store, told)
+
+
+def _take(run: CheckedRun, store: Store, deaths: int | None) -> Claim | None:
+    """The claim on a run, unless a live process has it, or more than `deaths` have died at it."""
+    claim = store.claims.take(run.key, describe(run))
+    if claim is None or deaths is None or len(store.claims.deaths(run.key)) <= deaths:
+        return claim
+    with claim:
+        return None
+
+
+def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
+    """Kept in the claim: how many steps an epoch has."""
+    if claim is not None:
+        items = run.data.size("train")
+        claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
+
+
+def attempt_together(
+    runs: Sequence[CheckedRun],
+    store: Store,
+    progress: Callable[..., None] | None = None,
+    execute: Execute | None = None,
+    together: Together | None = None,
+    deaths: Mapping[str, int] | None = None,
+) -> list[RunRecord | None]:
+    """Do siblings as one, each under its claim; None for those that `attempt` would return it for.
+
+    progress, execute  of a run that is alone, as `attempt` has them
+    together           what does several; None: `bluestab.training.execute.execute`
+    deaths             key -> `attempt`'s
+
+    Raises what `execute.execute` raises; DiskFull also as `attempt` does.
+    """
+    known = deaths or {}
+    if len(runs) == 1:
+        return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
+    if together is None:
+        from bluestab.training.execute import (
+            execute as of_several,  # looked up now: tests put others there
+        )
+
+        together = of_several
+    try:
+        with ExitStack() as stack:
+            claims = {run.key: _take(run, store, known.get(run.key)) for run in runs}
+            for claim in claims.values():
+                if claim is not None:
+                    stack.enter_context(claim)
+            ours = [run for run in runs if claims[run.key] is not None and not is_done(run, store)]
+            told = [claim.progress for run in ours if (claim := claims[run.key]) is not None]
+            for run in ours:
+                _tell_epochs(claims[run.key], run)
+            done = together(ours, store, told) if ours else []
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full_error(store, runs[0].key) from error
+        raise
+    found = {record.key: record for record in done}
+    return [found.get(run.key) for run in runs]

@@ -1,0 +1,112 @@
+"""Weights and tokenizer of a model: from the hub, or with a package, or random."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from bluestab.core.errors import ConfigError, is_disk_full
+from bluestab.data.downloads import DownloadError
+from bluestab.models import hub
+from bluestab.models.description import Model
+from bluestab.sweeps.fetch.base import FetchContext, FetchStatus, Resource, need_network
+
+
+class ModelResource(Resource):
+    """Weights and tokenizer of a model."""
+
+    kind = "model"
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.name, self.about = model, model.name, model.about
+
+    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
+        model = self.model
+        if model.path is not None or model.package is not None:
+            try:
+                folder = model.folder()
+            except ConfigError as error:
+                return FetchStatus(model.path or "", problem=str(error))
+            return _found(folder, "" if model.path else f"comes with {self._package()}")
+        if model.hub is None:
+            return FetchStatus(note="random weights: nothing to bring")
+        here = hub.here(model.hub, model.revision)
+        if here is not None:
+            return _found(here, self._pin(here))
+        source = f"{hub.address()}/{model.hub}" + (
+            f"/tree/{model.revision}" if model.revision else ""
+        )
+        size = None
+        if ask and not hub.offline():
+            with suppress(OSError):
+                size = hub.ask(model.hub, model.revision)
+        return FetchStatus(str(hub.cache()), ((source, size),))
+
+    def bring(self, means: FetchContext) -> FetchStatus:
+        assert self.model.hub is not None
+        if means.folder is not None:
+            raise DownloadError(
+                f"models are not taken from a folder of files: give model.path=DIR, or copy "
+                f"{hub.cache()}/models--{self.model.hub.replace('/', '--')} of another machine here"
+            )
+        need_network([f"{hub.address()}/{self.model.hub}"])
+        try:
+            hub.ask(self.model.hub, self.model.revision)
+            folder = hub.bring(self.model.hub, self.model.revision)
+        except OSError as error:
+            raise DownloadError(_why(error, self.model.hub, self.model.revision)) from error
+        if hub.here(self.model.hub, self.model.revision) is None:
+            raise DownloadError(
+                f"{self.model.hub} holds no config.json, weights or tokenizer that can be read "
+                f"(looked for {', '.join(hub.HUB_FILES)}, {hub.OLD_WEIGHTS})"
+            )
+        return _found(folder, self._pin(folder))
+
+    def _pin(self, folder: Path) -> str:
+        if self.model.revision is not None:
+            return ""
+        return f"not pinned: commit {folder.name}; to pin it, say model.revision={folder.name}"
+
+    def _package(self) -> str:
+        return f"the package {str(self.model.package).partition('/')[0]}"
+
+
+def _found(folder: Path | None, note: str) -> FetchStatus:
+    assert folder is not None
+    n_bytes = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return FetchStatus(str(folder), n_bytes=n_bytes, note=note)
+
+
+def _why(error: OSError, name: str, revision: str | None) -> str:
+    """What went wrong with the hub, in words that say what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    said = " ".join(str(error).split())[:300]
+    if is_disk_full(error):
+        return (
+            f"the disk of {hub.cache()} is full; make room, or set HF_HOME to a folder on another "
+            "disk"
+        )
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{name} is given to people it has accepted only: ask at {hub.address()}/{name}, then "
+            "hf auth login"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no model {name} at {hub.address()} (or it is private: hf auth login)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no revision {revision}"
+    if isinstance(error, LocalEntryNotFoundError | ConnectionError):
+        return f"{hub.address()} did not answer ({said}); try again"
+    if error.filename is not None:
+        return (
+            f"{error.filename} cannot be written ({error.strerror}); set HF_HOME to a folder of "
+            "your own"
+        )
+    return f"{name}: {said or os.strerror(error.errno or 0)}"

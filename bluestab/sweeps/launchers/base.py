@@ -1,0 +1,51 @@
+"""The contract of a launcher: take a checked sweep, see it through, leave the rest to the store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bluestab.core.errors import ConfigError
+from bluestab.report.terminal.tables import print_notes
+from bluestab.sweeps.grouping import said_of, with_engines
+from bluestab.sweeps.plan import Compose, Job, Sweep, plan_sweep
+
+if TYPE_CHECKING:
+    from bluestab.sweeps.search.spec import Search
+
+
+class Backend(ABC):
+    """A place where runs happen.
+
+    One crash never stops the other runs; finished runs are skipped; what comes of each run is in
+    the store, not in a return value.
+
+    group  sibling runs that train as one at most; None: what memory is expected to hold
+    """
+
+    group: int | None = 1
+
+    def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
+        """Compose and check all runs, say what was found in own files, then see them through.
+
+        Where runs may train as one, each first gets the engine that can train it.
+        """
+        if self.group != 1:
+            jobs, apart = with_engines(compose, jobs)
+        sweep = plan_sweep(compose, jobs, name)
+        print_notes(planned.run for planned in sweep.runs)
+        if self.group != 1:
+            for line in said_of(sweep.runs, apart):
+                print(line)
+        self.launch(sweep)
+
+    @abstractmethod
+    def launch(self, sweep: Sweep) -> None:
+        """Raises RunsCrashed at the end if any run crashed."""
+
+    def search(self, search: Search) -> None:
+        """See a search through: its workers ask for points when they are free."""
+        raise ConfigError(
+            f"launcher {type(self).__name__} runs no search; say hydra/launcher=local or pool"
+        )

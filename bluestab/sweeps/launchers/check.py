@@ -1,0 +1,225 @@
+"""Starts nothing. That a sweep exists means that it was composed and checked; says what it costs.
+
+Costs come from runs of the store that are alike, else from a few timed steps that leave no trace.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bluestab.core import devices, rules
+from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.report.terminal.sweep_view import latest_records
+from bluestab.store.representations import FILE as REPRESENTATIONS
+from bluestab.store.store import Store
+from bluestab.sweeps.forecast import Cost, Finished, Known, forecast, from_dry_step, on_device
+from bluestab.sweeps.forecast import workload as workload_of
+from bluestab.sweeps.grouping import GROUP, is_packed
+from bluestab.sweeps.launchers.base import Backend
+from bluestab.sweeps.launchers.plan_table import print_plan
+from bluestab.sweeps.plan import Sweep
+from bluestab.training.check import CheckedRun
+from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
+from bluestab.training.truncation import cut_note
+
+if TYPE_CHECKING:
+    from bluestab.sweeps.search.spec import Search
+
+GROUPS = 6  # dry steps of one check
+SECONDS = 60.0  # after which no further one is begun
+HISTORY = 1000  # latest runs of the store that are looked at
+
+
+class Check(Backend):
+    """dry_step: time a few steps where no finished run is alike; workers: of the forecast; group:
+    as the launcher has it that would do the runs."""
+
+    def __init__(self, *, dry_step: bool, workers: int, group: int | None) -> None:
+        wrong = rules.problems(
+            {
+                "hydra.launcher.dry_step": (dry_step, rules.FLAG),
+                "hydra.launcher.workers": (workers, rules.whole(1)),
+                "hydra.launcher.group": (group, GROUP),
+            }
+        )
+        if wrong:
+            raise ConfigError(*wrong)
+        self.dry_step, self.workers, self.group = dry_step, workers, group
+
+    def launch(self, sweep: Sweep) -> None:
+        self.show(sweep.store, [p.run for p in sweep.runs])
+
+    def search(self, search: Search) -> None:
+        """At most what it would run, at points drawn at random: racing stops about half of it."""
+        from bluestab.sweeps.search.plan import possible_runs
+
+        runs = possible_runs(replace(search, group=self.group))
+        print(
+            f"search {search.name}: at most {len(runs)} runs, here at points drawn at random, and "
+            f"{4 * len(search.confirm)} to confirm the winner; racing usually stops half of them"
+        )
+        self.show(Store(search.root), runs)
+
+    def show(self, store: Store, runs: Sequence[CheckedRun]) -> None:
+        """What would be run, and what it costs."""
+        to_do = [run for run in runs if not store.has(run.key)]
+        outlook = foresee(store, to_do, dry_steps=self.dry_step)
+        keep = runs[0].cfg["keep"]
+        costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
+        print_plan(
+            store,
+            runs,
+            outlook.costs,
+            forecast(costs, workers=self.workers, keep=keep),
+            outlook.gaps,
+            outlook.notes,
+        )
+        if any(is_packed(run) for run in to_do):
+            print("dry steps are those of a run by itself: packed runs share theirs")
+
+
+@dataclass
+class Outlook:
+    """costs: cell -> cost of one of its runs; gaps: why a cost is not known, one sentence each;
+    notes: what the models will not read, likewise."""
+
+    costs: dict[str, Cost] = field(default_factory=dict)
+    gaps: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Outlook:
+    """The cost of every cell, as far as it can be known. Nothing is written."""
+    cells: dict[str, list[CheckedRun]] = {}
+    for run in runs:
+        cells.setdefault(run.cell, []).append(run)
+    outlook = Outlook()
+    finished = list(_finished(store)) if cells else []
+    for cell, (run, *_) in cells.items():
+        known = Known(on_device(finished, run.cfg["device"], _here()))
+        cost = known.cost(
+            cell, workload_of(run.hashed), tuple(run.techniques), planned_steps(run)[0]
+        )
+        if cost is not None:
+            outlook.costs[cell] = cost
+    unknown = [members for cell, members in cells.items() if cell not in outlook.costs]
+    if not dry_steps and unknown:
+        n = sum(map(len, unknown))
+        said = "1 run to do is" if n == 1 else f"{n} runs to do are"
+        outlook.gaps.append(f"{said} like none in the store, and dry_step is false")
+    elif unknown:
+        _try_out(unknown, outlook)
+    return outlook
+
+
+def _finished(store: Store) -> Iterable[Finished]:
+    for record in latest_records(store, HISTORY, without={}):
+        with suppress(KeyError, TypeError, ValueError):  # of another version
+            if one := Finished.of(record, _bytes(store.folder(record.key))):
+                yield one
+
+
+def _bytes(folder: Path) -> int:
+    """What a run takes on disk, checkpoints and vectors left out."""
+    with suppress(OSError):
+        files = [f for f in folder.iterdir() if f.is_file() and f.name != REPRESENTATIONS]
+        return sum(file.stat().st_blocks * 512 for file in files)
+    return 0
+
+
+def _with_vectors(run: CheckedRun, cost: Cost | None) -> Cost | None:
+    """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
+    if cost is None or not run.cfg["keep_representations"]:
+        return cost
+    n_items = run.data.size("test")
+    return replace(cost, disk=cost.disk + 4 * 2 * n_items * run.model.hidden_size)
+
+
+def _here() -> str:
+    return "cpu" if not devices.cuda_devices() else "cuda"
+
+
+Group = tuple[str, tuple[str, ...]]
+"""Runs whose steps cost the same: workload, names of the techniques."""
+
+
+def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
+    """Dry steps for the largest groups, one of each workload first; the others are like them."""
+    groups: dict[Group, list[Sequence[CheckedRun]]] = {}
+    for members in cells:
+        run = members[0]
+        groups.setdefault((workload_of(run.hashed), tuple(run.techniques)), []).append(members)
+    by_size = sorted(groups, key=lambda g: -sum(map(len, groups[g])))
+    first = {group[0]: group for group in reversed(by_size)}  # the largest of each workload
+    order = sorted(by_size, key=lambda group: first[group[0]] != group)
+    measured: dict[Group, DryStep] = {}
+    tried: set[Group] = set()
+    end = time.monotonic() + SECONDS
+    n = min(len(order), GROUPS)
+    print(
+        f"timing a few steps of {n} kind{'s' if n > 1 else ''} of run; "
+        "hydra.launcher.dry_step=false leaves that out",
+        flush=True,
+    )
+    outlook.notes += list(_cut([groups[group][0][0] for group in order[:GROUPS]]))
+    for group in order[:GROUPS]:
+        if time.monotonic() > end:
+            break
+        tried.add(group)
+        found = _dry(groups[group][0][0])
+        if isinstance(found, DryStep):
+            measured[group] = found
+        elif found not in outlook.gaps:
+            outlook.gaps.append(found)
+    for group, members_of in groups.items():
+        dry = measured.get(group)
+        alike = [d for (work, _), d in measured.items() if work == group[0]]
+        if dry is None and group not in tried and alike:
+            dry = max(alike, key=lambda d: d.step)  # the dearest, to be safe
+        if dry is None:
+            if group not in tried and not any(work == group[0] for work, _ in tried):
+                run, n = members_of[0][0], sum(map(len, members_of))
+                outlook.gaps.append(
+                    f"{n} run{'s' * (n > 1)} like {_called(run)}: not tried out, for time"
+                )
+            continue
+        for members in members_of:
+            steps, per_epoch = planned_steps(members[0])
+            outlook.costs[members[0].cell] = from_dry_step(
+                dry,
+                steps=steps,
+                steps_per_epoch=per_epoch,
+                eval_every=members[0].cfg["trainer"]["eval_every"],
+                source="dry step" if group in measured else "like dry step",
+            )
+
+
+def _dry(run: CheckedRun) -> DryStep | str:
+    """A dry step, or in one line why there is none: a forecast is no reason to fail."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the log of a run is the place for them
+            return dry_step(run)
+    except BluestabError as error:
+        return f"{_called(run)}: {' '.join(str(error).split())}"
+    except Exception as error:  # out of memory, a technique that fails: the run would fail, too
+        said = " ".join(str(error).split())[:200]
+        return f"{_called(run)}: a dry step ends in {type(error).__name__}: {said}"
+
+
+def _cut(runs: Sequence[CheckedRun]) -> Iterator[str]:
+    """What lies beyond the maximum length, for each task and model that is here."""
+    for run in {(id(r.data), r.model.name): r for r in runs}.values():
+        with suppress(BluestabError):  # the dry step says what is missing
+            if is_here(run.model) and (note := cut_note(run.data, run.model, run.seeds)):
+                yield note
+
+
+def _called(run: CheckedRun) -> str:
+    return " ".join([run.data.task.name, run.model.name, "+".join(run.techniques) or "none"])

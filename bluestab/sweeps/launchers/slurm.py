@@ -1,0 +1,372 @@
+"""Array tasks on a SLURM cluster that take their runs from the store, one after another.
+
+Submitting is all this does: what a task does is in `bluestab.sweeps.slurm.task`, and whoever watches,
+this process or `bluestab status`, reads the store first and asks SLURM for the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bluestab.core import rules
+from bluestab.core.errors import ConfigError
+from bluestab.core.provenance import command_line
+from bluestab.report.terminal.tables import seconds
+from bluestab.store.files import alone, write_text
+from bluestab.store.store import Store
+from bluestab.sweeps.grouping import GROUP, in_blocks
+from bluestab.sweeps.launchers.base import Backend
+from bluestab.sweeps.launchers.check import foresee
+from bluestab.sweeps.lifecycle import close, make_ready, tell_damaged
+from bluestab.sweeps.plan import PlannedRun, Sweep
+from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.following import cancel_if_asked, live_submissions, named, see_through
+from bluestab.sweeps.slurm.script import SIGNAL_DELAY, batch_script, option_problems, refused
+from bluestab.sweeps.slurm.status import status_line
+from bluestab.sweeps.slurm.submission import (
+    Array,
+    Submission,
+    crashes,
+    next_folder,
+    root_of,
+    write_orders,
+    write_search,
+)
+from bluestab.training.execute import is_done
+
+if TYPE_CHECKING:
+    from bluestab.sweeps.search.spec import Search
+
+TASK_SECONDS = 1800.0  # of work that a task should hold
+UNKNOWN = 10  # runs per task where nothing says how long a run takes
+LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
+
+OPTIONS: tuple[str, ...] = (
+    *("partition", "account", "qos", "time", "mem", "cpus_per_task", "gpus_per_node", "gres"),
+    *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
+    *("setup", "srun_args", "additional_parameters"),
+)
+
+
+class Slurm(Backend):
+    """Knobs: see conf/hydra/launcher/slurm.yaml."""
+
+    def __init__(
+        self,
+        *,
+        wait: bool,
+        dry_run: bool,
+        runs_per_task: int | None,
+        workers_per_task: int | None,
+        per_gpu: int,
+        group: int | None,
+        array_parallelism: int | None,
+        partition: str | None,
+        account: str | None,
+        qos: str | None,
+        time: int | str | None,
+        mem: int | str | None,
+        cpus_per_task: int | None,
+        gpus_per_node: int | str | None,
+        gres: str | None,
+        constraint: str | None,
+        nodelist: str | None,
+        exclude: str | None,
+        reservation: str | None,
+        nice: int | None,
+        mail_type: str | None,
+        mail_user: str | None,
+        setup: Sequence[str] | None,
+        srun_args: Sequence[str] | None,
+        python: str | None,
+        additional_parameters: Mapping[str, Any],
+    ) -> None:
+        known = locals()
+        self.wait, self.dry_run, self.python = wait, dry_run, python
+        self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
+        self.per_gpu, self.group, self.array_parallelism = per_gpu, group, array_parallelism
+        self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}
+
+    def launch(self, sweep: Sweep) -> None:
+        self._check(sweep)
+        runs = in_blocks(sweep.runs, self.group)
+        missing = [p for p in runs if not is_done(p.run, sweep.store)]
+        if self.dry_run:
+            self._print_script(sweep, missing)
+            return
+        make_ready((p.run for p in missing), sweep.store, here=False)
+        tell_damaged(sweep.store, (p.run for p in sweep.runs))
+        missing = [p for p in runs if not is_done(p.run, sweep.store)]
+        if not missing:
+            sweep.store.write_manifest(sweep.name, sweep.manifest())
+            close(sweep)
+            return
+        _need_slurm()
+        before = crashes(sweep.store, [p.run.key for p in missing])
+        with alone(root_of(sweep.store)):
+            attached, covered = live_submissions(sweep)
+            rest = [p for p in missing if p.run.key not in covered]
+            if rest or sweep.store.manifests().get(sweep.name) is None:
+                sweep.store.write_manifest(sweep.name, sweep.manifest())
+            for one in attached:
+                print(f"{len(one.keys & covered)} runs are with {named(one)} already; attached")
+            if rest:
+                attached.append(self._submit(sweep, rest))
+        for one in attached:
+            before |= one.content["crashes"]
+        if not self.wait:
+            print(f"to see how it goes on: {status_line(sweep.store, sweep.name)}")
+            return
+        see_through(sweep, attached, before)
+        close(sweep)
+
+    def search(self, search: Search) -> None:
+        """Its tasks ask for points when they are free; they need the study and the store alone."""
+        from bluestab.sweeps.search.drive import begin_search, conclude
+        from bluestab.sweeps.search.plan import first_run
+        from bluestab.sweeps.slurm.searching import follow, live_tasks, shared
+
+        search, store = replace(shared(search), group=self.group), Store(search.root)
+        sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
+        self._check(sweep)
+        tasks = math.ceil((search.workers or 1) / (self.workers_per_task or 1))
+        if self.dry_run:
+            self._print_search(sweep, tasks)
+            return
+        _need_slurm()
+        trials = begin_search(search, here=False)
+        with alone(root_of(store)):
+            attached = live_tasks(store, search.name)
+            if attached:
+                print(f"{', '.join(map(named, attached))} works on it already; attached")
+            else:
+                again = trials.begin()
+                if again:
+                    print(f"{again} points that crashed are tried again")
+                if trials.left() > 0 or trials.under_way():
+                    attached.append(self._submit_search(sweep, tasks))
+        if attached and not self.wait:
+            line = status_line(store, search.name, is_search=True)
+            print(f"to see how it goes on: {line}; winner and report: the same command again")
+            return
+        if attached:
+            follow(search, trials, attached, lambda: cancel_if_asked(attached))
+        conclude(search, trials, self.launch)
+
+    # --- what is asked for ---
+
+    def _check(self, sweep: Sweep) -> None:
+        wrong = rules.problems(
+            {
+                "hydra.launcher.wait": (self.wait, rules.FLAG),
+                "hydra.launcher.dry_run": (self.dry_run, rules.FLAG),
+                "hydra.launcher.runs_per_task": (self.runs_per_task, rules.whole(1, null=True)),
+                "hydra.launcher.workers_per_task": (
+                    self.workers_per_task,
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.per_gpu": (self.per_gpu, rules.whole(1)),
+                "hydra.launcher.group": (self.group, GROUP),
+                "hydra.launcher.array_parallelism": (
+                    self.array_parallelism,
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.cpus_per_task": (
+                    self.options["cpus_per_task"],
+                    rules.whole(1, null=True),
+                ),
+                "hydra.launcher.time": (self.options["time"], TIME_RULE),
+                "hydra.launcher.setup": (self.options["setup"] or [], LINES),
+                "hydra.launcher.srun_args": (self.options["srun_args"] or [], LINES),
+            }
+        )
+        wrong += option_problems(self.options["additional_parameters"] or {})
+        devices = {p.run.cfg["device"] for p in sweep.runs}
+        if numbered := sorted(d for d in devices if d.startswith("cuda:")):
+            wrong.append(
+                f"device is {numbered[0]}, but SLURM chooses the GPUs of a task; say device=cuda"
+            )
+        if "cuda" in devices and not self.gpus:
+            wrong.append(
+                "device is cuda, but no GPU is asked for; say hydra.launcher.gpus_per_node=1"
+            )
+        if self.gpus and devices <= {"cpu", "mps"}:
+            wrong.append(
+                f"device is {', '.join(sorted(devices))}, but hydra.launcher asks for GPUs; say "
+                "device=auto, or leave gpus_per_node and gres out"
+            )
+        each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
+        number = str(self.options["gpus_per_node"] or "").rpartition(":")[2]
+        if number.isdigit() and int(number) < each:
+            wrong.append(
+                f"trainer.devices is {each}, but hydra.launcher.gpus_per_node is "
+                f"{self.options['gpus_per_node']}; say hydra.launcher.gpus_per_node={each}"
+            )
+        if wrong:
+            raise ConfigError(*wrong)
+
+    @property
+    def gpus(self) -> bool:
+        """Does a task have any?"""
+        asked = self.options["gpus_per_node"]
+        return (asked is not None and str(asked) != "0") or "gpu" in str(self.options["gres"] or "")
+
+    def _signal_delay(self) -> int:
+        """Seconds before the limit at which a task is told; less where the limit is short."""
+        minutes = minutes_of(self.options["time"])
+        return SIGNAL_DELAY if minutes is None else max(20, min(SIGNAL_DELAY, int(6 * minutes)))
+
+    # --- submitting ---
+
+    def _runs_per_task(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> int:
+        """As asked for; else what fills half an hour, by like runs in the store or a dry step."""
+        if self.runs_per_task is not None:
+            return self.runs_per_task
+        from bluestab.core import devices
+
+        blind = self.gpus and not devices.cuda_devices()  # a dry step here would say nothing
+        costs = foresee(sweep.store, [p.run for p in runs], dry_steps=not blind).costs
+        known = [costs[p.run.cell].seconds for p in runs if p.run.cell in costs]
+        if not known:
+            print(
+                f"nothing says yet how long a run takes: {UNKNOWN} runs per task; "
+                "hydra.launcher.runs_per_task sets another number"
+            )
+            return UNKNOWN
+        mean = max(sum(known) / len(known), 0.1)
+        number = max(1, round(TASK_SECONDS * (self.workers_per_task or 1) / mean))
+        print(f"a run takes about {seconds(mean)}: {number} runs per task")
+        return number
+
+    def _chunks(self, tasks: int) -> list[tuple[int, int]]:
+        """(first task, tasks) of each array, under the cluster's limit."""
+        said = scheduler.settings().get("MaxArraySize", "")
+        size = max(1, int(said) - 1) if said.isdigit() and int(said) > 1 else LARGEST
+        return [(first, min(size, tasks - first)) for first in range(0, tasks, size)]
+
+    def _script(self, sweep: Sweep, folder: Any, chunk: tuple[int, int], n_chunks: int) -> str:
+        cap = self.array_parallelism
+        return batch_script(
+            folder,
+            knobs={**self.options, "signal_delay_s": self._signal_delay()},
+            first=chunk[0],
+            tasks=chunk[1],
+            parallel=None if cap is None else max(1, cap // n_chunks),
+            job_name=sweep.name,
+            python=self.python,
+        )
+
+    def _print_script(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
+        if not missing:
+            print("nothing to submit: every run is in the store")
+            return
+        per_task = self._runs_per_task(sweep, missing)
+        chunks = self._chunks(math.ceil(len(missing) / per_task))
+        for chunk in chunks:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        print(
+            f"# {len(missing)} runs in {chunks[-1][0] + chunks[-1][1]} tasks; nothing was submitted"
+        )
+
+    def _print_search(self, sweep: Sweep, tasks: int) -> None:
+        chunks = self._chunks(tasks)
+        for chunk in chunks:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        print(f"# a search in {tasks} tasks; nothing was submitted")
+
+    def _submit(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> Submission:
+        per_task = self._runs_per_task(sweep, runs)
+        submission = write_orders(
+            sweep.store,
+            sweep.name,
+            runs,
+            tasks=math.ceil(len(runs) / per_task),
+            launcher={**self._for_tasks(), "runs_per_task": per_task},
+            command=command_line(),
+        )
+        self._hand_over(sweep, submission)
+        print(f"submitted {len(runs)} runs, {per_task} per task, as {named(submission)}")
+        return submission
+
+    def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:
+        submission = write_search(
+            sweep.store,
+            sweep.name,
+            tasks=tasks,
+            launcher={**self._for_tasks(), "workers_per_task": self.workers_per_task or 1},
+            command=command_line(),
+        )
+        self._hand_over(sweep, submission)
+        print(f"submitted as {named(submission)}")
+        return submission
+
+    def _for_tasks(self) -> dict[str, Any]:
+        """What tasks must know of the knobs."""
+        return {
+            "workers_per_task": self.workers_per_task,
+            "per_gpu": self.per_gpu,
+            "group": self.group,
+            "gpus": self.gpus,
+            "signal_delay": self._signal_delay(),
+        }
+
+    def _hand_over(self, sweep: Sweep, submission: Submission) -> None:
+        """Submit its arrays. Raises ConfigError if SLURM takes none."""
+        tasks = submission.tasks
+        chunks = self._chunks(tasks)
+        for number, chunk in enumerate(chunks):
+            text = self._script(sweep, submission.folder, chunk, len(chunks))
+            path = submission.folder / f"script-{number}.sh"
+            write_text(path, text)
+            try:
+                job = scheduler.submit(str(path))
+            except scheduler.SchedulerError as error:
+                path.unlink()
+                if not number:
+                    submission.withdraw()
+                    raise refused(str(error), text) from error
+                # the tasks that were taken do all the work: it is pulled, not dealt
+                print(f"only {chunk[0]} of {tasks} tasks were taken: {error}")
+                submission.refuse(tasks - chunk[0])
+                break
+            submission.write_array(number, Array(job, *chunk))
+
+
+TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+def minutes_of(limit: object) -> float | None:
+    """SLURM's forms of a time: `90`, `90:30` (minutes:seconds), `2:00:00`, `1-12`, `1-12:30`."""
+    if limit is None or (match := TIME.fullmatch(str(limit))) is None:
+        return None
+    days, *parts = match.groups()
+    given = [int(part) for part in parts if part is not None]
+    if days is not None:  # days-hours:minutes:seconds
+        units = (60.0, 1.0, 1 / 60)
+        return 1440.0 * int(days) + sum(n * u for n, u in zip(given, units, strict=False))
+    if len(given) == 3:
+        return 60.0 * given[0] + given[1] + given[2] / 60
+    return given[0] + (given[1] / 60 if len(given) == 2 else 0.0)
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (
+        not isinstance(value, bool) and isinstance(value, int | str) and bool(minutes_of(value))
+    )
+
+
+TIME_RULE: rules.Rule = (_is_time, "minutes, or a time like 2:00:00 or 1-12:00:00, or null")
+LINES = rules.list_of(lambda line: isinstance(line, str), "lines of text")
+
+
+def _need_slurm() -> None:
+    if not scheduler.installed():
+        raise ConfigError(
+            "hydra/launcher=slurm needs sbatch and squeue, which are not on this machine; run "
+            "the command on a login node of the cluster (hydra.launcher.dry_run=true shows the "
+            "script anywhere)"
+        )

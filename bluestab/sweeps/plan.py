@@ -1,0 +1,173 @@
+"""A sweep as a declared set of runs: composed, checked and named before the first one starts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig
+
+from bluestab.core.config import resolved
+from bluestab.core.errors import ConfigError
+from bluestab.core.provenance import command_line
+from bluestab.report.frames.published import read_published
+from bluestab.store.store import Store
+from bluestab.training.check import CheckedRun, check
+
+SEED = re.compile(r"seed=(\d+)")
+STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
+
+Compose = Callable[[Sequence[str]], DictConfig]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that can be started, and the overrides that make it from the primary config."""
+
+    run: CheckedRun
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The line that makes exactly this run."""
+        return "bluestab run " + shlex.join(self.overrides)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one question, and where they go."""
+
+    name: str
+    store: Store
+    runs: tuple[PlannedRun, ...]
+
+    def manifest(self) -> dict[str, Any]:
+        """What `status` and `report` refer to: every key with its overrides."""
+        return {
+            "name": self.name,
+            "command": command_line(),
+            "runs": [
+                {
+                    "key": planned.run.key,
+                    "cell": planned.run.cell,
+                    "seed": planned.run.cfg["seed"],
+                    "overrides": list(planned.overrides),
+                }
+                for planned in self.runs
+            ],
+        }
+
+
+Job = Sequence[str]
+"""The overrides that make one run from the primary config."""
+
+
+def check_each(
+    compose: Compose, jobs: Sequence[Job], check: Callable[[dict[str, Any]], T]
+) -> list[tuple[Job, T]]:
+    """Compose every job and check it. Raises ConfigError with the problems of all of them.
+
+    Composing costs about 40 ms, so runs that differ in their seeds alone are composed once.
+    """
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    checked: list[tuple[Job, T]] = []
+    problems: dict[str, list[str]] = {}
+    for job in jobs:
+        rest = tuple(_any_stream(override) for override in job if not SEED.fullmatch(override))
+        if rest not in composed:
+            composed[rest] = compose(rest)
+        cfg = composed[rest]
+        for override in job:
+            if match := SEED.fullmatch(override):
+                cfg.seed = int(match.group(1))
+            elif match := STREAM.fullmatch(override):
+                cfg.seeds[match.group(1)] = int(match.group(2))
+        try:
+            checked.append((job, check(resolved(cfg))))
+        except ConfigError as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(" ".join(job))
+    if problems:
+        raise ConfigError(*(_with_extent(p, where, len(jobs)) for p, where in problems.items()))
+    if not checked:
+        raise ConfigError("the sweep holds no run")
+    return checked
+
+
+def _any_stream(override: str) -> str:
+    """The same for every seed of a stream; whether one is given decides what follows `seed`."""
+    match = STREAM.fullmatch(override)
+    return f"seeds.{match.group(1)}=0" if match else override
+
+
+def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep:
+    """Compose and check every run. Raises ConfigError with the problems of all of them.
+
+    name  what the manifest is called; None: the tasks and a hash of the keys
+    """
+    planned: dict[str, PlannedRun] = {}
+    for job, run in check_each(compose, jobs, check):
+        planned.setdefault(run.key, PlannedRun(run, tuple(job)))
+    read_published()  # the table at the end shows them: what is wrong there is said before it
+    first = next(iter(planned.values())).run
+    tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
+    digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
+    name = _file_name(name or f"{'-'.join(tasks)[:80]}-{digest}")
+    return Sweep(
+        name=name,
+        store=Store(first.cfg["store"]),
+        runs=tuple(in_order(_named(list(planned.values()), name))),
+    )
+
+
+def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
+    """The same runs, each with the names of its sweep and its arm, for those who are told of it."""
+    rest = [[o for o in p.overrides if not SEED.fullmatch(o)] for p in planned]
+    shared = set.intersection(*map(set, rest))
+    named = []
+    for one, overrides in zip(planned, rest, strict=True):
+        arm = " ".join(o for o in overrides if o not in shared) or None
+        cfg = {
+            **one.run.cfg,
+            "sweep": {**(one.run.cfg.get("sweep") or {}), "name": name, "arm": arm},
+        }
+        named.append(replace(one, run=replace(one.run, cfg=cfg)))
+    return named
+
+
+def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Task by task and model by model, so that data and weights are loaded once; inside, seed by
+    seed over all arms, so that an interrupted sweep is a smaller sweep that still pairs its arms.
+    """
+    subjects: dict[tuple[str, str], int] = {}
+    seeds: dict[int, int] = {}
+    for p in planned:
+        subjects.setdefault((p.run.data.task.name, p.run.hashed["model"]), len(subjects))
+        seeds.setdefault(p.run.cfg["seed"], len(seeds))
+    return sorted(
+        planned,
+        key=lambda p: (
+            subjects[p.run.data.task.name, p.run.hashed["model"]],
+            seeds[p.run.cfg["seed"]],
+        ),
+    )
+
+
+def _with_extent(problem: str, where: Sequence[str], n_jobs: int) -> str:
+    if len(where) == n_jobs:
+        return problem
+    return f"{problem} (in {len(where)} of {n_jobs} runs, first: {where[0]})"
+
+
+def _file_name(name: object) -> str:
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", str(name)):
+        raise ConfigError(
+            f"sweep.name is {name!r}: expected up to 100 letters, digits and . _ + -, a letter or "
+            "digit first (it becomes a file name)"
+        )
+    return str(name)

@@ -1,0 +1,49 @@
+"""What report.html shows of a search: kept beside the study as `found.json`, made anew by every
+look at it, so that a page needs neither the study nor its database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bluestab.core.config import compose, resolved
+from bluestab.report.searches import FILE
+from bluestab.report.section import table
+from bluestab.store.files import write_text
+from bluestab.store.records import to_json
+from bluestab.sweeps.search.findings import Findings, verdict_sentences
+from bluestab.sweeps.search.objectives import maximised
+from bluestab.sweeps.search.points import shown
+
+
+def write_entry(found: Findings) -> None:
+    """Keep it in the folder of the search."""
+    write_text(found.search.folder / FILE, to_json(entry(found)))
+
+
+def entry(found: Findings) -> dict[str, Any]:
+    """The search as a JSON value; its points in the order in which they were drawn.
+
+    points  `points_frame`, and `point`: its knobs in words; ranked: trials, the best first
+    """
+    search, frame = found.search, found.frame
+    knobs = [knob.name for knob in search.space.knobs]
+    rows = frame[knobs].to_dict("records") if len(frame) else []
+    points = [{k: v for k, v in row.items() if v is not None and v == v} for row in rows]
+    any_run = resolved(compose(search.job(points[0], search.seeds[0]))) if points else {}
+    return {
+        "name": search.name,
+        "task": any_run["task"]["name"] if points else "",
+        "model": any_run["model"]["name"] if points else "",
+        "objective": list(search.objective),
+        "maximised": [maximised(name, search.sign) for name in search.objective],
+        "seeds": list(search.seeds),
+        "n_trials": search.n_trials,
+        "sentences": verdict_sentences(found),
+        "knobs": [
+            {"name": k.name, "text": k.text, "log": bool(getattr(k.space, "log", False))}
+            for k in search.space.knobs
+        ],
+        "points": table(frame.assign(point=[shown(point) for point in points])),
+        "ranked": [trial.number for trial in found.ranked],
+        "importance": dict(found.importance),
+    }

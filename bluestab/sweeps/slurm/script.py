@@ -1,0 +1,99 @@
+"""The batch script of an array. Its text is submitit's; ours are the values and the command."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.errors import ConfigError, did_you_mean
+
+SIGNAL_DELAY = 120
+"""Seconds before the time limit at which a task is told to stop."""
+
+
+def batch_script(
+    folder: Path,
+    *,
+    knobs: Mapping[str, Any],
+    first: int,
+    tasks: int,
+    parallel: int | None,
+    job_name: str,
+    python: str | None,
+) -> str:
+    """The script of an array of `tasks` tasks that work on the orders in `folder`.
+
+    knobs     options by SLURM's names, as in conf/hydra/launcher/slurm.yaml; null: left out
+    first     number of its first task among those of the submission
+    parallel  tasks that may run at once; python: command that starts the interpreter
+    """
+    from submitit.slurm import slurm
+
+    options = {name: value for name, value in knobs.items() if value is not None}
+    more = {**(options.pop("additional_parameters", None) or {}), "requeue": True}
+    if "reservation" in options:
+        more["reservation"] = options.pop("reservation")
+    if "nice" in options:
+        more["nice"] = options.pop("nice")
+    steps = list(options.pop("srun_args", None) or [])
+    if "cpus_per_task" in options:  # srun has not taken this over from sbatch since 22.05
+        steps.append(f"--cpus-per-task={options['cpus_per_task']}")
+    interpreter = python or shlex.quote(sys.executable)
+    orders = shlex.quote(str(folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return slurm._make_sbatch_string(
+            command=f"{interpreter} -u -m bluestab.sweeps.slurm.task {orders} --first={first}",
+            folder=folder,
+            job_name=job_name,
+            map_count=tasks,
+            array_parallelism=parallel or tasks,
+            comment=str(folder),
+            wckey=None,  # type: ignore[arg-type]  # submitit writes its own name into accounting
+            stderr_to_stdout=True,
+            srun_args=steps or None,
+            additional_parameters=more,
+            **{"time": None, "signal_delay_s": SIGNAL_DELAY, **options},
+        )
+
+
+def option_problems(options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `additional_parameters`: anything that a knob, or we, already decide."""
+    from submitit.slurm import slurm
+
+    taken = set(inspect.signature(slurm._make_sbatch_string).parameters)
+    ours = {"array", "comment", "job_name", "output", "error", "requeue", "signal", "open_mode"}
+    problems = []
+    for name in options:
+        plain = name.replace("-", "_")
+        if plain in ours:
+            problems.append(
+                f"hydra.launcher.additional_parameters.{name}: bluestab decides that itself"
+            )
+        elif plain in taken | {"reservation", "nice"}:
+            problems.append(
+                f"hydra.launcher.additional_parameters.{name}: say hydra.launcher.{plain}"
+            )
+    return problems
+
+
+def known_options(script: str) -> set[str]:
+    """Names of the options that a script sets, for messages and tests."""
+    lines = [line for line in script.splitlines() if line.startswith("#SBATCH --")]
+    return {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines}
+
+
+def refused(said: str, script: str) -> ConfigError:
+    """sbatch's refusal, with what it may be about."""
+    options = sorted(known_options(script))
+    word = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
+    return ConfigError(
+        f"{said}; the script sets {', '.join(options)}"
+        + (did_you_mean(word.lstrip("-"), options) if word else "")
+        + "; hydra.launcher.dry_run=true prints it"
+    )

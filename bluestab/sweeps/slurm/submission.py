@@ -1,0 +1,287 @@
+"""What was handed to SLURM for a sweep, in a folder of the store that its tasks read and mark.
+
+    <store>/.slurm/<sweep>.<n>/
+        orders.json        the runs and how they are done, or the search that is worked on; written
+                           before anything is submitted
+        script-<c>.sh      the batch script of each array, as submitit writes it
+        array-<c>.json     the array SLURM made of it: its id, its tasks
+        begun/<index>      tasks that have begun at least once
+        exhausted          the space of its search has no more points
+        refused            how many tasks SLURM did not take
+        vain/<job>         starts in a row after which a task had nothing to show at its time limit
+        excused/<job>      tasks that were told to stop: their death is not a run's fault
+        <job>_0_log.out    what a task printed
+
+Every script carries the folder's path as its comment, so that an array is found again even if the
+process that submitted it was killed before it could write down the id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.errors import StoreError
+from bluestab.store.files import write_text
+from bluestab.store.records import to_json
+from bluestab.store.store import Store
+from bluestab.sweeps.plan import PlannedRun
+from bluestab.sweeps.slurm import scheduler
+
+ENVIRONMENT = ("BLUESTAB_", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "PYTHONPATH")
+"""Beginnings of the names of variables that tasks get, whatever the site exports."""
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""Compute nodes often have no network; what is missing there must fail at once, not in minutes."""
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """A run that a task may be asked for: enough to find it in the store, and to make it."""
+
+    key: str
+    cfg: Mapping[str, Any]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """One job array: tasks `first` ... `first + tasks - 1` of the submission."""
+
+    job: str
+    first: int
+    tasks: int
+
+
+class Submission:
+    """One folder of orders."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StoreError if the orders cannot be read."""
+        self.folder = folder
+        try:
+            self.content: Mapping[str, Any] = json.loads((folder / "orders.json").read_text())
+            _ = [self.content[name] for name in ("sweep", "runs", "configs", "tasks", "launcher")]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{folder}/orders.json cannot be read ({error}); the store must be on a disk that "
+                "the nodes share with the machine that submits"
+            ) from error
+
+    @property
+    def sweep(self) -> str:
+        return str(self.content["sweep"])
+
+    @property
+    def is_search(self) -> bool:
+        """Do its tasks work on a study, and not on runs that are written down?"""
+        return bool(self.content.get("search"))
+
+    @property
+    def tasks(self) -> int:
+        return int(self.content["tasks"])
+
+    @property
+    def keys(self) -> set[str]:
+        return {run["key"] for run in self.content["runs"]}
+
+    def orders(self) -> list[RunOrder]:
+        """The runs, in the order of the sweep."""
+        configs = self.content["configs"]
+        return [
+            RunOrder(
+                run["key"], {**configs[run["config"]], "seed": run["seed"]}, tuple(run["said"])
+            )
+            for run in self.content["runs"]
+        ]
+
+    # --- arrays ---
+
+    def arrays(self) -> list[Array]:
+        """What SLURM made of it, as far as it is written down."""
+        found = []
+        for path in sorted(self.folder.glob("array-*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads(path.read_text())
+                found.append(Array(content["job"], int(content["first"]), int(content["tasks"])))
+        return found
+
+    def write_array(self, chunk: int, array: Array) -> None:
+        write_text(self.folder / f"array-{chunk}.json", to_json(vars(array)))
+
+    def jobs(self) -> list[str]:
+        """Ids of its arrays; also of one whose submitter died before it could write it down."""
+        known = [array.job for array in self.arrays()]
+        if len(known) < len(list(self.folder.glob("script-*.sh"))):
+            known += scheduler.jobs_with_comment(self.comment) or []
+        return list(dict.fromkeys(known))
+
+    @property
+    def comment(self) -> str:
+        return str(self.folder)
+
+    # --- marks of its tasks ---
+
+    def begin(self, index: int) -> None:
+        _touch(self.folder / "begun" / str(index))
+
+    def all_have_begun(self) -> bool:
+        """Is there no task left that waits for its first start?"""
+        with suppress(OSError):
+            return len(os.listdir(self.folder / "begun")) >= self.tasks - self._refused()
+        return False
+
+    def _refused(self) -> int:
+        with suppress(OSError, ValueError):
+            return int((self.folder / "refused").read_text())
+        return 0
+
+    def refuse(self, tasks: int) -> None:
+        """SLURM did not take so many of its tasks: they will never begin."""
+        write_text(self.folder / "refused", str(tasks))
+
+    def exhaust(self) -> None:
+        """The space of its search has no more points."""
+        _touch(self.folder / "exhausted")
+
+    def is_exhausted(self) -> bool:
+        return (self.folder / "exhausted").exists()
+
+    def withdraw(self) -> None:
+        """SLURM took nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def count_vain(self, job: str, *, got_on: bool) -> int:
+        """Note how a start of a task ended at its time limit; starts in vain in a row, by now."""
+        path = self.folder / "vain" / job
+        before = 0
+        with suppress(OSError, ValueError):
+            before = int(path.read_text())
+        now = 0 if got_on else before + 1
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, str(now))
+        return now
+
+    def excuse(self, job: str) -> None:
+        """A task was told to stop: should it be killed now, that is no run's doing."""
+        with suppress(OSError):
+            _touch(self.folder / "excused" / job)
+
+    def is_excused(self, job: str) -> bool:
+        return (self.folder / "excused" / job).exists()
+
+    def log_of(self, job: str) -> Path:
+        """What the task `<array>_<index>` printed, all its starts in one file."""
+        return self.folder / f"{job}_0_log.out"
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+
+
+def root_of(store: Store) -> Path:
+    return store.root.absolute() / ".slurm"
+
+
+def submissions(store: Store, sweep: str | None = None) -> list[Submission]:
+    """What was ever submitted from this store, or for one of its sweeps; the latest last."""
+    found = []
+    with suppress(OSError):
+        for folder in root_of(store).iterdir():
+            with suppress(StoreError):
+                found.append((folder.stat().st_mtime_ns, Submission(folder)))
+    found.sort(key=lambda item: item[0])
+    return [one for _, one in found if sweep is None or one.sweep == sweep]
+
+
+def next_folder(store: Store, sweep: str) -> Path:
+    """Where the next submission of a sweep will lie."""
+    numbers = itertools.count(1)
+    return next(p for n in numbers if not (p := root_of(store) / f"{sweep}.{n}").exists())
+
+
+def write_orders(
+    store: Store,
+    sweep: str,
+    runs: Sequence[PlannedRun],
+    *,
+    tasks: int,
+    launcher: Mapping[str, Any],
+    command: str,
+) -> Submission:
+    """Write down what is to be done, before anything is submitted.
+
+    launcher  what a task must know of the launcher's knobs
+    """
+    configs: dict[str, int] = {}
+    entries = []
+    for planned in runs:
+        cfg = {**planned.run.cfg, "store": str(store.root.absolute())}
+        seed = cfg.pop("seed")
+        number = configs.setdefault(json.dumps(cfg), len(configs))
+        said = list(planned.overrides)
+        entries.append({"key": planned.run.key, "config": number, "seed": seed, "said": said})
+    for planned in runs:
+        store.claims.forget_deaths(planned.run.key)
+    content = {
+        "crashes": crashes(store, [planned.run.key for planned in runs]),
+        "configs": [json.loads(text) for text in configs],
+        "runs": entries,
+    }
+    return _write(store, sweep, content, tasks=tasks, launcher=launcher, command=command)
+
+
+def write_search(
+    store: Store, name: str, *, tasks: int, launcher: Mapping[str, Any], command: str
+) -> Submission:
+    """The same for a search, whose points are asked for one by one: `<store>/searches/<name>`
+    says what is drawn."""
+    content = {"search": True, "crashes": {}, "configs": [], "runs": []}
+    return _write(store, name, content, tasks=tasks, launcher=launcher, command=command)
+
+
+def _write(
+    store: Store,
+    sweep: str,
+    content: Mapping[str, Any],
+    *,
+    tasks: int,
+    launcher: Mapping[str, Any],
+    command: str,
+) -> Submission:
+    folder = next_folder(store, sweep)
+    folder.mkdir(parents=True)
+    common = {
+        "sweep": sweep,
+        "store": str(store.root.absolute()),
+        "folder": os.getcwd(),
+        "command": command,
+        "environment": environment(),
+        "launcher": dict(launcher),
+        "tasks": tasks,
+    }
+    write_text(folder / "orders.json", json.dumps({**common, **content}))
+    return Submission(folder)
+
+
+def environment() -> dict[str, str]:
+    """Variables that say where data, models and caches are, and the order to stay offline."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
+    return {**kept, **OFFLINE}
+
+
+def crashes(store: Store, keys: Iterable[str]) -> dict[str, int]:
+    """Key -> which crash of that run is kept (a number that differs for the next one)."""
+    found = {}
+    for key in keys:
+        with suppress(OSError):
+            found[key] = store.crash_folder(key).stat().st_mtime_ns
+    return found

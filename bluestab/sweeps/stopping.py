@@ -1,0 +1,65 @@
+"""What makes a sweep pause or stop: a person, a full disk, runs that other processes do."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+from bluestab.report.terminal.progress import SweepDisplay
+from bluestab.store.store import Store
+from bluestab.sweeps.queue import LOOK_AGAIN, Source
+
+ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room goes on
+
+
+class Stop:
+    """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once.
+
+    until     when what runs is cut off (`time.monotonic`); None: it is finished
+    order_at  when it is told to give itself back, before that
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.asked = False
+        self.until: float | None = None
+        self.order_at = 0.0
+        self._say = say
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say("stopping: what runs is finished first; Ctrl-C again stops it too")
+
+
+def tell_waiting(display: SweepDisplay, queue: Source) -> None:
+    """Nothing can be started: what is missing is being done by others."""
+    if not display.note:
+        display.note = f"waiting for {len(queue)} runs of other processes"
+        display.say(display.note)
+
+
+def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:
+    """Wait for room on a full disk: better than one crash after the other."""
+    say(
+        f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB) and "
+        "the sweep goes on by itself; Ctrl-C leaves, the same command goes on later"
+    )
+    time.sleep(LOOK_AGAIN)
+    while store.free_bytes() < ROOM and not stop.asked:
+        time.sleep(LOOK_AGAIN)
+    if not stop.asked:
+        say("there is room again: going on")

@@ -1,0 +1,189 @@
+"""Task yaml -> files found, read and checked -> the items of each split.
+
+Reading happens once per content and process: every run of a sweep shares it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.caching import Shared
+from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.instantiate import instantiate
+from bluestab.core.seeding import Seeds, subset
+from bluestab.core.types import SPLITS, Example, Split
+from bluestab.data.formats.columnar import parts_of
+from bluestab.data.locate import how_to_bring, locate, locate_own, sha256_of
+from bluestab.tasks.base import Task, n_items
+from bluestab.tasks.metric import failure_bounds
+from bluestab.tasks.splits import arrange
+
+EVALUATION_SEED = 0  # validation and test items depend on no seed of a run
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task with all its items, checked."""
+
+    task: Task
+    labels: tuple[str, ...]
+    splits: Mapping[Split, Sequence[Example]]
+    fingerprint: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """Sentences: what was recognised, repaired or left out, and which parts were drawn."""
+    drawn: frozenset[Split] = frozenset()
+    """Parts that no file gives: they were drawn, with all items they are to have."""
+
+    @cached_property
+    def baseline(self) -> tuple[str, float] | None:
+        """What one and the same answer for every test item gets at best (`Task.baseline`)."""
+        return self.task.baseline(self.labels, self.splits["test"])
+
+    @cached_property
+    def recurring(self) -> dict[Split, int]:
+        """Items of validation and test whose text is also that of a training item."""
+        known = {(e.text, e.text_pair) for e in self.splits["train"]}
+        return {
+            split: sum((e.text, e.text_pair) in known for e in self.splits[split])
+            for split in SPLITS
+            if split != "train"
+        }
+
+    def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
+        """The items a run uses: subsets where the task asks for them, else everything."""
+        chosen = {}
+        for split, examples in self.splits.items():
+            size = self.size(split)
+            seed = seeds.split if split == "train" else EVALUATION_SEED
+            chosen[split] = (
+                list(examples)
+                if size == len(examples)
+                else subset(examples, [e.id for e in examples], size, seed, f"subset/{split}")
+            )
+        return chosen
+
+    def size(self, split: Split) -> int:
+        """How many items of a split a run uses."""
+        n = len(self.splits[split])
+        asked = getattr(self.task, f"{split}_size")
+        sized = split in self.drawn and self.task.folds is None and split != "train"
+        return n if asked is None or sized else n_items(asked, n)
+
+
+def load_task(node: Mapping[str, Any]) -> TaskData:
+    """Read and check all files of a task. Raises ConfigError or DataError."""
+    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    problems = task.check()
+    if problems:
+        raise ConfigError(*problems)
+    paths = located(task)
+    for split, path in paths.items():
+        expected = task.sha256.get(split)
+        if expected is not None and (found := sha256_of(path)) != expected:
+            problems.append(
+                f"{path} has sha256 {found[:16]}..., the published file has "
+                f"{expected[:16]}...; if you mean to use this file, say task.sha256.{split}=null"
+            )
+    if problems:
+        raise ConfigError(*problems)
+    content = (
+        json.dumps(node, sort_keys=True),
+        tuple(paths.items()),
+        tuple(sha256_of(path) for path in paths.values()),
+    )
+    return _load(Shared(content, task, paths))
+
+
+def located(task: Task) -> dict[Split, Path]:
+    """Where the files of a task are; parts that it names no file for are left out."""
+    paths: dict[Split, Path] = {}
+    for split in SPLITS:
+        file = getattr(task, split)
+        if file is None:
+            continue
+        if task.own:
+            paths[split] = locate_own(file, task.data_dir)
+        else:
+            hint = how_to_bring(file, task.name, task.data_dir, task.fetch, task.about)
+            paths[split] = locate(file, task=task.name, data_dir=task.data_dir, hint=hint)
+    train = paths["train"]
+    if task.own and train.is_dir() and (parts := parts_of(train)):
+        if "train" not in parts:
+            raise DataError(train, f"holds {', '.join(parts)}, but no part for training")
+        return {**parts, **{split: path for split, path in paths.items() if split != "train"}}
+    return paths
+
+
+@lru_cache(maxsize=16)
+def _load(shared: Shared) -> TaskData:
+    task, paths = shared.values
+    corpus = task.read_all(paths)
+    for split, examples in corpus.splits.items():
+        if not examples:
+            raise DataError(paths[split], f"holds no items, the {split} split would be empty")
+    parts = arrange(task, corpus.splits)
+    labels = task.labels(parts.splits["train"])
+    problems = []
+    for split in SPLITS:
+        path = paths.get(split, paths["train"])
+        for sentence in task.problems(split, parts.splits[split], labels):
+            problems.append(f"{path}: {sentence}")
+        size = getattr(task, f"{split}_size")
+        if isinstance(size, int) and size > len(parts.splits[split]) and split not in parts.drawn:
+            problems.append(
+                f"task.{split}_size is {size}, but {path} holds {len(parts.splits[split])} items"
+            )
+    if problems:
+        raise ConfigError(*problems)
+    if task.own:  # whatever file they came in
+        fingerprint = {split: _digest(items) for split, items in corpus.splits.items()}
+    else:
+        fingerprint = {split: sha256_of(path) for split, path in paths.items()}
+    task = task.settled(labels, parts.splits["test"])
+    notes = (*corpus.notes, *parts.notes)
+    data = TaskData(task, labels, parts.splits, fingerprint, notes, parts.drawn)
+    return _with_bounds(data)
+
+
+def _with_bounds(data: TaskData) -> TaskData:
+    """With the failure bound and failure score that fit its metric: what the yaml leaves open, and
+    what it holds for a metric of the other direction. Raises ConfigError if they cannot be had."""
+    task = data.task
+    metric, given = task.headline, (task.failed_below, task.failure_score)
+    needed = task.failed_below is None or not metric.higher_is_better
+    answer, baseline = (data.baseline if needed else None) or ("", None)
+    try:
+        bound, failure = failure_bounds(metric, *given, baseline)
+    except ValueError:
+        raise ConfigError(
+            f"task.metric is {task.metric}, of which lower is better, and no constant answer has a "
+            "score: say task.failed_below, at or above which a run has failed, and "
+            "task.failure_score, no lower than that"
+        ) from None
+    if (bound, failure) == given:
+        return data
+    notes = data.notes
+    if failure != task.failure_score:
+        notes = (
+            *notes,
+            f"lower {metric.words} is better: a run has failed at {bound:.4g} or above, what one "
+            f"and the same answer gets ({answer}), and counts with {failure:.4g} if it has no "
+            f"score; task.failed_below={task.failed_below} and task.failure_score="
+            f"{task.failure_score} are for a metric that grows with quality",
+        )
+    return replace(data, task=replace(task, failed_below=bound, failure_score=failure), notes=notes)
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """SHA-256 of items."""
+    digest = hashlib.sha256()
+    for e in examples:
+        said = [e.id, e.text, e.text_pair, e.target, e.group]
+        digest.update(json.dumps(said, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Techniques by name, ours and a person's own, and overrides that make them fit tiny models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import load_class
+from bluestab.core.paths import conf_dir
+from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.techniques.base import Technique
+from bluestab.testing.observed_training import Lab
+from bluestab.testing.plugins import node, yaml_of
+
+YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
+NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in YAMLS.items()}
+NAMES = [name for name in YAMLS if name != "none"]
+
+HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_disease",
+         "multi-label": "hoc"}  # fmt: skip
+"""Kind of head -> a task that has it."""
+
+SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01}
+"""Knobs by name whose default is meant for more than the two blocks of the tiny models, for smaller
+learning rates than theirs, or for float32 alone."""
+
+
+def node_of(name: str) -> dict[str, Any]:
+    """What the yaml of a technique holds: class, knobs, search space."""
+    found: Any = NODES.get(name) or node(yaml_of("technique", name))
+    return found[name]  # type: ignore[no-any-return]
+
+
+def knobs_of(name: str) -> dict[str, Any]:
+    """Knob -> its value in the yaml."""
+    return {k: v for k, v in node_of(name).items() if k not in ("_target_", SEARCH_SPACE)}
+
+
+def technique_class(name: str) -> type[Technique]:
+    """The class that its yaml names."""
+    return load_class(node_of(name)["_target_"], Technique, name)
+
+
+def overrides(moment: str, *names: str) -> bool:
+    """Whether all these techniques do something of their own at a moment."""
+    own = getattr(Technique, moment)
+    return all(getattr(technique_class(name), moment) is not own for name in names)
+
+
+def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
+    """Overrides that select techniques, made to fit two blocks."""
+    small = {
+        f"technique.{name}.{knob}": value
+        for name in names
+        for knob, value in SMALL.items()
+        if knob in node_of(name)
+    }
+    small |= {f"technique.{path.replace('__', '.')}": value for path, value in knobs.items()}
+    shown = {path: "null" if value is None else value for path, value in small.items()}
+    return (f"technique=[{','.join(names)}]", *(f"{path}={v}" for path, v in shown.items()))
+
+
+def refusal(lab: Lab, *asked: str) -> str:
+    """What is said against these overrides; empty if nothing is."""
+    try:
+        lab.run(*asked)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,1 @@
+"""One run: checked, prepared, assembled, trained, scored, recorded."""

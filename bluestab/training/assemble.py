@@ -1,0 +1,270 @@
+"""The one place that knows all parts of a run: config in, everything wired in the declared order.
+
+checkpoint + head -> edit_model -> edit_plan -> groups -> optimizer -> wrap_optimizer;
+task loss -> plain step -> wrap_step -> LightningModule; callbacks -> Trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from bluestab.core.seeding import Seeds
+from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
+from bluestab.models.built import Built, Trained
+from bluestab.models.description import Model
+from bluestab.models.init_from import KeptWeights
+from bluestab.models.param_plan import ParamPlan
+from bluestab.tasks.base import Scores
+from bluestab.tasks.data import TaskData
+from bluestab.techniques.base import Technique
+from bluestab.training.loop import diagnostics
+from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
+from bluestab.training.loop.checkpoints import Checkpoints, identity
+from bluestab.training.loop.evaluation import judge
+from bluestab.training.loop.frozen_prefix import States, frozen_states
+from bluestab.training.loop.history import History
+from bluestab.training.loop.lightning_trainer import Steps, build_trainer
+from bluestab.training.loop.micro_batches import counted_items, counted_labels
+from bluestab.training.loop.module import FineTuning, plain_step, run_in_float32
+from bluestab.training.loop.observed import observed
+from bluestab.training.loop.phases import Phases
+from bluestab.training.loop.ranks import Ranks
+from bluestab.training.prepare import Prepared, build_optimizer, prepare
+
+
+@dataclass
+class Assembly:
+    """A run ready to be fitted."""
+
+    data: TaskData
+    examples: Mapping[Split, Sequence[Example]]
+    truncated: Mapping[Split, int]
+    lost: Mapping[Split, float]
+    built: Built
+    plan: ParamPlan
+    techniques: Mapping[str, Technique]
+    module: FineTuning
+    trainer: pl.Trainer
+    loaders: Mapping[Split, DataLoader[Any]]
+    history: History
+    total_steps: int
+    warmup_steps: int
+    start: Mapping[str, torch.Tensor]
+    edited: frozenset[str]
+    checkpoints: Checkpoints | None
+    tokenizer: Any
+    prefix: int | None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken, up to the first whose loss was not finite."""
+        diverged = self.module.diverged
+        return self.trainer.global_step if diverged is None else diverged - 1
+
+    def trained(self) -> Trained:
+        """Observe the training that has just ended; no technique is asked."""
+        return observed(
+            self.built,
+            self.plan,
+            optimizer=self.module.optimizers(use_pl_optimizer=False),  # type: ignore[arg-type]
+            edited=self.edited,
+            start=self.start,
+            forwards=self.module.forwards,
+            batches=self.module.batches,
+            steps=self.steps,
+        )
+
+    def effects(self) -> dict[str, Any]:
+        trained = self.trained()
+        return {name: t.effects(self.built, trained) for name, t in self.techniques.items()}
+
+
+def assemble(
+    cfg: Mapping[str, Any],
+    *,
+    data: TaskData,
+    model: Model,
+    techniques: Mapping[str, Technique],
+    seeds: Seeds,
+    device: torch.device,
+    progress: Progress,
+    init_from: KeptWeights | None = None,
+    key: str = "",
+    resume: Path | None = None,
+    watch: Watch = lambda rows: None,
+    phases: Phases | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008  # frozen
+) -> Assembly:
+    """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
+
+    init_from  weights of an earlier run to start from; None: the model's own
+    resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
+    watch      shown the rows of the curve after every evaluation
+    phases     notes where the time goes
+    ranks      the processes of the run, of which this is one
+    """
+    optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
+    phases = phases or Phases()
+    applied = list(techniques.values())
+    attention = knobs["attention"][device.type]
+    ready = prepare(
+        cfg,
+        data=data,
+        model=model,
+        techniques=applied,
+        seeds=seeds,
+        attention=attention,
+        init_from=init_from,
+        phases=phases,
+    )
+    built, tables = ready.built, ready.tables
+    _to_device(ready, knobs, device)
+    optimizer, step = _wrapped(applied, ready, optim)
+    order = training_order(tables["train"], optim, seeds.order)
+    with phases("prefix"):
+        prefix, frozen = frozen_states(
+            knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
+        )
+    history = History(task.headline, built.model)
+    module = FineTuning(
+        model=built.model,
+        step=step,
+        optimizer=optimizer,
+        n_layers=built.layers.n_layers,
+        total_steps=ready.total_steps,
+        warmup_steps=ready.warmup_steps,
+        micro_batch=knobs["micro_batch"],
+        count=counted_labels if task.output.per_word else counted_items,
+        seeds=seeds,
+        judges={
+            split: judge(data, ready.examples[split], tables[split])
+            for split in ("validation", "test")
+        },
+        phases=phases,
+        ranks=ranks,
+        evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
+    )
+    checkpoints = None
+    if resume is not None:
+        checkpoints = Checkpoints(
+            folder=resume if ranks.rank == 0 else None,
+            every=cfg["checkpoint_every"],
+            header=identity(key, device),
+            sizes={name: knobs[name] for name in ("micro_batch", "eval_batch_size")},
+            batch_size=optim["batch_size"],
+            order=order,
+            history=history,
+            techniques=techniques,
+            start={**built.reference, **ready.start},
+        )
+    callbacks: list[pl.Callback] = [] if checkpoints is None else [checkpoints]
+    callbacks += [c for technique in applied for c in technique.callbacks(built)]
+    callbacks += [Steps(ready.total_steps, progress)]
+    return Assembly(
+        data=data,
+        examples=ready.examples,
+        truncated=ready.truncated,
+        lost=ready.lost,
+        built=built,
+        plan=ready.plan,
+        techniques=techniques,
+        module=module,
+        trainer=build_trainer(knobs, optim, ready.total_steps, device, callbacks),
+        loaders=_loaders(cfg, ready, order, frozen),
+        history=history,
+        total_steps=ready.total_steps,
+        warmup_steps=ready.warmup_steps,
+        start=ready.start,
+        edited=ready.edited,
+        checkpoints=checkpoints,
+        tokenizer=ready.tokenizer,
+        prefix=prefix,
+    )
+
+
+def _to_device(ready: Prepared, knobs: Mapping[str, Any], device: torch.device) -> None:
+    """The network as it will compute: its head in float32, blocks checkpointed if asked for."""
+    model = ready.built.model
+    for path in ready.head_modules:
+        run_in_float32(model.get_submodule(path))
+    if knobs["gradient_checkpointing"]:
+        # not the reentrant kind: it gives no gradients where nothing below a block trains
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    model.to(device)
+
+
+def _wrapped(
+    techniques: Sequence[Technique], ready: Prepared, optim: Mapping[str, Any]
+) -> tuple[torch.optim.Optimizer, Step]:
+    """Optimizer and training step; the technique listed first is the outermost of the steps."""
+    built = ready.built
+    optimizer = build_optimizer(built, ready.plan, optim)
+    for technique in techniques:
+        optimizer = technique.wrap_optimizer(optimizer, built)
+    step = plain_step(built.model, built.loss)
+    for technique in reversed(techniques):
+        step = technique.wrap_step(step, built)
+    return optimizer, step
+
+
+def _loaders(
+    cfg: Mapping[str, Any],
+    ready: Prepared,
+    order: ShuffledOrder,
+    frozen: Mapping[Split, States],
+) -> dict[Split, DataLoader[Any]]:
+    """Batches of every split, with what the frozen blocks give for them, if that is computed."""
+    knobs = cfg["trainer"]
+    batches: dict[Split, dict[str, Any]] = {
+        split: {"batch_sampler": evaluation_batches(ready.tables[split], knobs)}
+        for split in SPLITS
+        if split != "train"
+    }
+    batches["train"] = {"sampler": order, "batch_size": cfg["optim"]["batch_size"]}
+    return {
+        split: loader(
+            ready.tables[split],
+            ready.tokenizer.pad_token_id,
+            knobs["loader_workers"] if split == "train" else 0,
+            frozen[split].batch if frozen else None,
+            **batches[split],
+        )
+        for split in SPLITS
+    }
+
+
+def _evaluated(
+    cfg: Mapping[str, Any],
+    ready: Prepared,
+    history: History,
+    metric: str,
+    progress: Progress,
+    watch: Watch,
+) -> Callable[[int, Scores, float, Mapping[str, float | None]], bool]:
+    """What follows a validation: a row of the curve, and whether the training is to stop."""
+    watched, total = cfg["stop_degenerate"], ready.total_steps
+    constant = diagnostics.constant_loss(ready.tables["train"]["labels"]) if watched else None
+
+    def evaluated(
+        step: int, scores: Scores, loss: float, norms: Mapping[str, float | None]
+    ) -> bool:
+        history.add(step, scores, loss, norms)
+        progress(step, total, loss, scores[metric])
+        watch(history.rows)
+        if not watched or step >= total:
+            return False
+        sign = diagnostics.failure_sign(
+            history.rows, warmup_steps=ready.warmup_steps, constant=constant
+        )
+        if sign is not None:
+            history.censored = {"step": step, "sign": sign}
+        return sign is not None
+
+    return evaluated

@@ -1,0 +1,262 @@
+"""Everything that can be wrong with a resolved config, found before anything heavy is loaded.
+
+The result of a check is the run, ready to be assembled, together with its identity. Problems are
+collected, not thrown one at a time: a person fixes a config once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bluestab.core import rules
+from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.instantiate import instantiate
+from bluestab.core.keys import cell_of, hashed_config, key_of
+from bluestab.core.knobs import knob_problems
+from bluestab.core.seeding import Seeds
+from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.models import init_from
+from bluestab.models.description import Model, check_model
+from bluestab.models.init_from import KeptWeights
+from bluestab.store.store import Store
+from bluestab.tasks.base import Task
+from bluestab.tasks.data import TaskData, load_task
+from bluestab.techniques.base import Technique
+from bluestab.training.loggers.base import Logger
+from bluestab.training.packable import packable_problems
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run that can be started: its parts, and what it is called.
+
+    init_from  the weights of an earlier run that it starts from; None: the model's own
+    loggers    who is told of it; they decide nothing
+    """
+
+    cfg: Mapping[str, Any]
+    data: TaskData
+    model: Model
+    techniques: Mapping[str, Technique]
+    seeds: Seeds
+    hashed: Mapping[str, Any]
+    key: str
+    cell: str
+    init_from: KeptWeights | None = None
+    loggers: Mapping[str, Logger] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """What to know before it starts: what was recognised, repaired, left out or drawn in a
+        person's own files, and whether it starts from a run that failed."""
+        said = [f"{self.data.task.name}: {note}" for note in self.data.notes]
+        if self.init_from is not None and self.init_from.failed:
+            said.append(
+                f"model.init_from={self.init_from.said}: a failed run: with these weights it is no "
+                f"better on {self.init_from.task} than an answer that ignores its input"
+            )
+        return said
+
+
+SINGLE_PIECE = ("default", "linear")
+"""Heads that tasks with a label per word have, too."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a config names, before any file of it is looked for."""
+
+    task: Task
+    model: Model
+    techniques: Mapping[str, Technique]
+
+
+def check_parts(cfg: Mapping[str, Any]) -> Parts:
+    """Check all of a resolved config that needs no data and no weights.
+
+    Raises ConfigError with every problem found.
+    """
+    problems, model, techniques = _without_files(cfg)
+    if model is not None and model.init_from is not None:
+        _collect(problems, partial(init_from.parse, model.init_from))
+    task = _collect(problems, lambda: _task(cfg["task"]))
+    problems += _too_long(task, model) + _no_pieces(task, model)
+    if problems or task is None or model is None:
+        raise ConfigError(*problems)
+    return Parts(task, model, techniques)
+
+
+def check(cfg: Mapping[str, Any]) -> CheckedRun:
+    """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
+    problems, model, usable = _without_files(cfg)
+    loggers = _loggers(cfg.get("logger") or {}, problems)
+    data = _collect(problems, lambda: load_task(cfg["task"]))
+    problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
+    identity = _collect(problems, model.identity) if model is not None else None
+    kept = None
+    if model is not None and identity is not None and model.init_from is not None:
+        store = Store(str(cfg.get("store")))
+        kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
+    if problems or data is None or model is None or identity is None:
+        raise ConfigError(*problems)
+    if kept is not None:  # in full: what the beginning of a key means changes as a store grows
+        cfg = {**cfg, "model": {**cfg["model"], "init_from": kept.said}}
+    hashed = hashed_config(
+        cfg,
+        model_id=identity,
+        fingerprint=data.fingerprint,
+        init_from=None if kept is None else kept.sha256,
+        descriptive=data.task.descriptive,
+        higher_is_better=data.task.headline.higher_is_better,
+    )
+    return CheckedRun(
+        cfg=cfg,
+        data=data,
+        model=model,
+        techniques=usable,
+        seeds=Seeds.from_config(cfg["seed"], cfg["seeds"]),
+        hashed=hashed,
+        key=key_of(hashed),
+        cell=cell_of(hashed),
+        init_from=kept,
+        loggers=loggers,
+    )
+
+
+def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dict[str, Technique]]:
+    """Problems of everything but the task, the model (None: unusable) and the techniques."""
+    problems = knob_problems(cfg)
+    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
+    if model is not None and (wrong := check_model(model)):
+        problems += wrong
+        model = None  # its facts are not to be trusted below
+    techniques = {
+        name: _collect(problems, partial(_technique, node, f"technique.{name}"))
+        for name, node in (cfg["technique"] or {}).items()
+    }
+    usable = {name: t for name, t in techniques.items() if t is not None}
+    if model is not None:
+        problems += technique_problems(cfg, model, usable)
+    if not problems and model is not None:
+        problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
+    return problems, model, usable
+
+
+def _not_packed(
+    cfg: Mapping[str, Any], model: Model, techniques: Mapping[str, Technique]
+) -> list[str]:
+    """What trainer.engine=packed cannot train."""
+    if cfg["trainer"]["engine"] != "packed":
+        return []
+    why = packable_problems(cfg, model.facts(), techniques)
+    return (
+        [f"trainer.engine is packed, but {'; '.join(why)}; say trainer.engine=lightning"]
+        if why
+        else []
+    )
+
+
+def _loggers(nodes: Mapping[str, Any], problems: list[str]) -> dict[str, Logger]:
+    """Who is told of the run; what is wrong with one, or missing here, goes to `problems`."""
+    found = {}
+    for name, node in nodes.items():
+        where = f"logger.{name}"
+        logger = _collect(problems, partial(_logger, node, where))
+        if logger is None:
+            continue
+        knobs = {f"{where}.{k}": (getattr(logger, k), rule) for k, rule in logger.rules().items()}
+        problems += rules.problems(knobs) or logger.check()
+        found[name] = logger
+    return found
+
+
+def _logger(node: Mapping[str, Any], where: str) -> Logger:
+    return instantiate(node, Logger, where)  # type: ignore[type-abstract]
+
+
+def _technique(node: Mapping[str, Any], where: str) -> Technique:
+    return instantiate({k: v for k, v in node.items() if k != SEARCH_SPACE}, Technique, where)
+
+
+def _task(node: Mapping[str, Any]) -> Task:
+    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    if problems := task.check():
+        raise ConfigError(*problems)
+    return task
+
+
+def _too_long(task: Task | None, model: Model | None) -> list[str]:
+    if task is None or model is None or task.max_length <= model.max_length:
+        return []
+    return [
+        f"task.max_length is {task.max_length}, but {model.name} reads at most "
+        f"{model.max_length} word pieces; say task.max_length={model.max_length}"
+    ]
+
+
+def _no_pieces(task: Task | None, model: Model | None) -> list[str]:
+    if task is None or model is None or not task.output.per_word or model.head in SINGLE_PIECE:
+        return []
+    return [
+        f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
+        f"word; say model.head=default or linear"
+    ]
+
+
+def technique_problems(
+    cfg: Mapping[str, Any], model: Model, techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Knobs out of range, and layers one technique freezes while another makes them random."""
+    facts = model.facts()
+    problems: list[str] = []
+    for name, technique in techniques.items():
+        knobs = {
+            f"technique.{name}.{knob}": (getattr(technique, knob), rule)
+            for knob, rule in technique.rules(facts).items()
+        }
+        problems += rules.problems(knobs) or technique.check(cfg, facts)
+    if problems:
+        return problems
+    for freezing, one in techniques.items():
+        for renewing, other in techniques.items():
+            both = sorted(one.frozen_depths(facts) & other.fresh_depths(facts))
+            if both:
+                problems.append(
+                    f"technique {freezing} freezes block {both[-1]} of {model.name}, which "
+                    f"technique {renewing} gives new random values: they would never be trained; "
+                    f"lower technique.{freezing} or technique.{renewing} until they do not meet"
+                )
+    return problems
+
+
+def device_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) -> list[str]:
+    """What does not go on several devices."""
+    n, batch = cfg["trainer"]["devices"], cfg["optim"]["batch_size"]
+    if n == 1:
+        return []
+    problems = []
+    if n > batch:
+        problems.append(
+            f"trainer.devices is {n}, but optim.batch_size is {batch}: every device takes a "
+            f"part of the batch; say trainer.devices={batch} or fewer"
+        )
+    if cfg["device"] == "mps":
+        problems.append(f"trainer.devices is {n}, but device is mps, of which there is one")
+    return problems + [
+        f"technique {name} runs on one device alone: {why}; say trainer.devices=1"
+        for name, technique in techniques.items()
+        if (why := technique.one_device())
+    ]
+
+
+def _collect(problems: list[str], attempt: Callable[[], Any]) -> Any:
+    """The result of `attempt`, or None after adding what went wrong to `problems`."""
+    try:
+        return attempt()
+    except ConfigError as error:
+        problems += error.problems
+    except DataError as error:
+        problems.append(str(error))
+    return None

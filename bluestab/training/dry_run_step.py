@@ -1,0 +1,198 @@
+"""A few real steps of a run, timed: what a forecast rests on where nothing like it has finished.
+
+The run is assembled as it would be, on a few of its items, and trained and evaluated by the same
+code; only the store never hears of it. Batches are drawn from all of the training items, so their
+lengths are those of the run; the first, untimed one holds the longest, for the peak of memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bluestab.core import devices
+from bluestab.core.errors import ConfigError
+from bluestab.core.provenance import peak_memory_mb
+from bluestab.core.seeding import generator
+from bluestab.core.types import SPLITS, Example, Split
+from bluestab.models.description import Model
+from bluestab.models.hub import here
+from bluestab.tasks.data import TaskData
+from bluestab.training.check import CheckedRun
+from bluestab.training.loop.batches import ShuffledOrder
+from bluestab.training.loop.memory import keep_freed
+from bluestab.training.loop.schedules import updates
+
+STEPS = 5  # timed steps, unless they take longer than:
+SECONDS = 5.0
+ITEM_BYTES = 40  # of an item's id, prediction and target in a file of predictions
+
+
+@dataclass(frozen=True)
+class DryStep:
+    """What was measured on a few real batches.
+
+    prepare     seconds from nothing to the first step
+    step        seconds of one optimizer step
+    evaluate    split -> seconds to evaluate all its items
+    test_bytes  what the predictions of all test items take on disk, once
+    """
+
+    prepare: float
+    step: float
+    evaluate: Mapping[Split, float]
+    memory_mb: Mapping[str, float]
+    parameters: int
+    test_bytes: float
+    device: str = ""
+
+
+def planned_steps(run: CheckedRun) -> tuple[int, int]:
+    """Optimizer steps of a run, and of one of its epochs."""
+    optim, n = run.cfg["optim"], len(_train_items(run))
+    return (
+        updates(n, optim["batch_size"], optim["epochs"], optim["steps"]),
+        updates(n, optim["batch_size"], 1, None),
+    )
+
+
+def is_here(model: Model) -> bool:
+    """Are the weights on this machine? Nothing is fetched."""
+    if model.path is not None or model.hub is None:
+        model.folder()  # raises ConfigError with its reason
+        return True
+    return here(model.hub, model.revision) is not None
+
+
+def dry_step(run: CheckedRun) -> DryStep:
+    """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here."""
+    name = devices.resolve(run.cfg["device"])
+    if not is_here(run.model):
+        raise ConfigError(f"the weights of model '{run.model.name}' are not on this machine")
+    import torch
+
+    from bluestab.training.assemble import Assembly, assemble
+
+    device = torch.device(name)
+    torch.set_num_threads(run.cfg["trainer"]["threads"])
+    keep_freed()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    data, n_items = _sampled(run)
+    cfg = _shortened(run.cfg)
+    ticks: list[float] = []
+    running: list[Assembly] = []
+
+    def progress(step: int, total: int, loss: float | None, score: float | None) -> None:
+        ticks.append(time.perf_counter())
+        if len(ticks) > 2 and ticks[-1] - ticks[0] > SECONDS:
+            running[0].trainer.should_stop = True
+
+    for _ in range(2):  # the first reads files, which a sweep does once
+        running.clear()
+        gc.collect()
+        started = time.perf_counter()
+        assembly = assemble(
+            cfg,
+            data=data,
+            model=run.model,
+            techniques=run.techniques,
+            seeds=run.seeds,
+            device=device,
+            progress=progress,
+            init_from=run.init_from,
+        )
+        prepare = time.perf_counter() - started
+        running.append(assembly)
+    assembly.trainer.fit(assembly.module, assembly.loaders["train"])
+    step_seconds = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+    evaluate: dict[Split, float] = {"train": 0.0}
+    for split in ("validation", "test"):
+        begun = time.perf_counter()
+        if split == "validation":
+            assembly.trainer.validate(assembly.module, assembly.loaders[split], verbose=False)
+        else:
+            assembly.trainer.test(assembly.module, assembly.loaders[split], verbose=False)
+        share = n_items[split] / len(assembly.examples[split])
+        evaluate[split] = (time.perf_counter() - begun) * share
+    numbers = sum(logits.size for logits in assembly.module.item_logits)
+    per_item = ITEM_BYTES + 4 * numbers / len(assembly.examples["test"])
+    found = DryStep(
+        prepare=prepare,
+        step=step_seconds,
+        evaluate=evaluate,
+        memory_mb=peak_memory_mb(device),
+        parameters=sum(p.numel() for p in assembly.built.model.parameters()),
+        test_bytes=per_item * n_items["test"],
+        device=name,
+    )
+    running.clear()
+    del assembly
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return found
+
+
+def _train_items(run: CheckedRun) -> Sequence[Example]:
+    items: Sequence[Example] = run.data.select(run.seeds)["train"]
+    for technique in run.techniques.values():
+        items = technique.edit_data(items, run.seeds)
+    return items
+
+
+def _shortened(cfg: Any) -> dict[str, Any]:
+    """The config of a run of one untimed and a few timed steps, without evaluations between."""
+    return {
+        **cfg,
+        "optim": {**cfg["optim"], "steps": 1 + STEPS},
+        "trainer": {**cfg["trainer"], "eval_every": None},
+    }
+
+
+def _sampled(run: CheckedRun) -> tuple[TaskData, dict[Split, int]]:
+    """The run's data cut to what a dry step needs, and how many items the run itself has."""
+    items = run.data.select(run.seeds)
+    n_items = {split: len(items[split]) for split in SPLITS}
+    evaluated = int(run.cfg["trainer"]["eval_batch_size"])
+    splits: dict[Split, Sequence[Example]] = {
+        "train": _batches(items["train"], run.cfg["optim"]["batch_size"], run.seeds.order),
+        "validation": _spread(items["validation"], evaluated),
+        "test": _spread(items["test"], evaluated),
+    }
+    all_of_it: dict[str, Any] = {f"{split}_size": None for split in SPLITS}
+    task = replace(run.data.task, **all_of_it)
+    return replace(run.data, task=task, splits=splits), n_items
+
+
+def _spread(items: Sequence[Example], n: int) -> list[Example]:
+    """n of the items from everywhere in the file; all, if there are no more."""
+    return [items[i * len(items) // n] for i in range(n)] if n < len(items) else list(items)
+
+
+def _batches(items: Sequence[Example], size: int, seed: int) -> list[Example]:
+    """One batch of the longest items, then random ones, as the shuffled order will find them.
+
+    All items, if there are not enough for that: then the dry step goes through them again.
+    """
+    import torch
+
+    n = size * (1 + STEPS)
+    if len(items) <= n:
+        return list(items)
+    longest = sorted(items, key=_length, reverse=True)[:size]
+    random = generator(seed, "dry step")
+    drawn = torch.randperm(len(items), generator=random).tolist()[: n - size]
+    wanted = [*longest, *(items[i] for i in drawn)]
+    placed: list[Example] = list(wanted)
+    for example, place in zip(wanted, ShuffledOrder(n, seed), strict=True):
+        placed[place] = example
+    return placed
+
+
+def _length(example: Example) -> int:
+    words = example.text if isinstance(example.text, str) else " ".join(example.text)
+    return len(words) + len(example.text_pair or "")

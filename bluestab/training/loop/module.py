@@ -1,0 +1,275 @@
+"""The LightningModule: one composed training step, one optimizer, and the same scoring for all.
+
+It knows no technique by name. The step arrives already wrapped, the optimizer already grouped;
+evaluation uses the bare model, so that every arm is judged by the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from bluestab.core.errors import Diverged
+from bluestab.core.seeding import Seeds, stream_seed
+from bluestab.core.types import Batch, Split, Step, StepOutput
+from bluestab.models.passes import model_logits
+from bluestab.tasks.base import Scores
+from bluestab.training.loop.evaluation import ItemLogits, Judge
+from bluestab.training.loop.gradients import clipped, mean_gradient_norms
+from bluestab.training.loop.micro_batches import micro_batches
+from bluestab.training.loop.phases import Phases
+from bluestab.training.loop.ranks import Ranks
+from bluestab.training.loop.schedules import linear_warmup_decay
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """Keep a module out of autocast: head and softmax in bfloat16 have three digits, which ties
+    predictions and with them rank and product-moment correlations."""
+    forward = module.forward
+
+    def in_float32(*args: Any, **kwargs: Any) -> Any:
+        device_type = next((a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu")
+        with torch.autocast(device_type, enabled=False):
+            return forward(*(_float32(a) for a in args), **kwargs)
+
+    module.forward = in_float32
+
+
+def _float32(value: Any) -> Any:
+    is_half = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.float() if is_half else value
+
+
+def patience(device: torch.device) -> int:
+    """Steps until their losses are looked at: to ask a GPU for one, the host has to wait for it."""
+    return 1 if device.type == "cpu" else 16
+
+
+def plain_step(model: nn.Module, loss: Callable[[torch.Tensor, Batch], torch.Tensor]) -> Step:
+    """Forward and loss: what a technique's `wrap_step` wraps first."""
+
+    def step(batch: Batch) -> StepOutput:
+        logits = model_logits(model, batch)
+        return StepOutput(loss(logits, batch), logits)
+
+    return step
+
+
+class FineTuning(pl.LightningModule):
+    """Trains `model` with a composed step.
+
+    step         the training step after all techniques wrapped it
+    optimizer    built from the finished plan, maybe wrapped; its groups name their `depth`
+    micro_batch  items per forward and backward pass; None: the whole batch at once
+    count        what the loss of a batch is the mean over: items, or labelled word pieces
+    judges       how to score validation and test
+    phases       notes where the time goes
+    ranks        the processes of the run, of which this is one
+    evaluated    called after every validation with (optimizer step, scores, mean training loss,
+                 mean gradient norm by layer group); True stops the training
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
+        n_layers: int,
+        total_steps: int,
+        warmup_steps: int,
+        micro_batch: int | None,
+        count: Callable[[Batch], int],
+        seeds: Seeds,
+        judges: Mapping[Split, Judge],
+        phases: Phases,
+        ranks: Ranks,
+        evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
+    ) -> None:
+        super().__init__()
+        self.strict_loading = False  # a checkpoint holds only what training has changed
+        self.model = model
+        self._step = step
+        self._optimizer = optimizer
+        self._n_layers = n_layers
+        self._total_steps, self._warmup_steps = total_steps, warmup_steps
+        self._micro_batch, self._count = micro_batch, count
+        self._seeds = seeds
+        self._judges = judges
+        self._phases = phases
+        self._ranks = ranks
+        self._evaluated = evaluated
+        self.logits = ItemLogits()
+        self.forwards = 0
+        self.batches = 0
+        self.begun: int | None = None
+        self._again = False
+        self.evaluating = False
+        self.predictions: list[Any] = []
+        self.scores: Scores = {}
+        self.item_logits: Sequence[np.ndarray] = []
+        self.diverged: int | None = None
+        self._unseen: list[tuple[int, torch.Tensor]] = []
+        self._losses: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []
+        model.register_forward_pre_hook(self._count_forward)
+
+    def _count_forward(self, model: nn.Module, inputs: Any) -> None:
+        self.forwards += int(model.training)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer,
+            lambda step: linear_warmup_decay(
+                step, warmup_steps=self._warmup_steps, total_steps=self._total_steps
+            ),
+        )
+        return {
+            "optimizer": self._optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """Forward, and backward for all micro-batches but the last, which the trainer does.
+
+        Called again before the optimizer has moved (a technique that looks at the same batch from
+        elsewhere), it draws the same dropout, and neither loss nor gradient norms are noted.
+        """
+        self._again, self.begun = self.begun == self.global_step, self.global_step
+        self.evaluating = False
+        self._optimizer.zero_grad()
+        parts = self._ranks.mine(micro_batches(batch, self._micro_batch, self._count))
+        losses: list[torch.Tensor] = []
+        for index, share, part in parts:
+            self.draw_dropout_anew(index)
+            with self._phases("forward"):
+                loss = self._step(part).loss
+            if share != 1.0:
+                loss = loss * share
+            losses.append(loss.detach())
+            if len(losses) < len(parts):
+                # outside autocast, as the trainer's own backward pass is
+                with (
+                    self._phases("backward"),
+                    torch.autocast(loss.device.type, enabled=False),
+                ):
+                    loss.backward()  # type: ignore[no-untyped-call]
+                torch.clear_autocast_cache()
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        if self._ranks.size > 1:
+            total = self._ranks.sum_of(total)
+        self._unseen.append((self.global_step + 1, total))
+        if len(self._unseen) >= patience(total.device):
+            self._look()
+        if not self._again:
+            self.batches += len(parts)
+            self._losses.append(total)
+        return loss
+
+    def _look(self) -> None:
+        """Raise Diverged if a loss that nobody has looked at is not finite: on all ranks, which
+        have the same, so that none waits for another."""
+        unseen, self._unseen = self._unseen, []
+        values = torch.stack([loss for _, loss in unseen]).tolist() if unseen else []
+        for (step, _), value in zip(unseen, values, strict=True):
+            if not math.isfinite(value):
+                self.diverged = step
+                raise Diverged(step)
+
+    def draw_dropout_anew(self, micro: int) -> None:
+        """Start the dropout stream of this step and micro-batch.
+
+        A function of (seed, step, micro-batch): nothing that a technique or an evaluation draws
+        can shift it, and a resumed run draws what the uninterrupted one would have drawn.
+        """
+        names = ("step", self.global_step, *(("micro", micro) if micro else ()))
+        torch.manual_seed(stream_seed(self._seeds.dropout, *names))
+
+    def on_before_backward(self, loss: torch.Tensor) -> None:
+        self._phases.begin("backward")
+
+    def on_after_backward(self) -> None:
+        self._phases.end()
+        groups = self._optimizer.param_groups
+        self._ranks.sum_gradients(p for group in groups for p in group["params"])
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The update; the passes that it asks for are phases of their own."""
+        with self._phases("optimizer"):
+            super().optimizer_step(*args, **kwargs)
+
+    def optimizer_zero_grad(self, *_: Any) -> None:
+        """Done where the step begins: here it would erase those of earlier micro-batches."""
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the total norm as `clip_grad_norm_` does, and note the norms it is made of."""
+        norms = clipped(optimizer, gradient_clip_val)
+        if norms is not None and not self._again:
+            self._norms.append(norms)
+
+    def mean_loss(self) -> float:
+        """Mean training loss since the last call; NaN if there was no step."""
+        losses, self._losses = self._losses, []
+        return float(torch.stack(losses).mean()) if losses else math.nan
+
+    def mean_gradient_norms(self) -> dict[str, float | None]:
+        """Mean gradient norm by layer group, before clipping, since the last call."""
+        norms, self._norms = self._norms, []
+        return mean_gradient_norms(self._optimizer, norms, self._n_layers)
+
+    def running(self) -> dict[str, Any]:
+        """What has been noted since the last evaluation, and counted since the start."""
+        counted = {"forwards": self.forwards, "batches": self.batches}
+        return {"losses": self._losses, "norms": self._norms, "unseen": self._unseen, **counted}
+
+    def run_on(self, running: Mapping[str, Any]) -> None:
+        """Go on from what `running` gave."""
+        self._losses = [loss.to(self.device) for loss in running["losses"]]
+        self._norms = [norms.to(self.device) for norms in running["norms"]]
+        self._unseen = [(step, loss.to(self.device)) for step, loss in running["unseen"]]
+        self.forwards, self.batches = running["forwards"], running["batches"]
+
+    def _collect(self, batch: Batch) -> None:
+        self.evaluating = True
+        with self._phases("evaluate"):
+            self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
+
+    def _judge(self, split: Split) -> None:
+        with self._phases("score"):
+            by_row = self.logits.compute()
+            self.logits.reset()
+            self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
+
+    def on_validation_start(self) -> None:
+        self._look()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        if self._ranks.evaluates(batch_index, len(self.trainer.val_dataloaders)):  # type: ignore[arg-type]
+            self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._judge("validation")
+        stop = self._evaluated(
+            self.global_step, self.scores, self.mean_loss(), self.mean_gradient_norms()
+        )
+        if stop:
+            self.trainer.should_stop = True
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        if self._ranks.evaluates(batch_index, len(self.trainer.test_dataloaders)):  # type: ignore[arg-type]
+            self._collect(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._judge("test")

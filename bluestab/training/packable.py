@@ -1,0 +1,34 @@
+"""Which runs can train as one (`trainer.engine=packed`); which of them together: `families.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bluestab.core.types import ModelFacts
+from bluestab.techniques.base import Technique
+from bluestab.techniques.packing import Packable
+
+FAMILIES = ("bert", "electra", "roberta")
+"""transformers' families whose layers have a stacked kind, their attention included."""
+
+
+def packable_problems(
+    cfg: Mapping[str, Any], model: ModelFacts, techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Why a run cannot train with others as one; empty if it can. The same for every seed."""
+    knobs = cfg["trainer"]
+    found = [
+        f"technique {name} has no form for several runs at once"
+        for name, technique in techniques.items()
+        if not isinstance(technique, Packable)
+    ]
+    if model.family not in FAMILIES:
+        found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
+    if knobs["micro_batch"] is not None:
+        found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
+    if knobs["devices"] != 1:
+        found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
+    if "flash_attention_2" in knobs["attention"].values():
+        found.append("flash_attention_2 cannot be told which units to drop")
+    return found

@@ -1,0 +1,72 @@
+"""Checked examples -> word pieces, once per content and machine: all runs of a sweep share them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from bluestab.core.caching import Shared
+from bluestab.core.keys import TASK_DESCRIPTIVE
+from bluestab.core.provenance import versions
+from bluestab.core.types import Example
+from bluestab.data import cache
+from bluestab.tasks.base import Task
+from bluestab.tasks.data import TaskData
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+
+    from bluestab.models.description import Model
+
+NOT_ENCODED = TASK_DESCRIPTIVE | {
+    *("name", "train_size", "validation_size", "test_size", "folds", "fold", "split_seed"),
+    *("metric", "failure_score", "failed_below"),
+}
+"""Fields of a task that its word pieces do not depend on: the items themselves are looked at."""
+
+
+def tokenised(
+    data: TaskData, examples: Sequence[Example], model: Model
+) -> tuple[Dataset, PreTrainedTokenizerFast]:
+    """Examples as word pieces (Arrow), computed once per content: see `token_cache`."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode())
+    task = data.task
+    knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
+    said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
+    parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
+    return _tokenised(Shared(content, data, examples, model, parts))
+
+
+@lru_cache(maxsize=32)
+def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
+    from datasets import Dataset
+
+    from bluestab.models.tokenizers import load_tokenizer
+
+    data, examples, model, parts = shared.values
+    kind: type[Task] = type(data.task)
+    tokenizer = load_tokenizer(model, words=data.task.output.per_word)
+
+    def encode() -> pa.Table:
+        columns = data.task.encode(examples, data.labels, tokenizer)
+        return Dataset.from_dict(columns).data.table
+
+    libraries = {name: versions()[name] for name in ("tokenizers", "transformers")}
+    key = cache.key_of(
+        {
+            **parts,
+            "code": cache.code_of(kind),
+            "tokenizer": cache.tokenizer_content(tokenizer),
+            **libraries,
+        }
+    )
+    table = cache.cached(key, encode)
+    return Dataset(table, fingerprint=key), tokenizer

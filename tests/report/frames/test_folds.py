@@ -1,0 +1,130 @@
+"""Folds x seeds in a report: one experiment per arm, folds weigh alike, seeds within them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats as scipy_stats
+
+from bluestab.report.frames.folds import (
+    by_fold,
+    fold_comparison,
+    fold_of,
+    nested_columns,
+    with_fold,
+)
+from bluestab.report.frames.results import read_results
+
+Make = Callable[..., Any]
+
+
+def streams(seed: int, fold: int | None) -> tuple[Any, ...]:
+    return with_fold((("init", seed), ("order", seed)), fold)
+
+
+def scores(table: Mapping[int, list[float]]) -> dict[Any, float]:
+    return {streams(s, f): x for f, row in table.items() for s, x in enumerate(row)}
+
+
+OWN = scores({0: [0.5, 0.7], 1: [0.6, 0.8], 2: [0.9, 0.9, 0.9]})
+REFERENCE = scores({0: [0.4, 0.5], 1: [0.5, 0.5], 2: [0.9, 0.8, 0.7]})
+
+
+def test_streams_know_their_fold() -> None:
+    assert fold_of(streams(3, 1)) == 1
+    assert fold_of(streams(3, None)) is None
+    assert by_fold(OWN) == {0: [0.5, 0.7], 1: [0.6, 0.8], 2: [0.9, 0.9, 0.9]}
+    assert by_fold({**OWN, streams(0, None): 1.0}) == {}
+
+
+def test_folds_weigh_alike_and_std_is_over_seeds() -> None:
+    found = nested_columns(OWN, (80, 20))
+    assert found["mean"] == pytest.approx((0.6 + 0.7 + 0.9) / 3)
+    assert found["std"] == pytest.approx(((0.02 + 0.02 + 0.0) / 3) ** 0.5)
+    assert found["std_folds"] == pytest.approx(0.152752523)
+    assert found["n_folds"] == 3
+    half = scipy_stats.t.ppf(0.975, 2) * 0.152752523 * (1 / 3 + 0.25) ** 0.5
+    assert (found["ci_high"] - found["ci_low"]) / 2 == pytest.approx(half)
+    assert found["ci_method"] == "corrected t"
+    assert nested_columns(OWN, None)["ci_low"] is None, "without sizes nothing can be said"
+    assert nested_columns({streams(0, None): 0.5}, (80, 20)) == {}
+
+
+def test_change_is_tested_over_folds() -> None:
+    """t = mean / sqrt((1/n + n_test/n_train) var), by hand."""
+    found = fold_comparison(OWN, REFERENCE, (80, 20))
+    differences = [0.15, 0.2, 0.1]
+    assert found["delta"] == pytest.approx(0.15)
+    assert found["n_paired"] == 7
+    t = 0.15 / ((1 / 3 + 0.25) * 0.0025) ** 0.5
+    assert found["p"] == pytest.approx(2 * scipy_stats.t.sf(t, 2))
+    plain = scipy_stats.ttest_1samp(differences, 0).pvalue
+    assert found["p"] > plain, "seeds and shared training items are no further data"
+    half = scipy_stats.t.ppf(0.975, 2) * ((1 / 3 + 0.25) * 0.0025) ** 0.5
+    assert found["delta_low"] == pytest.approx(0.15 - half)
+    assert found["delta_high"] == pytest.approx(0.15 + half)
+    unknown = fold_comparison(OWN, REFERENCE, None)
+    assert (unknown["p"], unknown["delta_low"]) == (None, None)
+
+
+def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
+    from bluestab.report.words.caveats import flags
+    from bluestab.store.store import Store
+    from bluestab.sweeps.plan import PlannedRun, Sweep
+    from bluestab.training.execute import execute_one
+
+    store = Store(tmp_path / "runs")
+    store.make_writable()
+    runs = [
+        make_run(
+            "task=biosses", "model=tiny", "optim.steps=1", f"technique={technique}",
+            "task.folds=3", f"task.fold={fold}", f"seed={seed}",
+        )
+        for technique in ("none", "reinit") for seed in (0, 1) for fold in (0, 1, 2)
+        if (technique, fold) != ("reinit", 2)
+    ]  # fmt: skip
+    assert len({run.cell for run in runs}) == 2
+    sweep = Sweep("folds", store, tuple(PlannedRun(run, ()) for run in runs))
+    store.write_manifest("folds", sweep.manifest())
+    for run in runs:
+        execute_one(run, store, lambda *_: None)
+    last_fold = [
+        make_run(
+            *("task=biosses", "model=tiny", "optim.steps=1", "technique=reinit"),
+            *("task.folds=3", "task.fold=2", f"seed={seed}"),
+        )
+        for seed in (0, 1)
+    ]
+    whole = Sweep("whole", store, tuple(PlannedRun(run, ()) for run in (*runs, *last_fold)))
+    for run in last_fold:
+        execute_one(run, store, lambda *_: None)
+    found = read_results(store, whole.manifest())
+    (advice,) = found.advice
+    items = {run["fold"]: run["n_validation"] for run in found.runs.to_dict("records")}
+    assert advice.n_items == sum(items.values())
+    assert {c.n for c in advice.found.candidates} == {6}
+    assert "more seed" in advice.sentence()
+    assert "in every fold" in advice.sentence()
+    assert "task.folds" not in advice.sentence(), "they are there"
+    found = read_results(store, sweep.manifest())
+    rows = {r["arm"]: r for r in found.summary.to_dict("records") if r["at"] == "last"}
+    assert set(rows) == {"none", "reinit"}, "arms are not named by a fold"
+    assert (rows["none"]["n"], rows["none"]["n_folds"]) == (6, 3)
+    last = found.runs[found.runs["at"] == "last"]
+    own = last[last["arm"] == "none"]
+    assert rows["none"]["mean"] == pytest.approx(own.groupby("fold")["score"].mean().mean())
+    assert rows["reinit"]["n_paired"] == 4
+    assert str(rows["reinit"]["test_name"]).endswith("over folds")
+    assert found.advice == []
+    said = " ".join(flags(found.runs))
+    assert "reinit: fold 2 of 3 has no run" in said
+    assert "none: fold" not in said
+    assert "cross-validated arms" in said
+    frame = found.frames["instability"]
+    assert {arm for arm in frame["arm"] if arm.startswith("none")} == {
+        f"none, fold={k}" for k in range(3)
+    }
+    assert not found.left_out

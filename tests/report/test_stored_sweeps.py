@@ -1,0 +1,105 @@
+"""Real sweeps, kept small (`small_store.py`): reports of them against other ways to the numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats as oracle
+
+from bluestab.core.paths import conf_dir
+from bluestab.report.frames.results import read_results
+from bluestab.report.section import Results
+from bluestab.store.store import Store
+
+STORES = sorted((Path(__file__).parent / "assets/stores").glob("*.tar.gz"))
+README = (conf_dir().parent / "README.md").read_text()
+
+
+def test_stores_are_found() -> None:
+    assert STORES
+
+
+@pytest.fixture(scope="module", params=STORES, ids=lambda path: path.name.removesuffix(".tar.gz"))
+def stored(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, dict[str, Any], Results]:
+    folder = tmp_path_factory.mktemp("stored")
+    with tarfile.open(request.param) as archive:
+        archive.extractall(folder, filter="data")
+    store = Store(folder / "runs")
+    manifest = store.manifest(None)
+    assert manifest is not None
+    return store, manifest, read_results(store, manifest)
+
+
+def rows_of(found: Results, at: str = "last") -> dict[str, dict[str, Any]]:
+    return {row["arm"]: row for row in found.summary.to_dict("records") if row["at"] == at}
+
+
+def test_every_run_is_counted(stored: tuple[Store, dict[str, Any], Results]) -> None:
+    store, manifest, found = stored
+    assert not found.damaged
+    assert sum(row["n"] for row in rows_of(found).values()) == len(manifest["runs"])
+    assert len(store.keys()) == len(manifest["runs"])
+
+
+def test_numbers_are_those_of_numpy_and_scipy(
+    stored: tuple[Store, dict[str, Any], Results],
+) -> None:
+    store, manifest, found = stored
+    scores: dict[str, dict[int, float]] = {}
+    for run in manifest["runs"]:
+        record = store.read(run["key"])
+        scores.setdefault(run["cell"], {})[run["seed"]] = record.result["score"]["last"]
+    rows = rows_of(found)
+    base = next(row for row in rows.values() if not isinstance(row["baseline"], str))
+    reference = scores[base["cell"]]
+    for arm, row in rows.items():
+        values = np.array(list(scores[row["cell"]].values()))
+        assert row["mean"] == pytest.approx(values.mean())
+        assert row["std"] == pytest.approx(values.std(ddof=1))
+        if np.ptp(values) > 0:
+            half = oracle.sem(values) * oracle.t.ppf(0.975, len(values) - 1)
+            assert row["ci_high"] - row["mean"] == pytest.approx(half)
+        if row is base:
+            continue
+        change = np.array([scores[row["cell"]][s] - reference[s] for s in sorted(reference)])
+        assert row["delta"] == pytest.approx(change.mean())
+        assert row["n_paired"] == len(change)
+        if len(change) < 6:
+            assert row["p"] is None or math.isnan(row["p"]), f"{arm}: five seeds cannot reach 5 %"
+            continue
+        drawn = oracle.permutation_test(
+            (change,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1
+        )
+        assert row["p"] == pytest.approx(drawn.pvalue, abs=0.015), arm
+
+
+def test_the_readme_shows_these_numbers(
+    stored: tuple[Store, dict[str, Any], Results],
+) -> None:
+    """| arm | mean | std | failed | ... in the table below the command of the sweep."""
+    _, manifest, found = stored
+    (table,) = re.findall(
+        rf"<!-- {manifest['name']} -->\n((?:\|.*\n)+)", README
+    )  # raises if the table is not there
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    shown = {cells[0].strip("`"): cells[1:] for cells in lines}
+    rows = {_short(arm): row for arm, row in rows_of(found).items()}
+    assert set(shown) == set(rows)
+    for arm, row in rows.items():
+        mean, std, failed = shown[arm][:3]
+        assert mean == f"{row['mean']:.3f}", arm
+        assert std == f"{row['std']:.3f}", arm
+        assert failed == f"{row['n_degenerate'] + row['n_diverged']} of {row['n']}", arm
+
+
+def _short(arm: str) -> str:
+    """Arms of the README: without the precision in which some had to run."""
+    return re.sub(r"(, )?precision=\w+", "", arm)
