@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    from bluestab.core import moved
+
+    moved.install()
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
@@ -34,7 +37,7 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "figures":
-            return import_module("bluestab.figures")
+            return import_module("bluestab.report.figures")
         if name != "__version__":
             return getattr(import_module("bluestab.api"), name)
         from importlib.metadata import PackageNotFoundError, version

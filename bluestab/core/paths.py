@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bluestab.core.errors import BluestabError
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_dir() -> Path:
@@ -25,7 +25,7 @@ def sweeps_dir() -> Path:
 
 def corpora_dir() -> Path:
     """The folder with the corpora that may be shipped: one sub-folder per task."""
-    return _existing(PACKAGE / "corpora")
+    return _existing(PACKAGE / "data" / "corpora")
 
 
 def own_conf_dir() -> Path | None:

@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
     """Commit and dirty flag of bluestab's own checkout; nulls for an installed package."""
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
 
     def git(*args: str) -> str:
         return subprocess.run(

@@ -1,1 +1,1 @@
-"""From files to examples: where they lie, how they come here, what is in them, what is kept of them."""
+"""Files to examples: where they lie, how they come here, what is in them."""

@@ -1,1 +1,1 @@
-"""What comes after the sweep: its models applied to new text, exported, averaged, checked."""
+"""What comes after a sweep: its models applied to new text, exported, averaged, checked."""

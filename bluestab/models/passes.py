@@ -25,7 +25,7 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 
 PREFIX = "frozen_output"
-"""Entry of a batch, (B, T, H): what the frozen blocks give for it (`bluestab.training.loop.frozen_prefix`)."""
+"""Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
 NOT_FOR_THE_MODEL = ("labels", "items", PREFIX)
 
 

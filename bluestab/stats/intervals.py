@@ -271,7 +271,7 @@ def items_and_seeds_bootstrap(
 ) -> Interval | None:
     """Percentile interval of the mean score when other seeds and other test items could have come.
 
-    score  sums over items `(..., k)` -> scores `(...)`, NaN where undefined: `bluestab.tasks.score_sums`
+    score  sums over items `(..., k)` -> scores `(...)`, NaN where undefined: `tasks/score_sums.py`
     seeds  of every seed what each item adds to the sums, `(n_items, k)`; a number for a seed that
            scores this whatever the items, as a diverged run does
     minus  the same of a second arm at the same seeds: then the interval of the difference

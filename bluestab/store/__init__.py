@@ -1,1 +1,3 @@
-"""Looking after a store: its size, its leftovers, its damage, taking in another one."""
+"""Finished runs on disk: records, claims, index; and looking after them: gc, merge, verify."""
+
+from bluestab.store.store import Store as Store

@@ -1,1 +1,1 @@
-"""From a command line with choices to a list of runs, each a list of plain overrides."""
+"""Many runs: from a command line with choices to runs, and to the processes that do them."""

@@ -1,6 +1,6 @@
 """How long, how much memory, how much disk: arithmetic on what finished runs or a dry step cost.
 
-Asked before a sweep; how much time is left while it runs is told by `bluestab.report.terminal.time_left`.
+Asked before a sweep; how much time is left while it runs is said by `report/terminal/time_left.py`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class StackedLayer(Protocol):
 
 
 class Siblings(Protocol):
-    """What `pack_step` is told of the stacked network that S runs train in (`bluestab.training.packed`).
+    """What `pack_step` is told of the stacked network that S runs train in (`training/packed/`).
 
     n        S
     linears  path -> those of its linear layers whose weight trains

@@ -246,7 +246,7 @@ def seeds_of(value: object) -> int | list[int]:
 
 
 class Launcher(HydraLauncher):
-    """Shell of the launchers in `bluestab.sweeps.launchers`: plans the sweep, hands it to the backend.
+    """Shell of the launchers in `sweeps/launchers/`: plans the sweep, hands it to the backend.
 
     The backend is named by a plain string, not by a nested `_target_`: Hydra would instantiate
     that by itself, past the rule of `bluestab.core.instantiate`.

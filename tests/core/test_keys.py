@@ -25,7 +25,7 @@ from bluestab.core.paths import conf_dir
 from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
 
-ASSET = Path(__file__).parent / "assets" / "golden_keys.json"
+ASSET = Path(__file__).parents[1] / "assets" / "golden_keys.json"
 GOLDEN: list[dict[str, Any]] = json.loads(ASSET.read_text(encoding="utf-8"))
 
 NOT_HASHED = {

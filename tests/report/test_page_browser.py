@@ -23,7 +23,7 @@ from bluestab.store.store import Store
 from tests.report.test_page import CURVE, NASTY
 from tests.report.test_report import LLRD, RECORDS, plain, record, stored
 
-HERE = Path(__file__).parent / "browser"
+HERE = Path(__file__).parents[1] / "browser"
 CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
 LACKS = [
     name

@@ -36,7 +36,7 @@ UNDEFINED = None
 
 
 def config(technique: Arm = (), seed: int = 0, **changed: Any) -> dict[str, Any]:
-    """What decides a result, as `bluestab.core.keys.hashed_config` gives it, cut to what matters."""
+    """What decides a result, as `core.keys.hashed_config` gives it, cut to what matters."""
     return {
         "recipe_version": changed.get("recipe_version", 1),
         "task": {"kind": "PairRegression", "name": changed.get("task", "biosses")},

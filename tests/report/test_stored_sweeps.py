@@ -17,7 +17,7 @@ from bluestab.report.frames.results import read_results
 from bluestab.report.section import Results
 from bluestab.store.store import Store
 
-STORES = sorted((Path(__file__).parent / "assets/stores").glob("*.tar.gz"))
+STORES = sorted((Path(__file__).parents[1] / "assets/stores").glob("*.tar.gz"))
 README = (conf_dir().parent / "README.md").read_text()
 
 

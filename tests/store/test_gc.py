@@ -27,7 +27,7 @@ from bluestab.store.verify import problems
 from tests.conftest import DEAD
 from tests.store.test_store import every_death
 
-ASSETS = Path(__file__).parent / "assets" / "records" / "schema2"
+ASSETS = Path(__file__).parents[1] / "assets" / "records" / "schema2"
 HERE = socket.gethostname()
 DAY = 86400.0
 

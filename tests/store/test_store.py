@@ -305,7 +305,7 @@ def test_the_latest_manifest_is_the_one_written_last(tmp_path: Path) -> None:
         store.manifest("d")
 
 
-RECORDS = sorted(Path(__file__).parent.glob("assets/records/*/*.json"))
+RECORDS = sorted(Path(__file__).parents[1].glob("assets/records/*/*.json"))
 
 
 def test_there_are_records_of_every_schema_and_kind() -> None:

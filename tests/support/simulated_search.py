@@ -193,5 +193,5 @@ def main(store: str, storage: str, workers: str, n_trials: str = "20") -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     main(*sys.argv[1:])

@@ -26,7 +26,7 @@ Seeds = dict[Any, FloatArray | float]
 
 
 class Items:
-    """What every test item adds to the score of every run, for metrics of `bluestab.tasks.score_sums`.
+    """What every test item adds to the score of every run, for metrics of `score_sums`.
 
     hashed  cell -> its config
     """

@@ -1,6 +1,6 @@
 """Array tasks on a SLURM cluster that take their runs from the store, one after another.
 
-Submitting is all this does: what a task does is in `bluestab.sweeps.slurm.task`, and whoever watches,
+Submitting is all this does: what a task does is in `sweeps/slurm/task.py`, and whoever watches,
 this process or `bluestab status`, reads the store first and asks SLURM for the rest.
 """
 

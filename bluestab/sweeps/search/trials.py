@@ -1,7 +1,7 @@
 """The trials of a study: taken, told, found dead, counted. The same for every storage.
 
 A trial belongs to the process that holds the claim `trial-<number>` in the folder of the search
-(`bluestab.store.claims`). Asking, claiming and looking for dead owners happen under one lock, so that a
+(`store/claims.py`). Asking, claiming and looking for dead owners happen under one lock, so that a
 running trial without a live claim is a dead process's: it is told FAIL, and its point is queued
 again, whose finished runs the store has.
 

@@ -186,7 +186,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_use_formats as here
+from tests.inference.formats import test_formats as here
 from bluestab.inference import stream
 stream.CHUNK_ITEMS = 7
 def slowly(examples):
@@ -213,7 +213,7 @@ def test_ten_kills(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / f"in.{name}", gzip.compress(rows) if packed else rows)
     tags = form != "csv"
     code = KILLED.format(
-        tests=str(Path(__file__).parent),
+        tests=str(Path(__file__).parents[3]),
         answering="capitals" if tags else "lengths",
         maker="tagger" if tags else "classifier",
     )

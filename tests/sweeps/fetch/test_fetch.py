@@ -1148,7 +1148,7 @@ def test_fetch_then_train_without_a_network(site: Site, tmp_path: Path, corpora:
         "HF_ENDPOINT": site.url,
         "HF_HUB_DISABLE_XET": "1",
         "BLUESTAB_CACHE": str(tmp_path / "cache"),
-        "PYTHONPATH": str(Path(downloads.__file__).parents[1]),
+        "PYTHONPATH": str(Path(downloads.__file__).parents[2]),
     }
     line = ("task=mine", *HUB[1:], PIN, "optim.steps=1", "device=cpu")
     for verb, offline in (("fetch", "0"), ("run", "1")):

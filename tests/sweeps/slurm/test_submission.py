@@ -82,7 +82,7 @@ def squeue(*tasks: ArrayTask) -> str:
 
 # --- the script ----------------------------------------------------------------------------------
 
-RECORD = Path(__file__).parent / "assets" / "slurm_script.sh"
+RECORD = Path(__file__).parents[2] / "assets" / "slurm_script.sh"
 
 
 def test_the_script_is_the_recorded_one() -> None:

@@ -22,7 +22,7 @@ from bluestab.training.loop.diagnostics import (
 )
 
 CURVES: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "assets" / "early_signs.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "assets" / "early_signs.json").read_text(encoding="utf-8")
 )
 """Four real trainings of MiniLM (6 blocks), seed 0: BIOSSES over 8 epochs, 256 items of GAD over 4
 epochs in batches of 16, each with a usual rate and with one a hundred times as high."""
