@@ -43,7 +43,7 @@ from bluestab.core import devices
 from bluestab.core.config import compose, resolved
 from bluestab.training.assemble import assemble
 from bluestab.training.attempt import _fit
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.job import Job
 from bluestab.training.loop.phases import Phases
 from bluestab.training.packed.together import train_and_score_together
@@ -104,7 +104,7 @@ class Bench:
                     score = round(draw.uniform(0, 4), 2)
                     table.writerow([f"{split}{i}", pieces[:half], pieces[half:], score])
 
-    def runs(self, n: int, *more: str) -> list[CheckedRun]:
+    def runs(self, n: int, *more: str) -> list[Run]:
         cfg = resolved(compose([*self.overrides, *more]))
         return [check({**cfg, "seed": seed}) for seed in range(n)]
 
@@ -219,7 +219,7 @@ class Bench:
         each = statistics.median(seconds)
         return {"part": "sequence", "measured_runs": few, "seconds": each * self.asked.seeds}
 
-    def _assembly(self, run: CheckedRun) -> Any:
+    def _assembly(self, run: Run) -> Any:
         return assemble(
             run.cfg, data=run.data, model=run.model, techniques=run.techniques, seeds=run.seeds,
             device=self.device, progress=told,

@@ -2,9 +2,9 @@
 
     record = bluestab.run(["task=ncbi_disease", "model=minilm", "technique=freeze", "seed=3"])
     runs = bluestab.load_store("runs")          # one row per run
-    summary = bluestab.load_summary("runs")     # one row per arm and moment, as summary.csv
+    summary = bluestab.load_summary("runs")     # one row per arm and `at`, as summary.csv
     curves = bluestab.load_curves("runs")       # one row per evaluation
-    items = bluestab.load_predictions("3f2a")   # one row per test item and moment
+    items = bluestab.load_predictions("3f2a")   # one row per test item and `at`
     bluestab.figures.seeds(runs)
 
 Errors are those of the command line: BluestabError with a sentence that says what to do.
@@ -78,21 +78,21 @@ def load_store(path: StorePath = None, sweep: str | None = None) -> pd.DataFrame
             row[f"{name}_{run['at']}"] = run.get(name)
     for row in rows.values():
         row |= _options(results.configs[row["cell"]])
-    moments = [f"{n}_{at}" for n in ("score", "validation", "judged", "failed") for at in MOMENTS]
-    return pd.DataFrame(list(rows.values()), columns=None if rows else [*OF_A_RUN, *moments])
+    scored = [f"{n}_{at}" for n in ("score", "validation", "judged", "failed") for at in ATS]
+    return pd.DataFrame(list(rows.values()), columns=None if rows else [*OF_A_RUN, *scored])
 
 
 OF_A_RUN = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "status", "metric",
     "higher_is_better", "steps", "seconds",
 )  # fmt: skip
-MOMENTS = ("last", "best")
+ATS = ("last", "best")
 
 
 def load_summary(
     path: StorePath = None, sweep: str | None = None, baseline: str = "none", at: At = "last"
 ) -> pd.DataFrame:
-    """One row per arm and moment: the table that `bluestab report` writes as summary.csv, but for
+    """One row per arm and `at`: the table that `bluestab report` writes as summary.csv, but for
     the intervals over test items."""
     return _results(path, sweep, baseline, at).summary
 
@@ -106,7 +106,7 @@ def load_curves(path: StorePath = None, sweep: str | None = None) -> pd.DataFram
 
 
 def load_predictions(key: str, store: StorePath = None) -> pd.DataFrame:
-    """One row per test item and moment of a finished run: at, id, prediction, target, logits.
+    """One row per test item and `at` of a finished run: at, id, prediction, target, logits.
 
     key  of the run, or its first digits. Raises StoreError if there is no such run, if several
     begin so, or if its predictions are not what was written.

@@ -165,14 +165,14 @@ def soup(
     """Average the weights of seeds into one model, recorded like a run: bluestab soup KEY"""
     from bluestab.core import devices
     from bluestab.core.errors import ConfigError, did_you_mean
-    from bluestab.inference.soup import KINDS, cook, members_of
+    from bluestab.inference.soup import KINDS, make_soup, members_of
     from bluestab.report.terminal.tables import print_record
 
     if kind not in KINDS:
         raise ConfigError(f"--kind is {kind!r}" + did_you_mean(kind, KINDS))
     devices.resolve(device)
     members = members_of(runs, store_of(store))
-    cooked = cook(members, kind, device)
+    cooked = make_soup(members, kind, device)
     for remark in cooked.remarks:
         print(remark)
     at = members[0].at

@@ -56,10 +56,10 @@ def gc(
 ) -> None:
     """Remove what dead processes left; never a finished run: bluestab store gc --dry-run"""
     from bluestab.report.terminal.tables import size
-    from bluestab.store.gc import leftovers, remove
+    from bluestab.store.gc import orphans, remove
 
     found = existing(store)
-    left = leftovers(found, older)
+    left = orphans(found, older)
     problems = []
     freed = 0
     for leftover in left:

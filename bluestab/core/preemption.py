@@ -21,7 +21,7 @@ _asked = threading.Event()
 _obeys = threading.Event()
 
 
-class GivenBack(BaseException):
+class Preempted(BaseException):
     """The run ends here without a result; whoever takes it next goes on from its checkpoint.
 
     No Exception: it is no crash, and nothing that catches crashes may catch it.
@@ -33,7 +33,7 @@ def asked() -> bool:
     return _asked.is_set()
 
 
-def obey() -> None:
+def install_handlers() -> None:
     """From now on, every signal of `ORDERS` is such an order, those that wait included."""
     for number in ORDERS:
         signal.signal(number, _hear)
@@ -41,10 +41,10 @@ def obey() -> None:
     _obeys.set()
 
 
-def obey_again() -> None:
+def reinstall_handlers() -> None:
     """Where a library has put itself in front: Lightning ends a run at SIGTERM, unsaved."""
     if _obeys.is_set():
-        obey()
+        install_handlers()
 
 
 def _hear(*_: object) -> None:
@@ -52,7 +52,7 @@ def _hear(*_: object) -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """These signals wait; processes started inside never see `ORDERS` unless they `obey`.
 
     A scheduler sends its signals to every process of a job, servers of ours included, which would

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
-def circumstances(device: str) -> dict[str, Any]:
+def provenance(device: str) -> dict[str, Any]:
     """Machine, versions, commit, command and time of now; device as `devices.resolve` names it."""
     name = platform.processor()
     if device.startswith("cuda"):

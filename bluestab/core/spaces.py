@@ -27,7 +27,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Interval:
+class Range:
     """A number from `low` to `high`, both included.
 
     log: uniform in its logarithm; whole: whole numbers only
@@ -47,7 +47,7 @@ class Choice:
     ordered: bool = False
 
 
-Space = Interval | Choice
+Space = Range | Choice
 
 
 def parse(text: object, layers: int) -> Space:
@@ -75,7 +75,7 @@ def parse(text: object, layers: int) -> Space:
     raise ValueError(EXPECTED)
 
 
-def _interval(sweep: Any) -> Interval:
+def _interval(sweep: Any) -> Range:
     low, high = float(sweep.start or 0), float(sweep.end or 0)
     # `int(...)` leaves whole numbers behind; `tag(int, ...)` is the same in other words
     log, whole = "log" in sweep.tags, "int" in sweep.tags or isinstance(sweep.start, int)
@@ -83,7 +83,7 @@ def _interval(sweep: Any) -> Interval:
         raise ValueError("expected whole numbers at both ends")
     if not low < high or (log and low <= 0):
         raise ValueError(f"expected low < high{', both above 0' if log else ''}")
-    return Interval(low, high, log, whole)
+    return Range(low, high, log, whole)
 
 
 def _depth(found: re.Match[str], layers: int) -> int:

@@ -94,7 +94,7 @@ Watch = Callable[[Sequence[Mapping[str, Any]]], None]
 """Shown all rows of the curve so far, of which the last is new."""
 
 
-KEPT: Mapping[str, tuple[At, ...]] = {
+WEIGHTS_TO_KEEP: Mapping[str, tuple[At, ...]] = {
     "none": (),
     "last": ("last",),
     "best": ("best",),

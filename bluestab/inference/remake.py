@@ -13,19 +13,19 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.keys import NEUTRAL
 from bluestab.core.knobs import RULES
 from bluestab.core.paths import conf_dir
-from bluestab.core.types import KEPT, At
+from bluestab.core.types import WEIGHTS_TO_KEEP, At
 from bluestab.inference.weights import FinishedRun, complete_task
 from bluestab.store.artefacts import lacks_weights
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import attempt
 from bluestab.sweeps.lifecycle import make_ready
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 
 OF_THE_MODEL = ("head", "lower_case", "init_from")
 """Paths of `NEUTRAL` that the config has below `model`."""
 
 
-def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> CheckedRun:
+def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Run:
     """The run, ready to start: its config as it was kept, what was added since at its default.
 
     store, device, knobs  where it goes now, and other knobs that change no result
@@ -64,10 +64,10 @@ def keep_weights(run: FinishedRun, device: str) -> bool:
     It must come out the same in everything that its record says, the test score first. Raises
     StoreError if it does not; ConfigError as `checked` does.
     """
-    have = [at for at in KEPT["all"] if _has(run.folder, at)]
+    have = [at for at in WEIGHTS_TO_KEEP["all"] if _has(run.folder, at)]
     if run.at in have:
         return False
-    wanted = next(k for k, ats in KEPT.items() if set(ats) == {*have, run.at})
+    wanted = next(k for k, ats in WEIGHTS_TO_KEEP.items() if set(ats) == {*have, run.at})
     if not lacks_weights(run.folder, wanted):
         return False
     again = checked(run, run.store, device, keep=wanted)

@@ -19,7 +19,7 @@ from typing import Any
 from bluestab import stats
 from bluestab.core import devices
 from bluestab.core.errors import StoreError
-from bluestab.core.provenance import circumstances
+from bluestab.core.provenance import provenance
 from bluestab.core.types import RunRecord
 from bluestab.inference.cell import cell_of_run
 from bluestab.inference.remake import checked
@@ -45,7 +45,7 @@ class Verdict:
 
 def surroundings(record: RunRecord, device: str) -> list[str]:
     """What differs between the environment of a record and this one, a line each."""
-    now: Mapping[str, Any] = circumstances(devices.resolve(device))
+    now: Mapping[str, Any] = provenance(devices.resolve(device))
     then = record.measured
     lines = []
     for name in ("device", "host", "commit", "dirty"):

@@ -22,7 +22,7 @@ import numpy as np
 from bluestab.core import devices
 from bluestab.core.errors import ConfigError
 from bluestab.core.keys import cell_of, key_of
-from bluestab.core.provenance import circumstances
+from bluestab.core.provenance import provenance
 from bluestab.core.types import RECORD_SCHEMA, At, Example, RunRecord
 from bluestab.inference.cell import cell_of_run, validation
 from bluestab.inference.remake import checked, keep_weights
@@ -33,7 +33,7 @@ from bluestab.store.files import write_text
 from bluestab.store.store import Store
 from bluestab.tasks.base import Scores
 from bluestab.tasks.metric import Metric, metric_of_result
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 
 KINDS = ("uniform", "greedy")
 SEEDS_OF = "init"
@@ -78,7 +78,7 @@ def members_of(names: Sequence[str], store: Store) -> list[FinishedRun]:
     return found
 
 
-def cook(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
+def make_soup(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
     """Average, score on validation and test, and record; nothing is done twice.
 
     Raises ConfigError or StoreError if weights cannot be had.
@@ -106,7 +106,7 @@ def cook(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
         used = record.result["effects"]["soup"]["members"]
         return Soup(record, [r.record for r in ranked if r.record.key in used], remarks)
     run = checked(first, store, device)
-    kitchen = _Kitchen(run, weights, devices.resolve(device))
+    kitchen = _WeightAverager(run, weights, devices.resolve(device))
     started = time.perf_counter()
     chosen = kitchen.greedy() if kind == "greedy" else list(range(len(ranked)))
     record = _record(run, ranked, chosen, config, kitchen, time.perf_counter() - started)
@@ -132,10 +132,10 @@ def _config(ranked: Sequence[FinishedRun], weights: Sequence[Weights], kind: str
     return {**config, "technique": [*config["technique"], ["soup", knobs]]}
 
 
-class _Kitchen:
+class _WeightAverager:
     """The members' weights, their mean, and its scores. One network is in memory."""
 
-    def __init__(self, run: CheckedRun, weights: Sequence[Weights], device: str) -> None:
+    def __init__(self, run: Run, weights: Sequence[Weights], device: str) -> None:
         from bluestab.inference.predictor import Predictor
 
         self.run, self.weights = run, weights
@@ -226,11 +226,11 @@ def _listed(example: Example) -> Any:
 
 
 def _record(
-    run: CheckedRun,
+    run: Run,
     ranked: Sequence[FinishedRun],
     chosen: Sequence[int],
     config: dict[str, Any],
-    kitchen: _Kitchen,
+    kitchen: _WeightAverager,
     seconds: float,
 ) -> RunRecord:
     task, first = run.data.task, ranked[0].record
@@ -275,6 +275,6 @@ def _record(
         },
         "attention": first.measured["attention"],
         "precision": first.measured["precision"],
-        **circumstances(str(kitchen.predictor.device)),
+        **provenance(str(kitchen.predictor.device)),
     }
     return RunRecord(RECORD_SCHEMA, result, measured)

@@ -18,7 +18,7 @@ from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
 from bluestab.models.description import Model, check_model
-from bluestab.models.init_from import check_kept, finished, verified
+from bluestab.models.init_from import check_saved, finished, verified
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 
@@ -127,7 +127,7 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
 def of_run(run: FinishedRun) -> Weights:
     """What a run kept. Raises ConfigError if it kept nothing, or if it is damaged."""
     where = f"RUN is '{run.said}'"
-    check_kept(run.folder, run.at, run.record, run.store, where)
+    check_saved(run.folder, run.at, run.record, run.store, where)
     digest = verified(run.folder, run.at, run.record, run.store, where)
     folder = run.folder / "checkpoint" / run.at
     parts = {"task": run.cfg["task"], "model": run.cfg["model"]}

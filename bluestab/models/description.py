@@ -19,7 +19,7 @@ from typing import Any
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
 from bluestab.core.types import ModelFacts
 from bluestab.data.locate import sha256_of
-from bluestab.models.hub import bring, here, offline
+from bluestab.models.hub import download, local_copy, offline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +147,11 @@ def _hub_commit(hub: str) -> str:
 
 def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
     """The copy on this machine, without a word to the hub; else one that is brought now."""
-    found = here(hub, revision)
+    found = local_copy(hub, revision)
     if found is not None:
         return found
     try:
-        return bring(hub, revision)
+        return download(hub, revision)
     except OSError as error:
         said = " ".join(str(error).split())
         why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({said})"

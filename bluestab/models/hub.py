@@ -23,7 +23,7 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def here(hub: str, revision: str | None) -> Path | None:
+def local_copy(hub: str, revision: str | None) -> Path | None:
     """The folder of a complete copy on this machine, or None. Asks nobody."""
     from huggingface_hub import snapshot_download
 
@@ -42,7 +42,7 @@ def here(hub: str, revision: str | None) -> Path | None:
     return folder if whole and any_of(*TOKENIZERS) else None
 
 
-def bring(hub: str, revision: str | None) -> Path:
+def download(hub: str, revision: str | None) -> Path:
     """The folder of a model, downloaded if it is not here. Raises OSError, whatever goes wrong."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import logging
@@ -57,7 +57,7 @@ def bring(hub: str, revision: str | None) -> Path:
     return folder
 
 
-def ask(hub: str, revision: str | None) -> int:
+def remote_size(hub: str, revision: str | None) -> int:
     """Bytes of a model's files, said by the hub within seconds. Raises OSError."""
     from huggingface_hub import HfApi
 

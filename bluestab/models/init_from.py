@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.types import KEPT, At, RunRecord
+from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models.description import Model
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
@@ -34,7 +34,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptWeights:
+class SavedWeights:
     """Weights of a finished run.
 
     folder  that holds them, as transformers writes it
@@ -74,7 +74,7 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     if not isinstance(text, str):
         raise ConfigError(f"{knob} is {value!r}: {EXPECTED}")
     run, _, which = text.rpartition(":")
-    at = next((at for at in KEPT["all"] if at == which), None)
+    at = next((at for at in WEIGHTS_TO_KEEP["all"] if at == which), None)
     if at is None:
         run = text
     if not (PREFIX.fullmatch(run) or _is_path(run)):
@@ -86,7 +86,7 @@ def _is_path(text: str) -> bool:
     return "/" in text or text.startswith(("~", "."))
 
 
-def find(value: object, store: Store, model: Model) -> KeptWeights:
+def find(value: object, store: Store, model: Model) -> SavedWeights:
     """The weights that `model.init_from` names, for a run of this model in this store.
 
     Raises ConfigError if there are none, if they are damaged, or if they are of another model.
@@ -99,10 +99,10 @@ def find(value: object, store: Store, model: Model) -> KeptWeights:
             "it has no weights to start from; name another run"
         )
     own = Store(folder.parent)
-    check_kept(folder, at, record, own, where)
+    check_saved(folder, at, record, own, where)
     _check_model(folder, at, record, model, where)
     in_store = folder.resolve() == store.folder(record.key).resolve()
-    return KeptWeights(
+    return SavedWeights(
         folder=folder.resolve() / "checkpoint" / at,
         sha256=verified(folder, at, record, own, where),
         run=record.key,
@@ -139,7 +139,7 @@ def finished(
 def _folder_of_path(path: str, at: At | None, where: str) -> tuple[Path, At]:
     """A run's folder, or that of its kept weights -> the run's folder, which weights."""
     folder = Path(path).expanduser()
-    if folder.parent.name == "checkpoint" and folder.name in KEPT["all"]:
+    if folder.parent.name == "checkpoint" and folder.name in WEIGHTS_TO_KEEP["all"]:
         which: At = "best" if folder.name == "best" else "last"
         if at not in (None, which):
             raise ConfigError(f"{where}: it names the weights '{which}' and '{at}'; drop ':{at}'")
@@ -179,9 +179,13 @@ def _folder_of_key(prefix: str, store: Store, where: str) -> Path:
     )
 
 
-def check_kept(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> None:
+def check_saved(folder: Path, at: At, record: RunRecord, own: Store, where: str) -> None:
     """Raises ConfigError if the run in `folder` did not keep these weights."""
-    kept = [a for a in KEPT["all"] if (folder / "checkpoint" / a / "model.safetensors").is_file()]
+    kept = [
+        a
+        for a in WEIGHTS_TO_KEEP["all"]
+        if (folder / "checkpoint" / a / "model.safetensors").is_file()
+    ]
     if at in kept:
         return
     again = _keeping(own, record, at)

@@ -21,7 +21,7 @@ from bluestab.core.seeding import generator
 from bluestab.core.types import Head
 from bluestab.data.locate import sha256_of
 from bluestab.models.description import FAMILIES, Model
-from bluestab.models.init_from import KeptWeights
+from bluestab.models.init_from import SavedWeights
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.untrusted import check_code
 
@@ -51,7 +51,7 @@ def load(
     head: Head,
     n_labels: int,
     attention: str,
-    init_from: KeptWeights | None = None,
+    init_from: SavedWeights | None = None,
 ) -> Loaded:
     """A copy of the pretrained network with a head of `n_labels` = C outputs: word pieces (B, T) ->
     logits (B, C), or (B, T, C) where `head.per_word`.
@@ -101,7 +101,7 @@ def load_trained(
     return network.eval(), _head_modules(model, network)
 
 
-def shared_of(model: Model, init_from: KeptWeights | None = None) -> Shared:
+def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
     """What is read once per process for all runs that ask for the same."""
     kept = None if init_from is None else init_from.sha256
     content = (model.name, model.identity(), model.head, model.lower_case, kept)
@@ -121,7 +121,7 @@ def _pristine(
     return network, tuple(name for name in fresh if name not in found)
 
 
-def _take_encoder(network: nn.Module, model: Model, kept: KeptWeights) -> set[str]:
+def _take_encoder(network: nn.Module, model: Model, kept: SavedWeights) -> set[str]:
     """Give the encoder the weights of an earlier run; the names of what it got.
 
     The pooler is a part of the encoder, as in STILTs; runs of taggers and of other heads have none,

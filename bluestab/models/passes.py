@@ -56,7 +56,9 @@ def device_of(batch: Batch) -> torch.device:
 
 
 @contextmanager
-def same_dropout(start: Mapping[str, torch.Tensor], device: torch.device) -> Iterator[None]:
+def replay_dropout_stream(
+    start: Mapping[str, torch.Tensor], device: torch.device
+) -> Iterator[None]:
     """Drop what the pass that began at `start` dropped; afterwards all is where it was before."""
     now = torch_streams(device)
     restore_torch_streams(start, device)
@@ -67,7 +69,7 @@ def same_dropout(start: Mapping[str, torch.Tensor], device: torch.device) -> Ite
 
 
 @contextmanager
-def other_dropout(device: torch.device, *names: str | int) -> Iterator[None]:
+def fork_dropout_stream(device: torch.device, *names: str | int) -> Iterator[None]:
     """Drop by a stream of this step's own, called `names`; afterwards all is where it was."""
     import torch
 

@@ -250,8 +250,8 @@ def save_seeds(runs: pd.DataFrame, path: Path) -> list[Path]:
 
 
 def _scored(runs: pd.DataFrame, at: str) -> pd.DataFrame:
-    """Runs with a result and their score at this moment: from a row per run, as the API gives them,
-    or from a row per run and moment, as reports are made of."""
+    """Runs with a result and their score at this `at`: from a row per run, as the API gives them,
+    or from a row per run and `at`, as reports are made of."""
     part = runs[runs["status"] != "crashed"]
     if "at" in part.columns:
         return part[part["at"] == at]

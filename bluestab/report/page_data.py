@@ -58,7 +58,7 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
 
 
 def _by_key(runs: pd.DataFrame) -> dict[str, Row]:
-    """key -> the run, with the rows of its two moments under `last` and `best`."""
+    """key -> the run, with its two rows under `last` and `best`."""
     found: dict[str, Row] = {}
     for row in runs.to_dict("records") if len(runs) else []:
         found.setdefault(row["key"], {**row})[row["at"]] = row

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
-from bluestab.core.types import KEPT, Example, Split
+from bluestab.core.types import WEIGHTS_TO_KEEP, Example, Split
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
 from bluestab.store.representations import FILE as REPRESENTATIONS
@@ -132,7 +132,9 @@ def lacks_weights(folder: Path, keep: str) -> bool:
     is damaged.
     """
     missing = [
-        at for at in KEPT[keep] if not (folder / "checkpoint" / at / "config.json").is_file()
+        at
+        for at in WEIGHTS_TO_KEEP[keep]
+        if not (folder / "checkpoint" / at / "config.json").is_file()
     ]
     return bool(missing) and _has_a_score(folder)
 

@@ -113,7 +113,7 @@ class Claims:
     """The claims of one store, as this process has seen them."""
 
     def __init__(self, root: Path) -> None:
-        self.folder, self.graves = root / ".claims", root / ".deaths"
+        self.folder, self.dead_claims = root / ".claims", root / ".deaths"
         self._seen: dict[str, tuple[str, int, float]] = {}
 
     def take(self, key: str, label: str = "") -> Claim | None:
@@ -135,23 +135,23 @@ class Claims:
         with alone(self.folder, required=False):
             now = read_claim(path)
             if now is not None and now["token"] == found["token"]:
-                self._bury(path, key)
+                self._archive(path, key)
                 return True
             return now is None
 
-    def _bury(self, path: Path, key: str) -> None:
+    def _archive(self, path: Path, key: str) -> None:
         """Take a dead process's claim away; it tells who died at this run, and how far it was."""
-        grave = self.graves / key
+        archive = self.dead_claims / key
         with suppress(OSError):
-            grave.mkdir(parents=True, exist_ok=True)
-            path.rename(grave / uuid.uuid4().hex)
+            archive.mkdir(parents=True, exist_ok=True)
+            path.rename(archive / uuid.uuid4().hex)
             return
         path.unlink()  # no room, or no right, for a keepsake
 
     def deaths(self, key: str) -> list[dict[str, Any]]:
         """Claims of the processes that died at a run since its last result, in order."""
         with suppress(OSError):
-            found = [read_claim(path) for path in (self.graves / key).iterdir()]
+            found = [read_claim(path) for path in (self.dead_claims / key).iterdir()]
             dead = [claim for claim in found if claim is not None]
             return sorted(dead, key=lambda claim: str(claim.get("started")))
         return []
@@ -166,7 +166,7 @@ class Claims:
                     path.unlink(missing_ok=True)
 
     def forget_deaths(self, key: str) -> None:
-        shutil.rmtree(self.graves / key, ignore_errors=True)
+        shutil.rmtree(self.dead_claims / key, ignore_errors=True)
 
     def _create(self, path: Path, label: str) -> Claim | None:
         self.folder.mkdir(parents=True, exist_ok=True)

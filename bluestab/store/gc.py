@@ -22,7 +22,7 @@ ASIDE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Orphan:
     """Something that nobody will use any more."""
 
     path: Path
@@ -31,7 +31,7 @@ class Leftover:
 
 
 @dataclass(frozen=True)
-class Rubble:
+class GarbageScan:
     """What the rules below look at; `older` in seconds."""
 
     store: Store
@@ -63,7 +63,7 @@ class Rubble:
 Found = Iterator[tuple[Path, str]]
 
 
-def _work(rubble: Rubble) -> Found:
+def _work(rubble: GarbageScan) -> Found:
     """Folders in which a run was being built."""
     for path in entries(rubble.store.root / ".work"):
         key, _, owner = path.name.removeprefix(".").partition(".")
@@ -74,7 +74,7 @@ def _work(rubble: Rubble) -> Found:
             yield path, "its process is gone"
 
 
-def _claims(rubble: Rubble) -> Found:
+def _claims(rubble: GarbageScan) -> Found:
     """Claims of dead processes, and files written beside them."""
     for path in entries(rubble.store.root / ".claims"):
         claim = read_claim(path) if KEY.fullmatch(path.name) else None
@@ -84,7 +84,7 @@ def _claims(rubble: Rubble) -> Found:
             yield path, "its process is gone"
 
 
-def _asides(rubble: Rubble) -> Found:
+def _asides(rubble: GarbageScan) -> Found:
     """Files written aside by a process that died before it renamed them."""
     for folder in (rubble.store.root, rubble.store.root / "sweeps"):
         for path in entries(folder):
@@ -95,14 +95,14 @@ def _asides(rubble: Rubble) -> Found:
                 yield path, "written aside and never renamed"
 
 
-def _crashes(rubble: Rubble) -> Found:
+def _crashes(rubble: GarbageScan) -> Found:
     """Crashes of runs that have succeeded since."""
     for path in entries(rubble.store.root / ".crashed"):
         if KEY.fullmatch(path.name) and path.name not in rubble.live and _done(rubble, path.name):
             yield path, "the run has finished since"
 
 
-def _resumes(rubble: Rubble) -> Found:
+def _resumes(rubble: GarbageScan) -> Found:
     """Checkpoints of interrupted runs that nobody will resume."""
     for path in entries(rubble.store.root / ".resume"):
         found = KEY.search(path.name)
@@ -118,21 +118,21 @@ def _resumes(rubble: Rubble) -> Found:
             yield path, "no sweep has this run"
 
 
-RULES: tuple[Callable[[Rubble], Found], ...] = (_work, _claims, _asides, _crashes, _resumes)
+RULES: tuple[Callable[[GarbageScan], Found], ...] = (_work, _claims, _asides, _crashes, _resumes)
 """One function per kind of leftover."""
 
 
-def leftovers(store: Store, older_days: float = 7.0) -> list[Leftover]:
+def orphans(store: Store, older_days: float = 7.0) -> list[Orphan]:
     """What `gc` would remove: never a completed run, never what a live process works on.
 
     older_days  for what may belong to another machine: removed if untouched for so long
     """
-    rubble = Rubble(store, older_days * 86400, time.time())
+    rubble = GarbageScan(store, older_days * 86400, time.time())
     found = dict(pair for rule in RULES for pair in rule(rubble))
-    return [Leftover(path, why, extent(path)[0]) for path, why in found.items()]
+    return [Orphan(path, why, extent(path)[0]) for path, why in found.items()]
 
 
-def remove(leftover: Leftover) -> str | None:
+def remove(leftover: Orphan) -> str | None:
     """Remove one of them; a sentence if that is not possible."""
     try:
         if leftover.path.is_dir() and not leftover.path.is_symlink():
@@ -152,7 +152,7 @@ def _tails(name: str) -> Iterator[str]:
     return (".".join(parts[i:]) for i in range(len(parts)))
 
 
-def _done(rubble: Rubble, key: str) -> bool:
+def _done(rubble: GarbageScan, key: str) -> bool:
     """Finished, and its record can be read: a damaged one will be run again."""
     try:
         return rubble.store.has(key) and bool(rubble.store.read(key))

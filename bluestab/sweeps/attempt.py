@@ -11,20 +11,20 @@ from bluestab.core.types import RunRecord
 from bluestab.report.words.phrases import describe
 from bluestab.store.claims import Claim
 from bluestab.store.store import Store
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.execute import is_done
 from bluestab.training.loop.schedules import updates
 from bluestab.training.recording import disk_full_error
 
-Execute = Callable[[CheckedRun, Store, Callable[..., None]], RunRecord]
+Execute = Callable[[Run, Store, Callable[..., None]], RunRecord]
 """What does a run: `bluestab.training.execute.execute_one`."""
 
-Together = Callable[[Sequence[CheckedRun], Store, Sequence[Callable[..., None]]], list[RunRecord]]
+Together = Callable[[Sequence[Run], Store, Sequence[Callable[..., None]]], list[RunRecord]]
 """What does siblings as one: `bluestab.training.execute.execute`."""
 
 
 def attempt(
-    run: CheckedRun,
+    run: Run,
     store: Store,
     progress: Callable[..., None] | None = None,
     execute: Execute | None = None,
@@ -48,7 +48,7 @@ def attempt(
 
 
 def _claimed(
-    run: CheckedRun,
+    run: Run,
     store: Store,
     progress: Callable[..., None] | None,
     execute: Execute | None,
@@ -72,7 +72,7 @@ def _claimed(
         return execute(run, store, told)
 
 
-def _take(run: CheckedRun, store: Store, deaths: int | None) -> Claim | None:
+def _take(run: Run, store: Store, deaths: int | None) -> Claim | None:
     """The claim on a run, unless a live process has it, or more than `deaths` have died at it."""
     claim = store.claims.take(run.key, describe(run))
     if claim is None or deaths is None or len(store.claims.deaths(run.key)) <= deaths:
@@ -81,7 +81,7 @@ def _take(run: CheckedRun, store: Store, deaths: int | None) -> Claim | None:
         return None
 
 
-def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
+def _tell_epochs(claim: Claim | None, run: Run) -> None:
     """Kept in the claim: how many steps an epoch has."""
     if claim is not None:
         items = run.data.size("train")
@@ -89,7 +89,7 @@ def _tell_epochs(claim: Claim | None, run: CheckedRun) -> None:
 
 
 def attempt_together(
-    runs: Sequence[CheckedRun],
+    runs: Sequence[Run],
     store: Store,
     progress: Callable[..., None] | None = None,
     execute: Execute | None = None,
@@ -108,9 +108,7 @@ def attempt_together(
     if len(runs) == 1:
         return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
     if together is None:
-        from bluestab.training.execute import (
-            execute as of_several,  # looked up now: tests put others there
-        )
+        from bluestab.training.execute import execute as of_several
 
         together = of_several
     try:

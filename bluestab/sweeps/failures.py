@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bluestab.core.errors import is_disk_full
-from bluestab.core.provenance import circumstances
+from bluestab.core.provenance import provenance
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.artefacts import write_config
 from bluestab.store.files import write_text
 from bluestab.store.store import Store
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.recording import crash_result, disk_full_error, run_names
 
 
 def record_death(
-    run: CheckedRun,
+    run: Run,
     store: Store,
     *,
     how: WorkerDied,
@@ -34,7 +34,7 @@ def record_death(
 
 
 def _death(
-    run: CheckedRun, store: Store, how: WorkerDied, pid: int, said: str, seconds: float
+    run: Run, store: Store, how: WorkerDied, pid: int, said: str, seconds: float
 ) -> RunRecord:
     log = ""
     for folder in store.abandoned(run.key):
@@ -43,7 +43,7 @@ def _death(
     measured = {
         "seconds": {"total": round(seconds, 3)},
         "names": run_names(run),
-        **circumstances(run.cfg["device"]),
+        **provenance(run.cfg["device"]),
     }
     record = RunRecord(RECORD_SCHEMA, crash_result(run, how), measured)
     with store.building(run.key) as work:

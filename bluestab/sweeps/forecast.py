@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bluestab.core.types import KEPT, RunRecord
+from bluestab.core.types import WEIGHTS_TO_KEEP, RunRecord
 from bluestab.report.terminal.time_left import remaining
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def on_device(finished: Sequence[Finished], asked: str, here: str) -> list[Finis
     return same or (list(finished) if asked == "auto" else [])
 
 
-class Known:
+class KnownCosts:
     """Costs of finished runs, asked for by what a new run is."""
 
     def __init__(self, finished: Iterable[Finished]) -> None:
@@ -196,7 +196,7 @@ def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "non
     """
     known = [cost for cost in costs if cost is not None]
     kinds = sorted({kind for cost in known for kind in cost.memory_mb})
-    checkpoint = 4 * len(KEPT[keep]) * MARGIN
+    checkpoint = 4 * len(WEIGHTS_TO_KEEP[keep]) * MARGIN
     return Forecast(
         runs=len(costs),
         unknown=len(costs) - len(known),

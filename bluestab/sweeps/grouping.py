@@ -11,7 +11,7 @@ from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError
 from bluestab.core.types import RunRecord
 from bluestab.sweeps.plan import SEED, Compose, Job, PlannedRun
-from bluestab.training.check import CheckedRun, check_parts
+from bluestab.training.check import Run, check_parts
 from bluestab.training.families import pack_group_key
 from bluestab.training.packable import packable_problems
 
@@ -83,17 +83,17 @@ def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
     return lines
 
 
-def is_packed(run: CheckedRun) -> bool:
+def is_packed(run: Run) -> bool:
     return bool(run.cfg["trainer"]["engine"] == "packed")
 
 
-def next_group(source: Source, room: Callable[[CheckedRun], int]) -> list[PlannedRun]:
+def next_group(source: Source, room: Callable[[Run], int]) -> list[PlannedRun]:
     """The next run, and siblings that follow it, as many as there is room for; none if there is
     none now."""
 
     def trains_alone(planned: PlannedRun) -> bool:
         key = planned.run.key
-        return not is_packed(planned.run) or key in source.apart or source.store.has(key)
+        return not is_packed(planned.run) or key in source.run_alone or source.store.has(key)
 
     first = source.next()
     if first is None:
@@ -143,7 +143,7 @@ class PackSizer:
         self._limits: dict[str, int] = {}
         self._halved: dict[str, int] = {}
 
-    def size(self, run: CheckedRun) -> int:
+    def size(self, run: Run) -> int:
         """How many siblings of this run may train as one."""
         if self.most == 1:
             return 1
@@ -153,13 +153,13 @@ class PackSizer:
             self._limits[family] = self.most or _fitting(available, expected_bytes(run))
         return self._limits[family]
 
-    def too_large(self, run: CheckedRun, n: int, why: str) -> str:
+    def too_large(self, run: Run, n: int, why: str) -> str:
         """Groups of n did not fit: half of that from now on. Returns what to say of it."""
         self._limits[pack_group_key(run)] = self._halved[pack_group_key(run)] = max(1, n // 2)
         said = " ".join(why.split())[:200]
         return f"out of memory ({said}); groups of {max(1, n // 2)} from here on"
 
-    def measured(self, run: CheckedRun, records: Sequence[RunRecord]) -> None:
+    def measured(self, run: Run, records: Sequence[RunRecord]) -> None:
         """After a group: on a GPU, what one of its runs took says how many fit."""
         peaks = [r.measured.get("peak_memory_mb", {}).get("gpu") for r in records]
         if self.most is not None or len(records) < 2 or not peaks or peaks[0] is None:
@@ -169,7 +169,7 @@ class PackSizer:
         self._limits[family] = min(fitting, self._halved.get(family, fitting))
 
 
-def expected_bytes(run: CheckedRun) -> float:
+def expected_bytes(run: Run) -> float:
     """Memory of one sibling, from what is known of its model before it is loaded.
 
     Weights, gradients, two moments and the best weights so far, float32; activations of a batch as
@@ -190,7 +190,7 @@ def expected_bytes(run: CheckedRun) -> float:
     return float(20 * parameters + (items * kept + evaluated) * per_item)
 
 
-def longest(run: CheckedRun) -> int:
+def longest(run: Run) -> int:
     """Word pieces of its longest training item, which are kept for its training."""
     from bluestab.training.tokenise import tokenised
 
@@ -202,7 +202,7 @@ def _fitting(available: float, each: float) -> int:
     return max(1, min(MOST, int(available / max(each, 1.0))))
 
 
-def _available(run: CheckedRun, of: int | None) -> float:
+def _available(run: Run, of: int | None) -> float:
     """Bytes that a group may fill on the device of this run, where `of` groups share it."""
     device = devices.resolve(run.cfg["device"])
     if device.startswith("cuda"):

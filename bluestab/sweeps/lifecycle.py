@@ -15,7 +15,7 @@ from bluestab.report.words.phrases import reason
 from bluestab.report.write import write_report
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.execute import is_done
 
 
@@ -25,7 +25,7 @@ class RunsCrashed(BluestabError):
     exit_code = 1
 
 
-def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -> None:
+def make_ready(runs: Iterable[Run], store: Store, *, here: bool = True) -> None:
     """What a check leaves out, before anything is written: the device, and weights that are here.
 
     here  runs will be done on this machine; False: on others, which have devices of their own
@@ -41,7 +41,7 @@ def make_ready(runs: Iterable[CheckedRun], store: Store, *, here: bool = True) -
     store.make_writable()
 
 
-def tell_damaged(store: Store, runs: Iterable[CheckedRun]) -> None:
+def tell_damaged(store: Store, runs: Iterable[Run]) -> None:
     """Set damaged records aside, and say so: their runs are missing now."""
     for run in runs:
         aside = store.set_aside_damaged(run.key)

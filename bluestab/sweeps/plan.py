@@ -16,7 +16,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import command_line
 from bluestab.report.frames.published import read_published
 from bluestab.store.store import Store
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 
 SEED = re.compile(r"seed=(\d+)")
 STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class PlannedRun:
     """A run that can be started, and the overrides that make it from the primary config."""
 
-    run: CheckedRun
+    run: Run
     overrides: tuple[str, ...]
 
     @property

@@ -192,7 +192,7 @@ class RunPool(WorkerPool[RunProcess]):
         elif what == "error":
             raise StoreError(answer["said"])
         elif what == "refused" and len(group) > 1:  # one of them: each says it by itself
-            self.queue.apart.update(planned.run.key for planned in group)
+            self.queue.run_alone.update(planned.run.key for planned in group)
             self.queue.put_all_back(group)
         elif what == "refused":
             self._record_death(group[0], how=WorkerDied(answer["said"]))

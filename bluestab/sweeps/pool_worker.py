@@ -12,7 +12,7 @@ from bluestab.core.provenance import memory_now_mb
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute, Together, attempt_together
 from bluestab.sweeps.processes import enter
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 
 
 def serve(
@@ -55,7 +55,7 @@ def _do(
     try:
         runs = [_checked(key, cfg) for key, cfg in orders]
         records = attempt_together(runs, store, None, execute, together, deaths)
-    except (preemption.GivenBack, SystemExit, KeyboardInterrupt):
+    except (preemption.Preempted, SystemExit, KeyboardInterrupt):
         if not preemption.asked():  # the latter two are how Lightning leaves at SIGTERM
             raise
         return {"what": "given back"}
@@ -70,7 +70,7 @@ def _do(
     return {"what": "ended", "ends": [None if r is None else r.status for r in records]}
 
 
-def _checked(key: str, cfg: Mapping[str, Any]) -> CheckedRun:
+def _checked(key: str, cfg: Mapping[str, Any]) -> Run:
     run = check(cfg)
     if run.key != key:
         raise BluestabError(

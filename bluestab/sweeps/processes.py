@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 
 from bluestab.core import preemption
 from bluestab.core.errors import BluestabError
-from bluestab.core.preemption import held_back
+from bluestab.core.preemption import signals_blocked
 from bluestab.store.store import Store
 
 MAX_START_FAILURES = 5  # workers in a row that die before they could do anything
@@ -199,9 +199,9 @@ def start_process(
     """Begin a worker process that hears signals to the whole group only if it says so
     (`interruption.obey`); the servers behind it never do."""
     process = context.Process(target=target, args=args, kwargs=kwargs)
-    with held_back():
+    with signals_blocked():
         resource_tracker.ensure_running()
-    with held_back():  # again: at its start, the tracker lets some of them through
+    with signals_blocked():  # again: at its start, the tracker lets some of them through
         process.start()
     return process
 
@@ -217,7 +217,7 @@ def enter(connection: Connection, output: str, environment: Mapping[str, str]) -
     """
     # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    preemption.obey()
+    preemption.install_handlers()
     os.environ.clear()
     os.environ.update(environment)
     die_with_parent(connection)

@@ -22,14 +22,14 @@ LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are w
 class Source(ABC):
     """Where workers take their runs from; `len` is how many they may yet be asked to do.
 
-    apart   keys of runs that train in no group: they may have killed a process
-    deaths  key -> processes that had died at a run when it was handed out, where that counts
+    run_alone  keys of runs that train in no group: they may have killed a process
+    deaths     key -> processes that had died at a run when it was handed out, where that counts
     """
 
     store: Store
 
     def __init__(self) -> None:
-        self.apart: set[str] = set()
+        self.run_alone: set[str] = set()
         self.deaths: dict[str, int] = {}
 
     @abstractmethod
@@ -119,7 +119,7 @@ class Queue(Source):
     def died(self, planned: PlannedRun) -> bool:
         """After the death of the process that did it: once more, before the others. Was it so?"""
         self._deaths[planned.run.key] += 1
-        self.apart.add(planned.run.key)
+        self.run_alone.add(planned.run.key)
         if self._deaths[planned.run.key] > 1:
             return False
         self.ready.appendleft(planned)

@@ -16,7 +16,7 @@ SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """All items by split. drawn: splits that no file gives."""
 
     splits: Mapping[Split, list[Example]]
@@ -24,7 +24,7 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def arrange(task: Task, found: Mapping[Split, list[Example]]) -> Parts:
+def arrange(task: Task, found: Mapping[Split, list[Example]]) -> Splits:
     """The splits of a task. What is drawn depends on the items and `task.split_seed` alone.
 
     Raises ConfigError if a part would be empty.
@@ -33,7 +33,7 @@ def arrange(task: Task, found: Mapping[Split, list[Example]]) -> Parts:
         return _fold(task, found)
     missing = [split for split in SPLITS if split not in found]
     if not missing:
-        return Parts(found)
+        return Splits(found)
     items = found["train"]
     shares = dict.fromkeys(missing, 0.0)
     rest = 1.0
@@ -68,10 +68,10 @@ def arrange(task: Task, found: Mapping[Split, list[Example]]) -> Parts:
         f"(task.split_seed={task.split_seed}; labels spread evenly{_together(items)}); "
         "each run keeps the list, split.csv"
     )
-    return Parts({**found, **drawn}, frozenset(names), (note,))
+    return Splits({**found, **drawn}, frozenset(names), (note,))
 
 
-def _fold(task: Task, found: Mapping[Split, list[Example]]) -> Parts:
+def _fold(task: Task, found: Mapping[Split, list[Example]]) -> Splits:
     """All items together, in folds: one tests, the next one validates, the others train."""
     assert task.folds is not None
     assert task.fold is not None
@@ -95,7 +95,7 @@ def _fold(task: Task, found: Mapping[Split, list[Example]]) -> Parts:
         f"validate and test (task.split_seed={task.split_seed}; labels spread evenly"
         f"{_together(items)})"
     )
-    return Parts(drawn, frozenset(SPLITS), (note,))
+    return Splits(drawn, frozenset(SPLITS), (note,))
 
 
 def _check(drawn: Mapping[Split, Sequence[Example]], items: Sequence[Example]) -> None:

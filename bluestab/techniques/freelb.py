@@ -36,7 +36,7 @@ from bluestab.models.passes import (
     gradients,
     noise,
     perturbed,
-    same_dropout,
+    replay_dropout_stream,
     with_gradients,
 )
 from bluestab.techniques.base import Technique
@@ -109,7 +109,7 @@ class Freelb(Technique):
                 delta.requires_grad_()
                 # also where another technique wants the logits alone, without a gradient
                 grad = torch.enable_grad()
-                with grad, same_dropout(start, device), perturbed(built.model, delta):
+                with grad, replay_dropout_stream(start, device), perturbed(built.model, delta):
                     loss = step(batch).loss / self.ascents
                 uphill, *found = gradients(loss, [delta, *weights])
                 assert uphill is not None
@@ -119,7 +119,7 @@ class Freelb(Technique):
                         known[index] = gradient if so_far is None else so_far + gradient
                 value = value + loss.detach()
                 delta = ascended(delta.detach(), uphill, self.step_size, self.max_norm)
-            with perturbed(built.model, delta), same_dropout(start, device):
+            with perturbed(built.model, delta), replay_dropout_stream(start, device):
                 last = step(batch)
             earlier = with_gradients(value, weights, known)
             return StepOutput(earlier + last.loss / self.ascents, last.logits)

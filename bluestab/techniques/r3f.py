@@ -39,11 +39,11 @@ from bluestab.models.passes import (
     NOISES,
     Noise,
     device_of,
+    fork_dropout_stream,
     noise,
-    other_dropout,
     perturbed,
+    replay_dropout_stream,
     rounding_problem,
-    same_dropout,
 )
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
@@ -83,9 +83,9 @@ class R3f(Technique):
             start = torch_streams(device)
             clean = step(batch)
             dropout = (
-                same_dropout(start, device)
+                replay_dropout_stream(start, device)
                 if self.same_dropout
-                else other_dropout(device, "r3f", "dropout")
+                else fork_dropout_stream(device, "r3f", "dropout")
             )
             with dropout, perturbed(built.model, z):
                 noisy = step(batch)

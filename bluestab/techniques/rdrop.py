@@ -31,7 +31,7 @@ from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
 from bluestab.models.divergences import divergence
-from bluestab.models.passes import device_of, other_dropout
+from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 from bluestab.techniques.packing import Packable, Siblings
@@ -68,7 +68,7 @@ class Rdrop(Packable, Technique):
 
         def twice(batch: Batch) -> StepOutput:
             first = step(batch)
-            with other_dropout(device_of(batch), "rdrop"):
+            with fork_dropout_stream(device_of(batch), "rdrop"):
                 second = step(batch)
             return StepOutput(consistent(first, second, batch["labels"], self.alpha), first.logits)
 

@@ -49,8 +49,8 @@ from bluestab.models.passes import (
     gradients,
     noise,
     perturbed,
+    replay_dropout_stream,
     rounding_problem,
-    same_dropout,
 )
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
@@ -178,12 +178,12 @@ class Smart(Technique):
             answer = clean.logits.detach()
             for _ in range(self.steps):
                 delta.requires_grad_()
-                with same_dropout(start, device), perturbed(built.model, delta):
+                with replay_dropout_stream(start, device), perturbed(built.model, delta):
                     apart = divergence(answer, step(batch).logits, labels)
                 (gradient,) = gradients(apart, [delta])
                 assert gradient is not None
                 delta = ascended(delta.detach(), gradient, self.step_size, self.eps)
-            with same_dropout(start, device), perturbed(built.model, delta):
+            with replay_dropout_stream(start, device), perturbed(built.model, delta):
                 worst = step(batch).logits
             loss = clean.loss + self.weight * divergence(clean.logits, worst, labels)
             if self.proximal:
@@ -199,7 +199,7 @@ class Smart(Technique):
 
         device, own = device_of(batch), [*self._moving.values()]
         means = [self._mean[name] for name in self._moving]
-        with torch.no_grad(), same_dropout(start, device), holding(own, means):
+        with torch.no_grad(), replay_dropout_stream(start, device), holding(own, means):
             return step(batch).logits
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.testing.corpora import ANY_FILE, TEXT
 from bluestab.testing.plugins import Suite, node, yaml_of
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.execute import execute_one
 from bluestab.training.loggers.base import RunInfo
 
@@ -65,7 +65,7 @@ class LoggerSuite(Suite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def run(cls, small_corpora: Path, root: Path, name: str) -> CheckedRun:
+    def run(cls, small_corpora: Path, root: Path, name: str) -> Run:
         """A run with it; skips where a package that it needs is missing."""
         try:
             return composed(root, f"logger={name}", *cls.overrides)
@@ -76,18 +76,18 @@ class LoggerSuite(Suite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def logged(cls, run: CheckedRun, root: Path) -> RunRecord:
+    def logged(cls, run: Run, root: Path) -> RunRecord:
         """What became of that run."""
         return done(run, root)
 
     @pytest.fixture
-    def told(self, run: CheckedRun, tmp_path: Path) -> RunInfo:
+    def told(self, run: Run, tmp_path: Path) -> RunInfo:
         """A run as loggers know it."""
         names = {"task": "gad", "model": "tiny", "technique": "none", "seed": "0"}
         tags = {**names, "cell": run.cell, "key": run.key}
         return RunInfo(run.key, None, "gad", tags, {"optim.lr": 1e-3}, tmp_path / "store", tmp_path)
 
-    def test_every_knob_has_a_rule(self, run: CheckedRun, name: str) -> None:
+    def test_every_knob_has_a_rule(self, run: Run, name: str) -> None:
         logger = run.loggers[name]
         knobs = inspect.signature(type(logger)).parameters
         assert all(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in knobs.values())
@@ -96,7 +96,7 @@ class LoggerSuite(Suite):
         assert written == set(knobs), "knobs live in the yaml alone"
 
     def test_it_decides_nothing(
-        self, run: CheckedRun, logged: RunRecord, root: Path, tmp_path: Path
+        self, run: Run, logged: RunRecord, root: Path, tmp_path: Path
     ) -> None:
         assert composed(root, "logger=none").key == run.key == logged.key
         plain = done(replace(run, loggers={}), tmp_path / "plain")
@@ -108,7 +108,7 @@ class LoggerSuite(Suite):
         assert f"logger {name}" not in log, "a failure would be said there"
 
     def test_it_takes_what_a_run_may_tell(
-        self, run: CheckedRun, logged: RunRecord, told: RunInfo, name: str
+        self, run: Run, logged: RunRecord, told: RunInfo, name: str
     ) -> None:
         """Undefined scores, numbers that are none, and the end of a run that crashed."""
         told.store.mkdir()
@@ -125,12 +125,12 @@ class LoggerSuite(Suite):
         no_text(written)
 
 
-def composed(root: Path, *overrides: str) -> CheckedRun:
+def composed(root: Path, *overrides: str) -> Run:
     """A short run on small corpora."""
     return check(resolved(compose([*ANY_FILE, *SHORT, *overrides, f"store={root}"])))
 
 
-def done(run: CheckedRun, root: Path) -> RunRecord:
+def done(run: Run, root: Path) -> RunRecord:
     """The record of a run, in a store there."""
     store = Store(root)
     store.make_writable()

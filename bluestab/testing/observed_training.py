@@ -29,7 +29,7 @@ from bluestab.core.paths import conf_dir
 from bluestab.techniques.base import Technique
 from bluestab.testing.corpora import ANY_FILE
 from bluestab.training.assemble import Assembly, assemble
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.loop.checkpoints import find, identity
 
 LAYERS = 2
@@ -59,7 +59,7 @@ def is_layer(path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Witness:
+class ObservedTraining:
     """One training as seen from outside.
 
     checkpoint  encoder weights as plain transformers reads them
@@ -136,7 +136,7 @@ class Witness:
         return sum(self.start[name].numel() for name in names)
 
 
-class Stop(BaseException):
+class EndOfProcess(BaseException):
     """Stands for whatever ends a process; nothing in between may catch it."""
 
 
@@ -170,7 +170,7 @@ class Spy(pl.Callback):
                 zeros = None if grad is None else float((grad == 0).float().mean())
                 self.gradients.setdefault(self.names[id(parameter)], []).append(zeros)
         if len(self.losses) == self.stop_after:
-            raise Stop
+            raise EndOfProcess
 
 
 def spy_on(assembly: Assembly, stop_after: int | None = None) -> Spy:
@@ -185,7 +185,7 @@ def fit(assembly: Assembly, checkpoint: Path | None = None) -> None:
     assembly.trainer.fit(assembly.module, *loaders, ckpt_path=checkpoint, weights_only=True)
 
 
-def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness:
+def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> ObservedTraining:
     """Train an assembly and see what happens."""
     model = assembly.built.model
     names = {id(p): name for name, p in named_parameters(model)}
@@ -202,7 +202,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Witness
     hook.remove()
     groups = assembly.trainer.optimizers[0].param_groups
     named = [[names.get(id(p), "?") for p in group["params"]] for group in groups]
-    return Witness(
+    return ObservedTraining(
         checkpoint={name: checkpoint[name] for name in start if name in checkpoint},
         start=start,
         end=weights(model),
@@ -299,14 +299,14 @@ def equal_weights(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Ten
 # --- what a technique may say it did, and how to find out ----------------------------------------
 
 
-def usual_decay(seen: Witness, plain: Witness) -> Mapping[str, float]:
+def usual_decay(seen: ObservedTraining, plain: ObservedTraining) -> Mapping[str, float]:
     """Plain training's weight decay; what it has not is decayed if it is a matrix, as all there."""
     matrices = {n: decay for n, decay in plain.decay.items() if plain.start[n].ndim > 1}
     (decay,) = set(matrices.values())
     return {**plain.decay, **{n: decay * (seen.start[n].ndim > 1) for n in seen.added}}
 
 
-def _multipliers(seen: Witness, plain: Witness) -> dict[str, Any]:
+def _multipliers(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, Any]:
     """Depth -> factor on the plain run's learning rate, at every step where that is not zero."""
     found: dict[str, set[float]] = {}
     usual = next(iter(plain.rates.values()))
@@ -324,7 +324,7 @@ def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]
     )
 
 
-def _averaged_steps(seen: Witness) -> int | None:
+def _averaged_steps(seen: ObservedTraining) -> int | None:
     """Of how many last steps the final weights are the mean; None if of no number of them."""
     for n in range(1, len(seen.trail) + 1):
         last = seen.trail[-n:]
@@ -334,7 +334,7 @@ def _averaged_steps(seen: Witness) -> int | None:
     return None
 
 
-def _distance_kept(seen: Witness, plain: Witness) -> float:
+def _distance_kept(seen: ObservedTraining, plain: ObservedTraining) -> float:
     """Of all that training began with at the checkpoint's values, and of what was put around it:
     how far it went, together."""
     kept = {n: w for n, w in seen.checkpoint.items() if n not in seen.changed}
@@ -343,14 +343,14 @@ def _distance_kept(seen: Witness, plain: Witness) -> float:
     return math.sqrt(sum(map(float, squares)))
 
 
-def _masked(seen: Witness, plain: Witness) -> int:
+def _masked(seen: ObservedTraining, plain: ObservedTraining) -> int:
     """Tensors whose first gradient has more zeros than it has in plain training (added: than 0)."""
     firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
     usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
     return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
 
 
-def _trains_from(seen: Witness, plain: Witness) -> dict[str, int]:
+def _trains_from(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, int]:
     """Depth -> first step in which anything there has a gradient."""
     found: dict[str, int] = {}
     for name, zeros in seen.gradients.items():
@@ -361,7 +361,7 @@ def _trains_from(seen: Witness, plain: Witness) -> dict[str, int]:
     return found
 
 
-CLAIMS: Mapping[str, Callable[[Witness, Witness], Any]] = {
+CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     "frozen_tensors": lambda seen, plain: len(seen.frozen),
     "frozen_parameters": lambda seen, plain: seen.size(seen.frozen),
     "frozen_depths": lambda seen, plain: sorted({depth_of(n) for n in seen.frozen}),
@@ -405,9 +405,9 @@ TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "change
 def effects_problems(
     techniques: Mapping[str, Technique],
     effects: Mapping[str, Mapping[str, Any]],
-    seen: Witness,
-    plain: Witness,
-    more: Mapping[str, Callable[[Witness, Witness], Any]] = MappingProxyType({}),
+    seen: ObservedTraining,
+    plain: ObservedTraining,
+    more: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = MappingProxyType({}),
 ) -> list[str]:
     """What is untrue or missing in `effects`, one sentence each; empty if all agrees.
 
@@ -484,7 +484,7 @@ class Lab:
         self.folder = folder
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._plain: dict[str, dict[str, torch.Tensor]] = {}
-        self._seen: dict[tuple[str, ...], tuple[Assembly, Witness]] = {}
+        self._seen: dict[tuple[str, ...], tuple[Assembly, ObservedTraining]] = {}
 
     def checkpoint(self, model: str) -> Path:
         """A folder as `save_pretrained` leaves it."""
@@ -541,13 +541,13 @@ class Lab:
                 cfg["technique"] |= self.composed(f"technique={name}", *knobs)["technique"]
         return cfg
 
-    def run(self, task: str, model: str, *overrides: str) -> CheckedRun:
+    def run(self, task: str, model: str, *overrides: str) -> Run:
         """Checked; techniques are new objects every time."""
         return check(self.config(task, model, *overrides))
 
     def assembly(
         self,
-        run: CheckedRun,
+        run: Run,
         techniques: Mapping[str, Technique] | None = None,
         resume: Path | None = None,
         checkpoint_every: int | None = None,
@@ -563,14 +563,16 @@ class Lab:
             resume=resume,
         )
 
-    def trained(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
+    def trained(self, task: str, model: str, *overrides: str) -> tuple[Assembly, ObservedTraining]:
         """The training of these overrides, done once."""
         asked = (task, model, *overrides)
         if asked not in self._seen:
             self._seen[asked] = self.train_again(task, model, *overrides)
         return self._seen[asked]
 
-    def train_again(self, task: str, model: str, *overrides: str) -> tuple[Assembly, Witness]:
+    def train_again(
+        self, task: str, model: str, *overrides: str
+    ) -> tuple[Assembly, ObservedTraining]:
         assembly = self.assembly(self.run(task, model, *overrides))
         return assembly, watch(assembly, self.plain_transformers(model))
 
@@ -585,7 +587,7 @@ class Lab:
         asked = (task, model, *overrides)
         begun = self.assembly(self.run(*asked), resume=folder, checkpoint_every=step)
         lost = spy_on(begun, stop_after=step + 1)
-        with contextlib.suppress(Stop):
+        with contextlib.suppress(EndOfProcess):
             fit(begun)
         found = find(folder, identity("", torch.device("cpu")))
         assert found is not None

@@ -99,7 +99,7 @@ def _act(act: str, store: Store) -> None:
     elif name == "train":  # in tenths of a second, as a run does that can be given back
         for _ in range(int(amount)):
             if preemption.asked():
-                raise preemption.GivenBack
+                raise preemption.Preempted
             time.sleep(0.1)
     elif name == "sleep":
         time.sleep(float(amount))

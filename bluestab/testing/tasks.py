@@ -26,7 +26,7 @@ from bluestab.tasks.data import TaskData
 from bluestab.testing.corpora import ANY_FILE, write_corpus
 from bluestab.testing.plugins import Suite, node, yaml_of
 from bluestab.training.assemble import Assembly, assemble
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 
 WRONG = (
     ({"metric": "elegance"}, "task.metric is 'elegance'"),
@@ -67,7 +67,7 @@ class TaskSuite(Suite):
     @classmethod
     def run(
         cls, small_corpora: Path, name: str, found: dict[str, Any], tmp_path_factory: Any
-    ) -> CheckedRun:
+    ) -> Run:
         """One run of it, with a tiny model."""
         folder = cls.files
         if folder is None:
@@ -81,7 +81,7 @@ class TaskSuite(Suite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def fitted(cls, run: CheckedRun) -> tuple[Assembly, dict[str, torch.Tensor]]:
+    def fitted(cls, run: Run) -> tuple[Assembly, dict[str, torch.Tensor]]:
         """It after a step of training and a test, and the weights that it began with."""
         assembly = assemble(
             run.cfg,
@@ -112,9 +112,7 @@ class TaskSuite(Suite):
             (problem,) = task_of({**found, **change}).check()
             assert problem.startswith(sentence)
 
-    def test_every_key_is_hashed_or_descriptive(
-        self, run: CheckedRun, found: dict[str, Any]
-    ) -> None:
+    def test_every_key_is_hashed_or_descriptive(self, run: Run, found: dict[str, Any]) -> None:
         hashed = run.hashed["task"]
         keys = {"kind" if key == "_target_" else key for key in found}
         neutral = {path.removeprefix("task.") for path in NEUTRAL if path.startswith("task.")}
@@ -122,7 +120,7 @@ class TaskSuite(Suite):
         assert not hashed.keys() & TASK_DESCRIPTIVE
         assert keys >= TASK_DESCRIPTIVE, "a descriptive key that no yaml has"
 
-    def test_columns_fit_together(self, run: CheckedRun) -> None:
+    def test_columns_fit_together(self, run: Run) -> None:
         """Each item has a row, in order; a row's labels and parts are as many as its logits."""
         task, model = run.data.task, run.model
         examples = run.data.splits["train"]
@@ -149,7 +147,7 @@ class TaskSuite(Suite):
         assert head
         assert all(not torch.equal(before[n], p) for n, p in head.items())
 
-    def test_perfect_is_the_maximum(self, run: CheckedRun) -> None:
+    def test_perfect_is_the_maximum(self, run: Run) -> None:
         judge_extremes(run.data, self.best)
 
 

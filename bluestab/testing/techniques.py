@@ -25,8 +25,8 @@ from bluestab.core.types import ModelFacts
 from bluestab.testing.observed_training import (
     LAYERS,
     Lab,
+    ObservedTraining,
     Spy,
-    Witness,
     agree,
     effects_problems,
     equal_weights,
@@ -131,7 +131,7 @@ class TechniqueTraining(OneTechnique):
     """
 
     at: ClassVar[Place] = ("gad", "tiny")
-    claims: ClassVar[Mapping[str, Callable[[Witness, Witness], Any]]] = {}
+    claims: ClassVar[Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]]] = {}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -141,13 +141,13 @@ class TechniqueTraining(OneTechnique):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def plain(cls, lab: Lab, place: Place) -> Witness:
+    def plain(cls, lab: Lab, place: Place) -> ObservedTraining:
         """The training without any technique."""
         return lab.trained(*place, "technique=none")[1]
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, lab: Lab, place: Place, name: str) -> tuple[Assembly, Witness]:
+    def trained(cls, lab: Lab, place: Place, name: str) -> tuple[Assembly, ObservedTraining]:
         """The training with it; skips where it is refused."""
         if said := refusal(lab, *place, *cls.asked(name)):
             pytest.skip(said)
@@ -155,26 +155,28 @@ class TechniqueTraining(OneTechnique):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def seen(cls, trained: tuple[Assembly, Witness]) -> Witness:
+    def seen(cls, trained: tuple[Assembly, ObservedTraining]) -> ObservedTraining:
         """What was seen of it."""
         return trained[1]
 
     @pytest.fixture(scope="class")
     @classmethod
     def resumed(
-        cls, lab: Lab, place: Place, name: str, trained: tuple[Assembly, Witness]
+        cls, lab: Lab, place: Place, name: str, trained: tuple[Assembly, ObservedTraining]
     ) -> tuple[Spy, Spy, Assembly]:
         """The same training, interrupted, and gone on with."""
         return lab.resumed(*place, *cls.asked(name))
 
-    def test_three_steps_have_finite_losses(self, seen: Witness, plain: Witness) -> None:
+    def test_three_steps_have_finite_losses(
+        self, seen: ObservedTraining, plain: ObservedTraining
+    ) -> None:
         for witness in (seen, plain):
             assert len(witness.losses) == 3
             assert all(map(math.isfinite, witness.losses))
             assert witness.forwards >= 3, "training goes on in training mode"
         assert not plain.silent, "plain training has dropout everywhere"
 
-    def test_groups_partition_what_trains(self, seen: Witness) -> None:
+    def test_groups_partition_what_trains(self, seen: ObservedTraining) -> None:
         held = [name for group in seen.groups for name in group]
         assert len(held) == len(set(held))
         assert set(held) == seen.gradient
@@ -182,7 +184,7 @@ class TechniqueTraining(OneTechnique):
         assert any(map(is_head, held)), "the head always trains"
 
     def test_weight_decay_is_the_baseline_s(
-        self, trained: tuple[Assembly, Witness], name: str, plain: Witness
+        self, trained: tuple[Assembly, ObservedTraining], name: str, plain: ObservedTraining
     ) -> None:
         """Unless a technique replaces it and says so."""
         assembly, seen = trained
@@ -194,7 +196,7 @@ class TechniqueTraining(OneTechnique):
             assert value == (0.01 if plain.start[parameter].ndim > 1 else 0.0)
 
     def test_frozen_weights_keep_their_bits_and_the_others_move(
-        self, seen: Witness, plain: Witness
+        self, seen: ObservedTraining, plain: ObservedTraining
     ) -> None:
         assert not set(seen.frozen) & set(seen.moved)
         # a key bias shifts all scores of a query alike, so softmax cancels it: its gradient is
@@ -203,14 +205,16 @@ class TechniqueTraining(OneTechnique):
         assert sure - set(seen.frozen) <= set(seen.moved)
         assert len(plain.moved) > 0.9 * len(plain.start), "three steps move nearly every tensor"
 
-    def test_the_reference_is_still_the_checkpoint(self, trained: tuple[Assembly, Witness]) -> None:
+    def test_the_reference_is_still_the_checkpoint(
+        self, trained: tuple[Assembly, ObservedTraining]
+    ) -> None:
         assembly, seen = trained
         reference = assembly.built.plain(assembly.built.reference)
         for name, weight in seen.checkpoint.items():
             assert torch.equal(reference[name], weight), name
 
     def test_evaluation_is_that_of_the_bare_network(
-        self, lab: Lab, place: tuple[str, str], trained: tuple[Assembly, Witness]
+        self, lab: Lab, place: tuple[str, str], trained: tuple[Assembly, ObservedTraining]
     ) -> None:
         assembly, seen = trained
         assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
@@ -226,7 +230,9 @@ class TechniqueTraining(OneTechnique):
         last = assembly.history.rows[-1]
         assert {metric: last[metric] for metric in expected} == expected
 
-    def test_head_start_and_batches_are_the_baseline_s(self, seen: Witness, plain: Witness) -> None:
+    def test_head_start_and_batches_are_the_baseline_s(
+        self, seen: ObservedTraining, plain: ObservedTraining
+    ) -> None:
         heads = [name for name in plain.start if is_head(name)]
         assert heads
         for name in heads:
@@ -234,14 +240,18 @@ class TechniqueTraining(OneTechnique):
         assert seen.batches == plain.batches
         assert len({item for batch in plain.batches[:2] for item in batch}) == 24
 
-    def test_effects_are_true(self, trained: tuple[Assembly, Witness], plain: Witness) -> None:
+    def test_effects_are_true(
+        self, trained: tuple[Assembly, ObservedTraining], plain: ObservedTraining
+    ) -> None:
         assembly, seen = trained
         assert (
             effects_problems(assembly.techniques, assembly.effects(), seen, plain, self.claims)
             == []
         )
 
-    def test_same_seed_same_bits(self, resumed: tuple[Spy, Spy, Assembly], seen: Witness) -> None:
+    def test_same_seed_same_bits(
+        self, resumed: tuple[Spy, Spy, Assembly], seen: ObservedTraining
+    ) -> None:
         """A second start, which is ended after its last step."""
         again, _, _ = resumed
         assert again.losses == seen.losses
@@ -249,7 +259,10 @@ class TechniqueTraining(OneTechnique):
         assert all(map(equal_weights, again.trail, seen.trail))
 
     def test_resumed_equals_uninterrupted(
-        self, trained: tuple[Assembly, Witness], resumed: tuple[Spy, Spy, Assembly], name: str
+        self,
+        trained: tuple[Assembly, ObservedTraining],
+        resumed: tuple[Spy, Spy, Assembly],
+        name: str,
     ) -> None:
         """A third start, from the checkpoint after the second of three steps."""
         assembly, seen = trained
@@ -272,7 +285,7 @@ def facts_of(layers: int) -> ModelFacts:
 
 
 def bare_scores(
-    folder: Path, assembly: Assembly, seen: Witness
+    folder: Path, assembly: Assembly, seen: ObservedTraining
 ) -> tuple[dict[str, float | None], list[np.ndarray]]:
     """Scores and logits of a network that plain transformers built, given the trained weights."""
     from transformers import (

@@ -19,7 +19,7 @@ from bluestab.core.seeding import Seeds
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
 from bluestab.models.built import Built, Trained
 from bluestab.models.description import Model
-from bluestab.models.init_from import KeptWeights
+from bluestab.models.init_from import SavedWeights
 from bluestab.models.param_plan import ParamPlan
 from bluestab.tasks.base import Scores
 from bluestab.tasks.data import TaskData
@@ -27,9 +27,9 @@ from bluestab.techniques.base import Technique
 from bluestab.training.loop import diagnostics
 from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
 from bluestab.training.loop.checkpoints import Checkpoints, identity
-from bluestab.training.loop.evaluation import judge
+from bluestab.training.loop.evaluation import make_evaluator
 from bluestab.training.loop.frozen_prefix import States, frozen_states
-from bluestab.training.loop.history import History
+from bluestab.training.loop.history import ValidationHistory
 from bluestab.training.loop.lightning_trainer import Steps, build_trainer
 from bluestab.training.loop.micro_batches import counted_items, counted_labels
 from bluestab.training.loop.module import FineTuning, plain_step, run_in_float32
@@ -53,7 +53,7 @@ class Assembly:
     module: FineTuning
     trainer: pl.Trainer
     loaders: Mapping[Split, DataLoader[Any]]
-    history: History
+    history: ValidationHistory
     total_steps: int
     warmup_steps: int
     start: Mapping[str, torch.Tensor]
@@ -95,7 +95,7 @@ def assemble(
     seeds: Seeds,
     device: torch.device,
     progress: Progress,
-    init_from: KeptWeights | None = None,
+    init_from: SavedWeights | None = None,
     key: str = "",
     resume: Path | None = None,
     watch: Watch = lambda rows: None,
@@ -132,7 +132,7 @@ def assemble(
         prefix, frozen = frozen_states(
             knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
         )
-    history = History(task.headline, built.model)
+    history = ValidationHistory(task.headline, built.model)
     module = FineTuning(
         model=built.model,
         step=step,
@@ -143,8 +143,8 @@ def assemble(
         micro_batch=knobs["micro_batch"],
         count=counted_labels if task.output.per_word else counted_items,
         seeds=seeds,
-        judges={
-            split: judge(data, ready.examples[split], tables[split])
+        evaluators={
+            split: make_evaluator(data, ready.examples[split], tables[split])
             for split in ("validation", "test")
         },
         phases=phases,
@@ -243,7 +243,7 @@ def _loaders(
 def _evaluated(
     cfg: Mapping[str, Any],
     ready: Prepared,
-    history: History,
+    history: ValidationHistory,
     metric: str,
     progress: Progress,
     watch: Watch,

@@ -17,14 +17,14 @@ import numpy as np
 
 from bluestab.core.errors import Diverged
 from bluestab.core.seeding import seed_global_streams
-from bluestab.core.types import KEPT, At, Split
+from bluestab.core.types import WEIGHTS_TO_KEEP, At, Split
 from bluestab.store.representations import first_pieces, of_items
 from bluestab.training.job import Job
 from bluestab.training.loop.memory import Sizes, is_out_of_memory, keep_freed
 from bluestab.training.loop.phases import Phases, wait_for
 from bluestab.training.loop.ranks import together
 from bluestab.training.results import Outcome, measured_of, prediction_rows, result_of, write_files
-from bluestab.training.truncation import lost_note
+from bluestab.training.truncation import truncation_note
 from bluestab.training.weights import write_weights
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class Attempt:
             effects = assembly.effects()
             vectors = {} if cfg["keep_representations"] else None
             with _timed(seconds, "score"), phases("score"):
-                metrics = _score(assembly, predictions, vectors, self.job.work, KEPT[cfg["keep"]])
+                metrics = _score(
+                    assembly, predictions, vectors, self.job.work, WEIGHTS_TO_KEEP[cfg["keep"]]
+                )
         seconds["total"] = sum(seconds.values())
         result = result_of(self.run, assembly, metrics, effects, error, self.sizes.micro_batch)
         with phases("write"):
@@ -194,7 +196,7 @@ class Attempt:
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
-        if (lost := lost_note(assembly.lost, run.data.task.unit)) is not None:
+        if (lost := truncation_note(assembly.lost, run.data.task.unit)) is not None:
             log.warning("%s=%d", lost, run.data.task.max_length)
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)

@@ -20,7 +20,7 @@ from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
-from bluestab.models.init_from import KeptWeights
+from bluestab.models.init_from import SavedWeights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData, load_task
@@ -30,7 +30,7 @@ from bluestab.training.packable import packable_problems
 
 
 @dataclass(frozen=True)
-class CheckedRun:
+class Run:
     """A run that can be started: its parts, and what it is called.
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
@@ -45,7 +45,7 @@ class CheckedRun:
     hashed: Mapping[str, Any]
     key: str
     cell: str
-    init_from: KeptWeights | None = None
+    init_from: SavedWeights | None = None
     loggers: Mapping[str, Logger] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
@@ -65,7 +65,7 @@ SINGLE_PIECE = ("default", "linear")
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunComponents:
     """What a config names, before any file of it is looked for."""
 
     task: Task
@@ -73,7 +73,7 @@ class Parts:
     techniques: Mapping[str, Technique]
 
 
-def check_parts(cfg: Mapping[str, Any]) -> Parts:
+def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
     """Check all of a resolved config that needs no data and no weights.
 
     Raises ConfigError with every problem found.
@@ -85,10 +85,10 @@ def check_parts(cfg: Mapping[str, Any]) -> Parts:
     problems += _too_long(task, model) + _no_pieces(task, model)
     if problems or task is None or model is None:
         raise ConfigError(*problems)
-    return Parts(task, model, techniques)
+    return RunComponents(task, model, techniques)
 
 
-def check(cfg: Mapping[str, Any]) -> CheckedRun:
+def check(cfg: Mapping[str, Any]) -> Run:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
     problems, model, usable = _without_files(cfg)
     loggers = _loggers(cfg.get("logger") or {}, problems)
@@ -111,7 +111,7 @@ def check(cfg: Mapping[str, Any]) -> CheckedRun:
         descriptive=data.task.descriptive,
         higher_is_better=data.task.headline.higher_is_better,
     )
-    return CheckedRun(
+    return Run(
         cfg=cfg,
         data=data,
         model=model,

@@ -19,9 +19,9 @@ from bluestab.core.provenance import peak_memory_mb
 from bluestab.core.seeding import generator
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.description import Model
-from bluestab.models.hub import here
+from bluestab.models.hub import local_copy
 from bluestab.tasks.data import TaskData
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.loop.batches import ShuffledOrder
 from bluestab.training.loop.memory import keep_freed
 from bluestab.training.loop.schedules import updates
@@ -50,7 +50,7 @@ class DryStep:
     device: str = ""
 
 
-def planned_steps(run: CheckedRun) -> tuple[int, int]:
+def planned_steps(run: Run) -> tuple[int, int]:
     """Optimizer steps of a run, and of one of its epochs."""
     optim, n = run.cfg["optim"], len(_train_items(run))
     return (
@@ -64,10 +64,10 @@ def is_here(model: Model) -> bool:
     if model.path is not None or model.hub is None:
         model.folder()  # raises ConfigError with its reason
         return True
-    return here(model.hub, model.revision) is not None
+    return local_copy(model.hub, model.revision) is not None
 
 
-def dry_step(run: CheckedRun) -> DryStep:
+def dry_step(run: Run) -> DryStep:
     """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here."""
     name = devices.resolve(run.cfg["device"])
     if not is_here(run.model):
@@ -137,7 +137,7 @@ def dry_step(run: CheckedRun) -> DryStep:
     return found
 
 
-def _train_items(run: CheckedRun) -> Sequence[Example]:
+def _train_items(run: Run) -> Sequence[Example]:
     items: Sequence[Example] = run.data.select(run.seeds)["train"]
     for technique in run.techniques.values():
         items = technique.edit_data(items, run.seeds)
@@ -153,7 +153,7 @@ def _shortened(cfg: Any) -> dict[str, Any]:
     }
 
 
-def _sampled(run: CheckedRun) -> tuple[TaskData, dict[Split, int]]:
+def _sampled(run: Run) -> tuple[TaskData, dict[Split, int]]:
     """The run's data cut to what a dry step needs, and how many items the run itself has."""
     items = run.data.select(run.seeds)
     n_items = {split: len(items[split]) for split in SPLITS}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core import devices
 from bluestab.core.errors import GroupTooLarge, StoreError, is_disk_full
-from bluestab.core.provenance import circumstances
+from bluestab.core.provenance import provenance
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.artefacts import lacks_representations, lacks_weights, logging_to
 from bluestab.store.files import flush, flush_tree
@@ -25,7 +25,7 @@ from bluestab.store.records import to_json
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
 from bluestab.training.attempt import train_and_score
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.job import Job
 from bluestab.training.loggers.base import LoggerGroup
 from bluestab.training.loop.memory import is_out_of_memory
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bluestab")
 
 
-def is_done(run: CheckedRun, store: Store) -> bool:
+def is_done(run: Run, store: Store) -> bool:
     """Is everything there that was asked for: the record, and what is to be kept beside it?"""
     return is_stored(run.key, run.cfg, store)
 
@@ -66,15 +66,13 @@ def _lacking(key: str, cfg: Mapping[str, Any], store: Store) -> dict[str, str]:
     return lacking
 
 
-def execute_one(run: CheckedRun, store: Store, progress: Progress) -> RunRecord:
+def execute_one(run: Run, store: Store, progress: Progress) -> RunRecord:
     """`execute` of a single run: returns its record, and raises the same."""
     (record,) = execute([run], store, [progress])
     return record
 
 
-def execute(
-    runs: Sequence[CheckedRun], store: Store, progress: Sequence[Progress]
-) -> list[RunRecord]:
+def execute(runs: Sequence[Run], store: Store, progress: Sequence[Progress]) -> list[RunRecord]:
     """Train and score runs as one, keep their records, and return them in order.
 
     runs      one, or siblings (`siblings.family_of`); those that are in the store are read from it
@@ -99,7 +97,7 @@ def execute(
     return [made.get(run.key) or store.read(run.key) for run in runs]
 
 
-def _made(missing: Sequence[tuple[CheckedRun, Progress]], store: Store) -> list[RunRecord]:
+def _made(missing: Sequence[tuple[Run, Progress]], store: Store) -> list[RunRecord]:
     """The records of runs that are not in the store, which are put there."""
     device = devices.resolve(missing[0][0].cfg["device"])
     started = time.perf_counter()
@@ -127,7 +125,7 @@ def _made(missing: Sequence[tuple[CheckedRun, Progress]], store: Store) -> list[
     return records
 
 
-def _resume(run: CheckedRun, store: Store) -> Path:
+def _resume(run: Run, store: Store) -> Path:
     """The folder of a run's checkpoint."""
     return store.root / ".resume" / run.key
 
@@ -179,14 +177,14 @@ def _crashed(job: Job, error: Exception, seconds: float) -> Outcome:
 def _recorded(job: Job, outcome: Outcome, loggers: LoggerGroup, store: Store) -> RunRecord:
     """Complete the record of a job and publish it. Raises DiskFull or StoreError."""
     result, measured = outcome
-    measured |= {"names": run_names(job.run), **circumstances(job.device)}
+    measured |= {"names": run_names(job.run), **provenance(job.device)}
     record = RunRecord(RECORD_SCHEMA, result, measured)
     with logging_to(job.work / "log.txt"):
         loggers.end(record)
     return publish(job.run, store, job.work, record)
 
 
-def _add(lacking: Mapping[str, str], run: CheckedRun, store: Store, progress: Progress) -> None:
+def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress) -> None:
     """Run a finished run again for what it lacks, and put that beside a result that is the same."""
     wanted = f"its {' and '.join(lacking)}"
     asked = " ".join(lacking.values())

@@ -6,7 +6,7 @@ import json
 
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 
 SCALARS = frozenset(
     ("lr", "warmup", "weight_decay", "beta1", "beta2", "eps", "bias_correction", "clip")
@@ -20,7 +20,7 @@ ALIKE = (
 """Knobs that decide no result, but how a group as a whole is run."""
 
 
-def pack_group_key(run: CheckedRun) -> str:
+def pack_group_key(run: Run) -> str:
     """What siblings have in common: runs of the same text can train in one group.
 
     All but their seeds (that of the split excepted) and their scalars.

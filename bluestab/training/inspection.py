@@ -20,7 +20,7 @@ from bluestab.core.seeding import subset
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.schemes import n_entities
 from bluestab.tasks.base import Task
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.dry_run_step import is_here
 from bluestab.training.tokenise import tokenised
 
@@ -47,7 +47,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitSummary:
     """One split. labels: how often each occurs, of items, entities or (numbers) none; repeated:
     items whose text an earlier item of the split has."""
 
@@ -77,7 +77,7 @@ class Inspection:
     model: str
     metric: str
     notes: tuple[str, ...]
-    parts: Mapping[Split, Part]
+    parts: Mapping[Split, SplitSummary]
     leaks: Mapping[tuple[Split, Split], int]
     shared: Mapping[tuple[Split, Split], int]
     disputed: int
@@ -89,7 +89,7 @@ class Inspection:
     higher_is_better: bool = True
 
 
-def inspect(run: CheckedRun, n_shown: int = 10) -> Inspection:
+def inspect(run: Run, n_shown: int = 10) -> Inspection:
     """Look at the items that a run would use."""
     data, task = run.data, run.data.task
     items = data.select(run.seeds)
@@ -113,7 +113,7 @@ def inspect(run: CheckedRun, n_shown: int = 10) -> Inspection:
     )
 
 
-def _tokenizer(run: CheckedRun) -> PreTrainedTokenizerFast | None:
+def _tokenizer(run: Run) -> PreTrainedTokenizerFast | None:
     """The model's tokenizer, if it is on this machine: nothing is fetched."""
     from bluestab.models.tokenizers import load_tokenizer
 
@@ -126,18 +126,18 @@ def _tokenizer(run: CheckedRun) -> PreTrainedTokenizerFast | None:
 
 
 def _part(
-    run: CheckedRun,
+    run: Run,
     split: Split,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerFast | None,
-) -> Part:
+) -> SplitSummary:
     task = run.data.task
     seen: Counter[tuple[str, str]] = Counter(plain(e) for e in examples)
     numbers = None
     if task.output.numeric:
         values = [float(e.target) for e in examples]  # type: ignore[arg-type]
         numbers = (min(values), stats.mean(values) or 0.0, max(values))
-    return Part(
+    return SplitSummary(
         n=len(examples),
         labels=label_counts(task, examples),
         numbers=numbers,
@@ -153,7 +153,7 @@ def label_counts(task: Task, examples: Sequence[Example]) -> dict[str, int]:
 
 
 def _lengths(
-    run: CheckedRun, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast | None
+    run: Run, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast | None
 ) -> Lengths:
     if tokenizer is None:
         found = [len(_words(e)) for e in examples]
@@ -267,7 +267,7 @@ def _limits_of_correlation(n: int) -> list[str]:
 
 
 def _shown(
-    run: CheckedRun,
+    run: Run,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerFast | None,
     n: int,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.loop.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Job:
     seconds   phase -> seconds it took; filled while the run goes on, for the record of a crash
     """
 
-    run: CheckedRun
+    run: Run
     work: Path
     resume: Path
     device: str

@@ -14,7 +14,7 @@ from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.built import Built
 from bluestab.models.description import Model
-from bluestab.models.init_from import KeptWeights
+from bluestab.models.init_from import SavedWeights
 from bluestab.models.networks import Loaded, initialise, load
 from bluestab.models.param_plan import ParamPlan, base_plan, param_groups
 from bluestab.tasks.data import TaskData
@@ -24,7 +24,7 @@ from bluestab.training.loop.optimizers import adamw
 from bluestab.training.loop.phases import Phases
 from bluestab.training.loop.schedules import updates, warmup_steps
 from bluestab.training.tokenise import tokenised
-from bluestab.training.truncation import shares_lost
+from bluestab.training.truncation import truncated_shares
 
 
 def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
@@ -110,7 +110,7 @@ def prepare(
     techniques: Sequence[Technique],
     seeds: Seeds,
     attention: str,
-    init_from: KeptWeights | None,
+    init_from: SavedWeights | None,
     phases: Phases,
 ) -> Prepared:
     """Moments 1 to 3 of a run, on the CPU."""
@@ -139,7 +139,7 @@ def prepare(
         examples=examples,
         tables=tables,
         truncated={split: sum(tables[split]["truncated"]) for split in SPLITS},
-        lost=shares_lost(task, examples, tables),
+        lost=truncated_shares(task, examples, tables),
         tokenizer=tokenizer,
         built=built,
         plan=plan,

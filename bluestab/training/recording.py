@@ -10,7 +10,7 @@ from bluestab.core.errors import DiskFull, StoreError, TimedOut, is_disk_full
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import write_config, write_parts
 from bluestab.store.store import Store
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.loggers.base import RunInfo, flat
 from bluestab.training.results import identity_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bluestab.core.types import Progress
 
 
-def publish(run: CheckedRun, store: Store, work: Path, record: RunRecord) -> RunRecord:
+def publish(run: Run, store: Store, work: Path, record: RunRecord) -> RunRecord:
     """Move what was built in `work` into the store, with its record, which is returned.
 
     A crash goes to where crashes are kept. The checkpoint of a finished run is removed.
@@ -68,7 +68,7 @@ def with_timeout(limit: float | None, progress: Progress) -> Progress:
     return ticking
 
 
-def run_names(run: CheckedRun) -> dict[str, Any]:
+def run_names(run: Run) -> dict[str, Any]:
     """What a person calls the parts of the run; the key knows them by content."""
     found: dict[str, Any] = {
         "task": run.data.task.name,
@@ -79,7 +79,7 @@ def run_names(run: CheckedRun) -> dict[str, Any]:
     return found if run.init_from is None else {**found, "init_from": run.init_from.names()}
 
 
-def run_info(run: CheckedRun, store: Store, work: Path) -> RunInfo:
+def run_info(run: Run, store: Store, work: Path) -> RunInfo:
     """What loggers get to know of a run: names, knobs and numbers."""
     names = run_names(run)
     technique = "+".join(names["technique"]) or "none"
@@ -96,7 +96,7 @@ def run_info(run: CheckedRun, store: Store, work: Path) -> RunInfo:
     )
 
 
-def crash_result(run: CheckedRun, error: Exception) -> dict[str, Any]:
+def crash_result(run: Run, error: Exception) -> dict[str, Any]:
     """The canonical half of the record of a run that has no result."""
     later = ("truncated", "lost", "parameters", "effects", "censored", "micro_batch")
     unknown = ("metrics", "score", "degenerate", "best_step", "steps", "warmup_steps", "items")

@@ -12,14 +12,14 @@ from bluestab.core.types import At, Example, Split
 from bluestab.models.built import Built
 from bluestab.store.artefacts import write_curve, write_predictions
 from bluestab.store.representations import FILE, write_representations
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from bluestab.models.param_plan import ParamPlan
-    from bluestab.training.loop.history import History
+    from bluestab.training.loop.history import ValidationHistory
 
 Outcome = tuple[dict[str, Any], dict[str, Any]]
 """The two halves of a record: what is the same on every machine, and what was measured on this."""
@@ -44,7 +44,7 @@ class Ended(Protocol):
     def plan(self) -> ParamPlan: ...
 
     @property
-    def history(self) -> History: ...
+    def history(self) -> ValidationHistory: ...
 
     @property
     def steps(self) -> int: ...
@@ -54,7 +54,7 @@ class Ended(Protocol):
 
 
 def result_of(
-    run: CheckedRun,
+    run: Run,
     ended: Ended,
     metrics: Mapping[At, Mapping[Split, Any]] | None,
     effects: Mapping[str, Any] | None,
@@ -98,7 +98,7 @@ def result_of(
 
 
 def measured_of(
-    run: CheckedRun,
+    run: Run,
     device: torch.device,
     *,
     seconds: Mapping[str, float],
@@ -183,7 +183,7 @@ def _listed(target: Any) -> Any:
     return list(target) if isinstance(target, tuple) else target
 
 
-def identity_of(run: CheckedRun) -> dict[str, Any]:
+def identity_of(run: Run) -> dict[str, Any]:
     task = run.data.task
     return {
         "key": run.key,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bluestab.tasks.base import Task
 
 
-def shares_lost(
+def truncated_shares(
     task: Task, examples: Mapping[Split, Sequence[Example]], tables: Mapping[Split, Dataset]
 ) -> dict[Split, float]:
     """Split -> share in [0, 1] of its `task.unit` that no input of the model holds."""
@@ -28,18 +28,18 @@ def shares_lost(
     return shares
 
 
-def lost_note(shares: Mapping[Any, Any], unit: str) -> str | None:
+def truncation_note(shares: Mapping[Any, Any], unit: str) -> str | None:
     """`3.10 % of the characters of train and 2.95 % of test lie beyond max_length`, or None."""
     parts = [f"{100 * shares[split]:.2f} % of {split}" for split in SPLITS if shares[split]]
     return f"of the {unit}, {', '.join(parts)} lie beyond task.max_length" if parts else None
 
 
-def cut_note(data: TaskData, model: Model, seeds: Seeds) -> str | None:
+def dataset_truncation_note(data: TaskData, model: Model, seeds: Seeds) -> str | None:
     """What this model does not get to read, as a sentence; None if that is nothing.
 
     Tokenises all items, which the runs then find done.
     """
     examples = data.select(seeds)
     tables = {split: tokenised(data, examples[split], model)[0] for split in SPLITS}
-    note = lost_note(shares_lost(data.task, examples, tables), data.task.unit)
+    note = truncation_note(truncated_shares(data.task, examples, tables), data.task.unit)
     return note and f"{data.task.name} with {model.name}: {note}={data.task.max_length}"

@@ -34,7 +34,7 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.paths import conf_dir
 from bluestab.core.types import Example, RunRecord
 from bluestab.inference.cell import Cell
-from bluestab.inference.soup import _Kitchen
+from bluestab.inference.soup import _WeightAverager
 from bluestab.report.frames.results import read_results
 from bluestab.report.page import _asset
 from bluestab.report.page_data import page_data
@@ -72,7 +72,7 @@ from bluestab.tasks.tagging import Tagging
 from bluestab.tasks.word_tagging import WordTagging
 from bluestab.training.execute import execute_one
 from bluestab.training.loop import diagnostics
-from bluestab.training.loop.history import History
+from bluestab.training.loop.history import ValidationHistory
 from tests.report.test_report import LLRD, record, stored
 from tests.support import simulated_search
 
@@ -213,7 +213,7 @@ def better_and_worse(name: str) -> tuple[Metric, float, float]:
 @by_name
 def test_the_best_step(name: str) -> None:
     metric, good, bad = better_and_worse(name)
-    history = History(metric, torch.nn.Linear(1, 1))
+    history = ValidationHistory(metric, torch.nn.Linear(1, 1))
     for step, value in enumerate([None, bad, good, (good + bad) / 2, good], start=1):
         history.add(step, {name: value}, loss=0.5)
     assert (history.best_step, history.best_score) == (3, good)
@@ -440,7 +440,7 @@ def test_old_runs_of_an_error_are_pointed_out(tmp_path: Path) -> None:
 @by_name
 def test_a_greedy_soup_takes_what_helps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     metric, good, bad = better_and_worse(name)
-    kitchen: Any = object.__new__(_Kitchen)
+    kitchen: Any = object.__new__(_WeightAverager)
     kitchen.run = SimpleNamespace(data=SimpleNamespace(task=SimpleNamespace(headline=metric)))
     kitchen.weights, kitchen.tried = range(4), []
     monkeypatch.setattr(kitchen, "mix", lambda chosen: None, raising=False)

@@ -24,7 +24,7 @@ from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 from bluestab.testing.observed_training import Lab
 from bluestab.testing.technique_arms import HEADS, NAMES, chosen, technique_class
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.execute import execute, execute_one
 from bluestab.training.packable import packable_problems
 from tests.conftest import Make
@@ -187,7 +187,7 @@ def test_heads_of_ours(make_run: Make, tmp_path: Path, model: str, head: str) ->
 def test_a_run_that_is_asked_for_by_itself_is_a_group_of_one(
     make_run: Make, tmp_path: Path
 ) -> None:
-    run: CheckedRun = make_run("task=gad", "model=tiny", *SHORT, "trainer.engine=packed")
+    run: Run = make_run("task=gad", "model=tiny", *SHORT, "trainer.engine=packed")
     store = Store(tmp_path / "runs")
     store.make_writable()
     record = execute_one(run, store, told)

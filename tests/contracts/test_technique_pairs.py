@@ -19,7 +19,7 @@ from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
 from bluestab.testing.observed_training import (
     Lab,
-    Witness,
+    ObservedTraining,
     agree,
     depth_of,
     effects_problems,
@@ -70,12 +70,12 @@ def place_of(lab: Lab, *names: str) -> tuple[str, str]:
     raise AssertionError(f"no task goes with {names}")
 
 
-def same_end(one: Witness, other: Witness) -> bool:
+def same_end(one: ObservedTraining, other: ObservedTraining) -> bool:
     return equal_weights(one.end, other.end)
 
 
 def assert_order_is_nothing(
-    lab: Lab, one: tuple[Any, Witness], other: tuple[Any, Witness], ordered: bool
+    lab: Lab, one: tuple[Any, ObservedTraining], other: tuple[Any, ObservedTraining], ordered: bool
 ) -> bool:
     """Whether two orders of the same techniques gave the same bits, which they must unless they
     are `ordered`. Plan, start, batches and rates are the same always."""

@@ -19,7 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.core import preemption  # noqa: E402
-from bluestab.core.preemption import GivenBack  # noqa: E402
+from bluestab.core.preemption import Preempted  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.sweeps.attempt import attempt  # noqa: E402
 from bluestab.training.loop import checkpoints  # noqa: E402
@@ -58,7 +58,7 @@ def test_it_goes_on_with_the_same_bytes(
     root = tmp_path / "parts"
     run = make_run(*SHORT)
     run = replace(run, cfg={**run.cfg, "checkpoint_every": 1000})  # saved for the order alone
-    with pytest.raises(GivenBack):
+    with pytest.raises(Preempted):
         done(run, root, order(step))
     (saved,) = (root / ".resume" / run.key).iterdir()
     assert saved.name.startswith(f"step-{step:08d}-")
@@ -82,7 +82,7 @@ def test_without_checkpoint_every_only_what_is_worth_it_is_saved(
 ) -> None:
     monkeypatch.setattr(checkpoints, "WORTH", worth)
     run = make_run(*SHORT)
-    with pytest.raises(GivenBack):
+    with pytest.raises(Preempted):
         done(run, tmp_path / "runs", order(3))
     assert (tmp_path / "runs" / ".resume").exists() is saved
 
@@ -90,7 +90,7 @@ def test_without_checkpoint_every_only_what_is_worth_it_is_saved(
 def test_the_claim_is_free_at_once(make_run: Make, tmp_path: Path, order: Any) -> None:
     run, store = make_run(*SHORT), Store(tmp_path / "runs")
     store.make_writable()
-    with pytest.raises(GivenBack):
+    with pytest.raises(Preempted):
         attempt(run, store, order(2))
     assert store.running() == {}
     assert store.claims.is_free(run.key)

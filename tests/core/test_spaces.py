@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from bluestab.core.rules import Rule, one_of, whole, within
-from bluestab.core.spaces import Choice, Interval, Space, parse
+from bluestab.core.spaces import Choice, Range, Space, parse
 from bluestab.testing.spaces import space_problems
 
 
 @pytest.mark.parametrize(
     ("text", "space"),
     [
-        ("interval(0.6, 1.0)", Interval(0.6, 1.0)),
-        ("interval(1, 2)", Interval(1.0, 2.0)),
-        ("tag(log, interval(1e-4, 1))", Interval(1e-4, 1.0, log=True)),
+        ("interval(0.6, 1.0)", Range(0.6, 1.0)),
+        ("interval(1, 2)", Range(1.0, 2.0)),
+        ("tag(log, interval(1e-4, 1))", Range(1e-4, 1.0, log=True)),
         ("range(0, L)", Choice((0, 1, 2, 3, 4, 5), ordered=True)),
         ("range(1, L//2 + 1)", Choice((1, 2, 3), ordered=True)),
         ("range(L-2,L+1)", Choice((4, 5, 6), ordered=True)),

@@ -16,7 +16,7 @@ from bluestab.core.errors import ConfigError, StoreError  # noqa: E402
 from bluestab.core.keys import key_of  # noqa: E402
 from bluestab.inference.remake import checked  # noqa: E402
 from bluestab.inference.reproduce import judge, reproduce, surroundings  # noqa: E402
-from bluestab.inference.soup import cook, members_of  # noqa: E402
+from bluestab.inference.soup import make_soup, members_of  # noqa: E402
 from bluestab.inference.weights import find_run, of_run  # noqa: E402
 from bluestab.store.records import to_text  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
@@ -135,7 +135,7 @@ def test_a_uniform_soup_is_the_mean(seeds: list[Any], tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     members = members_of([seeds[0].key], store)
     assert {m.record.key for m in members} == {r.key for r in seeds}
-    soup = cook(members, "uniform", "cpu")
+    soup = make_soup(members, "uniform", "cpu")
     weights = [load_file(of_run(m).folder / "model.safetensors") for m in members]
     own = load_file(store.folder(soup.record.key) / "checkpoint" / "last" / "model.safetensors")
     assert set(own) == set(weights[0])
@@ -158,13 +158,13 @@ def test_a_uniform_soup_is_the_mean(seeds: list[Any], tmp_path: Path) -> None:
     for (_, _, (logits,)), expected in zip(found, stored, strict=True):
         assert logits.ravel().tolist() == pytest.approx(expected, abs=1e-5)
     before = snapshot(store.root)
-    assert cook(members, "uniform", "cpu").record == record
+    assert make_soup(members, "uniform", "cpu").record == record
     assert snapshot(store.root) == before, "nothing is done twice"
 
 
 def test_a_greedy_soup_never_gets_worse_on_validation(seeds: list[Any], tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    soup = cook(members_of([r.key for r in seeds], store), "greedy", "cpu")
+    soup = make_soup(members_of([r.key for r in seeds], store), "greedy", "cpu")
     own = soup.record.result["effects"]["soup"]
     best = max(r.result["metrics"]["last"]["validation"]["positive_f1"] for r in seeds)
     metrics = soup.record.result["metrics"]["last"]

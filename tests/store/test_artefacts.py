@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import StoreError  # noqa: E402
-from bluestab.core.types import KEPT, SEQUENCE  # noqa: E402
+from bluestab.core.types import SEQUENCE, WEIGHTS_TO_KEEP  # noqa: E402
 from bluestab.store.artefacts import lacks_weights  # noqa: E402
 from bluestab.store.records import to_text  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
@@ -127,16 +127,16 @@ def test_a_linear_head_is_kept_and_reproduces_the_record(
     reproducing(run, tmp_path / "runs" / record.key)
 
 
-@pytest.mark.parametrize("keep", KEPT)
+@pytest.mark.parametrize("keep", WEIGHTS_TO_KEEP)
 def test_what_is_kept(make_run: Make, tmp_path: Path, keep: str) -> None:
     run = make_run("task=gad", "model=tiny", *SHORT, f"keep={keep}")
     record = done(run, tmp_path / "runs")
     folder = tmp_path / "runs" / record.key
     found = {path.name for path in (folder / "checkpoint").glob("*")}
-    assert found == set(KEPT[keep])
+    assert found == set(WEIGHTS_TO_KEEP[keep])
     assert (folder / "checkpoint").is_dir() == (keep != "none")
-    wanted = {k for k in KEPT if lacks_weights(folder, k)}
-    assert wanted == {k for k in KEPT if not set(KEPT[k]) <= found}
+    wanted = {k for k in WEIGHTS_TO_KEEP if lacks_weights(folder, k)}
+    assert wanted == {k for k in WEIGHTS_TO_KEEP if not set(WEIGHTS_TO_KEEP[k]) <= found}
 
 
 def snapshot(root: Path) -> dict[str, bytes]:

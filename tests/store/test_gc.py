@@ -19,7 +19,7 @@ import pytest
 from bluestab.core.errors import StoreError
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RunRecord
-from bluestab.store.gc import leftovers, remove
+from bluestab.store.gc import orphans, remove
 from bluestab.store.merge import differences, merge
 from bluestab.store.records import to_json
 from bluestab.store.store import Store, parse_record
@@ -132,7 +132,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         damaged.key,
         "sweeps/s.json",
     }
-    found = {str(left.path.relative_to(tmp_path)): left for left in leftovers(store)}
+    found = {str(left.path.relative_to(tmp_path)): left for left in orphans(store)}
     assert set(found) == goes
     assert found[f".resume/{unknown.key}"].bytes == 5
     before = tree(tmp_path)
@@ -145,7 +145,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
     }
     assert tree(tmp_path) == kept
     assert all((tmp_path / name).exists() for name in stays)
-    assert leftovers(store) == []
+    assert orphans(store) == []
 
 
 def test_work_of_a_live_process_is_not_touched(tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def test_work_of_a_live_process_is_not_touched(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     with first, second:
-        assert leftovers(store, older_days=0) == []
-    assert [left.path.name for left in leftovers(store)] == [run(1).key, record.key]
+        assert orphans(store, older_days=0) == []
+    assert [left.path.name for left in orphans(store)] == [run(1).key, record.key]
 
 
 def test_claims_and_workers_of_dead_processes(tmp_path: Path, dead: int) -> None:
@@ -174,10 +174,10 @@ def test_claims_and_workers_of_dead_processes(tmp_path: Path, dead: int) -> None
     (tmp_path / ".work").mkdir()
     for pid in (dead, os.getpid()):
         (tmp_path / ".work" / f"worker-12.{HERE}.{pid}").write_text("")
-    names = [left.path.name for left in leftovers(store)]
+    names = [left.path.name for left in orphans(store)]
     assert names == [f"worker-12.{HERE}.{dead}", f"{0:016x}"]
     age(tmp_path / ".claims", 100)
-    names = [left.path.name for left in leftovers(store)]
+    names = [left.path.name for left in orphans(store)]
     assert names == [f"worker-12.{HERE}.{dead}", f"{0:016x}", f"{1:016x}"]
 
 
@@ -188,7 +188,7 @@ def test_a_damaged_manifest_makes_no_orphans(tmp_path: Path) -> None:
     age(tmp_path / ".resume", 100)
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "s.json").write_text("{")
-    assert leftovers(store) == []
+    assert orphans(store) == []
 
 
 def test_gc_says_what_it_does(cli: Callable[..., Any], dead: int) -> None:
@@ -453,7 +453,7 @@ def test_killed_anywhere_and_repeated(tmp_path: Path, monkeypatch: pytest.Monkey
         assert list(problems(store)) == [], "what is there is whole"
         merge(store, other)
         assert set(tree(store.root).items()) >= set(whole.items())
-        for leftover in leftovers(store):
+        for leftover in orphans(store):
             remove(leftover)
         assert set(store.keys()) == {run(0).key, run(1).key}
         assert store.crash(run(2).key) is not None

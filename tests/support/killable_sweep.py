@@ -195,9 +195,7 @@ def main(store: str, marks: str, n: str, workers: str, *more: str) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from bluestab.core.errors import BluestabError
-    from tests.support import (
-        killable_sweep,  # the functions must be those of a module that workers can import
-    )
+    from tests.support import killable_sweep
 
     try:
         killable_sweep.main(*sys.argv[1:])

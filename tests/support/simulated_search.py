@@ -145,7 +145,7 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
             end = time.monotonic() + act
             while time.monotonic() < end:
                 if preemption.asked():
-                    raise preemption.GivenBack
+                    raise preemption.Preempted
                 time.sleep(min(act, 0.05))
         record = RunRecord(
             RECORD_SCHEMA,

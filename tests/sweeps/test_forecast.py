@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bluestab.core.types import KEPT, RunRecord
+from bluestab.core.types import WEIGHTS_TO_KEEP, RunRecord
 from bluestab.report.terminal.time_left import Means, left, remaining
 from bluestab.sweeps.forecast import (
     MARGIN,
     RUN_FILES,
     Cost,
     Finished,
-    Known,
+    KnownCosts,
     evaluations,
     forecast,
     from_dry_step,
@@ -141,11 +141,11 @@ def test_a_sweep_by_hand() -> None:
 def test_checkpoints_take_four_bytes_for_each_parameter(keep: str, n: int) -> None:
     found = forecast([cost(parameters=1000), cost(parameters=3000)], keep=keep)
     assert found.disk == pytest.approx(n * 4 * 4000 * MARGIN)
-    assert keep in KEPT
+    assert keep in WEIGHTS_TO_KEEP
 
 
 def test_history_by_cell_then_technique_then_task_and_model() -> None:
-    known = Known(
+    known = KnownCosts(
         [
             finished(cell="a", fit=50, rest=4),
             finished(cell="a", fit=70, rest=4, memory_mb={"process": 950}),

@@ -18,7 +18,7 @@ from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
 from bluestab.report.words.phrases import describe
 from bluestab.sweeps.plan import PlannedRun, Sweep, in_order, plan_sweep
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
 GAD = ("task=gad", "model=tiny", *ANY_FILE, "optim.steps=1", "device=cpu")
@@ -43,12 +43,12 @@ def plan(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Plan:
     return planned
 
 
-def alone(overrides: Sequence[str]) -> CheckedRun:
+def alone(overrides: Sequence[str]) -> Run:
     """The run of these overrides, composed on its own from the primary config."""
     return check(resolved(compose(overrides)))
 
 
-def repeated(run: PlannedRun) -> CheckedRun:
+def repeated(run: PlannedRun) -> Run:
     """The run of the printed command, after a shell has taken its quotes off."""
     words = subprocess.run(
         ["bash", "-c", f'bluestab() {{ printf "%s\\0" "$@"; }}; {run.command}'],

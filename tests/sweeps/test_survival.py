@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from bluestab.store import claims
-from bluestab.store.gc import leftovers, remove
+from bluestab.store.gc import orphans, remove
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.store.verify import problems
@@ -109,7 +109,7 @@ def assert_same(place: Place, reference: dict[str, tuple[bytes, ...]], n: int = 
     folders = [p.name for p in place.store.root.iterdir() if not p.name.startswith(".")]
     assert sorted({*folders} - {"sweeps"}) == sorted(found)
     assert list(problems(place.store)) == []
-    for left in leftovers(place.store):
+    for left in orphans(place.store):
         assert remove(left) is None
     dotted = {p.name for p in place.store.root.iterdir()} - {*folders, ".damaged", ".index.parquet"}
     assert [p for name in dotted for p in (place.store.root / name).glob("[0-9a-f]*")] == []

@@ -29,11 +29,11 @@ from bluestab.models.divergences import (  # noqa: E402
     symmetric_kl,
 )
 from bluestab.models.passes import (  # noqa: E402
+    fork_dropout_stream,
     gradients,
     noise,
-    other_dropout,
     perturbed,
-    same_dropout,
+    replay_dropout_stream,
     with_gradients,
     word_embeddings,
 )
@@ -168,20 +168,20 @@ def test_streams_are_put_back() -> None:
     start = torch_streams(CPU)
     first = torch.rand(3)
     after = torch.get_rng_state()
-    with same_dropout(start, CPU):
+    with replay_dropout_stream(start, CPU):
         assert torch.equal(torch.rand(3), first)
         torch.rand(100)
     assert torch.equal(torch.get_rng_state(), after)
     drawn = {}
     for name in ("a", "b", "a"):
-        with other_dropout(CPU, name):
+        with fork_dropout_stream(CPU, name):
             drawn.setdefault(name, []).append(torch.rand(3))
         assert torch.equal(torch.get_rng_state(), after)
         assert torch.initial_seed() == 5
     assert torch.equal(*drawn["a"])
     assert not torch.equal(drawn["a"][0], drawn["b"][0])
     assert not torch.equal(drawn["a"][0], first)
-    with pytest.raises(RuntimeError, match="planned"), other_dropout(CPU, "a"):
+    with pytest.raises(RuntimeError, match="planned"), fork_dropout_stream(CPU, "a"):
         raise RuntimeError("planned")
     assert torch.equal(torch.get_rng_state(), after)
 
@@ -291,7 +291,7 @@ def test_rdrop_of_regression_by_hand() -> None:
     output = hand.wrapped(Rdrop(alpha=0.7))(BATCH)
     torch.manual_seed(11)
     first = hand.step(BATCH)
-    with other_dropout(CPU, "rdrop"):
+    with fork_dropout_stream(CPU, "rdrop"):
         second = hand.step(BATCH)
     apart = ((first.logits - second.logits) ** 2).mean()
     assert apart > 0

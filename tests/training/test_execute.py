@@ -24,7 +24,7 @@ from bluestab.models.built import Built  # noqa: E402
 from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.training.execute import execute_one  # noqa: E402
-from bluestab.training.loop.history import History  # noqa: E402
+from bluestab.training.loop.history import ValidationHistory  # noqa: E402
 
 Make = Callable[..., Any]
 
@@ -210,7 +210,7 @@ def test_interrupted_runs_leave_nothing(make_run: Make, tmp_path: Path) -> None:
 def test_best_step(scores: list[float | None], best: int) -> None:
     model = torch.nn.Linear(1, 1)
     model.bias.requires_grad_(False)
-    history = History(metric_of("pearson"), model)
+    history = ValidationHistory(metric_of("pearson"), model)
     for step, score in enumerate(scores, start=1):
         with torch.no_grad():
             model.weight.fill_(step)
@@ -307,7 +307,7 @@ def test_a_divergence_is_a_result(
     every: int,
 ) -> None:
     """Also where losses are looked at only now and then, as on a GPU."""
-    monkeypatch.setattr("bluestab.training.loop.module.patience", lambda device: patience)
+    monkeypatch.setattr("bluestab.training.loop.module.finite_check_every", lambda device: patience)
     overrides = ("task=biosses", *TINY, f"trainer.eval_every={every}", "task.failure_score=-0.25")
     run = replace(make_run(*overrides), techniques={"broken": NotFinite(at, value)})
     record = done(run, tmp_path / "runs")

@@ -289,7 +289,7 @@ def test_a_loss_that_nobody_has_looked_at_goes_on(
     making: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a GPU they are asked now and then; a checkpoint may lie between."""
-    monkeypatch.setattr("bluestab.training.loop.module.patience", lambda device: 100)
+    monkeypatch.setattr("bluestab.training.loop.module.finite_check_every", lambda device: 100)
     make = making("trainer.eval_every=12", technique=lambda: NotFinite(2, math.nan))
     interrupted(make(), tmp_path, 3)
     record = done(make(), tmp_path)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bluestab.report.words.caveats import flags
-from bluestab.training.truncation import cut_note, lost_note
+from bluestab.training.truncation import dataset_truncation_note, truncation_note
 from tests.conftest import position
 
 SHORT = ("task=gad", "model=tiny", "task.max_length=12")
@@ -39,7 +39,7 @@ def test_the_best_constant_answer(make_run: Any) -> None:
 def test_what_is_never_read_is_measured(make_run: Any) -> None:
     """The tiny model reads characters: ten of each text, blanks not counted."""
     run = make_run(*SHORT)
-    note = cut_note(run.data, run.model, run.seeds)
+    note = dataset_truncation_note(run.data, run.model, run.seeds)
     shares = []
     for split in ("train", "validation", "test"):
         read = total = 0
@@ -51,8 +51,10 @@ def test_what_is_never_read_is_measured(make_run: Any) -> None:
         f"gad with tiny: of the characters, {', '.join(shares)} lie beyond task.max_length=12"
     )
     whole = make_run("task=gad", "model=tiny")
-    assert cut_note(whole.data, whole.model, whole.seeds) is None
-    assert lost_note(dict.fromkeys(("train", "validation", "test"), 0.0), "characters") is None
+    assert dataset_truncation_note(whole.data, whole.model, whole.seeds) is None
+    assert (
+        truncation_note(dict.fromkeys(("train", "validation", "test"), 0.0), "characters") is None
+    )
 
 
 def test_everybody_says_it(cli: Any) -> None:

@@ -49,7 +49,7 @@ def convert(files: Files) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Entity:
+class Mention:
     """A mention, `start` to `end` (exclusive) in the text of its abstract."""
 
     name: str
@@ -82,7 +82,7 @@ def _rows(path: Path, members: dict[str, bytes], pattern: str) -> Iterator[str]:
                     yield f"{pmid}.{pair[0].name}.{pair[1].name}\t{sentence}\t{label}\n"
 
 
-def _masked(sentence: str, offset: int, first: Entity, second: Entity) -> str:
+def _masked(sentence: str, offset: int, first: Mention, second: Mention) -> str:
     spans = [(e.start - offset, e.end - offset) for e in (first, second)]
     first_name, second_name = ("@CHEMICAL$" if e.chemical else "@GENE$" for e in (first, second))
     return masked(sentence, spans[0], spans[1], (first_name, second_name), "@CHEM-GENE$")
@@ -103,9 +103,9 @@ def _texts(where: Path, raw: bytes) -> dict[str, str]:
     return texts
 
 
-def _entities(where: Path, raw: bytes, texts: dict[str, str]) -> dict[str, dict[str, Entity]]:
+def _entities(where: Path, raw: bytes, texts: dict[str, str]) -> dict[str, dict[str, Mention]]:
     """PMID -> name -> entity, in the order of the file."""
-    found: dict[str, dict[str, Entity]] = {pmid: {} for pmid in texts}
+    found: dict[str, dict[str, Mention]] = {pmid: {} for pmid in texts}
     columns = ("abstract", "entity", "type", "start", "end", "text")
     for number, row in table(where, raw, columns):
         pmid, name = row["abstract"], row["entity"]
@@ -119,12 +119,12 @@ def _entities(where: Path, raw: bytes, texts: dict[str, str]) -> dict[str, dict[
             raise DataError(where, f"{row['text']!r} is not at {start}-{end}, {there!r} is", number)
         if row["type"] not in ("CHEMICAL", "GENE-Y", "GENE-N"):
             raise DataError(where, f"has an unknown type {row['type']!r}", number)
-        found[pmid][name] = Entity(name, row["type"] == "CHEMICAL", start, end)
+        found[pmid][name] = Mention(name, row["type"] == "CHEMICAL", start, end)
     return found
 
 
 def _labels(
-    where: Path, raw: bytes, entities: dict[str, dict[str, Entity]]
+    where: Path, raw: bytes, entities: dict[str, dict[str, Mention]]
 ) -> dict[tuple[str, str, str], str]:
     """(PMID, chemical, gene) -> label. A pair that is listed twice has its last label."""
     labels: dict[tuple[str, str, str], str] = {}

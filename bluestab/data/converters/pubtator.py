@@ -27,7 +27,7 @@ TOKEN = re.compile(r"[0-9A-Za-z]+|[^0-9A-Za-z\s]")
 
 
 @dataclass
-class Document:
+class PubTatorDocument:
     """One abstract; `mentions` are (start, end exclusive, type) in title + blank + abstract."""
 
     pmid: str
@@ -40,13 +40,13 @@ class Document:
         return f"{self.title} {self.abstract}"
 
 
-def read_pubtator(path: Path) -> list[Document]:
+def read_pubtator(path: Path) -> list[PubTatorDocument]:
     """Documents of a file: `PMID|t|title`, `PMID|a|abstract`, then tab-separated mentions.
 
     Relations (a word in place of the first offset) are passed over. Raises DataError for a row that
     belongs to no document, and for a mention that is not where it says.
     """
-    documents: list[Document] = []
+    documents: list[PubTatorDocument] = []
     for number, line in read_lines(path):
         if not line.strip():
             continue
@@ -55,7 +55,7 @@ def read_pubtator(path: Path) -> list[Document]:
             pmid, kind = heading.groups()
             content = line[heading.end() :]
             if kind == "t":
-                documents.append(Document(pmid, content))
+                documents.append(PubTatorDocument(pmid, content))
             elif current is None or current.pmid != pmid or current.abstract is not None:
                 raise DataError(path, f"the abstract of {pmid} does not follow its title", number)
             else:
@@ -109,7 +109,7 @@ def conll(path: Path, name: str, only: str | None = None) -> bytes:
     return "".join(rows).encode()
 
 
-def _sentences(document: Document) -> Iterator[tuple[int, int]]:
+def _sentences(document: PubTatorDocument) -> Iterator[tuple[int, int]]:
     """Spans of the sentences with at least one token, in `document.text`."""
     offset = 0
     for part in (document.title, document.abstract or ""):

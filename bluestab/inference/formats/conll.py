@@ -21,7 +21,7 @@ from bluestab.inference.formats.base import (
 from bluestab.tasks.outputs import Answer
 
 
-class Conll(Format):
+class ConllFormat(Format):
     """A word a line, in the first column, and a blank line after a sentence."""
 
     name = "conll"

@@ -55,7 +55,7 @@ def own_column(task: Task, knob: str, columns: Any) -> str:
     return str(own) if knob not in columns and isinstance(own, str) and own in columns else knob
 
 
-class Csv(Format):
+class CsvFormat(Format):
     """Rows with a header; fields may be quoted and hold line ends."""
 
     name = "csv"
@@ -150,7 +150,7 @@ class Csv(Format):
         return out.getvalue()
 
 
-class Tsv(Csv):
+class TsvFormat(CsvFormat):
     """The same with tabs; a quotation mark is an ordinary character."""
 
     name = "tsv"

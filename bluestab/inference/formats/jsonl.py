@@ -22,7 +22,7 @@ from bluestab.inference.formats.delimited import own_column
 from bluestab.tasks.outputs import Answer
 
 
-class Jsonl(Format):
+class JsonlFormat(Format):
     """An object a line; `text` (and `text_pair`), or for tagging also `words`."""
 
     name = "jsonl"

@@ -10,15 +10,15 @@ from typing import Any
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.types import Example
 from bluestab.inference.formats.base import Format, Item, Position, as_json, dumps, lines
-from bluestab.inference.formats.conll import Conll
-from bluestab.inference.formats.delimited import Csv, Tsv
-from bluestab.inference.formats.jsonl import Jsonl
-from bluestab.inference.formats.text import Text
+from bluestab.inference.formats.conll import ConllFormat
+from bluestab.inference.formats.delimited import CsvFormat, TsvFormat
+from bluestab.inference.formats.jsonl import JsonlFormat
+from bluestab.inference.formats.text import TextFormat
 from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
 
 
-class Corpus(Format):
+class CorpusFormat(Format):
     """The task's own file, read as its test file is (whole)."""
 
     name = "task"
@@ -45,7 +45,9 @@ class Corpus(Format):
             yield json.loads(line)["prediction"]
 
 
-FORMATS: Mapping[str, type[Format]] = {f.name: f for f in (Text, Csv, Tsv, Jsonl, Conll, Corpus)}
+FORMATS: Mapping[str, type[Format]] = {
+    f.name: f for f in (TextFormat, CsvFormat, TsvFormat, JsonlFormat, ConllFormat, CorpusFormat)
+}
 
 ENDINGS = {
     ".txt": "text",

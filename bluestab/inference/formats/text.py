@@ -9,7 +9,7 @@ from bluestab.inference.formats.delimited import cells
 from bluestab.tasks.outputs import Answer
 
 
-class Text(Format):
+class TextFormat(Format):
     """A line, an item."""
 
     name = "text"

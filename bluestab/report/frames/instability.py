@@ -61,7 +61,7 @@ class Instability:
 
 
 Visit = Callable[[Sequence[Row], Sequence["pa.Table"]], None]
-"""Runs of one cell at one moment and their predictions, the same items in each."""
+"""Runs of one cell, at `last` or `best`, and their predictions, the same items in each."""
 
 
 def instability_frame(
@@ -208,7 +208,7 @@ def _part(table: pa.Table, at: str) -> pa.Table:
     return table.filter(pc.equal(table["at"], at))
 
 
-# --- one cell at one moment ------------------------------------------------------------------
+# --- one cell, at last or best ---------------------------------------------------------------
 
 
 def _measured(parts: Sequence[pa.Table]) -> Row:

@@ -36,7 +36,7 @@ class Items:
         self._seen: dict[tuple[str, str], Seeds] = {}
 
     def see(self, runs: Sequence[Row], predictions: Sequence[pa.Table]) -> None:
-        """Note the runs of one cell at one moment, unless their predictions do not give the scores
+        """Note the runs of one cell and `at`, unless their predictions do not give the scores
         that stand in their records: then nothing is known about single items."""
         metric, cell, at = (runs[0][name] for name in ("metric", "cell", "at"))
         positive = [str(name) for name in self._hashed[cell]["task"].get("positive") or ()]

@@ -1,4 +1,4 @@
-"""Records -> one table of runs: a row per run and moment (`last`, `best`)."""
+"""Records -> one table of runs: a row per run and `at` (`last`, `best`)."""
 
 from __future__ import annotations
 

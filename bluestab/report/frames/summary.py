@@ -1,4 +1,4 @@
-"""One table of arms: a row per cell and moment. Only runs of one cell are ever averaged."""
+"""One table of arms: a row per cell and `at`. Only runs of one cell are ever averaged."""
 
 from __future__ import annotations
 

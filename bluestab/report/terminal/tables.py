@@ -16,10 +16,10 @@ from bluestab.store.disk import Usage, usage
 from bluestab.store.index import Contents, contents
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
-from bluestab.training.truncation import lost_note
+from bluestab.training.truncation import truncation_note
 
 if TYPE_CHECKING:
-    from bluestab.training.check import CheckedRun
+    from bluestab.training.check import Run
 
 
 def console() -> Console:
@@ -71,14 +71,14 @@ def print_record(record: RunRecord, folder: str) -> None:
     if source := record.measured["names"].get("init_from"):
         out.print(f"encoder from the {source['at']} weights of {source['task']} {source['run']}")
     lost = result.get("lost")
-    if lost and (note := lost_note(lost, lost["unit"])):
+    if lost and (note := truncation_note(lost, lost["unit"])):
         out.print(note, markup=False, soft_wrap=True)
     if record.measured.get("profiled"):
         out.print(phase_table(record.measured["phases"]))
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 
-def print_notes(runs: Iterable[CheckedRun]) -> None:
+def print_notes(runs: Iterable[Run]) -> None:
     """What to know before these runs start, each note once."""
     for note in dict.fromkeys(note for run in runs for note in run.notes()):
         console().print(note, markup=False, soft_wrap=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from bluestab.core.types import RunRecord
 
 if TYPE_CHECKING:
-    from bluestab.training.check import CheckedRun
+    from bluestab.training.check import Run
 
 SAID = re.compile(r"(task|task\.fold|model|technique)=")
 """Overrides that `describe` says in other words."""
 
 
-def describe(run: CheckedRun) -> str:
+def describe(run: Run) -> str:
     """Task, model, techniques, what else tells it from others of its sweep, seed."""
     technique = "+".join(run.techniques) or "none"
     fold = run.data.task.fold

@@ -31,7 +31,7 @@ class ModelResource(Resource):
             return _found(folder, "" if model.path else f"comes with {self._package()}")
         if model.hub is None:
             return FetchStatus(note="random weights: nothing to bring")
-        here = hub.here(model.hub, model.revision)
+        here = hub.local_copy(model.hub, model.revision)
         if here is not None:
             return _found(here, self._pin(here))
         source = f"{hub.address()}/{model.hub}" + (
@@ -40,7 +40,7 @@ class ModelResource(Resource):
         size = None
         if ask and not hub.offline():
             with suppress(OSError):
-                size = hub.ask(model.hub, model.revision)
+                size = hub.remote_size(model.hub, model.revision)
         return FetchStatus(str(hub.cache()), ((source, size),))
 
     def bring(self, means: FetchContext) -> FetchStatus:
@@ -52,11 +52,11 @@ class ModelResource(Resource):
             )
         need_network([f"{hub.address()}/{self.model.hub}"])
         try:
-            hub.ask(self.model.hub, self.model.revision)
-            folder = hub.bring(self.model.hub, self.model.revision)
+            hub.remote_size(self.model.hub, self.model.revision)
+            folder = hub.download(self.model.hub, self.model.revision)
         except OSError as error:
             raise DownloadError(_why(error, self.model.hub, self.model.revision)) from error
-        if hub.here(self.model.hub, self.model.revision) is None:
+        if hub.local_copy(self.model.hub, self.model.revision) is None:
             raise DownloadError(
                 f"{self.model.hub} holds no config.json, weights or tokenizer that can be read "
                 f"(looked for {', '.join(hub.HUB_FILES)}, {hub.OLD_WEIGHTS})"

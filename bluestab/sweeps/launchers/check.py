@@ -18,15 +18,15 @@ from bluestab.core.errors import BluestabError, ConfigError
 from bluestab.report.terminal.sweep_view import latest_records
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
-from bluestab.sweeps.forecast import Cost, Finished, Known, forecast, from_dry_step, on_device
+from bluestab.sweeps.forecast import Cost, Finished, KnownCosts, forecast, from_dry_step, on_device
 from bluestab.sweeps.forecast import workload as workload_of
 from bluestab.sweeps.grouping import GROUP, is_packed
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
 from bluestab.sweeps.plan import Sweep
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
-from bluestab.training.truncation import cut_note
+from bluestab.training.truncation import dataset_truncation_note
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
@@ -66,7 +66,7 @@ class Check(Backend):
         )
         self.show(Store(search.root), runs)
 
-    def show(self, store: Store, runs: Sequence[CheckedRun]) -> None:
+    def show(self, store: Store, runs: Sequence[Run]) -> None:
         """What would be run, and what it costs."""
         to_do = [run for run in runs if not store.has(run.key)]
         outlook = foresee(store, to_do, dry_steps=self.dry_step)
@@ -94,15 +94,15 @@ class Outlook:
     notes: list[str] = field(default_factory=list)
 
 
-def foresee(store: Store, runs: Sequence[CheckedRun], *, dry_steps: bool) -> Outlook:
+def foresee(store: Store, runs: Sequence[Run], *, dry_steps: bool) -> Outlook:
     """The cost of every cell, as far as it can be known. Nothing is written."""
-    cells: dict[str, list[CheckedRun]] = {}
+    cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     outlook = Outlook()
     finished = list(_finished(store)) if cells else []
     for cell, (run, *_) in cells.items():
-        known = Known(on_device(finished, run.cfg["device"], _here()))
+        known = KnownCosts(on_device(finished, run.cfg["device"], _here()))
         cost = known.cost(
             cell, workload_of(run.hashed), tuple(run.techniques), planned_steps(run)[0]
         )
@@ -133,7 +133,7 @@ def _bytes(folder: Path) -> int:
     return 0
 
 
-def _with_vectors(run: CheckedRun, cost: Cost | None) -> Cost | None:
+def _with_vectors(run: Run, cost: Cost | None) -> Cost | None:
     """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
     if cost is None or not run.cfg["keep_representations"]:
         return cost
@@ -149,9 +149,9 @@ Group = tuple[str, tuple[str, ...]]
 """Runs whose steps cost the same: workload, names of the techniques."""
 
 
-def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
+def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
     """Dry steps for the largest groups, one of each workload first; the others are like them."""
-    groups: dict[Group, list[Sequence[CheckedRun]]] = {}
+    groups: dict[Group, list[Sequence[Run]]] = {}
     for members in cells:
         run = members[0]
         groups.setdefault((workload_of(run.hashed), tuple(run.techniques)), []).append(members)
@@ -200,7 +200,7 @@ def _try_out(cells: Sequence[Sequence[CheckedRun]], outlook: Outlook) -> None:
             )
 
 
-def _dry(run: CheckedRun) -> DryStep | str:
+def _dry(run: Run) -> DryStep | str:
     """A dry step, or in one line why there is none: a forecast is no reason to fail."""
     try:
         with warnings.catch_warnings():
@@ -213,13 +213,15 @@ def _dry(run: CheckedRun) -> DryStep | str:
         return f"{_called(run)}: a dry step ends in {type(error).__name__}: {said}"
 
 
-def _cut(runs: Sequence[CheckedRun]) -> Iterator[str]:
+def _cut(runs: Sequence[Run]) -> Iterator[str]:
     """What lies beyond the maximum length, for each task and model that is here."""
     for run in {(id(r.data), r.model.name): r for r in runs}.values():
         with suppress(BluestabError):  # the dry step says what is missing
-            if is_here(run.model) and (note := cut_note(run.data, run.model, run.seeds)):
+            if is_here(run.model) and (
+                note := dataset_truncation_note(run.data, run.model, run.seeds)
+            ):
                 yield note
 
 
-def _called(run: CheckedRun) -> str:
+def _called(run: Run) -> str:
     return " ".join([run.data.task.name, run.model.name, "+".join(run.techniques) or "none"])

@@ -28,7 +28,7 @@ from bluestab.sweeps.fetch.data import TaskResource
 from bluestab.sweeps.fetch.model import ModelResource
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.plan import SEED, Compose, Job, Sweep, check_each
-from bluestab.training.check import Parts, check_parts
+from bluestab.training.check import RunComponents, check_parts
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
@@ -64,7 +64,7 @@ class Fetch(Backend):
 
         self.bring(possible_parts(search))
 
-    def bring(self, parts: Sequence[Parts]) -> None:
+    def bring(self, parts: Sequence[RunComponents]) -> None:
         """Everything these runs need. Raises NotBrought with all that failed."""
         wanted = supplies(parts)
         display = Display()
@@ -111,7 +111,7 @@ class Fetch(Backend):
         return brought
 
 
-def supplies(parts: Sequence[Parts]) -> list[Resource]:
+def supplies(parts: Sequence[RunComponents]) -> list[Resource]:
     """What these runs need, everything once, tasks first.
 
     Raises ConfigError if a yaml's `fetch` is malformed.

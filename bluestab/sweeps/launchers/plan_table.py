@@ -15,12 +15,12 @@ from bluestab.store.store import Store
 if TYPE_CHECKING:
     from bluestab.sweeps.forecast import Cost, Forecast
     from bluestab.tasks.data import TaskData
-    from bluestab.training.check import CheckedRun
+    from bluestab.training.check import Run
 
 
 def print_plan(
     store: Store,
-    runs: Sequence[CheckedRun],
+    runs: Sequence[Run],
     costs: Mapping[str, Cost],
     outlook: Forecast,
     gaps: Sequence[str] = (),
@@ -38,7 +38,7 @@ def print_plan(
     for heading in ("runs", "done", "train", "validation", "test", "per run"):
         table.add_column(heading, justify="right")
     table.add_column("known from")
-    cells: dict[str, list[CheckedRun]] = {}
+    cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     for cell, members in cells.items():

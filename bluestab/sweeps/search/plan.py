@@ -17,7 +17,7 @@ from bluestab.sweeps.search.points import MOST_LISTED, Knob, Point, SearchSpace,
 from bluestab.sweeps.search.race import Race
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.worker import jobs
-from bluestab.training.check import CheckedRun, Parts, check, check_parts
+from bluestab.training.check import Run, RunComponents, check, check_parts
 
 NO_KNOB = ("task", "model", "seed", "sweep", "sweeps", "search", "store", "device")
 """What a search holds still: scores of two tasks, or of two seeds, are not compared."""
@@ -216,15 +216,15 @@ SAMPLE = 200
 """Points that are tried before none is thought to be possible."""
 
 
-def possible_runs(search: Search) -> list[CheckedRun]:
+def possible_runs(search: Search) -> list[Run]:
     """The runs of a search that stops no point, at points drawn at random. Raises ConfigError."""
-    runs: list[CheckedRun] = []
+    runs: list[Run] = []
     for point in _possible(search, search.n_trials):
         runs += [run for _, run in check_each(compose, jobs(search, point, search.seeds), check)]
     return runs
 
 
-def possible_parts(search: Search) -> list[Parts]:
+def possible_parts(search: Search) -> list[RunComponents]:
     """What one point names. Raises ConfigError."""
     return [
         check_parts(resolved(compose(search.job(point, search.seeds[0]))))
@@ -232,7 +232,7 @@ def possible_parts(search: Search) -> list[Parts]:
     ]
 
 
-def first_run(search: Search) -> CheckedRun:
+def first_run(search: Search) -> Run:
     """A run of the search, whose data and weights must be here. Raises ConfigError."""
     (point,) = _possible(search, 1)
     (job,) = jobs(search, point, search.seeds[:1])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bluestab.core.config import quoted
-from bluestab.core.spaces import Choice, Interval, Space, extremes
+from bluestab.core.spaces import Choice, Range, Space, extremes
 from bluestab.sweeps.grid import technique_names
 
 Point = Mapping[str, Any]
@@ -53,7 +53,7 @@ class Knob:
             return any(type(value) is type(v) and value == v for v in self.listed)
         space = self.space
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and isinstance(space, Interval) and space.low <= value <= space.high
+        return number and isinstance(space, Range) and space.low <= value <= space.high
 
     @property
     def listed(self) -> tuple[Any, ...] | None:
@@ -163,7 +163,7 @@ class AtRandom:
 
 def _drawn(knob: Knob, trial: Draws) -> Any:
     space = knob.space
-    if isinstance(space, Interval):
+    if isinstance(space, Range):
         if space.whole:
             return trial.suggest_int(knob.name, int(space.low), int(space.high), log=space.log)
         return trial.suggest_float(knob.name, space.low, space.high, log=space.log)

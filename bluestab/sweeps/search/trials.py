@@ -40,7 +40,7 @@ from bluestab.sweeps.search.points import Point, overrides
 from bluestab.sweeps.search.race import Scores
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import open_storage
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -57,7 +57,7 @@ class Exhausted(BluestabError):
     """There is no point left that could be tried."""
 
 
-Check = Callable[[Point, int], CheckedRun]
+Check = Callable[[Point, int], Run]
 """Point and seed -> the run. Raises ConfigError if it is impossible."""
 
 

@@ -30,7 +30,7 @@ from bluestab.sweeps.search.points import Point
 from bluestab.sweeps.search.race import as_if_complete, verdict
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.trials import Exhausted, Taken, Trials, rivals, scores_of
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.execute import is_done
 from bluestab.training.families import pack_group_key
 
@@ -111,7 +111,7 @@ class Worker:
                 return ended
         return "interrupted"
 
-    def checked(self, point: Point, seed: int) -> CheckedRun:
+    def checked(self, point: Point, seed: int) -> Run:
         """The run of a point at a seed. Raises ConfigError if it is impossible."""
         if self._composed is None or self._composed[0] != point:  # 40 ms: once for all its seeds
             self._composed = (point, resolved(compose(jobs(self.search, point, [seed])[0])))
@@ -134,7 +134,7 @@ class Worker:
                 return "crashed"
             try:
                 records = self._run(runs, taken)
-            except (preemption.GivenBack, SystemExit, KeyboardInterrupt):
+            except (preemption.Preempted, SystemExit, KeyboardInterrupt):
                 if not preemption.asked():  # the latter two are how Lightning leaves at SIGTERM
                     raise
                 self.trials.hand_back(taken)
@@ -165,7 +165,7 @@ class Worker:
 
     # --- runs ----------------------------------------------------------------------------------
 
-    def _next(self, point: Point, done: int) -> list[CheckedRun]:
+    def _next(self, point: Point, done: int) -> list[Run]:
         """The run at the next seed, and siblings at those that follow, if they train as one."""
         seeds = self.search.seeds[done:]
         first = self.checked(point, seeds[0])
@@ -175,7 +175,7 @@ class Worker:
         family = pack_group_key(first)
         return [first, *itertools.takewhile(lambda run: pack_group_key(run) == family, following)]
 
-    def _run(self, runs: Sequence[CheckedRun], taken: Taken) -> list[RunRecord]:
+    def _run(self, runs: Sequence[Run], taken: Taken) -> list[RunRecord]:
         """The records of runs that train as one, most often of one; from the store if it has them.
 
         Raises PruneRun, StopRequested, Crashed, StoreError.
@@ -215,7 +215,7 @@ class Worker:
     def _log(self, record: RunRecord) -> str:
         return f"log: {self.store.crash_folder(record.key) / 'log.txt'}"
 
-    def _watching(self, run: CheckedRun, taken: Taken) -> Callable[..., None] | None:
+    def _watching(self, run: Run, taken: Taken) -> Callable[..., None] | None:
         """Keeps the validation curve of a run, and raises PruneRun where it is hopeless."""
         if self.search.prune == "none":
             return None

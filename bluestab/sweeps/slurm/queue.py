@@ -20,7 +20,7 @@ from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
 from bluestab.sweeps.slurm.failures import MANY, cause, counted
 from bluestab.sweeps.slurm.submission import RunOrder, Submission, crashes
-from bluestab.training.check import CheckedRun, check
+from bluestab.training.check import Run, check
 from bluestab.training.execute import is_stored
 
 STANDBY_SECONDS = 600.0
@@ -141,7 +141,7 @@ class SharedQueue(Source):
                 self.begun.setdefault(order.key, self._saved(order.key))
                 self.deaths[order.key] = len(died)
                 if dead:
-                    self.apart.add(order.key)
+                    self.run_alone.add(order.key)
                 self._standby.at_work()
                 return planned
             self._record_deaths(planned, dead)
@@ -225,7 +225,7 @@ class SharedQueue(Source):
         self._say(f"{describe(planned.run)}: died {len(dead)} times, recorded as crashed")
 
 
-def checked(order: RunOrder) -> CheckedRun:
+def checked(order: RunOrder) -> Run:
     """The run of an order. Raises BluestabError if it is another one here."""
     run = check(order.cfg)
     if run.key != order.key:

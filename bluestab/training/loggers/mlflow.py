@@ -76,10 +76,10 @@ class MlFlow(Logger):
                 _log_knobs(client, own, info.knobs)
             else:
                 client.update_run(own, status="RUNNING")
-        return _Run(client, own)
+        return _MlflowRun(client, own)
 
 
-class _Run(Log):
+class _MlflowRun(Log):
     def __init__(self, client: Any, run: str) -> None:
         self._client, self._run = client, run
 

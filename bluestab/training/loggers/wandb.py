@@ -76,10 +76,10 @@ class Wandb(Logger):
             settings=settings,
             reinit="create_new",
         )
-        return _Run(run)
+        return _WandbRun(run)
 
 
-class _Run(Log):
+class _WandbRun(Log):
     def __init__(self, run: Any) -> None:
         self._run = run
 

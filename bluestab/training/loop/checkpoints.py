@@ -37,7 +37,7 @@ from bluestab.store.files import aside_of, digest_of, flush
 from bluestab.store.processes import owner_dead
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.batches import ShuffledOrder
-from bluestab.training.loop.history import History
+from bluestab.training.loop.history import ValidationHistory
 from bluestab.training.loop.module import FineTuning
 
 log = logging.getLogger("bluestab")
@@ -191,7 +191,7 @@ class Checkpoints(pl.Callback):
         sizes: Mapping[str, Any],
         batch_size: int,
         order: ShuffledOrder,
-        history: History,
+        history: ValidationHistory,
         techniques: Mapping[str, Technique],
         start: Mapping[str, torch.Tensor],
     ) -> None:
@@ -206,7 +206,7 @@ class Checkpoints(pl.Callback):
         self.gone_on = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        preemption.obey_again()
+        preemption.reinstall_handlers()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
@@ -222,7 +222,7 @@ class Checkpoints(pl.Callback):
         if preemption.asked():
             if not fresh and self._worth_saving(trainer.global_step):
                 self._save(trainer, batch_idx)
-            raise preemption.GivenBack
+            raise preemption.Preempted
 
     def _worth_saving(self, step: int) -> bool:
         if self.folder is None or step == 0:

@@ -59,11 +59,11 @@ class ItemLogits(Metric):
         return {item: values[a:b] for item, a, b in zip(items, starts, ends, strict=True)}
 
 
-Judge = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], Scores]]
+Evaluator = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[Any], Scores]]
 """Logits by row of the tokenised split -> logits and prediction of each item, scores."""
 
 
-def judge(data: TaskData, examples: Sequence[Example], table: Dataset) -> Judge:
+def make_evaluator(data: TaskData, examples: Sequence[Example], table: Dataset) -> Evaluator:
     """How a split is scored: logits (words, C) by row of `table` -> by item of `examples` logits
     (words, C) and a prediction, and the scores of all.
 

@@ -65,10 +65,10 @@ def find_prefix(built: Built, plan: ParamPlan, techniques: Sequence[Technique]) 
         own = layers.modules[at]
         if not still.issuperset(own) or any(plan[name].trainable for name in layers.names(at)):
             break
-        if any(_is_heard(part) for path in own for part in list(_parts(model, path))[1:]):
+        if any(_has_hooks(part) for path in own for part in list(_parts(model, path))[1:]):
             break
         depth = at
-        if any(_is_heard(model.get_submodule(path)) for path in own):
+        if any(_has_hooks(model.get_submodule(path)) for path in own):
             break  # what the block itself gives is what will be supplied; below it, it is not
     return Prefix(depth, _digest(built, depth)) if depth > 0 else None
 
@@ -77,7 +77,7 @@ def _parts(model: nn.Module, path: str) -> Iterator[nn.Module]:
     return model.get_submodule(path).modules()
 
 
-def _is_heard(module: nn.Module) -> bool:
+def _has_hooks(module: nn.Module) -> bool:
     """Whether somebody listens to, or changes, what goes through this module."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, name) for name in hooks) or hasattr(module, "parametrizations")
@@ -93,7 +93,7 @@ def _digest(built: Built, depth: int) -> str:
     return digest.hexdigest()
 
 
-class _Reached(Exception):
+class _StopForward(Exception):
     """The last block of the prefix has spoken: what stands above it is not wanted."""
 
 
@@ -196,7 +196,7 @@ def _compute(
 
     def hear(block: nn.Module, args: Any, output: Any) -> None:
         heard.append(output if isinstance(output, torch.Tensor) else output[0])
-        raise _Reached
+        raise _StopForward
 
     was_training = model.training
     handle = _block(built, prefix.depth).register_forward_hook(hear)
@@ -207,7 +207,7 @@ def _compute(
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                     model(**inputs_of(on_device))
-            except _Reached:
+            except _StopForward:
                 pass
             states = heard.pop().float().cpu().numpy()
             for row, vectors, mask in zip(
@@ -227,7 +227,7 @@ def _block(built: Built, depth: int) -> nn.Module:
     return built.model.get_submodule(path)
 
 
-def stand_in(prefix: Prefix, built: Built) -> None:
+def replace_by_passthrough(prefix: Prefix, built: Built) -> None:
     """From here on the blocks of the prefix compute nothing: the last of them gives what the batch
     in `supplied` brings along, those below pass on what they are given. Their weights stay."""
     model = built.model
@@ -243,7 +243,7 @@ def _passed_on(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
 def _given(model: nn.Module) -> Callable[..., torch.Tensor]:
     def given(*_: Any, **__: Any) -> torch.Tensor:
         states: torch.Tensor | None = getattr(model, PREFIX, None)
-        if states is None or _is_heard(word_embeddings(model)):
+        if states is None or _has_hooks(word_embeddings(model)):
             raise RuntimeError(
                 "the output of the frozen blocks was computed before, but the network was called "
                 "with another input, or without it: set trainer.prefix_cache=false (a technique "
@@ -283,6 +283,6 @@ def frozen_states(
         if states is None:
             return None, {}
         found[split] = states
-    stand_in(prefix, built)
+    replace_by_passthrough(prefix, built)
     log.info("the output of blocks 1 to %d is computed once", prefix.depth)
     return prefix.depth, found

@@ -13,7 +13,7 @@ from bluestab.tasks.metric import Metric
 
 
 @dataclass
-class History:
+class ValidationHistory:
     """What validation saw: one row per evaluation, and the weights of the best one.
 
     best is the earliest step whose validation score no other beats, by `metric`; an undefined score

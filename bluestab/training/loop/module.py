@@ -21,7 +21,7 @@ from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import Batch, Split, Step, StepOutput
 from bluestab.models.passes import model_logits
 from bluestab.tasks.base import Scores
-from bluestab.training.loop.evaluation import ItemLogits, Judge
+from bluestab.training.loop.evaluation import Evaluator, ItemLogits
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
 from bluestab.training.loop.micro_batches import micro_batches
 from bluestab.training.loop.phases import Phases
@@ -47,7 +47,7 @@ def _float32(value: Any) -> Any:
     return value.float() if is_half else value
 
 
-def patience(device: torch.device) -> int:
+def finite_check_every(device: torch.device) -> int:
     """Steps until their losses are looked at: to ask a GPU for one, the host has to wait for it."""
     return 1 if device.type == "cpu" else 16
 
@@ -69,7 +69,7 @@ class FineTuning(pl.LightningModule):
     optimizer    built from the finished plan, maybe wrapped; its groups name their `depth`
     micro_batch  items per forward and backward pass; None: the whole batch at once
     count        what the loss of a batch is the mean over: items, or labelled word pieces
-    judges       how to score validation and test
+    evaluators       how to score validation and test
     phases       notes where the time goes
     ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
@@ -88,7 +88,7 @@ class FineTuning(pl.LightningModule):
         micro_batch: int | None,
         count: Callable[[Batch], int],
         seeds: Seeds,
-        judges: Mapping[Split, Judge],
+        evaluators: Mapping[Split, Evaluator],
         phases: Phases,
         ranks: Ranks,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
@@ -102,7 +102,7 @@ class FineTuning(pl.LightningModule):
         self._total_steps, self._warmup_steps = total_steps, warmup_steps
         self._micro_batch, self._count = micro_batch, count
         self._seeds = seeds
-        self._judges = judges
+        self._evaluators = evaluators
         self._phases = phases
         self._ranks = ranks
         self._evaluated = evaluated
@@ -166,14 +166,14 @@ class FineTuning(pl.LightningModule):
         if self._ranks.size > 1:
             total = self._ranks.sum_of(total)
         self._unseen.append((self.global_step + 1, total))
-        if len(self._unseen) >= patience(total.device):
-            self._look()
+        if len(self._unseen) >= finite_check_every(total.device):
+            self._check_finite()
         if not self._again:
             self.batches += len(parts)
             self._losses.append(total)
         return loss
 
-    def _look(self) -> None:
+    def _check_finite(self) -> None:
         """Raise Diverged if a loss that nobody has looked at is not finite: on all ranks, which
         have the same, so that none waits for another."""
         unseen, self._unseen = self._unseen, []
@@ -250,10 +250,10 @@ class FineTuning(pl.LightningModule):
         with self._phases("score"):
             by_row = self.logits.compute()
             self.logits.reset()
-            self.item_logits, self.predictions, self.scores = self._judges[split](by_row)
+            self.item_logits, self.predictions, self.scores = self._evaluators[split](by_row)
 
     def on_validation_start(self) -> None:
-        self._look()
+        self._check_finite()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         if self._ranks.evaluates(batch_index, len(self.trainer.val_dataloaders)):  # type: ignore[arg-type]

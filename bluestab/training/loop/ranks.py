@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bluestab.core import devices
-from bluestab.core.preemption import held_back
+from bluestab.core.preemption import signals_blocked
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +187,7 @@ def together(order: Mapping[str, Any], size: int, device: str) -> Iterator[Ranks
 
 def _start(order: Mapping[str, Any], folder: Path) -> subprocess.Popen[bytes]:
     """A rank in a process of its own, which ends with this one: its standard input closes."""
-    with (folder / f"{order['rank']}.txt").open("wb") as output, held_back():
+    with (folder / f"{order['rank']}.txt").open("wb") as output, signals_blocked():
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "bluestab.training.rank_process"],
             stdin=subprocess.PIPE,

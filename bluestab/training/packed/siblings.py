@@ -21,12 +21,12 @@ from bluestab.core.types import Example, Progress, Split, Watch
 from bluestab.models.built import Built
 from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.training.check import CheckedRun
+from bluestab.training.check import Run
 from bluestab.training.loop import diagnostics
 from bluestab.training.loop.batches import training_order
-from bluestab.training.loop.evaluation import ItemLogits, Judge, judge
+from bluestab.training.loop.evaluation import Evaluator, ItemLogits, make_evaluator
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
-from bluestab.training.loop.history import History
+from bluestab.training.loop.history import ValidationHistory
 from bluestab.training.loop.observed import observed
 from bluestab.training.loop.optimizers import MergedAdamW
 from bluestab.training.loop.schedules import linear_warmup_decay
@@ -44,7 +44,7 @@ class Sibling:
     batches   of training, seen; forwards: passes of the group while it took part
     """
 
-    run: CheckedRun
+    run: Run
     ready: Prepared
     progress: Progress
     watch: Watch
@@ -57,15 +57,17 @@ class Sibling:
     item_logits: Sequence[np.ndarray] = ()
     scores: Mapping[str, float | None] = field(default_factory=dict)
     optimizer: torch.optim.Optimizer = field(init=False)
-    history: History = field(init=False)
+    history: ValidationHistory = field(init=False)
 
     def __post_init__(self) -> None:
         self.logits = ItemLogits()
         self.order = training_order(
             self.ready.tables["train"], self.run.cfg["optim"], self.run.seeds.order
         )
-        self.judges: dict[Split, Judge] = {
-            split: judge(self.run.data, self.ready.examples[split], self.ready.tables[split])
+        self.evaluators: dict[Split, Evaluator] = {
+            split: make_evaluator(
+                self.run.data, self.ready.examples[split], self.ready.tables[split]
+            )
             for split in ("validation", "test")
         }
         watched = self.run.cfg["stop_degenerate"]
@@ -85,7 +87,7 @@ class Sibling:
         self._parameters = {
             n: p for n, p in built.model.named_parameters() if self.ready.plan[n].trainable
         }
-        self.history = History(self.run.data.task.headline, built.model)
+        self.history = ValidationHistory(self.run.data.task.headline, built.model)
 
     @property
     def techniques(self) -> list[Technique]:
@@ -176,7 +178,7 @@ class Sibling:
     def score(self, split: Split) -> None:
         by_row = self.logits.compute()
         self.logits.reset()
-        self.item_logits, self.predictions, self.scores = self.judges[split](by_row)
+        self.item_logits, self.predictions, self.scores = self.evaluators[split](by_row)
 
     def validated(self) -> None:
         """After an evaluation on validation: a row of the curve, and maybe an early end."""

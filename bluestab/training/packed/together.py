@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bluestab.core.types import KEPT, At
+from bluestab.core.types import WEIGHTS_TO_KEEP, At
 from bluestab.models.built import Built
 from bluestab.training.job import Job
 from bluestab.training.loop.memory import keep_freed
@@ -21,7 +21,7 @@ from bluestab.training.packed.keeping import Keeper
 from bluestab.training.packed.siblings import Sibling
 from bluestab.training.packed.training import Group
 from bluestab.training.results import Outcome, measured_of, prediction_rows, result_of, write_files
-from bluestab.training.truncation import lost_note
+from bluestab.training.truncation import truncation_note
 from bluestab.training.weights import write_weights
 
 log = logging.getLogger("bluestab")
@@ -72,7 +72,7 @@ def _say(group: Group) -> None:
     keys = " ".join(sibling.run.key for sibling in group.siblings)
     log.info("%d runs train as one: %s", len(group.siblings), keys)
     log.info("%d steps, %d of warm-up", ready.total_steps, ready.warmup_steps)
-    if (lost := lost_note(ready.lost, run.data.task.unit)) is not None:
+    if (lost := truncation_note(ready.lost, run.data.task.unit)) is not None:
         log.warning("%s=%d", lost, run.data.task.max_length)
 
 
@@ -165,7 +165,7 @@ class _Scored:
 
     def _save(self, i: int, at: At) -> None:
         job, built = self.jobs[i], self.group.siblings[i].built
-        if at in KEPT[job.run.cfg["keep"]]:
+        if at in WEIGHTS_TO_KEEP[job.run.cfg["keep"]]:
             ready = self.group.ready
             write_weights(job.work, at, _whole(built), ready.tokenizer, job.run.data.labels)
 

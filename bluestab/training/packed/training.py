@@ -19,7 +19,12 @@ from bluestab.store.representations import first_pieces, of_items
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 from bluestab.training.loop.batches import collate, evaluation_batches
-from bluestab.training.loop.frozen_prefix import Prefix, States, frozen_states, stand_in
+from bluestab.training.loop.frozen_prefix import (
+    Prefix,
+    States,
+    frozen_states,
+    replace_by_passthrough,
+)
 from bluestab.training.loop.micro_batches import per_piece
 from bluestab.training.loop.phases import Phases
 from bluestab.training.packed.keeping import Keeper
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from bluestab.core.types import Progress, Watch
-    from bluestab.training.check import CheckedRun
+    from bluestab.training.check import Run
     from bluestab.training.packed.keeping import Keeper
 
 
@@ -66,7 +71,7 @@ class Group:
 
     def __init__(
         self,
-        runs: Sequence[CheckedRun],
+        runs: Sequence[Run],
         watchers: Sequence[tuple[Progress, Watch]],
         device: torch.device,
         phases: Phases,
@@ -87,7 +92,7 @@ class Group:
             self.siblings.append(sibling)
         self._step = self._wrapped()
 
-    def _prepared(self, run: CheckedRun) -> Prepared:
+    def _prepared(self, run: Run) -> Prepared:
         return prepare(
             run.cfg,
             data=run.data,
@@ -99,7 +104,7 @@ class Group:
             phases=self.phases,
         )
 
-    def _build(self, runs: Sequence[CheckedRun], ready: Prepared) -> None:
+    def _build(self, runs: Sequence[Run], ready: Prepared) -> None:
         """What all share, from the first of them."""
         knobs, built = self.cfg["trainer"], ready.built
         kernel = knobs["attention"][self.device.type]
@@ -126,7 +131,9 @@ class Group:
                 kernel=kernel,
             )
             if self.prefix is not None:
-                stand_in(Prefix(self.prefix, ""), replace(built, model=self.stack.network))
+                replace_by_passthrough(
+                    Prefix(self.prefix, ""), replace(built, model=self.stack.network)
+                )
             if knobs["gradient_checkpointing"]:
                 self.stack.save_memory()
             self.inputs = {
@@ -134,7 +141,7 @@ class Group:
                 for split, table in ready.tables.items()
             }
 
-    def _check_alike(self, run: CheckedRun, ready: Prepared) -> None:
+    def _check_alike(self, run: Run, ready: Prepared) -> None:
         first = self.ready
         same = all(
             ready.tables[split]._fingerprint == first.tables[split]._fingerprint
@@ -201,7 +208,7 @@ class Group:
             if preemption.asked():
                 if keeper is not None:
                     keeper.before_giving_back(self.stack, self.siblings, number - 1)
-                raise preemption.GivenBack
+                raise preemption.Preempted
             rows, last_of_epoch = next(batches)
             self._train(rows)
             due = last_of_epoch if every is None else number % every == 0

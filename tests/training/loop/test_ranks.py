@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core import devices, preemption  # noqa: E402
 from bluestab.core.errors import ConfigError  # noqa: E402
-from bluestab.core.preemption import GivenBack  # noqa: E402
+from bluestab.core.preemption import Preempted  # noqa: E402
 from bluestab.core.types import RunRecord  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.sweeps.pool import assign_devices  # noqa: E402
@@ -117,7 +117,7 @@ def test_given_back_it_goes_on_with_the_same_bytes(
             reached.append(step)
 
     monkeypatch.setattr(preemption, "asked", lambda: len(reached) == 1)
-    with pytest.raises(GivenBack):
+    with pytest.raises(Preempted):
         do("parts", TWO, progress=at_five, checkpoint_every=1000)
     assert children() == []
     reached.append(0)

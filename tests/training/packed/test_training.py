@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from bluestab.core.errors import GroupTooLarge  # noqa: E402
 from bluestab.store.records import to_json  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
-from bluestab.training.check import CheckedRun  # noqa: E402
+from bluestab.training.check import Run  # noqa: E402
 from bluestab.training.execute import execute, execute_one, is_done  # noqa: E402
 from bluestab.training.families import pack_group_key  # noqa: E402
 from bluestab.training.loop.phases import Phases  # noqa: E402
@@ -33,7 +33,7 @@ def told(*_: Any) -> None:
     pass
 
 
-def fitted(runs: Sequence[CheckedRun]) -> Group:
+def fitted(runs: Sequence[Run]) -> Group:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
@@ -131,7 +131,7 @@ def test_passes_drop_other_units_and_the_first_is_first_again() -> None:
 
 @pytest.mark.parametrize("arm", ["none", "mixout,rdrop"])
 def test_a_run_has_the_same_bits_wherever_it_stands(make_run: Make, arm: str) -> None:
-    def run(seed: int) -> CheckedRun:
+    def run(seed: int) -> Run:
         return make_run(*ASKED, f"technique=[{arm}]".replace("[none]", "none"), f"seed={seed}")
 
     first = fitted([run(3), run(4), run(5)])
@@ -191,7 +191,7 @@ def test_what_siblings_must_share(
 
 
 def test_a_run_that_diverges_leaves_the_others_their_bits(make_run: Make) -> None:
-    def run(seed: int, *knobs: str) -> CheckedRun:
+    def run(seed: int, *knobs: str) -> Run:
         return make_run(*ASKED, *knobs, f"seed={seed}")
 
     calm = fitted([run(0), run(1), run(2)])
@@ -503,7 +503,7 @@ def test_a_group_goes_on_with_the_same_bits(
     wild = ("optim.lr=1e30", "optim.clip=null", "optim.warmup=0")
     asked = (*ASKED, "optim.steps=6", "checkpoint_every=3", *knobs)
 
-    def runs() -> list[CheckedRun]:
+    def runs() -> list[Run]:
         extra = () if "technique=recadam" in knobs else wild  # which recadam refuses
         return [make_run(*asked, "seed=0"), make_run(*asked, *extra, "seed=1")]
 
@@ -541,7 +541,7 @@ def test_what_is_given_back_is_saved_first(
     steps: list[int] = []
     monkeypatch.setattr(preemption, "asked", lambda: len(steps) >= 2)
     runs = [make_run(*ASKED, "checkpoint_every=1h", f"seed={s}") for s in range(2)]
-    with pytest.raises(preemption.GivenBack):
+    with pytest.raises(preemption.Preempted):
         execute(runs, store, [lambda *s: steps.append(s[0]), told])
     assert len(list((store.root / ".resume").glob("*/step-00000002-*.ckpt"))) == 1
 
