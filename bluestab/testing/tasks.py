@@ -127,7 +127,7 @@ class TaskSuite(Suite):
         columns = task.encode(examples, run.data.labels, load_tokenizer(model))
         wanted = {"input_ids", "labels", "rows", "example", "truncated", "lost"}
         assert wanted <= columns.keys()
-        assert len({len(values) for values in columns.values()}) == 1
+        assert len({len(columns[name]) for name in columns}) == 1  # type: ignore[literal-required]
         assert list(dict.fromkeys(columns["example"])) == list(range(len(examples)))
         assert columns["example"] == sorted(columns["example"])
         assert max(map(len, columns["input_ids"])) <= task.max_length
