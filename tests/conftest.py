@@ -224,7 +224,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="module")
 def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The laboratory in which techniques are tried, on one thread."""
-    from bluestab.testing.observed_training import laboratory
+    from bluestab.testing.laboratory import laboratory
 
     with laboratory(corpora, tmp_path_factory.mktemp("checkpoints")) as found:
         yield found

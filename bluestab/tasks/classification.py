@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.errors import DataError, did_you_mean
 from bluestab.core.types import Example, Split
 from bluestab.data.readers import read_table
-from bluestab.tasks import scoring
+from bluestab.tasks import calibration
 from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
 from bluestab.tasks.metric import CLASSES, Compared, Metric
 from bluestab.tasks.outputs import ONE_LABEL, Output
@@ -75,8 +75,8 @@ class OneClass(WholeText, ABC):
         if not np.isfinite(probabilities).all():
             return dict.fromkeys(self.extras)
         return {
-            "ece": scoring.ece(probabilities, gold),
-            "brier": scoring.brier(probabilities, gold),
+            "ece": calibration.ece(probabilities, gold),
+            "brier": calibration.brier(probabilities, gold),
         }
 
     def constants(

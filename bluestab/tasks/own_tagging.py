@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from bluestab.core.errors import DataError
 from bluestab.core.types import Example, Split
-from bluestab.data.formats.base import Document, Rows, Span, TaggedWords, as_text, short
+from bluestab.data.formats.base import Document, Rows, TaggedWords, as_text, short
 from bluestab.data.formats.columns import choose, find, texts
 from bluestab.data.formats.conll import read_conll_columns
 from bluestab.data.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
@@ -28,10 +27,8 @@ from bluestab.tasks.own import (
     noted,
     unknown,
 )
+from bluestab.tasks.own_cells import is_list, is_tags, is_written_list, parse_spans, parse_strings
 from bluestab.tasks.tagging import Tagging
-
-STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
-TYPES = ("label", "type", "entity", "tag", "entity_type", "labels")
 
 
 @dataclass
@@ -121,11 +118,11 @@ class OwnTagging(OwnFiles, Tagging):
         """Rows with lists of words and tags, or with a text and its spans."""
         words = find(rows, "tokens") if self.text is None else None
         first = words or choose(rows, "text", self.text)
-        has_words = words is not None or _is_list(rows.column(first, "task.text"))
+        has_words = words is not None or is_list(rows.column(first, "task.text"))
         role = "tags" if has_words else "spans"
         second = choose(rows, role, self.label, taken=[first], knob="task.label")
         values = rows.column(second, "task.label")
-        if not has_words and _is_tags(values):
+        if not has_words and is_tags(values):
             has_words = True
         if (sentence := self._sentence_of(rows, first, second, has_words)) is not None:
             if self.id is not None:
@@ -148,7 +145,12 @@ class OwnTagging(OwnFiles, Tagging):
         else:
             documents = [
                 Document(
-                    i, text, tuple(_spans(rows, n, value, text)), rows.path, rows.lines[n], group
+                    i,
+                    text,
+                    tuple(parse_spans(rows, n, value, text)),
+                    rows.path,
+                    rows.lines[n],
+                    group,
                 )
                 for n, (i, text, value, group) in enumerate(
                     zip(ids, texts(rows, first, "task.text"), values, its_groups, strict=True)
@@ -175,7 +177,7 @@ class OwnTagging(OwnFiles, Tagging):
         if not single or not has_words:
             return None
         column = find(rows, "sentence", taken=[first, second])
-        if column is None and len(words) > 1 and not any(map(_written_list, words)):
+        if column is None and len(words) > 1 and not any(map(is_written_list, words)):
             raise DataError(
                 rows.path,
                 f"every row holds one word ({first}): which rows are one sentence? say "
@@ -236,8 +238,8 @@ class OwnTagging(OwnFiles, Tagging):
         words_in, tags_in = rows.column(first, "task.text"), rows.column(second, "task.label")
         names = [str(n) for n in self.label_names or ()]
         for i, (words, tags) in enumerate(zip(words_in, tags_in, strict=True)):
-            its_words = _strings(rows, i, words, first, "task.text")
-            its_tags = _strings(rows, i, tags, second, "task.label", names=names)
+            its_words = parse_strings(rows, i, words, first, "task.text")
+            its_tags = parse_strings(rows, i, tags, second, "task.label", names=names)
             if len(its_words) != len(its_tags):
                 raise rows.fail(
                     i, f"{len(its_words)} words ({first}), but {len(its_tags)} tags ({second})"
@@ -321,116 +323,3 @@ def _from_documents(documents: Sequence[Document], losses: Losses) -> list[Examp
             )
         )
     return examples
-
-
-def _is_list(values: Sequence[Any]) -> bool:
-    """Lists of words, as such or written out as JSON."""
-    first = next((v for v in values if v not in (None, "", [])), None)
-    if isinstance(first, list):
-        return True
-    return isinstance(first, str) and first.lstrip().startswith(('["', "['"))
-
-
-def _written_list(value: str) -> bool:
-    return value.lstrip().startswith("[")
-
-
-def _is_tags(values: Sequence[Any]) -> bool:
-    """Tags separated by blanks, or a list of them; not a list of spans."""
-    first = next((v for v in values if v not in (None, "", [])), None)
-    if isinstance(first, list):
-        return all(isinstance(part, str | int) for part in first)
-    return isinstance(first, str) and not first.lstrip().startswith(("[[", "[{", "[]"))
-
-
-def _strings(
-    rows: Rows, i: int, value: Any, column: str, knob: str, names: Sequence[str] | None = None
-) -> tuple[str, ...]:
-    """Words or tags of a row: a list, a JSON list, or separated by blanks."""
-    if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            value = _parsed(rows, i, value, column, knob)
-        else:
-            return tuple(value.split())
-    if not isinstance(value, list):
-        raise rows.fail(i, f"{column} ({knob}) is {short(value)}, no list")
-    if (
-        names is not None
-        and value
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    ):
-        if not names:
-            raise rows.fail(
-                i,
-                f"{column} ({knob}) holds numbers, whose names the file does not have; list them "
-                "in order: task.label_names=[O,B-...,I-...]",
-            )
-        if not all(0 <= v < len(names) for v in value):
-            raise rows.fail(i, f"{column} ({knob}) holds a number beyond task.label_names")
-        value = [names[v] for v in value]
-    if not all(isinstance(part, str) and part.strip() for part in value):
-        raise rows.fail(i, f"{column} ({knob}) holds something empty, or that is no text")
-    return tuple(value if names is None else [part.strip() for part in value])
-
-
-def _parsed(rows: Rows, i: int, value: str, column: str, knob: str) -> Any:
-    """A list that stands in a cell as JSON, or as Python writes it."""
-    import ast
-
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise rows.fail(
-            i, f"{column} ({knob}) is {short(value)}, no list that can be read"
-        ) from None
-
-
-def _spans(rows: Rows, i: int, value: Any, text: str) -> list[Span]:
-    """`[[start, end, type], ...]` or `[{"start": .., "end": .., "label": ..}, ...]`; offsets count
-    characters from 0, the end is exclusive."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, str):
-        value = _parsed(rows, i, value, "the column of task.label", "spans")
-    if not isinstance(value, list | tuple):
-        raise rows.fail(i, f"expected a list of spans, found {short(value)}")
-    found = []
-    for one in value:
-        covered = None
-        if isinstance(one, dict):
-            start, end, kind = (_first(one, names) for names in (STARTS, ENDS, TYPES))
-            covered = one.get("text")
-            if isinstance(kind, list) and len(kind) == 1:
-                kind = kind[0]
-        elif isinstance(one, list | tuple) and len(one) == 3:
-            start, end, kind = one
-            if isinstance(start, str) and isinstance(kind, int):
-                kind, start, end = start, end, kind
-        else:
-            raise rows.fail(i, f"expected a span [start, end, type], found {short(one)}")
-        if not _is_offset(start) or not _is_offset(end) or not isinstance(kind, str):
-            raise rows.fail(i, f"{short(one)} is no span: it has no start, end and type")
-        if not 0 <= start < end <= len(text):
-            raise rows.fail(
-                i,
-                f"span {start}-{end} lies outside of its text, which has {len(text)} characters, "
-                "or holds nothing (the end is exclusive)",
-            )
-        if isinstance(covered, str) and covered.split() != text[start:end].split():
-            raise rows.fail(
-                i, f"{short(covered)} is not at {start}-{end}, {short(text[start:end])} is"
-            )
-        found.append(Span(start, end, kind.strip(), rows.lines[i]))
-    return found
-
-
-def _first(one: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((one[name] for name in names if name in one), None)
-
-
-def _is_offset(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from bluestab.core.instantiate import load_class
 from bluestab.core.paths import conf_dir
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.techniques.base import Technique
-from bluestab.testing.observed_training import Lab
+from bluestab.testing.laboratory import Lab
 from bluestab.testing.plugins import node, yaml_of
 
 YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}

@@ -22,17 +22,14 @@ import torch
 from bluestab.core.errors import ConfigError
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.core.types import ModelFacts
+from bluestab.testing.claimed_effects import agree, effects_problems, usual_decay
+from bluestab.testing.laboratory import Lab, laboratory
 from bluestab.testing.observed_training import (
     LAYERS,
-    Lab,
     ObservedTraining,
     Spy,
-    agree,
-    effects_problems,
     equal_weights,
     is_head,
-    laboratory,
-    usual_decay,
     weights,
 )
 from bluestab.testing.plugins import Suite

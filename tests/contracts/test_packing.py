@@ -22,7 +22,7 @@ from bluestab.core.types import ModelFacts, RunRecord
 from bluestab.store.store import Store
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
-from bluestab.testing.observed_training import Lab
+from bluestab.testing.laboratory import Lab
 from bluestab.testing.technique_arms import HEADS, NAMES, chosen, technique_class
 from bluestab.training.check import Run, check
 from bluestab.training.execute import execute, execute_one

@@ -17,15 +17,9 @@ from bluestab.core.errors import ConfigError
 from bluestab.models.built import Built
 from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
-from bluestab.testing.observed_training import (
-    Lab,
-    ObservedTraining,
-    agree,
-    depth_of,
-    effects_problems,
-    equal_weights,
-    weights,
-)
+from bluestab.testing.claimed_effects import agree, effects_problems
+from bluestab.testing.laboratory import Lab
+from bluestab.testing.observed_training import ObservedTraining, depth_of, equal_weights, weights
 from bluestab.testing.technique_arms import HEADS, NAMES, chosen, overrides, refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")

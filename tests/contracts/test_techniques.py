@@ -27,8 +27,10 @@ from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models.built import Built, Trained
 from bluestab.models.param_plan import ParamPlan
 from bluestab.techniques.base import Technique
+from bluestab.testing.claimed_effects import effects_problems
 from bluestab.testing.corpora import ANY_FILE
-from bluestab.testing.observed_training import LAYERS, SHORT, Lab, effects_problems, is_head, watch
+from bluestab.testing.laboratory import Lab
+from bluestab.testing.observed_training import LAYERS, SHORT, is_head, watch
 from bluestab.testing.technique_arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
 from bluestab.testing.techniques import Place, TechniqueDeclarations, TechniqueTraining
 

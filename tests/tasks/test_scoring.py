@@ -23,10 +23,9 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from bluestab.tasks.calibration import brier, ece
 from bluestab.tasks.scoring import (
     accuracy,
-    brier,
-    ece,
     entity_prf,
     macro_f1,
     multilabel_f1,

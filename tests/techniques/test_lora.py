@@ -27,7 +27,8 @@ from bluestab.models.built import Built  # noqa: E402
 from bluestab.models.networks import load  # noqa: E402
 from bluestab.techniques import lora  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
-from bluestab.testing.observed_training import Lab, watch  # noqa: E402
+from bluestab.testing.laboratory import Lab  # noqa: E402
+from bluestab.testing.observed_training import watch  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
 from bluestab.training.assemble import Assembly  # noqa: E402
 from bluestab.training.prepare import build  # noqa: E402

@@ -31,7 +31,8 @@ from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.llrd import multiplier  # noqa: E402
 from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.techniques.prior_decay import PriorDecay  # noqa: E402
-from bluestab.testing.observed_training import Lab, mixing, watch  # noqa: E402
+from bluestab.testing.laboratory import Lab  # noqa: E402
+from bluestab.testing.observed_training import mixing, watch  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
 from tests.training.test_resume import compare  # noqa: E402
 
