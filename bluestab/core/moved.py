@@ -15,13 +15,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_loader
 from types import CodeType, ModuleType
-from typing import Final
 
-MOVED: Final = {
+MOVED: dict[str, str] = {
     "artefacts": "store.artefacts",
     "assemble": "training.assemble",
     "attempt": "training.attempt",
@@ -142,7 +140,7 @@ MOVED: Final = {
 }
 """Name below `bluestab.` -> the new one; that of a package stands for everything in it too."""
 
-LEFT: Final = {
+LEFT: dict[str, dict[str, str]] = {
     "types": {"Built": "models.built.Built", "Trained": "models.built.Trained"},
     "loggers.base": {"Told": "training.loggers.base.RunInfo"},
     "workers": {"attempt": "sweeps.attempt.attempt"},
@@ -168,8 +166,9 @@ def install() -> None:
         sys.meta_path.insert(0, OldNames())  # before the one that looks into the package's folder
 
 
-class OldNames(MetaPathFinder):
-    """Finds the modules of the table by their old names."""
+class OldNames:
+    """Finds the modules of the table by their old names. (A plain class: `importlib.abc` would take
+    a tenth of what `bluestab --help` may.)"""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -181,10 +180,10 @@ class OldNames(MetaPathFinder):
         if found is None:
             return None
         warnings.warn(f"{fullname} is now {new}", DeprecationWarning, stacklevel=2)
-        return spec_from_loader(fullname, _SameModule(new), origin=found.origin)
+        return spec_from_loader(fullname, _SameModule(new), origin=found.origin)  # type: ignore[arg-type]
 
 
-class _SameModule(InspectLoader):
+class _SameModule:
     """Loads, for an old name, the module of the new one."""
 
     def __init__(self, name: str) -> None:
@@ -201,11 +200,6 @@ class _SameModule(InspectLoader):
     def exec_module(self, module: ModuleType) -> None:
         """It has run already; the import system has put the old name's spec into it meanwhile."""
         module.__spec__ = self.spec
-
-    def get_source(self, fullname: str) -> str | None:
-        found = find_spec(self.name)
-        assert found is not None
-        return found.loader.get_source(self.name)  # type: ignore[union-attr, no-any-return]
 
     def get_code(self, fullname: str) -> CodeType | None:
         """For `python -m` with an old name."""
