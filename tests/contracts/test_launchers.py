@@ -1,7 +1,7 @@
 """What every launcher promises, tried on all of them, and what the pool promises beside.
 
-Only the training is a stand-in (`stand_ins.py`); processes, signals, claims and records are real.
-"""
+Only the training is a stand-in (`simulated_runs.py`); processes, signals, claims and records are real.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_dead_worker_costs_its_run_only(
     assert re.search(how, log)
     if death == "segfault":
         assert "Fatal Python error: Segmentation fault" in log
-        assert "stand_ins.py" in log
+        assert "simulated_runs.py" in log
     assert (sweep.store.crash_folder(key) / "config.yaml").is_file()
     record = sweep.store.crash(key)
     assert record is not None
@@ -232,10 +232,10 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
         "import pickle, sys\n"
-        "from bluestab.testing import stand_ins; from bluestab.sweeps.pool import run_in_pool\n"
+        "from bluestab.testing import simulated_runs; from bluestab.sweeps.pool import run_in_pool\n"  # noqa: E501
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
-        " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, stand_ins.execute)\n"
+        " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, simulated_runs.execute)\n"
     )
     import pickle
 

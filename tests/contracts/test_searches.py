@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stand_ins
 
 from bluestab.core import preemption
 from bluestab.core.errors import BluestabError, ConfigError
@@ -26,6 +25,7 @@ from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.spec import SAMPLERS, Search
 from bluestab.sweeps.search.trials import Trials, points, scores_of
 from bluestab.sweeps.search.worker import Worker
+from bluestab.testing import simulated_runs
 from tests.support import simulated_search
 from tests.support.simulated_search import acts, attempts, begin, plan
 
@@ -486,6 +486,6 @@ def test_search_workers_that_cannot_even_start(make: Plan, monkeypatch: pytest.M
     """They are begun anew a few times, not for ever."""
     search = make()
     begin(search)
-    monkeypatch.setattr("bluestab.sweeps.search.pool.serve", stand_ins.abort)
+    monkeypatch.setattr("bluestab.sweeps.search.pool.serve", simulated_runs.abort)
     with pytest.raises(BluestabError, match="worker processes die before they can start"):
         see_through(search, [None, None], simulated_search.execute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,10 +266,15 @@ def test_a_death_in_a_group_is_laid_to_the_one_that_died(
     assert sweep.store.running() == {}
 
 
-def test_data_that_changes_under_a_group(make_sweep: MakeSweep, small: Path) -> None:
+def test_data_that_changes_under_a_group(
+    make_sweep: MakeSweep, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of its runs says it for itself."""
+    own = tmp_path / "corpora"
+    shutil.copytree(small / "gad", own / "gad")
+    monkeypatch.setenv("BLUESTAB_DATA", str(own))
     sweep = make_sweep(seeds=3)
-    with (small / "gad" / "train.tsv").open("a") as file:
+    with (own / "gad" / "train.tsv").open("a") as file:
         file.write("more\tA sentence with @GENE$ and @DISEASE$ .\t1\n")
     with pytest.raises(RunsCrashed) as caught:
         seen_through(sweep, in_pool)

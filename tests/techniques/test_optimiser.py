@@ -23,7 +23,7 @@ from bluestab.techniques.swa import first_step  # noqa: E402
 from bluestab.testing.observed_training import watch  # noqa: E402
 from bluestab.training.loop.optimizers import UncorrectedAdamW, adamw  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
-from tests.training.test_resume import compare  # noqa: E402
+from tests.training.test_resume import compare, making  # noqa: E402, F401
 
 Make = Callable[..., Any]
 
@@ -160,7 +160,7 @@ def test_bias_correction_in_the_key_only_where_it_is_off(make_run: Make) -> None
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_uncorrected_goes_on(making: Make, tmp_path: Path, step: int) -> None:
+def test_uncorrected_goes_on(making: Make, tmp_path: Path, step: int) -> None:  # noqa: F811
     compare(making("task=biosses", "model=tiny", "optim.bias_correction=false"), tmp_path, step)
 
 
@@ -335,7 +335,7 @@ def test_two_averages_are_refused(make_run: Make) -> None:
 
 
 @pytest.mark.parametrize("knobs", [("ema", "ema.decay=0.9"), ("swa", "swa.rate=0.5")])
-def test_averages_go_on(making: Make, tmp_path: Path, knobs: tuple[str, str]) -> None:
+def test_averages_go_on(making: Make, tmp_path: Path, knobs: tuple[str, str]) -> None:  # noqa: F811
     """Before, in the middle of, and at the end of what is averaged, with weights evaluated."""
     name, knob = knobs
     make = making(
@@ -505,7 +505,7 @@ def test_sam_trains_in_every_way(make_assembly: Make, extra: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3",)])
-def test_sam_goes_on(making: Make, tmp_path: Path, extra: tuple[str, ...]) -> None:
+def test_sam_goes_on(making: Make, tmp_path: Path, extra: tuple[str, ...]) -> None:  # noqa: F811
     make = making("task=gad", "model=tiny", "technique=sam", "technique.sam.adaptive=true", *extra)
     compare(make, tmp_path, 5)
 

@@ -44,7 +44,7 @@ from bluestab.techniques.rdrop import Rdrop  # noqa: E402
 from bluestab.techniques.smart import Smart  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
 from tests.training.test_resume import SHORT as RESUMED  # noqa: E402
-from tests.training.test_resume import compare  # noqa: E402
+from tests.training.test_resume import compare, making  # noqa: E402, F401
 
 Make = Callable[..., Any]
 CPU = torch.device("cpu")
@@ -735,7 +735,7 @@ def test_what_drowns_in_rounding_is_refused(make_run: Make) -> None:
 
 @pytest.mark.parametrize("extra", [(), ("trainer.micro_batch=3", "trainer.precision=bf16")])
 def test_the_mean_of_the_weights_goes_on(
-    making: Make,
+    making: Make,  # noqa: F811
     tmp_path: Path,
     extra: tuple[str, ...],
 ) -> None:

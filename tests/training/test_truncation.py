@@ -84,6 +84,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
         "censored": False,
         "idle": (),
         "fold": None,
+        "misjudged": False,
         "arm": "",
         "engine": "lightning",
     }
