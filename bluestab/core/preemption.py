@@ -1,7 +1,7 @@
 """An order to this process: give the run back, soon, with as little lost as possible.
 
 Sent to a worker by a signal (`obey`), obeyed where a run can be cut without harm: before the next
-training batch, after a checkpoint (see checkpoints.py).
+training batch, after a checkpoint (see `training/loop/checkpoints.py`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def serve(
 ) -> None:
     """Do runs, or siblings as one, until the parent hangs up or memory goes over budget.
 
-    Ends also after a run that it was told to give back: see interruption.py.
+    Ends also after a run that a signal preempted: see `core/preemption.py`.
     """
     enter(connection, output, environment)
     store = Store(root)

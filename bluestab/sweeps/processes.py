@@ -58,7 +58,7 @@ class WorkerProcess:
             return ""
 
     def give_back(self) -> None:
-        """Tell it to give its run back, with a checkpoint (`interruption.obey`)."""
+        """Tell it to give its run back, with a checkpoint (`core.preemption`)."""
         with suppress(ProcessLookupError):
             os.kill(self.process.pid or 0, signal.SIGUSR1)
 
@@ -197,7 +197,7 @@ def start_process(
     context: ForkServerContext, target: Callable[..., None], *args: Any, **kwargs: Any
 ) -> ForkServerProcess:
     """Begin a worker process that hears signals to the whole group only if it says so
-    (`interruption.obey`); the servers behind it never do."""
+    (`core.preemption.install_handlers`); the servers behind it never do."""
     process = context.Process(target=target, args=args, kwargs=kwargs)
     with signals_blocked():
         resource_tracker.ensure_running()

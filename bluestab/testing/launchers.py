@@ -1,8 +1,8 @@
 """What every launcher promises, tried on any of them.
 
-Only the training is a stand-in (`stand_ins`); processes, signals, claims and records are real. What
-is proved: everything is done once; a crash takes nothing with it, and `on_crash` is kept to; a run
-of another process is left to it; a full disk pauses the sweep; Ctrl-C finishes what runs, and
+Only the training is a stand-in (`simulated_runs`); processes, signals, claims and records are real.
+What is proved: everything is done once; a crash takes nothing with it, and `on_crash` is kept to;
+a run of another process is left to it; a full disk pauses the sweep; Ctrl-C finishes what runs, and
 pressed twice stops at once; nothing is left lying about.
 """
 
@@ -42,7 +42,7 @@ class LauncherSuite(Suite):
     """launcher  name of its yaml
 
     A launcher whose runs are done in other processes overrides `see_through`: those must do
-    `stand_ins.execute` in place of training.
+    `simulated_runs.execute` in place of training.
     """
 
     launcher: ClassVar[str]

@@ -250,7 +250,7 @@ def _score(
     """Scores of the last and the best weights.
 
     Fills `predictions` with one row per test item, and `vectors`, unless None, with what
-    `representations.py` says.
+    `store/representations.py` says.
     """
     history = assembly.history
     task = assembly.data.task

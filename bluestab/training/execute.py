@@ -75,7 +75,8 @@ def execute_one(run: Run, store: Store, progress: Progress) -> RunRecord:
 def execute(runs: Sequence[Run], store: Store, progress: Sequence[Progress]) -> list[RunRecord]:
     """Train and score runs as one, keep their records, and return them in order.
 
-    runs      one, or siblings (`siblings.family_of`); those that are in the store are read from it
+    runs      one, or siblings (`families.pack_group_key`); those that are in the store are read
+              from it
     progress  for each run, called after every step
 
     A crash of a run is recorded and returned (status `crashed`), never raised: one run must not

@@ -1,4 +1,4 @@
-"""A further rank of a run on several devices, from inside: see ranks.py.
+"""A further rank of a run on several devices, from inside: see `loop/ranks.py`.
 
 Told by a line of JSON on standard input: the config, the key and the sizes of the run, which rank
 this is, where the ranks meet, the checkpoint to go on from. It goes the way of rank 0 and leaves

@@ -1,6 +1,6 @@
 """What every launcher promises, tried on all of them, and what the pool promises beside.
 
-Only the training is a stand-in (`stand_ins.py`); processes, signals, claims and records are real.
+Only the training is a stand-in (`simulated_runs`); processes, signals, claims and records are real.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a search promises, on runs without training whose best point is known (`searching.py`).
+"""What a search promises, on runs without training whose best point is known (`simulated_search`).
 
 Study, storage, claims and store are real. What needs processes and kills is in
-`test_search_survival.py`.
+`tests/sweeps/search/test_survival.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 With `freeze` and its `eval_mode`, nothing below block k trains or drops units, so that what block k
 gives for a text is the same in every epoch, seed, trial and process. It is computed once per text,
-in evaluation batches, kept on disk beside the word pieces (`token_cache`) and memory-mapped; the
+in evaluation batches, kept on disk beside the word pieces (`data/cache.py`) and memory-mapped; the
 blocks up to k then pass on what a batch brings along. Masks and positions still come from the
 model. What a run computes differs from computing it anew by float rounding.
 

@@ -152,7 +152,7 @@ def join(folder: Path, rank: int, size: int, device: str) -> None:
 def together(order: Mapping[str, Any], size: int, device: str) -> Iterator[Ranks]:
     """Rank 0 of a run, with the other ranks at work until the end; alone if `size` is 1.
 
-    order  what the others are told: see rank_process.py
+    order  what the others are told: see `training/rank_process.py`
 
     Raises RankDied, or torch.OutOfMemoryError, if one of them did not see it through.
     """

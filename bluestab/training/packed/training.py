@@ -159,7 +159,7 @@ class Group:
     def _wrapped(self) -> Step:
         """The plain step of all, and around it those of the techniques, the first outermost."""
         step: Step = self._plain
-        # `siblings.packable_problems` has let no other technique in
+        # `packable.packable_problems` has let no other technique in
         members = [[cast(Packable, t) for t in s.run.techniques.values()] for s in self.siblings]
         built = [s.built for s in self.siblings]
         for ours in reversed(list(zip(*members, strict=True))):
@@ -257,7 +257,7 @@ class Group:
 
     def test(self, siblings: Sequence[Sibling], *, vectors: bool) -> dict[int, np.ndarray]:
         """Score these runs on test with the weights they have; with `vectors`, by place of the
-        sibling, what `representations.py` says of the items."""
+        sibling, what `store/representations.py` says of the items."""
         network = self.stack.network
         with first_pieces(network) if vectors else nullcontext() as heard:
             self._evaluate("test", siblings)
