@@ -259,15 +259,15 @@ class Group:
         """Score these runs on test with the weights they have; with `vectors`, by place of the
         sibling, what `store/representations.py` says of the items."""
         network = self.stack.network
-        with first_pieces(network) if vectors else nullcontext() as heard:
+        with first_pieces(network) if vectors else nullcontext() as collected:
             self._evaluate("test", siblings)
-        if heard is None:
+        if collected is None:
             return {}
         example = self.ready.tables["test"]["example"]
-        apart = [self.stack.apart(found) for found in heard]
+        by_sibling = [self.stack.apart(found) for found in collected]
         rows = list(itertools.chain(*self.batches["test"]))
         return {
-            place: of_items([part[place] for part in apart], rows, example)
+            place: of_items([part[place] for part in by_sibling], rows, example)
             for place, sibling in enumerate(self.siblings)
             if sibling in siblings
         }
