@@ -9,8 +9,8 @@ run is hill(point) + effect of the seed + noise, with the spread that real runs 
     biosses    0.026    0.048    0.065    sweep biosses_remedies: 5 arms x 8 seeds
     ncbi64     0.030    0.011    0.036    sweep techniques_ncbi64: 18 arms x 2 seeds
 
-(two-way variance components, `residual_std` of `search/race.py` for the noise). `points` is the
-spread of the hill over random points; noise grows by up to 60 % away from the top, as failing
+(two-way variance components, `residual_std` of `sweeps/search/race.py` for the noise). `points` is
+the spread of the hill over random points; noise grows by up to 60 % away from the top, as failing
 points scatter. Regret is hill(optimum) - hill(point chosen).
 
     all     TPE as the search sets it, all seeds for every point

@@ -83,8 +83,11 @@ def test_the_wheel_holds_every_file_of_the_checkout_that_a_run_needs(wheel: Path
     assert inside <= shipped
     assert {"bluestab/conf/bluestab.yaml", "bluestab/sweeps/quickstart.yaml"} <= shipped
     assert files("bluestab", "*.py") | files("hydra_plugins", "*.py") <= shipped
-    assert files("bluestab/corpora", "*.gz") | files("bluestab/corpora", "LICENSE") <= shipped
-    assert files("bluestab/converters", "*.txt") <= shipped
+    assert (
+        files("bluestab/data/corpora", "*.gz") | files("bluestab/data/corpora", "LICENSE")
+        <= shipped
+    )
+    assert files("bluestab/data/converters", "*.txt") <= shipped
     assert "bluestab/py.typed" in shipped
 
 
@@ -96,7 +99,7 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
 
 
 def test_conf_is_found_where_this_installation_has_it(installed: Installed, tmp_path: Path) -> None:
-    code = "from bluestab import paths; print(paths.conf_dir(), paths.sweeps_dir(), sep='\\n')"
+    code = "from bluestab.core import paths; print(paths.conf_dir(), paths.sweeps_dir(), sep='\\n')"
     conf, sweeps = installed.python("-c", code, cwd=tmp_path).stdout.splitlines()
     assert Path(conf).samefile(installed.conf)
     assert Path(sweeps).samefile(installed.conf.parent / "sweeps")

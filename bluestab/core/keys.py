@@ -71,10 +71,10 @@ def hashed_config(
     optim = dict(cfg["optim"])
     if optim["steps"] is not None:
         optim["epochs"] = None  # not read when the length is given in steps
-    told = TASK_DESCRIPTIVE.union(descriptive)
+    left_out = TASK_DESCRIPTIVE.union(descriptive)
     hashed = {
         "recipe_version": RECIPE_VERSION,
-        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in told}),
+        "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in left_out}),
         "data": dict(fingerprint),
         "model": model_id,
         "head": cfg["model"]["head"],

@@ -1,7 +1,8 @@
-"""An order to this process: give the run back, soon, with as little lost as possible.
+"""Preemption: a signal asks this process to leave its run soon, with as little lost as possible.
 
-Sent to a worker by a signal (`obey`), obeyed where a run can be cut without harm: before the next
-training batch, after a checkpoint (see checkpoints.py).
+`install_handlers` makes the signals of `ORDERS` set a flag. The training loop looks at it where a
+run can be cut without harm, before the next batch, saves a checkpoint and raises `Preempted` (see
+`training/loop/checkpoints.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ WARNING = signal.SIGUSR2
 """SLURM sends it when the time is nearly up; who leads the workers decides what to do then."""
 
 _asked = threading.Event()
-_obeys = threading.Event()
+_installed = threading.Event()
 
 
 class Preempted(BaseException):
@@ -29,31 +30,32 @@ class Preempted(BaseException):
 
 
 def asked() -> bool:
-    """Is the run of this process to be given back?"""
+    """Whether a signal has asked this process to save its run and leave it."""
     return _asked.is_set()
 
 
 def install_handlers() -> None:
-    """From now on, every signal of `ORDERS` is such an order, those that wait included."""
+    """Install the handler of the signals in `ORDERS`, and unblock them: those that wait arrive."""
     for number in ORDERS:
-        signal.signal(number, _hear)
+        signal.signal(number, _note_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
-    _obeys.set()
+    _installed.set()
 
 
 def reinstall_handlers() -> None:
-    """Where a library has put itself in front: Lightning ends a run at SIGTERM, unsaved."""
-    if _obeys.is_set():
+    """Install them again where they were replaced: Lightning's end a run unsaved at SIGTERM."""
+    if _installed.is_set():
         install_handlers()
 
 
-def _hear(*_: object) -> None:
+def _note_signal(*_: object) -> None:
     _asked.set()
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """These signals wait; processes started inside never see `ORDERS` unless they `obey`.
+    """Block `ORDERS` and `WARNING`: they wait, and processes started inside inherit the mask until
+    they call `install_handlers`.
 
     A scheduler sends its signals to every process of a job, servers of ours included, which would
     die of them.

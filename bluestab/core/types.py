@@ -135,8 +135,9 @@ class RunRecord:
     measured  may differ from one repetition to the next
         names (what a person calls task, model, techniques, seed; init_from: run, at and task of
         the weights it started from, if it did), seconds (prepare, fit, score, total), phases
-        (seconds, see `phases.py`; profiled: whether the device was waited for), peak_memory_mb,
-        tokens_per_second, device, attention, precision, eval_batch_size (that memory sufficed for),
+        (seconds, see `training/loop/phases.py`; profiled: whether the device was waited for),
+        peak_memory_mb, tokens_per_second, device, attention, precision,
+        eval_batch_size (that memory sufficed for),
         frozen_prefix (blocks whose output was computed once, or null), resumed_from (step of the
         checkpoint, or null), versions, commit, dirty, host, command, finished (UTC)
         files             name below the run's folder -> SHA-256, of all but `record.json`; null in

@@ -79,9 +79,10 @@ def members_of(names: Sequence[str], store: Store) -> list[FinishedRun]:
 
 
 def make_soup(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
-    """Average, score on validation and test, and record; nothing is done twice.
+    """Average the members' weights, score the mean on validation and test, and record it as a run.
 
-    Raises ConfigError or StoreError if weights cannot be had.
+    Returns the soup; one that the store has is read from it. Raises ConfigError or StoreError if
+    weights cannot be had.
     """
     first = members[0]
     store, at = first.store, first.at
@@ -106,13 +107,13 @@ def make_soup(members: Sequence[FinishedRun], kind: str, device: str) -> Soup:
         used = record.result["effects"]["soup"]["members"]
         return Soup(record, [r.record for r in ranked if r.record.key in used], remarks)
     run = checked(first, store, device)
-    kitchen = _WeightAverager(run, weights, devices.resolve(device))
+    averager = _WeightAverager(run, weights, devices.resolve(device))
     started = time.perf_counter()
-    chosen = kitchen.greedy() if kind == "greedy" else list(range(len(ranked)))
-    record = _record(run, ranked, chosen, config, kitchen, time.perf_counter() - started)
+    chosen = averager.greedy() if kind == "greedy" else list(range(len(ranked)))
+    record = _record(run, ranked, chosen, config, averager, time.perf_counter() - started)
     with store.building(key) as work:
-        kitchen.write(work / "checkpoint" / at)
-        write_predictions(work / "predictions.parquet", kitchen.rows)
+        averager.write(work / "checkpoint" / at)
+        write_predictions(work / "predictions.parquet", averager.rows)
         write_text(work / "curve.csv", "step,train_loss\n")
         write_text(work / "log.txt", f"{kind} soup of {', '.join(r.record.key for r in ranked)}\n")
         write_config(work / "config.yaml", {**run.cfg, "keep": at})
@@ -172,8 +173,8 @@ class _WeightAverager:
             score = self.score("validation")[0][metric.name]
             quality = _quality(score, metric)
             stays = not chosen or quality >= best
-            said = -float("inf") if score is None else score
-            self.tried.append({"member": i, "validation": said, "stays": stays})
+            noted = -float("inf") if score is None else score
+            self.tried.append({"member": i, "validation": noted, "stays": stays})
             if stays:
                 chosen.append(i)
                 best = quality
@@ -230,11 +231,11 @@ def _record(
     ranked: Sequence[FinishedRun],
     chosen: Sequence[int],
     config: dict[str, Any],
-    kitchen: _WeightAverager,
+    averager: _WeightAverager,
     seconds: float,
 ) -> RunRecord:
     task, first = run.data.task, ranked[0].record
-    scores = kitchen.finished(chosen)
+    scores = averager.finished(chosen)
     raw = scores["test"][task.metric]
     score = task.failure_score if raw is None else raw
     ats: tuple[At, ...] = ("last", "best")
@@ -242,7 +243,7 @@ def _record(
         "members": [ranked[i].record.key for i in chosen],
         "left_out": [r.record.key for i, r in enumerate(ranked) if i not in chosen],
         "member_test": [ranked[i].record.result["score"][ranked[i].at] for i in chosen],
-        "tried": kitchen.tried,
+        "tried": averager.tried,
     }
     result = {
         "key": key_of(config),
@@ -275,6 +276,6 @@ def _record(
         },
         "attention": first.measured["attention"],
         "precision": first.measured["precision"],
-        **provenance(str(kitchen.predictor.device)),
+        **provenance(str(averager.predictor.device)),
     }
     return RunRecord(RECORD_SCHEMA, result, measured)

@@ -78,10 +78,10 @@ def pooled(
 
 
 class Pooling(nn.Module):
-    """A pooler for any family: it hears the mask and the states of the blocks on their way, since
+    """A pooler for any family: forward hooks give it the mask and the states of the blocks, since
     transformers hands a head neither. What it is called with is not read.
 
-    Hooks are bound methods: a deep copy of the network hears its own blocks.
+    Hooks are bound methods: those of a deep copy of the network belong to its own blocks.
     """
 
     def __init__(self, kind: str, size: int, norm: nn.Module | None) -> None:
@@ -96,7 +96,7 @@ class Pooling(nn.Module):
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         self._states, self._mask = [], mask
 
-    def hear(self, block: nn.Module, args: Any, output: Any) -> None:
+    def note(self, block: nn.Module, args: Any, output: Any) -> None:
         self._states.append(output if isinstance(output, torch.Tensor) else output[0])
 
     def forward(self, *_: Any, **__: Any) -> torch.Tensor:
@@ -134,7 +134,7 @@ def make_pooled(network: nn.Module, head: str, blocks: str, final_norm: str | No
     pooling = Pooling(kind, net.config.hidden_size, norm)
     net.register_forward_pre_hook(pooling.begin, with_kwargs=True)
     for block in list(encoder.get_submodule(blocks))[-k:]:
-        block.register_forward_hook(pooling.hear)
+        block.register_forward_hook(pooling.note)
 
     def widened(layer: nn.Linear) -> nn.Linear:
         if kind != "concat" or k == 1:

@@ -1,7 +1,7 @@
-"""Models of the Hugging Face hub on this machine: is one here, bring it, how large is it.
+"""Models of the Hugging Face hub: the copy on this machine, the download, the size there.
 
 The hub's own cache holds them (`HF_HOME`), so that every other program finds them, too. Weights of
-the old kind, which may hold code, are brought only where there are no others.
+the old kind, which may hold code, are downloaded only where there are no others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def offline() -> bool:
-    """Has the person at the keyboard forbidden the network?"""
+    """Whether HF_HUB_OFFLINE forbids the network."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def local_copy(hub: str, revision: str | None) -> Path | None:
-    """The folder of a complete copy on this machine, or None. Asks nobody."""
+    """The folder of a complete copy on this machine, or None. Uses no network."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -58,7 +58,7 @@ def download(hub: str, revision: str | None) -> Path:
 
 
 def remote_size(hub: str, revision: str | None) -> int:
-    """Bytes of a model's files, said by the hub within seconds. Raises OSError."""
+    """Bytes of a model's files, by the hub's own listing. Raises OSError, also after `TIMEOUT`."""
     from huggingface_hub import HfApi
 
     with _os_errors():

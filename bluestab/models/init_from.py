@@ -4,7 +4,7 @@ Fine-tuning on a related task with more labels first, then on the task itself, i
 training: plain fine-tuning, twice (STILTs: Phang, Fevry & Bowman 2018, arXiv 1811.01088; when it
 helps: Pruksachatkun et al. 2020, ACL). As in the code of the former (github.com/zphang/
 bert_on_stilts), the encoder is taken with its pooler, the head is fresh, and the weights are those
-after the last step unless told otherwise.
+after the last step unless the knob says `:best`.
 
 Weights are found and verified here, before anything is loaded; `networks.py` reads them.
 """
@@ -40,7 +40,7 @@ class SavedWeights:
     folder  that holds them, as transformers writes it
     sha256  of its model.safetensors: what the weights are, wherever they lie
     run, at, task  whose they are: the key, last or best, what it was trained on
-    said    what `model.init_from` says of them in full: KEY:AT, of another store FOLDER:AT
+    said    how `model.init_from` names them in full: KEY:AT, of another store FOLDER:AT
     failed  with them that run was no better than an answer that ignores its input
     """
 

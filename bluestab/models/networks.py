@@ -1,4 +1,4 @@
-"""A described model -> network, head, layer map, by transformers; its tokenizer: `tokenization.py`.
+"""A described model -> network, head, layer map, by transformers; its tokenizer: `tokenizers.py`.
 
 Heads are transformers' own, so that plain transformers loads what we save, unless the yaml says
 `head: linear`. The facts a model yaml claims are verified here.

@@ -59,7 +59,7 @@ def device_of(batch: Batch) -> torch.device:
 def replay_dropout_stream(
     start: Mapping[str, torch.Tensor], device: torch.device
 ) -> Iterator[None]:
-    """Drop what the pass that began at `start` dropped; afterwards all is where it was before."""
+    """Replay the dropout of the pass whose streams stood at `start`; restores the streams after."""
     now = torch_streams(device)
     restore_torch_streams(start, device)
     try:
@@ -70,7 +70,7 @@ def replay_dropout_stream(
 
 @contextmanager
 def fork_dropout_stream(device: torch.device, *names: str | int) -> Iterator[None]:
-    """Drop by a stream of this step's own, called `names`; afterwards all is where it was."""
+    """Draw dropout from another stream of this step, called `names`; restores the streams after."""
     import torch
 
     now = torch_streams(device)

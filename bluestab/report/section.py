@@ -1,7 +1,7 @@
 """A section of the report, given once: its frame, its words, and what the page draws of it.
 
-The terminal (`outcome`), the files (`write`) and the page (`page_data`, `page`) go through the list
-in `sections` and know none of them by name.
+The terminal (`terminal/closing_table.py`), the files (`write.py`) and the page (`page_data.py`,
+`page.py`) go through the list in `sections.py` and know none of them by name.
 """
 
 from __future__ import annotations

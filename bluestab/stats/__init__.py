@@ -8,10 +8,10 @@
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
 is drawn comes from a `seed` and does not depend on the order of the runs. scipy is imported late.
 
-How well each keeps its promise was measured; `tests/test_calibration.py` holds every figure below.
-2,000 experiments per cell (999 resamples), so that 5 % is known to 1 point and 95 % too; families
-of eight arms 1,000. Arms share seeds, whose effects correlate by 0.5. Scores are normal; skewed
-(-exp(0.75 z)); or `failures`: with probability 0.2 a run falls 20 standard deviations below.
+How well each keeps its promise was measured; `tests/stats/test_calibration.py` holds every figure
+below. 2,000 experiments per cell (999 resamples), so that 5 % is known to 1 point and 95 % too;
+families of eight arms 1,000. Arms share seeds, whose effects correlate by 0.5. Scores are normal;
+skewed (-exp(0.75 z)); or `failures`: with probability 0.2 a run falls 20 standard deviations below.
 
 Coverage of 95 % intervals, per cent. `remedy`: the other arm has half the spread, or no failure.
 

@@ -140,13 +140,13 @@ class Claims:
             return now is None
 
     def _archive(self, path: Path, key: str) -> None:
-        """Take a dead process's claim away; it tells who died at this run, and how far it was."""
+        """Move a dead process's claim to `.deaths/<key>/`, where deaths at a run are counted."""
         archive = self.dead_claims / key
         with suppress(OSError):
             archive.mkdir(parents=True, exist_ok=True)
             path.rename(archive / uuid.uuid4().hex)
             return
-        path.unlink()  # no room, or no right, for a keepsake
+        path.unlink()  # no room, or no right, to keep it
 
     def deaths(self, key: str) -> list[dict[str, Any]]:
         """Claims of the processes that died at a run since its last result, in order."""

@@ -23,7 +23,7 @@ ASIDE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Orphan:
-    """Something that nobody will use any more."""
+    """A file or folder that no process will use any more, and why."""
 
     path: Path
     why: str
@@ -32,7 +32,11 @@ class Orphan:
 
 @dataclass(frozen=True)
 class GarbageScan:
-    """What the rules below look at; `older` in seconds."""
+    """One look at a store, for the rules below.
+
+    older  seconds untouched after which what may belong to another machine is abandoned
+    now    seconds since the epoch
+    """
 
     store: Store
     older: float
@@ -63,63 +67,63 @@ class GarbageScan:
 Found = Iterator[tuple[Path, str]]
 
 
-def _work(rubble: GarbageScan) -> Found:
+def _work(scan: GarbageScan) -> Found:
     """Folders in which a run was being built."""
-    for path in entries(rubble.store.root / ".work"):
+    for path in entries(scan.store.root / ".work"):
         key, _, owner = path.name.removeprefix(".").partition(".")
         known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
         if key == "incomplete":
             yield path, "a run's folder without a record"
-        elif known and rubble.abandoned(path, owner, rubble.older):
+        elif known and scan.abandoned(path, owner, scan.older):
             yield path, "its process is gone"
 
 
-def _claims(rubble: GarbageScan) -> Found:
+def _claims(scan: GarbageScan) -> Found:
     """Claims of dead processes, and files written beside them."""
-    for path in entries(rubble.store.root / ".claims"):
+    for path in entries(scan.store.root / ".claims"):
         claim = read_claim(path) if KEY.fullmatch(path.name) else None
         dead = claim is not None and seen_dead(claim)
-        old = rubble.untouched(path, rubble.older) and path.name != ".lock"
+        old = scan.untouched(path, scan.older) and path.name != ".lock"
         if dead or (dead is not False and old):
             yield path, "its process is gone"
 
 
-def _asides(rubble: GarbageScan) -> Found:
+def _asides(scan: GarbageScan) -> Found:
     """Files written aside by a process that died before it renamed them."""
-    for folder in (rubble.store.root, rubble.store.root / "sweeps"):
+    for folder in (scan.store.root, scan.store.root / "sweeps"):
         for path in entries(folder):
             if not (ASIDE.fullmatch(path.name) and path.is_file()):
                 continue
             owner = next((o for o in _tails(path.name) if owner_dead(o) is not None), "")
-            if rubble.abandoned(path, owner, ASIDE_SECONDS):
+            if scan.abandoned(path, owner, ASIDE_SECONDS):
                 yield path, "written aside and never renamed"
 
 
-def _crashes(rubble: GarbageScan) -> Found:
+def _crashes(scan: GarbageScan) -> Found:
     """Crashes of runs that have succeeded since."""
-    for path in entries(rubble.store.root / ".crashed"):
-        if KEY.fullmatch(path.name) and path.name not in rubble.live and _done(rubble, path.name):
+    for path in entries(scan.store.root / ".crashed"):
+        if KEY.fullmatch(path.name) and path.name not in scan.live and _done(scan, path.name):
             yield path, "the run has finished since"
 
 
-def _resumes(rubble: GarbageScan) -> Found:
+def _resumes(scan: GarbageScan) -> Found:
     """Checkpoints of interrupted runs that nobody will resume."""
-    for path in entries(rubble.store.root / ".resume"):
+    for path in entries(scan.store.root / ".resume"):
         found = KEY.search(path.name)
-        if found is None or found.group() in rubble.live:
+        if found is None or found.group() in scan.live:
             continue
-        if _done(rubble, found.group()):
+        if _done(scan, found.group()):
             yield path, "the run has finished since"
         elif (
-            rubble.wanted is not None
-            and found.group() not in rubble.wanted
-            and rubble.untouched(path, rubble.older)
+            scan.wanted is not None
+            and found.group() not in scan.wanted
+            and scan.untouched(path, scan.older)
         ):
             yield path, "no sweep has this run"
 
 
 RULES: tuple[Callable[[GarbageScan], Found], ...] = (_work, _claims, _asides, _crashes, _resumes)
-"""One function per kind of leftover."""
+"""One function per kind of orphan."""
 
 
 def orphans(store: Store, older_days: float = 7.0) -> list[Orphan]:
@@ -127,22 +131,22 @@ def orphans(store: Store, older_days: float = 7.0) -> list[Orphan]:
 
     older_days  for what may belong to another machine: removed if untouched for so long
     """
-    rubble = GarbageScan(store, older_days * 86400, time.time())
-    found = dict(pair for rule in RULES for pair in rule(rubble))
+    scan = GarbageScan(store, older_days * 86400, time.time())
+    found = dict(pair for rule in RULES for pair in rule(scan))
     return [Orphan(path, why, extent(path)[0]) for path, why in found.items()]
 
 
-def remove(leftover: Orphan) -> str | None:
-    """Remove one of them; a sentence if that is not possible."""
+def remove(orphan: Orphan) -> str | None:
+    """Remove one of them; returns a sentence if that is not possible, else None."""
     try:
-        if leftover.path.is_dir() and not leftover.path.is_symlink():
-            shutil.rmtree(leftover.path)
+        if orphan.path.is_dir() and not orphan.path.is_symlink():
+            shutil.rmtree(orphan.path)
         else:
-            leftover.path.unlink()
+            orphan.path.unlink()
     except FileNotFoundError:
         return None  # somebody else did it
     except OSError as error:
-        return f"{leftover.path} cannot be removed ({error.strerror})"
+        return f"{orphan.path} cannot be removed ({error.strerror})"
     return None
 
 
@@ -152,9 +156,9 @@ def _tails(name: str) -> Iterator[str]:
     return (".".join(parts[i:]) for i in range(len(parts)))
 
 
-def _done(rubble: GarbageScan, key: str) -> bool:
+def _done(scan: GarbageScan, key: str) -> bool:
     """Finished, and its record can be read: a damaged one will be run again."""
     try:
-        return rubble.store.has(key) and bool(rubble.store.read(key))
+        return scan.store.has(key) and bool(scan.store.read(key))
     except StoreError:
         return False

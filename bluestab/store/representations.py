@@ -28,17 +28,17 @@ FILE = "representations.safetensors"
 
 @contextmanager
 def first_pieces(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """What the encoder says of the first word piece, a `(B, H)` float32 tensor per forward pass.
+    """The encoder's last vector of the first word piece: (B, H) float32 per forward pass inside.
 
-    It listens only: nothing is computed that would not be computed anyway.
+    By a forward hook: nothing is computed that would not be computed anyway.
     """
     found: list[torch.Tensor] = []
 
-    def hear(encoder: nn.Module, args: Any, output: Any) -> None:
+    def note(encoder: nn.Module, args: Any, output: Any) -> None:
         found.append(output[0][:, 0].detach().float())
 
     encoder: Any = network.base_model
-    handle = encoder.register_forward_hook(hear)
+    handle = encoder.register_forward_hook(note)
     try:
         yield found
     finally:
@@ -56,11 +56,11 @@ def of_items(
     import numpy as np
     import torch
 
-    heard = torch.cat(list(found)).cpu().numpy()
-    if len(heard) != len(example):
-        raise RuntimeError(f"{len(heard)} vectors were heard for {len(example)} rows")
-    rows = np.empty_like(heard)
-    rows[np.asarray(order)] = heard
+    stacked = torch.cat(list(found)).cpu().numpy()
+    if len(stacked) != len(example):
+        raise RuntimeError(f"{len(stacked)} vectors were heard for {len(example)} rows")
+    rows = np.empty_like(stacked)
+    rows[np.asarray(order)] = stacked
     vectors: np.ndarray = rows[np.unique(np.asarray(example), return_index=True)[1]]
     return vectors
 

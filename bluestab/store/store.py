@@ -4,10 +4,10 @@
     <store>/.work/             runs being built, one folder per run and process
     <store>/.claims/<key>      who builds it (see claims.py)
     <store>/.deaths/<key>/     processes that died at a run that has no result yet (see claims.py)
-    <store>/.resume/<key>/     the checkpoint of an interrupted run (see checkpoints.py)
+    <store>/.resume/<key>/     the checkpoint of an interrupted run (training/loop/checkpoints.py)
     <store>/.crashed/<key>/    the last crash of a run that has not succeeded yet
     <store>/.damaged/<key>.<n> runs whose record could not be read, out of the way
-    <store>/.slurm/<sweep>.<n>/ what was handed to SLURM, and its logs (see cluster/submission.py)
+    <store>/.slurm/<sweep>.<n>/ what was handed to SLURM, and its logs (sweeps/slurm/submission.py)
     <store>/.index.parquet     copies of all records, to read them fast (index.py); derived
     <store>/sweeps/<name>.json the manifest of a sweep, written before its first run
 

@@ -30,9 +30,9 @@ def attempt(
     execute: Execute | None = None,
     deaths: int | None = None,
 ) -> RunRecord | None:
-    """Do a run under its claim; None if another live process is at it.
+    """Do a run under its claim; None if another live process has it.
 
-    progress  told of every step, as the claim is
+    progress  called after every step, as the claim's own is
     execute   what does the run; None: `bluestab.training.execute.execute_one`
     deaths    None is also returned if more processes than these have died at it
 
@@ -61,15 +61,15 @@ def _claimed(
     claim = _take(run, store, deaths)
     if claim is None:
         return None
-    _tell_epochs(claim, run)
+    _note_epochs(claim, run)
     with claim:
 
-        def told(*state: Any) -> None:
+        def noted(*state: Any) -> None:
             claim.progress(*state)
             if progress is not None:
                 progress(*state)
 
-        return execute(run, store, told)
+        return execute(run, store, noted)
 
 
 def _take(run: Run, store: Store, deaths: int | None) -> Claim | None:
@@ -81,8 +81,8 @@ def _take(run: Run, store: Store, deaths: int | None) -> Claim | None:
         return None
 
 
-def _tell_epochs(claim: Claim | None, run: Run) -> None:
-    """Kept in the claim: how many steps an epoch has."""
+def _note_epochs(claim: Claim | None, run: Run) -> None:
+    """Write into the claim how many steps an epoch has, for those who show progress."""
     if claim is not None:
         items = run.data.size("train")
         claim.content["epoch_steps"] = updates(items, run.cfg["optim"]["batch_size"], 1, None)
@@ -118,10 +118,10 @@ def attempt_together(
                 if claim is not None:
                     stack.enter_context(claim)
             ours = [run for run in runs if claims[run.key] is not None and not is_done(run, store)]
-            told = [claim.progress for run in ours if (claim := claims[run.key]) is not None]
+            progresses = [claim.progress for run in ours if (claim := claims[run.key]) is not None]
             for run in ours:
-                _tell_epochs(claims[run.key], run)
-            done = together(ours, store, told) if ours else []
+                _note_epochs(claims[run.key], run)
+            done = together(ours, store, progresses) if ours else []
     except OSError as error:
         if is_disk_full(error):
             raise disk_full_error(store, runs[0].key) from error

@@ -21,7 +21,10 @@ def record_death(
     said: str = "",
     seconds: float = 0,
 ) -> RunRecord:
-    """Keep what is known of a run whose process died: its log so far, and what the process said.
+    """Record the crash of a run whose process died, with its log so far; returns the record.
+
+    how   what ended the process
+    said  the end of its output
 
     Raises DiskFull if there is no room for that.
     """

@@ -41,24 +41,24 @@ HOST_MB = 2_000
 
 
 def with_engines(compose: Compose, jobs: Sequence[Job]) -> tuple[list[Job], Counter[str]]:
-    """Jobs with `trainer.engine=packed` where that is possible and nothing else was asked for; and
-    why others run apart -> how many."""
+    """Jobs with `trainer.engine=packed` where that is possible and no other engine was named; and,
+    of those that train alone, reason -> how many."""
     known: dict[tuple[str, ...], str] = {}
-    apart: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
     found: list[Job] = []
     for job in jobs:
         rest = tuple(override for override in job if not SEED.fullmatch(override))
         if rest not in known:
-            known[rest] = _why_apart(compose, rest)
+            known[rest] = _why_alone(compose, rest)
         if known[rest]:
-            apart[known[rest]] += 1
+            alone[known[rest]] += 1
             found.append(job)
         else:
             found.append((*rest, ENGINE + "packed", *(o for o in job if SEED.fullmatch(o))))
-    return found, apart
+    return found, alone
 
 
-def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
+def _why_alone(compose: Compose, overrides: Sequence[str]) -> str:
     for override in overrides:
         if override.startswith(ENGINE):
             return "" if override == ENGINE + "packed" else f"{override} was asked for"
@@ -70,7 +70,7 @@ def _why_apart(compose: Compose, overrides: Sequence[str]) -> str:
     return "; ".join(packable_problems(cfg, parts.model.facts(), parts.techniques))
 
 
-def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
+def said_of(runs: Sequence[PlannedRun], alone: Counter[str]) -> list[str]:
     """What trains as one, and what does not and why, in lines."""
     packed = [p.run for p in runs if is_packed(p.run)]
     families = len({pack_group_key(run) for run in packed})
@@ -78,7 +78,7 @@ def said_of(runs: Sequence[PlannedRun], apart: Counter[str]) -> list[str]:
     if packed:
         kinds = "all alike" if families == 1 else f"of {families} kinds"
         lines.append(f"{len(packed)} runs train packed, {kinds}")
-    for why, n in apart.items():
+    for why, n in alone.items():
         lines.append(f"{n} run{'s' * (n > 1)} by {'themselves' if n > 1 else 'itself'}: {why}")
     return lines
 

@@ -26,7 +26,7 @@ class RunsCrashed(BluestabError):
 
 
 def make_ready(runs: Iterable[Run], store: Store, *, here: bool = True) -> None:
-    """What a check leaves out, before anything is written: the device, and weights that are here.
+    """Check what a config alone cannot tell, before anything is written: devices and weights.
 
     here  runs will be done on this machine; False: on others, which have devices of their own
 
@@ -42,7 +42,7 @@ def make_ready(runs: Iterable[Run], store: Store, *, here: bool = True) -> None:
 
 
 def tell_damaged(store: Store, runs: Iterable[Run]) -> None:
-    """Set damaged records aside, and say so: their runs are missing now."""
+    """Set damaged records aside, and print it: their runs will be done again."""
     for run in runs:
         aside = store.set_aside_damaged(run.key)
         if aside is not None:
@@ -50,7 +50,10 @@ def tell_damaged(store: Store, runs: Iterable[Run]) -> None:
 
 
 def begin(sweep: Sweep) -> None:
-    """Everything that must hold before the first run starts; then the manifest is written."""
+    """Check what must hold before the first run starts, then write the manifest.
+
+    Raises ConfigError or StoreError if the sweep cannot start on this machine.
+    """
     make_ready((planned.run for planned in sweep.runs), sweep.store)
     tell_damaged(sweep.store, (planned.run for planned in sweep.runs))
     sweep.store.write_manifest(sweep.name, sweep.manifest())

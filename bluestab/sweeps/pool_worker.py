@@ -27,7 +27,7 @@ def serve(
 ) -> None:
     """Do runs, or siblings as one, until the parent hangs up or memory goes over budget.
 
-    Ends also after a run that it was told to give back: see interruption.py.
+    Ends also after a run that a signal preempted: see `core/preemption.py`.
     """
     enter(connection, output, environment)
     store = Store(root)
@@ -51,7 +51,10 @@ def _do(
     execute: Execute | None,
     together: Together | None,
 ) -> dict[str, Any]:
-    """orders: key and config of each; deaths: of processes at them, as far as that counts."""
+    """Do these runs; returns the message to the parent, by `what` came of them.
+
+    orders  key and config of each; deaths: key -> processes that died at it, where that counts
+    """
     try:
         runs = [_checked(key, cfg) for key, cfg in orders]
         records = attempt_together(runs, store, None, execute, together, deaths)

@@ -1,8 +1,8 @@
 """Worker processes: one (`WorkerProcess`), and as many as there are devices (`WorkerPool`).
 
 A server process imports the libraries once and forks the workers, so that one that dies is replaced
-in no time. Parent and worker speak through a pipe. A worker sends dicts, the first of them
-`{"what": "ready"}`; what else is said is a matter of the pool, as is what its workers are given.
+in no time. Parent and worker exchange messages through a pipe. A worker sends dicts, the first of
+them `{"what": "ready"}`; the other messages, and what workers are given, are the pool's own.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class WorkerProcess:
             return ""
 
     def give_back(self) -> None:
-        """Tell it to give its run back, with a checkpoint (`interruption.obey`)."""
+        """Preempt it: a signal has it save a checkpoint and leave its run (`core.preemption`)."""
         with suppress(ProcessLookupError):
             os.kill(self.process.pid or 0, signal.SIGUSR1)
 
@@ -83,7 +83,7 @@ class WorkerPool(ABC, Generic[Process]):
     worker_class    what a worker is, seen from the parent
     workers         one for each device that was asked for
     early_deaths    of workers in a row that had not said that they are ready
-    is_giving_back  have the workers been told to give their runs back?
+    is_giving_back  whether the workers have been preempted
     """
 
     worker_class: type[Process]
@@ -111,22 +111,22 @@ class WorkerPool(ABC, Generic[Process]):
 
     @abstractmethod
     def answered(self, worker: Process, answer: Mapping[str, Any]) -> None:
-        """It has said something, other than that it is ready."""
+        """A message has come from it, other than that it is ready."""
 
     @abstractmethod
     def died(self, worker: Process) -> None:
-        """It has hung up, or is dead."""
+        """Its end of the pipe is closed, or its process is dead."""
 
     def is_heard(self, worker: Process) -> bool:
-        """May it still say something?"""
+        """Whether messages of this worker are still waited for."""
         return True
 
     def silent(self, worker: Process) -> None:
-        """It has said nothing for now: does it take too long?"""
+        """No message has come from it this time: an engine may check a time limit."""
         return
 
     def cut_off(self, worker: Process) -> None:
-        """It was told to give its work back, and did not in time."""
+        """It was preempted and did not end in time."""
         worker.kill()
 
     # --- the same for all ---
@@ -148,14 +148,14 @@ class WorkerPool(ABC, Generic[Process]):
         return [worker for worker in self.workers if self.is_busy(worker)]
 
     def hear(self, seconds: float) -> None:
-        """Wait so long for messages and deaths, and act on them."""
+        """Wait at most `seconds` for messages and deaths of workers, and call the methods above."""
         workers = [worker for worker in self.workers if self.is_heard(worker)]
-        heard: list[Any] = wait(
+        ready: list[Any] = wait(
             [w.connection for w in workers] + [w.process.sentinel for w in workers],
             timeout=seconds,
         )
         for worker in workers:
-            if worker.connection in heard:
+            if worker.connection in ready:
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
@@ -165,7 +165,7 @@ class WorkerPool(ABC, Generic[Process]):
                     worker.ready, self.early_deaths = True, 0
                 else:
                     self.answered(worker, answer)
-            elif worker.process.sentinel in heard:
+            elif worker.process.sentinel in ready:
                 self.died(worker)
             else:
                 self.silent(worker)
@@ -177,7 +177,7 @@ class WorkerPool(ABC, Generic[Process]):
             raise BluestabError(f"worker processes die before they can start:{why}")
 
     def give_back(self, until: float) -> None:
-        """Tell the workers to give their runs back, at once; from `until` on, cut them off."""
+        """Preempt the workers, once; from `until` on (`time.monotonic`), cut off those at work."""
         if not self.is_giving_back:
             self.is_giving_back = True
             for worker in self.busy():
@@ -196,8 +196,8 @@ class WorkerPool(ABC, Generic[Process]):
 def start_process(
     context: ForkServerContext, target: Callable[..., None], *args: Any, **kwargs: Any
 ) -> ForkServerProcess:
-    """Begin a worker process that hears signals to the whole group only if it says so
-    (`interruption.obey`); the servers behind it never do."""
+    """Start a worker process with the signals of preemption blocked until it calls
+    `install_handlers`; the server processes behind it never do."""
     process = context.Process(target=target, args=args, kwargs=kwargs)
     with signals_blocked():
         resource_tracker.ensure_running()
@@ -212,7 +212,7 @@ def start_process(
 def enter(connection: Connection, output: str, environment: Mapping[str, str]) -> None:
     """What a worker does before anything else: signals, environment, the end with its parent.
 
-    output       file for what libraries print and for last words
+    output       file for what libraries print and for the traceback of a crash in native code
     environment  of the parent: that of the server it was forked from may be older
     """
     # Ctrl-C reaches the whole group; the parent decides
@@ -237,7 +237,7 @@ def die_with_parent(connection: Connection) -> None:
 
 
 def write_to(path: str) -> None:
-    """What libraries print, and the last words of a crash in native code, go to a file."""
+    """Send what libraries print, and the traceback of a crash in native code, to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -53,7 +53,7 @@ class Source(ABC):
         """How many runs one of so many idle workers may take, and leave the others their part."""
 
     def cut_off(self, planned: PlannedRun) -> None:
-        """It was told to give itself back, did not in time, and was killed."""
+        """It was preempted, did not end in time, and was killed."""
         self.put_back(planned)
 
     @abstractmethod

@@ -20,7 +20,7 @@ class Stop:
     """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once.
 
     until     when what runs is cut off (`time.monotonic`); None: it is finished
-    order_at  when it is told to give itself back, before that
+    order_at  when it is preempted, before that
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -46,14 +46,14 @@ class Stop:
 
 
 def tell_waiting(display: SweepDisplay, queue: Source) -> None:
-    """Nothing can be started: what is missing is being done by others."""
+    """Show, once, that nothing can be started: other processes do what is missing."""
     if not display.note:
         display.note = f"waiting for {len(queue)} runs of other processes"
         display.say(display.note)
 
 
 def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:
-    """Wait for room on a full disk: better than one crash after the other."""
+    """Wait until a full disk has room, or a stop is asked: better than crash after crash."""
     say(
         f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB) and "
         "the sweep goes on by itself; Ctrl-C leaves, the same command goes on later"

@@ -13,8 +13,8 @@ if find_spec("pytest") is None:
         "pip install 'bluestab[testing]'"
     )
 
-if "pytest" in sys.modules:  # and not in a worker process, which needs the stand-ins alone
+if "pytest" in sys.modules:  # and not in a worker process, which needs the simulated runs alone
     import pytest
 
-    kinds = ("techniques", "tasks", "launchers", "loggers", "witness")
-    pytest.register_assert_rewrite(*(f"{__name__}.{kind}" for kind in kinds))
+    suites = ("techniques", "tasks", "launchers", "loggers", "observed_training")
+    pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in suites))

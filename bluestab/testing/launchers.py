@@ -1,10 +1,10 @@
 """What every launcher promises, tried on any of them.
 
-Only the training is a stand-in (`simulated_runs`); processes, signals, claims and records are real. What
-is proved: everything is done once; a crash takes nothing with it, and `on_crash` is kept to; a run
-of another process is left to it; a full disk pauses the sweep; Ctrl-C finishes what runs, and
+Only the training is a stand-in (`simulated_runs`); processes, signals, claims and records are real.
+What is proved: everything is done once; a crash takes nothing with it, and `on_crash` is kept to;
+a run of another process is left to it; a full disk pauses the sweep; Ctrl-C finishes what runs, and
 pressed twice stops at once; nothing is left lying about.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

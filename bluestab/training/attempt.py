@@ -189,15 +189,15 @@ class Attempt:
         )
 
     def _log_start(self, assembly: Assembly, found: Found | None) -> None:
-        """Say in the log of the run what it is about to do, and what was lost of its texts."""
+        """Log what the run is about to do, and which share of its texts is truncated."""
         run = self.run
         for note in run.data.notes:
             log.info("%s", note)
         log.info(
             "%s: %d steps, %d of warm-up", run.key, assembly.total_steps, assembly.warmup_steps
         )
-        if (lost := truncation_note(assembly.lost, run.data.task.unit)) is not None:
-            log.warning("%s=%d", lost, run.data.task.max_length)
+        if (cut := truncation_note(assembly.lost, run.data.task.unit)) is not None:
+            log.warning("%s=%d", cut, run.data.task.max_length)
         if found is not None:
             log.info("%s goes on from step %d (%s)", run.key, found.step, found.path)
 
@@ -250,7 +250,7 @@ def _score(
     """Scores of the last and the best weights.
 
     Fills `predictions` with one row per test item, and `vectors`, unless None, with what
-    `representations.py` says.
+    `store/representations.py` says.
     """
     history = assembly.history
     task = assembly.data.task
@@ -269,7 +269,7 @@ def _score(
             metrics["best"] = metrics["last"]
             predictions += [{**row, "at": "best"} for row in predictions]
             break
-        with _heard(assembly, at, vectors):
+        with _vectors(assembly, at, vectors):
             assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
         module = assembly.module
         metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}
@@ -280,8 +280,8 @@ def _score(
 
 
 @contextmanager
-def _heard(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -> Iterator[None]:
-    """Notes the vectors of the test items while they are evaluated, if that is wanted."""
+def _vectors(assembly: Assembly, at: str, vectors: dict[str, np.ndarray] | None) -> Iterator[None]:
+    """Collects the vectors of the test items inside, by a forward hook; None: does nothing."""
     if vectors is None:
         yield
         return

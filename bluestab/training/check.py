@@ -34,7 +34,7 @@ class Run:
     """A run that can be started: its parts, and what it is called.
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
-    loggers    who is told of it; they decide nothing
+    loggers    name -> logger that its rows and its record are sent to; they decide nothing
     """
 
     cfg: Mapping[str, Any]

@@ -1,8 +1,9 @@
 """A few real steps of a run, timed: what a forecast rests on where nothing like it has finished.
 
 The run is assembled as it would be, on a few of its items, and trained and evaluated by the same
-code; only the store never hears of it. Batches are drawn from all of the training items, so their
-lengths are those of the run; the first, untimed one holds the longest, for the peak of memory.
+code; only nothing is written to the store. Batches are drawn from all of the training items, so
+their lengths are those of the run; the first, untimed one holds the longest, for the peak of
+memory.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def planned_steps(run: Run) -> tuple[int, int]:
 
 
 def is_here(model: Model) -> bool:
-    """Are the weights on this machine? Nothing is fetched."""
+    """Whether a model's weights are on this machine. Nothing is fetched."""
     if model.path is not None or model.hub is None:
         model.folder()  # raises ConfigError with its reason
         return True

@@ -46,12 +46,13 @@ log = logging.getLogger("bluestab")
 
 
 def is_done(run: Run, store: Store) -> bool:
-    """Is everything there that was asked for: the record, and what is to be kept beside it?"""
+    """Whether the store has the record of a run, and all that `keep` and `keep_representations`
+    want beside it."""
     return is_stored(run.key, run.cfg, store)
 
 
 def is_stored(key: str, cfg: Mapping[str, Any], store: Store) -> bool:
-    """The same of a run that is known by its key and its config alone."""
+    """`is_done` of a run that is known by its key and its config alone."""
     return store.has(key) and not _lacking(key, cfg, store)
 
 
@@ -75,7 +76,8 @@ def execute_one(run: Run, store: Store, progress: Progress) -> RunRecord:
 def execute(runs: Sequence[Run], store: Store, progress: Sequence[Progress]) -> list[RunRecord]:
     """Train and score runs as one, keep their records, and return them in order.
 
-    runs      one, or siblings (`siblings.family_of`); those that are in the store are read from it
+    runs      one, or siblings (`families.pack_group_key`); those that are in the store are read
+              from it
     progress  for each run, called after every step
 
     A crash of a run is recorded and returned (status `crashed`), never raised: one run must not

@@ -1,8 +1,8 @@
-"""A further rank of a run on several devices, from inside: see ranks.py.
+"""A further rank of a run on several devices, from inside: see `loop/ranks.py`.
 
-Told by a line of JSON on standard input: the config, the key and the sizes of the run, which rank
-this is, where the ranks meet, the checkpoint to go on from. It goes the way of rank 0 and leaves
-nothing behind.
+A line of JSON on standard input says the config, the key and the sizes of the run, which rank this
+is, where the ranks meet, and the checkpoint to go on from. The process goes the way of rank 0
+and leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is recorded of a run besides what it came to: names, a crash, and the record itself."""
+"""What is recorded of a run besides its scores: names, a crash; and how a record is stored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def publish(run: Run, store: Store, work: Path, record: RunRecord) -> RunRecord:
 
 
 def disk_full_error(store: Store, key: str) -> DiskFull:
-    """What to raise for a run that found the disk full."""
+    """The DiskFull to raise for a run whose result did not fit on the disk."""
     return DiskFull(
         f"no room left for the result of run {key} in '{store.root}'; make room, the same command "
         "goes on from here"
@@ -69,7 +69,7 @@ def with_timeout(limit: float | None, progress: Progress) -> Progress:
 
 
 def run_names(run: Run) -> dict[str, Any]:
-    """What a person calls the parts of the run; the key knows them by content."""
+    """Names of task, model, techniques and seed; the key has their content instead."""
     found: dict[str, Any] = {
         "task": run.data.task.name,
         "model": run.model.name,
@@ -80,7 +80,7 @@ def run_names(run: Run) -> dict[str, Any]:
 
 
 def run_info(run: Run, store: Store, work: Path) -> RunInfo:
-    """What loggers get to know of a run: names, knobs and numbers."""
+    """The description of a run that its loggers are given: names, knobs and folders."""
     names = run_names(run)
     technique = "+".join(names["technique"]) or "none"
     sweep = run.cfg.get("sweep") or {}

@@ -33,7 +33,7 @@ NOT_ENCODED = TASK_DESCRIPTIVE | {
 def tokenised(
     data: TaskData, examples: Sequence[Example], model: Model
 ) -> tuple[Dataset, PreTrainedTokenizerFast]:
-    """Examples as word pieces (Arrow), computed once per content: see `token_cache`."""
+    """Examples as word pieces (Arrow), computed once per content: see `data/cache.py`."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())

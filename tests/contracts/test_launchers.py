@@ -1,7 +1,7 @@
 """What every launcher promises, tried on all of them, and what the pool promises beside.
 
-Only the training is a stand-in (`simulated_runs.py`); processes, signals, claims and records are real.
-"""  # noqa: E501
+Only the training is a stand-in (`simulated_runs`); processes, signals, claims and records are real.
+"""
 
 from __future__ import annotations
 
@@ -232,7 +232,8 @@ def test_workers_die_with_their_parent(make_sweep: MakeSweep, small: Path, tmp_p
     acts(sweep.store, **{f"s{i}": ["sleep 60"] for i in range(4)})
     code = (
         "import pickle, sys\n"
-        "from bluestab.testing import simulated_runs; from bluestab.sweeps.pool import run_in_pool\n"  # noqa: E501
+        "from bluestab.testing import simulated_runs\n"
+        "from bluestab.sweeps.pool import run_in_pool\n"
         "if __name__ == '__main__':\n"
         " sweep = pickle.load(open(sys.argv[1], 'rb'))\n"
         " run_in_pool(sweep, ['cpu', 'cpu'], 1e6, simulated_runs.execute)\n"

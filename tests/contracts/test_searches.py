@@ -1,7 +1,7 @@
-"""What a search promises, on runs without training whose best point is known (`searching.py`).
+"""What a search promises, on runs without training whose best point is known (`simulated_search`).
 
 Study, storage, claims and store are real. What needs processes and kills is in
-`test_search_survival.py`.
+`tests/sweeps/search/test_survival.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Plan = Callable[..., Search]
 def store(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for module in ("search.worker", "search.plan", "search.confirm"):
-        monkeypatch.setattr(f"bluestab.{module}.compose", simulated_search.compose_once)
+        monkeypatch.setattr(f"bluestab.sweeps.{module}.compose", simulated_search.compose_once)
     return tmp_path / "runs"
 
 

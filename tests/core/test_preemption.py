@@ -97,26 +97,26 @@ def test_the_claim_is_free_at_once(make_run: Make, tmp_path: Path, order: Any) -
     assert store.claims.deaths(run.key) == []  # nobody died
 
 
-def test_signals_wait_while_they_are_held_back_and_reach_who_obeys() -> None:
-    """In a process of its own: a signal that is not held back would end it."""
+def test_signals_wait_while_they_are_blocked_and_reach_the_handlers() -> None:
+    """In a process of its own: a signal that is not blocked would end it."""
     code = (
         "import os, signal, subprocess, sys\n"
-        "from bluestab import interruption\n"
-        "with interruption.held_back():\n"
-        "    for number in interruption.ORDERS:\n"
+        "from bluestab.core import preemption\n"
+        "with preemption.signals_blocked():\n"
+        "    for number in preemption.ORDERS:\n"
         "        os.kill(os.getpid(), number)\n"
         "    child = subprocess.run([sys.executable, '-c', 'import os, signal;'\n"
         "        'os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGUSR2)'])\n"
         "    assert child.returncode == 0, child\n"
-        "    assert not interruption.asked()\n"
-        "    interruption.obey()\n"
-        "assert interruption.asked()\n"
+        "    assert not preemption.asked()\n"
+        "    preemption.install_handlers()\n"
+        "assert preemption.asked()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_sigterm_to_a_process_that_does_not_obey_ends_it() -> None:
+def test_sigterm_to_a_process_without_handlers_ends_it() -> None:
     """Otherwise the test above would prove nothing."""
     code = "import os, signal, bluestab.core.preemption; os.kill(os.getpid(), signal.SIGTERM)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGTERM
@@ -129,10 +129,11 @@ def test_no_signal_of_a_scheduler_ends_a_run_unsaved(make_run: Make, tmp_path: P
     (tmp_path / "run.pkl").write_bytes(pickle.dumps((run.key, dict(run.cfg))))
     code = (
         "import os, pickle, signal, sys\n"
-        "from bluestab import interruption, pool_worker\n"
+        "from bluestab.core import preemption\n"
+        "from bluestab.sweeps import pool_worker\n"
         "from bluestab.training.execute import execute_one\n"
         "from bluestab.store.store import Store\n"
-        "interruption.obey()\n"
+        "preemption.install_handlers()\n"
         "key, cfg = pickle.load(open(sys.argv[1], 'rb'))\n"
         "def execute(run_, store, progress):\n"
         "    def told(step, *rest):\n"

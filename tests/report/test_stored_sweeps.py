@@ -1,4 +1,4 @@
-"""Real sweeps, kept small (`small_store.py`): reports of them against other ways to the numbers."""
+"""Real sweeps, made small (`shrink_store`): reports of them against other ways to the numbers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""In place of `python` on a node: a task whose runs are stand-ins (`bluestab.testing.simulated_runs`).
+"""In place of `python` on a node: a task with `bluestab.testing.simulated_runs`.
 
 Called as the interpreter is: `-u -m bluestab.sweeps.slurm.task FOLDER --first=N`.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def test_where_it_cannot_be_written_everything_works(
 
 PROCESS = """
 import sys
-from bluestab import index
+from bluestab.store import index
 from bluestab.store.store import Store
 index.WORTH = 10
 found = index.contents(Store(sys.argv[1]))

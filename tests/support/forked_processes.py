@@ -27,7 +27,7 @@ EVERYTHING = [
     "bluestab.sweeps.pool_worker",
     "bluestab.sweeps.search.worker",
     "bluestab.training.assemble",
-    "bluestab.run",
+    "bluestab.training.execute",
 ]
 EVERYTHING += ["bluestab.cli", "bluestab.cli.hydra_app", *LIBRARIES]
 

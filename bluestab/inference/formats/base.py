@@ -9,7 +9,7 @@ csv    RFC 4180, a header   the row, and the columns of `COLUMNS`
 tsv    a header, no quotes  the same
 jsonl  an object a line     the object, and a field `prediction`
 conll  a word a line        the line, a tag, its probability (and disagreement)
-brat   a folder of .txt     the .txt and its .ann (see `brat.py`)
+brat   a folder of .txt     the .txt and its .ann (see `inference/brat.py`)
 task   the task's own file  jsonl: id and prediction (read whole: for corpora)
 
 Offsets count characters (Unicode code points) of the text as it stands in the file, from 0, the

@@ -1,4 +1,4 @@
-"""The contract of what can be brought: look whether it is here, bring it."""
+"""The contract of a resource, a task's files or a model: look whether it is here, fetch it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class FetchStatus:
 
 @dataclass
 class FetchContext:
-    """How to bring things.
+    """How resources are fetched.
 
     folder  with the files to take; None: from the network
-    say     tells a person
+    say     called with a line for the person at the terminal
     """
 
     folder: Path | None = None
@@ -48,19 +48,22 @@ class FetchContext:
 
 
 class Resource(ABC):
-    """A task or a model as something to bring."""
+    """A task or a model as something that `bluestab fetch` brings to this machine."""
 
     kind: str
     name: str
     about: Mapping[str, Any]
 
     @abstractmethod
-    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
-        """What is here. Writes nothing; asks the network for sizes only if `ask`."""
+    def look(self, context: FetchContext, *, ask: bool = False) -> FetchStatus:
+        """What of it is here. Writes nothing; asks the network for sizes only if `ask`."""
 
     @abstractmethod
-    def bring(self, means: FetchContext) -> FetchStatus:
-        """Bring what is missing. Raises DownloadError; then what was here is as it was."""
+    def bring(self, context: FetchContext) -> FetchStatus:
+        """Download or make what is missing; returns what is here now.
+
+        Raises DownloadError; then what was here is as it was.
+        """
 
 
 def need_network(sources: Sequence[str]) -> None:

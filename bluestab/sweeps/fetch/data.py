@@ -34,7 +34,7 @@ class TaskResource(Resource):
         if self.convert is not None:
             _converter(self.convert)
 
-    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
+    def look(self, context: FetchContext, *, ask: bool = False) -> FetchStatus:
         if self.task.own:
             return self._look_at_own()
         if (folder := fetched_folder(self.name)) is None:
@@ -65,7 +65,7 @@ class TaskResource(Resource):
                 problem=f"task.data_dir is '{self.task.data_dir}', which holds no {lacking[0]}; "
                 "no folder of yours is written: leave task.data_dir out, or put the file there",
             )
-        made_by_hand = self._own_converter(means) is not None
+        made_by_hand = self._own_converter(context) is not None
         if not self.remotes and not made_by_hand:
             return FetchStatus(
                 str(own_folder(self.name) or folder),
@@ -73,7 +73,7 @@ class TaskResource(Resource):
             )
         absent = [r for r in self.remotes if not _is_there(self._target(folder, r), r)]
         missing = tuple((remote.urls[0], remote.bytes) for remote in absent)
-        where = f"in {means.folder}" if made_by_hand else "that are here"
+        where = f"in {context.folder}" if made_by_hand else "that are here"
         made = ((f"the files of the task, from originals {where}", 0),)
         return FetchStatus(str(folder), made if made_by_hand else missing or made)
 
@@ -93,46 +93,46 @@ class TaskResource(Resource):
         folders = dict.fromkeys(str(place.parent) for place in places)
         return FetchStatus(", ".join(folders), note="your own files: nothing to bring")
 
-    def bring(self, means: FetchContext) -> FetchStatus:
+    def bring(self, context: FetchContext) -> FetchStatus:
         folder = fetched_folder(self.name)
         if folder is None:
             raise DownloadError("there is no home folder; set BLUESTAB_CACHE to a folder")
-        if means.folder is None:
+        if context.folder is None:
             absent = [r.urls[0] for r in self.remotes if not _is_there(self._target(folder, r), r)]
             need_network(absent)
-        with written_to(folder), alone(folder, self.name, means.say):
-            found = self.look(means)
+        with written_to(folder), alone(folder, self.name, context.say):
+            found = self.look(context)
             if found.here:  # another process brought it meanwhile
                 return found
-            by_hand = self._own_converter(means)
+            by_hand = self._own_converter(context)
             if by_hand is not None:
-                self._convert(by_hand, InFolder(means.folder, self.name), folder)
+                self._convert(by_hand, InFolder(context.folder, self.name), folder)
             else:
-                self._bring_remotes(means, folder)
-        found = self.look(replace(means, folder=None))
+                self._bring_remotes(context, folder)
+        found = self.look(replace(context, folder=None))
         if not found.here:
             raise DownloadError(found.problem or self._not_brought())
         return found
 
-    def _bring_remotes(self, means: FetchContext, folder: Path) -> None:
+    def _bring_remotes(self, context: FetchContext, folder: Path) -> None:
         for remote in self.remotes:
             target = self._target(folder, remote)
             if _is_there(target, remote):
                 continue
-            if means.folder is not None:
-                _take(means.folder, self.name, remote, target)
+            if context.folder is not None:
+                _take(context.folder, self.name, remote, target)
             else:
-                means.downloader.bring(remote, target)
+                context.downloader.bring(remote, target)
         if self.convert is not None:
             originals = {remote.file: self._target(folder, remote) for remote in self.remotes}
             self._convert(self.convert, originals, folder)
 
-    def _own_converter(self, means: FetchContext) -> str | None:
+    def _own_converter(self, context: FetchContext) -> str | None:
         """Name of the converter for originals in a person's folder, of a task whose files come as
         they are or not at all; None if that folder holds what would be downloaded."""
-        if means.folder is None or self.convert is not None or self.name not in _converters():
+        if context.folder is None or self.convert is not None or self.name not in _converters():
             return None
-        here = InFolder(means.folder, self.name)
+        here = InFolder(context.folder, self.name)
         ready = bool(self.remotes) and all(remote.file in here for remote in self.remotes)
         return None if ready else self.name
 

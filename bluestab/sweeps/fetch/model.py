@@ -21,7 +21,7 @@ class ModelResource(Resource):
     def __init__(self, model: Model) -> None:
         self.model, self.name, self.about = model, model.name, model.about
 
-    def look(self, means: FetchContext, *, ask: bool = False) -> FetchStatus:
+    def look(self, context: FetchContext, *, ask: bool = False) -> FetchStatus:
         model = self.model
         if model.path is not None or model.package is not None:
             try:
@@ -43,9 +43,9 @@ class ModelResource(Resource):
                 size = hub.remote_size(model.hub, model.revision)
         return FetchStatus(str(hub.cache()), ((source, size),))
 
-    def bring(self, means: FetchContext) -> FetchStatus:
+    def bring(self, context: FetchContext) -> FetchStatus:
         assert self.model.hub is not None
-        if means.folder is not None:
+        if context.folder is not None:
             raise DownloadError(
                 f"models are not taken from a folder of files: give model.path=DIR, or copy "
                 f"{hub.cache()}/models--{self.model.hub.replace('/', '--')} of another machine here"

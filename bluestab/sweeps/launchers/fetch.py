@@ -71,14 +71,14 @@ class Fetch(Backend):
         problems: list[str] = []
         n_here = n_brought = n_bytes = 0
         unknown = False
-        means = FetchContext(self.source, Downloader(progress=display.progress), display.say)
-        for supply in wanted:
-            found = supply.look(means, ask=self.dry_run)
-            display.tell(supply, found)
+        context = FetchContext(self.source, Downloader(progress=display.progress), display.say)
+        for resource in wanted:
+            found = resource.look(context, ask=self.dry_run)
+            display.tell(resource, found)
             if not found.problem and found.missing and not self.dry_run:
-                found = self._brought(supply, means, display, found)
+                found = self._brought(resource, context, display, found)
             if found.problem:
-                problems.append(f"{supply.kind} {supply.name}: {found.problem}")
+                problems.append(f"{resource.kind} {resource.name}: {found.problem}")
             elif found.missing:
                 n_bytes += sum(n or 0 for _, n in found.missing)
                 unknown |= any(n is None for _, n in found.missing)
@@ -95,12 +95,12 @@ class Fetch(Backend):
             raise NotBrought(f"{len(problems)} of {len(wanted)} {what}:\n" + "\n".join(problems))
 
     def _brought(
-        self, supply: Resource, means: FetchContext, display: Display, found: FetchStatus
+        self, resource: Resource, context: FetchContext, display: Display, found: FetchStatus
     ) -> FetchStatus:
         try:
             started = time.monotonic()
-            with display.bars_of(supply):
-                brought = supply.bring(means)
+            with display.bars_of(resource):
+                brought = resource.bring(context)
         except DownloadError as error:
             display.say("  failed     see below")
             return FetchStatus(found.where, problem=str(error))
@@ -131,7 +131,7 @@ def supplies(parts: Sequence[RunComponents]) -> list[Resource]:
         found.setdefault(identity, ModelResource(model))
     if problems:
         raise ConfigError(*problems)
-    return sorted(found.values(), key=lambda supply: supply.kind, reverse=True)
+    return sorted(found.values(), key=lambda resource: resource.kind, reverse=True)
 
 
 class Display:
@@ -143,9 +143,9 @@ class Display:
         self.current: tuple[str, Any] = ("", None)
 
     @contextmanager
-    def bars_of(self, supply: Resource) -> Iterator[None]:
+    def bars_of(self, resource: Resource) -> Iterator[None]:
         """Bars while a task is brought; the hub draws its own for models."""
-        if supply.kind == "task" and self.console.is_interactive:
+        if resource.kind == "task" and self.console.is_interactive:
             self.bars = Progress(
                 TextColumn("  {task.description}", markup=False),
                 BarColumn(bar_width=30),
@@ -180,10 +180,10 @@ class Display:
         """A line, which stays."""
         self.console.print(printable(text, 2000), markup=False, soft_wrap=True)
 
-    def tell(self, supply: Resource, found: FetchStatus) -> None:
+    def tell(self, resource: Resource, found: FetchStatus) -> None:
         """What it is, whose it is, where it comes from and where it lies."""
-        about = supply.about
-        self.say(f"{supply.kind} {supply.name}: {about.get('summary', '')}")
+        about = resource.about
+        self.say(f"{resource.kind} {resource.name}: {about.get('summary', '')}")
         for name in ("licence", "citation", "url"):
             if about.get(name):
                 self.say(f"  {name:<10} {about[name]}")

@@ -159,8 +159,8 @@ class Worker:
             if why := self._verdict(taken, list(outcomes.values())):
                 self._stop(taken, why, list(outcomes.values()))
                 return None
-        told = [worth(name, list(outcomes.values()), search.sign) for name in search.objective]
-        self.trials.complete(taken, told)
+        values = [worth(name, list(outcomes.values()), search.sign) for name in search.objective]
+        self.trials.complete(taken, values)
         return None
 
     # --- runs ----------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class Worker:
         seed, own = run.cfg["seed"], dict[int, float]()
         name = f"curve.{seed}"
 
-        def told(step: int, total: int, loss: float | None, score: float | None) -> None:
+        def noted(step: int, total: int, loss: float | None, score: float | None) -> None:
             if loss is None:
                 return
             own[step] = run.data.task.failure_score if score is None else score
@@ -240,7 +240,7 @@ class Worker:
             if why is not None:
                 raise PruneRun(why)
 
-        return told
+        return noted
 
     # --- racing --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ HEADER = "bluestab task "
 """How the line begins that a task prints at every start: `bluestab task 12_3.0 ...`."""
 
 IN_LOG: Sequence[tuple[re.Pattern[str], type[WorkerDied]]] = (
-    # what slurmstepd writes, and what a task says that was told of its limit (see task.py)
+    # what slurmstepd writes, and what a task says that was told of its limit (see slurm/task.py)
     (re.compile(r"exceeded memory limit|oom.kill|out.of.memory", re.I), OutOfMemoryKilled),
     (re.compile(r"DUE TO TIME LIMIT|the time limit is near"), TimeLimitReached),
     (re.compile(r"DUE TO NODE FAILURE"), NodeFailed),

@@ -33,14 +33,14 @@ class TasksEnded(BluestabError):
 class TaskStatus:
     """Tasks of some submissions; `refresh` asks again: one squeue, at most one sacct.
 
-    tasks  job -> ArrayTask, as last heard; known: could SLURM be asked?
+    tasks  job -> ArrayTask, as SLURM last said; known: whether it answered
     """
 
     def __init__(self, submissions: Sequence[Submission]) -> None:
         self.submissions = list(submissions)
         self.tasks: dict[str, ArrayTask] = {}
         self.known = False
-        self._never_heard: set[str] = set()
+        self._unaccounted: set[str] = set()
 
     def refresh(self) -> None:
         jobs = [job for one in self.submissions for job in one.jobs()]
@@ -51,15 +51,15 @@ class TaskStatus:
         now = {task.job: task for task in queued}
         gone = {job for job in self._expected() | set(self.tasks) if job not in now}
         unclear = {job for job in gone if job not in self.tasks or self.tasks[job].live}
-        if unclear - self._never_heard:
+        if unclear - self._unaccounted:
             arrays = {job.partition("_")[0] for job in unclear}
-            told = {task.job: task for task in scheduler.accounted(arrays)}
+            accounted = {task.job: task for task in scheduler.accounted(arrays)}
             for job in unclear:
                 # forgotten by squeue, so it has ended, whatever accounting has or has not heard
-                task = told.get(job)
+                task = accounted.get(job)
                 ended = task is not None and not task.live
                 self.tasks[job] = task if task and ended else ArrayTask(job, "ENDED")
-                self._never_heard |= set() if ended else {job}
+                self._unaccounted |= set() if ended else {job}
         self.tasks.update(now)
 
     def _expected(self) -> set[str]:

@@ -1,6 +1,6 @@
-"""The contract of a logger: told of a run's beginning, of every evaluation, and of its end.
+"""The contract of a logger: called at a run's beginning, after every evaluation, and at its end.
 
-A logger is an audience. It gets numbers, names of knobs, ids and tags, never the text of an item,
+A logger decides nothing. It gets numbers, names of knobs, ids and tags, never the text of an item,
 never a path, never an environment value. It runs in a thread of its own and may fail, hang or die
 without any effect on the run but a line in its log. Modules of loggers import their libraries
 inside functions, so that a config that names them loads fast.
@@ -33,7 +33,7 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger knows of a run.
+    """Description of a run that a logger is given at its beginning.
 
     sweep, arm  names; None for a run outside a sweep
     tags        task, model, technique, seed, cell, key
@@ -128,7 +128,7 @@ def flat(node: Any, path: str = "") -> dict[str, Any]:
 
 
 class LoggerGroup:
-    """Every logger of one run, none of which can disturb it."""
+    """All loggers of one run, each in a thread, so that none can fail or delay it."""
 
     def __init__(self, loggers: Mapping[str, Logger], info: RunInfo) -> None:
         self._threads = [LoggerThread(name, logger, info) for name, logger in loggers.items()]
@@ -148,7 +148,7 @@ class LoggerGroup:
 
 
 class LoggerThread:
-    """One logger of one run: its calls, in order, until one fails."""
+    """Calls one logger of one run, in order and in a thread, until a call fails."""
 
     def __init__(self, name: str, logger: Logger, info: RunInfo) -> None:
         self.name = name

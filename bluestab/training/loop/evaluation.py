@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ItemLogits(Metric):
     """Logits of every row of a tokenised split, gathered over batches and devices.
 
-    A shell around the pure functions of `scoring`: it collects, they compute. An item that arrives
-    twice (padding of a distributed sampler) counts once.
+    A shell around the pure functions of `tasks/scoring.py`: it collects, they compute. An item
+    that arrives twice (padding of a distributed sampler) counts once.
     """
 
     full_state_update = False
@@ -64,8 +64,8 @@ Evaluator = Callable[[Mapping[int, np.ndarray]], tuple[list[np.ndarray], list[An
 
 
 def make_evaluator(data: TaskData, examples: Sequence[Example], table: Dataset) -> Evaluator:
-    """How a split is scored: logits (words, C) by row of `table` -> by item of `examples` logits
-    (words, C) and a prediction, and the scores of all.
+    """The evaluator of a split: logits (words, C) by row of `table` -> for each item of `examples`
+    logits (words, C) and a prediction, and the scores of all.
 
     A long item has several rows; their words are those that `Encoded.rows` names. Raises
     RuntimeError, when it is called, if a row has no logits.

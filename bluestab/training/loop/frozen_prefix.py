@@ -2,7 +2,7 @@
 
 With `freeze` and its `eval_mode`, nothing below block k trains or drops units, so that what block k
 gives for a text is the same in every epoch, seed, trial and process. It is computed once per text,
-in evaluation batches, kept on disk beside the word pieces (`token_cache`) and memory-mapped; the
+in evaluation batches, kept on disk beside the word pieces (`data/cache.py`) and memory-mapped; the
 blocks up to k then pass on what a batch brings along. Masks and positions still come from the
 model. What a run computes differs from computing it anew by float rounding.
 
@@ -44,7 +44,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Prefix:
-    """Embeddings and blocks 1..depth of `built.model`: none of it trains, drops or is listened to.
+    """Embeddings and blocks 1..depth of `built.model`: nothing in them trains, drops units or has
+    hooks.
 
     digest  SHA-256 of its weights and of the model's config
     """
@@ -78,7 +79,7 @@ def _parts(model: nn.Module, path: str) -> Iterator[nn.Module]:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Whether somebody listens to, or changes, what goes through this module."""
+    """Whether a module has forward or backward hooks, or parametrizations."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, name) for name in hooks) or hasattr(module, "parametrizations")
 
@@ -94,11 +95,15 @@ def _digest(built: Built, depth: int) -> str:
 
 
 class _StopForward(Exception):
-    """The last block of the prefix has spoken: what stands above it is not wanted."""
+    """Ends a forward pass after the last block of the prefix: the layers above are not needed."""
 
 
 class States:
-    """What the prefix gives for every row of a tokenised split, float32, mapped from the disk."""
+    """The prefix's output for every row of a tokenised split: float32, memory-mapped.
+
+    values   (all word pieces, H)
+    lengths  word pieces of each row
+    """
 
     def __init__(self, values: np.ndarray, lengths: Sequence[int]) -> None:
         self.values = values
@@ -192,14 +197,14 @@ def _compute(
 
     model, device = built.model, next(built.model.parameters()).device
     rows: list[np.ndarray | None] = [None] * len(table)
-    heard: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
-    def hear(block: nn.Module, args: Any, output: Any) -> None:
-        heard.append(output if isinstance(output, torch.Tensor) else output[0])
+    def note(block: nn.Module, args: Any, output: Any) -> None:
+        outputs.append(output if isinstance(output, torch.Tensor) else output[0])
         raise _StopForward
 
     was_training = model.training
-    handle = _block(built, prefix.depth).register_forward_hook(hear)
+    handle = _block(built, prefix.depth).register_forward_hook(note)
     model.eval()
     try:
         for batch in loader(table, pad_token_id, batch_sampler=batches):
@@ -209,7 +214,7 @@ def _compute(
                     model(**inputs_of(on_device))
             except _StopForward:
                 pass
-            states = heard.pop().float().cpu().numpy()
+            states = outputs.pop().float().cpu().numpy()
             for row, vectors, mask in zip(
                 batch["items"].tolist(), states, batch["attention_mask"].numpy(), strict=True
             ):
@@ -228,15 +233,15 @@ def _block(built: Built, depth: int) -> nn.Module:
 
 
 def replace_by_passthrough(prefix: Prefix, built: Built) -> None:
-    """From here on the blocks of the prefix compute nothing: the last of them gives what the batch
-    in `supplied` brings along, those below pass on what they are given. Their weights stay."""
+    """Replace the forward passes of the prefix's blocks: the last returns the states that come with
+    the batch (`supplied`), those below return their input. Their weights stay."""
     model = built.model
     for depth in range(1, prefix.depth + 1):
         block = _block(built, depth)
-        block.forward = _passed_on if depth < prefix.depth else _given(model)
+        block.forward = _pass_through if depth < prefix.depth else _given(model)
 
 
-def _passed_on(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+def _pass_through(hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     return hidden_states
 
 

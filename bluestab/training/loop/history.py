@@ -1,4 +1,4 @@
-"""What validation saw of a training so far, and the weights it liked best."""
+"""Validation scores over a training so far, and the weights that had the best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bluestab.tasks.metric import Metric
 
 @dataclass
 class ValidationHistory:
-    """What validation saw: one row per evaluation, and the weights of the best one.
+    """One row per evaluation on validation, and the weights of the best one.
 
     best is the earliest step whose validation score no other beats, by `metric`; an undefined score
     beats nothing.

@@ -1,7 +1,7 @@
 """The LightningModule: one composed training step, one optimizer, and the same scoring for all.
 
 It knows no technique by name. The step arrives already wrapped, the optimizer already grouped;
-evaluation uses the bare model, so that every arm is judged by the same code.
+evaluation uses the bare model, so that every arm is scored by the same code.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _float32(value: Any) -> Any:
 
 
 def finite_check_every(device: torch.device) -> int:
-    """Steps until their losses are looked at: to ask a GPU for one, the host has to wait for it."""
+    """Steps between two checks that their losses are finite: on a GPU each makes the host wait."""
     return 1 if device.type == "cpu" else 16
 
 
@@ -69,7 +69,7 @@ class FineTuning(pl.LightningModule):
     optimizer    built from the finished plan, maybe wrapped; its groups name their `depth`
     micro_batch  items per forward and backward pass; None: the whole batch at once
     count        what the loss of a batch is the mean over: items, or labelled word pieces
-    evaluators       how to score validation and test
+    evaluators   how to score validation and test
     phases       notes where the time goes
     ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
@@ -116,7 +116,7 @@ class FineTuning(pl.LightningModule):
         self.scores: Scores = {}
         self.item_logits: Sequence[np.ndarray] = []
         self.diverged: int | None = None
-        self._unseen: list[tuple[int, torch.Tensor]] = []
+        self._unchecked: list[tuple[int, torch.Tensor]] = []
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
         model.register_forward_pre_hook(self._count_forward)
@@ -165,8 +165,8 @@ class FineTuning(pl.LightningModule):
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if self._ranks.size > 1:
             total = self._ranks.sum_of(total)
-        self._unseen.append((self.global_step + 1, total))
-        if len(self._unseen) >= finite_check_every(total.device):
+        self._unchecked.append((self.global_step + 1, total))
+        if len(self._unchecked) >= finite_check_every(total.device):
             self._check_finite()
         if not self._again:
             self.batches += len(parts)
@@ -174,11 +174,11 @@ class FineTuning(pl.LightningModule):
         return loss
 
     def _check_finite(self) -> None:
-        """Raise Diverged if a loss that nobody has looked at is not finite: on all ranks, which
-        have the same, so that none waits for another."""
-        unseen, self._unseen = self._unseen, []
-        values = torch.stack([loss for _, loss in unseen]).tolist() if unseen else []
-        for (step, _), value in zip(unseen, values, strict=True):
+        """Raise Diverged if a loss since the last check is not finite: on all ranks, which have the
+        same losses, so that none waits for another."""
+        unchecked, self._unchecked = self._unchecked, []
+        values = torch.stack([loss for _, loss in unchecked]).tolist() if unchecked else []
+        for (step, _), value in zip(unchecked, values, strict=True):
             if not math.isfinite(value):
                 self.diverged = step
                 raise Diverged(step)
@@ -232,13 +232,13 @@ class FineTuning(pl.LightningModule):
     def running(self) -> dict[str, Any]:
         """What has been noted since the last evaluation, and counted since the start."""
         counted = {"forwards": self.forwards, "batches": self.batches}
-        return {"losses": self._losses, "norms": self._norms, "unseen": self._unseen, **counted}
+        return {"losses": self._losses, "norms": self._norms, "unseen": self._unchecked, **counted}
 
     def run_on(self, running: Mapping[str, Any]) -> None:
         """Go on from what `running` gave."""
         self._losses = [loss.to(self.device) for loss in running["losses"]]
         self._norms = [norms.to(self.device) for norms in running["norms"]]
-        self._unseen = [(step, loss.to(self.device)) for step, loss in running["unseen"]]
+        self._unchecked = [(step, loss.to(self.device)) for step, loss in running["unseen"]]
         self.forwards, self.batches = running["forwards"], running["batches"]
 
     def _collect(self, batch: Batch) -> None:
@@ -246,7 +246,7 @@ class FineTuning(pl.LightningModule):
         with self._phases("evaluate"):
             self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
 
-    def _judge(self, split: Split) -> None:
+    def _score(self, split: Split) -> None:
         with self._phases("score"):
             by_row = self.logits.compute()
             self.logits.reset()
@@ -260,7 +260,7 @@ class FineTuning(pl.LightningModule):
             self._collect(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._judge("validation")
+        self._score("validation")
         stop = self._evaluated(
             self.global_step, self.scores, self.mean_loss(), self.mean_gradient_norms()
         )
@@ -272,4 +272,4 @@ class FineTuning(pl.LightningModule):
             self._collect(batch)
 
     def on_test_epoch_end(self) -> None:
-        self._judge("test")
+        self._score("test")

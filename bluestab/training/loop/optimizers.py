@@ -18,7 +18,7 @@ class UncorrectedAdamW(torch.optim.Optimizer):
     equation 1; `eps` apart): 0.32 at step 1, 0.15 at step 10, 0.80 at step 1000 for b1 = 0.9,
     b2 = 0.999. `BertAdam` also clipped each tensor by itself; here clipping is the run's.
 
-    groups  as `plan.param_groups` gives them, each with its `lr` and `weight_decay`
+    groups  as `param_plan.param_groups` gives them, each with its `lr` and `weight_decay`
     """
 
     def __init__(

@@ -5,7 +5,7 @@ are started by it, wire the same run from the same config and go the same way: e
 batch and takes its part of the micro-batches, weighted by their shares; gradients are summed before
 the optimizer moves. So `trainer.devices=N` is `trainer.micro_batch=batch_size/N` with the parts
 side by side, equal but for the order of a sum. Losses, gradients and logits are those of all ranks
-on each of them, so that all decide alike (divergence, an early end) and nobody has to be told.
+on each of them, so that all decide alike (divergence, an early end) without a message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 BUCKET = 2**24  # numbers that are summed over the ranks at once
 JOINING = 600.0  # seconds that the others may take to start: they import the libraries
 OUT_OF_MEMORY = 12  # exit code of a rank that fewer items at once might have saved
-LAST_WORDS = 2**12  # bytes of a dead rank's output that are shown
+OUTPUT_TAIL = 2**12  # bytes of a dead rank's output that are shown
 
 
 class RankDied(RuntimeError):
@@ -43,8 +43,9 @@ class RankDied(RuntimeError):
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a run; alone, unless it is told otherwise.
+    """This process among those of a run; by default the only one.
 
+    rank, size          its number, from 0, and how many there are
     divides_evaluation  does each rank evaluate a part of the items? False: all of them
     """
 
@@ -152,7 +153,7 @@ def join(folder: Path, rank: int, size: int, device: str) -> None:
 def together(order: Mapping[str, Any], size: int, device: str) -> Iterator[Ranks]:
     """Rank 0 of a run, with the other ranks at work until the end; alone if `size` is 1.
 
-    order  what the others are told: see rank_process.py
+    order  the message that starts the others: see `training/rank_process.py`
 
     Raises RankDied, or torch.OutOfMemoryError, if one of them did not see it through.
     """
@@ -165,9 +166,9 @@ def together(order: Mapping[str, Any], size: int, device: str) -> Iterator[Ranks
         folder = Path(name)
         others = []
         try:
-            for rank, place in list(enumerate(devices.of_ranks(device, size)))[1:]:
-                told = {**order, "rank": rank, "size": size, "device": place, "folder": name}
-                others.append(_start(told, folder))
+            for rank, own in list(enumerate(devices.of_ranks(device, size)))[1:]:
+                message = {**order, "rank": rank, "size": size, "device": own, "folder": name}
+                others.append(_start(message, folder))
             _wait_until_ready(others, folder)
             join(folder, 0, size, device)
             yield Ranks(0, size, order["divides_evaluation"])
@@ -221,7 +222,7 @@ def _first_death(others: Sequence[subprocess.Popen[bytes]], folder: Path) -> Exc
     for rank, process in enumerate(others, start=1):
         code = process.poll()
         if code:
-            words = (folder / f"{rank}.txt").read_bytes()[-LAST_WORDS:].decode(errors="replace")
+            words = (folder / f"{rank}.txt").read_bytes()[-OUTPUT_TAIL:].decode(errors="replace")
             said = f"rank {rank} of this run ended with exit code {code}:\n{words.strip()}"
             return torch.OutOfMemoryError(said) if code == OUT_OF_MEMORY else RankDied(said)
     return None

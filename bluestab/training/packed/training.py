@@ -159,7 +159,7 @@ class Group:
     def _wrapped(self) -> Step:
         """The plain step of all, and around it those of the techniques, the first outermost."""
         step: Step = self._plain
-        # `siblings.packable_problems` has let no other technique in
+        # `packable.packable_problems` has let no other technique in
         members = [[cast(Packable, t) for t in s.run.techniques.values()] for s in self.siblings]
         built = [s.built for s in self.siblings]
         for ours in reversed(list(zip(*members, strict=True))):
@@ -257,17 +257,17 @@ class Group:
 
     def test(self, siblings: Sequence[Sibling], *, vectors: bool) -> dict[int, np.ndarray]:
         """Score these runs on test with the weights they have; with `vectors`, by place of the
-        sibling, what `representations.py` says of the items."""
+        sibling, what `store/representations.py` says of the items."""
         network = self.stack.network
-        with first_pieces(network) if vectors else nullcontext() as heard:
+        with first_pieces(network) if vectors else nullcontext() as collected:
             self._evaluate("test", siblings)
-        if heard is None:
+        if collected is None:
             return {}
         example = self.ready.tables["test"]["example"]
-        apart = [self.stack.apart(found) for found in heard]
+        by_sibling = [self.stack.apart(found) for found in collected]
         rows = list(itertools.chain(*self.batches["test"]))
         return {
-            place: of_items([part[place] for part in apart], rows, example)
+            place: of_items([part[place] for part in by_sibling], rows, example)
             for place, sibling in enumerate(self.siblings)
             if sibling in siblings
         }

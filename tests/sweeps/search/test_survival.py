@@ -1,6 +1,6 @@
 """Processes of a search are killed, twenty times, and nothing is lost: whichever storage it has.
 
-Runs are stand-ins (`searching.py`); processes, signals and storages are real, PostgreSQL too.
+Runs are stand-ins (`simulated_search`); processes, signals and storages are real, PostgreSQL too.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def test_a_dry_run_writes_nothing(
 def make_search(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     for module in ("search.worker", "search.plan", "search.confirm"):
-        monkeypatch.setattr(f"bluestab.{module}.compose", simulated_search.compose_once)
+        monkeypatch.setattr(f"bluestab.sweeps.{module}.compose", simulated_search.compose_once)
     return partial(simulated_search.plan, tmp_path / "runs", n_trials=3, seeds=1)
 
 

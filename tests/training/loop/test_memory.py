@@ -195,11 +195,8 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from bluestab.training.check import check
-from bluestab.cli.hydra_app import compose
-from bluestab.sweeps.plan import resolved
 from bluestab.training.execute import execute_one
 from bluestab.core.config import compose, resolved
-from bluestab.run import execute
 from bluestab.store.store import Store
 import torch, datasets, transformers.models.bert.modeling_bert, pytorch_lightning
 
