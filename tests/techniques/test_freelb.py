@@ -8,10 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bluestab.models.passes import (  # noqa: E402
-    noise,
-    perturbed,
-)
+from bluestab.models.passes import noise, perturbed  # noqa: E402
 from bluestab.techniques import freelb  # noqa: E402
 from bluestab.techniques.freelb import Freelb  # noqa: E402
 from tests.support.linear_toy import BATCH, ByHand, Toy, same  # noqa: E402

@@ -8,9 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bluestab.models.passes import (  # noqa: E402
-    noise,
-)
+from bluestab.models.passes import noise  # noqa: E402
 from bluestab.techniques.r3f import R3f  # noqa: E402
 from tests.support.linear_toy import BATCH, ByHand, Toy, same  # noqa: E402
 

@@ -10,9 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.core.types import StepOutput  # noqa: E402
-from bluestab.models.passes import (  # noqa: E402
-    fork_dropout_stream,
-)
+from bluestab.models.passes import fork_dropout_stream  # noqa: E402
 from bluestab.techniques.rdrop import Rdrop  # noqa: E402
 from tests.support.linear_toy import BATCH, ByHand, Toy  # noqa: E402
 

@@ -14,11 +14,7 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError  # noqa: E402
 from bluestab.core.types import StepOutput  # noqa: E402
-from bluestab.models.passes import (  # noqa: E402
-    noise,
-    perturbed,
-    word_embeddings,
-)
+from bluestab.models.passes import noise, perturbed, word_embeddings  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
 from tests.support.interrupted_runs import SHORT as RESUMED  # noqa: E402
 from tests.support.interrupted_runs import compare  # noqa: E402
