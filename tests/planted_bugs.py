@@ -36,25 +36,25 @@ PLANTS = (
         "an off-by-one level in llrd",
         "    distance = n_layers + 1 - depth\n",
         "    distance = n_layers - depth\n",
-        ("test_plan.py", "test_layer_wise_decay_by_hand"),
+        ("test_param_plan.py", "test_layer_wise_decay_by_hand"),
     ),
     Plant(
         "mixout without rescaling",
         "    return anchor + (weight - anchor) * (keep / (1.0 - p))\n",
         "    return anchor + (weight - anchor) * keep\n",
-        ("test_techniques_prior.py", "test_mixout_is_the_published_formula"),
+        ("test_mixout.py", "test_mixout_is_the_published_formula"),
     ),
     Plant(
         "SAM without restoring the weights",
         "        torch._foreach_copy_(moving, before)\n    return loss\n",
         "        pass\n    return loss\n",
-        ("test_techniques_optimiser.py", "sam_on_a_quadratic"),
+        ("test_sam.py", "sam_on_a_quadratic"),
     ),
     Plant(
         "the best step inverted",
         "(self.best_score is None or score > self.best_score)",
         "(self.best_score is None or score < self.best_score)",
-        ("test_run.py", "test_best_step"),
+        ("test_execute.py", "test_best_step"),
     ),
     Plant(
         "a claim that two can take",
@@ -78,7 +78,7 @@ PLANTS = (
         "an offset off by one in BRAT output",
         "            found.append((at + lead, at + len(bare)))\n",
         "            found.append((at + lead, at + len(bare) + 1))\n",
-        ("test_use_formats.py", "test_offsets_in_brat"),
+        ("test_formats.py", "test_offsets_in_brat"),
     ),
     Plant(
         "a key that forgets a knob",

@@ -22,4 +22,4 @@ module load cuda
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/.slurm/s.1/%A_%a_%t_log.out --cpus-per-task=4 /opt/bluestab/bin/python -u -m bluestab.cluster.task /shared/runs/.slurm/s.1 --first=1000
+srun --unbuffered --output /shared/runs/.slurm/s.1/%A_%a_%t_log.out --cpus-per-task=4 /opt/bluestab/bin/python -u -m bluestab.sweeps.slurm.task /shared/runs/.slurm/s.1 --first=1000

@@ -1,7 +1,7 @@
 """How often intervals cover and tests err, by simulation: the tables in `bluestab.stats`.
 
 Every cell is simulated anew with a fixed seed and compared with the printed figure. Run as a script
-the file prints the tables: `python tests/test_calibration.py`.
+the file prints the tables: `python tests/stats/test_calibration.py`.
 """
 
 from __future__ import annotations

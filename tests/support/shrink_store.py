@@ -1,6 +1,6 @@
 """A sweep's store, small enough to be kept: records and curves, without predictions and paths.
 
-    python tests/small_store.py STORE SWEEP OUT.tar.gz
+    python tests/support/shrink_store.py STORE SWEEP OUT.tar.gz
 
 Of where a run was made only the host and the command are taken out; everything that a report is
 computed from stays as it was written. The same store gives the same bytes.
