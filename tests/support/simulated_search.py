@@ -1,6 +1,8 @@
 """A search whose runs are stand-ins with a known optimum: hundreds of points a minute.
 
-    python tests/support/simulated_search.py STORE STORAGE WORKERS [N_TRIALS]    a search, as a command does it
+    python tests/support/simulated_search.py STORE STORAGE WORKERS [N_TRIALS]
+
+That is a search as a command does it.
 
 Everything around the training is real: study, claims, store, processes. The score of a run follows
 from its config, see `score`; `acts.json` in the store may say otherwise, seed -> act: `crash`,
