@@ -72,7 +72,7 @@ PLANTS = (
         "a p without the family's correction",
         "stats.holm([r[p] for r in family])",
         "[r[p] for r in family]",
-        ("test_report_statistics.py", "test_holm_over_the_arms_of_one_task"),
+        ("test_summary.py", "test_holm_over_the_arms_of_one_task"),
     ),
     Plant(
         "an offset off by one in BRAT output",
