@@ -171,7 +171,7 @@ TESTED_BY = {
     "bluestab.core.paths": "data/test_cache.py",
     "bluestab.core.plain_files": "models/test_untrusted.py",
     "bluestab.core.provenance": "store/test_store.py",
-    "bluestab.core.rules": "core/test_spaces.py",
+    "bluestab.core.rules": "techniques/test_smoothness.py",
     "bluestab.core.types": "training/test_execute.py",
     "bluestab.data.converters": "data/converters/test_converters.py",
     "bluestab.data.formats": "data/formats/test_own_files.py",

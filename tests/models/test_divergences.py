@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 
@@ -16,13 +15,9 @@ from bluestab.models.divergences import (  # noqa: E402
     symmetric_bernoulli_kl,
     symmetric_kl,
 )
-from tests.support.linear_toy import random_logits  # noqa: E402
+from tests.support.linear_toy import float64, random_logits  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_symmetric_kl_by_hand() -> None:

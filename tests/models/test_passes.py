@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,13 +13,10 @@ from bluestab.models.passes import (  # noqa: E402
     replay_dropout_stream,
     with_gradients,
 )
+from tests.support.linear_toy import float64  # noqa: E402
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_streams_are_put_back() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -11,13 +9,9 @@ torch = pytest.importorskip("torch")
 from bluestab.models.passes import noise, perturbed  # noqa: E402
 from bluestab.techniques import freelb  # noqa: E402
 from bluestab.techniques.freelb import Freelb  # noqa: E402
-from tests.support.linear_toy import BATCH, ByHand, Toy, same  # noqa: E402
+from tests.support.linear_toy import BATCH, ByHand, Toy, float64, same  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_freelb_s_step_by_hand() -> None:

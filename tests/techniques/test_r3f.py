@@ -10,13 +10,9 @@ torch = pytest.importorskip("torch")
 
 from bluestab.models.passes import noise  # noqa: E402
 from bluestab.techniques.r3f import R3f  # noqa: E402
-from tests.support.linear_toy import BATCH, ByHand, Toy, same  # noqa: E402
+from tests.support.linear_toy import BATCH, ByHand, Toy, float64, same  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("law", ["uniform", "normal"])

@@ -12,14 +12,10 @@ torch = pytest.importorskip("torch")
 from bluestab.core.types import StepOutput  # noqa: E402
 from bluestab.models.passes import fork_dropout_stream  # noqa: E402
 from bluestab.techniques.rdrop import Rdrop  # noqa: E402
-from tests.support.linear_toy import BATCH, ByHand, Toy  # noqa: E402
+from tests.support.linear_toy import BATCH, ByHand, Toy, float64  # noqa: E402
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_rdrop_of_two_examples_by_hand() -> None:

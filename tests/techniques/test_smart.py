@@ -11,13 +11,9 @@ torch = pytest.importorskip("torch")
 from bluestab.models.passes import noise, perturbed  # noqa: E402
 from bluestab.techniques import smart  # noqa: E402
 from bluestab.techniques.smart import Smart  # noqa: E402
-from tests.support.linear_toy import BATCH, ByHand, Toy, same  # noqa: E402
+from tests.support.linear_toy import BATCH, ByHand, Toy, float64, same  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
-
-
-def float64(*values: Any) -> Any:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def new_smart(**knobs: Any) -> Smart:
