@@ -309,8 +309,8 @@ def test_versions_and_code_are_in_the_key(
     for n, (name, value) in enumerate(
         [
             ("versions", lambda: {"tokenizers": "0", "transformers": "0"}),
-            ("token_cache.code_of", lambda _: "other code"),
-            ("token_cache.tokenizer_content", lambda _: "other tokenizer"),
+            ("cache.code_of", lambda _: "other code"),
+            ("cache.tokenizer_content", lambda _: "other tokenizer"),
         ]
     ):
         with monkeypatch.context() as patch:
