@@ -198,7 +198,7 @@ def test_layer_map_covers_the_published_shape(name: str, head: Head) -> None:
 
 @each
 def test_facts_are_those_of_the_shape(name: str) -> None:
-    model, network = model_of(name), shape(name, "sequence")
+    model, network = model_of(name), shape(name, SEQUENCE)
     config: Any = network.config
     assert model.family == config.model_type
     assert model.layers == config.num_hidden_layers

@@ -87,7 +87,7 @@ def test_the_best_weights_of_a_thaw_are_whole(lab: Lab) -> None:
     history, scores = assembly.history, iter([0.9, 0.5, 0.4, 0.3, 0.2, 0.1])
     add = history.add
     history.add = lambda step, found, *rest: add(  # type: ignore[method-assign]
-        step, {**found, history.metric: next(scores)}, *rest
+        step, {**found, history.metric.name: next(scores)}, *rest
     )
     parameters = dict(assembly.built.model.named_parameters())
     assembly.trainer.fit(assembly.module, assembly.loaders["train"], assembly.loaders["validation"])
