@@ -157,6 +157,115 @@ def test_files_stay_readable() -> None:
     assert {m: n for m, n in lines.items() if n > 400} == {}
 
 
+TESTED_BY = {
+    "bluestab.__main__": "test_floors.py",
+    "bluestab.cli.cluster": "slurm/test_slurm.py",
+    "bluestab.cli.data": "tasks/test_own.py",
+    "bluestab.cli.inference": "inference/test_reproduce.py",
+    "bluestab.cli.store": "store/test_gc.py",
+    "bluestab.core.caching": "models/test_tokenizers.py",
+    "bluestab.core.catalogue": "cli/test_app.py",
+    "bluestab.core.devices": "training/loop/test_ranks.py",
+    "bluestab.core.errors": "cli/test_app.py",
+    "bluestab.core.knobs": "cli/test_app.py",
+    "bluestab.core.paths": "data/test_cache.py",
+    "bluestab.core.plain_files": "models/test_untrusted.py",
+    "bluestab.core.provenance": "store/test_store.py",
+    "bluestab.core.rules": "techniques/test_smoothness.py",
+    "bluestab.core.types": "training/test_execute.py",
+    "bluestab.data.converters": "data/converters/test_converters.py",
+    "bluestab.data.formats": "data/formats/test_own_files.py",
+    "bluestab.data.locate": "data/test_readers.py",
+    "bluestab.inference": "inference/test_reproduce.py",
+    "bluestab.inference.answers": "inference/test_export.py",
+    "bluestab.inference.brat": "inference/formats/test_formats.py",
+    "bluestab.inference.card": "inference/test_export.py",
+    "bluestab.inference.formats": "inference/formats/test_formats.py",
+    "bluestab.inference.formats.recognise": "inference/test_export.py",
+    "bluestab.inference.predicting": "inference/test_export.py",
+    "bluestab.inference.stream": "inference/formats/test_formats.py",
+    "bluestab.models.built": "techniques/test_mixout.py",
+    "bluestab.models.hub": "sweeps/fetch/test_model.py",
+    "bluestab.report": "report/test_report.py",
+    "bluestab.report.frames.blurb_scores": "report/frames/test_blurb.py",
+    "bluestab.report.frames.curves": "report/test_page.py",
+    "bluestab.report.page_data": "report/test_page.py",
+    "bluestab.report.searches": "sweeps/search/test_page.py",
+    "bluestab.report.section": "report/test_sections.py",
+    "bluestab.report.terminal.closing_table": "report/test_sections.py",
+    "bluestab.report.terminal.inspection_view": "tasks/test_own.py",
+    "bluestab.report.terminal.time_left": "sweeps/test_forecast.py",
+    "bluestab.report.words.headline": "report/frames/test_summary.py",
+    "bluestab.stats.arrays": "stats/test_tests.py",
+    "bluestab.stats.resampling": "stats/test_intervals.py",
+    "bluestab.stats.signflips": "stats/test_tests.py",
+    "bluestab.stats.variance": "stats/test_tests.py",
+    "bluestab.store": "store/test_store.py",
+    "bluestab.store.disk": "store/test_representations.py",
+    "bluestab.sweeps": "contracts/test_launchers.py",
+    "bluestab.sweeps.fetch.base": "sweeps/fetch/test_data.py",
+    "bluestab.sweeps.launchers.base": "cli/test_search.py",
+    "bluestab.sweeps.launchers.check": "sweeps/test_forecast.py",
+    "bluestab.sweeps.launchers.local": "cli/test_search.py",
+    "bluestab.sweeps.launchers.packed": "sweeps/test_grouping.py",
+    "bluestab.sweeps.launchers.plan_table": "sweeps/test_forecast.py",
+    "bluestab.sweeps.search": "contracts/test_searches.py",
+    "bluestab.sweeps.search.confirm": "cli/test_search.py",
+    "bluestab.sweeps.search.entry": "cli/test_search.py",
+    "bluestab.sweeps.search.figures": "sweeps/search/test_page.py",
+    "bluestab.sweeps.slurm.following": "sweeps/slurm/test_submission.py",
+    "bluestab.sweeps.slurm.scheduler": "sweeps/slurm/test_submission.py",
+    "bluestab.tasks": "contracts/test_tasks.py",
+    "bluestab.tasks.saved": "tasks/test_own.py",
+    "bluestab.tasks.splits": "tasks/test_own.py",
+    "bluestab.tasks.metric": "contracts/test_metrics.py",
+    "bluestab.tasks.outputs": "contracts/test_outputs.py",
+    "bluestab.tasks.own_cells": "tasks/test_own.py",
+    "bluestab.techniques": "contracts/test_techniques.py",
+    "bluestab.techniques.packing": "contracts/test_packing.py",
+    "bluestab.testing": "test_testing.py",
+    "bluestab.testing.simulated_runs": "contracts/test_launchers.py",
+    "bluestab.training": "training/test_execute.py",
+    "bluestab.training.dry_run_step": "sweeps/test_forecast.py",
+    "bluestab.training.families": "training/packed/test_training.py",
+    "bluestab.training.inspection": "tasks/test_own.py",
+    "bluestab.training.loop.checkpoints": "training/test_resume.py",
+    "bluestab.training.loop.gradients": "training/loop/test_module.py",
+    "bluestab.training.loop.micro_batches": "training/loop/test_module.py",
+    "bluestab.training.packable": "contracts/test_packing.py",
+    "bluestab.training.packed": "training/packed/test_training.py",
+    "bluestab.training.rank_process": "training/loop/test_ranks.py",
+}
+"""Module or package -> the test file that runs what has no file of its name; the longest counts."""
+
+
+def own_tests(module: str) -> Path:
+    """Where the tests of a module lie: the folders mirror those of the package."""
+    *folders, name = module.split(".")[1:]
+    return ROOT.joinpath("tests", *folders, f"test_{name}.py")
+
+
+def longest_entry(module: str) -> str | None:
+    """The entry of TESTED_BY that speaks for the module: its own, or its nearest package's."""
+    parts = module.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts), 1, -1))
+    return next((name for name in names if name in TESTED_BY), None)
+
+
+def test_every_module_has_its_tests() -> None:
+    modules = [module for module, file in MODULES.items() if file.name != "__init__.py"]
+    without = {
+        module: longest_entry(module) for module in modules if not own_tests(module).exists()
+    }
+    assert [module for module, entry in without.items() if entry is None] == []
+    assert set(TESTED_BY) - set(MODULES) == set(), "modules that are not there"
+    assert {t for t in TESTED_BY.values() if not (ROOT / "tests" / t).is_file()} == set()
+    assert set(TESTED_BY) - set(without.values()) == set(), "entries that no module needs"
+    shorter = {m: longest_entry(m.rpartition(".")[0]) for m in TESTED_BY}
+    same = {m for m, e in shorter.items() if e is not None and TESTED_BY[e] == TESTED_BY[m]}
+    assert same == set(), "entries that say what their package's says"
+
+
 def test_a_class_name_stands_for_one_thing() -> None:
     classes = Counter(
         node.name

@@ -16,8 +16,8 @@ from bluestab.core.types import SEQUENCE  # noqa: E402
 from bluestab.models.heads import last_blocks, pooled  # noqa: E402
 from bluestab.models.networks import load  # noqa: E402
 from bluestab.models.tokenizers import load_tokenizer  # noqa: E402
-from tests.contracts.test_models import FAMILIES, SENTENCES, model_of, sharpened  # noqa: E402
 from tests.store.test_artefacts import reproducing  # noqa: E402
+from tests.support.model_yamls import FAMILIES, SENTENCES, model_of, sharpened  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
 
 Make = Callable[..., Any]

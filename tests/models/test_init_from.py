@@ -32,9 +32,9 @@ from bluestab.testing.corpora import ANY_FILE  # noqa: E402
 from bluestab.training.dry_run_step import dry_step  # noqa: E402
 from bluestab.training.execute import execute_one  # noqa: E402
 from tests.conftest import Say  # noqa: E402
+from tests.support.interrupted_runs import compare  # noqa: E402
 from tests.test_docs import commands  # noqa: E402
 from tests.training.test_execute import NotFinite, done, kept, quiet  # noqa: E402
-from tests.training.test_resume import compare  # noqa: E402
 
 Make = Callable[..., Any]
 MODELS = {"tiny": "bert", "tiny_electra": "electra", "tiny_roberta": "roberta",

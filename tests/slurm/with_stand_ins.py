@@ -1,4 +1,4 @@
-"""In place of `python` on a node: a task with `bluestab.testing.simulated_runs`.
+"""In place of `python` on a node: a task whose runs are simulated (`testing.simulated_runs`).
 
 Called as the interpreter is: `-u -m bluestab.sweeps.slurm.task FOLDER --first=N`.
 """

@@ -1,77 +1,31 @@
-"""What may be removed from a store, what is found damaged in it, and taking in another store."""
+"""What is left over is removed, and nothing else."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from bluestab.core.errors import StoreError
-from bluestab.core.keys import cell_of, key_of
-from bluestab.core.types import RunRecord
 from bluestab.store.gc import orphans, remove
-from bluestab.store.merge import differences, merge
-from bluestab.store.records import to_json
-from bluestab.store.store import Store, parse_record
-from bluestab.store.verify import problems
+from bluestab.store.store import Store
 from tests.conftest import DEAD
-from tests.store.test_store import every_death
+from tests.support.stored_runs import put, run, sweep, tree
 
-ASSETS = Path(__file__).parents[1] / "assets" / "records" / "schema2"
 HERE = socket.gethostname()
 DAY = 86400.0
-
-
-def run(seed: int, status: str = "done", **changed: Any) -> RunRecord:
-    """A real record, of another seed; of one seed they are the same run, whatever became of it."""
-    found = parse_record(ASSETS / f"{status}.json")
-    result = copy.deepcopy(dict(found.result))
-    result["config"] = copy.deepcopy(parse_record(ASSETS / "done.json").result["config"])
-    result["config"]["seeds"] = dict.fromkeys(("init", "order", "dropout"), seed) | {"split": 0}
-    result |= {"key": key_of(result["config"]), "cell": cell_of(result["config"]), **changed}
-    return RunRecord(found.schema, result, found.measured)
-
-
-def put(store: Store, record: RunRecord, log: str = "a line\n") -> Path:
-    """Write a run as `execute` does, predictions included."""
-    with store.building(record.key) as work:
-        (work / "log.txt").write_text(log)
-        if record.status == "crashed":
-            return store.keep_crash(work, record)
-        n = 2 * record.result["items"]["test"] if record.status == "done" else 0
-        pq.write_table(pa.table({"id": [str(i) for i in range(n)]}), work / "predictions.parquet")
-        store.finish(work, record)
-    return store.folder(record.key)
-
-
-def sweep(store: Store, name: str, *records: RunRecord) -> None:
-    runs = [{"key": one.key, "overrides": []} for one in records]
-    store.write_manifest(name, {"name": name, "command": "bluestab run -m", "runs": runs})
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def age(path: Path, days: float) -> None:
     then = time.time() - days * DAY
     for each in (*path.rglob("*"), path):
         os.utime(each, (then, then))
-
-
-# --- gc --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,258 +176,3 @@ def test_what_cannot_be_removed_is_said(
     assert said.code == 1
     assert "0 leftovers removed" in said.out
     assert "cannot be removed (Permission denied)" in said.out
-
-
-# --- verify ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """Two finished runs, a diverged one, a crash, a sweep."""
-    store = Store(tmp_path / "store")
-    records = [run(0), run(1), run(2, "diverged"), run(3, "crashed")]
-    for record in records:
-        put(store, record)
-    sweep(store, "s", *records)
-    return store
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(to_json(content))
-
-
-def test_nothing_is_wrong_with_a_whole_store(store: Store) -> None:
-    assert list(problems(store)) == []
-
-
-def schema_1(content: dict[str, Any]) -> None:
-    content["schema"] = 1
-    del content["checksum"]
-    del content["measured"]["files"]
-
-
-DAMAGE: Mapping[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (lambda f: (f / "record.json").write_text("{"), "is damaged"),
-    "edited": (
-        lambda f: rewrite(f / "record.json", lambda c: c["result"].update(steps=99)),
-        "checksum does not fit",
-    ),
-    "newer": (
-        lambda f: rewrite(f / "record.json", lambda c: c.update(schema=99)),
-        "schema 99",
-    ),
-    "no record": (lambda f: (f / "record.json").unlink(), "holds no record"),
-    "renamed": (lambda f: f.rename(f.parent / "0123456789abcdef"), "it is the record of run"),
-    "log": (lambda f: (f / "log.txt").write_text("b line\n"), "log.txt is not what was written"),
-    "no log": (lambda f: (f / "log.txt").unlink(), "log.txt cannot be read .*record.json lists"),
-    "predictions": (
-        lambda f: pq.write_table(pa.table({"id": ["1"]}), f / "predictions.parquet"),
-        "predictions.parquet is not what was written.*has 1 rows, expected 40",
-    ),
-    "old, edited": (
-        lambda f: rewrite(
-            f / "record.json",
-            lambda c: (schema_1(c), c["result"]["config"]["optim"].update(lr=1)),
-        ),
-        "its config was changed",
-    ),
-    "old, predictions": (
-        lambda f: (
-            rewrite(f / "record.json", schema_1),
-            (f / "predictions.parquet").write_bytes(b"PAR1"),
-        ),
-        "predictions.parquet cannot be read",
-    ),
-    "manifest": (lambda f: (f.parent / "sweeps/s.json").write_text("[]"), "s.json is damaged"),
-    "crash": (
-        lambda f: next((f.parent / ".crashed").glob("*/record.json")).write_text(""),
-        "is damaged",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_found(store: Store, kind: str) -> None:
-    import re
-
-    do, said = DAMAGE[kind]
-    do(store.folder(run(0).key))
-    found = " ".join(problems(store))
-    assert re.search(said, found), found
-    assert len(list(problems(store))) == (2 if kind == "predictions" else 1)
-
-
-def test_a_run_without_files_of_schema_1_is_whole(store: Store) -> None:
-    rewrite(store.folder(run(0).key) / "record.json", schema_1)
-    assert list(problems(store)) == []
-
-
-def test_one_flipped_bit_anywhere_is_found(store: Store) -> None:
-    for file in sorted(store.folder(run(0).key).iterdir()):
-        whole = file.read_bytes()
-        for at in {0, len(whole) // 2, len(whole) - 1}:
-            flipped = bytearray(whole)
-            flipped[at] ^= 4
-            file.write_bytes(flipped)
-            assert list(problems(store)), (file.name, at)
-        file.write_bytes(whole)
-    assert list(problems(store)) == []
-
-
-def test_verify_exits_1_and_says_what_to_do(cli: Callable[..., Any]) -> None:
-    store = Store("runs")
-    folder = put(store, run(0))
-    said = cli("store", "verify")
-    assert (said.code, said.err) == (0, "")
-    assert "1 finished runs, 0 sweeps, 0 problems" in said.out
-    (folder / "log.txt").write_text("")
-    said = cli("store", "verify")
-    assert said.code == 1
-    assert "1 problems" in said.out
-    assert "what to do: " in said.out
-    (folder / "record.json").write_text("")
-    store.set_aside_damaged(run(0).key)
-    assert "0 problems; 1 set aside in .damaged" in cli("store", "verify").out
-
-
-# --- merge -----------------------------------------------------------------------------------
-
-
-def test_what_the_other_one_has_is_added(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    put(other, run(1))  # in both
-    put(other, run(10))
-    put(other, run(3))  # crashed in the first
-    for seed in (11, 0):  # a crash nobody knows, and one of a run that is finished here
-        put(other, run(seed, "crashed"))
-    sweep(other, "t", run(10))
-    before = tree(other.root)
-    merged = merge(store, other)
-    assert sorted(merged.runs) == sorted([run(10).key, run(3).key])
-    assert merged.crashes == [run(11).key]
-    assert (merged.sweeps, merged.present) == (["t"], 1)
-    assert (merged.left_out, merged.replaced) == ([], [])
-    assert tree(other.root) == before, "the source stays as it is"
-    assert tree(store.folder(run(10).key)) == tree(other.folder(run(10).key))
-    assert store.crash(run(3).key) is None
-    assert list(problems(store)) == []
-    whole = tree(store.root)
-    again = merge(store, other)
-    assert (again.runs, again.crashes, again.sweeps, again.present) == ([], [], [], 3)
-    assert tree(store.root) == whole
-
-
-def test_conflicts_are_all_listed_and_nothing_is_copied(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    put(other, run(10))
-    put(other, run(0, steps=5))
-    put(other, run(1, warmup_steps=0, best_step=2))
-    before = tree(store.root)
-    with pytest.raises(StoreError) as caught:
-        merge(store, other)
-    said = str(caught.value)
-    for line in (
-        f"{run(0).key}: steps is 4 and 5",
-        f"{run(1).key}: warmup_steps is 1 and 0",
-        f"{run(1).key}: best_step is 4 and 2",
-    ):
-        assert line in said
-    assert tree(store.root) == before
-
-
-def test_what_is_null_may_be_absent(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    put(other, run(0, censored=None, micro_batch=None))
-    assert merge(store, other).present == 1
-    third = Store(tmp_path / "third")
-    put(third, run(0, micro_batch=4))
-    with pytest.raises(StoreError, match="micro_batch is None and 4"):
-        merge(store, third)
-
-
-def test_differences() -> None:
-    a = {"x": {"y": [1, 2], "z": None}, "same": 1}
-    b = {"x": {"y": [1, 3]}, "same": 1, "more": "b"}
-    assert differences(a, b) == {"x.y": ([1, 2], [1, 3]), "more": (None, "b")}
-    assert differences(a, a) == {}
-
-
-def test_manifests_of_one_name(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    sweep(other, "same", run(0))
-    sweep(store, "same", run(0))
-    sweep(other, "s", run(0))  # another sweep of that name
-    then = 10**18
-    os.utime(other.root / "sweeps" / "s.json", ns=(then, then))
-    assert merge(store, other).sweeps == ["s-2"]
-    added = store.manifest("s-2")
-    assert added is not None
-    assert (added["name"], len(added["runs"])) == ("s-2", 1)
-    assert next(iter(store.manifests())) == "s-2", "as old as it was"
-    assert merge(store, other).sweeps == []
-    sweep(other, "s", run(1))
-    assert merge(store, other).sweeps == ["s-3"]
-
-
-def test_damage_does_not_spread_and_is_healed(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    (put(other, run(10)) / "record.json").write_text("{")
-    (put(other, run(11)) / "log.txt").write_text("changed")
-    put(other, run(0))
-    (other.root / "sweeps").mkdir()
-    (other.root / "sweeps" / "bad.json").write_text("{")
-    (store.folder(run(0).key) / "record.json").write_text("{")
-    merged = merge(store, other)
-    assert merged.runs == [run(0).key]
-    assert [place.name for place in merged.replaced] == [f"{run(0).key}.1"]
-    assert len(merged.left_out) == 3
-    assert all(str(other.root) in sentence for sentence in merged.left_out)
-    assert list(problems(store)) == []
-    assert not store.has(run(11).key)
-
-
-def test_killed_anywhere_and_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Store(tmp_path / "other")
-    for seed in (0, 1):
-        put(other, run(seed))
-    put(other, run(2, "crashed"))
-    sweep(other, "s", run(0))
-    whole = tree(other.root)
-    numbers = iter(range(1000))
-    target = [Store(tmp_path)]
-
-    def action() -> None:
-        target[0] = Store(tmp_path / f"into{next(numbers)}")
-        merge(target[0], other)
-
-    for _ in every_death(monkeypatch, action):
-        store = target[0]
-        assert list(problems(store)) == [], "what is there is whole"
-        merge(store, other)
-        assert set(tree(store.root).items()) >= set(whole.items())
-        for leftover in orphans(store):
-            remove(leftover)
-        assert set(store.keys()) == {run(0).key, run(1).key}
-        assert store.crash(run(2).key) is not None
-        assert list(store.manifests()) == ["s"]
-        assert list(problems(store)) == []
-
-
-def test_merge_on_the_command_line(cli: Callable[..., Any]) -> None:
-    put(Store("a"), run(0))
-    put(Store("b"), run(1))
-    said = cli("store", "merge", "a", "b")
-    assert (said.code, said.err) == (0, "")
-    assert "a: added 1 runs, 0 crashes, 0 sweeps" in said.out
-    put(Store("c"), run(1, steps=9))
-    said = cli("store", "merge", "a", "c")
-    assert said.code == 2
-    assert "disagree" in said.err
-    assert "the same store" in cli("store", "merge", "a", "./a").err
-    assert "there is no store 'x'" in cli("store", "merge", "a", "x").err
-    (put(Store("d"), run(4)) / "log.txt").write_text("changed")
-    said = cli("store", "merge", "a", "d")
-    assert said.code == 1
-    assert "not taken:" in said.out

@@ -1,6 +1,8 @@
 """A sweep of real runs whose processes say what they are doing, to be killed at will.
 
-    python tests/support/killable_sweep.py STORE MARKS N_RUNS WORKERS    (0 workers: local)
+    python tests/support/killable_sweep.py STORE MARKS N_RUNS WORKERS
+
+It runs in a pool, or with 0 workers one run after another.
 
 Every process keeps its phase in `MARKS/<pid>`; every start and end of a run adds a line to
 `MARKS/log`. With `DIE_AT=POINT` in the environment a process kills itself with SIGKILL at the first

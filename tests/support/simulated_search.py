@@ -2,6 +2,8 @@
 
     python tests/support/simulated_search.py STORE STORAGE WORKERS [N_TRIALS]
 
+That is a search as a command does it.
+
 Everything around the training is real: study, claims, store, processes. The score of a run follows
 from its config, see `score`; `acts.json` in the store may say otherwise, seed -> act: `crash`,
 `diverge`, `undefined`, `segfault`, or a number of seconds to sleep.

@@ -17,7 +17,7 @@ from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
 from bluestab.core.types import SPLITS
 from bluestab.tasks.data import load_task
-from tests.data.formats.test_own_files import brat, conll, pubtator, rows, spans
+from tests.support.own_files import brat, conll, pubtator, rows, spans
 
 Make = Callable[..., Any]
 

@@ -33,8 +33,8 @@ from bluestab.testing.technique_arms import chosen  # noqa: E402
 from bluestab.training.assemble import Assembly  # noqa: E402
 from bluestab.training.prepare import build  # noqa: E402
 from tests.store.test_artefacts import CASES, plain_logits, recorded  # noqa: E402
+from tests.support.interrupted_runs import compare  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
-from tests.training.test_resume import compare  # noqa: E402
 
 Make = Callable[..., Any]
 F64 = torch.float64

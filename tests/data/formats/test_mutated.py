@@ -32,7 +32,7 @@ from bluestab.data.formats.spans import Losses, tag_words
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.data import located
 from tests.conftest import real_data
-from tests.data.formats.test_own_files import KINDS, brat, conll, pubtator, rows, spans
+from tests.support.own_files import KINDS, brat, conll, pubtator, rows, spans
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]
 EACH = 130

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bluestab.core.errors import ConfigError
 from bluestab.training.loop.schedules import linear_warmup_decay, updates, warmup_steps
+from tests.support.averages import FAST, fitted
+from tests.training.test_execute import done
+
+Make = Callable[..., Any]
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
 
 @pytest.mark.parametrize(
@@ -135,3 +144,28 @@ def test_updates_refuses_nonsense(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         updates(*arguments)
+
+
+def test_warmup_in_steps(make_assembly: Make) -> None:
+    _, seen = fitted(make_assembly, "task=gad", "optim.steps=8", "optim.warmup=3")
+    (rates,) = set(seen.rates.values())
+    expected = [0, 1 / 3, 2 / 3, 1, 0.8, 0.6, 0.4, 0.2]
+    assert rates == pytest.approx([3e-3 * factor for factor in expected])
+
+
+def test_a_warmup_longer_than_the_run(make_run: Make, tmp_path: Path) -> None:
+    record = done(make_run("task=gad", *FAST, "optim.steps=4", "optim.warmup=100"), tmp_path)
+    assert (record.status, record.result["warmup_steps"]) == ("done", 4)
+
+
+@pytest.mark.parametrize("value", ["1.0", "1.5", "-1", "true", "100.0"])
+def test_warmup_is_one_or_the_other(make_run: Make, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"optim.warmup is .* or a whole number of steps >= 1"):
+        make_run("task=gad", *FAST, f"optim.warmup={value}")
+
+
+def test_a_fraction_keeps_its_key(make_run: Make) -> None:
+    assert make_run("task=gad", *FAST).hashed["optim"]["warmup"] == 0.1
+    half = make_run("task=gad", *FAST, "optim.warmup=0.5")
+    steps = make_run("task=gad", *FAST, "optim.warmup=6")
+    assert len({half.key, steps.key, make_run("task=gad", *FAST).key}) == 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.converters.test_converters import CONVERTERS, MINIATURES
+from tests.support.miniatures import CONVERTERS, MINIATURES
 
 ANY = [*(f"task.sha256.{s}=null" for s in ("train", "validation", "test")), "task.fetch=null"]
 """Nothing is known of these files, and nothing can be downloaded: invented ones will do."""

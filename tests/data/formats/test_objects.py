@@ -1,0 +1,79 @@
+"""JSON and JSON lines of a person's own that are broken, and how their items are named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bluestab.core.errors import DataError
+from tests.support.own_files import JSON, JSONL, Broken, Load, refuses
+
+BROKEN: dict[str, Broken] = {
+    "JSON cut off": (
+        "classification",
+        {JSON: '[{"text": "a", "label": "x"}, {"text": "b"'},
+        {},
+        r"f\.json, line 1: is no JSON",
+    ),
+    "JSON of numbers": (
+        "classification",
+        {JSON: "[1, 2]"},
+        {},
+        r"f\.json, line 1: expected an object, found '1'",
+    ),
+    "JSON with a tail": (
+        "classification",
+        {JSON: '[{"text": "a", "label": "x"}] x'},
+        {},
+        r"goes on after its end with 'x'",
+    ),
+    "JSON field twice": (
+        "classification",
+        {JSON: '[{"text": "a", "text": "b", "label": "x"}]'},
+        {},
+        r"an object has two fields 'text'",
+    ),
+    "JSON deep": (
+        "classification",
+        {JSON: "[" * 100_000},
+        {},
+        r"f\.json: is nested too deeply|is no JSON|expected an object",
+    ),
+    "JSON empty list": ("classification", {JSON: "[]"}, {}, r"holds no items"),
+    "JSONL cut off": (
+        "classification",
+        {JSONL: '{"text": "a", "label": "x"}\n{"text": "b", "la\n'},
+        {},
+        r"f\.jsonl, line 2: is no JSON object",
+    ),
+    "JSONL list": ("classification", {JSONL: '["a", "x"]\n'}, {}, r"line 1: expected an object"),
+    "JSONL missing field": (
+        "classification",
+        {JSONL: '{"text": "a", "label": "x"}\n{"text": "b"}\n'},
+        {},
+        r"line 2: label \(task\.label\) is empty",
+    ),
+    "JSONL text of another kind": (
+        "classification",
+        {JSONL: '{"text": {"a": 1}, "label": "x"}\n'},
+        {},
+        r"line 1: text \(task\.text\) is a dict",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_told_what_is_wrong(load: Load, name: str) -> None:
+    refuses(load, BROKEN[name])
+
+
+def test_items_of_one_line_have_names(load: Load) -> None:
+    items = [{"text": f"t {i}", "label": "ab"[i % 2]} for i in range(20)]
+    data = load("classification", {JSON: json.dumps(items)})
+    names = {e.id for examples in data.splits.values() for e in examples}
+    assert names == {f"item {i}" for i in range(1, 21)}
+    with pytest.raises(
+        DataError, match=r"f\.json, line 1: item 21: label \(task\.label\) is empty"
+    ):
+        load("classification", {JSON: json.dumps([*items, {"text": "x"}])})

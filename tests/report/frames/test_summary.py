@@ -1,0 +1,82 @@
+"""The summary's columns against scipy, corrected over the arms of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from tests.report.test_report import LLRD, plain, row, stored, summary
+from tests.support.compared_arms import BETTER, NONE, RECORDS, scores, values
+
+
+def test_columns_against_scipy() -> None:
+    table = summary(RECORDS)
+    none, llrd = row(table, "none"), row(table, "llrd")
+    low, high = scipy_stats.t.interval(
+        0.95, 7, loc=values(NONE).mean(), scale=scipy_stats.sem(values(NONE))
+    )
+    assert (none["ci_low"], none["ci_high"]) == (pytest.approx(low), pytest.approx(high))
+    assert none["ci_method"] == "t"
+    wilson = scipy_stats.binomtest(0, 8).proportion_ci(method="wilson")
+    assert (none["failed_low"], none["failed_high"]) == pytest.approx((wilson.low, wilson.high))
+
+    change = values(BETTER) - values(NONE)
+    low, high = scipy_stats.t.interval(0.95, 7, loc=change.mean(), scale=scipy_stats.sem(change))
+    assert (llrd["delta_low"], llrd["delta_high"]) == pytest.approx((low, high))
+    exact = scipy_stats.permutation_test(
+        (change,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    assert llrd["p"] == pytest.approx(exact.pvalue)
+    assert llrd["test_name"] == "paired permutation"
+    assert llrd["std_ratio"] == pytest.approx(values(BETTER).std(ddof=1) / values(NONE).std(ddof=1))
+    assert llrd["std_ratio_low"] < llrd["std_ratio"] < llrd["std_ratio_high"]
+    u = scipy_stats.mannwhitneyu(values(BETTER), values(NONE)).statistic
+    assert llrd["improvement"] == pytest.approx(u / 64)
+    assert (none["p"], none["p_adjusted"], none["delta_low"]) == (None, None, None)
+
+
+def test_holm_over_the_arms_of_one_task() -> None:
+    table = summary(
+        [*RECORDS, *plain(NONE, task="gad"), *plain(BETTER, technique=LLRD, task="gad")]
+    )
+    both = table[(table["task"] == "biosses") & (table["at"] == "last")].set_index("arm")
+    p = both.loc[["llrd", "reinit"], "p"].astype(float)
+    assert p["llrd"] < p["reinit"]
+    assert both.loc["llrd", "p_adjusted"] == pytest.approx(2 * p["llrd"])
+    assert both.loc["reinit", "p_adjusted"] == pytest.approx(p["reinit"])
+    alone = row(table[table["task"] == "gad"], "llrd")
+    assert alone["p_adjusted"] == pytest.approx(alone["p"]), "a family of its own"
+
+
+def test_no_p_where_the_seeds_cannot_reach_the_level() -> None:
+    few = [*plain(scores(0.5, 0.01, 5, 0)), *plain(scores(0.9, 0.01, 5, 1), technique=LLRD)]
+    llrd = row(summary(few), "llrd")
+    assert llrd["delta"] == pytest.approx(0.4, abs=0.02)
+    assert (llrd["p"], llrd["p_adjusted"]) == (None, None)
+
+
+def test_seeds_still_lacking(cli: Callable[..., Any]) -> None:
+    """By scipy's paired t-test power: the smallest n at which 80 % of experiments find d."""
+    spread = (values(BETTER) - values(NONE)).std(ddof=1)
+
+    def power(n: int, d: float) -> float:
+        critical, away = scipy_stats.t.ppf(0.975, n - 1), d / spread * n**0.5
+        found = scipy_stats.nct(n - 1, away)
+        return float(found.sf(critical) + found.cdf(-critical))
+
+    stored(Path("runs"), RECORDS)
+    for d in (0.02, 0.05):
+        cli("report", "--out", "out", "--difference", str(d))
+        table = pd.read_csv("out/summary.csv")
+        llrd = row(table, "llrd")
+        needed = int(llrd["more_seeds"]) + 8
+        assert power(needed, d) >= 0.8 > power(needed - 1, d)
+        assert llrd["difference"] == d
+        assert row(table, "none")["more_seeds"] is None
+    assert cli("report", "--difference", "0").code == 2

@@ -1,0 +1,65 @@
+"""Tables in Markdown and LaTeX, and the files of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bluestab.report.tables import latex, markdown
+from tests.report.test_report import LLRD, plain, row, stored, summary
+from tests.support.compared_arms import RECORDS
+
+
+def test_markdown_and_latex() -> None:
+    table = summary(RECORDS)
+    said = markdown(table, "last", ["a note"])
+    lines = {line.split(" | ")[0].strip("| "): line for line in said.splitlines()}
+    llrd = row(table, "llrd")
+    assert f"**{llrd['mean']:.4f}**" in lines["llrd"]
+    assert "**" not in lines["none"]
+    assert f"{llrd['delta']:+.4f}*" in lines["llrd"]
+    assert f"{llrd['p_adjusted']:.3f}" in lines["llrd"]
+    assert "*" not in lines["reinit"]
+    assert "over 8 seeds per arm" in said
+    assert "Holm over the 2 comparisons" in said
+    assert said.endswith("- a note\n")
+
+    rows = table[table["at"] == "last"].to_dict("records")
+    rows[0]["arm"] = "none, 50% & more_of #1"
+    text = latex("bc5cdr_chem", "minilm", rows, "last")
+    assert r"none, 50\% \& more\_of \#1 & 8 & 0" in text
+    assert rf"\textbf{{{llrd['mean']:.4f}}}" in text
+    assert r"\label{tab:bc5cdr-chem-minilm}" in text
+    assert text.count(r"\\") == 4, "headings and three arms"
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert rf"\{rule}" in text
+
+
+def test_few_seeds_have_a_dash() -> None:
+    few = summary([*plain({0: 0.5, 1: 0.6}), *plain({0: 0.7, 1: 0.9}, technique=LLRD)])
+    cells = next(line for line in markdown(few, "last").splitlines() if "llrd" in line).split(" | ")
+    assert cells[7] == "-"
+    one = summary(plain({0: 0.5}))
+    assert "intervals of the mean: none, too few seeds" in markdown(one, "last")
+
+
+def test_files_of_a_report(cli: Callable[..., Any]) -> None:
+    stored(Path("runs"), RECORDS)
+    stale = Path("out/tables/gad_old.tex")
+    stale.parent.mkdir(parents=True)
+    stale.write_text("old", encoding="utf-8")
+    said = cli("report", "--out", "out")
+    assert (said.code, said.err) == (0, "")
+    assert "95 % interval" in said.out
+    assert [file.name for file in Path("out/tables").iterdir()] == ["biosses_small.tex"]
+    last = Path("out/summary.md").read_text(encoding="utf-8")
+    assert "at the last step" in last
+    assert "biosses with small: " in last, "the advice"
+    assert "biosses with small: " in said.out
+
+    said = cli("report", "--out", "out", "--at", "best")
+    assert "test score at the best step" in said.out
+    best = Path("out/summary.md").read_text(encoding="utf-8")
+    assert "0.9000" in best, "every best score of these records"
+    assert cli("report", "--at", "first").code == 2

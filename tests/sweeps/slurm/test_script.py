@@ -1,0 +1,57 @@
+"""The batch script is the recorded one; its options are sbatch's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bluestab.sweeps.launchers import slurm
+from bluestab.sweeps.slurm.script import batch_script, known_options, option_problems
+
+RECORD = Path(__file__).parents[2] / "assets" / "slurm_script.sh"
+
+
+def test_the_script_is_the_recorded_one() -> None:
+    """When submitit writes another text, look at it; then BLUESTAB_RECORD=1 writes it down."""
+    text = batch_script(
+        Path("/shared/runs/.slurm/s.1"),
+        knobs={
+            **dict.fromkeys(slurm.OPTIONS),
+            **{"partition": "gpu", "time": "2:00:00", "mem": "16G", "gpus_per_node": 1},
+            **{"cpus_per_task": 4, "setup": ["module load cuda"], "reservation": "class"},
+            **{"additional_parameters": {"licenses": "x"}, "signal_delay_s": 120},
+        },
+        first=1000,
+        tasks=20,
+        parallel=8,
+        job_name="s",
+        python="/opt/bluestab/bin/python",
+    )
+    if os.environ.get("BLUESTAB_RECORD"):
+        RECORD.write_text(text)
+    assert text == RECORD.read_text()
+    assert known_options(text) >= {"partition", "time", "mem", "requeue", "licenses", "array"}
+
+
+def test_every_option_of_the_yaml_is_one_of_sbatch() -> None:
+    """A knob that reached nothing would be a lie."""
+    folder = Path("/runs/.slurm/s.1")
+    lists = {"setup": ["true"], "srun_args": ["--x"], "additional_parameters": {"y": 1}}
+    knobs = {name: lists.get(name, "7") for name in slurm.OPTIONS}
+    text = batch_script(
+        folder, knobs=knobs, first=0, tasks=1, parallel=None, job_name="s", python=None
+    )
+    plain = {name.replace("_", "-") for name in slurm.OPTIONS} - {
+        k.replace("_", "-") for k in lists
+    }
+    assert known_options(text) >= plain
+    assert "\ntrue\n" in text
+    assert " --x " in text
+
+
+def test_options_that_are_decided_elsewhere() -> None:
+    (ours,) = option_problems({"comment": "x"})
+    (knob,) = option_problems({"cpus-per-task": 3})
+    assert "decides that itself" in ours
+    assert "say hydra.launcher.cpus_per_task" in knob
+    assert option_problems({"licenses": "x"}) == []
