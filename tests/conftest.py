@@ -201,7 +201,7 @@ def pytest_collection_finish() -> None:
     Every run collects once, and through torch and its like that takes half as long as the run.
     """
     if "pytorch_lightning" in sys.modules:
-        pass
+        import transformers.modeling_layers  # noqa: F401  a network that is loaded imports it
     gc.collect()
     gc.freeze()
 
