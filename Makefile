@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-slow test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -57,7 +57,10 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: install ## the quick tests
-	$(PYTEST) -m "not slow and not slurm and not browser" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not more and not slurm and not browser" $(PYTEST_ARGS)
+
+test-more: install ## the tests of tests/more.txt, for which quicker ones of their kind stand in `make test`
+	$(PYTEST) -m "more and not slow" $(PYTEST_ARGS)
 
 # -n 0: the tests share one cluster, one after another
 test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sweeps on it
@@ -72,7 +75,7 @@ test-browser: install ## the page in headless Chromium; needs chromium, node and
 	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
 	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
-test-all: test test-slow test-slurm test-browser ## every test there is
+test-all: test test-more test-slow test-slurm test-browser ## every test there is
 
 test-planted: install ## ten bugs, planted one by one: do the quick tests find them?
 	$(BIN)/python tests/planted_bugs.py

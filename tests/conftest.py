@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bluestab.testing.corpora import ANY_FILE, write_corpora
-from tests.support import composed_once
+from tests.support import composed_once, more
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -193,6 +193,14 @@ def cli(
     for name in set(sys.modules) - loaded:  # techniques that a test wrote into `here`
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks decide what runs
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    listed = more.read(more.FILE.read_text(encoding="utf-8"))
+    for item in items:
+        if more.is_listed(item.nodeid, listed):
+            item.add_marker(pytest.mark.more)
 
 
 def pytest_collection_finish() -> None:

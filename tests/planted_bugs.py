@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = "not slow and not slurm and not browser"
+QUICK = "not slow and not more and not slurm and not browser"
 
 
 @dataclass(frozen=True)
