@@ -29,11 +29,7 @@ from bluestab.training.execute import execute_one
 def trainer_score(run: Any, folder: Path) -> float:
     """Test Pearson of transformers' Trainer on the batches and from the weights of `run`."""
     assembly = assemble(
-        run.cfg,
-        data=run.data,
-        model=run.model,
-        techniques=run.techniques,
-        seeds=run.seeds,
+        run,
         device=torch.device("cpu"),
         progress=lambda *_: None,
     )

@@ -22,6 +22,8 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    from dataclasses import replace
+
     import torch
 
     from bluestab.core.config import compose, resolved
@@ -31,8 +33,7 @@ def main() -> None:
     run = check(resolved(compose(["task=ncbi_disease", "model=minilm", "optim.batch_size=16"])))
     torch.set_num_threads(1)
     assembly = assemble(
-        run.cfg, data=run.data, model=run.model, techniques={}, seeds=run.seeds,
-        device=torch.device("cpu"), progress=lambda *_: None,
+        replace(run, techniques={}), device=torch.device("cpu"), progress=lambda *_: None,
     )  # fmt: skip
     module, optimizer = assembly.module, assembly.module._optimizer
     module.trainer = assembly.trainer

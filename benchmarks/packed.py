@@ -220,9 +220,7 @@ class Bench:
         return {"part": "sequence", "measured_runs": few, "seconds": each * self.asked.seeds}
 
     def _assembly(self, run: Run) -> Any:
-        return assemble(
-            run.cfg, data=run.data, model=run.model, techniques=run.techniques, seeds=run.seeds,
-            device=self.device, progress=told,
+        return assemble(run, device=self.device, progress=told,
         )  # fmt: skip
 
     def processes(self) -> dict[str, Any]:

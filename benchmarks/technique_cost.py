@@ -59,9 +59,7 @@ def measure(technique: str, steps: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     before = resident("VmRSS")
-    assembly = assemble(
-        run.cfg, data=run.data, model=run.model, techniques=run.techniques, seeds=run.seeds,
-        device=torch.device("cpu"), progress=lambda *_: None,
+    assembly = assemble(run, device=torch.device("cpu"), progress=lambda *_: None,
     )  # fmt: skip
     assembly.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])

@@ -113,14 +113,9 @@ def make_assembly(make_run: Make) -> Make:
 
         run = make_run(*overrides, **kwargs)
         return assemble(
-            run.cfg,
-            data=run.data,
-            model=run.model,
-            techniques=run.techniques,
-            seeds=run.seeds,
+            run,
             device=torch.device("cpu"),
             progress=lambda *_: None,
-            init_from=run.init_from,
         )
 
     return make

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +113,13 @@ class Lab:
         resume: Path | None = None,
         checkpoint_every: int | None = None,
     ) -> Assembly:
-        return assemble(
-            {**run.cfg, "checkpoint_every": checkpoint_every},
-            data=run.data,
-            model=run.model,
+        run = replace(
+            run,
+            cfg={**run.cfg, "checkpoint_every": checkpoint_every},
             techniques=run.techniques if techniques is None else techniques,
-            seeds=run.seeds,
-            device=torch.device("cpu"),
-            progress=lambda *_: None,
-            resume=resume,
         )
+        cpu = torch.device("cpu")
+        return assemble(run, device=cpu, progress=lambda *_: None, resume=resume)
 
     def trained(self, task: str, model: str, *overrides: str) -> tuple[Assembly, ObservedTraining]:
         """The training of these overrides, done once."""

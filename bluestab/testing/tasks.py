@@ -84,11 +84,7 @@ class TaskSuite(Suite):
     def fitted(cls, run: Run) -> tuple[Assembly, dict[str, torch.Tensor]]:
         """It after a step of training and a test, and the weights that it began with."""
         assembly = assemble(
-            run.cfg,
-            data=run.data,
-            model=run.model,
-            techniques=run.techniques,
-            seeds=run.seeds,
+            run,
             device=torch.device("cpu"),
             progress=lambda *_: None,
         )

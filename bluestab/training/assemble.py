@@ -15,15 +15,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from bluestab.core.seeding import Seeds
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
 from bluestab.models.built import Built, Trained
-from bluestab.models.description import Model
-from bluestab.models.init_from import SavedWeights
 from bluestab.models.param_plan import ParamPlan
 from bluestab.tasks.base import Scores
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
+from bluestab.training.check import Run
 from bluestab.training.loop import diagnostics
 from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
 from bluestab.training.loop.checkpoints import Checkpoints, identity
@@ -87,29 +85,25 @@ class Assembly:
 
 
 def assemble(
-    cfg: Mapping[str, Any],
+    run: Run,
     *,
-    data: TaskData,
-    model: Model,
-    techniques: Mapping[str, Technique],
-    seeds: Seeds,
     device: torch.device,
     progress: Progress,
-    init_from: SavedWeights | None = None,
-    key: str = "",
     resume: Path | None = None,
     watch: Watch = lambda rows: None,
     phases: Phases | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
 ) -> Assembly:
-    """Wire one run. `cfg` is the resolved config; everything named in it has been checked.
+    """Wire one run, which has been checked.
 
-    init_from  weights of an earlier run to start from; None: the model's own
-    resume     folder of the run's checkpoint; None: it cannot be interrupted and go on
-    watch      shown the rows of the curve after every evaluation
-    phases     notes where the time goes
-    ranks      the processes of the run, of which this is one
+    device    where the network is put
+    progress  called after every step and every evaluation
+    resume    folder of the run's checkpoint; None: it cannot be interrupted and go on
+    watch     called with the rows of the curve after every evaluation
+    phases    notes where the time goes
+    ranks     the processes of the run, of which this is one
     """
+    cfg, data, techniques, seeds = run.cfg, run.data, run.techniques, run.seeds
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
     phases = phases or Phases()
     applied = list(techniques.values())
@@ -117,11 +111,11 @@ def assemble(
     ready = prepare(
         cfg,
         data=data,
-        model=model,
+        model=run.model,
         techniques=applied,
         seeds=seeds,
         attention=attention,
-        init_from=init_from,
+        init_from=run.init_from,
         phases=phases,
     )
     built, tables = ready.built, ready.tables
@@ -156,7 +150,7 @@ def assemble(
         checkpoints = Checkpoints(
             folder=resume if ranks.rank == 0 else None,
             every=cfg["checkpoint_every"],
-            header=identity(key, device),
+            header=identity(run.key, device),
             sizes={name: knobs[name] for name in ("micro_batch", "eval_batch_size")},
             batch_size=optim["batch_size"],
             order=order,

@@ -173,15 +173,9 @@ class Attempt:
 
         run, job = self.run, self.job
         return assemble(
-            cfg,
-            data=run.data,
-            model=run.model,
-            techniques=run.techniques,
-            seeds=run.seeds,
+            replace(run, cfg=cfg),
             device=self.device,
             progress=job.progress,
-            init_from=run.init_from,
-            key=run.key,
             resume=job.resume,
             watch=job.watch,
             phases=phases,

@@ -83,7 +83,7 @@ def dry_step(run: Run) -> DryStep:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     data, n_items = _sampled(run)
-    cfg = _shortened(run.cfg)
+    sample = replace(run, cfg=_shortened(run.cfg), data=data)
     ticks: list[float] = []
     running: list[Assembly] = []
 
@@ -96,16 +96,7 @@ def dry_step(run: Run) -> DryStep:
         running.clear()
         gc.collect()
         started = time.perf_counter()
-        assembly = assemble(
-            cfg,
-            data=data,
-            model=run.model,
-            techniques=run.techniques,
-            seeds=run.seeds,
-            device=device,
-            progress=progress,
-            init_from=run.init_from,
-        )
+        assembly = assemble(sample, device=device, progress=progress)
         prepare = time.perf_counter() - started
         running.append(assembly)
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])

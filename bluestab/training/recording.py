@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core.config import leaves
 from bluestab.core.errors import DiskFull, StoreError, TimedOut, is_disk_full
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import write_config, write_parts
 from bluestab.store.store import Store
 from bluestab.training.check import Run
-from bluestab.training.loggers.base import RunInfo, flat
+from bluestab.training.loggers.base import RunInfo
 from bluestab.training.results import identity_of
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run_info(run: Run, store: Store, work: Path) -> RunInfo:
         sweep=sweep.get("name"),
         arm=sweep.get("arm") or technique,
         tags={**tags, "technique": technique, "cell": run.cell, "key": run.key},
-        knobs=flat({**run.hashed, "technique": dict(run.hashed["technique"])}),
+        knobs=dict(leaves({**run.hashed, "technique": dict(run.hashed["technique"])})),
         store=store.root,
         work=work,
     )

@@ -476,6 +476,7 @@ def test_going_on_gives_the_same_bytes(
 
 SCRIPT = """
 import socket, sys
+from dataclasses import replace
 from bluestab.training.check import check
 from bluestab.core.config import compose, resolved
 
@@ -488,11 +489,10 @@ run = check(resolved(compose([*tiny, "task.train_size=8", *sys.argv[1:]])))
 assert not {"peft", "torch", "accelerate"} & sys.modules.keys(), "a check needs none of them"
 import torch
 from bluestab.training.assemble import assemble
-parts = {"data": run.data, "model": run.model, "seeds": run.seeds}
-parts |= {"device": torch.device("cpu"), "progress": lambda *_: None}
-assemble(run.cfg, techniques={}, **parts)
+parts = {"device": torch.device("cpu"), "progress": lambda *_: None}
+assemble(replace(run, techniques={}), **parts)
 assert "peft" not in sys.modules, "nor does a run without lora"
-assemble(run.cfg, techniques=run.techniques, **parts)
+assemble(run, **parts)
 assert "peft" in sys.modules
 """
 

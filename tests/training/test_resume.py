@@ -441,9 +441,7 @@ def test_first_of_all_callbacks(making: Make, make_assembly: Make, tmp_path: Pat
     from bluestab.training.assemble import assemble
 
     run = making("task=gad", "model=tiny", technique=Draws)()
-    assembly = assemble(
-        run.cfg, data=run.data, model=run.model, techniques=run.techniques, seeds=run.seeds,
-        device=torch.device("cpu"), progress=quiet, resume=tmp_path,
+    assembly = assemble(run, device=torch.device("cpu"), progress=quiet, resume=tmp_path,
     )  # fmt: skip
     assert isinstance(assembly.trainer.callbacks[0], Checkpoints)  # type: ignore[attr-defined]
     assert len(assembly.trainer.callbacks) == 3  # type: ignore[attr-defined]

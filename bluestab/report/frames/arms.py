@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bluestab.core.config import leaves
+
 
 def arm_names(
     configs: Mapping[str, Mapping[str, Any]], subjects: Mapping[str, tuple[str, str]]
@@ -112,17 +114,9 @@ def _said(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path -> value, without techniques and seeds."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if not path and key in ("technique", "seeds"):
-            continue
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{path}{key}.")
-        else:
-            flat[f"{path}{key}"] = value
-    return flat
+    return dict(leaves(node, without=("technique", "seeds")))
 
 
 def _last_part(text: str) -> str:

@@ -117,16 +117,6 @@ def results_of(record: RunRecord) -> dict[str, float]:
     return found
 
 
-def flat(node: Any, path: str = "") -> dict[str, Any]:
-    """Nested maps as dotted paths; lists as one value."""
-    if not isinstance(node, Mapping):
-        return {path: node}
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= flat(value, f"{path}.{key}".lstrip("."))
-    return found
-
-
 class LoggerGroup:
     """All loggers of one run, each in a thread, so that none can fail or delay it."""
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError
 from bluestab.training.loggers import base
-from bluestab.training.loggers.base import Log, Logger, flat, scores_of
+from bluestab.training.loggers.base import Log, Logger, scores_of
 from tests.support.logged_runs import RUN, needs
 from tests.training.test_execute import done, kept
 
@@ -93,4 +93,3 @@ def test_scores_have_names() -> None:
     row = {"step": 3, "train_loss": 0.5, "accuracy": 1.0, "ece": None, "grad_norm_top": 2.0,
            "x": float("nan")}  # fmt: skip
     assert scores_of(row) == {"train_loss": 0.5, "validation/accuracy": 1.0, "grad_norm_top": 2.0}
-    assert flat({"a": {"b": 1, "c": [1]}, "d": None}) == {"a.b": 1, "a.c": [1], "d": None}

@@ -125,11 +125,7 @@ def test_dropout_follows_the_law_of_the_lightning_engine(make_run: Make, arm: st
         for seed in range(20):
             run = make_run(*asked, *law(p), "trainer.engine=lightning", f"seed={seed}")
             assembly = assemble(
-                run.cfg,
-                data=run.data,
-                model=run.model,
-                techniques=run.techniques,
-                seeds=run.seeds,
+                run,
                 device=torch.device("cpu"),
                 progress=told,
             )
