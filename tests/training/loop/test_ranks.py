@@ -69,7 +69,9 @@ def curve(folder: Path) -> np.ndarray:
 def children(module: str = "bluestab.training.rank_process") -> list[int]:
     """Other ranks that this process has started."""
     said = subprocess.run(
-        ["ps", "--ppid", str(os.getpid()), "-o", "pid=,stat=,args="], capture_output=True, text=True
+        ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,stat=,args="],
+        capture_output=True,
+        text=True,
     ).stdout
     lines = [line.split() for line in said.splitlines() if module in line]
     return [int(pid) for pid, stat, *_ in lines if not stat.startswith("Z")]
