@@ -142,15 +142,15 @@ class Lab:
         Returns what the second saw, what the third saw, and what the third has become.
         """
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        asked = (task, model, *overrides)
-        begun = self.assembly(self.run(*asked), resume=folder, checkpoint_every=step)
+        run = self.run(task, model, *overrides)
+        begun = self.assembly(run, resume=folder, checkpoint_every=step)
         lost = spy_on(begun, stop_after=step + 1)
         with contextlib.suppress(EndOfProcess):
             fit(begun)
-        found = find(folder, identity("", torch.device("cpu")))
+        found = find(folder, identity(run.key, torch.device("cpu")))
         assert found is not None
         assert found.step == step
-        goes_on = self.assembly(self.run(*asked), resume=folder)
+        goes_on = self.assembly(self.run(task, model, *overrides), resume=folder)
         spy = spy_on(goes_on)
         fit(goes_on, found.path)
         return lost, spy, goes_on
