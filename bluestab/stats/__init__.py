@@ -4,6 +4,7 @@
     intervals    t, Wilson, bootstrap, items and seeds   variance    spread of two arms
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
+    designs      runs that share seeds: blocks, crossed
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
 is drawn comes from a `seed` and does not depend on the order of the runs. scipy is imported late.
@@ -90,6 +91,14 @@ from bluestab.stats.describe import (
     std_ratio,
     summary,
 )
+from bluestab.stats.designs import (
+    Design,
+    design_of,
+    mean_interval,
+    mean_spread,
+    mean_test,
+    share_interval,
+)
 from bluestab.stats.dominance import (
     almost_stochastic_order,
     probability_of_improvement,
@@ -121,6 +130,7 @@ from bluestab.stats.tests import (
 from bluestab.stats.variance import brown_forsythe, paired_variance, std_ratio_interval
 
 __all__ = [
+    "Design",
     "Interval",
     "Nested",
     "Test",
@@ -132,6 +142,7 @@ __all__ = [
     "corrected_t_interval",
     "default_interval",
     "default_test",
+    "design_of",
     "expected_best",
     "expected_best_std",
     "expected_chosen",
@@ -141,6 +152,9 @@ __all__ = [
     "iqm",
     "items_and_seeds_bootstrap",
     "mean",
+    "mean_interval",
+    "mean_spread",
+    "mean_test",
     "median",
     "more_seeds_needed",
     "nested_mean",
@@ -153,6 +167,7 @@ __all__ = [
     "probability_of_improvement",
     "probability_of_improvement_interval",
     "seeds_needed",
+    "share_interval",
     "std",
     "std_ratio",
     "std_ratio_interval",

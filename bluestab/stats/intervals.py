@@ -28,7 +28,8 @@ class Interval:
     """A confidence interval, in the unit of what it is about.
 
     level   share of repetitions that should cover the truth, nominal, in (0, 1)
-    method  wilson, t, corrected t, welch, bca, percentile, jackknife, fisher-z
+    method  wilson, t, block t, two-way t, corrected t, welch, bca, percentile, jackknife, fisher-z,
+            mover
     """
 
     low: float
@@ -46,15 +47,19 @@ def wilson(failed: int, n: int, level: float = 0.95) -> Interval | None:
     """
     if not 0 <= failed <= n:
         raise ValueError(f"{failed} failed runs among {n}")
+    share(level)
+    return wilson_of_share(failed / n, n, level) if n else None
+
+
+def wilson_of_share(p: float, n: float, level: float = 0.95) -> Interval:
+    """The same of a share `p` in [0, 1] of `n` > 0 runs, which may be an effective number."""
     z = NormalDist().inv_cdf((1 + share(level)) / 2)
-    if not n:
-        return None
-    p, square = failed / n, z * z / n
+    square = z * z / n
     middle = p + square / 2
     half = z * math.sqrt(p * (1 - p) / n + square / (4 * n))
     # at the ends the terms cancel, which rounding would spoil
-    low = 0.0 if failed == 0 else (middle - half) / (1 + square)
-    high = 1.0 if failed == n else (middle + half) / (1 + square)
+    low = 0.0 if p == 0 else (middle - half) / (1 + square)
+    high = 1.0 if p == 1 else (middle + half) / (1 + square)
     return Interval(low, high, level, "wilson")
 
 

@@ -25,7 +25,7 @@ SUMMARY_COLUMNS = (
     "delta_items_low", "delta_items_high", "difference", "more_seeds",
     "std_ratio", "std_ratio_low", "std_ratio_high",
     "p_std_name", "p_std", "p_std_adjusted",
-    "seconds_mean", "n_folds", "std_folds",
+    "seconds_mean", "n_folds", "std_folds", "design",
 )  # fmt: skip
 
 DIFFERENCE = 0.01
@@ -66,7 +66,7 @@ def summary_frame(
         if not row[DIRECTION] and row["improvement"] is not None:
             row["improvement"] = 1 - row["improvement"]  # ties are half, both ways
         row["difference"] = difference
-        if not row["n_folds"]:  # folds cannot be added like seeds
+        if not row["n_folds"] and not row["design"]:  # neither can be added like seeds
             row["more_seeds"] = stats.more_seeds_needed(
                 [own[seed] - reference[seed] for seed in own if seed in reference], difference
             )
@@ -92,9 +92,12 @@ def comparison(
         return fold_comparison(own, reference, sizes)
     shared = [seed for seed in own if seed in reference]
     a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]
-    change = stats.default_interval([x - y for x, y in zip(a, b, strict=True)])
-    ratio = stats.std_ratio_interval(a, b)
-    test, spread = stats.default_test(a, b), stats.paired_variance(a, b)
+    design = stats.design_of(shared)
+    change = stats.mean_interval([x - y for x, y in zip(a, b, strict=True)], design)
+    test = stats.mean_test(a, b, design)
+    # what crossed seeds share would count as many times as runs share it: the ratio stands alone
+    ratio = stats.std_ratio_interval(a, b) if design.independent else None
+    spread = stats.paired_variance(a, b) if design.independent else None
     n, delta = stats.paired_delta(own, reference)
     return {
         "n_paired": n,
@@ -105,8 +108,8 @@ def comparison(
         "improvement": stats.probability_of_improvement(a, b),
         "std_ratio": stats.std_ratio(a, b),
         **_ends("std_ratio", ratio),
-        "p_std_name": spread.name,
-        "p_std": spread.p,
+        "p_std_name": None if spread is None else spread.name,
+        "p_std": None if spread is None else spread.p,
     }
 
 
@@ -137,7 +140,8 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
     failed = [bool(run["failed"]) for run in part]
     values = stats.summary([run["score"] for run in part], failed) if n else {}
     validation = [run["validation"] for run in part if not pd.isna(run["validation"])]
-    interval = stats.default_interval([run["score"] for run in part])
+    design = stats.design_of([run["streams"] for run in part])
+    interval = stats.mean_interval([run["score"] for run in part], design)
     return {
         **dict.fromkeys(SUMMARY_COLUMNS),
         **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
@@ -150,13 +154,14 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "n_crashed": n_crashed,
         "n_censored": sum(bool(run["censored"]) for run in part),
         "failed_share": stats.failed_share(n_degenerate, n_diverged, n),
-        **_ends("failed", stats.wilson(n_degenerate + n_diverged, n)),
+        **_ends("failed", stats.share_interval(failed, design)),
         **{k: values.get(k) for k in ("mean", "mean_without_failed", "std", "median", "iqm")},
         **{k: values.get(k) for k in ("min", "max")},
         **_ends("ci", interval),
         "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
+        "design": str(design) or None,
         **nested_columns({run["streams"]: run["score"] for run in part}, _sizes(part)),
     }
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bluestab.report.frames.designs import design_sentences
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -56,7 +58,15 @@ def flags(runs: pd.DataFrame) -> list[str]:
             f"and {names} does not: their best step is the worst, and failed or not is turned "
             "around; run them again"
         )
-    return [*sentences, *_engines(scored), *_folds(scored), *_idle(scored), *_lost(scored)]
+    of_designs = design_sentences(scored)
+    return [
+        *sentences,
+        *_engines(scored),
+        *_folds(scored),
+        *of_designs,
+        *_idle(scored),
+        *_lost(scored),
+    ]
 
 
 def _engines(scored: pd.DataFrame) -> Iterator[str]:
