@@ -21,6 +21,7 @@ from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.columnar import parts_of
 from bluestab.data.locate import how_to_bring, locate, locate_own, sha256_of
 from bluestab.tasks.base import Task, n_items
+from bluestab.tasks.bounds import bound_of, misfits
 from bluestab.tasks.metric import failure_bounds
 from bluestab.tasks.splits import arrange
 
@@ -42,8 +43,9 @@ class TaskData:
 
     @cached_property
     def baseline(self) -> tuple[str, float] | None:
-        """What one and the same answer for every test item gets at best (`Task.baseline`)."""
-        return self.task.baseline(self.labels, self.splits["test"])
+        """What one and the same answer for every test item of a run gets at best
+        (`Task.baseline`)."""
+        return self.task.baseline(self.labels, self.chosen("test"))
 
     @cached_property
     def recurring(self) -> dict[Split, int]:
@@ -57,16 +59,17 @@ class TaskData:
 
     def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
         """The items a run uses: subsets where the task asks for them, else everything."""
-        chosen = {}
-        for split, examples in self.splits.items():
-            size = self.size(split)
-            seed = seeds.split if split == "train" else EVALUATION_SEED
-            chosen[split] = (
-                list(examples)
-                if size == len(examples)
-                else subset(examples, [e.id for e in examples], size, seed, f"subset/{split}")
-            )
-        return chosen
+        return {
+            split: self.chosen(split, seeds.split if split == "train" else EVALUATION_SEED)
+            for split in self.splits
+        }
+
+    def chosen(self, split: Split, seed: int = EVALUATION_SEED) -> list[Example]:
+        """The items of one split that a run uses."""
+        examples, size = self.splits[split], self.size(split)
+        if size == len(examples):
+            return list(examples)
+        return subset(examples, [e.id for e in examples], size, seed, f"subset/{split}")
 
     def size(self, split: Split) -> int:
         """How many items of a split a run uses."""
@@ -155,6 +158,9 @@ def _with_bounds(data: TaskData) -> TaskData:
     """With the failure bound and failure score that fit its metric: what the yaml leaves open, and
     what it holds for a metric of the other direction. Raises ConfigError if they cannot be had."""
     task = data.task
+    if changed := misfits(task.name, vars(task)):
+        data = _with_computed_bound(data, changed)
+        task = data.task
     metric, given = task.headline, (task.failed_below, task.failure_score)
     needed = task.failed_below is None or not metric.higher_is_better
     answer, baseline = (data.baseline if needed else None) or ("", None)
@@ -178,6 +184,25 @@ def _with_bounds(data: TaskData) -> TaskData:
             f"{task.failure_score} are for a metric that grows with quality",
         )
     return replace(data, task=replace(task, failed_below=bound, failure_score=failure), notes=notes)
+
+
+def _with_computed_bound(data: TaskData, changed: Sequence[str]) -> TaskData:
+    """With the bound that the metric and test items of these data have, instead of the yaml's."""
+    task, items = data.task, data.chosen("test")
+    if not task.headline.higher_is_better:
+        return data  # `failure_bounds` puts its own in place
+    names, positive = (getattr(task, knob, None) for knob in ("label_names", "positive"))
+    bound = bound_of(task.metric, [e.target for e in items], label_names=names, positive=positive)
+    if bound is None:
+        bound = None if data.baseline is None else data.baseline[1]
+    if bound is None or bound == task.failed_below:
+        return data
+    why = ", ".join(f"task.{knob}={getattr(task, knob)}" for knob in changed)
+    note = (
+        f"a run has failed at {bound:.4g} or below, what ignoring the input gets on these "
+        f"{len(items)} test items; task.failed_below={task.failed_below} is for others ({why})"
+    )
+    return replace(data, task=replace(task, failed_below=bound), notes=(*data.notes, note))
 
 
 def _digest(examples: Sequence[Example]) -> str:

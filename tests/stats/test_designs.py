@@ -108,7 +108,7 @@ def test_order_of_runs_changes_no_bit() -> None:
 
 
 def test_failed_share_of_crossed_seeds_is_less_sure() -> None:
-    """Two of five initialisations fail, whatever the order: four degrees of freedom, not 25 runs."""
+    """Two of five initialisations fail, whatever the order: four degrees of freedom."""
     failed = [i < 2 for i, _ in product(range(5), range(5))]
     found = stats.share_interval(failed, stats.design_of(crossed(5, 5)))
     plain = stats.wilson(10, 25)

@@ -10,6 +10,7 @@ import pandas as pd
 from bluestab.core.types import At, RunRecord
 from bluestab.report.frames.arms import arm_names, with_sources
 from bluestab.report.frames.folds import FOLD, with_fold
+from bluestab.report.frames.judging import Judge
 from bluestab.report.words.phrases import reason
 from bluestab.store.index import contents
 from bluestab.store.records import DamagedRecord, damaged
@@ -26,11 +27,11 @@ def gather(
     """Rows of runs without the names of their arms, the configs of their cells, damaged records."""
     found = contents(store, None if manifest is None else [run["key"] for run in manifest["runs"]])
     rows: list[Row] = []
-    configs = Configs()
+    configs, judge = Configs(), Judge(store)
     for key in list(found.statuses):
         try:
             record = found.record(key)
-            rows += list(rows_of(record))
+            rows += list(rows_of(judge.again(record)))
             configs.add(record)
         except DamagedRecord as error:
             found.damaged[key] = str(error)
@@ -104,6 +105,8 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         DIRECTION: (metric := metric_of_result(result)).higher_is_better,
         # of a version that took every metric for one that grows with quality
         "misjudged": not metric.higher_is_better and recorded_direction(result) is None,
+        "failed_below": result.get("failed_below"),
+        "judged_again": result.get("judged_again"),
         "steps": result["steps"],
         "censored": result.get("censored") is not None,
         "micro_batch": result.get("micro_batch"),

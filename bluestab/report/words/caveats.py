@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bluestab.report.frames.designs import design_sentences
+from bluestab.report.frames.judging import judging_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +59,8 @@ def flags(runs: pd.DataFrame) -> list[str]:
             f"and {names} does not: their best step is the worst, and failed or not is turned "
             "around; run them again"
         )
-    of_designs = design_sentences(scored)
-    return [
-        *sentences,
-        *_engines(scored),
-        *_folds(scored),
-        *of_designs,
-        *_idle(scored),
-        *_lost(scored),
-    ]
+    sentences += [*judging_sentences(scored), *design_sentences(scored)]
+    return [*sentences, *_engines(scored), *_folds(scored), *_idle(scored), *_lost(scored)]
 
 
 def _engines(scored: pd.DataFrame) -> Iterator[str]:
