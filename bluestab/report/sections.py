@@ -6,6 +6,7 @@ from bluestab.report.frames.beside_published import PUBLISHED
 from bluestab.report.frames.blurb_scores import BLURB
 from bluestab.report.frames.budget import BUDGET
 from bluestab.report.frames.instability import INSTABILITY
+from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
 from bluestab.report.section import Section
@@ -67,7 +68,10 @@ SECTIONS = (
         "crashes",
         "What crashed, and what to mind",
         data=lambda results: {
-            "mind": flags(results.runs),
+            "mind": [
+                *pairing_sentences(results.summary, results.runs, results.at),
+                *flags(results.runs),
+            ],
             "damaged": list(results.damaged.values()),
             "left_out": list(results.left_out),
         },

@@ -115,7 +115,10 @@ def _cells(row: Row) -> list[str]:
 
 
 def change_cells(row: Row) -> list[str]:
-    """Change of the mean and its p, ratio of std and its p; empty without a comparison."""
+    """Change of the mean and its p, ratio of std and its p; empty without a comparison, dashes
+    beside a baseline of other test items."""
+    if there(row.get("not_paired")):
+        return ["-"] * 4
     return [
         _signed(row["delta"]) + _mark(row["p_adjusted"]),
         _p(row, "p_adjusted"),

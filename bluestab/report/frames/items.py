@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluestab import stats
+from bluestab.report.frames.pairing import items_digest
+from bluestab.report.tables import there
 from bluestab.tasks.score_sums import SCORES, FloatArray, of_items, score
 
 if TYPE_CHECKING:
@@ -34,11 +36,15 @@ class Items:
     def __init__(self, hashed: Mapping[str, Mapping[str, Any]]) -> None:
         self._hashed = hashed
         self._seen: dict[tuple[str, str], Seeds] = {}
+        self.digests: dict[str, str] = {}
+        """Cell -> its test items, of cells without folds."""
 
     def see(self, runs: Sequence[Row], predictions: Sequence[pa.Table]) -> None:
         """Note the runs of one cell and `at`, unless their predictions do not give the scores
         that stand in their records: then nothing is known about single items."""
         metric, cell, at = (runs[0][name] for name in ("metric", "cell", "at"))
+        if at == "last" and not there(runs[0]["fold"]):
+            self.digests[cell] = items_digest(predictions[0])
         positive = [str(name) for name in self._hashed[cell]["task"].get("positive") or ()]
         targets = predictions[0]["target"].to_pylist()
         types = word_types(targets) if metric == "word_macro_f1" else ()

@@ -45,7 +45,7 @@ def read_results(
         )
     items = Items(configs.hashed)
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
-    summary = items.beside(summary_frame(runs, baseline, difference), runs)
+    summary = items.beside(summary_frame(runs, baseline, difference, items.digests), runs)
     results = Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,

@@ -11,6 +11,7 @@ from bluestab.core.types import At, RunRecord
 from bluestab.report.frames.arms import arm_names, with_sources
 from bluestab.report.frames.folds import FOLD, with_fold
 from bluestab.report.frames.judging import Judge
+from bluestab.report.frames.pairing import test_part
 from bluestab.report.words.phrases import reason
 from bluestab.store.index import contents
 from bluestab.store.records import DamagedRecord, damaged
@@ -105,6 +106,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         DIRECTION: (metric := metric_of_result(result)).higher_is_better,
         # of a version that took every metric for one that grows with quality
         "misjudged": not metric.higher_is_better and recorded_direction(result) is None,
+        "test_part": test_part(result),
         "failed_below": result.get("failed_below"),
         "judged_again": result.get("judged_again"),
         "steps": result["steps"],

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.frames.folds import by_fold, fold_comparison, nested_columns
+from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
 from bluestab.report.tables import there
 from bluestab.tasks.metric import DIRECTION
@@ -25,7 +26,7 @@ SUMMARY_COLUMNS = (
     "delta_items_low", "delta_items_high", "difference", "more_seeds",
     "std_ratio", "std_ratio_low", "std_ratio_high",
     "p_std_name", "p_std", "p_std_adjusted",
-    "seconds_mean", "n_folds", "std_folds", "design",
+    "seconds_mean", "n_folds", "std_folds", "design", "not_paired",
 )  # fmt: skip
 
 DIFFERENCE = 0.01
@@ -33,13 +34,19 @@ DIFFERENCE = 0.01
 
 
 def summary_frame(
-    runs: pd.DataFrame, baseline: str = "none", difference: float = DIFFERENCE
+    runs: pd.DataFrame,
+    baseline: str = "none",
+    difference: float = DIFFERENCE,
+    digests: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """One row per cell and `at`; `delta` and `std_ratio` against the baseline arm on shared seeds.
 
     baseline    arm or technique name; cells of the same task and model are compared with it
     difference  of the mean that is worth finding: `more_seeds` are those still lacking to find it
                 with a power of 80 % at 5 %, before any correction
+    digests     cell -> its test items (`items_digest`), where predictions were read
+
+    An arm is compared only on the same test items; `not_paired` says why it is not.
     """
     if runs.empty:
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
@@ -55,10 +62,12 @@ def summary_frame(
         table.append(_summary_row(part, group[0], crashed[place[0]]))
         scores[place] = {run["streams"]: run["score"] for run in part}
         sizes[place] = _sizes(part)
-    rivals = _Rivals(table, baseline)
+    pairing = Pairing(dict(zip(runs["cell"], runs["test_part"], strict=True)), digests)
+    rivals = _Rivals(table, baseline, pairing)
     for row in table:
         rival = rivals.of(row)
         if rival is None:
+            row["not_paired"] = rivals.reason(row)
             continue
         row["baseline"] = rival["arm"]
         own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
@@ -175,7 +184,8 @@ def _sizes(part: Sequence[Row]) -> tuple[int, int] | None:
 class _Rivals:
     """The cell a row is compared with: same task, model and other settings, baseline technique."""
 
-    def __init__(self, table: Iterable[Row], baseline: str) -> None:
+    def __init__(self, table: Iterable[Row], baseline: str, pairing: Pairing) -> None:
+        self.baseline, self.pairing = baseline, pairing
         self.named: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
         self.alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
         for row in table:
@@ -185,10 +195,20 @@ class _Rivals:
                 self.alike[*_subject(row), row["config_diff"]].append(row)
 
     def of(self, row: Row) -> Row | None:
-        found = self.named.get(_subject(row)) or self.alike.get(
-            (*_subject(row), row["config_diff"]), []
+        found = self._fitting(row, self.named[_subject(row)]) or self._fitting(
+            row, self.alike[*_subject(row), row["config_diff"]]
         )
         return found[0] if len(found) == 1 and found[0]["cell"] != row["cell"] else None
+
+    def reason(self, row: Row) -> str | None:
+        """Why an arm without a rival has none, if its test items are the reason."""
+        if row["technique"] == self.baseline or row["arm"] == self.baseline:
+            return None
+        said = [self.pairing.apart(row["cell"], one["cell"]) for one in self.named[_subject(row)]]
+        return said[0] if said and all(said) else None
+
+    def _fitting(self, row: Row, rivals: Sequence[Row]) -> list[Row]:
+        return [one for one in rivals if not self.pairing.apart(row["cell"], one["cell"])]
 
 
 def _subject(row: Row) -> tuple[str, str, str]:

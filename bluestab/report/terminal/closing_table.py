@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bluestab.core.types import At
+from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import change_cells, interval
@@ -85,7 +86,8 @@ def print_outcome(results: Results) -> None:
             print_lines(out, section.sentences(results))
         for section in UPWARDS:
             _print_blocks(out, section.printed(results))
-    for sentence in flags(runs):
+    unpaired = () if runs.empty else pairing_sentences(results.summary, runs, results.at)
+    for sentence in [*unpaired, *flags(runs)]:
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     print_damaged(out, results.damaged)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
 from bluestab.report.frames.folds import fold_of
+from bluestab.report.frames.pairing import validated_apart
 from bluestab.report.tables import there
 from bluestab.stats.recommendation import Folds, Recommendation, recommend
 from bluestab.tasks.metric import Metric, metric_of_row
@@ -60,7 +61,8 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
 
     Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
     stand against the one whose bound on the worse side is the best: a weak baseline proves nothing.
-    There is none for arms of which some lack folds that others have.
+    There is none for arms of which some lack folds that others have, or whose validation or test
+    items differ.
     """
     found = []
     part = summary[(summary["at"] == at) & (summary["n"] > 0)]
@@ -73,6 +75,8 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
         if len({frozenset(map(fold_of, own)) for own in scores.values()}) > 1:
             continue
         of_them = runs[(runs["at"] == at) & runs["cell"].isin(arms)]
+        if validated_apart(of_them[of_them["status"] != "crashed"]):
+            continue
         folds = _folds(of_them)
         metric = metric_of_row(next(iter(arms.values())))
         baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm], metric))
