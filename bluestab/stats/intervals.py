@@ -28,7 +28,7 @@ class Interval:
     """A confidence interval, in the unit of what it is about.
 
     level   share of repetitions that should cover the truth, nominal, in (0, 1)
-    method  wilson, t, corrected t, welch, bca, percentile, jackknife, fisher-z
+    method  wilson, newcombe, t, corrected t, welch, bca, percentile, jackknife, fisher-z
     """
 
     low: float
