@@ -15,6 +15,7 @@ from bluestab.data.formats.columns import choose, find, texts
 from bluestab.data.formats.conll import read_conll_columns
 from bluestab.data.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
 from bluestab.data.formats.spans import Losses, tag_words
+from bluestab.data.formats.tag_forms import hyphenated
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.own import (
     OWN_FORMATS,
@@ -254,6 +255,11 @@ class OwnTagging(OwnFiles, Tagging):
         """Tags of any scheme become IOB2: one scheme for all files."""
         if not found.tagged:
             return []
+        said: list[str] = []
+        if self.scheme != "bare":
+            files, form = hyphenated(list(found.tagged.values()), sure=self.scheme != "auto")
+            found.tagged = dict(zip(found.tagged, files, strict=True))
+            said += [form] if form else []
         files = list(found.tagged.values())
         scheme = scheme_of(files) if self.scheme == "auto" else self.scheme
         for split, (path, sentences) in found.tagged.items():
@@ -263,12 +269,12 @@ class OwnTagging(OwnFiles, Tagging):
                 for s in sentences
             ]
         if scheme == "iob2":
-            return ["tags are IOB2"]
+            return [*said, "tags are IOB2"]
         if scheme == "iob1":
-            return [f"tags were read as IOB1: {n_stray(files)} entities start with I-"]
+            return [*said, f"tags were read as IOB1: {n_stray(files)} entities start with I-"]
         if scheme == "bare":
-            return ["tags are bare types: neighbouring words of one type are one entity"]
-        return ["tags are IOBES (BILOU)"]
+            return [*said, "tags are bare types: neighbouring words of one type are one entity"]
+        return [*said, "tags are IOBES (BILOU)"]
 
     def _look_over(
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
