@@ -20,6 +20,12 @@ def is_list(values: Sequence[Any]) -> bool:
     return isinstance(first, str) and first.lstrip().startswith(('["', "['"))
 
 
+def is_objects(values: Sequence[Any]) -> bool:
+    """Lists of objects, which are no words."""
+    first = next((v for v in values if v not in (None, "", [])), None)
+    return isinstance(first, list) and all(isinstance(part, dict) for part in first)
+
+
 def is_written_list(value: str) -> bool:
     return value.lstrip().startswith("[")
 

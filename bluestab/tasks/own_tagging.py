@@ -23,12 +23,19 @@ from bluestab.tasks.own import (
     SPAN_READERS,
     OwnFiles,
     balance,
-    check_alike,
     describe,
     noted,
     unknown,
 )
-from bluestab.tasks.own_cells import is_list, is_tags, is_written_list, parse_spans, parse_strings
+from bluestab.tasks.own_cells import (
+    is_list,
+    is_objects,
+    is_tags,
+    is_written_list,
+    parse_spans,
+    parse_strings,
+)
+from bluestab.tasks.own_labels import check_alike
 from bluestab.tasks.tagging import Tagging
 
 
@@ -118,6 +125,8 @@ class OwnTagging(OwnFiles, Tagging):
     def _read_rows(self, split: Split, rows: Rows, kind: str, found: _Found) -> list[str]:
         """Rows with lists of words and tags, or with a text and its spans."""
         words = find(rows, "tokens") if self.text is None else None
+        if words is not None and is_objects(rows.column(words, "task.text")):
+            words = None  # Prodigy's tokens: where words stand in the text, which is there, too
         first = words or choose(rows, "text", self.text)
         has_words = words is not None or is_list(rows.column(first, "task.text"))
         role = "tags" if has_words else "spans"

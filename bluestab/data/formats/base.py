@@ -22,6 +22,7 @@ class Rows:
     named    the columns have names of their own; else they are called 0, 1, ...
     classes  column -> names of the numbers in it, where the file has them
     unit     what `lines` counts: line, or row
+    preferred  role -> column that holds it in files of the tool that wrote this one
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Rows:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unit: str = "line"
     notes: tuple[str, ...] = ()
+    preferred: Mapping[str, str] = field(default_factory=dict)
 
     def index(self, name: str | int, knob: str) -> int:
         """Number of a column that is given by its name or its number from 0."""

@@ -77,7 +77,7 @@ def hyphenated(files: Sequence[File], *, sure: bool) -> tuple[list[File], str | 
     form = _form(files, tags, sure)
     if form is None:
         return list(files), None
-    changed = [
+    changed: list[File] = [
         (path, [replace(s, tags=tuple(map(form.hyphenated, s.tags))) for s in sentences])
         for path, sentences in files
     ]
