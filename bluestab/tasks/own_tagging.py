@@ -13,6 +13,7 @@ from bluestab.core.types import Example, Split
 from bluestab.data.formats.base import Document, Rows, TaggedWords, as_text, short
 from bluestab.data.formats.columns import choose, find, texts
 from bluestab.data.formats.conll import read_conll_columns
+from bluestab.data.formats.offsets import in_characters
 from bluestab.data.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
 from bluestab.data.formats.spans import Losses, tag_words
 from bluestab.data.formats.tag_forms import hyphenated
@@ -28,6 +29,7 @@ from bluestab.tasks.own import (
     unknown,
 )
 from bluestab.tasks.own_cells import (
+    check_span,
     is_list,
     is_objects,
     is_tags,
@@ -75,7 +77,7 @@ class OwnTagging(OwnFiles, Tagging):
         said = {split: (path, self._read(split, path, found)) for split, path in paths.items()}
         _check_offsets(paths["train"], found.losses)
         decoded = self._decode(found)
-        self._look_over(paths, found.splits)
+        self._look_over(paths, found)
         counted = [
             f"{split}: {sum(counts.values())} entities ({balance(counts.elements())})"
             for split in paths
@@ -157,7 +159,7 @@ class OwnTagging(OwnFiles, Tagging):
                 Document(
                     i,
                     text,
-                    tuple(parse_spans(rows, n, value, text)),
+                    tuple(parse_spans(rows, n, value)),
                     rows.path,
                     rows.lines[n],
                     group,
@@ -166,7 +168,12 @@ class OwnTagging(OwnFiles, Tagging):
                     zip(ids, texts(rows, first, "task.text"), values, its_groups, strict=True)
                 )
             ]
+            row = {name: n for n, name in enumerate(ids)}
+            documents, said = in_characters(
+                documents, lambda d, span: check_span(rows, row[d.id], d.text, span)
+            )
             found.splits[split] = _from_documents(documents, found.losses)
+            notes += said
         return notes
 
     def _sentence_of(self, rows: Rows, first: str, second: str, has_words: bool) -> str | None:
@@ -285,16 +292,16 @@ class OwnTagging(OwnFiles, Tagging):
             return [*said, "tags are bare types: neighbouring words of one type are one entity"]
         return [*said, "tags are IOBES (BILOU)"]
 
-    def _look_over(
-        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
-    ) -> None:
+    def _look_over(self, paths: Mapping[Split, Path], found: _Found) -> None:
+        splits = found.splits
         kinds = Counter(
             tag[2:] for part in splits.values() for e in part for tag in _tags(e) if tag != "O"
         )
         listed = None if self.label_names is None else [str(n)[2:] for n in self.label_names]
         check_alike(paths["train"], kinds, listed, "type")
         if not any(tag != "O" for e in splits["train"] for tag in _tags(e)):
-            raise DataError(paths["train"], "holds no entity: nothing could be learned")
+            said = ["holds no entity: nothing could be learned", *found.losses.notes()]
+            raise DataError(paths["train"], "; ".join(said))
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         if self.label_names is not None:
