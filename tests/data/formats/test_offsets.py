@@ -21,7 +21,7 @@ UNITS: dict[str, Unit] = {
 
 def text_of(i: int) -> str:
     return (
-        f"\U0001f637 cas n\u00b0 {i} \U0001f600 of gout, recently"
+        f"\U0001f637 cas n\u00b0 {i} \U0001f600 of gout recently"
         if i % 3
         else f"case {i} of gout today"
     )
