@@ -43,7 +43,8 @@ def record(i: int, status: str = "done", seconds: float = 40.0, **changes: Any) 
         "error": {"type": "RuntimeError", "message": "[bold]no[/bold]"},
         **changes,
     }
-    return RunRecord(1, result, {"names": {}, "seconds": {"total": seconds}})
+    names = {"task": "gad", "model": "tiny", "technique": [], "seed": 0}
+    return RunRecord(1, result, {"names": names, "seconds": {"total": seconds}})
 
 
 class Fake:
