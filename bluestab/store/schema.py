@@ -76,7 +76,7 @@ RESULT: Mapping[str, tuple[Check, str]] = {
     "metric": (TEXT, "a name"),
     "metrics": (_null_or(_by_at(_scored)), "null, or numbers by last|best, split and metric"),
     "score": (_null_or(_by_at(NUMBER)), "null, or a number for last and best"),
-    "degenerate": (_null_or(_by_at(_of(bool))), "null, or true|false for last and best"),
+    "degenerate": (_null_or(_map_of(_of(bool))), "null, or true|false for last and best"),
     "failed_below": (_null_or(NUMBER), "a number"),
     "failure_score": (_null_or(NUMBER), "a number"),
     "steps": (_null_or(WHOLE), "null or a whole number"),
