@@ -34,8 +34,8 @@ def gather(
             configs.add(record)
         except DamagedRecord as error:
             found.damaged[key] = str(error)
-        except (KeyError, TypeError, AttributeError) as error:
-            # only records of schema 1 can get here: they have no checksum
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # nothing that this version wrote, whatever its checksum says
             file = store.folder(key) / "record.json"
             found.damaged[key] = str(damaged(file, f"it lacks {error}"))
     return rows, configs, dict(found.damaged)
