@@ -1,0 +1,199 @@
+"""What a change is, over shared seeds: one null distribution gives its p and its interval.
+
+If an arm does nothing, its score and the baseline's could as well be exchanged at every seed: the
+signs of the differences are free (Fisher 1935). Signs are flipped jointly over all arms of a
+family, seed by seed, so that what arms share by their baseline is kept; the largest studentised
+change of each flip is what the largest of the family is held against (single-step max-T, Westfall &
+Young 1993, section 2.3). The intervals invert the same test, so that a p below the level and an
+interval without zero are one statement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluestab.stats.arrays import TIE, FloatArray, finite, scale, share
+
+EXACT = 14
+"""Up to so many seeds all sign patterns are counted; beyond, they are drawn."""
+
+DRAWS = 19_999
+
+
+@dataclass(frozen=True)
+class Change:
+    """Change of one arm against the baseline over the seeds that both have.
+
+    n                        seeds; delta: mean difference, None without any
+    p, low, high             of this comparison alone: p two-sided, in (0, 1]
+    p_family, family_low, family_high   over all arms of the family at once: whatever is true, all
+                             intervals cover, and no p errs, with the level's confidence
+    p_equivalent             two one-sided tests (Schuirmann 1987) of |change| >= margin, over the
+                             family; None without a margin
+    name                     of the test, with `(drawn)` if signs were drawn
+    All but n and delta are None where so few seeds cannot reach the level, whatever they scored.
+
+    Hypothesis: the scores of all arms could be exchanged within a seed. For a single arm the test
+    is exact; for the joint one it is so where the differences of all arms are jointly symmetric.
+    """
+
+    n: int
+    delta: float | None
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_family: float | None = None
+    family_low: float | None = None
+    family_high: float | None = None
+    p_equivalent: float | None = None
+    name: str = "sign flips"
+
+
+def changes(
+    own: Mapping[str, Mapping[Hashable, float]],
+    baseline: Mapping[Hashable, float],
+    level: float = 0.05,
+    margin: float | None = None,
+    blocks: Mapping[Hashable, Hashable] | None = None,
+) -> dict[str, Change]:
+    """Arm -> its change against the baseline, seeds -> score, on the seeds it shares with it.
+
+    margin  of equivalence, in the unit of the scores, above 0
+    blocks  seed -> block: signs are flipped together within one, where seeds of a block are no
+            independent repetitions; every seed is its own block if None
+    Raises ValueError for scores that are not finite, or a margin that is not above 0.
+    """
+    share(level)
+    if margin is not None and not margin > 0:
+        raise ValueError(f"the margin of equivalence is {margin}: it lies above 0")
+    shared = {arm: [s for s in scores if s in baseline] for arm, scores in own.items()}
+    block_of = {s: s if blocks is None else blocks[s] for s in baseline}
+    unit = scale(
+        finite(list(baseline.values())),
+        *(finite([own[arm][s] for s in seeds]) for arm, seeds in shared.items()),
+    )
+    plain = {
+        arm: Change(len(seeds), _mean([own[arm][s] - baseline[s] for s in seeds]))
+        for arm, seeds in shared.items()
+    }
+    able = [
+        arm
+        for arm, seeds in shared.items()
+        if 2.0 ** (1 - min(len({block_of[s] for s in seeds}), 60)) <= level
+    ]
+    if not able:
+        return plain
+    # in an order that does not know which run came first
+    names = sorted({block_of[s] for arm in able for s in shared[arm]}, key=repr)
+    signs = _signs(len(names))
+    drawn = len(names) > EXACT
+    place = {name: i for i, name in enumerate(names)}
+    arms = [
+        _Arm.of([(place[block_of[s]], own[arm][s] - baseline[s]) for s in shared[arm]], signs, unit)
+        for arm in able
+    ]
+    found = dict(plain)
+    largest = np.array([arm.studentised for arm in arms])
+    for i, (name, arm) in enumerate(zip(able, arms, strict=True)):
+        others = np.delete(largest, i, axis=0).max(axis=0) if len(arms) > 1 else None
+        alone = _inverted(arm, None, level, unit)
+        family = _inverted(arm, others, level, unit, margin)
+        found[name] = Change(
+            plain[name].n, plain[name].delta, *alone[:3], *family,
+            "sign flips (drawn)" if drawn else "sign flips",
+        )  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """mean, error: of the differences; lower, upper: of every flip, mean over the seeds that it
+    turns and over those that it does not (NaN for no seed); studentised: |t| after every flip."""
+
+    mean: float
+    error: float
+    lower: FloatArray
+    upper: FloatArray
+    studentised: FloatArray
+
+    @staticmethod
+    def of(differences: list[tuple[int, float]], signs: FloatArray, unit: float) -> _Arm:
+        at = np.array([i for i, _ in differences])
+        order = np.lexsort(
+            (np.array([d for _, d in differences]), at)
+        )  # sums do not know who came first
+        values = np.array([d for _, d in differences])[order]
+        values = np.where(np.abs(values) <= TIE * unit, 0.0, values)
+        own = signs[:, at[order]]
+        n = len(values)
+        turned = (own < 0).sum(axis=1)
+        total = float(values.sum())
+        flipped = own @ values
+        of_turned, of_rest = (total - flipped) / 2, (total + flipped) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            a, b = of_turned / turned, of_rest / (n - turned)
+        square = float((values**2).sum())
+        # the squares stay what they are whatever the signs: |t| grows with |sum|
+        r = np.minimum(flipped**2 / (n * square), 1 - 1e-12) if square > 0 else np.zeros(len(own))
+        mean = total / n
+        error = math.sqrt(max(square / n - mean**2, 0.0) / (n - 1))
+        return _Arm(mean, error, np.fmin(a, b), np.fmax(a, b), np.sqrt((n - 1) * r / (1 - r)))
+
+
+def _inverted(
+    arm: _Arm, others: FloatArray | None, level: float, unit: float, margin: float | None = None
+) -> tuple[float, float, float, float | None]:
+    """p, interval, and p of equivalence: theta is rejected if few flips are as far from it.
+
+    A flip is as far as what was seen from every theta beyond one value, below and above the mean:
+    for the arm alone that is the mean of the seeds that it turns (Hartigan 1969), for the other
+    arms of the family the mean -+ |t| standard errors. Ordered, these values hold all ends.
+    """
+    low, high = arm.lower, arm.upper
+    # no seed is turned: that is what was seen, as far as itself from everywhere
+    low = np.where(np.isclose(low, arm.mean, rtol=0, atol=TIE * unit), arm.mean, low)
+    low, high = low.copy(), high.copy()
+    if others is not None:
+        low = np.fmin(low, arm.mean - others * arm.error)
+        high = np.fmax(high, arm.mean + others * arm.error)
+    low[0], high[0] = -np.inf, np.inf
+    tie = TIE * unit
+    k = max(math.ceil(level * len(low) - 1e-9), 1) - 1
+    ends = float(np.partition(low, k)[k]), float(np.partition(high, len(high) - 1 - k)[-1 - k])
+
+    def p_at(theta: float) -> float:
+        if abs(arm.mean - theta) <= tie:
+            return 1.0
+        if theta < arm.mean:
+            return float(np.mean(low <= theta + tie))
+        return float(np.mean(high >= theta - tie))
+
+    def cleaned(end: float) -> float:
+        return 0.0 if abs(end) <= tie else end
+
+    equivalent = None
+    if margin is not None:
+        equivalent = 1.0
+        if abs(arm.mean) < margin:
+            equivalent = max(p_at(-margin), p_at(margin)) / 2
+    return p_at(0.0), cleaned(ends[0]), cleaned(ends[1]), equivalent
+
+
+def _signs(n: int) -> FloatArray:
+    """Sign patterns `(k, n)`, the first one all +1: of every pattern and its negative one stands
+    for both; beyond `EXACT` seeds drawn from a fixed stream."""
+    if n <= EXACT:
+        patterns = np.arange(2 ** (n - 1))[:, None] >> np.arange(n)
+        return np.asarray(1 - 2 * (patterns & 1), dtype=np.float64)
+    bits = np.random.default_rng(0).integers(0, 2, size=(DRAWS + 1, n))
+    drawn = np.asarray(2 * bits - 1, dtype=np.float64)
+    drawn[0] = 1.0
+    return drawn
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
