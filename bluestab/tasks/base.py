@@ -95,6 +95,8 @@ class Task(ABC):
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
+    pair: ClassVar[bool] = False
+    """An item is two texts."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()

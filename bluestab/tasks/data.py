@@ -142,7 +142,7 @@ def _load(shared: Shared) -> TaskData:
     if problems:
         raise ConfigError(*problems)
     if task.own:  # whatever file they came in
-        fingerprint = {split: _digest(items) for split, items in corpus.splits.items()}
+        fingerprint = {split: digest_of(items) for split, items in corpus.splits.items()}
     else:
         fingerprint = {split: sha256_of(path) for split, path in paths.items()}
     task = task.settled(labels, parts.splits["test"])
@@ -180,8 +180,8 @@ def _with_bounds(data: TaskData) -> TaskData:
     return replace(data, task=replace(task, failed_below=bound, failure_score=failure), notes=notes)
 
 
-def _digest(examples: Sequence[Example]) -> str:
-    """SHA-256 of items."""
+def digest_of(examples: Sequence[Example]) -> str:
+    """SHA-256 of items, whatever file they came in: what stands for an own file in a key."""
     digest = hashlib.sha256()
     for e in examples:
         said = [e.id, e.text, e.text_pair, e.target, e.group]
