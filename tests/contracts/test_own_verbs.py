@@ -85,7 +85,7 @@ def test_every_verb(make_run: Callable[..., Any], tmp_path: Path, name: str) -> 
             "optim.batch_size=8",
             "technique=[reinit,llrd]",
             *(f"task.{split}={path}" for split, path in files.items()),
-        )  # fmt: skip
+        )
         for s in range(2)
     ]
     records = [execute_one(run, store, lambda *_: None) for run in runs]
