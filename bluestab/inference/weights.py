@@ -114,7 +114,7 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
             found.append(of_run(find_run(name, store)))
     first = found[0]
     for other in found[1:]:
-        if (other.task.name, other.labels) != (first.task.name, first.labels):
+        if _question(other) != _question(first):
             raise ConfigError(
                 f"{first.said} answers for {first.task.name} {list(first.labels)}, {other.said} "
                 f"for {other.task.name} {list(other.labels)}: only equal questions are averaged"
@@ -122,6 +122,12 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
     if len({w.folder.resolve() for w in found}) < len(found):
         raise ConfigError("the same weights are named twice; several runs must be different ones")
     return found
+
+
+def _question(weights: Weights) -> tuple[str, tuple[str, ...]]:
+    """What is answered. An own task is called after its file, which may have been renamed."""
+    task = weights.task
+    return type(task).__name__ if task.own else task.name, weights.labels
 
 
 def of_run(run: FinishedRun) -> Weights:
@@ -197,7 +203,7 @@ def _weights(
     return Weights(
         folder=folder,
         sha256=digest,
-        task=task,
+        task=task.settled(labels, ()),
         labels=labels,
         model=replace(own, sha256=digest),
         precision=str(precision),

@@ -123,8 +123,11 @@ class OwnClassification(OwnTexts, Classification):
     ) -> None:
         found = [str(e.target) for examples in splits.values() for e in examples]
         listed = meant(self.label_names, found)
-        check_alike(paths["train"], found, listed, "label")
-        check_single(paths["train"], found, listed)
+        first = next(iter(paths.values()))
+        check_alike(first, found, listed, "label")
+        check_single(first, found, listed)
+        if "train" not in splits:
+            return
         check_several(paths["train"], (str(e.target) for e in splits["train"]), "class")
         n = len({str(e.target) for e in splits["train"]})
         if n > 50 and 2 * n > len(splits["train"]):
@@ -195,6 +198,8 @@ class OwnPairRegression(OwnTexts, PairRegression):
     def look_over(
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
     ) -> None:
+        if "train" not in splits:
+            return
         for split, examples in splits.items():
             if len({e.target for e in examples}) == 1:
                 raise DataError(
@@ -291,9 +296,10 @@ class OwnMultiLabel(OwnTexts, LabelSets):
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
     ) -> None:
         found = [str(n) for examples in splits.values() for e in examples for n in e.target]  # type: ignore[union-attr]
-        if not any(e.target for e in splits["train"]):
+        if "train" in splits and not any(e.target for e in splits["train"]):
             raise DataError(paths["train"], "no item has a label: is task.label the right column?")
-        check_alike(paths["train"], found, meant(self.label_names, found), "label")
+        first = next(iter(paths.values()))
+        check_alike(first, found, meant(self.label_names, found), "label")
 
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
         return replace(self, label_names=list(labels))
