@@ -14,6 +14,7 @@ from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import instantiate, load_class
 from bluestab.core.keys import NEUTRAL
+from bluestab.core.knobs import ATTENTION
 from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
@@ -196,7 +197,12 @@ def _weights(
     if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
         raise ConfigError(f"{folder / 'config.json'} does not name its labels (id2label)")
     labels = tuple(str(names[str(i)]) for i in range(len(names)))
-    if str(precision) not in ("32", "bf16") or set(attention) != {"cpu", "cuda", "mps"}:
+    if (
+        str(precision) not in ("32", "bf16")
+        or not isinstance(attention, Mapping)
+        or set(attention) != {"cpu", "cuda", "mps"}
+        or not all(map(ATTENTION[0], attention.values()))  # transformers takes names of hub code
+    ):
         raise ConfigError(f"{folder}: precision {precision!r} or attention {attention!r} is wrong")
     # the folder is the model now, whatever its training began with
     own = replace(model, hub=None, package=None, config=None, path=str(folder), init_from=None)

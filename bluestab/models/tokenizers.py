@@ -45,11 +45,12 @@ def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
             clean_tokenizer(folder, model.family) as clean,
         ):
             tokenizer = AutoTokenizer.from_pretrained(clean, local_files_only=True, **more)
-            _check_padding(tokenizer, folder)
     if spaced:
         _insist(tokenizer, "pre_tokenizer", "add_prefix_space", True, model.name)
     if model.lower_case is not None:
         _insist(tokenizer, "normalizer", "lowercase", model.lower_case, model.name)
+    if folder is not None:
+        _check_padding(tokenizer, folder)
     return tokenizer  # type: ignore[no-any-return]
 
 

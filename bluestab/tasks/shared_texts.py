@@ -27,7 +27,7 @@ MASK = re.compile(
     r"|\b(?:DRUG|PROT(?:EIN)?|GENE|CHEM(?:ICAL)?|DISEASE|ENTITY|ENT|SUBJ(?:ECT)?|OBJ(?:ECT)?)"
     r"[-_]?(?:\d{1,2}|OTHER)\b"  # DRUG1, DRUG_OTHER, ENTITY2
 )
-MARKER = re.compile(r"</?[A-Za-z][\w:-]{0,20}\s*/?>")
+MARKER = re.compile(r"(?<!<)</?[A-Za-z][\w:-]{0,20}\s*/?>(?!>)")
 """Around a name that stands where it stood: <e1>aspirin</e1>."""
 BRACKETS = re.compile(r"\[/?[A-Za-z]\w{0,20}\]")
 """The same as [E1]aspirin[/E1]; only where one is closed."""
@@ -137,10 +137,8 @@ def documents_of(items: Sequence[Example]) -> list[str | None]:
     """What each item is part of: its group, else what its name says. A name that all share is that
     of the corpus."""
     found = [_by_name(e) if e.group is None else e.group for e in items]
-    named = {d for e, d in zip(items, found, strict=True) if e.group is None} - {None}
-    if len(named) == 1 and len(items) > 1 and all(e.group is None for e in items):
-        return [None] * len(items)
-    return found
+    of_all = len(items) > 1 and len(set(found)) == 1 and all(e.group is None for e in items)
+    return [None] * len(items) if of_all else found
 
 
 def _by_name(e: Example) -> str | None:
@@ -198,7 +196,8 @@ def _behind_masks(
     runs = {text: _runs(words[text]) for text in texts}
     counts = Counter(run for own in runs.values() for run in own)
     seen: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for text, i in texts.items():
+    for text in sorted(texts):  # what is found must not depend on the order of the file
+        i = texts[text]
         compared = {groups[i]}
         for run in sorted(runs[text], key=lambda r: (counts[r], r))[:RAREST]:
             if counts[run] < 2:
