@@ -147,7 +147,7 @@ def check_record(content: Any) -> None:
             raise ValueError(f"it lacks {lacking[0]!r}")
         _check_fields(node, fields, part)
     if content["result"]["status"] == "done":
-        for name in ("metrics", "score", "degenerate", "items"):
+        for name in ("metrics", "score"):
             if name in content["result"] and content["result"][name] is None:
                 raise ValueError(f"its status is done, but result.{name} is null")
 
