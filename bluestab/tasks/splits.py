@@ -163,8 +163,8 @@ def _not_grouped(task: Task, items: Sequence[Example], found: Together) -> Itera
     if task.output.per_word and n:
         yield (
             f"{n} of {len(items)} items name no document (no -DOCSTART-, no task.group, no id that "
-            "tells it): sentences of one document may train and test, which makes test scores too "
-            "good; files that keep documents (PubTator, BRAT) do not have this"
+            "tells it): sentences of one document may train and test, which can make test scores "
+            "too good; files that keep documents (PubTator, BRAT) do not have this"
         )
     for text in found.templates[:3]:
         yield (

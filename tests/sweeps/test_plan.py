@@ -253,3 +253,27 @@ def test_two_sweeps_of_one_name(make_sweep: Callable[..., Sweep]) -> None:
     assert "sweep.name=OTHER" in str(error.value)
     first.store.manifests()[first.name].write_text("{")
     assert check_name(make_sweep("optim.lr=1e-3")) is None, "a damaged one is written anew"
+
+
+def test_another_sweep_of_a_name_is_refused_by_the_command(
+    cli: Callable[..., Any], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "bluestab.sweeps.launchers.local.Local.launch",
+        lambda self, sweep: sweep.store.write_manifest(sweep.name, sweep.manifest()),
+    )
+    for name, word in (("a", "words"), ("b", "texts")):
+        lines = [f"some {word} number {i},{'yes' if i % 2 else 'no'}\n" for i in range(40)]
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(lines))
+    store = tmp_path / "runs"
+    (store / "sweeps").mkdir(parents=True)
+    line = ("run", "-m", "task=classification", "model=tiny", "sweep.seeds=2", "sweep.name=mine",
+            f"store={store}")  # fmt: skip
+    assert cli(*line, "task.train=a.csv").code == 0
+    before = (store / "sweeps" / "mine.json").read_bytes()
+    said = cli(*line, "task.train=b.csv", "technique=none,llrd")
+    assert said.code == 2
+    assert "sweep.name is 'mine', which is the name of another sweep" in said.err
+    assert (store / "sweeps" / "mine.json").read_bytes() == before
+    assert cli(*line, "task.train=a.csv", "technique=none,llrd").code == 0, "it has grown"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import random
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.types import Example
+from bluestab.report.terminal.inspection_view import sentences
 from bluestab.tasks.shared_texts import documents_of, n_sharing, normal, together
+from bluestab.training.inspection import inspect
 from tests.conftest import real_data
 from tests.support.own_files import Load, load, nodes, rows  # noqa: F401
 
@@ -171,6 +174,39 @@ def test_sizes_up_to_what_is_there_are_fine(load: Load) -> None:  # noqa: F811
     n = len(data.splits["train"])
     assert load("classification", {"a.csv": rows(40)}, train_size=n).size("train") == n
     load("classification", {"a.csv": rows(40)}, folds=40, fold=39)
+
+
+# --- given parts, inspected ----------------------------------------------------------------------
+
+
+def test_inspect_counts_shared_questions(make_run: Any, tmp_path: Path) -> None:
+    files = {}
+    for split, first in (("train", 0), ("validation", 60), ("test", 10)):
+        lines = [
+            f"is substance {q} good for patients,{split} answers {q} so,{'yes' if q % 2 else 'no'}"
+            for q in range(first, first + 20)
+        ]
+        files[split] = tmp_path / f"{split}.csv"
+        files[split].write_text("\n".join(["text,text_pair,label", *lines]) + "\n")
+    run = make_run(
+        "task=pair_classification", "model=tiny", *(f"task.{s}={f}" for s, f in files.items())
+    )
+    found = inspect(run, n_shown=0)
+    assert found.leaks["train", "test"] == 10
+    assert found.leaks["train", "validation"] == 0
+    assert any("test scores are too good" in said for said in sentences(found))
+
+
+def test_section_numbers_are_no_leak(make_run: Any, tmp_path: Path) -> None:
+    files = {}
+    for split in ("train", "validation", "test"):
+        text = "".join(f"1 O\n. O\n\n{split}{i} O\nache B-D\n\n" for i in range(9))
+        files[split] = tmp_path / f"{split}.conll"
+        files[split].write_text(text)
+    run = make_run("task=tagging", "model=tiny", *(f"task.{s}={f}" for s, f in files.items()))
+    found = inspect(run, n_shown=0)
+    assert set(found.leaks.values()) == {0}
+    assert not any("too good" in said for said in sentences(found))
 
 
 # --- published corpora ---------------------------------------------------------------------------
