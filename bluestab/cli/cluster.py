@@ -12,6 +12,7 @@ import typer
 from bluestab.cli.store import STORE, existing
 
 POLL = 15.0  # seconds between two questions to the scheduler
+SILENT = 60.0  # the same where it gave no answer
 
 SWEEP = Annotated[
     str | None, typer.Option("--sweep", help="Name of a sweep; default: all of the store")
@@ -37,33 +38,41 @@ def cancel(store: STORE = None, sweep: SWEEP = None) -> None:
 
 def print_standing(store: Any, sweep: str) -> None:
     """What SLURM says of a sweep's tasks; nothing if none were submitted."""
-    from bluestab.sweeps.slurm.status import TaskStatus, of_interest
+    from bluestab.sweeps.slurm.status import TaskStatus
     from bluestab.sweeps.slurm.submission import submissions
 
-    ours = of_interest(submissions(store, sweep))
+    ours = submissions(store, sweep)
     if not ours:
         return
-    status = TaskStatus(ours)
+    status = TaskStatus(ours, narrow=True)
     status.refresh()
     for line in (f"  {status.line}", *status.ends()):
         print(line)
 
 
 def standing_note(store: Any, sweep: str) -> Callable[[], str]:
-    """What SLURM says of a sweep's tasks, now and again: asked at most four times a minute."""
-    from bluestab.sweeps.slurm.status import TaskStatus, of_interest
+    """What SLURM says of a sweep's tasks, now and again: one question, four times a minute at most.
+
+    A SLURM that is silent is asked once a minute.
+    """
+    from bluestab.sweeps.slurm.status import TaskStatus
     from bluestab.sweeps.slurm.submission import root_of, submissions
 
-    asked_at, said = -math.inf, ""
+    ask_at, said = -math.inf, ""
+    status = TaskStatus([])
 
     def note() -> str:
-        nonlocal asked_at, said
-        if time.monotonic() - asked_at >= POLL and root_of(store).is_dir():
-            ours = of_interest(submissions(store, sweep))
-            status = TaskStatus(ours)
-            if ours:
-                status.refresh()
-            asked_at, said = time.monotonic(), status.line if ours else ""
+        nonlocal ask_at, said, status
+        if time.monotonic() < ask_at or not root_of(store).is_dir():
+            return said
+        ours = submissions(store, sweep)
+        if not ours:
+            return said
+        if status.latest != ours[-1].comment:
+            status = TaskStatus(ours, narrow=True)
+        status.refresh()
+        ask_at = time.monotonic() + (POLL if status.known else SILENT)
+        said = status.line
         return said
 
     return note

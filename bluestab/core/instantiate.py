@@ -46,9 +46,10 @@ def load_class(target: object, expects: type[T], where: str) -> type[T]:
         sys.path.append(os.getcwd())  # an own technique usually lies beside the own ./conf
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
+    except (Exception, SystemExit) as error:  # a module may do anything, leave the program too
+        said = str(error) if isinstance(error, ImportError | SyntaxError) else repr(error)
         raise ConfigError(
-            f"{where}._target_ is '{target}': cannot import {module_name} ({error})"
+            f"{where}._target_ is '{target}': cannot import {module_name} ({said})"
         ) from error
     found = vars(module).get(class_name)
     if not inspect.isclass(found):

@@ -14,6 +14,7 @@ from typing import Any
 
 from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.core.types import SPLITS
 
 RECIPE_VERSION = 2
 """Bumped when training behaviour changes: old and new runs must not share a key."""
@@ -38,6 +39,7 @@ NEUTRAL: Mapping[str, Any] = {
     "task.folds": None,
     "task.fold": None,
     "task.split_seed": 0,
+    "task.grouping": "text",
     "head": "default",
     "lower_case": None,
     "init_from": None,
@@ -91,6 +93,8 @@ def hashed_config(
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
     plain: dict[str, Any] = _plain(hashed)
+    if plain["task"].get("folds") is None and set(SPLITS) <= set(fingerprint):
+        plain["task"].pop("grouping", None)  # its files are the parts: nothing is drawn
     if not higher_is_better:
         plain["task"]["higher_is_better"] = False
     for path, value in NEUTRAL.items():

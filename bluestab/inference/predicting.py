@@ -15,6 +15,7 @@ from bluestab.inference.stream import Counts, Progress, predict_file
 from bluestab.inference.weights import Weights, open_weights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
+from bluestab.tasks.data import digest_of
 
 OVERLAP = 64
 """Word pieces that windows of a long text share, where its task would cut it."""
@@ -126,13 +127,20 @@ def score_lines(order: Order, done: Done) -> Iterator[str]:
     """The task's scores of what was written; beside the record's, if it is the record's file."""
     assert done.format is not None
     task = done.weights[0].task
-    targets = [example.target for example in task.read(order.source)]
-    scores = task.score(list(done.format.predictions(order.output)), targets)
+    items = task.read(order.source)
+    predictions = list(done.format.predictions(order.output))
+    if len(items) != len(predictions):
+        raise ConfigError(
+            f"{order.source} holds {len(items)} items as its task reads it, but --format "
+            f"{done.form} answered {len(predictions)}: no score"
+        )
+    scores = task.score(predictions, [example.target for example in items])
+    digest = digest_of(items) if task.own else sha256_of(order.source)
     for name in task.metrics:
         value = scores[name]
         yield f"  {name} {'undefined' if value is None else repr(value)}"
     for one in done.weights:
-        if one.test is not None and one.test[0] == sha256_of(order.source):
+        if one.test is not None and one.test[0] == digest:
             recorded, found = one.test[1], scores[task.metric]
             same = "the same" if recorded == found else _apart(recorded, found)
             several = " of this seed alone" if len(done.weights) > 1 else ""

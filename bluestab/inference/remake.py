@@ -13,7 +13,7 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.keys import NEUTRAL
 from bluestab.core.knobs import RULES
 from bluestab.core.paths import conf_dir
-from bluestab.core.types import WEIGHTS_TO_KEEP, At
+from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.inference.weights import FinishedRun, complete_task
 from bluestab.store.artefacts import lacks_weights
 from bluestab.store.store import Store
@@ -40,6 +40,7 @@ def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Run:
         elif path in OF_THE_MODEL:
             _fill(cfg, ["model", path], lambda value=value: value)
     cfg["task"] = complete_task(cfg["task"])
+    cfg["technique"] = _in_order(cfg["technique"], run.record)
     for path in RULES:
         _fill(cfg, path.split("."), lambda path=path: _default(path))
     cfg |= {"store": str(store.root), "device": device, "logger": {}, **knobs}
@@ -56,6 +57,13 @@ def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Run:
             f"model, or the recipe version of bluestab changed since)"
         )
     return found
+
+
+def _in_order(nodes: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
+    """Techniques in the order in which they were applied, which decides the key: `config.yaml` is
+    written with sorted names."""
+    names = [name for name, _ in record.result["config"]["technique"]]
+    return {name: nodes[name] for name in (*(n for n in names if n in nodes), *nodes)}
 
 
 def keep_weights(run: FinishedRun, device: str) -> bool:

@@ -14,6 +14,7 @@ from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import instantiate, load_class
 from bluestab.core.keys import NEUTRAL
+from bluestab.core.knobs import ATTENTION
 from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
@@ -114,7 +115,7 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
             found.append(of_run(find_run(name, store)))
     first = found[0]
     for other in found[1:]:
-        if (other.task.name, other.labels) != (first.task.name, first.labels):
+        if _question(other) != _question(first):
             raise ConfigError(
                 f"{first.said} answers for {first.task.name} {list(first.labels)}, {other.said} "
                 f"for {other.task.name} {list(other.labels)}: only equal questions are averaged"
@@ -122,6 +123,12 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
     if len({w.folder.resolve() for w in found}) < len(found):
         raise ConfigError("the same weights are named twice; several runs must be different ones")
     return found
+
+
+def _question(weights: Weights) -> tuple[str, tuple[str, ...]]:
+    """What is answered. An own task is called after its file, which may have been renamed."""
+    task = weights.task
+    return type(task).__name__ if task.own else task.name, weights.labels
 
 
 def of_run(run: FinishedRun) -> Weights:
@@ -190,14 +197,19 @@ def _weights(
     if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
         raise ConfigError(f"{folder / 'config.json'} does not name its labels (id2label)")
     labels = tuple(str(names[str(i)]) for i in range(len(names)))
-    if str(precision) not in ("32", "bf16") or set(attention) != {"cpu", "cuda", "mps"}:
+    if (
+        str(precision) not in ("32", "bf16")
+        or not isinstance(attention, Mapping)
+        or set(attention) != {"cpu", "cuda", "mps"}
+        or not all(map(ATTENTION[0], attention.values()))  # transformers takes names of hub code
+    ):
         raise ConfigError(f"{folder}: precision {precision!r} or attention {attention!r} is wrong")
     # the folder is the model now, whatever its training began with
     own = replace(model, hub=None, package=None, config=None, path=str(folder), init_from=None)
     return Weights(
         folder=folder,
         sha256=digest,
-        task=task,
+        task=task.settled(labels, ()),
         labels=labels,
         model=replace(own, sha256=digest),
         precision=str(precision),

@@ -11,12 +11,15 @@ import hashlib
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
+from bluestab.core.plain_files import inside
 from bluestab.core.types import ModelFacts
 from bluestab.data.locate import sha256_of
 from bluestab.models.hub import download, local_copy, offline
@@ -127,14 +130,25 @@ def _complete(folder: Path, what: str) -> Path:
 
 def _package_folder(package: str, name: str) -> Path:
     """`distribution_module/sub/folder` of an installed package, found without importing it."""
-    module, _, inside = package.partition("/")
-    spec = importlib.util.find_spec(module)
+    module, _, path = str(package).partition("/")
+    if not module.isidentifier():  # to find `a.b`, Python imports `a`
+        raise ConfigError(
+            f"model.package is {package!r}: expected the name of one module, without dots, and a "
+            "folder in it, such as module/folder"
+        )
+    spec = importlib.util.find_spec(module) if module not in sys.modules else _spec_of(module)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             f"model '{name}' needs the Python package {module}, which is not installed: "
             f"pip install 'bluestab[embedded]', or give its folder as model.path=DIR"
         )
-    return Path(spec.submodule_search_locations[0]) / inside
+    home = Path(spec.submodule_search_locations[0])
+    return inside(home, path, "model.package") if path else home
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Of a module that is imported; `find_spec` raises for one that has none (`__main__`)."""
+    return getattr(sys.modules[module], "__spec__", None)
 
 
 def _hub_commit(hub: str) -> str:

@@ -7,7 +7,6 @@ Heads are transformers' own, so that plain transformers loads what we save, unle
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError
+from bluestab.core.plain_files import read_json
 from bluestab.core.seeding import generator
 from bluestab.core.types import Head
 from bluestab.data.locate import sha256_of
+from bluestab.models.clean_config import clean_config
 from bluestab.models.description import FAMILIES, Model
+from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.untrusted import check_code
@@ -172,24 +174,38 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
-    if model.path is not None:
-        check_code(folder)  # from anywhere, where the others are pinned
     _verify_head(model, folder)
-    network, info = auto.from_pretrained(
-        folder,
-        num_labels=n_labels,
-        dtype=torch.float32,
-        attn_implementation=attention,
-        output_loading_info=True,
-        local_files_only=True,
-        # a head of ours may be wider than transformers expects; it is read below
-        ignore_mismatched_sizes=model.head.startswith("concat"),
-    )
+    config = _config(folder, n_labels)
+    with foreign(folder, "cannot be read as weights"):
+        if model.path is not None:  # from anywhere, where the others are pinned
+            check_code(folder)
+            check_shapes(auto, config, folder, attention, model.head)
+        network, info = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            output_loading_info=True,
+            local_files_only=True,
+            # a head of ours may be wider than transformers expects; it is read below
+            ignore_mismatched_sizes=model.head.startswith("concat"),
+        )
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
     network = _with_head(model, network, head)
     new = {n for n, p in network.named_parameters() if id(p) not in before}
     missing = (set(info["missing_keys"]) | new) - _read(network, new, folder)
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
+
+
+def _config(folder: Path, n_labels: int) -> Any:
+    """The config of a folder of weights for transformers, made anew: see `clean_config`."""
+    from transformers import AutoConfig
+
+    path = folder / "config.json"
+    said = read_json(path)
+    kept = clean_config(said, path)
+    with foreign(path, "describes no network"):
+        return AutoConfig.for_model(said["model_type"], num_labels=n_labels, **kept)
 
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
@@ -255,7 +271,7 @@ def _verify_head(model: Model, folder: Path) -> None:
     """Raises ConfigError if weights were kept under another head than the one asked for."""
     from bluestab.models.heads import MARK
 
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(MARK)
+    said = read_json(folder / "config.json").get(MARK)
     if said not in (None, model.head):
         raise ConfigError(
             f"the weights of '{model.name}' were trained with model.head={said}, "

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError
+from bluestab.models.clean_config import clean_tokenizer
 from bluestab.models.description import FAMILIES, Model
+from bluestab.models.foreign import foreign
 from bluestab.models.networks import shared_of
 
 if TYPE_CHECKING:
@@ -35,13 +37,27 @@ def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
     tokenizer: Any
     if folder is None:
         tokenizer = _CHARACTERS[model.family](model.max_length, **more)
-    else:
+    elif model.path is None:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+    else:  # from anywhere, where the others are pinned
+        with (
+            foreign(folder, "holds no tokenizer that can be read"),
+            clean_tokenizer(folder, model.family) as clean,
+        ):
+            tokenizer = AutoTokenizer.from_pretrained(clean, local_files_only=True, **more)
     if spaced:
         _insist(tokenizer, "pre_tokenizer", "add_prefix_space", True, model.name)
     if model.lower_case is not None:
         _insist(tokenizer, "normalizer", "lowercase", model.lower_case, model.name)
+    if folder is not None:
+        _check_padding(tokenizer, folder)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_padding(tokenizer: Any, folder: Any) -> None:
+    """Raises ConfigError where transformers would make up a piece to fill batches with."""
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(f"{folder}: its tokenizer names no pad_token, which batches need")
 
 
 def _insist(tokenizer: Any, part: str, setting: str, value: bool, name: str) -> None:

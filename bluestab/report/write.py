@@ -62,7 +62,7 @@ def write_report(
             figure += _write_figures(results, store, folder / "figures")
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error.strerror}); give another folder: "
+            f"{folder} cannot be written ({error.strerror or error}); give another folder: "
             "bluestab report --out FOLDER"
         ) from error
     return [*page, folder / "runs.csv", folder / "summary.csv", *written, *figure]

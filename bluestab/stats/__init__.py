@@ -4,6 +4,7 @@
     intervals    t, Wilson, bootstrap, items and seeds   variance    spread of two arms
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
+    changes      sign flips of a family of arms          failing     failed shares of two arms
     designs      runs that share seeds: blocks, crossed
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bluestab.stats import describe
 from bluestab.stats.arrays import TIE, FloatArray, finite, scale, share
+from bluestab.stats.power import fewest_pairs
 
 EXACT = 14
 """Up to so many seeds all sign patterns are counted; beyond, they are drawn."""
@@ -76,34 +78,30 @@ def changes(
         finite(list(baseline.values())),
         *(finite([own[arm][s] for s in seeds]) for arm, seeds in shared.items()),
     )
-    plain = {
-        arm: Change(len(seeds), _mean([own[arm][s] - baseline[s] for s in seeds]))
-        for arm, seeds in shared.items()
+    differences = {
+        arm: {s: own[arm][s] - baseline[s] for s in seeds} for arm, seeds in shared.items()
     }
-    able = [
-        arm
-        for arm, seeds in shared.items()
-        if 2.0 ** (1 - min(len({block_of[s] for s in seeds}), 60)) <= level
-    ]
-    if not able:
-        return plain
+    found = {arm: Change(len(d), describe.mean(list(d.values()))) for arm, d in differences.items()}
+    fewest = fewest_pairs(level)
+    testable = [arm for arm, seeds in shared.items() if len({block_of[s] for s in seeds}) >= fewest]
+    if not testable:
+        return found
     # in an order that does not know which run came first
-    names = sorted({block_of[s] for arm in able for s in shared[arm]}, key=repr)
+    names = sorted({block_of[s] for arm in testable for s in shared[arm]}, key=repr)
     signs = _signs(len(names))
     drawn = len(names) > EXACT
-    place = {name: i for i, name in enumerate(names)}
+    column = {name: i for i, name in enumerate(names)}
     arms = [
-        _Arm.of([(place[block_of[s]], own[arm][s] - baseline[s]) for s in shared[arm]], signs, unit)
-        for arm in able
+        _Arm.of([(column[block_of[s]], d) for s, d in differences[arm].items()], signs, unit)
+        for arm in testable
     ]
-    found = dict(plain)
     largest = np.array([arm.studentised for arm in arms])
-    for i, (name, arm) in enumerate(zip(able, arms, strict=True)):
+    for i, (name, arm) in enumerate(zip(testable, arms, strict=True)):
         others = np.delete(largest, i, axis=0).max(axis=0) if len(arms) > 1 else None
         alone = _inverted(arm, None, level, unit)
         family = _inverted(arm, others, level, unit, margin)
         found[name] = Change(
-            plain[name].n, plain[name].delta, *alone[:3], *family,
+            found[name].n, found[name].delta, *alone[:3], *family,
             "sign flips (drawn)" if drawn else "sign flips",
         )  # fmt: skip
     return found
@@ -122,13 +120,10 @@ class _Arm:
 
     @staticmethod
     def of(differences: list[tuple[int, float]], signs: FloatArray, unit: float) -> _Arm:
-        at = np.array([i for i, _ in differences])
-        order = np.lexsort(
-            (np.array([d for _, d in differences]), at)
-        )  # sums do not know who came first
-        values = np.array([d for _, d in differences])[order]
+        # sorted: a sum does not depend on which run came first
+        columns, values = (np.array(part) for part in zip(*sorted(differences), strict=True))
         values = np.where(np.abs(values) <= TIE * unit, 0.0, values)
-        own = signs[:, at[order]]
+        own = signs[:, columns]
         n = len(values)
         turned = (own < 0).sum(axis=1)
         total = float(values.sum())
@@ -153,15 +148,14 @@ def _inverted(
     for the arm alone that is the mean of the seeds that it turns (Hartigan 1969), for the other
     arms of the family the mean -+ |t| standard errors. Ordered, these values hold all ends.
     """
-    low, high = arm.lower, arm.upper
+    tie = TIE * unit
     # no seed is turned: that is what was seen, as far as itself from everywhere
-    low = np.where(np.isclose(low, arm.mean, rtol=0, atol=TIE * unit), arm.mean, low)
-    low, high = low.copy(), high.copy()
+    low = np.where(np.isclose(arm.lower, arm.mean, rtol=0, atol=tie), arm.mean, arm.lower)
+    high = arm.upper.copy()
     if others is not None:
         low = np.fmin(low, arm.mean - others * arm.error)
         high = np.fmax(high, arm.mean + others * arm.error)
     low[0], high[0] = -np.inf, np.inf
-    tie = TIE * unit
     k = max(math.ceil(level * len(low) - 1e-9), 1) - 1
     ends = float(np.partition(low, k)[k]), float(np.partition(high, len(high) - 1 - k)[-1 - k])
 
@@ -193,7 +187,3 @@ def _signs(n: int) -> FloatArray:
     drawn = np.asarray(2 * bits - 1, dtype=np.float64)
     drawn[0] = 1.0
     return drawn
-
-
-def _mean(values: list[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

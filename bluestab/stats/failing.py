@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats.arrays import finite, share
@@ -25,7 +26,7 @@ def mcnemar(own: Sequence[bool], reference: Sequence[bool], level: float = 0.05)
     only_own, only_reference = _discordant(own, reference)
     n, k = len(own), only_own + only_reference
     tail = sum(math.comb(k, i) for i in range(min(only_own, only_reference) + 1))
-    smallest = 2.0 ** (1 - min(n, 1000))
+    smallest = min(1.0, 2.0 ** (1 - n))
     p = min(1.0, 2 * tail / 2**k)
     change = (only_own - only_reference) / n if n else None
     return Test("McNemar, exact", n, p if smallest <= level else None, smallest, change)
@@ -115,28 +116,27 @@ def unseen(
     None without a change, or if it is not known what a failed run scores.
     Raises ValueError for unequal lengths.
     """
-    _discordant(own_failed, reference_failed)
     sign = 1 if higher_is_better else -1
     a, b = (sign * finite(scores) for scores in (own, reference))
-    if len(a) != len(own_failed) or len(b) != len(own_failed):
-        raise ValueError(f"{len(a)} and {len(b)} scores of {len(own_failed)} runs")
-    first, second = list(own_failed), list(reference_failed)
+    first, second = (np.array(failed, dtype=bool) for failed in (own_failed, reference_failed))
+    if not len(a) == len(b) == len(first) == len(second):
+        raise ValueError(
+            f"{len(a)} and {len(b)} scores of {len(first)} and {len(second)} runs cannot be paired"
+        )
     if not len(a) or float((a - b).mean()) == 0:
         return None
     if (a - b).mean() < 0:  # seen from the arm that is ahead
         a, b, first, second = b, a, second, first
-    alone = [x and not y for x, y in zip(first, second, strict=True)]
-    bound = at_most(sum(alone), len(a), level)
-    fine = [not x and not y for x, y in zip(first, second, strict=True)]
-    if any(alone):
+    alone, fine = first & ~second, ~(first | second)
+    bound = at_most(int(alone.sum()), len(a), level)
+    if alone.any():
         lost = float((a - b)[alone].mean())
     elif failure_score is None:
         return None
     else:
-        against = b[fine] if any(fine) else b
+        against = b[fine] if fine.any() else b
         lost = min(sign * failure_score - float(against.mean()), 0.0)
-    rest = [not x for x in alone]
-    won = float((a - b)[rest].mean()) if any(rest) else 0.0
+    won = 0.0 if alone.all() else float((a - b)[~alone].mean())
     return Unseen(bound, bound * lost + (1 - bound) * won <= 0)
 
 

@@ -28,8 +28,8 @@ class Interval:
     """A confidence interval, in the unit of what it is about.
 
     level   share of repetitions that should cover the truth, nominal, in (0, 1)
-    method  wilson, t, block t, two-way t, corrected t, welch, bca, percentile, jackknife, fisher-z,
-            mover
+    method  wilson, newcombe, t, block t, two-way t, corrected t, welch, bca, percentile,
+            jackknife, fisher-z, mover
     """
 
     low: float

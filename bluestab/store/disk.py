@@ -79,7 +79,13 @@ def extent(path: Path) -> tuple[int, float]:
     return total, latest
 
 
-def entries(folder: Path) -> list[Path]:
+def entries(folder: Path, *, root: bool = False) -> list[Path]:
+    """What a folder holds; nothing if it is a link, which may lead out of the store.
+
+    root  the folder is a store itself, whose place is its owner's choice
+    """
+    if folder.is_symlink() and not root:
+        return []
     try:
         return sorted(folder.iterdir())
     except OSError:

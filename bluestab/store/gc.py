@@ -90,8 +90,9 @@ def _claims(scan: GarbageScan) -> Found:
 
 def _asides(scan: GarbageScan) -> Found:
     """Files written aside by a process that died before it renamed them."""
-    for folder in (scan.store.root, scan.store.root / "sweeps"):
-        for path in entries(folder):
+    root = scan.store.root
+    for folder in (entries(root, root=True), entries(root / "sweeps")):
+        for path in folder:
             if not (ASIDE.fullmatch(path.name) and path.is_file()):
                 continue
             owner = next((o for o in _tails(path.name) if owner_dead(o) is not None), "")

@@ -136,7 +136,7 @@ def _read(found: Contents, folder: Path, key: str) -> bool:
 
 def _names(folder: Path) -> set[str]:
     try:
-        return set(os.listdir(folder))
+        return set() if folder.is_symlink() else set(os.listdir(folder))
     except OSError:
         return set()
 
@@ -144,6 +144,8 @@ def _names(folder: Path) -> set[str]:
 def _stamp(file: str) -> Stamp | None:
     try:
         stat = os.stat(file)
+    except PermissionError:
+        return -1, -1, -1  # it is there; reading it says what is wrong
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size

@@ -125,6 +125,10 @@ def _copy(
         if wrong:
             merged.left_out += [sentence.replace(str(work), str(folder)) for sentence in wrong]
             return False
+        if links := [path for path in work.rglob("*") if path.is_symlink()]:
+            name = links[0].relative_to(work)
+            merged.left_out.append(f"{folder / name} is a link; a run holds files of its own only")
+            return False
         flush_tree(work)
         publish(work, key)
     return True

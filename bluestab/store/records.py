@@ -17,6 +17,7 @@ from typing import Any
 
 from bluestab.core.errors import StoreError
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
+from bluestab.store.schema import check_record
 
 Content = dict[str, Any]
 
@@ -66,13 +67,12 @@ def from_text(text: str, where: Path, key: str | None = None) -> RunRecord:
             for version in range(schema, RECORD_SCHEMA):
                 content = UPGRADES[version](content)
             result, measured = content["result"], content["measured"]
-            _ = [result[name] for name in ("key", "cell", "config", "status", "metric")]
-            _ = [measured[name] for name in ("names", "seconds", "files")]
+            check_record({"result": result, "measured": measured})
             if key is not None and result["key"] != key:
                 raise ValueError(f"it is the record of run {result['key']}")
     except KeyError as error:
         raise damaged(where, f"it lacks {error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError, AttributeError) as error:
         raise damaged(where, error) from error
     if schema > RECORD_SCHEMA:
         raise StoreError(

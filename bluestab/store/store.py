@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +38,14 @@ from bluestab.store.files import digest_of, files_below, flush, flush_tree, writ
 from bluestab.store.processes import owner, owner_dead
 from bluestab.store.records import DamagedRecord, damaged, from_text, to_text
 from bluestab.store.records import to_json as to_json
+from bluestab.store.schema import check_manifest
 
 KEY = re.compile(r"[0-9a-f]{16}")
+OWN = (
+    ".work", ".claims", ".deaths", ".resume", ".crashed", ".damaged", ".slurm", ".loggers",
+    "sweeps", "searches",
+)  # fmt: skip
+"""Folders of a store in which bluestab itself writes and removes."""
 
 
 def parse_record(path: Path, key: str | None = None) -> RunRecord:
@@ -51,6 +58,9 @@ def parse_record(path: Path, key: str | None = None) -> RunRecord:
 
 def record_text(path: Path) -> str:
     """What the file of a record says. Raises DamagedRecord."""
+    for one in (path.parent, path):
+        if one.is_symlink():
+            raise damaged(path, f"{one.name} is a link, and what it leads to is not this store's")
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -68,6 +78,12 @@ class Store:
 
     def make_writable(self) -> None:
         """Create the store if needed. Raises StoreError if it cannot be written."""
+        if found := self.links():
+            raise StoreError(
+                f"{found[0]} is a link to {os.readlink(found[0])}: what lies there is not the "
+                "store's own, and could be lost; remove the link, or name that folder itself with "
+                "store=FOLDER"
+            )
         try:
             work = self.root / ".work"
             work.mkdir(parents=True, exist_ok=True)
@@ -79,6 +95,10 @@ class Store:
                 f"the store '{self.root}' cannot be written ({error.strerror}); choose another "
                 f"with store=FOLDER or BLUESTAB_STORE"
             ) from error
+
+    def links(self) -> list[Path]:
+        """The store's own folders that are links; nothing behind them is written or removed."""
+        return [path for name in OWN if (path := self.root / name).is_symlink()]
 
     def free_bytes(self) -> int:
         """Room left on the disk of this store, for ordinary users."""
@@ -93,7 +113,13 @@ class Store:
         return self.root / key
 
     def has(self, key: str) -> bool:
-        return (self.root / key / "record.json").is_file()
+        """Whether there is a record, readable or not, damaged or not."""
+        try:
+            return stat.S_ISREG(os.stat(f"{self.root}/{key}/record.json").st_mode)
+        except PermissionError:
+            return True  # it cannot be looked at: nobody may take its place
+        except OSError:
+            return False
 
     def read(self, key: str) -> RunRecord:
         """The record of a finished run. Raises DamagedRecord or StoreError."""
@@ -103,7 +129,12 @@ class Store:
         """Keys of all finished runs."""
         if not self.root.is_dir():
             return []
-        names = (entry.name for entry in os.scandir(self.root))
+        try:
+            names = os.listdir(self.root)
+        except OSError as error:
+            raise StoreError(
+                f"the store '{self.root}' cannot be read ({error.strerror})"
+            ) from error
         return sorted(name for name in names if KEY.fullmatch(name) and self.has(name))
 
     def crash_folder(self, key: str) -> Path:
@@ -113,7 +144,7 @@ class Store:
     def crash(self, key: str) -> RunRecord | None:
         """The record of the last crash of a run that is not finished."""
         path = self.crash_folder(key) / "record.json"
-        return parse_record(path, key) if path.is_file() and not self.has(key) else None
+        return parse_record(path, key) if os.path.lexists(path) and not self.has(key) else None
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Claims, by key, of the runs that live processes are working on."""
@@ -203,6 +234,8 @@ class Store:
                 place.mkdir()  # takes the name; a folder may be renamed over an empty one
             except FileExistsError:
                 continue
+            if folder.is_symlink():
+                place.rmdir()  # no link can be renamed over a folder
             try:
                 return folder.rename(place)
             except FileNotFoundError:  # another process was faster
@@ -229,8 +262,9 @@ class Store:
 
     def manifests(self) -> dict[str, Path]:
         """Sweeps of this store by name, the latest last."""
-        paths = (self.root / "sweeps").glob("*.json")
-        return {path.stem: path for path in sorted(paths, key=lambda p: p.stat().st_mtime_ns)}
+        folder = self.root / "sweeps"
+        paths = [] if folder.is_symlink() else folder.glob("*.json")
+        return {path.stem: path for path in sorted(paths, key=_changed)}
 
     def manifest(self, name: str | None) -> dict[str, Any] | None:
         """A sweep by name, or the latest; None if the store holds no sweep."""
@@ -250,11 +284,20 @@ class Store:
 def parse_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
     try:
+        if path.is_symlink():
+            raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = manifest["name"], manifest["command"]
-        _ = [(run["key"], run["overrides"]) for run in manifest["runs"]]
+        check_manifest(manifest)
         return manifest
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
         ) from error
+
+
+def _changed(path: Path) -> int:
+    """Time of change in nanoseconds; 0 of what is gone. Of a link, its own."""
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 
 def problems(store: Store) -> Iterator[str]:
     """Everything in a store that is not as it was written, one sentence each."""
-    for path in entries(store.root):
-        if KEY.fullmatch(path.name) and path.is_dir():
+    for path in store.links():
+        yield f"{path} is a link to {os.readlink(path)}: nothing behind it belongs to this store"
+    for path in entries(store.root, root=True):
+        if KEY.fullmatch(path.name) and (path.is_symlink() or path.is_dir()):
             yield from run_problems(path, path.name)
     for path in entries(store.root / ".crashed"):
         if KEY.fullmatch(path.name):
@@ -34,7 +37,10 @@ def problems(store: Store) -> Iterator[str]:
 def run_problems(folder: Path, key: str) -> Iterator[str]:
     """What is wrong with the folder of run `key`."""
     file = folder / "record.json"
-    if not file.is_file():
+    if folder.is_symlink():
+        yield f"{folder} is a link to {os.readlink(folder)}: a run is a folder of its own"
+        return
+    if not os.path.lexists(file) and os.access(folder, os.X_OK):
         yield f"{folder} holds no record; the run's command moves it away and runs it again"
         return
     try:

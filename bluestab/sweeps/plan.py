@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from bluestab.core.config import resolved
-from bluestab.core.errors import ConfigError
+from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
 from bluestab.report.frames.published import read_published
-from bluestab.store.store import Store
+from bluestab.store.store import Store, parse_manifest
 from bluestab.training.check import Run, check
 
 SEED = re.compile(r"seed=(\d+)")
@@ -122,6 +122,38 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
         name=name,
         store=Store(first.cfg["store"]),
         runs=tuple(in_order(_named(list(planned.values()), name))),
+    )
+
+
+def check_name(sweep: Sweep) -> str | None:
+    """What is to be said of an earlier sweep of this name in the store, whose manifest and page
+    this one takes the place of; None if it holds all runs of that one.
+
+    Raises ConfigError if the two have nothing in common: they are two questions.
+    """
+    path = sweep.store.manifests().get(sweep.name)
+    try:
+        before = None if path is None else parse_manifest(path)
+    except StoreError:  # damaged: written anew
+        return None
+    if before is None:
+        return None
+    keys = {p.run.key for p in sweep.runs}
+    cells = {p.run.cell for p in sweep.runs}
+    others = [run for run in before["runs"] if run["key"] not in keys]
+    if not others:
+        return None
+    if len(others) == len(before["runs"]) and not any(r.get("cell") in cells for r in others):
+        raise ConfigError(
+            f"sweep.name is '{sweep.name}', which is the name of another sweep in the store "
+            f"'{sweep.store.root}' ({len(others)} runs, none of them of a configuration of this "
+            f"one: {before['command']}); say sweep.name=OTHER, or remove {path} to give the name "
+            "away (its runs stay)"
+        )
+    return (
+        f"sweep {sweep.name}: {len(others)} of {len(before['runs'])} runs of its earlier command "
+        f"({before['command']}) are not among these: they stay in the store, and its page no "
+        "longer shows them"
     )
 
 

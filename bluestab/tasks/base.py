@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 Scores = dict[str, "float | None"]
 
 
+GROUPINGS = ("text", "shared")
+"""What items stay together where parts are drawn or folded: those with one document or equal text,
+or with any text in common, see `tasks.shared_texts`."""
+
+
 class Encoded(TypedDict):
     """Columns of a tokenised split. A row is one input of the model; a long item may take several.
 
@@ -80,6 +85,7 @@ class Task(ABC):
     folds: int | None
     fold: int | None
     split_seed: int
+    grouping: str = "text"  # of yamls from before it: their runs keep their parts and keys
     max_length: int
     metric: str
     failure_score: float
@@ -95,6 +101,8 @@ class Task(ABC):
     """Names of what `calibration` gives: scores that stand in the record and head no table."""
     unit: ClassVar[str] = "characters"
     """What `size` counts, and what is lost beyond `max_length`."""
+    pair: ClassVar[bool] = False
+    """An item is two texts."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
@@ -157,6 +165,10 @@ class Task(ABC):
 
     def _fold_problems(self) -> list[str]:
         problems = []
+        if self.grouping not in GROUPINGS:
+            problems.append(
+                f"task.grouping is {self.grouping!r}" + did_you_mean(str(self.grouping), GROUPINGS)
+            )
         if not _is_int(self.split_seed) or self.split_seed < 0:
             problems.append(f"task.split_seed is {self.split_seed!r}: expected a whole number >= 0")
         folds, fold = self.folds, self.fold

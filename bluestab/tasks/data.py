@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -75,8 +75,13 @@ class TaskData:
         """How many items of a split a run uses."""
         n = len(self.splits[split])
         asked = getattr(self.task, f"{split}_size")
-        sized = split in self.drawn and self.task.folds is None and split != "train"
+        sized = _is_drawn_size(self.task, self.drawn, split)
         return n if asked is None or sized else n_items(asked, n)
+
+
+def _is_drawn_size(task: Task, drawn: Collection[Split], split: Split) -> bool:
+    """Does the size of a part say how many items are drawn for it, not how many of it are used?"""
+    return split in drawn and task.folds is None and split != "train"
 
 
 def load_task(node: Mapping[str, Any]) -> TaskData:
@@ -137,15 +142,17 @@ def _load(shared: Shared) -> TaskData:
         path = paths.get(split, paths["train"])
         for sentence in task.problems(split, parts.splits[split], labels):
             problems.append(f"{path}: {sentence}")
-        size = getattr(task, f"{split}_size")
-        if isinstance(size, int) and size > len(parts.splits[split]) and split not in parts.drawn:
+        size, n = getattr(task, f"{split}_size"), len(parts.splits[split])
+        if isinstance(size, int) and size > n and not _is_drawn_size(task, parts.drawn, split):
+            what = "the part that is drawn" if split in parts.drawn else str(path)
             problems.append(
-                f"task.{split}_size is {size}, but {path} holds {len(parts.splits[split])} items"
+                f"task.{split}_size is {size}, but {what} holds {n} items; say "
+                f"task.{split}_size={n} or fewer, or null for all"
             )
     if problems:
         raise ConfigError(*problems)
     if task.own:  # whatever file they came in
-        fingerprint = {split: _digest(items) for split, items in corpus.splits.items()}
+        fingerprint = {split: digest_of(items) for split, items in corpus.splits.items()}
     else:
         fingerprint = {split: sha256_of(path) for split, path in paths.items()}
     task = task.settled(labels, parts.splits["test"])
@@ -205,8 +212,8 @@ def _with_computed_bound(data: TaskData, changed: Sequence[str]) -> TaskData:
     return replace(data, task=replace(task, failed_below=bound), notes=(*data.notes, note))
 
 
-def _digest(examples: Sequence[Example]) -> str:
-    """SHA-256 of items."""
+def digest_of(examples: Sequence[Example]) -> str:
+    """SHA-256 of items, whatever file they came in: what stands for an own file in a key."""
     digest = hashlib.sha256()
     for e in examples:
         said = [e.id, e.text, e.text_pair, e.target, e.group]

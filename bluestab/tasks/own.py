@@ -16,7 +16,8 @@ from typing import ClassVar
 
 from bluestab.core.errors import DataError, did_you_mean
 from bluestab.core.types import SPLITS, Example, Split
-from bluestab.data.formats.base import Rows, as_text, short
+from bluestab.data.formats.accepted import accepted
+from bluestab.data.formats.base import Rows, as_text
 from bluestab.data.formats.brat import read_brat
 from bluestab.data.formats.columnar import NAMES, read_dataset, read_parquet
 from bluestab.data.formats.columns import choose, find, names_of, texts, with_header
@@ -73,7 +74,8 @@ class OwnFiles(Task, ABC):
         return problems
 
     def read(self, path: Path) -> list[Example]:
-        return self.read_all({"train": path}).splits["train"]
+        """As a test file: nothing is learned from it, so that it need not show every class."""
+        return self.read_all({"test": path}).splits["test"]
 
     @abstractmethod
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus: ...
@@ -96,12 +98,17 @@ class OwnFiles(Task, ABC):
         """A file of rows. `given`: columns that are named by the yaml or the command line."""
         if kind in ("csv", "tsv"):
             raw = read_delimited(path, tabs=kind == "tsv", quoting=self.quoting, header=None)
-            return with_header(raw, self.header, given)
+            return accepted(with_header(raw, self.header, given), self._given_label())
         readers = {
             "json": read_objects, "jsonl": read_jsonl,
             "parquet": read_parquet, "dataset": read_dataset,
         }  # fmt: skip
-        return readers[kind](path)
+        return accepted(readers[kind](path), self._given_label())
+
+    def _given_label(self) -> str | int | None:
+        """The one column that a person named as label."""
+        label = getattr(self, "label", None)
+        return label if isinstance(label, str | int) else None
 
     def names_and_groups(
         self, rows: Rows, roles: dict[str, str]
@@ -161,47 +168,6 @@ def describe(rows: Rows, kind: str, roles: Mapping[str, str]) -> str:
         shown = ", ".join(unread[:6]) + (f" and {len(unread) - 6} more" if len(unread) > 6 else "")
         parts += f"; not read: {shown}"
     return f"{said}; {parts}"
-
-
-def label_of(rows: Rows, i: int, value: object, column: str) -> str:
-    """A cell as the name of a label. Raises DataError for an empty one."""
-    text = (as_text(value) or "").strip()
-    if not text or text == "nan":
-        raise rows.fail(i, f"{column} (task.label) is empty")
-    if len(text) > 200:
-        raise rows.fail(
-            i, f"{column} (task.label) is {short(text)}: a text, not a label; which column is it?"
-        )
-    return text
-
-
-def check_alike(where: Path, names: Iterable[str], known: Sequence[str] | None, what: str) -> None:
-    """Raises DataError for labels that differ in nothing but case, blanks or a trailing .0: one of
-    them is a slip. Labels that the yaml lists are meant."""
-    seen: dict[str, str] = {}
-    listed = {str(name) for name in known or ()}
-    for name in sorted(set(names)):
-        plain = " ".join(name.casefold().split())
-        try:
-            plain = repr(float(plain))
-        except ValueError:
-            plain = plain.replace("_", " ").replace("-", " ")
-        other = seen.setdefault(plain, name)
-        if other != name and not {other, name} <= listed:
-            raise DataError(
-                where,
-                f"{what}s {short(other)} and {short(name)} are alike; if they are two, list all "
-                f"{what}s in task.label_names",
-            )
-
-
-def check_several(where: Path, names: Iterable[str], what: str) -> None:
-    """Raises DataError if there is one label only: there would be nothing to learn."""
-    found = set(names)
-    if len(found) == 1:
-        raise DataError(
-            where, f"holds one {what} only, {short(next(iter(found)))}: nothing could be learned"
-        )
 
 
 def balance(names: Iterable[str]) -> str:

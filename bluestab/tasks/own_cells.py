@@ -20,6 +20,12 @@ def is_list(values: Sequence[Any]) -> bool:
     return isinstance(first, str) and first.lstrip().startswith(('["', "['"))
 
 
+def is_objects(values: Sequence[Any]) -> bool:
+    """Lists of objects, which are no words."""
+    first = next((v for v in values if v not in (None, "", [])), None)
+    return isinstance(first, list) and all(isinstance(part, dict) for part in first)
+
+
 def is_written_list(value: str) -> bool:
     return value.lstrip().startswith("[")
 
@@ -78,9 +84,9 @@ def _parsed(rows: Rows, i: int, value: str, column: str, knob: str) -> Any:
         ) from None
 
 
-def parse_spans(rows: Rows, i: int, value: Any, text: str) -> list[Span]:
+def parse_spans(rows: Rows, i: int, value: Any) -> list[Span]:
     """`[[start, end, type], ...]` or `[{"start": .., "end": .., "label": ..}, ...]`; offsets count
-    characters from 0, the end is exclusive."""
+    from 0, the end is exclusive; whether they fit the text is seen to by `check_span`."""
     if value is None or value == "":
         return []
     if isinstance(value, str):
@@ -103,18 +109,24 @@ def parse_spans(rows: Rows, i: int, value: Any, text: str) -> list[Span]:
             raise rows.fail(i, f"expected a span [start, end, type], found {short(one)}")
         if not _is_offset(start) or not _is_offset(end) or not isinstance(kind, str):
             raise rows.fail(i, f"{short(one)} is no span: it has no start, end and type")
-        if not 0 <= start < end <= len(text):
-            raise rows.fail(
-                i,
-                f"span {start}-{end} lies outside of its text, which has {len(text)} characters, "
-                "or holds nothing (the end is exclusive)",
-            )
-        if isinstance(covered, str) and covered.split() != text[start:end].split():
-            raise rows.fail(
-                i, f"{short(covered)} is not at {start}-{end}, {short(text[start:end])} is"
-            )
-        found.append(Span(start, end, kind.strip(), rows.lines[i]))
+        said = covered if isinstance(covered, str) else None
+        found.append(Span(start, end, kind.strip(), rows.lines[i], said))
     return found
+
+
+def check_span(rows: Rows, i: int, text: str, span: Span) -> None:
+    """Raises DataError for a span of row i that is not where it says."""
+    start, end = span.start, span.end
+    if not 0 <= start < end <= len(text):
+        raise rows.fail(
+            i,
+            f"span {start}-{end} lies outside of its text, which has {len(text)} characters, "
+            "or holds nothing (the end is exclusive)",
+        )
+    if span.covered is not None and span.covered.split() != text[start:end].split():
+        raise rows.fail(
+            i, f"{short(span.covered)} is not at {start}-{end}, {short(text[start:end])} is"
+        )
 
 
 def _first(one: Mapping[str, Any], names: Sequence[str]) -> Any:

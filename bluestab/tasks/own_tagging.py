@@ -13,8 +13,10 @@ from bluestab.core.types import Example, Split
 from bluestab.data.formats.base import Document, Rows, TaggedWords, as_text, short
 from bluestab.data.formats.columns import choose, find, texts
 from bluestab.data.formats.conll import read_conll_columns
+from bluestab.data.formats.offsets import in_characters
 from bluestab.data.formats.schemes import SCHEMES, n_entities, n_stray, scheme_of, to_iob2
 from bluestab.data.formats.spans import Losses, tag_words
+from bluestab.data.formats.tag_forms import hyphenated
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.own import (
     OWN_FORMATS,
@@ -22,12 +24,20 @@ from bluestab.tasks.own import (
     SPAN_READERS,
     OwnFiles,
     balance,
-    check_alike,
     describe,
     noted,
     unknown,
 )
-from bluestab.tasks.own_cells import is_list, is_tags, is_written_list, parse_spans, parse_strings
+from bluestab.tasks.own_cells import (
+    check_span,
+    is_list,
+    is_objects,
+    is_tags,
+    is_written_list,
+    parse_spans,
+    parse_strings,
+)
+from bluestab.tasks.own_labels import check_alike
 from bluestab.tasks.tagging import Tagging
 
 
@@ -65,9 +75,9 @@ class OwnTagging(OwnFiles, Tagging):
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
         found = _Found()
         said = {split: (path, self._read(split, path, found)) for split, path in paths.items()}
-        _check_offsets(paths["train"], found.losses)
+        _check_offsets(next(iter(paths.values())), found.losses)
         decoded = self._decode(found)
-        self._look_over(paths, found.splits)
+        self._look_over(paths, found)
         counted = [
             f"{split}: {sum(counts.values())} entities ({balance(counts.elements())})"
             for split in paths
@@ -117,6 +127,8 @@ class OwnTagging(OwnFiles, Tagging):
     def _read_rows(self, split: Split, rows: Rows, kind: str, found: _Found) -> list[str]:
         """Rows with lists of words and tags, or with a text and its spans."""
         words = find(rows, "tokens") if self.text is None else None
+        if words is not None and is_objects(rows.column(words, "task.text")):
+            words = None  # Prodigy's tokens: where words stand in the text, which is there, too
         first = words or choose(rows, "text", self.text)
         has_words = words is not None or is_list(rows.column(first, "task.text"))
         role = "tags" if has_words else "spans"
@@ -147,7 +159,7 @@ class OwnTagging(OwnFiles, Tagging):
                 Document(
                     i,
                     text,
-                    tuple(parse_spans(rows, n, value, text)),
+                    tuple(parse_spans(rows, n, value)),
                     rows.path,
                     rows.lines[n],
                     group,
@@ -156,7 +168,12 @@ class OwnTagging(OwnFiles, Tagging):
                     zip(ids, texts(rows, first, "task.text"), values, its_groups, strict=True)
                 )
             ]
+            row = {name: n for n, name in enumerate(ids)}
+            documents, said = in_characters(
+                documents, lambda d, span: check_span(rows, row[d.id], d.text, span)
+            )
             found.splits[split] = _from_documents(documents, found.losses)
+            notes += said
         return notes
 
     def _sentence_of(self, rows: Rows, first: str, second: str, has_words: bool) -> str | None:
@@ -254,6 +271,11 @@ class OwnTagging(OwnFiles, Tagging):
         """Tags of any scheme become IOB2: one scheme for all files."""
         if not found.tagged:
             return []
+        said: list[str] = []
+        if self.scheme != "bare":
+            files, form = hyphenated(list(found.tagged.values()), sure=self.scheme != "auto")
+            found.tagged = dict(zip(found.tagged, files, strict=True))
+            said += [form] if form else []
         files = list(found.tagged.values())
         scheme = scheme_of(files) if self.scheme == "auto" else self.scheme
         for split, (path, sentences) in found.tagged.items():
@@ -263,23 +285,24 @@ class OwnTagging(OwnFiles, Tagging):
                 for s in sentences
             ]
         if scheme == "iob2":
-            return ["tags are IOB2"]
+            return [*said, "tags are IOB2"]
         if scheme == "iob1":
-            return [f"tags were read as IOB1: {n_stray(files)} entities start with I-"]
+            return [*said, f"tags were read as IOB1: {n_stray(files)} entities start with I-"]
         if scheme == "bare":
-            return ["tags are bare types: neighbouring words of one type are one entity"]
-        return ["tags are IOBES (BILOU)"]
+            return [*said, "tags are bare types: neighbouring words of one type are one entity"]
+        return [*said, "tags are IOBES (BILOU)"]
 
-    def _look_over(
-        self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
-    ) -> None:
+    def _look_over(self, paths: Mapping[Split, Path], found: _Found) -> None:
+        splits = found.splits
         kinds = Counter(
             tag[2:] for part in splits.values() for e in part for tag in _tags(e) if tag != "O"
         )
         listed = None if self.label_names is None else [str(n)[2:] for n in self.label_names]
-        check_alike(paths["train"], kinds, listed, "type")
-        if not any(tag != "O" for e in splits["train"] for tag in _tags(e)):
-            raise DataError(paths["train"], "holds no entity: nothing could be learned")
+        check_alike(next(iter(paths.values())), kinds, listed, "type")
+        train = splits.get("train")
+        if train is not None and not any(tag != "O" for e in train for tag in _tags(e)):
+            said = ["holds no entity: nothing could be learned", *found.losses.notes()]
+            raise DataError(paths["train"], "; ".join(said))
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         if self.label_names is not None:

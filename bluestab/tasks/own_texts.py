@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,16 @@ from bluestab.tasks.own import (
     READING,
     ROW_FORMATS,
     OwnFiles,
+    describe,
+    noted,
+)
+from bluestab.tasks.own_labels import (
     check_alike,
     check_several,
-    describe,
+    check_single,
     label_of,
-    noted,
+    labels_in,
+    meant,
 )
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.question_answering import QuestionAnswering
@@ -106,14 +110,24 @@ class OwnClassification(OwnTexts, Classification):
 
     def targets_in(self, rows: Rows, taken: Sequence[str]) -> tuple[list[Any], str]:
         column = self.column(rows, "label", taken)
+        listed = self.label_names or ()
         values = rows.column(column, "task.label")
-        return [label_of(rows, i, value, column) for i, value in enumerate(values)], column
+        return [label_of(rows, i, v, column, listed) for i, v in enumerate(values)], column
+
+    def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
+        found = sorted({str(e.target) for e in train})
+        return tuple(meant(self.label_names, found) or found)
 
     def look_over(
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
     ) -> None:
         found = [str(e.target) for examples in splits.values() for e in examples]
-        check_alike(paths["train"], found, self.label_names, "label")
+        listed = meant(self.label_names, found)
+        first = next(iter(paths.values()))
+        check_alike(first, found, listed, "label")
+        check_single(first, found, listed)
+        if "train" not in splits:
+            return
         check_several(paths["train"], (str(e.target) for e in splits["train"]), "class")
         n = len({str(e.target) for e in splits["train"]})
         if n > 50 and 2 * n > len(splits["train"]):
@@ -123,8 +137,14 @@ class OwnClassification(OwnTexts, Classification):
                 "column? Numbers are predicted by task=pair_regression",
             )
 
+    def problems(
+        self, split: Split, examples: Sequence[Example], labels: Sequence[str]
+    ) -> list[str]:
+        named = replace(self, positive=meant(self.positive, labels))
+        return Classification.problems(named, split, examples, labels)
+
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
-        return replace(self, label_names=list(labels))
+        return replace(self, label_names=list(labels), positive=meant(self.positive, labels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +168,7 @@ class OwnQuestionAnswering(OwnTexts, QuestionAnswering):
     pair: ClassVar[bool] = True
 
     targets_in = OwnClassification.targets_in
+    labels = OwnClassification.labels
     look_over = OwnClassification.look_over
 
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
@@ -177,6 +198,8 @@ class OwnPairRegression(OwnTexts, PairRegression):
     def look_over(
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
     ) -> None:
+        if "train" not in splits:
+            return
         for split, examples in splits.items():
             if len({e.target for e in examples}) == 1:
                 raise DataError(
@@ -191,7 +214,7 @@ def _number(rows: Rows, i: int, value: object, column: str) -> float:
         if isinstance(said, bool) or not isinstance(said, str | int | float):
             raise ValueError
         number = float(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         hint = ""
         if isinstance(said, str) and said.count(",") == 1 and said.replace(",", "").isdecimal():
             hint = "; a decimal point is a point"
@@ -247,7 +270,7 @@ class OwnMultiLabel(OwnTexts, LabelSets):
         separator = self.label_separator or _separator(rows, values)
         found = []
         for i, value in enumerate(values):
-            names = _names(rows, i, value, column, separator)
+            names = _names(rows, i, value, column, separator, self.label_names or ())
             if len(set(names)) < len(names):
                 raise rows.fail(i, f"{column} (task.label) names a label twice: {short(value)}")
             found.append(tuple(sorted(names)))
@@ -266,17 +289,17 @@ class OwnMultiLabel(OwnTexts, LabelSets):
         return [tuple(sorted(labels)) for labels in found]
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
-        if self.label_names is not None:
-            return tuple(str(name) for name in self.label_names)
-        return tuple(sorted({name for e in train for name in e.target}))  # type: ignore[union-attr]
+        found = sorted({str(name) for e in train for name in e.target})  # type: ignore[union-attr]
+        return tuple(meant(self.label_names, found) or found)
 
     def look_over(
         self, paths: Mapping[Split, Path], splits: Mapping[Split, Sequence[Example]]
     ) -> None:
         found = [str(n) for examples in splits.values() for e in examples for n in e.target]  # type: ignore[union-attr]
-        if not any(e.target for e in splits["train"]):
+        if "train" in splits and not any(e.target for e in splits["train"]):
             raise DataError(paths["train"], "no item has a label: is task.label the right column?")
-        check_alike(paths["train"], found, self.label_names, "label")
+        first = next(iter(paths.values()))
+        check_alike(first, found, meant(self.label_names, found), "label")
 
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
         return replace(self, label_names=list(labels))
@@ -294,23 +317,22 @@ def _separator(rows: Rows, values: Sequence[Any]) -> str:
     return found[0] if found else ","
 
 
-def _names(rows: Rows, i: int, value: Any, column: str, separator: str) -> list[str]:
+def _names(
+    rows: Rows, i: int, value: Any, column: str, separator: str, listed: Sequence[object]
+) -> list[str]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
+    if (several := labels_in(value)) is not None:
+        return [label_of(rows, i, one, column, listed) for one in several]
     if isinstance(value, str) and value.strip().startswith("["):
-        try:
-            value = json.loads(value.replace("'", '"'))
-        except (ValueError, RecursionError):
-            raise rows.fail(i, f"{column} (task.label) is {short(value)}, no list") from None
+        raise rows.fail(i, f"{column} (task.label) is {short(value)}, no list")
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(separator)]
-        if not value.strip():
+        if not value.strip() or (value.strip().casefold() == "nan" and "nan" not in listed):
             return []
         if not all(parts):
             raise rows.fail(
                 i, f"{column} (task.label) is {short(value)}: nothing between two {separator!r}"
             )
         return parts
-    if not isinstance(value, list):
-        return [label_of(rows, i, value, column)]
-    return [label_of(rows, i, one, column) for one in value]
+    return [label_of(rows, i, value, column, listed)]

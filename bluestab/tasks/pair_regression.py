@@ -33,6 +33,7 @@ class PairRegression(WholeText):
     label: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("tsv",)
+    pair: ClassVar[bool] = True
     output: ClassVar[Output] = NUMBER
     metrics: ClassVar[Mapping[str, Metric]] = NUMBERS
 

@@ -28,6 +28,7 @@ class QuestionAnswering(OneClass):
     text_pair: str | int
 
     formats: ClassVar[tuple[str, ...]] = ("json",)
+    pair: ClassVar[bool] = True
     metrics: ClassVar[Mapping[str, Metric]] = ANSWERS
     cut: ClassVar[Literal["longest_first", "only_second"]] = "only_second"
 

@@ -20,6 +20,7 @@ from bluestab.core.seeding import subset
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.schemes import n_entities
 from bluestab.tasks.base import Task
+from bluestab.tasks.shared_texts import documents_of, n_sharing
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import is_here
 from bluestab.training.tokenise import tokenised
@@ -62,8 +63,9 @@ class SplitSummary:
 class Inspection:
     """What `bluestab inspect` says.
 
-    leaks      (split, later split) -> items of the later one whose text, apart from case, blanks
-               and punctuation, is in the earlier one
+    leaks      (split, later split) -> items of the later one of which a text (either side of a
+               pair), apart from case, blanks and punctuation, is in the earlier one; short texts
+               without labels do not count
     shared     (split, later split) -> groups (documents) that have items in both
     disputed   texts that occur with different targets
     unit       what lengths count: word pieces, or words where the tokenizer is not here
@@ -204,12 +206,11 @@ def plain(e: Example) -> tuple[str, str]:
 
 
 def _leak(earlier: Sequence[Example], later: Sequence[Example]) -> int:
-    known = {plain(e) for e in earlier}
-    return sum(plain(e) in known for e in later)
+    return n_sharing(earlier, later)
 
 
 def _shared(earlier: Sequence[Example], later: Sequence[Example]) -> int:
-    return len({e.group for e in earlier} & {e.group for e in later} - {None})
+    return len({*documents_of(earlier)} & {*documents_of(later)} - {None})
 
 
 def _disputed(examples: Sequence[Example]) -> int:

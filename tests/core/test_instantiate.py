@@ -189,3 +189,14 @@ def test_allowing_a_package_allows_no_attribute_walk(monkeypatch: pytest.MonkeyP
 def test_the_model_slot_takes_models_only() -> None:
     with pytest.raises(ConfigError, match="which is no Model"):
         instantiate({"_target_": "bluestab.models.networks.Loaded"}, Model, "model")
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(0)", "import sys; sys.exit()", "1 / 0"])
+def test_an_allowed_module_that_leaves_or_breaks_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    (tmp_path / "leaving.py").write_text(f"{body}\nclass Own: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("BLUESTAB_ALLOW", "leaving")
+    with pytest.raises(ConfigError, match="cannot import leaving"):
+        load_class("leaving.Own", object, "technique.own")

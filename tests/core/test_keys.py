@@ -160,6 +160,22 @@ def leaves(node: Any, path: str = "") -> list[str]:
     return [path.removeprefix(".")]
 
 
+def test_grouping_counts_where_parts_are_drawn(base: dict[str, Any]) -> None:
+    """And only there: the files' own parts, and all that was drawn by text, keep their keys."""
+    without = {**base, "task": {k: v for k, v in base["task"].items() if k != "grouping"}}
+    shared, text = (changed(base, "task.grouping", v) for v in ("shared", "text"))
+    folded = [changed(changed(cfg, "task.folds", 4), "task.fold", 0) for cfg in (shared, text)]
+    old = changed(changed(without, "task.folds", 4), "task.fold", 0)
+    assert hashed(shared) == hashed(text) == hashed(without)
+    assert key_of(hashed(folded[1])) == key_of(hashed(old))
+    assert cell_of(hashed(folded[0])) != cell_of(hashed(folded[1]))
+    for files in ({"train": "aa"}, {"train": "aa", "test": "cc"}):
+        one, other, before = (hashed(cfg, data=files) for cfg in (shared, text, without))
+        assert one["task"]["grouping"] == "shared"
+        assert other == before
+        assert cell_of(one) != cell_of(other)
+
+
 def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None:
     key, cell = key_of(hashed(base)), cell_of(hashed(base))
     described = re.compile(
@@ -167,8 +183,8 @@ def test_changing_any_hashed_value_changes_the_key(base: dict[str, Any]) -> None
         r"|technique\.\w+\.search_space\."
     )
     for path in leaves({k: v for k, v in base.items() if k not in {*NOT_HASHED, "model"}}):
-        if path.removeprefix("trainer.") in NOT_HASHED_OF_TRAINER:
-            continue
+        if path.removeprefix("trainer.") in NOT_HASHED_OF_TRAINER or path == "task.grouping":
+            continue  # how parts are drawn: these are those of the files, see below
         # a kind is named by its class alone: moving it to another module changes no result
         other = hashed(changed(base, path, "a.Other" if path.endswith("_target_") else 12345))
         assert (key_of(other) == key) == bool(described.match(path)), path

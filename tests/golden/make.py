@@ -74,7 +74,8 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
 
 PARTS = {
     "train_size": None, "validation_size": None, "test_size": None,
-    "folds": None, "fold": None, "split_seed": 0, "max_length": 48, "failure_score": 0.0,
+    "folds": None, "fold": None, "split_seed": 0, "grouping": "text", "max_length": 48,
+    "failure_score": 0.0,
 }  # fmt: skip
 OWN = {
     **PARTS, "name": "golden", "data_dir": None, "validation": None, "test": None, "format": "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,3 +75,22 @@ def test_the_packaged_file_is_the_published_one(name: str) -> None:
     assert (said["num_hidden_layers"], said["hidden_size"]) == (model.layers, model.hidden_size)
     with pytest.raises(ConfigError, match="has sha256"):
         replace(model, sha256="0" * 64).identity()
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["helper.sub/model", "helper.sub", ".helper/x", "a b/x", "/etc", "__main__/x", "helper/../up"],
+)
+def test_to_find_a_package_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """To find `helper.sub`, Python would import `helper`; and a folder may not lead out of it."""
+    home = tmp_path / "helper"
+    (home / "sub").mkdir(parents=True)
+    for file in (home / "__init__.py", home / "sub" / "__init__.py"):
+        file.write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError):
+        model_of("tiny", package=package, config=None).folder()
+    assert not (tmp_path / "it-ran").exists()
+    assert "helper" not in sys.modules

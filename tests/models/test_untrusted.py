@@ -139,6 +139,29 @@ POISONS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
         lambda f, m: (f / "bluestab.json").write_text("[" * 10**6) and None,
         "is no JSON",
     ),
+    "a kernel of the hub": (
+        manifest(lambda c: c["attention"].update(cpu="evil/kernel")),
+        "attention {'cpu': 'evil/kernel'",
+    ),
+    "attention that is no map": (manifest(lambda c: c.update(attention=["cpu"])), "is wrong"),
+    "a network wider than its weights": (
+        lambda f, m: edit(f / "config.json", lambda c: c.update(intermediate_size=2**18)),
+        "model.safetensors holds (64, 32)",
+    ),
+    "more labels than outputs": (
+        lambda f, m: edit(
+            f / "config.json", lambda c: c.update(id2label={str(i): str(i) for i in range(9)})
+        ),
+        "config.json promises classifier.weight of shape (9, 32)",
+    ),
+    "numbers that are text": (
+        lambda f, m: edit(f / "config.json", lambda c: c.update(num_attention_heads="two")),
+        "has num_attention_heads 'two': expected a whole number",
+    ),
+    "a vocabulary that is none": (
+        lambda f, m: (f / "tokenizer.json").write_text("{}") and None,
+        "holds no tokenizer that can be read",
+    ),
     "another version": (manifest(lambda c: c.update(schema=99)), "has schema 99"),
 }
 
@@ -164,6 +187,21 @@ def test_a_good_folder_with_a_pickle_beside_it(folder: Path, tmp_path: Path) -> 
 
     Predictor(open_weights([str(folder)], Store(tmp_path)), "cpu")
     assert not (tmp_path / "it-ran").exists()
+
+
+def test_what_is_not_listed_does_nothing(folder: Path, cli: Say) -> None:
+    """Neither kernels of the hub nor a number of labels is taken from a config."""
+
+    def change(content: dict[str, Any]) -> None:
+        content.update(_attn_implementation="evil/kernel", num_labels=10**9, dtype="evil")
+
+    Path("x.txt").write_text("a text\n")
+    line = ("predict", str(folder), "--input", "x.txt", "--output")
+    assert cli(*line, "before.txt").code == 0
+    edit(folder / "config.json", change)
+    found = cli(*line, "after.txt")
+    assert (found.code, found.err) == (0, "")
+    assert Path("after.txt").read_bytes() == Path("before.txt").read_bytes()
 
 
 def test_labels_are_shown_and_not_rendered(folder: Path, cli: Say) -> None:

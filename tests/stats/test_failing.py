@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
+from bluestab.stats.changes import changes
 from bluestab.stats.failing import at_most, mcnemar, newcombe_paired, unseen
 
 
@@ -70,16 +71,14 @@ def test_failures_that_were_not_seen() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 10, 20])
-def test_equal_means_and_unequal_failing_are_not_told_as_a_change(n: int) -> None:
-    plain, guarded = told(n)
+def test_equal_means_and_unequal_failing_are_not_called_a_change(n: int) -> None:
+    plain, guarded = rejections(n)
     assert guarded <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5, (plain, guarded)
 
 
-def told(n: int, experiments: int = 1000) -> tuple[float, float]:
+def rejections(n: int, experiments: int = 1000) -> tuple[float, float]:
     """A remedy without failures beside 20 % of them, means equal: how often p < 5 % is reached,
     and how often failures not seen could not turn it."""
-    from bluestab.stats.changes import changes
-
     rng = np.random.default_rng(n)
     plain = guarded = 0
     for _ in range(experiments):

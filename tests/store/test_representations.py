@@ -172,7 +172,9 @@ def test_another_result_adds_nothing(make_run: Make, tmp_path: Path) -> None:
     path = tmp_path / "runs" / record.key / "record.json"
     from bluestab.store.records import to_text
 
-    path.write_text(to_text(replace(record, result={**record.result, "score": {"last": 0.1}})))
+    path.write_text(
+        to_text(replace(record, result={**record.result, "score": {"last": 0.1, "best": 0.1}}))
+    )
     before = snapshot(tmp_path / "runs")
     asked = replace(run, cfg={**run.cfg, "keep_representations": True})
     with pytest.raises(StoreError, match="its score came out different"):

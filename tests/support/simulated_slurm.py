@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,13 +26,21 @@ KNOBS = {
 }
 
 
+OURS = "@the latest@"
+"""In what squeue answers: the comment of the latest submission."""
+
+latest = [""]
+
+
 def submitted(sweep: Sweep, tasks: int = 2, **knobs: Any) -> Submission:
-    return write_orders(
+    one = write_orders(
         *(sweep.store, sweep.name, sweep.runs),
         tasks=tasks,
         launcher={**KNOBS, **knobs},
         command="bluestab run -m",
     )
+    latest[0] = one.comment
+    return one
 
 
 @pytest.fixture
@@ -44,18 +53,23 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         answer = answers.get(command[0], "")
         if isinstance(answer, Exception):
             raise answer
-        return str(answer)
+        if command[0] == "sbatch":
+            latest[0] = str(Path(command[-1]).parent)
+        return str(answer).replace(OURS, latest[0])
 
+    monkeypatch.setattr(scheduler, "_HERE", {})
     monkeypatch.setattr(scheduler, "ask", ask)
     return answers
 
 
 def squeue(*tasks: ArrayTask) -> str:
+    """What squeue says of tasks; those without a comment are of the latest submission."""
+
     def line(t: ArrayTask) -> str:
         array, _, index = t.job.partition("_")
         code = int(t.exit.split(":")[0]) * 256 + int(t.exit.split(":")[1]) if t.exit else 0
         fields = [array, index, array, t.state, t.reason or "None", t.node, code, t.restarts]
-        return "".join(f"{field!s:<12}|" for field in fields)
+        return "".join(f"{field!s:<12}|" for field in [*fields, t.comment or OURS])
 
     return "\n".join(map(line, tasks)) + "\n"
 

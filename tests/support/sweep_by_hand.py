@@ -32,18 +32,20 @@ def cell(i: int) -> str:
 
 
 def record(i: int, status: str = "done", seconds: float = 40.0, **changes: Any) -> RunRecord:
+    scores = {"pearson": 0.5}
     result = {
         "key": key(i),
         "cell": cell(i),
         "config": {},
         "status": status,
         "metric": "pearson",
-        "metrics": {"last": {"test": {"pearson": 0.5}}},
-        "degenerate": {"last": False},
+        "metrics": {at: {"validation": scores, "test": scores} for at in ("last", "best")},
+        "degenerate": {"last": False, "best": False},
         "error": {"type": "RuntimeError", "message": "[bold]no[/bold]"},
         **changes,
     }
-    return RunRecord(1, result, {"names": {}, "seconds": {"total": seconds}})
+    names = {"task": "gad", "model": "tiny", "technique": [], "seed": 0}
+    return RunRecord(1, result, {"names": names, "seconds": {"total": seconds}})
 
 
 class Fake:

@@ -17,7 +17,7 @@ import pytest
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
 from bluestab.report.words.phrases import describe
-from bluestab.sweeps.plan import PlannedRun, Sweep, in_order, plan_sweep
+from bluestab.sweeps.plan import PlannedRun, Sweep, check_name, in_order, plan_sweep
 from bluestab.training.check import Run, check
 
 ANY_FILE = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
@@ -235,3 +235,45 @@ def test_a_broken_file_of_published_scores_is_found_before_the_first_run(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"own\.csv, line 1"):
         plan_sweep(compose, [(*GAD, "seed=1")], None)
+
+
+def test_two_sweeps_of_one_name(make_sweep: Callable[..., Sweep]) -> None:
+    """A sweep may grow or shrink under its name; another one may not take it."""
+    first = make_sweep(seeds=3)
+    assert check_name(first) is None
+    first.store.make_writable()
+    first.store.write_manifest(first.name, first.manifest())
+    assert check_name(first) is None
+    assert check_name(make_sweep(seeds=5)) is None
+    said = check_name(make_sweep(seeds=2))
+    assert said is not None
+    assert "1 of 3 runs of its earlier command" in said
+    with pytest.raises(ConfigError, match="is the name of another sweep in the store") as error:
+        check_name(make_sweep("optim.lr=1e-3"))
+    assert "sweep.name=OTHER" in str(error.value)
+    first.store.manifests()[first.name].write_text("{")
+    assert check_name(make_sweep("optim.lr=1e-3")) is None, "a damaged one is written anew"
+
+
+def test_another_sweep_of_a_name_is_refused_by_the_command(
+    cli: Callable[..., Any], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "bluestab.sweeps.launchers.local.Local.launch",
+        lambda self, sweep: sweep.store.write_manifest(sweep.name, sweep.manifest()),
+    )
+    for name, word in (("a", "words"), ("b", "texts")):
+        lines = [f"some {word} number {i},{'yes' if i % 2 else 'no'}\n" for i in range(40)]
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(lines))
+    store = tmp_path / "runs"
+    (store / "sweeps").mkdir(parents=True)
+    line = ("run", "-m", "task=classification", "model=tiny", "sweep.seeds=2", "sweep.name=mine",
+            f"store={store}")  # fmt: skip
+    assert cli(*line, "task.train=a.csv").code == 0
+    before = (store / "sweeps" / "mine.json").read_bytes()
+    said = cli(*line, "task.train=b.csv", "technique=none,llrd")
+    assert said.code == 2
+    assert "sweep.name is 'mine', which is the name of another sweep" in said.err
+    assert (store / "sweeps" / "mine.json").read_bytes() == before
+    assert cli(*line, "task.train=a.csv", "technique=none,llrd").code == 0, "it has grown"

@@ -22,6 +22,7 @@ class Rows:
     named    the columns have names of their own; else they are called 0, 1, ...
     classes  column -> names of the numbers in it, where the file has them
     unit     what `lines` counts: line, or row
+    preferred  role -> column that holds it in files of the tool that wrote this one
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Rows:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unit: str = "line"
     notes: tuple[str, ...] = ()
+    preferred: Mapping[str, str] = field(default_factory=dict)
 
     def index(self, name: str | int, knob: str) -> int:
         """Number of a column that is given by its name or its number from 0."""
@@ -91,13 +93,18 @@ class TaggedWords:
 
 @dataclass(frozen=True)
 class Span:
-    """A mention: characters `start` to `end` (exclusive), as one stretch or in several parts."""
+    """A mention: characters `start` to `end` (exclusive), as one stretch or in several.
+
+    covered    the text that the file says it has
+    stretches  its parts in the order of the file, if it has several
+    """
 
     start: int
     end: int
     type: str
     line: int
-    parts: int = 1
+    covered: str | None = None
+    stretches: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,12 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         return " ".join(value)
     return None
+
+
+def offset(text: str) -> int | None:
+    """A place in a text from its digits; None for what is none, or beyond any text."""
+    text = text.strip()
+    return int(text) if text.isdecimal() and len(text) <= 12 else None
 
 
 def short(value: object) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import MOST_CHARACTERS, Document, Documents, Span, short, too_long
+from bluestab.data.formats.offsets import covered, in_characters
 from bluestab.data.readers import read_bytes, text_of
 
-OFFSETS = re.compile(r"\d+ \d+(;\d+ \d+)*")
+OFFSETS = re.compile(r"\d{1,12} \d{1,12}(;\d{1,12} \d{1,12})*")
+DOUBTED = ("AnnotationUnconfirmed", "AnnotationIncomplete", "AnnotationError")
+"""Comments by which brat marks what a program suggested, or what is not right yet."""
+
+REJECTED = ("reject", "rejected", "ignore", "ignored", "unconfirmed")
+"""Values of attributes by which annotators mark a mention that does not count."""
+
 OTHERS = {"R": "relations", "E": "events", "A": "attributes", "M": "attributes",
           "N": "normalisations", "#": "notes of annotators", "*": "equivalences"}  # fmt: skip
 
@@ -33,13 +41,52 @@ def read_brat(path: Path) -> Documents:
                 f"has no {lacking[0]}{end} beside it"
                 + ("; an empty file says that nothing is marked" if end == ".ann" else ""),
             )
-    passed: Counter[str] = Counter()
-    documents = [_document(name, texts[name], marks[name], passed) for name in sorted(texts)]
-    said = [f"{n} {what} were passed over" for what, n in sorted(passed.items())]
-    return Documents(path, documents, tuple(said))
+    read = _Read()
+    documents = [_document(name, texts[name], marks[name], read) for name in sorted(texts)]
+    documents, moved = in_characters(documents, _check)
+    documents = [
+        replace(d, spans=tuple(_joined(d.text, span) for span in d.spans)) for d in documents
+    ]
+    if read.n_doubted and not any(d.spans for d in documents):
+        raise DataError(
+            path,
+            f"all {read.n_doubted} mentions are marked as unconfirmed, incomplete, wrong or "
+            "rejected: nobody accepted any",
+        )
+    return Documents(path, documents, (*read.notes(), *moved))
 
 
-def _document(name: str, text_file: Path, mark_file: Path, passed: Counter[str]) -> Document:
+@dataclass
+class _Read:
+    """What was met beside mentions.
+
+    passed      what is not read, how often; attributes: their names
+    n_triggers  mentions that are triggers of events
+    n_doubted   mentions that are marked as not accepted
+    """
+
+    passed: Counter[str] = field(default_factory=Counter)
+    attributes: Counter[str] = field(default_factory=Counter)
+    n_triggers: int = 0
+    n_doubted: int = 0
+
+    def notes(self) -> list[str]:
+        said = []
+        for what, n in sorted(self.passed.items()):
+            names = ", ".join(f"{name} {k}" for name, k in sorted(self.attributes.items()))
+            of = f" ({names})" if what == OTHERS["A"] else ""
+            said.append(f"{n} {what}{of} were passed over")
+        if self.n_triggers:
+            said.append(f"among the entities are triggers of events: {self.n_triggers}")
+        if self.n_doubted:
+            said.append(
+                f"{self.n_doubted} mentions that are marked as unconfirmed, incomplete, wrong or "
+                "rejected were left out"
+            )
+        return said
+
+
+def _document(name: str, text_file: Path, mark_file: Path, read: _Read) -> Document:
     text = _content(text_file)
     if not text.strip():
         raise DataError(text_file, "is empty")
@@ -47,12 +94,15 @@ def _document(name: str, text_file: Path, mark_file: Path, passed: Counter[str])
         raise too_long(text_file, len(text), None)
     spans: list[Span] = []
     ids: dict[str, int] = {}
+    triggers: set[str] = set()
+    doubted: set[str] = set()
     for number, line in enumerate(_content(mark_file).split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue
         if line[0] in OTHERS:
-            passed[OTHERS[line[0]]] += 1
+            read.passed[OTHERS[line[0]]] += 1
+            _other(line, read, triggers, doubted)
             continue
         fields = line.split("\t")
         if not re.fullmatch(r"T\S+", fields[0]) or len(fields) < 3:
@@ -69,25 +119,63 @@ def _document(name: str, text_file: Path, mark_file: Path, passed: Counter[str])
         kind, _, offsets = fields[1].partition(" ")
         if not OFFSETS.fullmatch(offsets):
             raise DataError(mark_file, f"{short(fields[1])} is no type with offsets", number)
-        parts = [tuple(map(int, part.split())) for part in offsets.split(";")]
-        for start, end in parts:
-            if not 0 <= start < end <= len(text):
-                raise DataError(
-                    mark_file,
-                    f"{start}-{end} lies outside of {text_file.name}, which has {len(text)} "
-                    "characters, or holds nothing",
-                    number,
-                )
-        there = " ".join(text[start:end] for start, end in parts)
-        if _plain(there) != _plain(fields[2]):
+        stretches = tuple((int(a), int(b)) for a, b in map(str.split, offsets.split(";")))
+        start, end = min(a for a, _ in stretches), max(b for _, b in stretches)
+        spans.append(Span(start, end, kind, number, fields[2], stretches))
+    wrong = {ids[name] for name in doubted & ids.keys()}
+    kept = [span for span in spans if span.line not in wrong]
+    read.n_doubted += len(spans) - len(kept)
+    read.n_triggers += len(triggers & ids.keys())
+    return Document(name, text, tuple(kept), mark_file, 1, name)
+
+
+def _other(line: str, read: _Read, triggers: set[str], doubted: set[str]) -> None:
+    """What a line that is no mention says of mentions."""
+    fields = line.split("\t")
+    words = fields[1].split() if len(fields) > 1 else []
+    if line[0] == "E" and words:
+        triggers.add(words[0].rpartition(":")[2])
+    if line[0] in "AM" and words:
+        read.attributes[words[0]] += 1
+        if len(words) > 2 and words[2].lower() in REJECTED:
+            doubted.add(words[1])
+    if line[0] == "#" and len(words) > 1 and words[0] in DOUBTED:
+        doubted.add(words[1])
+
+
+def _check(document: Document, span: Span) -> None:
+    """Raises DataError for a mention that is not where it says."""
+    text, name = document.text, document.path.with_suffix(".txt").name
+    for start, end in span.stretches:
+        if not 0 <= start < end <= len(text):
             raise DataError(
-                mark_file,
-                f"{short(fields[2])} is not at {offsets}, {short(there)} is: the text was changed "
-                "after it was annotated, or offsets do not count characters",
-                number,
+                document.path,
+                f"{start}-{end} lies outside of {name}, which has {len(text)} characters, or "
+                "holds nothing",
+                span.line,
             )
-        spans.append(Span(parts[0][0], parts[-1][1], kind, number, len(parts)))
-    return Document(name, text, tuple(spans), mark_file, 1, name)
+    there = covered(text, span)
+    if there.split() != (span.covered or "").split():
+        places = ";".join(f"{a} {b}" for a, b in span.stretches)
+        raise DataError(
+            document.path,
+            f"{short(span.covered)} is not at {places}, {short(there)} is: the text was changed "
+            "after it was annotated, or offsets do not count characters",
+            span.line,
+        )
+
+
+def _joined(text: str, span: Span) -> Span:
+    """A mention without the cuts that brat makes at line ends: nothing but blanks is between."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(span.stretches):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        elif found and not text[found[-1][1] : start].strip():
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return replace(span, stretches=tuple(found))
 
 
 def _content(path: Path) -> str:
@@ -97,8 +185,3 @@ def _content(path: Path) -> str:
     if at >= 0:
         raise DataError(path, "holds a NUL character", text.count("\n", 0, at) + 1)
     return text
-
-
-def _plain(text: str) -> str:
-    """BRAT writes a line end inside a mention as a blank."""
-    return " ".join(text.split())

@@ -96,6 +96,8 @@ def find(rows: Rows, role: str, *, taken: Sequence[str] = ()) -> str | None:
     """
     if not rows.named:
         return None
+    if (preferred := rows.preferred.get(role)) is not None and preferred not in taken:
+        return preferred
     lower = {name.lower(): name for name in reversed(rows.columns)}
     for name in KNOWN[role]:
         if name in lower and lower[name] not in taken:
@@ -122,10 +124,11 @@ def choose(
             f"no line names its {len(rows.columns)} columns: say which holds what, e.g. "
             f"{knob}=0 (columns count from 0)",
         )
+    unread = [note for note in rows.notes if note.endswith("were not read")]
     raise DataError(
         rows.path,
         f"which column is the {role.replace('_', ' ')}? say {knob}=NAME, one of: "
-        + ", ".join(rows.columns),
+        + "; ".join([", ".join(rows.columns), *unread]),
     )
 
 

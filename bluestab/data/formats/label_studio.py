@@ -2,11 +2,13 @@
 
 A control (`from_name`) becomes a column of its name, as in Label Studio's own JSON-MIN: spans
 (`{start, end, label, text}`) of labels, the choice (a list if any task has several), the number of
-a rating. The first annotation that was not cancelled counts.
+a rating. Of several annotations the one that is marked as ground truth counts, else the first that
+was neither cancelled nor rejected in review.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,16 @@ Item = tuple[str | None, dict[str, Any], int]
 """Name in a map or None, object, line."""
 
 NUMBERS = ("rating", "number")
+SPANS = ("labels", "hypertextlabels")
+DONE = ("annotations", "completions")
+"""What annotations are called, now and before version 1.0."""
 
 
 def is_export(items: Sequence[Item]) -> bool:
     """Has every object `data` and `annotations`, as no other format does?"""
     return bool(items) and all(
-        isinstance(item.get("data"), dict) and isinstance(item.get("annotations"), list)
+        isinstance(item.get("data"), dict)
+        and any(isinstance(item.get(name), list) for name in DONE)
         for _, item, _ in items
     )
 
@@ -33,16 +39,16 @@ def unfold(path: Path, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     be read."""
     found: list[Item] = []
     kinds: dict[str, str] = {}  # of each control
-    n_without = n_several = 0
+    n_without = 0
+    several: Counter[str] = Counter()
     passed: dict[str, int] = {}
     for _, item, line in items:
-        chosen = [a for a in item["annotations"] if not _get(path, a, "was_cancelled", line)]
-        if not chosen:
+        chosen = _chosen(path, item, line, several)
+        if chosen is None:
             n_without += 1
             continue
-        n_several += len(chosen) > 1
         row = {**({"id": item["id"]} if "id" in item else {}), **item["data"]}
-        for name, kind, value in _results(path, chosen[0], line, passed):
+        for name, kind, value in _results(path, chosen, line, passed):
             if name in item["data"] or kinds.setdefault(name, kind) != kind:
                 raise DataError(path, f"the control {short(name)} means two things", line)
             if kind in NUMBERS:
@@ -60,12 +66,32 @@ def unfold(path: Path, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     notes = ["a Label Studio export"]
     if n_without:
         notes.append(f"{n_without} tasks without an annotation were left out")
-    if n_several:
-        notes.append(f"{n_several} tasks have several annotations, of which the first was taken")
+    notes += [f"{n} {said}" for said, n in sorted(several.items())]
     notes += [f"{n} results of type {kind} were not read" for kind, n in sorted(passed.items())]
     if not found:
         raise DataError(path, "is a Label Studio export without any annotation")
     return found, notes
+
+
+def _chosen(
+    path: Path, item: Mapping[str, Any], line: int, several: Counter[str]
+) -> Mapping[str, Any] | None:
+    """The annotation of a task that counts, or None; what was passed over is counted."""
+    made = next(item[name] for name in DONE if isinstance(item.get(name), list))
+    done = []
+    for one in made:
+        given_up = _get(path, one, "was_cancelled", line) or _get(path, one, "skipped", line)
+        reviews = _get(path, one, "reviews", line)
+        last = reviews[-1] if isinstance(reviews, list) and reviews else {}
+        if isinstance(last, Mapping) and last.get("accepted") is False:
+            several["annotations were rejected in review and left out"] += 1
+        elif not given_up:
+            done.append(one)
+    truths = [one for one in done if one.get("ground_truth") is True]
+    if len(done) > 1:
+        what = "one marked as ground truth" if truths else "first"
+        several[f"tasks have several annotations, of which the {what} was taken"] += 1
+    return next(iter(truths or done), None)
 
 
 def _results(
@@ -74,12 +100,15 @@ def _results(
     """Control, kind and value of each result; a kind that is not read is counted in `passed`."""
     for one in annotation.get("result") or []:
         kind, value, name = (_get(path, one, key, line) for key in ("type", "value", "from_name"))
-        if kind == "labels":
-            named = _get(path, value, "labels", line)
+        if kind in SPANS:
+            named = _get(path, value, kind, line)
             if not isinstance(named, list) or len(named) != 1:
                 raise DataError(path, f"a span has {short(named)}, expected one label", line)
             span = {key: value.get(key) for key in ("start", "end", "text") if key in value}
-            yield str(name), kind, [{**span, "label": named[0]}]
+            # of HTML start and end may be places in its tree; these count characters
+            found = value.get("globalOffsets") or {}
+            span |= {key: found[key] for key in ("start", "end") if key in found}
+            yield str(name), SPANS[0], [{**span, "label": named[0]}]
         elif kind == "choices":
             found = _get(path, value, "choices", line)
             if not isinstance(found, list) or not all(isinstance(c, str) for c in found):

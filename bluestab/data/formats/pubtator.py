@@ -7,24 +7,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bluestab.core.errors import DataError
-from bluestab.data.formats.base import Document, Documents, Span, lines_in, short
+from bluestab.data.formats.base import Document, Documents, Span, lines_in, offset, short
+from bluestab.data.formats.offsets import covered, in_characters, same_words
+
+RELATION = re.compile(r"[A-Za-z][A-Za-z_ -]+")
+"""What stands in place of the first offset where a line is a relation (`CID`, `Association`)."""
 
 HEADING = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
 
 
 @dataclass
 class _Open:
-    """An abstract that is being read; its text is title + blank + abstract."""
+    """An abstract that is being read; its text is title + blank + abstract.
+
+    bare  without a title there is no blank either
+    """
 
     id: str
     line: int
-    title: str
+    title: str | None
     abstract: str | None = None
     spans: list[Span] = field(default_factory=list)
+    bare: bool = True
 
     @property
     def text(self) -> str:
-        return self.title if self.abstract is None else f"{self.title} {self.abstract}"
+        if self.abstract is None:
+            return self.title or ""
+        if not self.title and self.bare:
+            return self.abstract
+        return f"{self.title or ''} {self.abstract}"
+
+    def settle(self) -> None:
+        """Without a title offsets may count the blank after it, or not: as the mentions fit."""
+        for bare in (self.title is None, self.title is not None):
+            self.bare = bare
+            if all(same_words(self.text[s.start : s.end], s.covered or "") for s in self.spans):
+                return
+        self.bare = self.title is None
 
 
 def read_pubtator_documents(path: Path) -> Documents:
@@ -35,17 +55,24 @@ def read_pubtator_documents(path: Path) -> Documents:
     """
     lines, notes = lines_in(path)
     documents: list[_Open] = []
-    n_relations = n_blanks = 0
+    n_relations, parted = 0, False
     for number, line in enumerate(lines, start=1):
         if not line.strip():
+            parted = True
             continue
         current = documents[-1] if documents else None
         if heading := HEADING.fullmatch(line):
             identifier, kind, content = heading.groups()
             if kind == "t":
                 documents.append(_Open(identifier, number, content))
+                parted = False
                 continue
-            if current is None or current.id != identifier or current.abstract is not None:
+            if current is None or (
+                current.id != identifier and (current.abstract is not None or parted)
+            ):
+                current = _Open(identifier, number, None)
+                documents.append(current)
+            if current.id != identifier or current.abstract is not None:
                 raise DataError(
                     path, f"the abstract of {short(identifier)} does not follow its title", number
                 )
@@ -56,7 +83,7 @@ def read_pubtator_documents(path: Path) -> Documents:
         fields = line.split("\t")
         if current is None or fields[0] != current.id:
             raise DataError(path, f"{short(line)} belongs to no title before it", number)
-        if len(fields) in (3, 4) and len(fields) > 1 and not fields[1].strip().isdecimal():
+        if len(fields) in (3, 4, 5) and RELATION.fullmatch(fields[1].strip()):
             n_relations += 1
             continue
         if len(fields) < 5:
@@ -65,32 +92,44 @@ def read_pubtator_documents(path: Path) -> Documents:
                 f"expected id, start, end, text and type, separated by tabs, found {short(line)}",
                 number,
             )
-        if not (fields[1].isdecimal() and fields[2].isdecimal()):
+        start, end = offset(fields[1]), offset(fields[2])
+        if start is None or end is None:
             raise DataError(path, f"{short(fields[1])} or {short(fields[2])} is no offset", number)
-        start, end = int(fields[1]), int(fields[2])
-        if not start < end <= len(current.text):
-            raise DataError(
-                path,
-                f"{start}-{end} lies outside of {short(current.id)}, which has "
-                f"{len(current.text)} characters, or holds nothing",
-                number,
-            )
-        there = current.text[start:end]
-        if there != fields[3]:
-            if not fields[3].strip() or " ".join(there.split()) != " ".join(fields[3].split()):
-                raise DataError(
-                    path, f"{short(fields[3])} is not at {start}-{end}, {short(there)} is", number
-                )
-            n_blanks += 1
-        current.spans.append(Span(start, end, fields[4].strip(), number))
+        current.spans.append(Span(start, end, fields[4].strip(), number, fields[3]))
     if not documents:
         raise DataError(path, "holds no title (PMID|t|...)")
     said = list(notes)
     if n_relations:
         said.append(f"{n_relations} relations were passed over")
+    untitled = sum(document.title is None for document in documents)
+    if untitled:
+        said.append(f"{untitled} abstracts have no title")
+    for document in documents:
+        document.settle()
+    read, moved = in_characters(_once(path, documents, said), _check)
+    n_blanks = sum(covered(d.text, s) != s.covered for d in read for s in d.spans)
     if n_blanks:
         said.append(f"the text of {n_blanks} mentions differs in blanks; their offsets were taken")
-    return Documents(path, _once(path, documents, said), tuple(said))
+    return Documents(path, read, (*said, *moved))
+
+
+def _check(document: Document, span: Span) -> None:
+    """Raises DataError for a mention that is not where it says."""
+    where = f"{span.start}-{span.end}"
+    if not span.start < span.end <= len(document.text):
+        raise DataError(
+            document.path,
+            f"{where} lies outside of {short(document.id)}, which has {len(document.text)} "
+            "characters, or holds nothing",
+            span.line,
+        )
+    there = covered(document.text, span)
+    if there != span.covered and not same_words(there, span.covered or ""):
+        raise DataError(
+            document.path,
+            f"{short(span.covered)} is not at {where}, {short(there)} is",
+            span.line,
+        )
 
 
 def _once(path: Path, documents: list[_Open], said: list[str]) -> list[Document]:

@@ -5,6 +5,7 @@ Rules, each with a count of what it concerned:
 * a word is a run of letters and digits, or any other single character that is not blank;
 * a mention in several parts (discontinuous) is left out;
 * of mentions that overlap or nest, the longest stays, of equally long ones the first;
+* of mentions that only share a word (`rDEN2|Delta30` without a sign between), the first stays;
 * a mention that is there twice counts once;
 * a mention that begins or ends inside a word is widened to the whole word.
 """
@@ -24,6 +25,8 @@ WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 SAID = {
     "discontinuous": "in several parts (discontinuous) were left out",
     "overlapping": "that overlap a longer one, or one before, were left out",
+    "shared": "that share a word with one before, but no character, were left out (a word is a run "
+    "of letters and digits)",
     "repeated": "that are there twice were counted once",
     "widened": "that begin or end inside a word were widened to whole words",
     "blank": "that hold no word were left out",
@@ -86,7 +89,7 @@ def tag_words(document: Document, losses: Losses) -> Tagged:
             continue
         first, last = inside[0], inside[-1]
         if any(tags[i] != "O" for i in inside):  # widened into the word of another one
-            losses.counts["overlapping"] += 1
+            losses.counts["shared"] += 1
             continue
         text = document.text[span.start : span.end]
         bare = (
@@ -105,7 +108,7 @@ def _apart(spans: Sequence[Span], losses: Losses) -> list[Span]:
     """Mentions that do not overlap, in the order of the text."""
     whole: dict[tuple[int, int, str], Span] = {}
     for span in spans:
-        if span.parts > 1:
+        if len(span.stretches) > 1:
             losses.counts["discontinuous"] += 1
         elif (span.start, span.end, span.type) in whole:
             losses.counts["repeated"] += 1

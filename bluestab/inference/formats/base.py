@@ -133,7 +133,8 @@ class Format(ABC):
 
 
 def needs_pair(task: Task) -> bool:
-    return getattr(task, "text_pair", None) is not None
+    """Two texts per item: own files may leave the second column to be told by its name."""
+    return task.pair or getattr(task, "text_pair", None) is not None
 
 
 # --- what an answer looks like -------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bluestab.inference.formats.jsonl import JsonlFormat
 from bluestab.inference.formats.text import TextFormat
 from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
+from bluestab.tasks.own_tagging import OwnTagging
 
 
 class CorpusFormat(Format):
@@ -26,23 +28,36 @@ class CorpusFormat(Format):
 
     def check(self) -> None:
         self.no_columns()
-        if self.task.output.per_word:
-            raise ConfigError("--format task of words is --format conll")
 
     def items(self, place: Position) -> Iterator[tuple[Item, Position]]:
         for number, example in enumerate(self.task.read(self.path)):
             if number >= place.items:
                 blank = self.task.output.blank(self.labels, example.text)
-                text = str(example.text)
+                text, spans = _laid_out(example)
                 item = Example(example.id, example.text, example.text_pair, blank)
-                yield Item(example.id, item, text), Position(number + 1, 0, number + 1)
+                yield Item(example.id, item, text, spans), Position(number + 1, 0, number + 1)
 
     def written(self, item: Item, answer: Answer) -> str:
-        return dumps({"id": item.raw, **as_json(answer, item)}) + "\n"
+        tags = {"tags": answer.prediction} if answer.of_words else {}
+        return dumps({"id": item.raw, **tags, **as_json(answer, item)}) + "\n"
 
     def predictions(self, output: Path) -> Iterator[Any]:
+        field = "tags" if self.task.output.per_word else "prediction"
         for line, _, _ in lines(output, Position()):
-            yield json.loads(line)["prediction"]
+            yield json.loads(line)[field]
+
+
+def _laid_out(example: Example) -> tuple[str, list[tuple[int, int]]]:
+    """The text of an item, and (start, end) of its words: where they stand in their document, with
+    blanks between, or one blank apart."""
+    if isinstance(example.text, str):
+        return example.text, []
+    text, spans = "", []
+    for word, place in zip(example.text, example.offsets or repeat(None), strict=False):
+        start = len(text) + bool(text) if place is None else place[0]
+        text = text.ljust(start) + word
+        spans.append((start, start + len(word)))
+    return text, spans
 
 
 FORMATS: Mapping[str, type[Format]] = {
@@ -60,16 +75,23 @@ ENDINGS = {
 }
 
 
+def _is_conll(path: Path, task: Task) -> bool:
+    """Does the task read this file as words in the first column, as `ConllFormat` does?"""
+    if not isinstance(task, OwnTagging):
+        return task.output.per_word
+    return task.text is None and task.format_of(path) == "conll"
+
+
 def format_of(path: Path, said: str | None, task: Task) -> str:
     """The name of a file's format: as said, else by its ending (a .tsv of words is CoNLL).
 
-    Raises ConfigError if neither says it.
+    Raises ConfigError if neither says it, DataError for an own file that is not recognised.
     """
     known = (*FORMATS, "brat")
     if said is not None:
         if said not in known:
             raise ConfigError(f"--format is {said!r}" + did_you_mean(said, known))
-        return "conll" if said == "task" and task.output.per_word else said
+        return "conll" if said == "task" and _is_conll(path, task) else said
     if path.is_dir():
         return "brat"
     suffixes = [s for s in path.suffixes if s != ".gz"]

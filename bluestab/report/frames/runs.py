@@ -12,6 +12,7 @@ from bluestab.report.frames.arms import arm_names, with_sources
 from bluestab.report.frames.folds import FOLD, with_fold
 from bluestab.report.frames.judging import Judge
 from bluestab.report.frames.pairing import test_part
+from bluestab.report.frames.subjects import name_tasks
 from bluestab.report.words.phrases import reason
 from bluestab.store.index import contents
 from bluestab.store.records import DamagedRecord, damaged
@@ -36,10 +37,12 @@ def gather(
             configs.add(record)
         except DamagedRecord as error:
             found.damaged[key] = str(error)
-        except (KeyError, TypeError, AttributeError) as error:
-            # only records of schema 1 can get here: they have no checksum
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # nothing that this version wrote, whatever its checksum says
             file = store.folder(key) / "record.json"
             found.damaged[key] = str(damaged(file, f"it lacks {error}"))
+    rows = [row for row in rows if row["cell"] in configs.hashed]
+    name_tasks(rows, configs.hashed)
     return rows, configs, dict(found.damaged)
 
 

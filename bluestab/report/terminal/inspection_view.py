@@ -76,7 +76,7 @@ def sections(found: Inspection) -> list[tuple[str, Rows]]:
     for pair in PAIRS:
         rows.append([f"{pair[0]}, {pair[1]}", str(found.leaks[pair]), str(found.shared[pair])])
     tables.append(
-        ("leaks: items of the second part whose text, but for case and punctuation, is in the "
+        ("leaks: items of the second part of which a text, but for case and punctuation, is in the "
          "first", rows)
     )  # fmt: skip
     return tables

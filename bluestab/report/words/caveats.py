@@ -59,8 +59,29 @@ def flags(runs: pd.DataFrame) -> list[str]:
             f"and {names} does not: their best step is the worst, and failed or not is turned "
             "around; run them again"
         )
-    sentences += [*judging_sentences(scored), *design_sentences(scored)]
-    return [*sentences, *_engines(scored), *_folds(scored), *_idle(scored), *_lost(scored)]
+    return [
+        *sentences,
+        *judging_sentences(scored),
+        *design_sentences(scored),
+        *_groupings(scored),
+        *_engines(scored),
+        *_folds(scored),
+        *_idle(scored),
+        *_lost(scored),
+    ]
+
+
+def _groupings(scored: pd.DataFrame) -> Iterator[str]:
+    """Tasks whose parts were drawn by two rules: they have other test items."""
+    if "grouping" not in scored:
+        return
+    tasks = sorted({task for task in scored["task"] if str(task).endswith(")")})
+    named = sorted({str(task).rpartition(" (grouping=")[0] for task in tasks} - {""})
+    for name in named:
+        yield (
+            f"{name}: parts were drawn by two rules (task.grouping=shared and text), so that test "
+            "items differ: their runs are two tasks here, and are not compared"
+        )
 
 
 def _engines(scored: pd.DataFrame) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
 from bluestab.sweeps.grouping import said_of, with_engines
-from bluestab.sweeps.plan import Compose, Job, Sweep, plan_sweep
+from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
@@ -34,6 +34,8 @@ class Backend(ABC):
         if self.group != 1:
             jobs, apart = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name)
+        if replaced := check_name(sweep):
+            print(replaced)
         print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
             for line in said_of(sweep.runs, apart):

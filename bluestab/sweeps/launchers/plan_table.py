@@ -56,7 +56,8 @@ def print_plan(
             _known_from(cost) if cost else "",
         )
     out.print(table)
-    out.print(_data_table(list({run.data.task.name: run.data for run in runs}.values())))
+    corpora = {(r.data.task.name, *r.data.fingerprint.values()): r.data for r in runs}
+    out.print(_data_table(list(corpora.values())))
     for note in notes:
         out.print(f"  {note}", markup=False, soft_wrap=True)
     done = sum(store.has(run.key) for run in runs)

@@ -7,8 +7,10 @@ this process or `bluestab status`, reads the store first and asks SLURM for the 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from bluestab.sweeps.launchers.check import foresee
 from bluestab.sweeps.lifecycle import close, make_ready, tell_damaged
 from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.environment import knobs_from
 from bluestab.sweeps.slurm.following import cancel_if_asked, live_submissions, named, see_through
 from bluestab.sweeps.slurm.script import SIGNAL_DELAY, batch_script, option_problems, refused
 from bluestab.sweeps.slurm.status import status_line
@@ -90,9 +93,11 @@ class Slurm(Backend):
         self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
         self.per_gpu, self.group, self.array_parallelism = per_gpu, group, array_parallelism
         self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}
+        self._told: set[str] = set()
 
     def launch(self, sweep: Sweep) -> None:
         self._check(sweep)
+        self._take_environment()
         runs = in_blocks(sweep.runs, self.group)
         missing = [p for p in runs if not is_done(p.run, sweep.store)]
         if self.dry_run:
@@ -133,6 +138,7 @@ class Slurm(Backend):
         search, store = replace(shared(search), group=self.group), Store(search.root)
         sweep = Sweep(search.name, store, (PlannedRun(first_run(search), ()),))
         self._check(sweep)
+        self._take_environment()
         tasks = math.ceil((search.workers or 1) / (self.workers_per_task or 1))
         if self.dry_run:
             self._print_search(sweep, tasks)
@@ -208,6 +214,15 @@ class Slurm(Backend):
             )
         if wrong:
             raise ConfigError(*wrong)
+
+    def _take_environment(self) -> None:
+        """Fill knobs that are null from SBATCH_*, and say what is taken and what is left out."""
+        taken, told = knobs_from(os.environ, self.options)
+        self.options |= taken
+        for line in told:
+            if line not in self._told:
+                print(f"# {line}" if self.dry_run else line)
+        self._told.update(told)
 
     @property
     def gpus(self) -> bool:
@@ -318,12 +333,13 @@ class Slurm(Backend):
         """Submit its arrays. Raises ConfigError if SLURM takes none."""
         tasks = submission.tasks
         chunks = self._chunks(tasks)
+        local = _cluster_here()
         for number, chunk in enumerate(chunks):
             text = self._script(sweep, submission.folder, chunk, len(chunks))
             path = submission.folder / f"script-{number}.sh"
             write_text(path, text)
             try:
-                job = scheduler.submit(str(path))
+                job, _, cluster = scheduler.submit(str(path)).partition(";")
             except scheduler.SchedulerError as error:
                 path.unlink()
                 if not number:
@@ -333,7 +349,7 @@ class Slurm(Backend):
                 print(f"only {chunk[0]} of {tasks} tasks were taken: {error}")
                 submission.refuse(tasks - chunk[0])
                 break
-            submission.write_array(number, Array(job, *chunk))
+            submission.write_array(number, Array(job, *chunk, cluster or local))
 
 
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
@@ -361,6 +377,12 @@ def _is_time(value: object) -> bool:
 
 TIME_RULE: rules.Rule = (_is_time, "minutes, or a time like 2:00:00 or 1-12:00:00, or null")
 LINES = rules.list_of(lambda line: isinstance(line, str), "lines of text")
+
+
+def _cluster_here() -> str:
+    with suppress(scheduler.SchedulerError):
+        return scheduler.here()
+    return ""
 
 
 def _need_slurm() -> None:

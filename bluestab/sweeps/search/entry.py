@@ -3,6 +3,7 @@ look at it, so that a page needs neither the study nor its database."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bluestab.core.config import compose, resolved
@@ -13,6 +14,7 @@ from bluestab.store.records import to_json
 from bluestab.sweeps.search.findings import Findings, verdict_sentences
 from bluestab.sweeps.search.objectives import maximised
 from bluestab.sweeps.search.points import shown
+from bluestab.tasks.own import name_from
 
 
 def write_entry(found: Findings) -> None:
@@ -32,7 +34,7 @@ def entry(found: Findings) -> dict[str, Any]:
     any_run = resolved(compose(search.job(points[0], search.seeds[0]))) if points else {}
     return {
         "name": search.name,
-        "task": any_run["task"]["name"] if points else "",
+        "task": _task_name(any_run["task"]) if points else "",
         "model": any_run["model"]["name"] if points else "",
         "objective": list(search.objective),
         "maximised": [maximised(name, search.sign) for name in search.objective],
@@ -47,3 +49,8 @@ def entry(found: Findings) -> dict[str, Any]:
         "ranked": [trial.number for trial in found.ranked],
         "importance": dict(found.importance),
     }
+
+
+def _task_name(node: Mapping[str, Any]) -> str:
+    """As the records of its runs have it."""
+    return str(node["name"] or name_from(node["train"]))

@@ -26,11 +26,13 @@ SHOWN = 50  # points in the table of the page; points.csv has all
 def best_yaml(search: Search, point: Point) -> str:
     """The winner as a sweep file: `./sweeps/best.yaml`, then `bluestab run -m +sweeps=best`.
 
-    Task, model and techniques by name, and everything in which its runs differ from these alone.
+    Task, model and techniques by the names of their yamls (an own task is called otherwise, after
+    its file), and everything in which its runs differ from these alone.
     """
-    won = resolved(compose(search.job(point, search.seeds[0])))
+    composed = compose(search.job(point, search.seeds[0]))
+    won, choices = resolved(composed), composed.hydra.runtime.choices
     techniques = f"[{','.join(won['technique'] or {})}]" if won["technique"] else "none"
-    groups = {"task": won["task"]["name"], "model": won["model"]["name"], "technique": techniques}
+    groups = {"task": choices["task"], "model": choices["model"], "technique": techniques}
     named = resolved(compose([f"{group}={name}" for group, name in groups.items()]))
     return "\n".join(
         [
@@ -72,6 +74,10 @@ def _yaml(tree: Mapping[str, Any]) -> list[str]:
 def write_search(found: Findings, folder: Path) -> list[Path]:
     """Write everything and return the files. Raises StoreError."""
     written = []
+    best = None
+    if found.ranked and not found.search.several:
+        best = best_yaml(found.search, found.ranked[0].params)
+    # composed before anything is written: a config that Hydra misses is an OSError as well
 
     def write(name: str, text: str) -> None:
         write_text(folder / name, text)
@@ -79,8 +85,8 @@ def write_search(found: Findings, folder: Path) -> list[Path]:
 
     try:
         write("points.csv", found.frame.to_csv(index=False))
-        if found.ranked and not found.search.several:
-            write("best.yaml", best_yaml(found.search, found.ranked[0].params))
+        if best is not None:
+            write("best.yaml", best)
         drawn = {name: png(figure) for name, figure in figures(found).items()}
         for name, image in drawn.items():
             _write_bytes(folder / f"{name}.png", image)
@@ -88,7 +94,7 @@ def write_search(found: Findings, folder: Path) -> list[Path]:
         write("search.html", page(found, drawn))
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error.strerror}); give another folder: "
+            f"{folder} cannot be written ({error.strerror or error}); give another folder: "
             "bluestab search --out FOLDER"
         ) from error
     return written

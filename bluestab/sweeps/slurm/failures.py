@@ -63,8 +63,16 @@ def _cause(submission: Submission, death: Mapping[str, Any]) -> tuple[type[Worke
     if not array.isdigit():
         return WorkerDied, "no task of this submission"
     name, _, restart = job.partition(".")
-    runs = [t for t in scheduler.accounted([array], every=True) if t.job == name]
-    runs = runs or [t for t in scheduler.queued([array]) or [] if t.job == name]
+    runs = [
+        task
+        for task in scheduler.accounted([array], every=True)
+        if task.job == name and submission.may_own(task.comment, task.name)
+    ]
+    runs = runs or [
+        task
+        for task in scheduler.queued([array], [submission.comment]) or []
+        if task.job == name and task.comment == submission.comment
+    ]
     if not runs:
         return WorkerDied, "SLURM knows nothing of it any more"
     which = int(restart) if restart.isdigit() else 0

@@ -11,7 +11,7 @@ from bluestab.core.errors import Interrupted
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.report.words.phrases import describe
 from bluestab.sweeps.plan import PlannedRun, Sweep
-from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm import own_tasks
 from bluestab.sweeps.slurm.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.sweeps.slurm.submission import Submission, crashes, submissions
 from bluestab.training.execute import is_done
@@ -33,10 +33,9 @@ def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
     found, covered = [], set()
     for one in submissions(sweep.store):
         mine = one.keys & wanted
-        jobs = one.jobs() if mine else []
-        if not jobs:
+        if not mine:
             continue
-        if scheduler.lives(jobs, f"{named(one)} still works on {len(mine)} of these runs"):
+        if own_tasks.live(one, f"{named(one)} still works on {len(mine)} of these runs"):
             ended = _crashed_since(one, sweep, mine)
             found.append(one)
             covered |= mine - ended

@@ -6,6 +6,7 @@ Jobs are named as SLURM names the tasks of an array: `<array>_<index>`. What can
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.core.errors import BluestabError
+from bluestab.sweeps.slurm.environment import cleaned
 
-PATIENCE = 60  # seconds a command of SLURM may take
+PATIENCE = 60  # seconds a command of SLURM may take that changes something
+LOOKING = 15  # seconds for one that only looks: a person waits for its answer
+LOOKS = (("squeue",), ("sacct",), ("scontrol", "show"))
 LIVE = frozenset(
     (
         *("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"),
@@ -35,6 +39,8 @@ class ArrayTask:
 
     state   PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, NODE_FAIL, OUT_OF_MEMORY, ...
     reason  why it is pending, in SLURM's word; exit: `code:signal`, where it has ended
+    comment, name  as it was submitted; "" where SLURM does not say
+    cluster  where it is, if not on the cluster that is asked unless one is named
     """
 
     job: str
@@ -43,6 +49,14 @@ class ArrayTask:
     node: str = ""
     exit: str = ""
     restarts: int = 0
+    comment: str = ""
+    name: str = ""
+    cluster: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its id, unique over all clusters."""
+        return f"{self.job} on {self.cluster}" if self.cluster else self.job
 
     @property
     def array(self) -> str:
@@ -59,13 +73,19 @@ def installed() -> bool:
 
 
 def ask(*command: str) -> str:
-    """The answer of a command of SLURM. Raises SchedulerError with what it says."""
+    """The answer of a command of SLURM, in an environment that changes nothing about it.
+
+    Raises SchedulerError with what it says.
+    """
+    patience = LOOKING if command[:1] in LOOKS or command[:2] in LOOKS else PATIENCE
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=patience, env=cleaned(os.environ)
+        )
     except FileNotFoundError as error:
         raise SchedulerError(f"there is no {command[0]} on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SchedulerError(f"{command[0]} gave no answer in {PATIENCE} seconds") from error
+        raise SchedulerError(f"{command[0]} gave no answer in {patience} seconds") from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise SchedulerError(f"{command[0]} says: {said or f'exit code {done.returncode}'}")
@@ -73,56 +93,79 @@ def ask(*command: str) -> str:
 
 
 def submit(script: str) -> str:
-    """Hand a batch script to SLURM; the id of its array. Raises SchedulerError."""
+    """Hand a batch script to SLURM; the id of its array, `12`, or `12;cluster` where SLURM names
+    the cluster that took it. Raises SchedulerError."""
     said = ask("sbatch", "--parsable", script)
-    match = re.match(r"\d+", said.strip())
+    match = re.match(r"\d+(;\S+)?", said.strip())
     if match is None:
         raise SchedulerError(f"sbatch gave no job id but: {said.strip()[:200]}")
     return match.group()
 
 
-def queued(arrays: Iterable[str]) -> list[ArrayTask] | None:
+def here() -> str:
+    """The cluster that is asked unless another is named; "" if it does not say.
+
+    Raises SchedulerError if SLURM does not answer. What it said once holds while this process
+    lives.
+    """
+    of = os.environ.get("SLURM_CONF", "")
+    if of not in _HERE:
+        _HERE[of] = _pairs(ask("scontrol", "show", "config")).get("ClusterName", "")
+    return _HERE[of]
+
+
+_HERE: dict[str, str] = {}
+
+
+def queued(
+    arrays: Iterable[str], comments: Iterable[str] = (), cluster: str = ""
+) -> list[ArrayTask] | None:
     """Tasks of these arrays that squeue knows: live ones, and for some minutes those that ended.
+
+    comments  those that are of interest: longer ones are cut
 
     None if the controller cannot be asked now.
     """
     wanted = sorted(set(arrays), key=int)
     if not wanted:
         return []
+    width = max(map(len, comments), default=0) + 2  # a longer one stays unlike all of them
     try:
         lines = ask(
-            *("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(wanted)}"),
-            "--Format=ArrayJobID:12|,ArrayTaskID:12|,JobID:12|,State:20|,Reason:80|,NodeList:80|,"
-            "exit_code:12|,RestartCnt:12|",
+            *("squeue", *_on(cluster), "--noheader", "--array", "--states=all"),
+            *(f"--jobs={','.join(wanted)}", f"--Format={FIELDS},Comment:{width}|"),
         ).splitlines()
     except SchedulerError as error:
         return [] if "Invalid job id" in str(error) else None
     found = []
     for line in lines:
-        fields = [field.strip() for field in line.split("|")]
+        fields = [field.strip() for field in line.split("|", 8)]
         if len(fields) < 8:
             continue
         array, index, plain, state, reason, node, code, restarts = fields[:8]
         job = f"{array}_{index}" if index.isdigit() else plain
-        found.append(ArrayTask(job, state, reason, node, _code(code), _number(restarts)))
+        said = fields[8].removesuffix("|").strip() if len(fields) > 8 else ""
+        found.append(
+            ArrayTask(
+                *(job, state, reason, node, _code(code), _number(restarts)),
+                comment=said,
+                cluster=cluster,
+            )
+        )
     return found
 
 
-def lives(arrays: Sequence[str], question: str) -> bool:
-    """Does a task of these arrays live? `question` is what is not known where SLURM is silent.
-
-    Raises ConfigError then: submitting twice would be worse than waiting.
-    """
-    tasks = queued(arrays)
-    if tasks is None:
-        raise ConfigError(
-            f"SLURM does not answer, so it is not known whether {question}; try again when "
-            "`squeue` does"
-        )
-    return any(task.live for task in tasks)
+FIELDS = (
+    "ArrayJobID:12|,ArrayTaskID:12|,JobID:12|,State:20|,Reason:80|,NodeList:80|,exit_code:12|,"
+    "RestartCnt:12|"
+)
 
 
-def accounted(arrays: Iterable[str], every: bool = False) -> list[ArrayTask]:
+def _on(cluster: str) -> list[str]:
+    return [f"--clusters={cluster}"] if cluster else []
+
+
+def accounted(arrays: Iterable[str], every: bool = False, cluster: str = "") -> list[ArrayTask]:
     """Tasks of these arrays as accounting knows them; [] where there is none, or none answers.
 
     every  what was requeued, too: one ArrayTask for each time it ran
@@ -133,30 +176,42 @@ def accounted(arrays: Iterable[str], every: bool = False) -> list[ArrayTask]:
     with suppress(SchedulerError):
         command = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=now-30days"]
         command += ["--duplicates"] if every else []
-        command += ["--format=JobID,State,ExitCode,NodeList", f"--jobs={','.join(wanted)}"]
-        return [_accounted(line) for line in ask(*command).splitlines() if line.count("|") >= 3]
+        command += [*_on(cluster), f"--jobs={','.join(wanted)}"]
+        command += ["--format=JobID,State,ExitCode,NodeList,JobName,Comment"]
+        lines = [line for line in ask(*command).splitlines() if line.count("|") >= 3]
+        return [_accounted(line, cluster) for line in lines]
     return []
 
 
-def _accounted(line: str) -> ArrayTask:
-    job, state, code, node = line.split("|")[:4]
-    return ArrayTask(job, (state.split() or [""])[0], "", node, code)  # "CANCELLED by 1000"
+def _accounted(line: str, cluster: str) -> ArrayTask:
+    job, state, code, node, *more = line.split("|", 5)
+    name, comment = (*more, "", "")[:2]
+    return ArrayTask(
+        *(job, (state.split() or [""])[0], "", node, code),  # "CANCELLED by 1000"
+        comment=comment,
+        name=name,
+        cluster=cluster,
+    )
 
 
-def jobs_with_comment(comment: str) -> list[str] | None:
-    """Arrays of this user that were submitted with this comment; None if nobody can be asked."""
+def jobs_with_comment(comment: str, user: int | None = None) -> list[str] | None:
+    """Arrays that were submitted with this comment; None if nobody can be asked.
+
+    user  who submitted them, by number; None: this one
+    """
+    whose = "--me" if user is None else f"--user={user}"
     try:
-        said = ask("squeue", "--me", "--noheader", "--states=all", "--format=%F|%k")
+        said = ask("squeue", whose, "--noheader", "--states=all", "--format=%F|%k")
     except SchedulerError:
         return None
     pairs = [line.partition("|") for line in said.splitlines()]
     return sorted({array.strip() for array, _, said in pairs if said.strip() == comment})
 
 
-def cancel(arrays: Sequence[str], state: str | None = None) -> None:
+def cancel(arrays: Sequence[str], state: str | None = None, cluster: str = "") -> None:
     """Cancel arrays; state: only their tasks in it. Raises SchedulerError."""
     if arrays:
-        ask("scancel", *([f"--state={state}"] if state else []), *arrays)
+        ask("scancel", *_on(cluster), *([f"--state={state}"] if state else []), *arrays)
 
 
 def requeue(job: str) -> None:
@@ -167,10 +222,13 @@ def requeue(job: str) -> None:
 def settings() -> Mapping[str, str]:
     """The cluster's configuration: `MaxArraySize`, `KillWait`, ...; {} if it cannot be asked."""
     with suppress(SchedulerError):
-        lines = ask("scontrol", "show", "config").splitlines()
-        pairs = [line.partition("=") for line in lines]
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        return _pairs(ask("scontrol", "show", "config"))
     return {}
+
+
+def _pairs(said: str) -> dict[str, str]:
+    pairs = [line.partition("=") for line in said.splitlines()]
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _number(text: str) -> int:

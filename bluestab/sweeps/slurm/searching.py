@@ -13,7 +13,7 @@ from bluestab.core.errors import ConfigError, Interrupted
 from bluestab.core.provenance import redacted
 from bluestab.store.store import Store
 from bluestab.sweeps.lifecycle import RunsCrashed
-from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm import own_tasks
 from bluestab.sweeps.slurm.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.sweeps.slurm.submission import Submission, submissions
 
@@ -46,8 +46,8 @@ def live_tasks(store: Store, name: str) -> list[Submission]:
     """Submissions whose tasks work on a search, or will. Raises ConfigError if SLURM is silent."""
     found = []
     for one in submissions(store, name):
-        jobs = one.jobs() if one.is_search else []
-        if scheduler.lives(jobs, f"job {', '.join(jobs)} still works on the search {name}"):
+        question = f"job {', '.join(one.jobs())} still works on the search {name}"
+        if one.is_search and own_tasks.live(one, question):
             found.append(one)
     return found
 

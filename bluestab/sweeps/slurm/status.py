@@ -13,8 +13,9 @@ from pathlib import Path
 
 from bluestab.core.errors import BluestabError
 from bluestab.store.store import Store
-from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm import own_tasks, scheduler
 from bluestab.sweeps.slurm.failures import said_in
+from bluestab.sweeps.slurm.own_tasks import ELSEWHERE
 from bluestab.sweeps.slurm.scheduler import ArrayTask
 from bluestab.sweeps.slurm.submission import Submission
 
@@ -33,42 +34,61 @@ class TasksEnded(BluestabError):
 class TaskStatus:
     """Tasks of some submissions; `refresh` asks again: one squeue, at most one sacct.
 
-    tasks  job -> ArrayTask, as SLURM last said; known: whether it answered
+    tasks   label -> ArrayTask, as SLURM last said; known: whether it answered
+    narrow  of these submissions, only those with tasks that live; if none has, the latest
+    latest  comment of the last of those that it was made for
     """
 
-    def __init__(self, submissions: Sequence[Submission]) -> None:
-        self.submissions = list(submissions)
+    def __init__(self, submissions: Sequence[Submission], *, narrow: bool = False) -> None:
+        self.submissions, self._narrow = list(submissions), narrow
+        self.latest = submissions[-1].comment if submissions else ""
         self.tasks: dict[str, ArrayTask] = {}
         self.known = False
         self._unaccounted: set[str] = set()
 
     def refresh(self) -> None:
-        jobs = [job for one in self.submissions for job in one.jobs()]
-        queued = scheduler.queued(jobs)
+        queued = own_tasks.queued(self.submissions)
         self.known = queued is not None
         if queued is None:
             return
-        now = {task.job: task for task in queued}
-        gone = {job for job in self._expected() | set(self.tasks) if job not in now}
-        unclear = {job for job in gone if job not in self.tasks or self.tasks[job].live}
-        if unclear - self._unaccounted:
-            arrays = {job.partition("_")[0] for job in unclear}
-            accounted = {task.job: task for task in scheduler.accounted(arrays)}
-            for job in unclear:
+        if self._narrow:
+            self._keep_those_of_interest(queued)
+        now = {task.label: task for task in queued if task.comment in self._comments()}
+        self.known = not any(task.state == ELSEWHERE for task in now.values())
+        known = {**{task.label: task for task in self._expected()}, **self.tasks}
+        unclear = [
+            task
+            for label, task in known.items()
+            if label not in now and (label not in self.tasks or task.live)
+        ]
+        if {task.label for task in unclear} - self._unaccounted:
+            accounted = own_tasks.accounted(self.submissions, unclear)
+            for old in unclear:
                 # forgotten by squeue, so it has ended, whatever accounting has or has not heard
-                task = accounted.get(job)
+                task = accounted.get(old.label)
                 ended = task is not None and not task.live
-                self.tasks[job] = task if task and ended else ArrayTask(job, "ENDED")
-                self._unaccounted |= set() if ended else {job}
+                gone = ArrayTask(old.job, "ENDED", cluster=old.cluster)
+                self.tasks[old.label] = task if task and ended else gone
+                self._unaccounted |= set() if ended else {old.label}
         self.tasks.update(now)
 
-    def _expected(self) -> set[str]:
-        return {
-            f"{array.job}_{index}"
+    def _keep_those_of_interest(self, queued: Sequence[ArrayTask]) -> None:
+        """Submissions with tasks that live; if none has, the latest."""
+        live = {task.comment for task in queued if task.live}
+        working = [one for one in self.submissions if one.comment in live]
+        self.submissions = working or self.submissions[-1:]
+
+    def _comments(self) -> set[str]:
+        return {one.comment for one in self.submissions}
+
+    def _expected(self) -> list[ArrayTask]:
+        return [
+            ArrayTask(f"{array.job}_{index}", "PENDING", cluster=cluster)
             for one in self.submissions
             for array in one.arrays()
+            for cluster in [own_tasks.other_cluster(array.cluster)]
             for index in range(array.tasks)
-        }
+        ]
 
     @property
     def live(self) -> list[ArrayTask]:
@@ -86,8 +106,9 @@ class TaskStatus:
     @property
     def line(self) -> str:
         """`SLURM: 3 running (n1, n2), 12 pending (Priority), 1 FAILED`."""
+        elsewhere = sorted({t.reason for t in self.tasks.values() if t.state == ELSEWHERE})
         if not self.known:
-            return "SLURM does not answer"
+            return f"SLURM: {', '.join(elsewhere)}" if elsewhere else "SLURM does not answer"
         parts = []
         states = Counter(task.state for task in self.tasks.values())
         for state in sorted(states, key=lambda s: (s != "RUNNING", s != "PENDING", s)):
@@ -105,7 +126,7 @@ class TaskStatus:
             where = f" on {task.node}" if task.node else ""
             code = f" {task.exit}" if task.exit else ""
             why = f" ({said})" if log and (said := said_in(log)) else ""
-            lines.append(f"  task {task.job}: {task.state}{code}{where}{why}")
+            lines.append(f"  task {task.label}: {task.state}{code}{where}{why}")
             lines += [f"    log: {log}"] if log else []
         if len(bad) > SHOWN:
             lines.append(f"  and {len(bad) - SHOWN} more")
@@ -116,9 +137,11 @@ class TaskStatus:
 
     def cancel_pending(self) -> None:
         """Tasks that would begin only to find nothing left."""
-        arrays = sorted({t.array for t in self.live if t.state == "PENDING"})
-        with suppress(scheduler.SchedulerError):
-            scheduler.cancel(arrays, state="PENDING")
+        pending = [task for task in self.live if task.state == "PENDING"]
+        for cluster in sorted({task.cluster for task in pending}):
+            arrays = sorted({task.array for task in pending if task.cluster == cluster})
+            with suppress(scheduler.SchedulerError):
+                scheduler.cancel(arrays, state="PENDING", cluster=cluster)
 
 
 def _detail(tasks: Sequence[ArrayTask], state: str) -> str:
@@ -132,14 +155,6 @@ def _detail(tasks: Sequence[ArrayTask], state: str) -> str:
         more = [f"{len(nodes) - SHOWN} more"] if len(nodes) > SHOWN else []
         return f" ({', '.join([*nodes[:SHOWN], *more])})" if nodes else ""
     return ""
-
-
-def of_interest(submissions: Sequence[Submission]) -> list[Submission]:
-    """Those with tasks that live; if none has, the latest."""
-    jobs = {job: one for one in submissions for job in one.jobs()}
-    live = {task.array for task in scheduler.queued(jobs) or [] if task.live}
-    working = [one for one in submissions if live & set(one.jobs())]
-    return working or list(submissions[-1:])
 
 
 def status_line(store: Store, sweep: str, *, is_search: bool = False) -> str:

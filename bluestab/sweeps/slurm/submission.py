@@ -53,11 +53,15 @@ class RunOrder:
 
 @dataclass(frozen=True)
 class Array:
-    """One job array: tasks `first` ... `first + tasks - 1` of the submission."""
+    """One job array: tasks `first` ... `first + tasks - 1` of the submission.
+
+    cluster  that it was handed to; "" where that is not written down
+    """
 
     job: str
     first: int
     tasks: int
+    cluster: str = ""
 
 
 class Submission:
@@ -110,7 +114,8 @@ class Submission:
         for path in sorted(self.folder.glob("array-*.json")):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(path.read_text())
-                found.append(Array(content["job"], int(content["first"]), int(content["tasks"])))
+                numbers = int(content["first"]), int(content["tasks"])
+                found.append(Array(content["job"], *numbers, str(content.get("cluster", ""))))
         return found
 
     def write_array(self, chunk: int, array: Array) -> None:
@@ -119,13 +124,30 @@ class Submission:
     def jobs(self) -> list[str]:
         """Ids of its arrays; also of one whose submitter died before it could write it down."""
         known = [array.job for array in self.arrays()]
-        if len(known) < len(list(self.folder.glob("script-*.sh"))):
-            known += scheduler.jobs_with_comment(self.comment) or []
+        with suppress(scheduler.SchedulerError):
+            known += self.find_jobs()
         return list(dict.fromkeys(known))
+
+    def find_jobs(self) -> list[str]:
+        """Ids by its comment, where a submitter died before it could write one down.
+
+        Raises SchedulerError if SLURM is silent.
+        """
+        if len(self.arrays()) >= len(list(self.folder.glob("script-*.sh"))):
+            return []
+        owner = (self.folder / "orders.json").stat().st_uid
+        found = scheduler.jobs_with_comment(self.comment, None if owner == os.geteuid() else owner)
+        if found is None:
+            raise scheduler.SchedulerError("SLURM does not answer")
+        return found
 
     @property
     def comment(self) -> str:
         return str(self.folder)
+
+    def may_own(self, comment: str, name: str) -> bool:
+        """Is a job of accounting one of its? Most sites keep no comment there, but the name."""
+        return comment == self.comment if comment else name in ("", self.sweep)
 
     # --- marks of its tasks ---
 

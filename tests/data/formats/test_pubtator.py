@@ -70,6 +70,18 @@ REPAIRED: dict[str, Broken] = {
         {},
         "1 relations were passed over",
     ),
+    "relations of BioRED": (
+        "tagging",
+        {"f.txt": pubtator() + "111\tPositive_Correlation\t3269\tD2\tNovel\n"},
+        {},
+        "1 relations were passed over",
+    ),
+    "no title": (
+        "tagging",
+        {"f.txt": pubtator() + "7|a|Gout again.\n7\t0\t4\tGout\tDisease\tD1\n"},
+        {},
+        "1 abstracts have no title",
+    ),
     "blanks in a mention": (
         "tagging",
         {"f.txt": pubtator().replace("\tColon cancer\t", "\tColon  cancer\t", 1)},
@@ -82,6 +94,32 @@ REPAIRED: dict[str, Broken] = {
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_is_repaired_or_left_out_is_said(load: Load, name: str) -> None:
     notes(load, REPAIRED[name])
+
+
+@pytest.mark.parametrize("title", ["", "{i}|t|\n"])
+@pytest.mark.parametrize("before", [0, 1])
+def test_without_a_title_offsets_may_count_a_blank_for_it(
+    load: Load, title: str, before: int
+) -> None:
+    content = "".join(
+        title.format(i=i)
+        + f"{i}|a|Gout of {i}.\n{i}\t{before}\t{before + 4}\tGout\tDisease\tD1\n\n"
+        for i in range(12)
+    )
+    data = load("tagging", {"f.pubtator": content})
+    found = [(e.text[0], e.target[0]) for part in data.splits.values() for e in part]  # type: ignore[index]
+    assert found == [("Gout", "B-Disease")] * 12
+
+
+def test_mentions_that_share_a_word_are_said_to(load: Load) -> None:
+    content = "".join(
+        f"{i}|t|The vaccine rDEN2Delta30 {i}.\n{i}|a|End.\n{i}\t12\t17\trDEN2\tSpecies\tX\n"
+        f"{i}\t17\t24\tDelta30\tVariant\tY\n\n"
+        for i in range(12)
+    ) + pubtator(80)
+    data = load("tagging", {"f.pubtator": content})
+    assert any("12 of 184 mentions that share a word with one before" in n for n in data.notes)
+    assert not any("overlap" in note for note in data.notes)
 
 
 def test_offsets_are_kept_to_the_end(load: Load) -> None:

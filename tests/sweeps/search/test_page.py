@@ -117,3 +117,26 @@ def test_several_objectives_have_a_front(searched: Searched, tmp_path: Path) -> 
     (entry,) = read_entries(Store(tmp_path / "runs"), None)
     assert entry["maximised"] == [True, False]
     assert 1 <= len(entry["ranked"]) <= 6
+
+
+def test_own_files_end_with_page_and_winner(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An own task is called after its file, which is the name of no yaml."""
+    from bluestab.core.config import compose
+
+    lines = [f"some words number {i},{'yes' if i % 2 else 'no'}\n" for i in range(40)]
+    (tmp_path / "mine.csv").write_text("text,label\n" + "".join(lines))
+    search, _ = searched(
+        n_trials=3, fixed={"task": "classification", "task.train": str(tmp_path / "mine.csv")}
+    )
+    folder = tmp_path / "report" / search.name
+    assert (folder / "search.html").is_file()
+    text = (folder / "best.yaml").read_text()
+    assert "override /task: classification\n" in text
+    assert "mine.csv" in text
+    (entry,) = read_entries(Store(tmp_path / "runs"), None)
+    assert entry["task"] == "mine"
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "best.yaml").write_text(text)
+    assert compose(["+sweeps=best"]).task.train == str(tmp_path / "mine.csv")

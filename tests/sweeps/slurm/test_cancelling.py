@@ -27,7 +27,11 @@ def test_cancel_takes_the_claims_of_its_tasks(
     for key, job in ((ours, "12_1.0"), (other, "120_1.0")):
         monkeypatch.setenv("BLUESTAB_JOB", job)
         assert sweep.store.claims.take(key) is not None
-    answers = iter([squeue(ArrayTask("12_1", "RUNNING")), squeue(ArrayTask("12_1", "CANCELLED"))])
+
+    def task(state: str) -> ArrayTask:
+        return ArrayTask("12_1", state, comment=one.comment)
+
+    answers = iter([squeue(task("RUNNING")), squeue(task("CANCELLED"))])
 
     def ask(*command: str) -> str:
         return next(answers) if command[0] == "squeue" else ""
