@@ -105,7 +105,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     (advice,) = found.advice
     items = {run["fold"]: run["n_validation"] for run in found.runs.to_dict("records")}
     assert advice.n_items == sum(items.values())
-    assert {c.n for c in advice.found.candidates} == {6}
+    assert {c.n for c in advice.found.standings} == {6}
     assert "more seed" in advice.sentence()
     assert "in every fold" in advice.sentence()
     assert "task.folds" not in advice.sentence(), "they are there"
