@@ -84,7 +84,7 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Evidence:
     """What the test scores say of an arm beside its baseline, on the runs they share.
 
     failed, reference_failed  seeds at which the arm, and its baseline, failed
@@ -171,7 +171,7 @@ class _Terms:
 def judge(
     scores: Mapping[str, Scores],
     baseline: str,
-    tested: Mapping[str, Tested] | None = None,
+    tested: Mapping[str, Evidence] | None = None,
     *,
     folds: Folds | None = None,
     margin: float = MARGIN,
@@ -195,7 +195,7 @@ def judge(
     standings = [
         _baseline(baseline, scores[baseline], terms)
         if arm == baseline
-        else _judged(arm, own, (tested or {}).get(arm, Tested()), terms)
+        else _judged(arm, own, (tested or {}).get(arm, Evidence()), terms)
         for arm, own in scores.items()
     ]
 
@@ -250,11 +250,12 @@ def _baseline(arm: str, own: Scores, terms: _Terms) -> Standing:
     return Standing(arm, len(own), mean, low, 1.0, 1.0, "baseline")
 
 
-def _judged(arm: str, own: Scores, tested: Tested, terms: _Terms) -> Standing:
+def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
     shared = [seed for seed in own if seed in terms.reference]
     mean, low = _mean(own, terms)
     ratio, lower, upper, n = _spread(own, shared, tested, terms)
-    enough = len(shared) >= stats.fewest_pairs(1 - terms.level)
+    n_pairs = len(_over_seeds({s: own[s] for s in shared}, terms.folds))
+    enough = n_pairs >= stats.fewest_pairs(1 - terms.level)
     against = [
         why
         for why, holds in (
@@ -276,7 +277,7 @@ def _judged(arm: str, own: Scores, tested: Tested, terms: _Terms) -> Standing:
         state = "approved"
     else:
         state = "undecided"
-        lacking = stats.fewest_pairs(1 - terms.level) - len(shared)
+        lacking = stats.fewest_pairs(1 - terms.level) - n_pairs
         if lacking <= 0:
             lacking = _more_seeds(n, ratio, upper, terms.margin)
         lacking = None if lacking is None else math.ceil(lacking / n_folds)
@@ -287,7 +288,7 @@ def _judged(arm: str, own: Scores, tested: Tested, terms: _Terms) -> Standing:
 
 
 def _spread(
-    own: Scores, shared: Sequence[Any], tested: Tested, terms: _Terms
+    own: Scores, shared: Sequence[Any], tested: Evidence, terms: _Terms
 ) -> tuple[float | None, float | None, float | None, int]:
     """Ratio of the standard deviations where neither arm failed, its bounds, and how many runs."""
     failed = tested.failed | tested.reference_failed

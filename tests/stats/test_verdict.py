@@ -9,7 +9,7 @@ import pytest
 
 from bluestab import stats
 from bluestab.report.words.reasons import reasons
-from bluestab.stats.verdict import MARGIN, Folds, Standing, Tested, Verdict, judge
+from bluestab.stats.verdict import MARGIN, Folds, judge
 
 SEEDS = range(20)
 
@@ -95,7 +95,11 @@ def test_the_baseline_wins_where_nothing_is_better() -> None:
     scores = {"none": arm(0.8, 0.02), "llrd": arm(0.6, 0.015, stream=2)}
     found = judge(scores, "none")
     assert found.arm == "none"
-    assert "no other arm has a higher validation mean" in reasons(found)
+    assert "no other arm that is not ruled out has a higher validation mean" in reasons(found)
+    assert found.ruled_out("worse") == ["llrd"]
+    alike = judge({"none": arm(0.8, 0.02), "llrd": arm(0.799, 0.02, stream=2)}, "none")
+    assert (alike.state, alike.arm, alike.ruled_out()) == ("keep", "none", [])
+    assert "no other arm has a higher validation mean" in reasons(alike)
 
 
 def test_a_higher_mean_that_is_not_shown_to_be_one() -> None:
@@ -143,7 +147,7 @@ def test_over_folds_the_bound_is_corrected_and_the_spread_is_of_seeds() -> None:
     assert found.arm == "freeze"
     freeze = found.standings[1]
     by_fold = [np.mean([x for (_, f), x in scores["freeze"].items() if f == k]) for k in range(5)]
-    bound = stats.corrected_t_interval(by_fold, 60, 20, 0.90)
+    bound = stats.corrected_t_interval(by_fold, 60, 20, 0.95)  # one-sided, two arms at once
     assert bound is not None
     assert freeze.low == pytest.approx(bound.low)
     assert freeze.mean == pytest.approx(np.mean(by_fold))
@@ -167,4 +171,5 @@ def test_seeds_that_lack_are_told_for_every_fold() -> None:
     assert "at least 1 more seed is needed in every fold; until then none" in reasons(found)
     once = {arm: {key: x for key, x in own.items() if key[0] == 0} for arm, own in scores.items()}
     found = judge(once, "none", folds=FIVE)
-    assert "its spread is not known; at least 2 more seeds are needed in every fold" in reasons(found)
+    said = reasons(found)
+    assert "its spread is not known; at least 2 more seeds are needed in every fold" in said

@@ -120,10 +120,18 @@ def failing(
 
 
 def adjust(rows: Sequence[Row], *columns: str) -> None:
-    """Give comparisons that are made together their p-values corrected by Holm, in place."""
+    """Give comparisons that are made together their p-values corrected by Holm, in place.
+
+    Two arms that are equal at every seed could not have been told apart, and count for nothing.
+    """
     for p in columns:
-        for row, adjusted in zip(rows, stats.holm([row[p] for row in rows]), strict=True):
-            row[f"{p}_adjusted"] = adjusted
+        tested = [None if row[p] == 1 and _equal(row) else row[p] for row in rows]
+        for row, adjusted in zip(rows, stats.holm(tested), strict=True):
+            row[f"{p}_adjusted"] = row[p] if adjusted is None else adjusted
+
+
+def _equal(row: Row) -> bool:
+    return bool(row["delta_low"] == row["delta_high"] == 0)
 
 
 def _described(own: Arm, reference: Arm, shared: Sequence[Streams]) -> Row:

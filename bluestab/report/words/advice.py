@@ -12,7 +12,7 @@ from bluestab.report.frames.pairing import validated_apart
 from bluestab.report.tables import LEVEL, there
 from bluestab.report.words.phrases import p_words
 from bluestab.report.words.reasons import reasons
-from bluestab.stats.verdict import Folds, Tested, Verdict, judge
+from bluestab.stats.verdict import Evidence, Folds, Verdict, judge
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _scores(
         yield arms[str(cell)]["arm"], dict(zip(group["streams"], group["judged"], strict=True))
 
 
-def _tested(runs: pd.DataFrame, arms: Mapping[str, Row]) -> Iterator[tuple[str, Tested]]:
+def _tested(runs: pd.DataFrame, arms: Mapping[str, Row]) -> Iterator[tuple[str, Evidence]]:
     """Arm -> what its test scores say of it, beside the arm that it is compared with."""
     part = runs[runs["status"] != "crashed"]
     seeds: dict[str, set[Any]] = {}
@@ -168,7 +168,7 @@ def _tested(runs: pd.DataFrame, arms: Mapping[str, Row]) -> Iterator[tuple[str, 
             fails = "more" if row["failed_change"] > 0 else "less"
         yield (
             arm,
-            Tested(
+            Evidence(
                 row["effect"], frozenset(failed[arm] & shared),
                 frozenset(failed[other] & shared), fails,
             ),
