@@ -75,6 +75,7 @@ def record(
         "score": None,
         "degenerate": None,
         "steps": 7,
+        "failure_score": failure_score,
         "error": None if done else {"type": "Error", "message": "what happened"},
     }
     if done:
