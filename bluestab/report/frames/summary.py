@@ -204,7 +204,10 @@ class _Rivals:
         """Why an arm without a rival has none, if its test items are the reason."""
         if row["technique"] == self.baseline or row["arm"] == self.baseline:
             return None
-        said = [self.pairing.apart(row["cell"], one["cell"]) for one in self.named[_subject(row)]]
+        rivals = self.named[_subject(row)] or [
+            one for place, rows in self.alike.items() if place[:3] == _subject(row) for one in rows
+        ]
+        said = [self.pairing.apart(row["cell"], one["cell"]) for one in rivals]
         return said[0] if said and all(said) else None
 
     def _fitting(self, row: Row, rivals: Sequence[Row]) -> list[Row]:
