@@ -395,7 +395,7 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     assert (said.code, said.err) == (0, "")
     assert "results/summary.csv" in said.out
     shown = next(line.split() for line in said.out.splitlines() if " llrd " in line)
-    assert shown[1:6] == ["4", "0.4250", "-0.1896", "to", "1.0396"]
+    assert shown[1:6] == ["4", "0.4250", "-0.1896", "to", "1.0000"]  # 1.0396, cut
     assert shown[6:11] == ["0.3862", "-0.1000", "0.8000", "25%", "1"]
     assert shown[11:] == ["+0.1000", "-", "0.76", "-", "784"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
+from bluestab.report.frames.bounded import keep_in_range
 from bluestab.report.frames.folds import by_fold, fold_comparison, nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
@@ -81,6 +82,8 @@ def summary_frame(
             )
     for family in _families(table):
         adjust(family)
+    for row in table:
+        keep_in_range(row)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
     for column in ("n_paired", "more_seeds", "n_folds"):
