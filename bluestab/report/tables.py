@@ -144,9 +144,9 @@ def change_cells(row: Row) -> list[str]:
 
 
 def _best(rows: Sequence[Row]) -> Row | None:
-    """The row with the best mean."""
+    """The row with the best mean; None where arms were scored on different test items."""
     scored = [row for row in rows if there(row["mean"])]
-    if not scored:
+    if not scored or any(there(row.get("not_paired")) for row in rows):
         return None
     return metric_of_row(scored[0]).best(scored, lambda row: float(row["mean"]))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
+from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import latex, markdown, tables
@@ -94,6 +95,7 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     """summary.md, and one tables/TASK_MODEL.tex per task and model; older ones go."""
     notes = [one.sentence() for one in results.advice]
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
+    notes += pairing_sentences(results.summary, results.runs, results.at)
     write_text(folder / "summary.md", markdown(results.summary, results.at, notes))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()

@@ -8,7 +8,7 @@ covers the truth at 5, 10 and 20 seeds was measured: see the tables in `bluestab
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
@@ -263,62 +263,6 @@ def welch_interval(
     )
     half = t_quantile(df, level) * math.sqrt(math.fsum(parts)) / len(strata)
     return Interval(centre - half, centre + half, level, "welch")
-
-
-def items_and_seeds_bootstrap(
-    score: Callable[[FloatArray], FloatArray],
-    seeds: Sequence[FloatArray | float],
-    *,
-    minus: Sequence[FloatArray | float] | None = None,
-    level: float = 0.95,
-    resamples: int = 1999,
-    seed: int = 0,
-) -> Interval | None:
-    """Percentile interval of the mean score when other seeds and other test items could have come.
-
-    score  sums over items `(..., k)` -> scores `(...)`, NaN where undefined: `tasks/score_sums.py`
-    seeds  of every seed what each item adds to the sums, `(n_items, k)`; a number for a seed that
-           scores this whatever the items, as a diverged run does
-    minus  the same of a second arm at the same seeds: then the interval of the difference
-    Seeds and items are drawn independently, the same items for all seeds (and both arms): the
-    two-way or pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)), which errs
-    towards wide intervals as items grow. With one seed it is the noise of the test set alone.
-    None if there are fewer than 2 items, no spread, or the score is undefined in more than 1 % of
-    the resamples. Raises ValueError if the shapes do not fit.
-    """
-    share(level)
-    arms = [seeds, *([] if minus is None else [minus])]
-    found = {part.shape for arm in arms for part in arm if isinstance(part, np.ndarray)}
-    if len(found) > 1 or len({len(arm) for arm in arms}) > 1:
-        lengths = " and ".join(str(len(arm)) for arm in arms)
-        raise ValueError(f"{lengths} seeds with items of shapes {sorted(found)}: expected one")
-    n_seeds, n_items = len(seeds), max((shape[0] for shape in found), default=0)
-    if n_seeds < 1 or n_items < 2:
-        return None
-    rows = sorted(range(n_seeds), key=lambda i: [np.asarray(arm[i]).tobytes() for arm in arms])
-    generator = np.random.default_rng(seed)
-    times = _times_drawn(generator, resamples, n_seeds)
-    means = np.zeros(resamples)
-    step = max(1, 4_000_000 // n_items)  # of the resamples at once: 32 MB of weights
-    for start in range(0, resamples, step):
-        chosen = slice(start, min(start + step, resamples))
-        items = _times_drawn(generator, chosen.stop - start, n_items)
-        for row, i in enumerate(rows):
-            scored, *other = (
-                score(items @ part) if isinstance(part := arm[i], np.ndarray) else part
-                for arm in arms
-            )
-            change = scored - other[0] if other else scored
-            drawn = times[chosen, row]
-            means[chosen] += np.where(drawn > 0, drawn * change / n_seeds, 0.0)
-    return _interval(resampling.percentile(means, level), level, "percentile")
-
-
-def _times_drawn(generator: np.random.Generator, resamples: int, n: int) -> FloatArray:
-    """How often each of n comes when n are drawn with replacement: `(resamples, n)`."""
-    drawn = generator.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
-    return counts.reshape(resamples, n).astype(np.float64)
 
 
 def _strata(scores_by_task: Mapping[str, npt.ArrayLike]) -> list[FloatArray] | None:

@@ -164,6 +164,7 @@ class _Terms:
     margin: float
     level: float
     sign: int
+    worst: float | None = None
     shown: Mapping[str, int] = field(default_factory=dict)
     """arm -> 1 if its validation mean is shown to be better than the baseline's, -1 if worse"""
 
@@ -177,11 +178,13 @@ def judge(
     margin: float = MARGIN,
     level: float = 0.95,
     higher_is_better: bool = True,
+    worst: float | None = None,
 ) -> Verdict:
     """The verdict on arms, from validation scores by seed, failed runs with their failure score.
 
     tested  arm -> what test scores say of it; an arm that is missing was not tested
     folds   of a cross-validation, the same for every arm
+    worst   score that there can be: no bound lies beyond it, or beyond the worst that there is
 
     Raises ValueError if the baseline is none of the arms.
     """
@@ -189,7 +192,7 @@ def judge(
         raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
     sign = 1 if higher_is_better else -1
     terms = _Terms(
-        scores[baseline], len(scores), folds, margin, level, sign,
+        scores[baseline], len(scores), folds, margin, level, sign, worst,
         {} if folds else _shown(scores, baseline, 1 - level, sign),
     )  # fmt: skip
     standings = [
@@ -324,7 +327,10 @@ def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:
         bound = stats.corrected_t_interval(nested.by_fold, *sizes, level)
     if bound is None:
         return mean, None
-    return mean, bound.low if terms.sign > 0 else bound.high
+    low = terms.sign * (bound.low if terms.sign > 0 else bound.high)
+    if terms.worst is not None:
+        low = max(low, min(terms.sign * x for x in (terms.worst, *scores.values())))
+    return mean, terms.sign * low
 
 
 def _over_seeds(scores: Scores, folds: Folds | None) -> list[float]:

@@ -12,8 +12,9 @@ report needs no task to read them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -63,6 +64,7 @@ class Metric:
     higher_is_better  False for an error or a distance
     undefined         the score of a run without one, where `task.failure_score` lies on the better
                       side of the failure bound; None: the bound itself
+    least, most       no score lies beyond these; a metric of somebody's own may have any
     """
 
     name: str
@@ -70,6 +72,8 @@ class Metric:
     function: Callable[[Compared], float | None] = _unknown
     higher_is_better: bool = True
     undefined: float | None = 0.0
+    least: float = -math.inf
+    most: float = math.inf
 
     @property
     def sign(self) -> int:
@@ -136,8 +140,9 @@ def failure_bounds(
     return baseline, metric.worst(known, float)
 
 
-def _group(*metrics: Metric) -> Mapping[str, Metric]:
-    return MappingProxyType({metric.name: metric for metric in metrics})
+def _group(*metrics: Metric, least: float = 0.0, most: float = 1.0) -> Mapping[str, Metric]:
+    """By name, each with this range."""
+    return MappingProxyType({m.name: replace(m, least=least, most=most) for m in metrics})
 
 
 def _entities(name: str) -> Callable[[Compared], float]:
@@ -193,16 +198,24 @@ LABEL_SETS = _group(
 )
 """Of multi-label classification, compared as 0 or 1 per label."""
 
-NUMBERS = _group(
-    Metric("pearson", "Pearson", lambda c: scoring.pearson(c.predictions, c.targets)),
-    Metric("spearman", "Spearman", lambda c: scoring.spearman(c.predictions, c.targets)),
-    Metric(
-        "rmse",
-        "RMSE",
-        lambda c: scoring.rmse(c.predictions, c.targets),
-        higher_is_better=False,
-        undefined=None,  # in units of the data: no number is bad enough for all of them
-    ),
+NUMBERS: Mapping[str, Metric] = MappingProxyType(
+    {
+        **_group(
+            Metric("pearson", "Pearson", lambda c: scoring.pearson(c.predictions, c.targets)),
+            Metric("spearman", "Spearman", lambda c: scoring.spearman(c.predictions, c.targets)),
+            least=-1.0,
+        ),
+        **_group(
+            Metric(
+                "rmse",
+                "RMSE",
+                lambda c: scoring.rmse(c.predictions, c.targets),
+                higher_is_better=False,
+                undefined=None,  # in units of the data: no number is bad enough for all of them
+            ),
+            most=math.inf,
+        ),
+    }
 )
 """Of regression, compared as numbers."""
 

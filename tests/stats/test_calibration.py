@@ -358,7 +358,7 @@ def items_and_seeds(n: int, m: int = 400) -> float:
         t = rng.normal(size=20)
         p = t + noise_items * rng.normal(size=20) + noise_seeds * rng.normal(size=(n, 20))
         seeds = [of_items("pearson", row, t) for row in p]
-        found = stats.items_and_seeds_bootstrap(item_score("pearson"), seeds, resamples=299)
+        found = stats.items_and_seeds_interval(item_score("pearson"), seeds, resamples=299)
         count += covers(found, truth)
     return 100 * count / m
 

@@ -13,9 +13,6 @@ from scipy import stats as oracle
 
 from bluestab import stats
 from bluestab.stats import Interval
-from bluestab.tasks.score_sums import of_items
-from bluestab.tasks.score_sums import score as item_score
-from bluestab.tasks.scoring import pearson
 
 
 def ends(interval: Interval | None) -> tuple[float, float]:
@@ -196,56 +193,6 @@ def test_pearson_interval() -> None:
     assert stats.pearson_interval(1.0, 30) is None
     with pytest.raises(ValueError, match="lies in"):
         stats.pearson_interval(1.1, 30)
-
-
-def test_items_of_one_seed_are_the_noise_of_the_test_set() -> None:
-    """140 questions, 87.6 % right: a standard error of 2.8 points."""
-    right = (np.arange(140) < 0.876 * 140).astype(int)
-    items = of_items("accuracy", right.tolist(), [1] * 140)
-    low, high = ends(stats.items_and_seeds_bootstrap(item_score("accuracy"), [items]))
-    assert (high - low) / (2 * 1.96) == pytest.approx(0.028, abs=0.002)
-
-
-def test_items_and_seeds_both_count() -> None:
-    rng = np.random.default_rng(8)
-    truth = rng.normal(size=20)
-    predicted = 0.9 * truth + 0.4 * rng.normal(size=(5, 20)) + 0.1 * rng.normal(size=(5, 1))
-    seeds = [of_items("pearson", p, truth) for p in predicted]
-    correlation, few = item_score("pearson"), {"resamples": 499}
-    both = stats.items_and_seeds_bootstrap(correlation, seeds, **few)
-    low, high = ends(both)
-    assert low < np.mean([pearson(p, truth) for p in predicted]) < high
-    over_seeds = ends(stats.bootstrap([pearson(p, truth) for p in predicted], method="percentile"))
-    assert high - low > 2 * (over_seeds[1] - over_seeds[0])  # 20 pairs are the larger part
-    assert stats.items_and_seeds_bootstrap(correlation, seeds[::-1], **few) == both
-    # the same items for both arms: what they share cancels
-    worse = [of_items("pearson", p, truth) for p in predicted + 0.3 * rng.normal(size=20)]
-    difference = ends(stats.items_and_seeds_bootstrap(correlation, seeds, minus=worse, **few))
-    assert difference[0] < difference[1] < high
-    assert stats.items_and_seeds_bootstrap(correlation, seeds, minus=seeds, **few) is None
-    # a diverged seed scores the same whatever the items
-    diverged = ends(stats.items_and_seeds_bootstrap(correlation, [*seeds[:4], 0.0], **few))
-    assert diverged[0] < low
-    flat = of_items("pearson", np.full(20, 3.0), truth)
-    assert stats.items_and_seeds_bootstrap(correlation, [flat], **few) is None
-    with pytest.raises(ValueError, match=r"5 seeds with items of shapes \[\(19, 6\), \(20, 6\)\]"):
-        stats.items_and_seeds_bootstrap(correlation, [*seeds[:4], seeds[4][:19]])
-    with pytest.raises(ValueError, match="5 and 4 seeds"):
-        stats.items_and_seeds_bootstrap(correlation, seeds, minus=seeds[:4])
-
-
-def test_items_and_seeds_is_the_plain_two_way_bootstrap() -> None:
-    """Against loops that draw seeds and items one by one and score what they drew."""
-    rng = np.random.default_rng(4)
-    truth = rng.normal(size=12)
-    predicted = truth + rng.normal(size=(4, 12))
-    drawn = []
-    for _ in range(4000):
-        items, chosen = rng.integers(0, 12, size=12), rng.integers(0, 4, size=4)
-        drawn.append(np.mean([pearson(predicted[s][items], truth[items]) for s in chosen]))
-    seeds = [of_items("pearson", p, truth) for p in predicted]
-    found = ends(stats.items_and_seeds_bootstrap(item_score("pearson"), seeds, resamples=4000))
-    assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.03)
 
 
 def test_the_interval_over_folds_ends_where_its_test_rejects() -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
-from bluestab.report.frames.contrasts import Arm, adjust, contrasts
+from bluestab.report.frames.contrasts import ArmRuns, adjust, contrasts
 from bluestab.report.frames.runs import Row, gather, named
 from bluestab.store.store import Store
 
@@ -110,7 +110,7 @@ def _row(a: Row, b: Row, differs: str) -> Row:
         **{f"n_{side}": len(found) for side, found in values.items()},
         **{f"mean_{side}": stats.mean(found) for side, found in values.items()},
         **{f"std_{side}": stats.std(found) for side, found in values.items()},
-        **contrasts({"B": (Arm(b["scores"]), Arm(a["scores"]))})["B"],
+        **contrasts({"B": (ArmRuns(b["scores"]), ArmRuns(a["scores"]))})["B"],
         "n_same_run": len(shared),
         "n_same_score": equal[True],
         "differs": differs,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluestab import stats
-from bluestab.report.frames.pairing import items_digest
+from bluestab.report.frames.bounded import keep_in_range
+from bluestab.report.frames.pairing import items_digest, items_order
 from bluestab.report.tables import there
 from bluestab.tasks.score_sums import SCORES, FloatArray, of_items, score
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("items_low", "items_high", "delta_items_low", "delta_items_high")
 RESAMPLES = 999
+LEVEL = 0.95
 
 Row = dict[str, Any]
 Seeds = dict[Any, FloatArray | float]
@@ -49,6 +51,7 @@ class Items:
         targets = predictions[0]["target"].to_pylist()
         types = word_types(targets) if metric == "word_macro_f1" else ()
         found: Seeds = {}
+        order = items_order(predictions[0])
         for run, table in zip(runs, predictions, strict=True):
             predicted = table["prediction"].to_pylist()
             try:
@@ -61,7 +64,7 @@ class Items:
             if np.isnan(whole):
                 found[run["streams"]] = run["score"]  # undefined, as of a constant prediction
             elif abs(whole - run["score"]) < 1e-6:
-                found[run["streams"]] = items
+                found[run["streams"]] = items[order]
             else:
                 return
         self._seen[cell, at] = found
@@ -88,20 +91,34 @@ class Items:
             own, metric = complete.get((row["cell"], row["at"])), SCORES.get(row["metric"])
             if own is None or metric is None:  # of diverged runs alone, whatever their metric
                 continue
-            found = stats.items_and_seeds_bootstrap(metric, list(own.values()), resamples=RESAMPLES)
+            found = stats.items_and_seeds_interval(
+                metric,
+                list(own.values()),
+                over_seeds=_printed(row, "ci"),
+                resamples=RESAMPLES,
+            )
             rival = cells.get((row["task"], row["model"], row["baseline"]))
             other = complete.get((rival, row["at"]), {}) if rival else {}
             shared = [seed for seed in own if seed in other]
-            change = stats.items_and_seeds_bootstrap(
+            change = stats.items_and_seeds_interval(
                 metric,
                 [own[seed] for seed in shared],
                 minus=[other[seed] for seed in shared],
+                over_seeds=_printed(row, "delta"),
                 resamples=RESAMPLES,
             )
             for name, interval in (("items", found), ("delta_items", change)):
                 if interval is not None:
-                    table.loc[index, [f"{name}_low", f"{name}_high"]] = interval.low, interval.high
+                    row |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+            keep_in_range(row)
+            table.loc[index, list(COLUMNS)] = [row[name] for name in COLUMNS]
         return table
+
+
+def _printed(row: Row, name: str) -> stats.Interval | None:
+    """The interval over seeds that stands beside it: with items it must not be narrower."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return stats.Interval(low, high, LEVEL, "printed") if there(low) and there(high) else None
 
 
 def word_types(targets: Sequence[Sequence[str]]) -> list[str]:

@@ -56,13 +56,22 @@ def test_part(result: Mapping[str, Any]) -> Identity:
 
 def items_digest(predictions: pa.Table) -> str:
     """Of stored predictions at one step: their items, by id and target, in any order."""
-    pairs = zip(predictions["id"].to_pylist(), predictions["target"].to_pylist(), strict=True)
     digest = hashlib.sha256()
-    for line in sorted(
-        json.dumps([str(name), target], ensure_ascii=False) for name, target in pairs
-    ):
+    for line in sorted(_names(predictions)):
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def items_order(predictions: pa.Table) -> list[int]:
+    """Row numbers in the order of ids and targets: the same items in the same places for all arms
+    with one `items_digest`."""
+    names = _names(predictions)
+    return sorted(range(len(names)), key=names.__getitem__)
+
+
+def _names(predictions: pa.Table) -> list[str]:
+    pairs = zip(predictions["id"].to_pylist(), predictions["target"].to_pylist(), strict=True)
+    return [json.dumps([str(name), target], ensure_ascii=False) for name, target in pairs]
 
 
 def apart(own: Identity | None, reference: Identity | None) -> str:

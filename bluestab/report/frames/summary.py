@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
-from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, Arm, contrasts
+from bluestab.report.frames.bounded import keep_in_range
+from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, contrasts
 from bluestab.report.frames.folds import nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
@@ -88,6 +89,8 @@ def summary_frame(
                 )
     for rows in _subjects(table):
         _all_at_once(rows, arms)
+    for row in table:
+        keep_in_range(row)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
     for column in ("n_paired", "more_seeds", "n_folds", "failed_paired", "failed_baseline"):
@@ -95,10 +98,10 @@ def summary_frame(
     return frame
 
 
-def _arm(part: Sequence[Row]) -> Arm:
+def _arm(part: Sequence[Row]) -> ArmRuns:
     """Runs of one cell that have a score, for comparisons."""
     worst = [run["failure_score"] for run in part if there(run["failure_score"])]
-    return Arm(
+    return ArmRuns(
         {run["streams"]: run["score"] for run in part},
         frozenset(run["streams"] for run in part if run["failed"]),
         float(worst[0]) if worst else None,
@@ -107,7 +110,7 @@ def _arm(part: Sequence[Row]) -> Arm:
     )
 
 
-def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], Arm]) -> None:
+def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], ArmRuns]) -> None:
     """Give the arms of one task and model, in place, intervals of their means that hold for all of
     them (Bonferroni): whichever is chosen, its own is no narrower than that.
 
@@ -207,7 +210,10 @@ class _Rivals:
         """Why an arm without a rival has none, if its test items are the reason."""
         if row["technique"] == self.baseline or row["arm"] == self.baseline:
             return None
-        said = [self.pairing.apart(row["cell"], one["cell"]) for one in self.named[_subject(row)]]
+        rivals = self.named[_subject(row)] or [
+            one for place, rows in self.alike.items() if place[:3] == _subject(row) for one in rows
+        ]
+        said = [self.pairing.apart(row["cell"], one["cell"]) for one in rivals]
         return said[0] if said and all(said) else None
 
     def _fitting(self, row: Row, rivals: Sequence[Row]) -> list[Row]:

@@ -12,6 +12,7 @@ import pytest
 from bluestab import stats
 from bluestab.report.frames.items import COLUMNS, RESAMPLES
 from bluestab.report.frames.results import read_results
+from bluestab.store.artefacts import write_predictions
 from bluestab.store.store import Store
 from bluestab.tasks.score_sums import of_items
 from bluestab.tasks.score_sums import score as item_score
@@ -43,13 +44,14 @@ def test_mean_and_change_with_other_items_too(tmp_path: Path) -> None:
         write(tmp_path, predicted(1.0, seed), seed=seed)
         write(tmp_path, predicted(2.0, seed), seed=seed, technique=LLRD)
     found = ends_of(tmp_path)
+    in_order = sorted(range(20), key=lambda i: f"item {i}")  # whatever the order of the file
     arms = {
-        noise: [of_items("pearson", predicted(noise, seed), TRUTH) for seed in range(5)]
+        noise: [of_items("pearson", predicted(noise, seed), TRUTH)[in_order] for seed in range(5)]
         for noise in (1.0, 2.0)
     }
     correlation, few = item_score("pearson"), {"resamples": RESAMPLES}
-    both = stats.items_and_seeds_bootstrap(correlation, arms[2.0], **few)
-    change = stats.items_and_seeds_bootstrap(correlation, arms[2.0], minus=arms[1.0], **few)
+    both = stats.items_and_seeds_interval(correlation, arms[2.0], **few)
+    change = stats.items_and_seeds_interval(correlation, arms[2.0], minus=arms[1.0], **few)
     assert both is not None
     assert change is not None
     assert list(found["llrd"].values()) == pytest.approx(
@@ -94,3 +96,36 @@ def test_diverged_runs_alone_have_no_items_whatever_their_metric(tmp_path: Path)
         with Store(tmp_path).building(one.key) as work:
             Store(tmp_path).finish(work, one)
     assert pd.isna(ends_of(tmp_path)["none"]["items_low"])
+
+
+def test_arms_may_list_their_items_in_another_order(tmp_path: Path) -> None:
+    """The change is that of an item against itself."""
+    for seed in range(5):
+        write(tmp_path / "a", predicted(1.0, seed), seed=seed)
+        write(tmp_path / "a", predicted(2.0, seed), seed=seed, technique=LLRD)
+        write(tmp_path / "b", predicted(1.0, seed), seed=seed)
+        values = predicted(2.0, seed)
+        one = record(score := pearson(values, TRUTH), best=score, seed=seed, technique=LLRD)
+        rows = [
+            {"at": at, "id": f"item {i}", "prediction": values[i], "target": TRUTH[i], "logits": []}
+            for at in ("last", "best")
+            for i in reversed(range(20))
+        ]
+        with Store(tmp_path / "b").building(one.key) as work:
+            write_predictions(work / "predictions.parquet", rows)
+            Store(tmp_path / "b").finish(work, one)
+    assert ends_of(tmp_path / "a")["llrd"] == pytest.approx(ends_of(tmp_path / "b")["llrd"])
+
+
+def test_never_narrower_than_over_seeds_and_never_out_of_range(tmp_path: Path) -> None:
+    """Two seeds of a high correlation: Student's interval alone would end beyond 1."""
+    for seed in range(2):
+        write(tmp_path, predicted(0.2 + 0.3 * seed, seed), seed=seed)
+        write(tmp_path, predicted(2.0, seed), seed=seed, technique=LLRD)
+    table = read_results(Store(tmp_path), None).summary
+    for row in table[table["at"] == "last"].to_dict("records"):
+        assert -1 <= row["items_low"] <= row["ci_low"] < row["ci_high"] <= row["items_high"] <= 1
+    scores = [pearson(predicted(0.2 + 0.3 * seed, seed), TRUTH) for seed in range(2)]
+    beyond = stats.t_interval(scores)
+    assert beyond is not None
+    assert beyond.high > 1
