@@ -5,7 +5,7 @@
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
     changes      sign flips of a family of arms          failing     failed shares of two arms
-    designs      runs that share seeds: blocks, crossed  items       other test items
+    designs      blocks of runs, crossed seeds           items       other test items
     verdict      which arm to use
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
@@ -96,6 +96,7 @@ from bluestab.stats.describe import (
 from bluestab.stats.designs import (
     Design,
     design_of,
+    independent,
     mean_interval,
     mean_spread,
     mean_test,
@@ -116,6 +117,7 @@ from bluestab.stats.intervals import (
     stratified_bootstrap,
     t_interval,
     t_interval_of,
+    t_interval_of_error,
     welch_interval,
     wilson,
 )
@@ -151,6 +153,7 @@ __all__ = [
     "failed_share",
     "fewest_pairs",
     "holm",
+    "independent",
     "iqm",
     "items_and_seeds_interval",
     "mean",
@@ -177,6 +180,7 @@ __all__ = [
     "summary",
     "t_interval",
     "t_interval_of",
+    "t_interval_of_error",
     "two_way",
     "welch_interval",
     "wilcoxon",

@@ -86,6 +86,11 @@ def design_of(runs: Sequence[Streams]) -> Design:
     return Design(tuple(factors), len(of_run))
 
 
+def independent(n: int) -> Design:
+    """The design of n runs that share nothing."""
+    return Design((), n)
+
+
 def mean_spread(scores: npt.ArrayLike, design: Design) -> tuple[float, float] | None:
     """Variance of the mean of `scores` `(n,)` over such a design, and its degrees of freedom.
 

@@ -107,8 +107,13 @@ def t_interval_of(mean: float, std: float, n: int, level: float = 0.95) -> Inter
     """The same of a mean and a std (n - 1) that others report; None if n < 2."""
     if n < 2:
         return None
-    half = t_quantile(n - 1, share(level)) * std / math.sqrt(n)
-    return Interval(mean - half, mean + half, level, "t")
+    return t_interval_of_error(mean, std / math.sqrt(n), n - 1, level)
+
+
+def t_interval_of_error(estimate: float, error: float, df: float, level: float = 0.95) -> Interval:
+    """Student's interval of an estimate with standard error `error` on `df` degrees of freedom."""
+    half = t_quantile(df, share(level)) * error
+    return Interval(estimate - half, estimate + half, level, "t")
 
 
 def default_interval(scores: npt.ArrayLike, level: float = 0.95) -> Interval | None:

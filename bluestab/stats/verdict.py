@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -164,7 +164,6 @@ class _Terms:
     margin: float
     level: float
     sign: int
-    worst: float | None = None
     shown: Mapping[str, int] = field(default_factory=dict)
     """arm -> 1 if its validation mean is shown to be better than the baseline's, -1 if worse"""
 
@@ -192,7 +191,7 @@ def judge(
         raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
     sign = 1 if higher_is_better else -1
     terms = _Terms(
-        scores[baseline], len(scores), folds, margin, level, sign, worst,
+        scores[baseline], len(scores), folds, margin, level, sign,
         {} if folds else _shown(scores, baseline, 1 - level, sign),
     )  # fmt: skip
     standings = [
@@ -202,8 +201,13 @@ def judge(
         for arm, own in scores.items()
     ]
 
+    shown = [_cut(one, scores[one.arm], worst, sign) for one in standings]
+
     def verdict(state: Literal["use", "keep", "open", "alone"], **said: Any) -> Verdict:
-        return Verdict(state, baseline, standings, margin=margin, level=level,
+        for name in ("first", "leader"):
+            if name in said:
+                said[name] = next(one for one in shown if one.arm == said[name].arm)
+        return Verdict(state, baseline, shown, margin=margin, level=level,
                        folds=folds is not None, **said)  # fmt: skip
 
     if len(scores) < 2:
@@ -327,10 +331,15 @@ def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:
         bound = stats.corrected_t_interval(nested.by_fold, *sizes, level)
     if bound is None:
         return mean, None
-    low = terms.sign * (bound.low if terms.sign > 0 else bound.high)
-    if terms.worst is not None:
-        low = max(low, min(terms.sign * x for x in (terms.worst, *scores.values())))
-    return mean, terms.sign * low
+    return mean, bound.low if terms.sign > 0 else bound.high
+
+
+def _cut(standing: Standing, scores: Scores, worst: float | None, sign: int) -> Standing:
+    """With a bound that there can be: arms were ranked by it as it is."""
+    if standing.low is None or worst is None:
+        return standing
+    least = min(sign * x for x in (worst, *scores.values()))
+    return replace(standing, low=sign * max(sign * standing.low, least))
 
 
 def _over_seeds(scores: Scores, folds: Folds | None) -> list[float]:

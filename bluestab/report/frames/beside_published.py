@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,14 @@ import pandas as pd
 from bluestab import stats
 from bluestab.report.frames.published import read_published, verdict
 from bluestab.report.section import Section
+from bluestab.report.tables import there
 
 SIZES = ("train_size", "validation_size", "test_size", "folds")
 
 COLUMNS = (
     "task", "model", "arm", "at", "metric", "n", "mean",
     "source", "table", "published_arm", "published_n", "published_mean", "published_std",
-    "verdict", "interval_of", "interval_low", "interval_high",
+    "verdict", "difference", "difference_low", "difference_high", "spread_of", "assumed_n",
 )  # fmt: skip
 
 
@@ -27,7 +29,10 @@ def published_frame(
 
     configs  cell -> hashed config
     verdict  `within`, `above` or `below`: our mean in relation to theirs, see `published.verdict`;
-             None where neither side gives an interval
+             None where neither side has a spread
+    difference  our mean minus theirs, with the interval that the verdict is about
+    spread_of   whose std it is made of: `both`, `ours` or `theirs`
+    assumed_n   their number of runs where it is not published: the fewest that there can be
     """
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -40,15 +45,16 @@ def published_frame(
             continue
         subject = (first["task"], first["model"], first["metric"], first["technique"])
         scores = [float(score) for score in group["score"]]
+        mean = math.fsum(scores) / len(scores)
         for row in theirs:
             if (row.task, row.model, row.metric, row.technique) != subject:
                 continue
-            said = verdict(scores, row)
+            said = verdict(scores, row, stats.design_of(list(group["streams"])))
             found.append(
                 {
                     **{k: first[k] for k in ("task", "model", "arm", "at", "metric")},
                     "n": len(scores),
-                    "mean": stats.mean(scores),
+                    "mean": mean,
                     "source": row.source,
                     "table": row.table,
                     "published_arm": row.arm,
@@ -56,9 +62,11 @@ def published_frame(
                     "published_mean": row.mean,
                     "published_std": row.std,
                     "verdict": None if said is None else said.word,
-                    "interval_of": None if said is None else said.of,
-                    "interval_low": None if said is None else said.interval.low,
-                    "interval_high": None if said is None else said.interval.high,
+                    "difference": mean - row.mean,
+                    "difference_low": None if said is None else said.interval.low,
+                    "difference_high": None if said is None else said.interval.high,
+                    "spread_of": None if said is None else said.spread,
+                    "assumed_n": None if said is None or row.n is not None else said.n,
                 }
             )
     return pd.DataFrame(found, columns=list(COLUMNS))
@@ -75,13 +83,24 @@ def published_sentences(frame: pd.DataFrame) -> list[str]:
         if not isinstance(row["verdict"], str):
             said.append(f"{ours}; {paper}; two seeds or more would tell whether they agree")
             continue
-        whose = "their interval" if row["interval_of"] == "theirs" else "our interval"
-        span = f"{row['interval_low']:.4f} to {row['interval_high']:.4f}"
-        if row["verdict"] == "within":
-            said.append(f"{ours}; {paper}; they agree ({whose} {span} holds both)")
-        else:
-            said.append(f"{ours}; {paper}; ours is {row['verdict']} it ({whose} {span})")
+        word = "they are not shown to differ"
+        if row["verdict"] != "within":
+            word = f"ours is {row['verdict']} it"
+        change = f"difference {row['difference']:+.4f}"
+        span = f"{row['difference_low']:+.4f} to {row['difference_high']:+.4f}"
+        said.append(f"{ours}; {paper}; {word} ({change}, {span}{_taken(row)})")
     return said
+
+
+def _taken(row: Mapping[str, Any]) -> str:
+    """What had to be taken for what is not known."""
+    whose = {
+        "ours": "; their spread is not published with its runs: ours is taken for it",
+        "theirs": "; ours have no spread of their own: theirs is taken for it",
+    }.get(row["spread_of"], "")
+    if there(row["assumed_n"]):
+        whose += f"; their number of runs is not published: {row['assumed_n']:.0f} is assumed"
+    return whose
 
 
 PUBLISHED = Section(

@@ -49,40 +49,66 @@ class Published:
     def technique(self) -> str:
         return self.arm.partition(",")[0]
 
-    def interval(self, level: float = 0.95) -> stats.Interval | None:
-        """Of their mean, by Student's t; None where n or std is not published."""
-        if self.n is None or self.std is None:
-            return None
-        return stats.t_interval_of(self.mean, self.std, self.n, level)
-
 
 @dataclass(frozen=True)
 class Agreement:
     """How our mean stands to a published one.
 
-    word: `within`, `above` or `below`; of: whose interval that is, `theirs` or `ours`
+    word      `within`: their difference may be nothing; else ours is `above` or `below`
+    interval  of our mean minus theirs
+    spread    whose std it is made of: `both`, or `ours` or `theirs` where the other's is not known
+    n         their number of runs, as published or the fewest that there can be
     """
 
     word: str
-    of: str
     interval: stats.Interval
+    spread: str
+    n: int
 
 
-def verdict(scores: Sequence[float], theirs: Published) -> Agreement | None:
-    """Where our mean lies in their interval, or, where they give no spread, in relation to their
-    mean: `within` if our interval holds it. None if neither interval exists.
+def verdict(
+    scores: Sequence[float],
+    theirs: Published,
+    design: stats.Design | None = None,
+    level: float = 0.95,
+) -> Agreement | None:
+    """Whether our mean and theirs differ by more than the seeds of both sides can explain.
+
+    design  of our runs; None: independent
+
+    Welch's interval of the difference of two means (1947). Where one side gives no std, it is taken
+    for that of the other (Student's interval of two samples with one variance): a paper without a
+    spread, or one run of ours. An unpublished number of runs is the least that can be: 1, or 2 with
+    a std. A repetition of their experiment is called apart in 5 % of cases. None if neither side
+    has a std of two runs or more.
     """
-    mean, interval, of = stats.mean(scores), theirs.interval(), "theirs"
+    mean, n = stats.mean(scores), len(scores)
     if mean is None:
         return None
-    if interval is None:
-        interval, of = stats.t_interval(scores), "ours"
-    if interval is None:
+    found = stats.mean_spread(scores, design or stats.independent(n))
+    their_n = theirs.n or (1 if theirs.std is None else 2)
+    knows = theirs.std is not None and theirs.n is not None and theirs.n > 1
+    if found is None and not knows:
         return None
-    inside = mean if of == "theirs" else theirs.mean
-    if interval.low <= inside <= interval.high:
-        return Agreement("within", of, interval)
-    return Agreement("above" if mean > theirs.mean else "below", of, interval)
+    if found is None:
+        assert theirs.std is not None
+        spread, df = "theirs", their_n - 1.0
+        variance = theirs.std**2 * (1 / n + 1 / their_n)
+    elif not knows:
+        own = stats.std(scores)
+        assert own is not None
+        spread, df = "ours", found[1]
+        variance = found[0] + own**2 / their_n
+    else:
+        assert theirs.std is not None
+        spread, other = "both", theirs.std**2 / their_n
+        variance = found[0] + other
+        df = variance**2 / (found[0] ** 2 / found[1] + other**2 / (their_n - 1))
+    interval = stats.t_interval_of_error(mean - theirs.mean, math.sqrt(variance), df, level)
+    word = "within"
+    if not interval.low <= 0 <= interval.high:
+        word = "above" if mean > theirs.mean else "below"
+    return Agreement(word, interval, spread, their_n)
 
 
 def read_published(folders: Iterable[Path] | None = None) -> list[Published]:

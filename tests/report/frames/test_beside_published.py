@@ -20,10 +20,11 @@ def test_beside_published_numbers() -> None:
         10,
         "within",
     )
-    assert found["interval_of"] == "ours"
+    assert found["spread_of"] == "ours"
     (said,) = published_sentences(pd.DataFrame([found]))
     assert "0.9233 (n = 3); published 0.9230 (Gu et al. 2022" in said
-    assert "they agree" in said
+    assert "they are not shown to differ (difference +0.0003, -0.0" in said
+    assert "ours is taken for it" in said
 
     part = {cell: {"task": {"train_size": 64}}}
     assert published_frame(runs, part, "last").empty, "a part of the data is another task"
@@ -36,6 +37,7 @@ def test_far_from_a_published_number_and_one_seed() -> None:
     runs["model"] = "biomedbert_base"
     full = {cell: {"task": {}} for cell in runs["cell"]}
     (said,) = published_sentences(published_frame(runs, full, "last"))
-    assert "ours is below it (our interval 0.3852 to 0.4348)" in said
+    # 0.01 (1/3 + 1/10)^0.5 standard error, 2 degrees of freedom
+    assert "ours is below it (difference -0.5130, -0.5413 to -0.4847; their" in said
     (said,) = published_sentences(published_frame(runs[runs["seed"] == 0], full, "last"))
     assert "two seeds or more would tell" in said

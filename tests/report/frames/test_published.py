@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from bluestab import stats
 from bluestab.core.errors import ConfigError
 from bluestab.core.paths import conf_dir
 from bluestab.report.frames.published import Published, read_published, verdict
@@ -66,22 +68,76 @@ def theirs(mean: float, std: float | None, n: int | None) -> Published:
     return Published("A", "1", "biosses", "minilm", "none", "pearson", "test", n, mean, std)
 
 
-def test_verdict_by_their_interval() -> None:
-    paper = theirs(0.80, 0.05, 10)
-    half = scipy_stats.t.ppf(0.975, 9) * 0.05 / 10**0.5
-    for mean, word in ((0.80, "within"), (0.80 + half + 0.001, "above"), (0.70, "below")):
-        found = verdict([mean, mean], paper)
-        assert found is not None
-        assert (found.word, found.of) == (word, "theirs")
-        assert found.interval.high == pytest.approx(0.80 + half)
+def test_welch_where_both_have_a_spread() -> None:
+    scores, paper = [0.70, 0.74, 0.78], theirs(0.80, 0.05, 10)
+    expected = scipy_stats.ttest_ind_from_stats(0.74, 0.04, 3, 0.80, 0.05, 10, equal_var=False)
+    error = abs(-0.06 / expected.statistic)
+    df = error**4 / ((0.04**2 / 3) ** 2 / 2 + (0.05**2 / 10) ** 2 / 9)
+    found = verdict(scores, paper)
+    assert found is not None
+    assert (found.word, found.spread, found.n) == ("within", "both", 10)
+    half = scipy_stats.t.ppf(0.975, df) * error
+    assert (found.interval.low, found.interval.high) == pytest.approx((-0.06 - half, -0.06 + half))
+    for mean, word in ((0.74 + half + 0.001, "below"), (0.74 - half - 0.001, "above")):
+        again = verdict(scores, theirs(mean, 0.05, 10))
+        assert again is not None
+        assert again.word == word
+    assert 2 * scipy_stats.t.sf(abs(expected.statistic), df) == pytest.approx(expected.pvalue)
 
 
-def test_verdict_by_our_interval_where_they_give_no_spread() -> None:
-    scores = [0.70, 0.74, 0.78]
-    low, high = scipy_stats.t.interval(0.95, 2, loc=0.74, scale=0.04 / 3**0.5)
-    for mean, word in ((0.75, "within"), (high + 0.01, "below"), (low - 0.01, "above")):
-        found = verdict(scores, theirs(mean, None, 5))
-        assert found is not None
-        assert (found.word, found.of) == (word, "ours")
+@pytest.mark.parametrize(
+    ("std", "n", "runs"), [(None, 5, 5), (None, 1, 1), (None, None, 1), (0.03, None, 2)]
+)
+def test_ours_is_taken_where_they_give_no_spread(
+    std: float | None, n: int | None, runs: int
+) -> None:
+    """Student's interval of two samples with one variance, which is that of ours."""
+    found = verdict([0.70, 0.74, 0.78], theirs(0.75, std, n))
+    assert found is not None
+    assert (found.word, found.spread, found.n) == ("within", "ours", runs)
+    half = scipy_stats.t.ppf(0.975, 2) * 0.04 * (1 / 3 + 1 / runs) ** 0.5
+    assert (found.interval.low, found.interval.high) == pytest.approx((-0.01 - half, -0.01 + half))
+
+
+@pytest.mark.parametrize("scores", [[0.7], [0.7, 0.7, 0.7]])
+def test_theirs_is_taken_where_ours_have_no_spread(scores: list[float]) -> None:
+    found = verdict(scores, theirs(0.80, 0.05, 10))
+    assert found is not None
+    assert (found.word, found.spread) == ("within" if len(scores) == 1 else "below", "theirs")
+    half = scipy_stats.t.ppf(0.975, 9) * 0.05 * (1 / len(scores) + 1 / 10) ** 0.5
+    assert found.interval.high == pytest.approx(-0.1 + half)
+
+
+def test_no_spread_on_either_side() -> None:
     assert verdict([0.7], theirs(0.7, None, 5)) is None
+    assert verdict([0.7], theirs(0.7, 0.1, None)) is None
     assert verdict([], theirs(0.7, 0.1, 5)) is None
+
+
+def test_crossed_seeds_are_no_further_runs() -> None:
+    seeds = [(("init", i), ("order", j)) for i in range(3) for j in range(3)]
+    scores = [0.1 * i + 0.01 * j for i in range(3) for j in range(3)]
+    crossed = verdict(scores, theirs(0.2, 0.05, 10), stats.design_of(seeds))
+    plain = verdict(scores, theirs(0.2, 0.05, 10))
+    assert crossed is not None
+    assert plain is not None
+    assert crossed.interval.high - crossed.interval.low > plain.interval.high - plain.interval.low
+
+
+@pytest.mark.parametrize(
+    ("their_n", "our_n", "known"),
+    [(5, 5, True), (20, 5, True), (20, 1, True), (5, 5, False), (20, 10, False)],
+)
+def test_a_repetition_is_called_apart_as_often_as_said(
+    their_n: int, our_n: int, known: bool
+) -> None:
+    """By their interval alone: 12, 35, 67 % of exact repetitions, 37 % without their std."""
+    rng = np.random.default_rng([their_n, our_n])
+    apart = 0
+    for _ in range(2000):
+        paper, ours = rng.normal(size=their_n), rng.normal(size=our_n)
+        std = float(paper.std(ddof=1)) if known else None
+        found = verdict(ours.tolist(), theirs(float(paper.mean()), std, their_n))
+        assert found is not None
+        apart += found.word != "within"
+    assert 0.03 <= apart / 2000 <= 0.065
