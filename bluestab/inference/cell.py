@@ -112,14 +112,14 @@ def best(store: Store, task: str, model: str | None, at: At) -> tuple[RunRecord,
     metric = metric_of_row(part.iloc[0])
     arms: Mapping[str, float] = part.groupby("arm")["judged"].mean().to_dict()
     if advised is not None and advised.found.arm in arms:
-        arm, why = str(advised.found.arm), f"recommended, {advised.found.why}"
+        arm, why = str(advised.found.arm), f"recommended, {advised.why}"
     elif len(arms) == 1:
         arm, why = next(iter(arms)), "the only one there is"
     else:
         arm = metric.best(sorted(arms), lambda a: arms[a])
         why = f"it has the {metric.top} mean on validation; no arm can be recommended yet"
         if advised is not None:
-            why += f": {advised.found.why}"
+            why += f": {advised.why}"
     rows = part[part["arm"] == arm]
     row = rows.loc[(metric.sign * rows["judged"]).idxmax()]
     said = (

@@ -92,7 +92,9 @@ def changes(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Fi
         for row, arm in enumerate(group.to_dict("records")):
             colour = RED if metric_of_row(arm).better(0, arm["delta"]) else BLUE
             sure = arm["p_adjusted"] is not None and arm["p_adjusted"] < 0.05
-            axis.plot([arm["delta_low"], arm["delta_high"]], [row, row], color=colour, alpha=0.6)
+            axis.plot(
+                [arm["delta_all_low"], arm["delta_all_high"]], [row, row], color=colour, alpha=0.6
+            )
             face = colour if sure else "white"
             axis.plot(arm["delta"], row, "o", color=colour, markerfacecolor=face, markersize=5)
         _arms_down(axis, list(group["arm"]))

@@ -134,16 +134,14 @@ def _left(
 
 
 def _headlines(results: Results) -> Json:
-    chosen = {
-        (one.task, one.model): one.found.arm for one in results.advice if one.found.arm is not None
-    }
+    verdicts = {(one.task, one.model): one.found for one in results.advice}
     return [
         {
             **{k: getattr(one, k) for k in ("task", "model", "at", "verdict", "arm", "text")},
             "parts": [list(part) for part in one.parts],
         }
         for at in ATS
-        for one in headlines(results.summary, chosen if at == results.at else {}, at)
+        for one in headlines(results.summary, verdicts if at == results.at else {}, at)
     ]
 
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 LEVEL = 0.05
-HEADINGS = ("arm", "n", "failed", "mean", "95 % interval", "std", "change", "p", "std ratio", "p")
+MCNEMAR = "McNemar's exact test"
+HEADINGS = (
+    "arm", "n", "failed", "p", "mean", "95 % interval", "not failed", "std", "change", "p",
+    "std ratio", "p",
+)  # fmt: skip
+MEAN = HEADINGS.index("mean")
 SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -40,7 +45,7 @@ def markdown(summary: pd.DataFrame, at: str, notes: Sequence[str] = ()) -> str:
         for row in rows:
             cells = [c.replace("|", "\\|") for c in _cells(row)]
             if row is best:
-                cells[3] = f"**{cells[3]}**"
+                cells[MEAN] = f"**{cells[MEAN]}**"
             said.append(_line(cells))
         said += ["", caption(rows, at), ""]
     return "\n".join([*said, *(f"- {note}" for note in notes)]).rstrip() + "\n"
@@ -53,7 +58,7 @@ def latex(task: str, model: str, rows: Sequence[Row], at: str) -> str:
     for row in rows:
         cells = [_escaped(cell) for cell in _cells(row)]
         if row is best:
-            cells[3] = rf"\textbf{{{cells[3]}}}"
+            cells[MEAN] = rf"\textbf{{{cells[MEAN]}}}"
         body.append("    " + " & ".join(cells) + r" \\")
     return "\n".join(
         [
@@ -86,7 +91,7 @@ def caption(rows: Sequence[Row], at: str) -> str:
         f"Test {first['metric']}{lower} at the {at} step over {seeds} seeds per arm, failed runs "
         "included",
         f"intervals of the mean: {', '.join(methods) or 'none, too few seeds'}",
-        "std with n - 1",
+        "not failed: mean of the runs that did not fail; std with n - 1",
     ]
     if compared:
         tests = dict.fromkeys(row["test_name"] for row in compared if there(row["test_name"]))
@@ -95,11 +100,20 @@ def caption(rows: Sequence[Row], at: str) -> str:
             f"change and ratio of std against {compared[0]['baseline']} on shared seeds",
             f"p of the change: {', '.join(tests)}",
             f"p of the ratio: {', '.join(spreads)}",
-            f"both corrected by Holm over the {len(compared)} comparisons of this table",
+            f"p of failing: {MCNEMAR}",
+            correction(len(compared), any(there(row["n_folds"]) for row in compared)),
             f"* below {LEVEL:g}",
             "-: so few seeds cannot reach it",
         ]
     return "; ".join(said) + "."
+
+
+def correction(n: int, folds: bool = False) -> str:
+    """How p-values of `n` comparisons that are made together are corrected."""
+    if n < 2:
+        return "one comparison, so nothing is corrected"
+    change = "multiplied by their number" if folds else "over all arms at once (max-T)"
+    return f"corrected for {n} comparisons, that of the change {change}, the others by Holm"
 
 
 def _cells(row: Row) -> list[str]:
@@ -107,8 +121,10 @@ def _cells(row: Row) -> list[str]:
         str(row["arm"]),
         str(row["n"]),
         str(row["n_degenerate"] + row["n_diverged"]),
+        p_of(row, "p_failed_adjusted"),
         _number(row["mean"]),
         interval(row["ci_low"], row["ci_high"]),
+        _number(row["mean_without_failed"]),
         _number(row["std"]),
         *change_cells(row),
     ]
@@ -121,9 +137,9 @@ def change_cells(row: Row) -> list[str]:
         return ["-"] * 4
     return [
         _signed(row["delta"]) + _mark(row["p_adjusted"]),
-        _p(row, "p_adjusted"),
+        p_of(row, "p_adjusted"),
         _number(row["std_ratio"], 2) + _mark(row["p_std_adjusted"]),
-        _p(row, "p_std_adjusted"),
+        p_of(row, "p_std_adjusted"),
     ]
 
 
@@ -156,7 +172,7 @@ def _mark(p: Any) -> str:
     return "*" if there(p) and p < LEVEL else ""
 
 
-def _p(row: Row, column: str) -> str:
+def p_of(row: Row, column: str) -> str:
     """A p-value in three digits; `-` where there is a comparison but too few seeds."""
     if not there(row["baseline"]):
         return ""

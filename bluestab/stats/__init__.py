@@ -5,7 +5,9 @@
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
     changes      sign flips of a family of arms          failing     failed shares of two arms
-    designs      blocks of runs, crossed seeds           items       other test items
+    designs      runs that share seeds: blocks, crossed  verdict     which arm to use
+    across       means over tasks                        anytime     changes looked at again
+    items        other test items
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
 is drawn comes from a `seed` and does not depend on the order of the runs. scipy is imported late.
@@ -45,7 +47,7 @@ failed share: wilson          94.2  96.7  95.6
   normal pairs, Pearson near 0.9; that of Wilson is exact.
 
 Rejections of a true null hypothesis at 5 %, per cent. At n = 5 no paired test can reject: its p is
-None. With eight arms and Holm's correction the fewest seeds are 9 (`fewest_pairs(0.05 / 8)`).
+None. With Holm's correction eight arms need 9 seeds (`fewest_pairs(0.05 / 8)`), with `changes` 6.
 
                                           normal |            skewed |          failures
 seeds                              6    10    20 |     6    10    20 |     6    10    20

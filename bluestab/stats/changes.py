@@ -56,13 +56,12 @@ class Change:
 
 
 def changes(
-    own: Mapping[str, Mapping[Hashable, float]],
-    baseline: Mapping[Hashable, float],
+    pairs: Mapping[str, Mapping[Hashable, tuple[float, float]]],
     level: float = 0.05,
     margin: float | None = None,
     blocks: Mapping[Hashable, Hashable] | None = None,
 ) -> dict[str, Change]:
-    """Arm -> its change against the baseline, seeds -> score, on the seeds it shares with it.
+    """Arm -> its change, from seed -> its score and its baseline's at the seeds that both have.
 
     margin  of equivalence, in the unit of the scores, above 0
     blocks  seed -> block: signs are flipped together within one, where seeds of a block are no
@@ -72,22 +71,17 @@ def changes(
     share(level)
     if margin is not None and not margin > 0:
         raise ValueError(f"the margin of equivalence is {margin}: it lies above 0")
-    shared = {arm: [s for s in scores if s in baseline] for arm, scores in own.items()}
-    block_of = {s: s if blocks is None else blocks[s] for s in baseline}
-    unit = scale(
-        finite(list(baseline.values())),
-        *(finite([own[arm][s] for s in seeds]) for arm, seeds in shared.items()),
-    )
-    differences = {
-        arm: {s: own[arm][s] - baseline[s] for s in seeds} for arm, seeds in shared.items()
-    }
+    seeds = {seed for own in pairs.values() for seed in own}
+    block_of = {s: s if blocks is None else blocks[s] for s in seeds}
+    unit = scale(finite([x for own in pairs.values() for both in own.values() for x in both]))
+    differences = {arm: {s: a - b for s, (a, b) in own.items()} for arm, own in pairs.items()}
     found = {arm: Change(len(d), describe.mean(list(d.values()))) for arm, d in differences.items()}
     fewest = fewest_pairs(level)
-    testable = [arm for arm, seeds in shared.items() if len({block_of[s] for s in seeds}) >= fewest]
+    testable = [arm for arm, own in pairs.items() if len({block_of[s] for s in own}) >= fewest]
     if not testable:
         return found
     # in an order that does not know which run came first
-    names = sorted({block_of[s] for arm in testable for s in shared[arm]}, key=repr)
+    names = sorted({block_of[s] for arm in testable for s in pairs[arm]}, key=repr)
     signs = _signs(len(names))
     drawn = len(names) > EXACT
     column = {name: i for i, name in enumerate(names)}

@@ -41,7 +41,8 @@ from bluestab.report.page_data import page_data
 from bluestab.report.tables import _best, caption
 from bluestab.report.terminal.sparklines import strips
 from bluestab.report.words.headline import headlines
-from bluestab.stats.recommendation import recommend
+from bluestab.report.words.reasons import reasons
+from bluestab.stats.verdict import judge
 from bluestab.store.store import Store
 from bluestab.sweeps.search import curves
 from bluestab.sweeps.search.findings import arm_of, best_first
@@ -299,14 +300,14 @@ def test_what_is_recommended(name: str) -> None:
         "none": {i: bad + 0.02 * math.sin(3 * i) for i in range(10)},
         "freeze": {i: good + 0.01 * math.cos(2 * i) for i in range(10)},
     }
-    found = recommend(scores, "none", higher_is_better=metric.higher_is_better)
+    found = judge(scores, "none", higher_is_better=metric.higher_is_better)
     assert found.arm == "freeze"
-    _, freeze = found.candidates
+    _, freeze = found.standings
     assert freeze.mean == pytest.approx(math.fsum(scores["freeze"].values()) / 10)
     assert freeze.low is not None
     assert metric.better(freeze.mean, freeze.low)
-    assert ("at most 0.3" in found.why) == (name in LOWER)
-    turned = recommend({"none": scores["freeze"], "freeze": scores["none"]}, "none",
+    assert ("at most 0.3" in reasons(found, metric.sign)) == (name in LOWER)
+    turned = judge({"none": scores["freeze"], "freeze": scores["none"]}, "none",
                        higher_is_better=metric.higher_is_better)  # fmt: skip
     assert turned.arm != "freeze"
 

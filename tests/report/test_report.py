@@ -75,6 +75,7 @@ def record(
         "score": None,
         "degenerate": None,
         "steps": 7,
+        "failure_score": failure_score,
         "error": None if done else {"type": "Error", "message": "what happened"},
     }
     if done:
@@ -166,7 +167,8 @@ def test_numbers_by_hand() -> None:
     assert llrd["mean"] == pytest.approx((0.8 + 0.6 + 0.4 - 0.1) / 4)
     assert llrd["mean_without_failed"] == pytest.approx(0.6)
     assert llrd["min"] == -0.1
-    assert llrd["validation_mean"] == pytest.approx(0.7), "a diverged run has none"
+    counted = (3 * 0.7 - 0.1) / 4
+    assert llrd["validation_mean"] == pytest.approx(counted), "a diverged run fails there, too"
     assert llrd["seconds_mean"] == pytest.approx((3 * 40 + 2) / 4)
 
 
@@ -211,7 +213,7 @@ def test_an_undefined_score_has_the_failure_score() -> None:
     assert (found["n"], found["n_degenerate"], found["failed_share"]) == (2, 1, 0.5)
     assert found["mean"] == pytest.approx(0.25)
     assert found["mean_without_failed"] == pytest.approx(0.6)
-    assert found["validation_mean"] == 0.5
+    assert found["validation_mean"] == pytest.approx((0.5 - 0.1) / 2)
 
 
 def test_crashed_runs_are_in_no_number() -> None:
@@ -395,8 +397,8 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     assert (said.code, said.err) == (0, "")
     assert "results/summary.csv" in said.out
     shown = next(line.split() for line in said.out.splitlines() if " llrd " in line)
-    assert shown[1:6] == ["4", "0.4250", "-0.1896", "to", "1.0000"]  # 1.0396, cut
-    assert shown[6:11] == ["0.3862", "-0.1000", "0.8000", "25%", "1"]
+    assert shown[1:5] == ["4", "25%", "-", "1"]
+    assert shown[5:11] == ["0.4250", "-0.1896", "to", "1.0000", "0.6000", "0.3862"]  # 1.0396, cut
     assert shown[11:] == ["+0.1000", "-", "0.76", "-", "784"]
 
     found = read(Path("results/summary.csv"))

@@ -9,7 +9,7 @@ import pytest
 
 from bluestab import stats
 from bluestab.stats import changes as module
-from bluestab.stats.changes import changes
+from tests.support.contrasts import changes
 
 Scores = dict[int, float]
 

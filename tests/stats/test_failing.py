@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from bluestab.stats.changes import changes
 from bluestab.stats.failing import at_most, mcnemar, newcombe_paired, unseen
+from tests.support.contrasts import changes
 
 
 def pairs(a: int, b: int, c: int, d: int) -> tuple[list[bool], list[bool]]:

@@ -75,7 +75,7 @@ function miniInterval(row, reach, width = 132) {
   return s("svg", { width, height: 12, viewBox: `0 0 ${width} 12`, "aria-hidden": "true" },
     s("line", { class: "grid", x1: 0, x2: width, y1: 6, y2: 6 }),
     s("line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: 12 }),
-    there(row.delta_low) && s("line", { class: "ci" + (worse(row) ? " bad" : ""), x1: x(clip(row.delta_low)), x2: x(clip(row.delta_high)), y1: 6, y2: 6 }),
+    there(row.delta_all_low) && s("line", { class: "ci" + (worse(row) ? " bad" : ""), x1: x(clip(row.delta_all_low)), x2: x(clip(row.delta_all_high)), y1: 6, y2: 6 }),
     s("circle", { class: "dot" + (worse(row) ? " bad" : ""), cx: x(clip(row.delta)), cy: 6, r: 3.5 }));
 }
 
@@ -149,7 +149,7 @@ function costChart(subject, width) {
   const reach = reachOf(rows), inside = (v) => Math.max(-reach, Math.min(reach, v));
   const height = 330, left = 52, right = width - 20, bottom = height - 44;
   const ratio = (row) => time.get(row) / base.get(row.baseline);
-  const xs = extent([1, ...rows.map(ratio)], 0.12), ys = extent([0, ...rows.flatMap((row) => [row.delta, row.delta_low, row.delta_high].filter(there).map(inside))], 0.06);
+  const xs = extent([1, ...rows.map(ratio)], 0.12), ys = extent([0, ...rows.flatMap((row) => [row.delta, row.delta_all_low, row.delta_all_high].filter(there).map(inside))], 0.06);
   const x = linear(xs, [left, right]), y = linear(ys, [bottom, 12]), taken = [];
   const free = (cx, cy, length) => {
     const room = length * 6.4;
@@ -168,12 +168,12 @@ function costChart(subject, width) {
     xAxis(x, xs, bottom, bottom, "median time per run, in times of the baseline", { text: (v, all) => `${tickText(v, all)}×` }),
     s("line", { class: "zero", x1: left, x2: right, y1: y(0), y2: y(0) }),
     s("line", { class: "zero", x1: x(1), x2: x(1), y1: 12, y2: bottom }),
-    rows.map((row) => there(row.delta_low) && s("line", { class: "ci" + (worse(row) ? " bad" : ""), "stroke-opacity": 0.25, x1: x(ratio(row)), x2: x(ratio(row)), y1: y(inside(row.delta_low)), y2: y(inside(row.delta_high)) })),
+    rows.map((row) => there(row.delta_all_low) && s("line", { class: "ci" + (worse(row) ? " bad" : ""), "stroke-opacity": 0.25, x1: x(ratio(row)), x2: x(ratio(row)), y1: y(inside(row.delta_all_low)), y2: y(inside(row.delta_all_high)) })),
     tip(s("circle", { class: "hollow", cx: x(1), cy: y(0), r: 5 }), `${baselines.map((row) => row.arm).join(", ")}: the baseline`, baselines.map((row) => `${duration(base.get(row.arm))} per run`).join(", ")),
     [...rows].sort((a, b) => Math.abs(b.delta) - Math.abs(a.delta)).map((row) => {
       const cx = x(ratio(row)), cy = y(row.delta), spot = free(cx, cy, row.arm.length);
       return [
-        tip(s("circle", { class: "dot" + (worse(row) ? " bad" : ""), cx, cy, r: 4.5 }), `${row.arm}: ${signed(row.delta)} ${span(row.delta_low, row.delta_high)}`,
+        tip(s("circle", { class: "dot" + (worse(row) ? " bad" : ""), cx, cy, r: 4.5 }), `${row.arm}: ${signed(row.delta)} ${span(row.delta_all_low, row.delta_all_high)}`,
           `${duration(time.get(row))} per run (median), ${ratio(row).toFixed(2)} times the baseline's`),
         spot && s("text", spot, row.arm)];
     }));

@@ -216,7 +216,7 @@ const short = (text, width, size = 6.6) => {
 // how far a scale of changes reaches: intervals of two or three seeds may be wider than anything to see
 function reachOf(rows) {
   const known = rows.filter((row) => there(row.delta));
-  const ends = sorted(known.flatMap((row) => [row.delta_low, row.delta_high]).filter(there).map(Math.abs));
+  const ends = sorted(known.flatMap((row) => [row.delta_all_low, row.delta_all_high]).filter(there).map(Math.abs));
   return Math.max(1e-9, 1.2 * Math.max(0, ...known.map((row) => Math.abs(row.delta))), ends.length ? 1.05 * quantile(ends, 0.8) : 0);
 }
 const labelWidth = (rows, width) =>

@@ -46,9 +46,9 @@ function answer(view) {
       : `${count(said.length, "pair")} of task and model, nothing to compare.`),
       h("ul", { class: "answers" }, said.map((one) => h("li", {}, h("small", {}, `${one.task} with ${one.model}`), sentence(one.parts)))));
   }
-  const failed = said.length > 0 && "Failed runs stay in every mean. In brackets: 95 % interval over seeds; p: exact paired test, corrected by Holm over the arms.";
+  const failed = said.length > 0 && "Failed runs stay in every mean. In brackets: 95 % interval over seeds, for all arms of a task and model at once, and p by the same test.";
   return [made, failed && h("p", { class: "evidence" }, failed, state.at === "best" ? " Scores are those of the weights that were best on validation." : " Scores are those after the last step."),
-    advice.length > 0 && numbers("What validation recommends", () => h("ul", { class: "note" }, advice.map((text) => h("li", {}, text))))];
+    advice.length > 0 && numbers("What to use", () => h("ul", { class: "note" }, advice.map((text) => h("li", {}, text))))];
 }
 
 function facts() {

@@ -11,10 +11,10 @@ from typing import Any
 from bluestab.report.tables import there
 from bluestab.tasks.metric import metric_of_row
 
-SCORES = ("ci", "items")
+SCORES = ("ci", "ci_all", "items")
 """Intervals of a score; `NAME_low` and `NAME_high` are their columns."""
 
-CHANGES = ("delta", "delta_items")
+CHANGES = ("delta", "delta_all", "delta_items")
 """Intervals of a difference of two scores, which is at most as large as the range is wide."""
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 from bluestab import stats
 from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
+from bluestab.report.frames.contrasts import Arm, adjust, contrasts
 from bluestab.report.frames.runs import Row, gather, named
-from bluestab.report.frames.summary import adjust, comparison
 from bluestab.store.store import Store
 
 COLUMNS = (
@@ -57,7 +57,7 @@ def compare(a: Store, b: Store, at: At = "last") -> Comparison:
         met |= {("A", left["cell"]), ("B", right["cell"])}
         rows.append(_row(left, right, difference(configs[left["cell"]], configs[right["cell"]])))
     rows.sort(key=lambda row: (row["task"], row["model"], row["arm"] != "none", row["arm"]))
-    adjust(rows)
+    adjust(rows, "p", "p_std")
     alone = [
         f"only in {side}: {cell['task']} with {cell['model']}, {cell['arm']} ({cell['n']} runs)"
         for side, cells in zip("AB", sides, strict=True)
@@ -110,7 +110,7 @@ def _row(a: Row, b: Row, differs: str) -> Row:
         **{f"n_{side}": len(found) for side, found in values.items()},
         **{f"mean_{side}": stats.mean(found) for side, found in values.items()},
         **{f"std_{side}": stats.std(found) for side, found in values.items()},
-        **comparison(b["scores"], a["scores"]),
+        **contrasts({"B": (Arm(b["scores"]), Arm(a["scores"]))})["B"],
         "n_same_run": len(shared),
         "n_same_score": equal[True],
         "differs": differs,

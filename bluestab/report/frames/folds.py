@@ -57,40 +57,55 @@ def nested_columns(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -
     }
 
 
-def fold_comparison(
+def fold_change(
     own: Mapping[Any, float],
     reference: Mapping[Any, float],
     sizes: tuple[int, int] | None,
+    level: float = 0.05,
+    n_arms: int = 1,
 ) -> Row:
-    """An arm beside its baseline on shared folds and seeds: averaged within folds first.
+    """Change of the mean on shared folds and seeds, averaged within folds first: its test and
+    interval, alone and for `n_arms` at once (Bonferroni).
 
     sizes  items that train and test in a fold; None: not known, so there is no p
 
     p and interval by the corrected resampled t-test over folds (Nadeau & Bengio 2003).
     """
+    change = _over_folds(own, reference)
+    if change is None or sizes is None:
+        return {}
+    test = stats.corrected_resampled_t(change.by_fold, *sizes, level)
+    alone, family = (
+        stats.corrected_t_interval(change.by_fold, *sizes, 1 - level / m) for m in (1, n_arms)
+    )
+    return {
+        "test_name": f"{test.name} over folds",
+        "p": test.p,
+        "p_adjusted": None if test.p is None else min(1.0, n_arms * test.p),
+        "delta_low": None if alone is None else alone.low,
+        "delta_high": None if alone is None else alone.high,
+        "delta_all_low": None if family is None else family.low,
+        "delta_all_high": None if family is None else family.high,
+    }
+
+
+def fold_spread(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
+    """Change of the mean over folds, and the ratio of the spreads over seeds within them."""
     shared = [streams for streams in own if streams in reference]
-    differences = by_fold({streams: own[streams] - reference[streams] for streams in shared})
-    change = stats.nested_mean(differences)  # type: ignore[arg-type]
+    change = _over_folds(own, reference)
     spreads = [
         stats.nested_mean(by_fold({s: scores[s] for s in shared}))  # type: ignore[arg-type]
         for scores in (own, reference)
     ]
     stds = [None if one is None else one.std_seeds for one in spreads]
-    test = interval = None
-    if change is not None and sizes is not None:
-        test = stats.corrected_resampled_t(change.by_fold, *sizes)
-        interval = stats.corrected_t_interval(change.by_fold, *sizes)
     return {
-        "n_paired": len(shared),
         "delta": None if change is None else change.mean,
-        "delta_low": None if interval is None else interval.low,
-        "delta_high": None if interval is None else interval.high,
-        "test_name": None if test is None else f"{test.name} over folds",
-        "p": None if test is None else test.p,
-        "improvement": stats.probability_of_improvement(
-            [own[s] for s in shared], [reference[s] for s in shared]
-        ),
         "std_ratio": stds[0] / stds[1] if stds[0] is not None and stds[1] else None,
-        "p_std_name": None,
-        "p_std": None,
     }
+
+
+def _over_folds(own: Mapping[Any, float], reference: Mapping[Any, float]) -> stats.Nested | None:
+    shared = [streams for streams in own if streams in reference]
+    return stats.nested_mean(
+        by_fold({streams: own[streams] - reference[streams] for streams in shared})  # type: ignore[arg-type]
+    )

@@ -15,7 +15,7 @@ from bluestab.report.frames.summary import DIFFERENCE, summary_frame
 from bluestab.report.searches import read_entries
 from bluestab.report.section import Results
 from bluestab.report.sections import SECTIONS
-from bluestab.report.words.advice import advice
+from bluestab.report.words.advice import advice, with_standings
 from bluestab.store.store import Store
 
 
@@ -46,6 +46,8 @@ def read_results(
     items = Items(configs.hashed)
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
     summary = items.beside(summary_frame(runs, baseline, difference, items.digests), runs)
+    advised = advice(runs, summary, at)
+    with_standings(summary, advised, at)
     results = Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
@@ -54,7 +56,7 @@ def read_results(
         damaged=found_damaged,
         difference=difference,
         at=at,
-        advice=advice(runs, summary, at),
+        advice=advised,
         configs=configs.named(),
         hashed=configs.hashed,
         frames={INSTABILITY.name: instability.frame},

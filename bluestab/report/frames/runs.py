@@ -111,6 +111,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "misjudged": not metric.higher_is_better and recorded_direction(result) is None,
         "test_part": test_part(result),
         "failed_below": result.get("failed_below"),
+        "failure_score": result.get("failure_score", result["config"]["task"].get("failure_score")),
         "judged_again": result.get("judged_again"),
         "steps": result["steps"],
         "censored": result.get("censored") is not None,

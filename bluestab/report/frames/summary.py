@@ -10,11 +10,15 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.frames.bounded import keep_in_range
-from bluestab.report.frames.folds import by_fold, fold_comparison, nested_columns
+from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, Arm, contrasts
+from bluestab.report.frames.folds import nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
-from bluestab.report.tables import there
+from bluestab.report.tables import LEVEL, there
 from bluestab.tasks.metric import DIRECTION
+
+STANDING_COLUMNS = ("validation_bound", "spread_ratio", "spread_ratio_bound", "standing", "against")
+"""How the verdict judges an arm, see `stats.verdict.Standing`."""
 
 SUMMARY_COLUMNS = (
     "cell", "task", "model", "technique", "arm", "config_diff", "metric", DIRECTION, "at",
@@ -22,11 +26,9 @@ SUMMARY_COLUMNS = (
     "failed_share", "failed_low", "failed_high",
     "mean", "mean_without_failed", "std", "median", "iqm", "min", "max",
     "ci_low", "ci_high", "ci_method", "items_low", "items_high",
-    "validation_mean", "baseline", "n_paired",
-    "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted", "improvement",
+    "ci_all_low", "ci_all_high", "validation_mean", *STANDING_COLUMNS,
+    "baseline", *CONTRAST_COLUMNS,
     "delta_items_low", "delta_items_high", "difference", "more_seeds",
-    "std_ratio", "std_ratio_low", "std_ratio_high",
-    "p_std_name", "p_std", "p_std_adjusted",
     "seconds_mean", "n_folds", "std_folds", "design", "not_paired",
 )  # fmt: skip
 
@@ -40,11 +42,12 @@ def summary_frame(
     difference: float = DIFFERENCE,
     digests: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row per cell and `at`; `delta` and `std_ratio` against the baseline arm on shared seeds.
+    """One row per cell and `at`; what compares, against the baseline arm on shared seeds.
 
     baseline    arm or technique name; cells of the same task and model are compared with it
     difference  of the mean that is worth finding: `more_seeds` are those still lacking to find it
-                with a power of 80 % at 5 %, before any correction
+                with a power of 80 % at 5 %, before any correction; and the margin within which two
+                means are as good as each other
     digests     cell -> its test items (`items_digest`), where predictions were read
 
     An arm is compared only on the same test items; `not_paired` says why it is not.
@@ -57,79 +60,70 @@ def summary_frame(
         group = groups[run["cell"], run["at"]]
         group.append(run)
         crashed[run["cell"]] += run["status"] == "crashed"
-    table, scores, sizes = [], {}, {}
+    table, arms = [], {}
     for place, group in groups.items():
         part = [run for run in group if run["status"] != "crashed"]
         table.append(_summary_row(part, group[0], crashed[place[0]]))
-        scores[place] = {run["streams"]: run["score"] for run in part}
-        sizes[place] = _sizes(part)
+        arms[place] = _arm(part)
     pairing = Pairing(dict(zip(runs["cell"], runs["test_part"], strict=True)), digests)
     rivals = _Rivals(table, baseline, pairing)
     for row in table:
         rival = rivals.of(row)
         if rival is None:
             row["not_paired"] = rivals.reason(row)
-            continue
-        row["baseline"] = rival["arm"]
-        own, reference = scores[row["cell"], row["at"]], scores[rival["cell"], row["at"]]
-        row |= comparison(own, reference, sizes[row["cell"], row["at"]])
-        if not row[DIRECTION] and row["improvement"] is not None:
-            row["improvement"] = 1 - row["improvement"]  # ties are half, both ways
-        row["difference"] = difference
-        if not row["n_folds"] and not row["design"]:  # neither can be added like seeds
-            row["more_seeds"] = stats.more_seeds_needed(
-                [own[seed] - reference[seed] for seed in own if seed in reference], difference
-            )
+        else:
+            row["baseline"], row["rival"] = rival["arm"], rival["cell"]
+            row["difference"] = difference
     for family in _families(table):
-        adjust(family)
+        pairs = {
+            row["cell"]: (arms[row["cell"], row["at"]], arms[row.pop("rival"), row["at"]])
+            for row in family
+        }
+        found = contrasts(pairs, difference)
+        for row in family:
+            row |= found[row["cell"]]
+            if not row["n_folds"] and not row["design"]:  # neither can be added like seeds
+                own, reference = (arm.scores for arm in pairs[row["cell"]])
+                row["more_seeds"] = stats.more_seeds_needed(
+                    [own[seed] - reference[seed] for seed in own if seed in reference], difference
+                )
+    for rows in _subjects(table):
+        _all_at_once(rows, arms)
     for row in table:
         keep_in_range(row)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
-    for column in ("n_paired", "more_seeds", "n_folds"):
+    for column in ("n_paired", "more_seeds", "n_folds", "failed_paired", "failed_baseline"):
         frame[column] = pd.Series([row[column] for row in table], dtype=object)
     return frame
 
 
-def comparison(
-    own: Mapping[Any, float],
-    reference: Mapping[Any, float],
-    sizes: tuple[int, int] | None = None,
-) -> Row:
-    """An arm beside its baseline, on the seeds they share.
+def _arm(part: Sequence[Row]) -> Arm:
+    """Runs of one cell that have a score, for comparisons."""
+    worst = [run["failure_score"] for run in part if there(run["failure_score"])]
+    return Arm(
+        {run["streams"]: run["score"] for run in part},
+        frozenset(run["streams"] for run in part if run["failed"]),
+        float(worst[0]) if worst else None,
+        _sizes(part),
+        all(run[DIRECTION] for run in part),
+    )
 
-    sizes  items that train and test in a fold, for arms that were cross-validated
+
+def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], Arm]) -> None:
+    """Give the arms of one task and model, in place, intervals of their means that hold for all of
+    them (Bonferroni): whichever is chosen, its own is no narrower than that.
+
+    Not for folds, where an interval is over items already.
     """
-    if by_fold(own) and by_fold(reference):
-        return fold_comparison(own, reference, sizes)
-    shared = [seed for seed in own if seed in reference]
-    a, b = [own[seed] for seed in shared], [reference[seed] for seed in shared]
-    design = stats.design_of(shared)
-    change = stats.mean_interval([x - y for x, y in zip(a, b, strict=True)], design)
-    test = stats.mean_test(a, b, design)
-    # what crossed seeds share would count as many times as runs share it: the ratio stands alone
-    ratio = stats.std_ratio_interval(a, b) if design.independent else None
-    spread = stats.paired_variance(a, b) if design.independent else None
-    n, delta = stats.paired_delta(own, reference)
-    return {
-        "n_paired": n,
-        "delta": delta,
-        **_ends("delta", change),
-        "test_name": test.name,
-        "p": test.p,
-        "improvement": stats.probability_of_improvement(a, b),
-        "std_ratio": stats.std_ratio(a, b),
-        **_ends("std_ratio", ratio),
-        "p_std_name": None if spread is None else spread.name,
-        "p_std": None if spread is None else spread.p,
-    }
-
-
-def adjust(family: Sequence[Row]) -> None:
-    """Give comparisons that are made together their p-values corrected by Holm, in place."""
-    for p in ("p", "p_std"):
-        for row, adjusted in zip(family, stats.holm([r[p] for r in family]), strict=True):
-            row[f"{p}_adjusted"] = adjusted
+    for row in rows:
+        arm = arms[row["cell"], row["at"]]
+        if row["n_folds"]:
+            row["ci_all_low"], row["ci_all_high"] = row["ci_low"], row["ci_high"]
+            continue
+        design = stats.design_of(list(arm.scores))
+        level = 1 - LEVEL / len(rows)
+        row |= _ends("ci_all", stats.mean_interval(list(arm.scores.values()), design, level))
 
 
 def _ends(name: str, interval: stats.Interval | None) -> Row:
@@ -145,13 +139,22 @@ def _families(table: Iterable[Row]) -> Iterable[list[Row]]:
     return families.values()
 
 
+def _subjects(table: Iterable[Row]) -> Iterable[list[Row]]:
+    """Arms of one task and model, at one step, that have runs."""
+    found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in table:
+        if row["n"]:
+            found[_subject(row)].append(row)
+    return found.values()
+
+
 def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
     n = len(part)
     n_diverged = sum(run["status"] == "diverged" for run in part)
     n_degenerate = sum(bool(run["degenerate"]) for run in part)
     failed = [bool(run["failed"]) for run in part]
     values = stats.summary([run["score"] for run in part], failed) if n else {}
-    validation = [run["validation"] for run in part if not pd.isna(run["validation"])]
+    validation = [run["judged"] for run in part if there(run["judged"])]
     design = stats.design_of([run["streams"] for run in part])
     interval = stats.mean_interval([run["score"] for run in part], design)
     return {

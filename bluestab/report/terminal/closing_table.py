@@ -12,7 +12,7 @@ from bluestab.core.types import At
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
-from bluestab.report.tables import change_cells, interval
+from bluestab.report.tables import change_cells, interval, p_of
 from bluestab.report.terminal.tables import console, print_damaged, print_lines
 from bluestab.report.words.caveats import flags
 from bluestab.report.words.phrases import number
@@ -29,11 +29,11 @@ def _whole(value: int | None) -> str:
 
 
 def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
-    """task, model, arm, n, mean with its interval, std, failed share, change and ratio of std."""
+    """task, model, arm, n, failing, mean with its interval, std, change and ratio of std."""
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "model", "arm"):
         table.add_column(heading)
-    for heading in ("n", "mean", "95 % interval", "std", "min", "max", "failed", "crashed"):
+    for heading in ("n", "failed", "p", "crashed", "mean", "95 % interval", "not failed", "std"):
         table.add_column(heading, justify="right")
     for heading in ("change", "p", "std ratio", "p", "more seeds"):
         table.add_column(heading, justify="right")
@@ -47,11 +47,12 @@ def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
             *shown,
             row["arm"],
             str(row["n"]),
+            "-" if share is None or share != share else f"{share:.0%}",
+            p_of(row, "p_failed_adjusted"),
+            str(row["n_crashed"] or ""),
             number(row["mean"]),
             interval(row["ci_low"], row["ci_high"]),
-            *(number(row[k]) for k in ("std", "min", "max")),
-            "-" if share is None or share != share else f"{share:.0%}",
-            str(row["n_crashed"] or ""),
+            *(number(row[k]) for k in ("mean_without_failed", "std")),
             *change_cells(row),
             _whole(row["more_seeds"]),
         )
@@ -74,8 +75,8 @@ def print_outcome(results: Results) -> None:
         out.print(summary_table(results.summary, results.at))
         out.print(
             "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
-            f"the mean; change, std ratio: against arm {results.baseline} on shared seeds; p: "
-            "exact permutation, corrected by Holm over the arms of a task and model, - where so "
+            "the mean; not failed: mean of the others; change, std ratio, p: against arm "
+            f"{results.baseline} on shared seeds, over all arms of a task and model, - where so "
             "few seeds cannot reach 0.05; more seeds: to find a change of "
             f"{results.difference:g} with a power of 80 %",
             soft_wrap=True,
@@ -130,6 +131,6 @@ def print_comparison(found: Comparison) -> None:
     if rows:
         out.print(f"test score at the {rows[0]['at']} step, B against A on shared seeds")
         out.print(table)
-        out.print(f"p: exact permutation, corrected by Holm over these {len(rows)} pairs")
+        out.print(f"p: exact sign flips, corrected by Holm over these {len(rows)} pairs")
     for sentence in [*filter(None, map(mention, rows)), *found.alone]:
         out.print(sentence, markup=False, soft_wrap=True)

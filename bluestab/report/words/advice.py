@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
 from bluestab.report.frames.folds import fold_of
 from bluestab.report.frames.pairing import validated_apart
-from bluestab.report.tables import there
-from bluestab.stats.recommendation import Folds, Recommendation, recommend
+from bluestab.report.tables import LEVEL, there
+from bluestab.report.words.phrases import p_words
+from bluestab.report.words.reasons import reasons
+from bluestab.stats.verdict import Evidence, Folds, Verdict, judge
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ has a standard error of 0.075, an accuracy of 0.8 one of 0.04)."""
 
 @dataclass(frozen=True)
 class Advice:
-    """A recommendation for one task and model, and the summary row (test) of the arm it names.
+    """The verdict on one task and model, and the summary row (test) of the arm that it names.
 
     n_items  validation items that it was chosen on, over all folds if there are some; None: not
              known
@@ -34,17 +36,23 @@ class Advice:
     task: str
     model: str
     baseline: str
-    found: Recommendation
+    found: Verdict
     row: Row | None
     n_items: int | None = None
     folds: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def why(self) -> str:
+        return reasons(self.found, 1 if self.higher_is_better else -1)
 
     def sentence(self) -> str:
         about = f"{self.task} with {self.model}: "
         if self.found.arm is None or self.row is None:
-            return about + self.found.why + self._caution()
-        chosen = f"use {self.found.arm}: {self.found.why}; {_on_test(self.row)}"
-        return about + chosen + self._caution()
+            return about + self.why + self._caution()
+        n_arms = len(self.found.standings)
+        said = f"use {self.found.arm}: {self.why}; {_on_test(self.row, n_arms)}"
+        return about + said + self._caution()
 
     def _caution(self) -> str:
         if self.n_items is None or self.n_items >= FEW_ITEMS:
@@ -80,12 +88,48 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
         folds = _folds(of_them)
         metric = metric_of_row(next(iter(arms.values())))
         baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm], metric))
-        best = recommend(scores, baseline, folds=folds, higher_is_better=metric.higher_is_better)
+        best = judge(
+            scores,
+            baseline,
+            dict(_tested(of_them, arms)),
+            folds=folds,
+            higher_is_better=metric.higher_is_better,
+        )
         row = next((row for row in arms.values() if row["arm"] == best.arm), None)
         items = of_them.groupby("fold", dropna=False)["n_validation"].min().dropna()
         n_items = None if items.empty else int(items.sum())
-        found.append(Advice(task, model, baseline, best, row, n_items, folds is not None))
+        found.append(
+            Advice(
+                task,
+                model,
+                baseline,
+                best,
+                row,
+                n_items,
+                folds is not None,
+                metric.higher_is_better,
+            )
+        )
     return found
+
+
+def with_standings(summary: pd.DataFrame, found: Sequence[Advice], at: str) -> None:
+    """Give the rows of a summary the columns that say how the verdict judges them, in place."""
+    for one in found:
+        of_them = (summary["at"] == at) & (summary["task"] == one.task)
+        of_them &= summary["model"] == one.model
+        for standing in one.found.standings:
+            rows = summary.index[of_them & (summary["arm"] == standing.arm)]
+            values = {
+                "validation_mean": standing.mean,
+                "validation_bound": standing.low,
+                "spread_ratio": standing.ratio,
+                "spread_ratio_bound": standing.upper,
+                "standing": standing.state,
+                "against": ", ".join(standing.against) or None,
+            }
+            for column, value in values.items():
+                summary.loc[rows, column] = value
 
 
 def _folds(runs: pd.DataFrame) -> Folds | None:
@@ -104,20 +148,49 @@ def _scores(
         yield arms[str(cell)]["arm"], dict(zip(group["streams"], group["judged"], strict=True))
 
 
+def _tested(runs: pd.DataFrame, arms: Mapping[str, Row]) -> Iterator[tuple[str, Evidence]]:
+    """Arm -> what its test scores say of it, beside the arm that it is compared with."""
+    part = runs[runs["status"] != "crashed"]
+    seeds: dict[str, set[Any]] = {}
+    failed: dict[str, set[Any]] = {}
+    for cell, group in part.groupby("cell", sort=False):
+        name = arms[str(cell)]["arm"]
+        seeds[name] = set(group["streams"])
+        failed[name] = set(group["streams"][group["failed"].astype(bool)])
+    for row in arms.values():
+        arm, other = row["arm"], row["baseline"]
+        if arm not in seeds or other not in seeds:
+            continue
+        shared = seeds[arm] & seeds[other]
+        shown = there(row["p_failed_adjusted"]) and row["p_failed_adjusted"] < LEVEL
+        fails: Literal["more", "less"] | None = None
+        if shown:
+            fails = "more" if row["failed_change"] > 0 else "less"
+        yield (
+            arm,
+            Evidence(
+                row["effect"], frozenset(failed[arm] & shared),
+                frozenset(failed[other] & shared), fails,
+            ),
+        )  # fmt: skip
+
+
 def _low(scores: Mapping[Any, float], metric: Metric) -> float:
     """How good their mean is at least: the lower bound of scores that grow with quality."""
     interval = stats.default_interval([metric.sign * score for score in scores.values()])
     return -float("inf") if interval is None else interval.low
 
 
-def _on_test(row: Row) -> str:
+def _on_test(row: Row, n_arms: int) -> str:
+    """Test scores of the arm that was chosen; its interval holds for all arms at once."""
     said = f"on test {row['mean']:.4f}"
-    if there(row["ci_low"]):
-        said += f" ({row['ci_low']:.4f} to {row['ci_high']:.4f})"
+    if there(row["ci_all_low"]):
+        said += f" ({row['ci_all_low']:.4f} to {row['ci_all_high']:.4f}"
+        said += f", for all {n_arms} arms at once)" if n_arms > 1 else ")"
     failed = row["n_degenerate"] + row["n_diverged"]
     said += f", {failed} of {row['n']} runs failed"
-    if isinstance(row["baseline"], str):
+    if isinstance(row["baseline"], str) and there(row["delta"]):
         said += f", {row['delta']:+.4f} against {row['baseline']}"
         if there(row["p_adjusted"]):
-            said += f" (p = {row['p_adjusted']:.3f})"
+            said += f" ({p_words(row['p_adjusted'])})"
     return said

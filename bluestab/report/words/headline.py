@@ -1,8 +1,9 @@
-"""The answer of a sweep in a sentence per task and model, with the evidence in it.
+"""What test scores say, in a sentence per task and model, with the evidence in it.
 
 Every figure stands in a row of `summary_frame`, and a difference is in the units of its metric. An
-arm is said to raise or lower a score, whichever of the two is better for its metric, only where
-its exact paired test, corrected over the arms, says so; else the sentence says what is lacking.
+arm is said to raise or lower a score, whichever of the two is better for its metric, only where the
+test of its family says so and failures that the seeds did not show could not turn it
+(`stats.effect_of`); else the sentence says what is lacking. What to use is the verdict's to say.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab import stats
 from bluestab.report.tables import LEVEL, there
+from bluestab.report.words.phrases import p_words, percent
+from bluestab.report.words.reasons import AGAINST
+from bluestab.stats.verdict import Verdict
 from bluestab.tasks.metric import metric_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
+EFFECTS = ("better", "ahead", "worse", "behind", "alike", "open")
 Part = tuple[str, str]
 """`text` or `arm`, and the words: a page sets names apart."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """verdict: `better`, `worse`, `open` or `alone` (nothing to compare); arm: the one it names."""
+    """verdict: `better`, `ahead`, `worse`, `alike`, `open` or `alone` (nothing to compare); arm:
+    the one it names."""
 
     task: str
     model: str
@@ -40,139 +46,196 @@ class Headline:
 
 
 def headlines(
-    summary: pd.DataFrame, chosen: Mapping[tuple[str, str], str], at: str
+    summary: pd.DataFrame, verdicts: Mapping[tuple[str, str], Verdict], at: str
 ) -> list[Headline]:
     """One per task and model with a finished run.
 
-    chosen  task and model -> arm that validation recommends: where it is among the better ones, the
-            sentence is about it, so that no arm is picked by its test scores if that can be avoided
+    verdicts  task and model -> what to use: where its arm is among the better ones, the sentence is
+              about it, so that no arm is picked by its test scores if that can be avoided
     """
     found = []
     part = summary[(summary["at"] == at) & (summary["n"] > 0)]
     for (task, model), group in part.groupby(["task", "model"], sort=False):
         rows = group.to_dict("records")
-        verdict, arm, parts = _said(rows, chosen.get((task, model)))
+        verdict, arm, parts = _said(rows, verdicts.get((task, model)))
         found.append(Headline(str(task), str(model), at, verdict, arm, parts))
     return found
 
 
-def _said(rows: Sequence[Row], chosen: str | None) -> tuple[str, str | None, list[Part]]:
+def _said(rows: Sequence[Row], verdict: Verdict | None) -> tuple[str, str | None, list[Part]]:
     compared = [row for row in rows if there(row["delta"])]
     if not compared:
         return "alone", None, _alone(rows)
-    sure = [row for row in compared if there(row["p_adjusted"]) and row["p_adjusted"] < LEVEL]
-    metric = metric_of_row(rows[0])
-    better = [row for row in sure if metric.better(row["delta"], 0)]
-    if better:
-        row = next((r for r in better if r["arm"] == chosen), None)
-        said = row or metric.best(better, _least_gain)
-        return "better", said["arm"], _better(said, rows, better, compared, row is not None)
-    if sure:
-        return "worse", None, _worse(sure, compared)
-    return "open", None, _open(compared)
+    by = {effect: [row for row in compared if row["effect"] == effect] for effect in EFFECTS}
+    for effect, words in (("better", _better), ("ahead", _ahead)):
+        if by[effect]:
+            row = _named(by[effect], verdict)
+            said = words(row, by[effect], compared)
+            return effect, row["arm"], said + _chosen(row, verdict) + _failing(compared)
+    down = by["worse"] + by["behind"]
+    if down:
+        return "worse", None, _worse(down, compared) + _failing(compared)
+    if len(by["alike"]) == len(compared):
+        return "alike", None, _alike(compared) + _failing(compared)
+    return "open", None, _open(compared) + _failing(compared)
+
+
+def _named(shown: Sequence[Row], verdict: Verdict | None) -> Row:
+    """The arm to use if it is among these, else the one with the best bound."""
+    chosen = None if verdict is None else verdict.arm
+    row = next((r for r in shown if r["arm"] == chosen), None)
+    return row or metric_of_row(shown[0]).best(shown, _least_gain)
 
 
 def _least_gain(row: Row) -> float:
     """The end of the interval of a change that is nearer to none, or worse."""
-    end = row["delta_low" if metric_of_row(row).higher_is_better else "delta_high"]
+    end = row["delta_all_low" if metric_of_row(row).higher_is_better else "delta_all_high"]
     return float(end if there(end) else 0)
 
 
-def _better(
-    row: Row,
-    rows: Sequence[Row],
-    better: Sequence[Row],
-    compared: Sequence[Row],
-    by_validation: bool,
-) -> list[Part]:
+def _better(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(row)
-    reference = next(r for r in rows if r["arm"] == row["baseline"])
     change = _change(row, sign=metric.sign)
-    parts = [
+    return [
         ("arm", row["arm"]),
         (
             "text",
-            f" {_past(metric.improve)} {metric.words} by {change}{_failures(row, reference)}",
+            f" {_past(metric.improve)} {metric.words} by {change} over {_seeds(row)}, against ",
         ),
-        ("text", f" over {row['n_paired']} shared seeds, against "),
         ("arm", row["baseline"]),
-        ("text", f" ({_p(row)}"),
+        ("text", f" ({_p(row, compared)})." + _others(shown, f"shown to {metric.improve} it")),
     ]
-    if len(compared) > 1:
-        parts.append(("text", f", corrected for {len(compared)} arms"))
-    parts.append(("text", ")."))
-    others = len(better) - 1
-    if others:
-        bound = "highest lower bound" if metric.higher_is_better else "lowest upper bound"
-        how = "chosen on validation" if by_validation else f"with the {bound}"
-        more = "one other arm is" if others == 1 else f"{others} other arms are"
-        parts.append(("text", f" It is the one {how}; {more} shown to {metric.improve} it, too."))
-    elif by_validation:
-        parts.append(("text", " It is the arm that validation chose."))
+
+
+def _ahead(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
+    metric = metric_of_row(row)
+    return [
+        ("arm", row["arm"]),
+        ("text", " scored better than "),
+        ("arm", row["baseline"]),
+        (
+            "text",
+            f" by {_change(row, sign=metric.sign)} in {metric.words} over {_seeds(row)} "
+            f"({_p(row, compared)}), but so few cannot exclude that it fails in up to "
+            f"{percent(row['unseen_failed'])} of runs, and that would undo it."
+            + _others(shown, "in the same place"),
+        ),
+    ]
+
+
+def _others(shown: Sequence[Row], what: str) -> str:
+    others = len(shown) - 1
+    if not others:
+        return ""
+    return f" {'One other arm is' if others == 1 else f'{others} other arms are'} {what}, too."
+
+
+def _chosen(row: Row, verdict: Verdict | None) -> list[Part]:
+    """How the arm of the sentence stands to the one that the verdict names."""
+    if verdict is None:
+        return []
+    if verdict.arm == row["arm"]:
+        return [("text", " It is the arm that validation chose.")]
+    if row["arm"] in verdict.ruled_out():
+        why = next(one.against for one in verdict.standings if one.arm == row["arm"])
+        said = ", ".join(AGAINST[one].format(margin=verdict.margin) for one in why)
+        return [("text", f" As a choice it is ruled out: {said}.")]
+    if verdict.arm is not None:
+        return [("text", " Validation chose "), ("arm", verdict.arm), ("text", ".")]
+    return [("text", " Which arm to use is open.")]
+
+
+def _failing(compared: Sequence[Row]) -> list[Part]:
+    """Arms that are shown to fail more, or less, often than their baseline."""
+    parts: list[Part] = []
+    for row in compared:
+        p = row["p_failed_adjusted"]
+        if not there(p) or p >= LEVEL:
+            continue
+        often = "less" if row["failed_change"] < 0 else "more"
+        corrected = f", corrected for {len(compared)} arms" if len(compared) > 1 else ""
+        parts += [
+            ("text", " "),
+            ("arm", row["arm"]),
+            (
+                "text",
+                f" failed {often} often: in {row['failed_paired']} of {_seeds(row)} instead of "
+                f"{row['failed_baseline']} ({p_words(p)}{corrected}).",
+            ),
+        ]
     return parts
-
-
-def _failures(row: Row, reference: Row) -> str:
-    before, after = reference["failed_share"], row["failed_share"]
-    if not row["n"] == reference["n"] == row["n_paired"]:
-        return f" (failed, of all their runs: {_percent(after)} instead of {_percent(before)})"
-    if before == after:
-        return "" if not before else f", with a failed share of {_percent(after)} in both,"
-    if after < before:
-        return f" and cut the failed share from {_percent(before)} to {_percent(after)}"
-    return f", but raised the failed share from {_percent(before)} to {_percent(after)},"
 
 
 def _worse(sure: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(sure[0])
     worst = metric.worst(sure, lambda r: float(r["delta"]))
+    behind = worst["effect"] == "behind"
+    verb = "score worse" if behind else f"{metric.worsen} it"
+    doubt = (
+        f" So few seeds cannot exclude that {worst['baseline']} fails in up to "
+        f"{percent(worst['unseen_failed'])} of runs, and that would undo it."
+        if behind
+        else ""
+    )
     return [
         ("text", f"No arm is shown to {metric.improve} {metric.words} over "),
         ("arm", worst["baseline"]),
         (
             "text",
             f"; {len(sure)} of {len(compared)} {'is' if len(sure) == 1 else 'are'} shown to "
-            f"{metric.worsen} it, most of all ",
+            f"{verb}, most of all ",
         ),
         ("arm", worst["arm"]),
-        ("text", f", by {_change(worst, sign=-metric.sign)} ({_p(worst)}, corrected)."),
+        ("text", f", by {_change(worst, sign=-metric.sign)} ({_p(worst, compared)}).{doubt}"),
+    ]
+
+
+def _alike(compared: Sequence[Row]) -> list[Part]:
+    metric = metric_of_row(compared[0])
+    widest = max(compared, key=lambda row: float(row["p_equivalent"]))
+    margin, baseline = f"{widest['difference']:g}", widest["baseline"]
+    p = p_words(widest["p_equivalent"])
+    if len(compared) == 1:
+        return [
+            ("arm", widest["arm"]),
+            ("text", " is as good as "),
+            ("arm", baseline),
+            ("text", f" within {margin} in {metric.words} over {_seeds(widest)} ({p})."),
+        ]
+    return [
+        ("text", f"All {len(compared)} arms are as good as "),
+        ("arm", baseline),
+        ("text", f" within {margin} in {metric.words} over {_seeds(widest)} (at most {p})."),
     ]
 
 
 def _open(compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(compared[0])
     first = metric.best(compared, lambda r: float(r["delta"]))
-    n = max(row["n_paired"] for row in compared)
-    needed = stats.fewest_pairs(LEVEL / len(compared))
+    n, needed = max(row["n_paired"] for row in compared), stats.fewest_pairs(LEVEL)
+    tested = any(there(row["p_adjusted"]) for row in compared)
+    arms = "an arm" if len(compared) == 1 else f"one of {len(compared)} arms"
     parts: list[Part] = []
-    if n < needed:
-        arms = "an arm" if len(compared) == 1 else f"one of {len(compared)} arms"
-        parts.append(
-            (
-                "text",
-                f"Too early to say: {n} shared seeds, and {needed} are the fewest that can tell "
-                f"{arms} from ",
-            )
-        )
+    if not tested and n < needed and not there(first["n_folds"]):
+        few = f"Too early to say: {_seeds(first, n)}, and {needed} are the fewest that can tell "
+        parts.append(("text", f"{few}{arms} from "))
     elif len(compared) == 1:
         parts += [("arm", first["arm"]), ("text", " is not shown to differ from ")]
     else:
         parts.append(("text", f"None of {len(compared)} arms is shown to differ from "))
-    parts += [
-        ("arm", first["baseline"]),
-        ("text", ". " + ("It changed" if len(compared) == 1 and n >= needed else "So far ")),
-    ]
-    if len(compared) == 1 and n >= needed:
-        parts.append(("text", f" {metric.words} by {_change(first, signed=True)}."))
-    else:
-        parts += [
+    parts.append(("arm", first["baseline"]))
+    change = f"{_change(first, signed=True)} in {metric.words}"
+    if len(compared) == 1:
+        return [*parts, ("text", f". It changed by {change}.")]
+    if metric.better(first["delta"], 0):
+        return [
+            *parts,
+            ("text", ". So far "),
             ("arm", first["arm"]),
-            (
-                "text",
-                f" looks best: {_change(first, signed=True)} in {metric.words}.",
-            ),
+            ("text", f" looks best: {change}."),
         ]
-    return parts
+    return [*parts, ("text", ", nor looks better; nearest is "), ("arm", first["arm"]),
+            ("text", f": {change}.")]  # fmt: skip
 
 
 def _alone(rows: Sequence[Row]) -> list[Part]:
@@ -182,19 +245,25 @@ def _alone(rows: Sequence[Row]) -> list[Part]:
     seeds = "one seed" if best["n"] == 1 else f"{best['n']} seeds"
     text = (
         f" reached {metric.words} {best['mean']:.3f}{interval} over {seeds}; "
-        f"failed: {_percent(best['failed_share'])}."
+        f"failed: {percent(best['failed_share'])}."
     )
     why = " There is no baseline to compare it with." if len(rows) > 1 else ""
     return [("arm", best["arm"]), ("text", text + why)]
 
 
+def _seeds(row: Row, n: int | None = None) -> str:
+    """How many runs are shared: of a cross-validation they are no seeds."""
+    n = row["n_paired"] if n is None else n
+    return f"{n} shared {'runs' if there(row['n_folds']) or there(row['design']) else 'seeds'}"
+
+
 def _change(row: Row, sign: int = 1, signed: bool = False) -> str:
-    """`0.21 [0.10, 0.31]`; with the sign turned for what is said to be lowered."""
+    """`0.21 [0.10, 0.31]`, over all arms; with the sign turned for what is said to be lowered."""
     spec = "+.3f" if signed else ".3f"
     said = f"{sign * row['delta']:{spec}}"
-    if not there(row["delta_low"]):
+    if not there(row["delta_all_low"]):
         return said
-    ends = sorted((sign * row["delta_low"], sign * row["delta_high"]))
+    ends = sorted((sign * row["delta_all_low"], sign * row["delta_all_high"]))
     return f"{said} [{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
@@ -203,10 +272,6 @@ def _past(verb: str) -> str:
     return verb + ("d" if verb.endswith("e") else "ed")
 
 
-def _p(row: Row) -> str:
-    p = row["p_adjusted"]
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _p(row: Row, compared: Sequence[Row]) -> str:
+    tested = sum(there(one["p"]) for one in compared)
+    return p_words(row["p_adjusted"]) + (f", corrected for {tested} arms" if tested > 1 else "")

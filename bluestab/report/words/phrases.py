@@ -51,6 +51,16 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+def p_words(p: float) -> str:
+    """`p = 0.031`, and never `p = 0.000`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def percent(share: float) -> str:
+    """A share, to the percent."""
+    return f"{100 * share:.0f} %"
+
+
 SHOWN = 20
 """Sentences of one kind that are printed; `bluestab store verify` names all damaged records."""
 

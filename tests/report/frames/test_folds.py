@@ -11,8 +11,9 @@ from scipy import stats as scipy_stats
 
 from bluestab.report.frames.folds import (
     by_fold,
-    fold_comparison,
+    fold_change,
     fold_of,
+    fold_spread,
     nested_columns,
     with_fold,
 )
@@ -55,10 +56,9 @@ def test_folds_weigh_alike_and_std_is_over_seeds() -> None:
 
 def test_change_is_tested_over_folds() -> None:
     """t = mean / sqrt((1/n + n_test/n_train) var), by hand."""
-    found = fold_comparison(OWN, REFERENCE, (80, 20))
+    found = fold_change(OWN, REFERENCE, (80, 20)) | fold_spread(OWN, REFERENCE)
     differences = [0.15, 0.2, 0.1]
     assert found["delta"] == pytest.approx(0.15)
-    assert found["n_paired"] == 7
     t = 0.15 / ((1 / 3 + 0.25) * 0.0025) ** 0.5
     assert found["p"] == pytest.approx(2 * scipy_stats.t.sf(t, 2))
     plain = scipy_stats.ttest_1samp(differences, 0).pvalue
@@ -66,8 +66,12 @@ def test_change_is_tested_over_folds() -> None:
     half = scipy_stats.t.ppf(0.975, 2) * ((1 / 3 + 0.25) * 0.0025) ** 0.5
     assert found["delta_low"] == pytest.approx(0.15 - half)
     assert found["delta_high"] == pytest.approx(0.15 + half)
-    unknown = fold_comparison(OWN, REFERENCE, None)
-    assert (unknown["p"], unknown["delta_low"]) == (None, None)
+    assert fold_change(OWN, REFERENCE, None) == {}
+    family = fold_change(OWN, REFERENCE, (80, 20), n_arms=4)
+    assert family["p_adjusted"] == pytest.approx(min(1.0, 4 * found["p"]))
+    wide = scipy_stats.t.ppf(1 - 0.025 / 4, 2) * ((1 / 3 + 0.25) * 0.0025) ** 0.5
+    assert family["delta_all_low"] == pytest.approx(0.15 - wide)
+    assert (family["delta_low"], family["p"]) == (found["delta_low"], found["p"])
 
 
 def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     (advice,) = found.advice
     items = {run["fold"]: run["n_validation"] for run in found.runs.to_dict("records")}
     assert advice.n_items == sum(items.values())
-    assert {c.n for c in advice.found.candidates} == {6}
+    assert {c.n for c in advice.found.standings} == {6}
     assert "more seed" in advice.sentence()
     assert "in every fold" in advice.sentence()
     assert "task.folds" not in advice.sentence(), "they are there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 from scipy import stats as scipy_stats
 
 from tests.report.test_report import LLRD, plain, row, stored, summary
-from tests.support.compared_arms import BETTER, NONE, RECORDS, scores, values
+from tests.support.compared_arms import ALIKE, BETTER, NONE, RECORDS, scores, values
+
+
+def permutation_p(differences: np.ndarray) -> float:
+    found = scipy_stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    return float(found.pvalue)
 
 
 def test_columns_against_scipy() -> None:
@@ -27,13 +35,12 @@ def test_columns_against_scipy() -> None:
     assert (none["failed_low"], none["failed_high"]) == pytest.approx((wilson.low, wilson.high))
 
     change = values(BETTER) - values(NONE)
-    low, high = scipy_stats.t.interval(0.95, 7, loc=change.mean(), scale=scipy_stats.sem(change))
-    assert (llrd["delta_low"], llrd["delta_high"]) == pytest.approx((low, high))
-    exact = scipy_stats.permutation_test(
-        (change,), np.mean, permutation_type="samples", n_resamples=np.inf
-    )
-    assert llrd["p"] == pytest.approx(exact.pvalue)
-    assert llrd["test_name"] == "paired permutation"
+    exact = permutation_p(change)
+    assert llrd["p"] == pytest.approx(exact)
+    assert llrd["test_name"] == "sign flips"
+    # the interval is where the same test does not reject
+    for end, outside in ((llrd["delta_low"], -1e-6), (llrd["delta_high"], 1e-6)):
+        assert permutation_p(change - end - outside) < 0.05 <= permutation_p(change - end + outside)
     assert llrd["std_ratio"] == pytest.approx(values(BETTER).std(ddof=1) / values(NONE).std(ddof=1))
     assert llrd["std_ratio_low"] < llrd["std_ratio"] < llrd["std_ratio_high"]
     u = scipy_stats.mannwhitneyu(values(BETTER), values(NONE)).statistic
@@ -41,15 +48,27 @@ def test_columns_against_scipy() -> None:
     assert (none["p"], none["p_adjusted"], none["delta_low"]) == (None, None, None)
 
 
-def test_holm_over_the_arms_of_one_task() -> None:
+def test_p_over_the_arms_of_one_task() -> None:
+    """Every pattern of signs, flipped for both arms at once: the largest |t| of each is the bar."""
     table = summary(
         [*RECORDS, *plain(NONE, task="gad"), *plain(BETTER, technique=LLRD, task="gad")]
     )
     both = table[(table["task"] == "biosses") & (table["at"] == "last")].set_index("arm")
-    p = both.loc[["llrd", "reinit"], "p"].astype(float)
-    assert p["llrd"] < p["reinit"]
-    assert both.loc["llrd", "p_adjusted"] == pytest.approx(2 * p["llrd"])
-    assert both.loc["reinit", "p_adjusted"] == pytest.approx(p["reinit"])
+    gains = np.stack([values(arm) - values(NONE) for arm in (BETTER, ALIKE)])
+
+    def t(x: np.ndarray) -> np.ndarray:
+        return np.abs(x.mean(axis=1)) / (x.std(axis=1, ddof=1) / x.shape[1] ** 0.5)
+
+    flips = itertools.product((1, -1), repeat=gains.shape[1])
+    largest = np.array([t(gains * np.array(signs)).max() for signs in flips])
+    for name, seen in zip(("llrd", "reinit"), t(gains), strict=True):
+        expected = float(np.mean(largest >= seen - 1e-9))
+        assert both.loc[name, "p_adjusted"] == pytest.approx(expected)
+        assert both.loc[name, "p"] <= both.loc[name, "p_adjusted"]
+        assert both.loc[name, "delta_all_low"] <= both.loc[name, "delta_low"]
+    assert both.loc["reinit", "p_adjusted"] > both.loc["reinit", "p"], "corrected"
+    assert both.loc["llrd", "effect"] in ("better", "ahead")
+    assert both.loc["reinit", "effect"] == "open"
     alone = row(table[table["task"] == "gad"], "llrd")
     assert alone["p_adjusted"] == pytest.approx(alone["p"]), "a family of its own"
 

@@ -60,7 +60,7 @@ def test_a_run_without_a_validation_score_counts_with_its_failure_score() -> Non
     fine = judged(LLRD, 0.7, 0.01)
     broken = record(None, LLRD, 19, validation=None, status="diverged")
     found = advised([*judged((), 0.5, 0.1), *fine[:-1], broken])
-    (candidate,) = [c for c in found.found.candidates if c.arm == "llrd"]
-    assert candidate.n == 20
+    (standing,) = [c for c in found.found.standings if c.arm == "llrd"]
+    assert standing.n == 20
     known = [r.result["metrics"]["last"]["validation"]["pearson"] for r in fine[:-1]]
-    assert candidate.mean == pytest.approx((sum(known) - 0.1) / 20), "the failure score is -0.1"
+    assert standing.mean == pytest.approx((sum(known) - 0.1) / 20), "the failure score is -0.1"

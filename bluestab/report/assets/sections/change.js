@@ -12,7 +12,7 @@ DRAW.change = (view) => {
     const tone = Math.round(34 * Math.abs(row.delta) / (most || 1));
     const value = `${signed(row.delta)}`;
     return h("td", { class: "heat", style: `background:color-mix(in srgb, var(${worse(row) ? "--failed" : "--accent"}) ${tone}%, var(--paper))` },
-      sure ? h("b", {}, value, "\u2009*") : value, " ", h("small", {}, span(row.delta_low, row.delta_high)),
+      sure ? h("b", {}, value, "\u2009*") : value, " ", h("small", {}, span(row.delta_all_low, row.delta_all_high)),
       few ? null : tip(miniInterval(row, reach.get(one), room), `${row.arm}: ${value}`, `p ${pvalue(row.p_adjusted)}, ${row.n_paired} shared seeds`));
   };
   const rest = (one, arm) => {

@@ -1,4 +1,4 @@
-"""What is recommended, on scores whose answer is plain."""
+"""The verdict, on scores whose answer is plain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bluestab import stats
-from bluestab.stats.recommendation import MARGIN, Folds, recommend
+from bluestab.report.words.reasons import reasons
+from bluestab.stats.verdict import MARGIN, Folds, judge
 
 SEEDS = range(20)
 
@@ -22,58 +23,58 @@ def arm(mean: float, std: float, n: int = 20, stream: int = 0) -> dict[int, floa
 
 def test_a_better_and_steadier_arm_is_recommended() -> None:
     scores = {"none": arm(0.5, 0.1), "freeze": arm(0.7, 0.04, stream=1)}
-    found = recommend(scores, "none")
+    found = judge(scores, "none")
     assert found.arm == "freeze"
-    none, freeze = found.candidates
+    none, freeze = found.standings
     assert (none.state, freeze.state) == ("baseline", "approved")
     values = list(scores["freeze"].values())
-    bound = stats.t_interval(values, 0.90)  # one-sided 95 %
+    bound = stats.t_interval(values, 0.95)  # one-sided 95 %, for two arms at once
     assert bound is not None
     assert freeze.low == pytest.approx(bound.low)
     assert freeze.ratio == pytest.approx(0.4)
     assert freeze.upper is not None
     assert freeze.ratio < freeze.upper <= MARGIN
-    assert "0.40 times that of none" in found.why
+    assert "0.40 times that of none" in reasons(found)
 
 
 def test_few_seeds_approve_nothing() -> None:
     scores = {"none": arm(0.5, 0.1, n=3), "freeze": arm(0.9, 0.08, n=3, stream=1)}
-    found = recommend(scores, "none")
+    found = judge(scores, "none")
     assert found.arm is None
-    assert found.candidates[1].state == "undecided"
-    assert found.why.startswith("not enough seeds to say: freeze looks best")
-    assert "until then none" in found.why
-    assert found.candidates[1].more_seeds == 3
-    assert "at least 3 more seeds are needed" in found.why
+    assert found.standings[1].state == "undecided"
+    assert reasons(found).startswith("not enough seeds to say: freeze looks best")
+    assert "until then none" in reasons(found)
+    assert found.standings[1].more_seeds == 3
+    assert "at least 3 more seeds are needed" in reasons(found)
 
 
 def test_a_bound_within_the_margin_from_too_few_seeds_is_not_held_against_an_arm() -> None:
     scores = {"none": arm(0.5, 0.1, n=4), "freeze": arm(0.9, 0.001, n=4, stream=1)}
-    found = recommend(scores, "none")
-    upper = found.candidates[1].upper
+    found = judge(scores, "none")
+    upper = found.standings[1].upper
     assert upper is not None
     assert upper <= MARGIN
-    assert "but so few seeds decide nothing; at least 2 more seeds are needed" in found.why
-    assert "accepted" not in found.why
+    assert "but so few seeds decide nothing; at least 2 more seeds are needed" in reasons(found)
+    assert "accepted" not in reasons(found)
 
 
 def test_two_seeds_have_no_bound_on_the_spread() -> None:
     scores = {"none": arm(0.5, 0.01, n=2), "freeze": arm(0.9, 0.01, n=2, stream=1)}
-    found = recommend(scores, "none")
-    assert found.candidates[1].upper is None
-    assert "its spread is not known; at least 4 more seeds are needed" in found.why
+    found = judge(scores, "none")
+    assert found.standings[1].upper is None
+    assert "its spread is not known; at least 4 more seeds are needed" in reasons(found)
 
 
 def test_more_seeds_are_what_the_bound_needs() -> None:
     scores = {"none": arm(0.5, 0.1, n=16), "freeze": arm(0.9, 0.08, n=16, stream=1)}
-    found = recommend(scores, "none")
-    candidate = found.candidates[1]
+    found = judge(scores, "none")
+    candidate = found.standings[1]
     assert candidate.state == "undecided"
     assert candidate.ratio == pytest.approx(0.8)
     assert candidate.upper is not None
     needed = 16 * (math.log(candidate.upper / 0.8) / math.log(MARGIN / 0.8)) ** 2
     assert candidate.more_seeds == math.ceil(needed) - 16 > 0
-    assert f"{candidate.more_seeds} more seeds would do" in found.why
+    assert f"{candidate.more_seeds} more seeds would do" in reasons(found)
 
 
 def test_an_arm_that_varies_more_is_out_however_high_its_mean() -> None:
@@ -82,43 +83,47 @@ def test_an_arm_that_varies_more_is_out_however_high_its_mean() -> None:
         "wild": arm(0.8, 0.2, stream=1),
         "llrd": arm(0.6, 0.01, stream=2),
     }
-    found = recommend(scores, "none")
+    found = judge(scores, "none")
     assert found.arm == "llrd"
-    assert {c.arm: c.state for c in found.candidates}["wild"] == "rejected"
-    found = recommend({arm: scores[arm] for arm in ("none", "wild")}, "none")
+    assert {c.arm: c.state for c in found.standings}["wild"] == "ruled out"
+    found = judge({arm: scores[arm] for arm in ("none", "wild")}, "none")
     assert found.arm == "none"
-    assert "shown to vary more than 1.25 times as much: wild" in found.why
+    assert "shown to vary more than 1.25 times as much: wild" in reasons(found)
 
 
 def test_the_baseline_wins_where_nothing_is_better() -> None:
     scores = {"none": arm(0.8, 0.02), "llrd": arm(0.6, 0.015, stream=2)}
-    found = recommend(scores, "none")
+    found = judge(scores, "none")
     assert found.arm == "none"
-    assert "no other arm has a higher mean" in found.why
+    assert "no other arm that is not ruled out has a higher validation mean" in reasons(found)
+    assert found.ruled_out("worse") == ["llrd"]
+    alike = judge({"none": arm(0.8, 0.02), "llrd": arm(0.799, 0.02, stream=2)}, "none")
+    assert (alike.state, alike.arm, alike.ruled_out()) == ("keep", "none", [])
+    assert "no other arm has a higher validation mean" in reasons(alike)
 
 
 def test_a_higher_mean_that_is_not_shown_to_be_one() -> None:
     scores = {"none": arm(0.5, 0.02, n=3), "reinit": arm(0.6, 0.2, n=3, stream=1)}
-    found = recommend(scores, "none")
+    found = judge(scores, "none")
     assert found.arm is None
-    assert found.candidates[1].state == "undecided", "three seeds reject nothing either"
-    assert "reinit has the higher validation mean (0.6000 against 0.5000)" in found.why
-    assert found.why.endswith("until then none")
+    assert found.standings[1].state == "undecided", "three seeds reject nothing either"
+    assert "reinit has the higher validation mean (0.6000 against 0.5000)" in reasons(found)
+    assert reasons(found).endswith("until then none")
 
 
 def test_nothing_to_compare() -> None:
-    assert recommend({"none": arm(0.8, 0.02)}, "none").arm is None
-    single = recommend({"none": {0: 0.5}, "llrd": {0: 0.6}}, "none")
+    assert judge({"none": arm(0.8, 0.02)}, "none").arm is None
+    single = judge({"none": {0: 0.5}, "llrd": {0: 0.6}}, "none")
     assert single.arm is None
-    assert "every arm needs two or more" in single.why
+    assert "every arm needs two or more" in reasons(single)
     with pytest.raises(ValueError, match="'plain' is none of the arms none, llrd"):
-        recommend({"none": {0: 0.5}, "llrd": {0: 0.6}}, "plain")
+        judge({"none": {0: 0.5}, "llrd": {0: 0.6}}, "plain")
 
 
 def test_an_arm_that_never_fails_beside_one_that_does() -> None:
     """Half of the baseline's runs end at 0: a mean and a spread to be rescued from."""
     none = {s: 0.0 if s % 2 else 0.7 + s / 1000 for s in SEEDS}
-    found = recommend({"none": none, "freeze": arm(0.7, 0.02)}, "none")
+    found = judge({"none": none, "freeze": arm(0.7, 0.02)}, "none")
     assert found.arm == "freeze"
 
 
@@ -138,15 +143,15 @@ def folded(
 
 def test_over_folds_the_bound_is_corrected_and_the_spread_is_of_seeds() -> None:
     scores = {"none": folded(0.5, 0.1, 6, 0), "freeze": folded(0.9, 0.02, 6, 1)}
-    found = recommend(scores, "none", folds=FIVE)
+    found = judge(scores, "none", folds=FIVE)
     assert found.arm == "freeze"
-    freeze = found.candidates[1]
+    freeze = found.standings[1]
     by_fold = [np.mean([x for (_, f), x in scores["freeze"].items() if f == k]) for k in range(5)]
-    bound = stats.corrected_t_interval(by_fold, 60, 20, 0.90)
+    bound = stats.corrected_t_interval(by_fold, 60, 20, 0.95)  # one-sided, two arms at once
     assert bound is not None
     assert freeze.low == pytest.approx(bound.low)
     assert freeze.mean == pytest.approx(np.mean(by_fold))
-    plain = recommend(scores, "none").candidates[1]
+    plain = judge(scores, "none").standings[1]
     assert plain.low is not None
     assert freeze.low < plain.low, "seeds of a fold are no further data"
 
@@ -161,9 +166,10 @@ def test_over_folds_the_bound_is_corrected_and_the_spread_is_of_seeds() -> None:
 
 def test_seeds_that_lack_are_told_for_every_fold() -> None:
     scores = {"none": folded(0.5, 0.05, 2, 0), "freeze": folded(0.9, 0.01, 2, 1)}
-    found = recommend(scores, "none", folds=FIVE)
+    found = judge(scores, "none", folds=FIVE)
     assert found.arm is None, "five contrasts, an exact test needs six"
-    assert "at least 1 more seed is needed in every fold; until then none" in found.why
+    assert "at least 1 more seed is needed in every fold; until then none" in reasons(found)
     once = {arm: {key: x for key, x in own.items() if key[0] == 0} for arm, own in scores.items()}
-    found = recommend(once, "none", folds=FIVE)
-    assert "its spread is not known; at least 2 more seeds are needed in every fold" in found.why
+    found = judge(once, "none", folds=FIVE)
+    said = reasons(found)
+    assert "its spread is not known; at least 2 more seeds are needed in every fold" in said

@@ -1,0 +1,184 @@
+"""Arms beside their baselines, on the seeds they share: one inference per change of the mean, one
+per change of the failed share, for all arms that are compared together.
+
+Seeds that are independent repetitions, or blocks of them, have one null distribution for the whole
+family (`stats.changes`). Over folds and crossed seeds each arm has a test of its own, whose p is
+multiplied by the number of arms and whose interval is at the level that this leaves (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bluestab import stats
+from bluestab.report.frames.folds import by_fold, fold_change, fold_spread
+from bluestab.report.tables import LEVEL
+from bluestab.stats.changes import changes
+from bluestab.stats.failing import mcnemar, newcombe_paired, unseen
+from bluestab.stats.verdict import effect_of
+
+Row = dict[str, Any]
+Streams = Any
+"""Seeds of a run, as (name, seed) pairs."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs of one cell at one step.
+
+    failed  seeds of the runs that failed; failure_score: what such a run scores at worst, if known
+    sizes   items that train and test in a fold, for an arm that was cross-validated
+    """
+
+    scores: Mapping[Streams, float]
+    failed: frozenset[Streams] = frozenset()
+    failure_score: float | None = None
+    sizes: tuple[int, int] | None = None
+    higher_is_better: bool = True
+
+    def folded(self) -> bool:
+        return bool(by_fold(self.scores))
+
+
+Pair = tuple[Arm, Arm]
+"""An arm and its baseline."""
+
+
+def contrasts(pairs: Mapping[str, Pair], margin: float | None = None) -> dict[str, Row]:
+    """Columns of `summary_frame` that compare, for arms that are compared together.
+
+    margin  of equivalence, in the unit of the scores
+    """
+    shared = {name: [s for s in a.scores if s in b.scores] for name, (a, b) in pairs.items()}
+    rows = {name: _described(*pair, shared[name]) for name, pair in pairs.items()}
+    everyone = list(dict.fromkeys(seed for seeds in shared.values() for seed in seeds))
+    design = stats.design_of(everyone)
+    folded = {name for name, pair in pairs.items() if all(arm.folded() for arm in pair)}
+    if folded or design.blocks is None:
+        for name, pair in pairs.items():
+            rows[name] |= _alone(*pair, shared[name], name in folded, len(pairs))
+    else:
+        blocks = dict(zip(everyone, design.blocks, strict=True))
+        scores = {
+            name: {s: (a.scores[s], b.scores[s]) for s in shared[name]}
+            for name, (a, b) in pairs.items()
+        }
+        what = "sign flips" if design.independent else "block sign flips"
+        for name, change in changes(scores, LEVEL, margin, blocks).items():
+            drawn = " (drawn)" if change.name.endswith("(drawn)") else ""
+            rows[name] |= {
+                "test_name": what + drawn if change.p is not None else None,
+                "p": change.p, "delta_low": change.low, "delta_high": change.high,
+                "p_adjusted": change.p_family, "p_equivalent": change.p_equivalent,
+                "delta_all_low": change.family_low, "delta_all_high": change.family_high,
+            }  # fmt: skip
+    adjust(list(rows.values()), "p_std")
+    independent = {
+        name: pair
+        for name, pair in pairs.items()
+        if name not in folded and stats.design_of(shared[name]).independent
+    }
+    failing(rows, independent, shared)
+    for name, row in rows.items():
+        row["effect"] = effect_of(
+            row["delta"], row["p_adjusted"], row["p_equivalent"], bool(row.pop("turns", False)),
+            higher_is_better=pairs[name][0].higher_is_better, level=LEVEL,
+        )  # fmt: skip
+    return rows
+
+
+def failing(
+    rows: Mapping[str, Row], pairs: Mapping[str, Pair], shared: Mapping[str, Sequence[Streams]]
+) -> None:
+    """Give these rows the columns about failing, in place: independent repetitions alone.
+
+    The interval holds zero wherever the exact test of this arm alone does not exclude it.
+    """
+    for name, (own, reference) in pairs.items():
+        seeds = shared[name]
+        a, b = ([seed in arm.failed for seed in seeds] for arm in (own, reference))
+        test, interval = mcnemar(a, b, LEVEL), newcombe_paired(a, b, 1 - LEVEL)
+        if interval is not None:
+            low, high = interval.low, interval.high
+            if test.p is None or test.p >= LEVEL:
+                low, high = min(low, 0.0), max(high, 0.0)
+            rows[name] |= {"failed_change_low": low, "failed_change_high": high}
+        x, y = ([arm.scores[seed] for seed in seeds] for arm in (own, reference))
+        worst, better = own.failure_score, own.higher_is_better
+        hidden = unseen(x, y, a, b, worst, 1 - LEVEL, higher_is_better=better)
+        rows[name] |= {
+            "failed_paired": sum(a),
+            "failed_baseline": sum(b),
+            "failed_change": test.statistic,
+            "p_failed": test.p,
+            "unseen_failed": None if hidden is None else hidden.share,
+            "turns": hidden is not None and hidden.turns,
+        }
+    adjust([rows[name] for name in pairs], "p_failed")
+
+
+def adjust(rows: Sequence[Row], *columns: str) -> None:
+    """Give comparisons that are made together their p-values corrected by Holm, in place.
+
+    Two arms that are equal at every seed could not have been told apart, and count for nothing.
+    """
+    for p in columns:
+        tested = [None if row[p] == 1 and _equal(row) else row[p] for row in rows]
+        for row, adjusted in zip(rows, stats.holm(tested), strict=True):
+            row[f"{p}_adjusted"] = row[p] if adjusted is None else adjusted
+
+
+def _equal(row: Row) -> bool:
+    return bool(row["delta_low"] == row["delta_high"] == 0)
+
+
+def _described(own: Arm, reference: Arm, shared: Sequence[Streams]) -> Row:
+    """Whatever is no test of the mean."""
+    a, b = ([arm.scores[seed] for seed in shared] for arm in (own, reference))
+    improvement = stats.probability_of_improvement(a, b)
+    if improvement is not None and not own.higher_is_better:
+        improvement = 1 - improvement  # ties are half, both ways
+    row: Row = dict.fromkeys(CONTRAST_COLUMNS)
+    row |= {"n_paired": len(shared), "improvement": improvement}
+    if own.folded() and reference.folded():
+        return row | fold_spread(own.scores, reference.scores)
+    row |= {"delta": stats.paired_delta(own.scores, reference.scores)[1],
+            "std_ratio": stats.std_ratio(a, b)}  # fmt: skip
+    # what crossed seeds share would count as many times as runs share it: the ratio stands alone
+    if stats.design_of(shared).independent:
+        ratio, spread = stats.std_ratio_interval(a, b), stats.paired_variance(a, b)
+        row |= {"p_std_name": spread.name, "p_std": spread.p}
+        if ratio is not None:
+            row |= {"std_ratio_low": ratio.low, "std_ratio_high": ratio.high}
+    return row
+
+
+def _alone(own: Arm, reference: Arm, shared: Sequence[Streams], folded: bool, n_arms: int) -> Row:
+    """A test of this arm alone, and what is left of it for `n_arms` at once."""
+    if folded:
+        return fold_change(own.scores, reference.scores, own.sizes, LEVEL, n_arms)
+    a, b = ([arm.scores[seed] for seed in shared] for arm in (own, reference))
+    design = stats.design_of(shared)
+    test = stats.mean_test(a, b, design, LEVEL)
+    gains = [x - y for x, y in zip(a, b, strict=True)]
+    alone, family = (stats.mean_interval(gains, design, 1 - LEVEL / m) for m in (1, n_arms))
+    return {
+        "test_name": test.name,
+        "p": test.p,
+        "p_adjusted": None if test.p is None else min(1.0, n_arms * test.p),
+        "delta_low": None if alone is None else alone.low,
+        "delta_high": None if alone is None else alone.high,
+        "delta_all_low": None if family is None else family.low,
+        "delta_all_high": None if family is None else family.high,
+    }
+
+
+CONTRAST_COLUMNS = (
+    "n_paired", "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted",
+    "delta_all_low", "delta_all_high", "p_equivalent", "effect", "improvement",
+    "failed_paired", "failed_baseline", "failed_change", "failed_change_low",
+    "failed_change_high", "p_failed", "p_failed_adjusted", "unseen_failed",
+    "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
+)  # fmt: skip

@@ -1,0 +1,343 @@
+"""What to use: one decision on a family of arms, which every page and table only puts into words.
+
+Validation chooses, test scores may only object. An arm is *ruled out* if it is shown to have the
+worse mean (on validation or on test), to fail more often, or to vary more than `margin` times as
+much as the baseline. It is *approved* if it fails in no more of the shared runs than the baseline
+and is shown to vary at most `margin` times as much: an equivalence bound in one direction
+(non-inferiority), so that few seeds approve nothing; or if it is shown to fail less. Fewer seeds
+than an exact test needs (six) do neither. All else is *undecided*.
+
+Of the arms that are not ruled out the one with the best bound of its validation mean is named: to
+be used, if it is approved and its mean is no worse than the baseline's, else the answer is open.
+The baseline is kept if its bound and its mean are the best.
+
+Choosing costs: bounds hold for all arms at once (Bonferroni), one-sided at `level`. The spread is
+that over the seeds at which neither arm failed, so that failing counts once, as failing.
+
+All of it is said of scores that grow with quality. Where lower scores are better, they are judged
+with the sign turned, and every number is given back in its own: the bound that counts is then the
+upper one. Of a cross-validation the mean is that of the folds, its bound corrected for the items
+that they share (Nadeau & Bengio 2003), and the spread is that of seeds within folds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from bluestab import stats
+from bluestab.stats.arrays import same
+from bluestab.stats.changes import changes
+
+MARGIN = 1.25
+"""Largest acceptable ratio of standard deviations (ours: a quarter more than the baseline's)."""
+
+MOST_SEEDS = 200
+"""More than these are not proposed to anybody."""
+
+Scores = Mapping[Any, float]
+"""Seed, or seed and fold -> validation score."""
+
+Effect = Literal["better", "worse", "ahead", "behind", "alike", "open"]
+"""What test scores say of an arm's mean: shown to be better or worse; shown so among the runs that
+did not fail, while failures not yet seen could turn it (ahead, behind); shown to differ by less
+than a margin; none of these."""
+
+
+def effect_of(
+    delta: float | None,
+    p: float | None,
+    p_equivalent: float | None,
+    turns: bool,
+    *,
+    higher_is_better: bool = True,
+    level: float = 0.05,
+) -> Effect | None:
+    """delta and p: of the change, over the family; turns: see `failing.Unseen`. None without p."""
+    if p is None or delta is None:
+        return None
+    if p < level:
+        if (delta > 0) == higher_is_better:
+            return "ahead" if turns else "better"
+        return "behind" if turns else "worse"
+    return "alike" if p_equivalent is not None and p_equivalent < level else "open"
+
+
+@dataclass(frozen=True)
+class Folds:
+    """of: key of a score -> its fold; n_train, n_validation: items of one fold."""
+
+    of: Callable[[Any], Hashable]
+    n_train: int
+    n_validation: int
+
+    def group(self, scores: Scores) -> dict[Hashable, list[float]]:
+        found = defaultdict(list)
+        for key, score in scores.items():
+            found[self.of(key)].append(score)
+        return dict(found)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the test scores say of an arm beside its baseline, on the runs they share.
+
+    failed, reference_failed  seeds at which the arm, and its baseline, failed
+    fails                     what it is shown to do, over the family; None: neither
+    """
+
+    effect: Effect | None = None
+    failed: frozenset[Any] = frozenset()
+    reference_failed: frozenset[Any] = frozenset()
+    fails: Literal["more", "less"] | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One arm as judged.
+
+    n             runs shared with the baseline
+    mean, low     of all its validation scores, and the bound of that mean on the worse side
+    ratio, upper  of the standard deviations, and its upper bound; inf: only the arm varies
+    state         baseline | approved | undecided | ruled out
+    against       why it is ruled out: worse, worse on test, fails more, varies more
+    fails_more    it failed more often than the baseline, shown or not
+    more_seeds    until its spread would be approved (in every fold); None if none would do
+    too_few       there are not even those that an exact test needs
+    """
+
+    arm: str
+    n: int
+    mean: float | None
+    low: float | None
+    ratio: float | None
+    upper: float | None
+    state: str
+    against: tuple[str, ...] = ()
+    fails_more: bool = False
+    more_seeds: int | None = None
+    too_few: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """state: `use` an arm, `keep` the baseline, `open`, or `alone`, with nothing to compare.
+
+    arm       the one to use, None if that is open
+    first     the one that looks best, if any has a bound
+    because   of an open one: few, fails, spread, lower mean, no better bound
+    leader    the one with the best mean, where it is another and that is why it is open
+    until     what to use until there are more seeds
+    level     of the bounds, each of which holds for all arms at once
+    """
+
+    state: Literal["use", "keep", "open", "alone"]
+    baseline: str
+    standings: Sequence[Standing]
+    arm: str | None = None
+    first: Standing | None = None
+    because: str | None = None
+    leader: Standing | None = None
+    until: str | None = None
+    margin: float = MARGIN
+    level: float = 0.95
+    folds: bool = False
+
+    def ruled_out(self, why: str | None = None) -> list[str]:
+        """Names of the arms that are out; for this reason, if one is given."""
+        out = [one for one in self.standings if one.state == "ruled out"]
+        return [one.arm for one in out if why is None or why in one.against]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What all arms of a family are judged by."""
+
+    reference: Scores
+    n_arms: int
+    folds: Folds | None
+    margin: float
+    level: float
+    sign: int
+    shown: Mapping[str, int] = field(default_factory=dict)
+    """arm -> 1 if its validation mean is shown to be better than the baseline's, -1 if worse"""
+
+
+def judge(
+    scores: Mapping[str, Scores],
+    baseline: str,
+    tested: Mapping[str, Evidence] | None = None,
+    *,
+    folds: Folds | None = None,
+    margin: float = MARGIN,
+    level: float = 0.95,
+    higher_is_better: bool = True,
+) -> Verdict:
+    """The verdict on arms, from validation scores by seed, failed runs with their failure score.
+
+    tested  arm -> what test scores say of it; an arm that is missing was not tested
+    folds   of a cross-validation, the same for every arm
+
+    Raises ValueError if the baseline is none of the arms.
+    """
+    if baseline not in scores:
+        raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
+    sign = 1 if higher_is_better else -1
+    terms = _Terms(
+        scores[baseline], len(scores), folds, margin, level, sign,
+        {} if folds else _shown(scores, baseline, 1 - level, sign),
+    )  # fmt: skip
+    standings = [
+        _baseline(baseline, scores[baseline], terms)
+        if arm == baseline
+        else _judged(arm, own, (tested or {}).get(arm, Evidence()), terms)
+        for arm, own in scores.items()
+    ]
+
+    def verdict(state: Literal["use", "keep", "open", "alone"], **said: Any) -> Verdict:
+        return Verdict(state, baseline, standings, margin=margin, level=level,
+                       folds=folds is not None, **said)  # fmt: skip
+
+    if len(scores) < 2:
+        return verdict("alone")
+    ranked = sorted(
+        (one for one in standings if one.low is not None and one.state != "ruled out"),
+        key=lambda one: -sign * float(one.low or 0.0),
+    )
+    if not ranked:
+        return verdict("open", because="few")
+    first = ranked[0]
+    own = next((one for one in ranked if one.state == "baseline"), None)
+    leader = max(ranked, key=lambda one: sign * float(one.mean or 0.0))
+    if first.state == "baseline":
+        if leader is first:
+            return verdict("keep", arm=baseline, first=first)
+        return verdict(
+            "open", first=first, because="no better bound", leader=leader, until=baseline
+        )
+    until = next((one.arm for one in ranked if one.state in ("approved", "baseline")), None)
+    if first.fails_more:
+        return verdict("open", first=first, because="fails", until=until)
+    if first.state == "undecided":
+        return verdict("open", first=first, because="spread", until=until)
+    if own is not None and sign * float(first.mean or 0.0) < sign * float(own.mean or 0.0):
+        return verdict("open", first=first, because="lower mean", leader=own, until=baseline)
+    return verdict("use", arm=first.arm, first=first)
+
+
+def _shown(scores: Mapping[str, Scores], baseline: str, level: float, sign: int) -> dict[str, int]:
+    """Arms whose mean is shown to differ, over the family, and in which direction."""
+    reference = scores[baseline]
+    pairs = {
+        arm: {seed: (own[seed], reference[seed]) for seed in own if seed in reference}
+        for arm, own in scores.items()
+        if arm != baseline
+    }
+    return {
+        arm: 1 if sign * change.delta > 0 else -1
+        for arm, change in changes(pairs, level).items()
+        if change.p_family is not None and change.p_family < level and change.delta
+    }
+
+
+def _baseline(arm: str, own: Scores, terms: _Terms) -> Standing:
+    mean, low = _mean(own, terms)
+    return Standing(arm, len(own), mean, low, 1.0, 1.0, "baseline")
+
+
+def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
+    shared = [seed for seed in own if seed in terms.reference]
+    mean, low = _mean(own, terms)
+    ratio, lower, upper, n = _spread(own, shared, tested, terms)
+    n_pairs = len(_over_seeds({s: own[s] for s in shared}, terms.folds))
+    enough = n_pairs >= stats.fewest_pairs(1 - terms.level)
+    against = [
+        why
+        for why, holds in (
+            ("worse", terms.shown.get(arm) == -1),
+            ("worse on test", tested.effect in ("worse", "behind")),
+            ("fails more", tested.fails == "more"),
+            ("varies more", enough and lower is not None and lower > terms.margin),
+        )
+        if holds
+    ]
+    fails_more = len(tested.failed) > len(tested.reference_failed)
+    steady = upper is not None and upper <= terms.margin
+    # a baseline that does not vary (it failed in every run, say) gives no ratio to go by
+    steady |= ratio == math.inf and terms.shown.get(arm) == 1
+    lacking, n_folds = None, 1 if terms.folds is None else len(terms.folds.group(own))
+    if against:
+        state = "ruled out"
+    elif enough and not fails_more and (steady or tested.fails == "less"):
+        state = "approved"
+    else:
+        state = "undecided"
+        lacking = stats.fewest_pairs(1 - terms.level) - n_pairs
+        if lacking <= 0:
+            lacking = _more_seeds(n, ratio, upper, terms.margin)
+        lacking = None if lacking is None else math.ceil(lacking / n_folds)
+    return Standing(
+        arm, len(shared), mean, low, ratio, upper, state,
+        tuple(against), fails_more, lacking, not enough,
+    )  # fmt: skip
+
+
+def _spread(
+    own: Scores, shared: Sequence[Any], tested: Evidence, terms: _Terms
+) -> tuple[float | None, float | None, float | None, int]:
+    """Ratio of the standard deviations where neither arm failed, its bounds, and how many runs."""
+    failed = tested.failed | tested.reference_failed
+    fine = [seed for seed in shared if seed not in failed]
+    a, b = (_over_seeds({s: of[s] for s in fine}, terms.folds) for of in (own, terms.reference))
+    if len(a) < 2:
+        return None, None, None, len(a)
+    constant, fixed = same(np.array(a)), same(np.array(b))
+    if constant or fixed:  # a ratio of zero, infinite, or of two arms that do not vary at all
+        return (0.0, None, 0.0, len(a)) if constant else (math.inf, None, None, len(a))
+    ratio = stats.std_ratio(a, b)
+    alpha = (1 - terms.level) / max(terms.n_arms - 1, 1)
+    found = stats.std_ratio_interval(a, b, level=1 - 2 * alpha)
+    if found is None:
+        return ratio, None, None, len(a)
+    return ratio, found.low, found.high, len(a)
+
+
+def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:
+    """Of the scores, and its bound on the worse side: the lower one, with sign -1 the upper one."""
+    level = 1 - 2 * (1 - terms.level) / terms.n_arms
+    if terms.folds is None:
+        values = list(scores.values())
+        mean, bound = stats.mean(values), stats.t_interval(values, level)
+        if bound is None and len(values) > 1:  # they are all alike
+            return mean, mean
+    else:
+        nested = stats.nested_mean(terms.folds.group(scores))
+        if nested is None:
+            return None, None
+        mean = nested.mean
+        sizes = (terms.folds.n_train, terms.folds.n_validation)
+        bound = stats.corrected_t_interval(nested.by_fold, *sizes, level)
+    if bound is None:
+        return mean, None
+    return mean, bound.low if terms.sign > 0 else bound.high
+
+
+def _over_seeds(scores: Scores, folds: Folds | None) -> list[float]:
+    """Values whose spread is that over seeds."""
+    if folds is None:
+        return list(scores.values())
+    values: list[float] = stats.within_folds(folds.group(scores)).tolist()
+    return values
+
+
+def _more_seeds(n: int, ratio: float | None, upper: float | None, margin: float) -> int | None:
+    """Seeds to add until the bound meets the margin: its distance shrinks as one over root n."""
+    if ratio is None or upper is None or not 0 < ratio < margin or upper <= margin:
+        return None
+    needed = n * (math.log(upper / ratio) / math.log(margin / ratio)) ** 2
+    return max(1, math.ceil(needed) - n) if needed <= MOST_SEEDS else None
