@@ -5,8 +5,9 @@
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
     changes      sign flips of a family of arms          failing     failed shares of two arms
-    designs      blocks of runs, crossed seeds           items       other test items
-    verdict      which arm to use
+    designs      blocks of runs, crossed seeds           verdict     which arm to use
+    across       means over tasks                        anytime     changes looked at again
+    items        other test items
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
 is drawn comes from a `seed` and does not depend on the order of the runs. scipy is imported late.

@@ -100,6 +100,8 @@ class Items:
             rival = cells.get((row["task"], row["model"], row["baseline"]))
             other = complete.get((rival, row["at"]), {}) if rival else {}
             shared = [seed for seed in own if seed in other]
+            if len(shared) > 1 and not there(row["delta_low"]):
+                shared = []  # so few seeds have no interval, and with items it would be wider
             change = stats.items_and_seeds_interval(
                 metric,
                 [own[seed] for seed in shared],

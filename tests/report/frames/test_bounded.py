@@ -51,3 +51,12 @@ def test_a_mean_of_two_seeds() -> None:
         found = row(table, arm)
         assert (found["ci_low"], found["ci_high"]) == (-1.0, 1.0)
         assert (found["ci_all_low"], found["ci_all_high"]) == (-1.0, 1.0)
+
+
+def test_a_change_of_correlations() -> None:
+    """From nearly -1 to nearly 1, at seeds that differ: no change beyond 2."""
+    low = dict(enumerate([-0.9, -0.8, -0.99, 0.5, -0.7, -0.95, -0.9, -0.8]))
+    high = {seed: -score for seed, score in low.items()}
+    found = row(summary([*plain(low), *plain(high, technique=LLRD)]), "llrd")
+    for name in ("delta", "delta_all"):
+        assert -2 <= found[f"{name}_low"] < found[f"{name}_high"] <= 2

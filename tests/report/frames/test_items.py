@@ -40,18 +40,23 @@ def ends_of(root: Path) -> dict[str, dict[str, float]]:
 
 
 def test_mean_and_change_with_other_items_too(tmp_path: Path) -> None:
-    for seed in range(5):
+    for seed in range(6):
         write(tmp_path, predicted(1.0, seed), seed=seed)
         write(tmp_path, predicted(2.0, seed), seed=seed, technique=LLRD)
     found = ends_of(tmp_path)
     in_order = sorted(range(20), key=lambda i: f"item {i}")  # whatever the order of the file
     arms = {
-        noise: [of_items("pearson", predicted(noise, seed), TRUTH)[in_order] for seed in range(5)]
+        noise: [of_items("pearson", predicted(noise, seed), TRUTH)[in_order] for seed in range(6)]
         for noise in (1.0, 2.0)
     }
     correlation, few = item_score("pearson"), {"resamples": RESAMPLES}
     both = stats.items_and_seeds_interval(correlation, arms[2.0], **few)
-    change = stats.items_and_seeds_interval(correlation, arms[2.0], minus=arms[1.0], **few)
+    table = read_results(Store(tmp_path), None).summary
+    llrd = table[(table["at"] == "last") & (table["technique"] == "llrd")].iloc[0]
+    printed = stats.Interval(llrd["delta_low"], llrd["delta_high"], 0.95, "sign flips")
+    change = stats.items_and_seeds_interval(
+        correlation, arms[2.0], minus=arms[1.0], over_seeds=printed, **few
+    )
     assert both is not None
     assert change is not None
     assert list(found["llrd"].values()) == pytest.approx(
@@ -98,9 +103,18 @@ def test_diverged_runs_alone_have_no_items_whatever_their_metric(tmp_path: Path)
     assert pd.isna(ends_of(tmp_path)["none"]["items_low"])
 
 
+def test_seeds_too_few_for_an_interval_have_none_with_items(tmp_path: Path) -> None:
+    for seed in range(5):
+        write(tmp_path, predicted(1.0, seed), seed=seed)
+        write(tmp_path, predicted(2.0, seed), seed=seed, technique=LLRD)
+    found = ends_of(tmp_path)["llrd"]
+    assert found["items_low"] < found["items_high"]
+    assert pd.isna(found["delta_items_low"])
+
+
 def test_arms_may_list_their_items_in_another_order(tmp_path: Path) -> None:
     """The change is that of an item against itself."""
-    for seed in range(5):
+    for seed in range(6):
         write(tmp_path / "a", predicted(1.0, seed), seed=seed)
         write(tmp_path / "a", predicted(2.0, seed), seed=seed, technique=LLRD)
         write(tmp_path / "b", predicted(1.0, seed), seed=seed)
