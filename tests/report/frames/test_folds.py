@@ -85,7 +85,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     runs = [
         make_run(
             "task=biosses", "model=tiny", "optim.steps=1", f"technique={technique}",
-            "task.folds=3", f"task.fold={fold}", f"seed={seed}",
+            "task.folds=3", "task.grouping=text", f"task.fold={fold}", f"seed={seed}",
         )
         for technique in ("none", "reinit") for seed in (0, 1) for fold in (0, 1, 2)
         if (technique, fold) != ("reinit", 2)
@@ -98,7 +98,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     last_fold = [
         make_run(
             *("task=biosses", "model=tiny", "optim.steps=1", "technique=reinit"),
-            *("task.folds=3", "task.fold=2", f"seed={seed}"),
+            *("task.folds=3", "task.grouping=text", "task.fold=2", f"seed={seed}"),
         )
         for seed in (0, 1)
     ]
