@@ -18,8 +18,8 @@ Row = Mapping[str, Any]
 LEVEL = 0.05
 MCNEMAR = "McNemar's exact test"
 HEADINGS = (
-    "arm", "n", "failed", "p", "mean", "95 % interval", "not failed", "std", "change", "p",
-    "std ratio", "p",
+    "arm", "n", "failed", "p", "mean", "95 % interval", "not failed", "std", "pairs", "change",
+    "p", "std ratio", "p",
 )  # fmt: skip
 MEAN = HEADINGS.index("mean")
 SPECIAL = {
@@ -94,18 +94,36 @@ def caption(rows: Sequence[Row], at: str) -> str:
         "not failed: mean of the runs that did not fail; std with n - 1",
     ]
     if compared:
-        tests = dict.fromkeys(row["test_name"] for row in compared if there(row["test_name"]))
-        spreads = dict.fromkeys(row["p_std_name"] for row in compared if there(row["p_std_name"]))
+        baselines = " and ".join(dict.fromkeys(row["baseline"] for row in compared))
         said += [
-            f"change and ratio of std against {compared[0]['baseline']} on shared seeds",
-            f"p of the change: {', '.join(tests)}",
-            f"p of the ratio: {', '.join(spreads)}",
-            f"p of failing: {MCNEMAR}",
+            f"change and ratio of std against {baselines} on shared seeds (pairs: how many)",
+            *tests_of(compared),
             correction(len(compared), any(there(row["n_folds"]) for row in compared)),
             f"* below {LEVEL:g}",
-            "-: so few seeds cannot reach it",
         ]
+    said += dashes(rows)
     return "; ".join(said) + "."
+
+
+def tests_of(compared: Sequence[Row]) -> list[str]:
+    """The tests that were made, each with what it is of."""
+    columns = (("change", "test_name"), ("ratio", "p_std_name"))
+    names = {
+        what: dict.fromkeys(row[column] for row in compared if there(row[column]))
+        for what, column in columns
+    }
+    said = [f"p of the {what}: {', '.join(found)}" for what, found in names.items() if found]
+    if any(there(row.get("p_failed")) for row in compared):
+        said.append(f"p of failing: {MCNEMAR}")
+    return said
+
+
+def dashes(rows: Sequence[Row]) -> list[str]:
+    """Why there is a dash, each reason once."""
+    why = [row.get(name) for row in rows for name in ("no_p", "no_p_std") if there(row.get(name))]
+    if any(there(row.get("not_paired")) for row in rows):
+        why.append("the baseline has other test items or another metric")
+    return [f"-: {', or '.join(dict.fromkeys(map(str, why)))}"] if why else []
 
 
 def correction(n: int, folds: bool = False) -> str:
@@ -131,11 +149,12 @@ def _cells(row: Row) -> list[str]:
 
 
 def change_cells(row: Row) -> list[str]:
-    """Change of the mean and its p, ratio of std and its p; empty without a comparison, dashes
-    beside a baseline of other test items."""
+    """Pairs, change of the mean and its p, ratio of std and its p; empty without a comparison,
+    dashes beside a baseline of other test items."""
     if there(row.get("not_paired")):
-        return ["-"] * 4
+        return ["-"] * 5
     return [
+        str(row["pairs"]) if there(row["baseline"]) else "",
         _signed(row["delta"]) + _mark(row["p_adjusted"]),
         p_of(row, "p_adjusted"),
         _number(row["std_ratio"], 2) + _mark(row["p_std_adjusted"]),

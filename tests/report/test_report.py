@@ -399,7 +399,7 @@ def test_a_store_of_handmade_records(cli: Callable[..., Any]) -> None:
     shown = next(line.split() for line in said.out.splitlines() if " llrd " in line)
     assert shown[1:5] == ["4", "25%", "-", "1"]
     assert shown[5:11] == ["0.4250", "-0.1896", "to", "1.0000", "0.6000", "0.3862"]  # 1.0396, cut
-    assert shown[11:] == ["+0.1000", "-", "0.76", "-", "784"]
+    assert shown[11:] == ["3", "+0.1000", "-", "0.76", "-", "3,517"]
 
     found = read(Path("results/summary.csv"))
     assert list(found[0]) == list(SUMMARY_COLUMNS)

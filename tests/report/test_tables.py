@@ -39,7 +39,7 @@ def test_markdown_and_latex() -> None:
 def test_few_seeds_have_a_dash() -> None:
     few = summary([*plain({0: 0.5, 1: 0.6}), *plain({0: 0.7, 1: 0.9}, technique=LLRD)])
     cells = next(line for line in markdown(few, "last").splitlines() if "llrd" in line).split(" | ")
-    assert [cells[i] for i in (3, 9, 11)] == ["-", "-", "- |"]
+    assert [cells[i] for i in (3, 10, 12)] == ["-", "-", "- |"]
     one = summary(plain({0: 0.5}))
     assert "intervals of the mean: none, too few seeds" in markdown(one, "last")
 

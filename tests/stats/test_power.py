@@ -47,3 +47,23 @@ def test_power_is_that_of_many_t_tests() -> None:
     d = np.random.default_rng(8).normal(0.6, 1, size=(20_000, 12))
     found = np.mean(oracle.ttest_1samp(d, 0, axis=1).pvalue <= 0.05)
     assert stats.power_of(12, 0.6) == pytest.approx(found, abs=0.01)
+
+
+def test_a_pilot_reaches_the_power_as_often_as_planned() -> None:
+    """Pilots of 5 seeds, one standard deviation to find, eight arms corrected by Bonferroni.
+
+    As planned without assurance, and before the correction, half of the pilots ask for too few.
+    """
+    rng, d, level = np.random.default_rng(11), 1.0, 0.05 / 8
+    reached = {"plain": 0, "assured": 0}
+    for _ in range(400):
+        pilot = rng.normal(size=5)
+        for name, told in (
+            ("plain", {"level": 0.05}),
+            ("assured", {"level": level, "assurance": 0.8}),
+        ):
+            n = stats.seeds_needed(pilot, d, **told)
+            assert n is not None
+            reached[name] += stats.power_of(n, d, level) >= 0.8
+    assert reached["assured"] / 400 >= 0.8 - 0.06
+    assert reached["plain"] / 400 < 0.4

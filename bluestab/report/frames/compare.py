@@ -17,15 +17,17 @@ import pandas as pd
 from bluestab import stats
 from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
-from bluestab.report.frames.contrasts import ArmRuns, adjust, contrasts
+from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, adjust, contrasts
+from bluestab.report.frames.gaps import GAP_COLUMNS
+from bluestab.report.frames.pairing import apart
 from bluestab.report.frames.runs import Row, gather, named
 from bluestab.store.store import Store
 
 COLUMNS = (
     "task", "model", "arm", "at", "n_a", "n_b", "mean_a", "mean_b", "std_a", "std_b",
-    "n_paired", "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted",
+    "n_paired", *GAP_COLUMNS, "delta", "delta_low", "delta_high", "test_name", "p", "p_adjusted",
     "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
-    "n_same_run", "n_same_score", "differs",
+    "n_same_run", "n_same_score", "differs", "not_paired",
 )  # fmt: skip
 
 
@@ -36,6 +38,7 @@ class Comparison:
     n_same_run    runs both stores hold (same key): the same config on the same kind of data
     n_same_score  of these, those with equal scores to the last bit
     differs       what the configs differ in, empty for the same cell
+    not_paired    why the two are not compared: other test items or another metric
     """
 
     table: pd.DataFrame
@@ -75,7 +78,7 @@ def _cells(runs: pd.DataFrame) -> Iterator[tuple[str, Row]]:
         yield (
             str(cell),
             {
-                **{k: first[k] for k in ("cell", "task", "model", "arm", "at")},
+                **{k: first[k] for k in ("cell", "task", "model", "arm", "at", "test_part")},
                 "n": len(group),
                 "scores": dict(zip(group["streams"], group["score"], strict=True)),
                 "by_key": dict(zip(group["key"], group["score"], strict=True)),
@@ -105,12 +108,17 @@ def _row(a: Row, b: Row, differs: str) -> Row:
     shared = [key for key in a["by_key"] if key in b["by_key"]]
     equal = Counter(a["by_key"][key] == b["by_key"][key] for key in shared)
     values = {side: list(row["scores"].values()) for side, row in (("a", a), ("b", b))}
+    unlike = apart(b["test_part"], a["test_part"])
+    found: Row = dict.fromkeys(CONTRAST_COLUMNS)
+    if not unlike:
+        found = contrasts({"B": (ArmRuns(b["scores"]), ArmRuns(a["scores"]))})["B"]
     return {
         **{k: a[k] for k in ("task", "model", "arm", "at")},
         **{f"n_{side}": len(found) for side, found in values.items()},
         **{f"mean_{side}": stats.mean(found) for side, found in values.items()},
         **{f"std_{side}": stats.std(found) for side, found in values.items()},
-        **contrasts({"B": (ArmRuns(b["scores"]), ArmRuns(a["scores"]))})["B"],
+        **found,
+        "not_paired": unlike or None,
         "n_same_run": len(shared),
         "n_same_score": equal[True],
         "differs": differs,

@@ -14,6 +14,7 @@ from typing import Any
 
 from bluestab import stats
 from bluestab.report.frames.folds import by_fold, fold_change, fold_spread
+from bluestab.report.frames.gaps import GAP_COLUMNS, explain, pairs_of
 from bluestab.report.tables import LEVEL
 from bluestab.stats.changes import changes
 from bluestab.stats.failing import mcnemar, newcombe_paired, unseen
@@ -86,6 +87,7 @@ def contrasts(pairs: Mapping[str, Pair], margin: float | None = None) -> dict[st
             row["delta"], row["p_adjusted"], row["p_equivalent"], bool(row.pop("turns", False)),
             higher_is_better=pairs[name][0].higher_is_better, level=LEVEL,
         )  # fmt: skip
+        explain(row)
     return rows
 
 
@@ -141,7 +143,7 @@ def _described(own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams]) -> R
     if improvement is not None and not own.higher_is_better:
         improvement = 1 - improvement  # ties are half, both ways
     row: Row = dict.fromkeys(CONTRAST_COLUMNS)
-    row |= {"n_paired": len(shared), "improvement": improvement}
+    row |= {"n_paired": len(shared), "improvement": improvement, **pairs_of(shared)}
     if own.folded() and reference.folded():
         return row | fold_spread(own.scores, reference.scores)
     row |= {"delta": stats.paired_delta(own.scores, reference.scores)[1],
@@ -183,4 +185,5 @@ CONTRAST_COLUMNS = (
     "failed_paired", "failed_baseline", "failed_change", "failed_change_low",
     "failed_change_high", "p_failed", "p_failed_adjusted", "unseen_failed",
     "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
+    *GAP_COLUMNS,
 )  # fmt: skip

@@ -36,6 +36,11 @@ DIFFERENCE = 0.01
 """Difference of two means that is worth finding, unless somebody says otherwise: one point."""
 
 
+ASSURANCE = 0.8
+"""Confidence that the spread is no larger than planned with: a pilot's own is too small half of the
+time (Browne 1995)."""
+
+
 def summary_frame(
     runs: pd.DataFrame,
     baseline: str = "none",
@@ -46,8 +51,10 @@ def summary_frame(
 
     baseline    arm or technique name; cells of the same task and model are compared with it
     difference  of the mean that is worth finding: `more_seeds` are those still lacking to find it
-                with a power of 80 % at 5 %, before any correction; and the margin within which two
-                means are as good as each other
+                with a power of 80 % after the correction over all arms (Bonferroni's, which is the
+                more careful one), whatever the spread truly is with a confidence of 80 %; None for
+                an arm that is shown to differ already. And the margin within which two means are as
+                good as each other
     digests     cell -> its test items (`items_digest`), where predictions were read
 
     An arm is compared only on the same test items; `not_paired` says why it is not.
@@ -82,10 +89,15 @@ def summary_frame(
         found = contrasts(pairs, difference)
         for row in family:
             row |= found[row["cell"]]
-            if not row["n_folds"] and not row["design"]:  # neither can be added like seeds
+            shown = there(row["p_adjusted"]) and row["p_adjusted"] < LEVEL
+            # folds and crossed seeds cannot be added like seeds
+            if not shown and not row["n_folds"] and not row["design"]:
                 own, reference = (arm.scores for arm in pairs[row["cell"]])
                 row["more_seeds"] = stats.more_seeds_needed(
-                    [own[seed] - reference[seed] for seed in own if seed in reference], difference
+                    [own[seed] - reference[seed] for seed in own if seed in reference],
+                    difference,
+                    level=LEVEL / len(family),
+                    assurance=ASSURANCE,
                 )
     for rows in _subjects(table):
         _all_at_once(rows, arms)
@@ -93,7 +105,15 @@ def summary_frame(
         keep_in_range(row)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
-    for column in ("n_paired", "more_seeds", "n_folds", "failed_paired", "failed_baseline"):
+    for column in (
+        "pairs",
+        "n_units",
+        "n_paired",
+        "more_seeds",
+        "n_folds",
+        "failed_paired",
+        "failed_baseline",
+    ):
         frame[column] = pd.Series([row[column] for row in table], dtype=object)
     return frame
 

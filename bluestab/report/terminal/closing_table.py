@@ -12,7 +12,7 @@ from bluestab.core.types import At
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
-from bluestab.report.tables import change_cells, interval, p_of
+from bluestab.report.tables import change_cells, dashes, interval, p_of, tests_of, there
 from bluestab.report.terminal.tables import console, print_damaged, print_lines
 from bluestab.report.words.caveats import flags
 from bluestab.report.words.phrases import number
@@ -35,7 +35,7 @@ def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
         table.add_column(heading)
     for heading in ("n", "failed", "p", "crashed", "mean", "95 % interval", "not failed", "std"):
         table.add_column(heading, justify="right")
-    for heading in ("change", "p", "std ratio", "p", "more seeds"):
+    for heading in ("pairs", "change", "p", "std ratio", "p", "more seeds"):
         table.add_column(heading, justify="right")
     previous = None
     for row in summary[summary["at"] == at].to_dict("records"):
@@ -73,14 +73,7 @@ def print_outcome(results: Results) -> None:
         )
         out.print(f"\ntest score at the {results.at} step ({said})")
         out.print(summary_table(results.summary, results.at))
-        out.print(
-            "std over seeds (ddof 1); failed: share of degenerate and diverged runs, which stay in "
-            "the mean; not failed: mean of the others; change, std ratio, p: against arm "
-            f"{results.baseline} on shared seeds, over all arms of a task and model, - where so "
-            "few seeds cannot reach 0.05; more seeds: to find a change of "
-            f"{results.difference:g} with a power of 80 %",
-            soft_wrap=True,
-        )
+        out.print(_legend(results), markup=False, soft_wrap=True)
         for one in results.advice:
             out.print(one.sentence(), markup=False, soft_wrap=True)
         for section in UPWARDS:
@@ -91,6 +84,30 @@ def print_outcome(results: Results) -> None:
     for sentence in [*unpaired, *flags(runs)]:
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     print_damaged(out, results.damaged)
+
+
+def _legend(results: Results) -> str:
+    """What the columns of the table are, and nothing that is not in it."""
+    rows = results.summary[results.summary["at"] == results.at].to_dict("records")
+    compared = [row for row in rows if there(row["baseline"])]
+    said = [
+        "std over seeds (ddof 1)",
+        "failed: share of degenerate and diverged runs, which stay in the mean",
+        "not failed: mean of the others",
+    ]
+    if compared:
+        said += [
+            f"change, std ratio, p: against arm {results.baseline} on shared seeds (pairs), over "
+            "all arms of a task and model",
+            *tests_of(compared),
+        ]
+    if any(there(row["more_seeds"]) for row in rows):
+        said.append(
+            f"more seeds: to find a change of {results.difference:g} with a power of 80 %, for "
+            "all arms at once, even if the spread is larger than it looks; none where an arm is "
+            "shown to differ already"
+        )
+    return "; ".join([*said, *dashes(rows)])
 
 
 def _print_blocks(out: Console, blocks: Sequence[Block]) -> None:
@@ -114,9 +131,9 @@ def print_comparison(found: Comparison) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "model", "arm"):
         table.add_column(heading)
-    for heading in ("n A", "n B", "mean A", "mean B", "std A", "std B", "paired"):
+    for heading in ("n A", "n B", "mean A", "mean B", "std A", "std B"):
         table.add_column(heading, justify="right")
-    for heading in ("change", "p", "std ratio", "p", "same runs"):
+    for heading in ("pairs", "change", "p", "std ratio", "p", "same runs"):
         table.add_column(heading, justify="right")
     rows = found.table.to_dict("records")
     for row in rows:
@@ -124,13 +141,13 @@ def print_comparison(found: Comparison) -> None:
         table.add_row(
             *(str(row[k]) for k in ("task", "model", "arm", "n_a", "n_b")),
             *(number(row[k]) for k in ("mean_a", "mean_b", "std_a", "std_b")),
-            str(row["n_paired"]),
             *change_cells({**row, "baseline": "A"}),
             same,
         )
     if rows:
         out.print(f"test score at the {rows[0]['at']} step, B against A on shared seeds")
         out.print(table)
-        out.print(f"p: exact sign flips, corrected by Holm over these {len(rows)} pairs")
+        corrected = f"corrected by Holm over these {len(rows)} pairs"
+        out.print("; ".join([*tests_of(rows), corrected, *dashes(rows)]), soft_wrap=True)
     for sentence in [*filter(None, map(mention, rows)), *found.alone]:
         out.print(sentence, markup=False, soft_wrap=True)

@@ -218,12 +218,12 @@ def _alike(compared: Sequence[Row]) -> list[Part]:
 def _open(compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(compared[0])
     first = metric.best(compared, lambda r: float(r["delta"]))
-    n, needed = max(row["n_paired"] for row in compared), stats.fewest_pairs(LEVEL)
+    most, needed = max(compared, key=lambda row: row["n_units"]), stats.fewest_pairs(LEVEL)
     tested = any(there(row["p_adjusted"]) for row in compared)
     arms = "an arm" if len(compared) == 1 else f"one of {len(compared)} arms"
     parts: list[Part] = []
-    if not tested and n < needed and not there(first["n_folds"]):
-        few = f"Too early to say: {_seeds(first, n)}, and {needed} are the fewest that can tell "
+    if not tested and most["n_units"] < needed and not there(first["n_folds"]):
+        few = f"Too early to say: {_seeds(most)}, and {needed} are the fewest that can tell "
         parts.append(("text", f"{few}{arms} from "))
     elif len(compared) == 1:
         parts += [("arm", first["arm"]), ("text", " is not shown to differ from ")]
@@ -253,14 +253,25 @@ def _alone(rows: Sequence[Row]) -> list[Part]:
         f" reached {metric.words} {best['mean']:.3f}{interval} over {seeds}; "
         f"failed: {percent(best['failed_share'])}."
     )
-    why = " There is no baseline to compare it with." if len(rows) > 1 else ""
+    why = _why_alone(rows) if len(rows) > 1 else ""
     return [("arm", best["arm"]), ("text", text + why)]
 
 
-def _seeds(row: Row, n: int | None = None) -> str:
-    """How many runs are shared: of a cross-validation they are no seeds."""
-    n = row["n_paired"] if n is None else n
-    return f"{n} shared {'runs' if there(row['n_folds']) or there(row['design']) else 'seeds'}"
+def _why_alone(rows: Sequence[Row]) -> str:
+    """Why nothing is compared: no baseline, or one of other items, or of other seeds."""
+    apart = next((row for row in rows if there(row["baseline"])), None)
+    if apart is not None:
+        return f" It is compared with nothing: {apart['baseline']} is there, but {apart['no_p']}."
+    if any(there(row.get("not_paired")) for row in rows):
+        return " It is compared with nothing: the baseline has other test items or another metric."
+    return " There is no baseline to compare it with."
+
+
+def _seeds(row: Row) -> str:
+    """`12 shared seeds`, `3 shared seeds x 5 folds`, `25 shared runs (5 init x 5 order)`."""
+    n, _, rest = str(row["pairs"]).partition(" ")
+    what = "run" if rest.startswith(("(", "in ")) else "seed"
+    return f"{n} shared {what}{'' if n == '1' else 's'} {rest}".rstrip()
 
 
 def _change(row: Row, sign: int = 1, signed: bool = False) -> str:
