@@ -17,7 +17,7 @@ from typing import Any
 
 from bluestab.core.errors import BRING, DataError, did_you_mean
 from bluestab.core.paths import cache_dir, corpora_dir, expanded
-from bluestab.data.readers import read_bytes
+from bluestab.data.readers import check_kind, read_bytes
 
 
 def folders(task: str, data_dir: str | None) -> list[Path]:
@@ -90,6 +90,7 @@ def locate_own(file: str, data_dir: str | None) -> Path:
     path = expanded(data_dir or ".") / expanded(file)
     for candidate in (path, Path(f"{path}.gz")):
         if candidate.exists():
+            check_kind(candidate)
             return candidate
     folder = path.parent
     if not folder.is_dir():

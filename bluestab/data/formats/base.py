@@ -12,6 +12,12 @@ from typing import Any
 from bluestab.core.errors import DataError, did_you_mean
 from bluestab.data.readers import read_bytes, text_of
 
+MOST_ROWS = 2_000_000
+"""Of one file; more would not fit into the memory of a usual machine."""
+
+MOST_LINES = 5_000_000
+"""Of one text file, words of CoNLL included."""
+
 MOST_CHARACTERS = 1_000_000
 """Of one text. More is a lost line break or quotation mark, not a text that anybody labelled."""
 
@@ -170,6 +176,8 @@ def lines_in(path: Path) -> tuple[list[str], tuple[str, ...]]:
     Raises DataError for what is no text in UTF-8.
     """
     text, notes = whole_text(path)
+    if (n := text.count("\n")) > MOST_LINES:
+        raise too_many(path, n, "lines", MOST_LINES)
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     for number, line in enumerate(lines, start=1):
         if len(line) > MOST_CHARACTERS:
@@ -209,6 +217,12 @@ def too_long(path: Path, n: int, line: int | None) -> DataError:
         f"a text of {n:,} characters; more than {MOST_CHARACTERS:,} is taken for a lost line break "
         "or quotation mark: look at the file there, or cut the text",
         line,
+    )
+
+
+def too_many(path: Path, n: int, what: str, most: int) -> DataError:
+    return DataError(
+        path, f"has {n:,} {what}; at most {most:,} are read at once: take a part of them"
     )
 
 
