@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import Any
 
 from bluestab.core.errors import DataError, did_you_mean
 from bluestab.data.readers import read_bytes, text_of
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536, which no file in UTF-8 can hold."""
 
 MOST_ROWS = 2_000_000
 """Of one file; more would not fit into the memory of a usual machine."""

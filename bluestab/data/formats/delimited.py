@@ -131,7 +131,7 @@ def _uneven(fields: Sequence[str], line: int, first: Record, tabs: bool) -> str:
 def _separated(path: Path, text: str, quoted: bool, whole: bool = True) -> tuple[list[Record], str]:
     """The rows and the separator that makes them equally long; a comma if several do."""
     errors: dict[str, DataError] = {}
-    single: list[Record] | None = None
+    single: tuple[list[Record], str] | None = None
     for separator in SEPARATORS:
         try:
             found = _some(path, list(records(path, pieces(text), separator, quoted, 1, whole)))
@@ -142,7 +142,7 @@ def _separated(path: Path, text: str, quoted: bool, whole: bool = True) -> tuple
         if len(widths) == 1 and widths != {1}:
             return found, separator
         if widths == {1}:
-            single = single or found
+            single = single or (found, separator)
         else:
             first = found[0]
             fields, line = next(row for row in found if len(row[0]) != len(first[0]))
@@ -155,13 +155,13 @@ def _separated(path: Path, text: str, quoted: bool, whole: bool = True) -> tuple
             raise errors[likely]
         return [], likely  # whoever reads on says it, of the row
     if single is not None and not whole:
-        return single, ","
+        return single
     if single is not None and not errors:
         raise DataError(
             path,
             "has one column only: a text and its label are needed, separated by a comma, "
             "semicolon, tab or bar",
-            single[0][1],
+            single[0][0][1],
         )
     raise next(iter(errors.values()))
 
@@ -196,7 +196,7 @@ def records(
     line = start
     try:
         for fields in reader:
-            if fields and fields != [""]:
+            if len(fields) > 1 or "".join(fields).strip():
                 yield tuple(fields), line
             line = reader.line_num + start
     except csv.Error as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import (
+    HALF,
     MOST_CHARACTERS,
     MOST_ROWS,
     Rows,
@@ -23,7 +23,6 @@ from bluestab.data.formats.base import (
 from bluestab.data.formats.label_studio import Item, is_export, unfold
 from bluestab.data.readers import expect, skip
 
-HALF = re.compile("[\ud800-\udfff]")
 MOST_DIGITS = 300
 """Of a whole number, as many as the largest of a computer has; more is damage."""
 
