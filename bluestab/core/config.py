@@ -32,10 +32,16 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = outer
 
 
-def quoted(text: str) -> str:
-    """Any text, as Hydra's grammar takes it: nothing in it is read as anything else."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), text)
-    return "'" + escaped.replace("${", "\\${") + "'"
+def quoted(text: str, mark: str = "'") -> str:
+    """Any text, as Hydra's grammar takes it: nothing in it is read as anything else.
+
+    mark  the quotation mark around it, ' or "
+    """
+    text = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", text)
+    escaped = re.sub(
+        rf"(\\*)({mark}|$)", lambda m: m[1] * 2 + m[2].replace(mark, f"\\{mark}"), text
+    )
+    return f"{mark}{escaped}{mark}"
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from bluestab.core.errors import ConfigError, DataError, StoreError
 from bluestab.core.types import Example
+from bluestab.data.readers import check_kind
 from bluestab.inference.formats.base import Format, Item, Position
 from bluestab.store.files import flush, write_text
 from bluestab.tasks.outputs import Answer
@@ -55,6 +56,7 @@ class Counts:
 
 def stamp(path: Path) -> dict[str, Any]:
     """What tells that a file is still the same: size, time of change, its first mebibyte."""
+    check_kind(path)
     try:
         found = path.stat()
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ from bluestab.core.errors import DataError
 from bluestab.data.formats.base import lines_in
 from bluestab.data.formats.columnar import is_dataset
 from bluestab.data.formats.pubtator import HEADING
+from bluestab.data.readers import head_of
 
 FORMATS = (
     "csv", "tsv", "json", "jsonl", "parquet", "dataset", "conll", "brat", "pubtator",
@@ -26,6 +27,9 @@ OTHERS = {
     ".xlsx": "an Excel sheet: save it as CSV (UTF-8)", ".xls": "an Excel sheet: save it as CSV",
     ".ods": "a spreadsheet: save it as CSV", ".zip": "an archive: unpack it",
     ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".xml": "XML",
+    ".bz2": "packed with bzip2, not gzip: unpack it", ".xz": "packed with xz, not gzip: unpack it",
+    ".zst": "packed with zstd, not gzip: unpack it",
+    ".7z": "an archive: unpack it", ".rar": "an archive: unpack it",
     ".arrow": "a part of a saved dataset: name its folder", ".pkl": "a pickle, which could run "
     "code: save it as JSONL or Parquet", ".pickle": "a pickle, which could run code: save it as "
     "JSONL or Parquet",
@@ -46,7 +50,7 @@ def recognise(path: Path, *, words: bool) -> str:
         raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
     if suffix in ENDINGS and suffix != ".json":
         return ENDINGS[suffix]
-    if not suffix and path.read_bytes()[:4] == b"PAR1":
+    if not suffix and head_of(path, 4) == b"PAR1":
         return "parquet"
     lines, _ = lines_in(path)
     filled = [line for line in lines if line.strip()]
@@ -82,7 +86,10 @@ def _of_folder(path: Path) -> str:
         return "dataset"
     if any(path.glob("*.ann")):
         return "brat"
-    files = sorted(p.name for p in path.iterdir())[:5]
+    try:
+        files = sorted(p.name for p in path.iterdir())[:5]
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
     raise DataError(
         path,
         "is a folder, but neither a BRAT folder (.txt and .ann) nor a saved dataset (state.json); "

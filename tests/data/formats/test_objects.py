@@ -38,7 +38,7 @@ BROKEN: dict[str, Broken] = {
         "classification",
         {JSON: "[" * 100_000},
         {},
-        r"f\.json: is nested too deeply|is no JSON|expected an object",
+        r"f\.json, line 1: is nested too deeply|is no JSON|expected an object",
     ),
     "JSON empty list": ("classification", {JSON: "[]"}, {}, r"holds no items"),
     "JSONL cut off": (
@@ -47,7 +47,12 @@ BROKEN: dict[str, Broken] = {
         {},
         r"f\.jsonl, line 2: is no JSON object",
     ),
-    "JSONL list": ("classification", {JSONL: '["a", "x"]\n'}, {}, r"line 1: expected an object"),
+    "JSONL list": (
+        "classification",
+        {JSONL: '["a", "x"]\n'},
+        {},
+        r"line 1: is no JSON object: expected an object",
+    ),
     "JSONL missing field": (
         "classification",
         {JSONL: '{"text": "a", "label": "x"}\n{"text": "b"}\n'},
