@@ -14,6 +14,7 @@ from bluestab.store.disk import entries
 from bluestab.store.files import digest_of
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.representations import read_representations
+from bluestab.store.schema import is_segment
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 
 
@@ -51,6 +52,12 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
     config = record.result["config"]
     if key_of(config) != key or cell_of(config) != record.result["cell"]:
         yield f"{file}: its config has key {key_of(config)}, not {key}; its config was changed"
+    for kind in ("task", "model"):
+        if not is_segment(name := record.measured["names"][kind]):
+            yield (
+                f"{file}: its {kind} is named {name!r}, which is no file name; reports write its "
+                "tables under a name of letters, digits and . _ + -"
+            )
     listed = record.measured["files"]
     if listed is not None:
         yield from file_problems(folder, listed)

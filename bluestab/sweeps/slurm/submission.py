@@ -31,6 +31,7 @@ from typing import Any
 from bluestab.core.errors import StoreError
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
+from bluestab.store.schema import is_segment
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.slurm import scheduler
@@ -73,6 +74,8 @@ class Submission:
         try:
             self.content: Mapping[str, Any] = json.loads((folder / "orders.json").read_text())
             _ = [self.content[name] for name in ("sweep", "runs", "configs", "tasks", "launcher")]
+            if not is_segment(self.content["sweep"]):
+                raise ValueError(f"its sweep is {self.content['sweep']!r}, which is no file name")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder}/orders.json cannot be read ({error}); the store must be on a disk that "
