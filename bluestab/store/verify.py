@@ -10,6 +10,7 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.plain_files import inside
 from bluestab.core.types import RunRecord
+from bluestab.store.cleaning import files_with_secrets
 from bluestab.store.disk import entries
 from bluestab.store.files import digest_of
 from bluestab.store.representations import FILE as REPRESENTATIONS
@@ -28,6 +29,11 @@ def problems(store: Store) -> Iterator[str]:
     for path in entries(store.root / ".crashed"):
         if KEY.fullmatch(path.name):
             yield from run_problems(path, path.name)
+    for path in files_with_secrets(store):
+        yield (
+            f"{path} holds a password, token or key; take it out with: "
+            f"bluestab store gc --secrets {store.root}"
+        )
     for path in store.manifests().values():
         try:
             parse_manifest(path)

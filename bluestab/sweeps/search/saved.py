@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bluestab.core.config import quoted
 from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.provenance import NO_PASSWORD, command_line, redacted
+from bluestab.core.provenance import command_line
+from bluestab.core.secrets import cleaned_tree, cleaned_value, is_cleaned
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
 from bluestab.sweeps.grouping import GROUP
@@ -23,8 +24,8 @@ def write_search_file(search: Search) -> None:
     content = {
         "name": search.name,
         "command": command_line(),
-        "storage": redacted(search.storage),
-        "asked": {**search.asked, "node": {**search.asked["node"], "storage": None}},
+        "storage": cleaned_value(search.storage),
+        "asked": cleaned_tree({**search.asked, "node": {**search.asked["node"], "storage": None}}),
         "group": search.group,
     }
     write_text(search.folder / FILE, to_json(content))
@@ -57,7 +58,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
         ) from error
-    if storage is None and NO_PASSWORD not in kept:
+    if storage is None and not is_cleaned(kept):
         storage = kept
     if storage is None:
         raise ConfigError(

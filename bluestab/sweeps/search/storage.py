@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluestab.core.errors import ConfigError
-from bluestab.core.provenance import redacted
+from bluestab.core.secrets import cleaned, cleaned_value
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -28,7 +28,7 @@ def open_storage(where: str) -> BaseStorage:
         need("psycopg", "postgres", scheme)
     elif scheme != "sqlite":
         raise ConfigError(
-            f"search.storage is {redacted(where)!r}: expected a file, sqlite:///FILE or "
+            f"search.storage is {cleaned_value(where)!r}: expected a file, sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE"
         )
     # pings: a connection that the server closed meanwhile is opened again; 60 s for SQLite's lock
@@ -39,9 +39,10 @@ def open_storage(where: str) -> BaseStorage:
     try:
         return optuna.storages.RDBStorage(where, engine_kwargs=options)
     except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
-        first = redacted(str(error).strip().splitlines()[0][:300])
+        first = cleaned(str(error).strip().splitlines()[0][:300])
         raise ConfigError(
-            f"search.storage {redacted(where)} cannot be opened: {type(error).__name__}: {first}"
+            f"search.storage {cleaned_value(where)} cannot be opened: "
+            f"{type(error).__name__}: {first}"
         ) from error
 
 
