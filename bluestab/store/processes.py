@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from functools import lru_cache
@@ -47,13 +48,24 @@ def process_start(pid: int) -> str | None:
 
 
 def owner() -> str:
-    """`<host>.<pid>` of this process: the end of the names of what it is writing."""
-    return f"{socket.gethostname()}.{os.getpid()}"
+    """`<host>.<mark>.<pid>` of this process: the end of the names of what it is writing.
+
+    The mark tells boot and PID namespace: containers may share a host name and a process number.
+    """
+    return f"{socket.gethostname()}.{_mark()}.{os.getpid()}"
 
 
 def owner_dead(owner: str) -> bool | None:
-    """Is the process `<host>.<pid>` dead? None: it cannot be seen from here."""
-    host, _, pid = owner.rpartition(".")
-    if host != socket.gethostname() or not pid.isdigit():
+    """Is the process `<host>.<mark>.<pid>` dead? None: it cannot be seen from here.
+
+    Names without a mark, of versions up to 0.1, say too little to know.
+    """
+    place, _, pid = owner.rpartition(".")
+    if place != f"{socket.gethostname()}.{_mark()}" or not pid.isdecimal():
         return None
     return process_start(int(pid)) is None
+
+
+def _mark() -> str:
+    """Eight digits that stand for `machine()` in a file name."""
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
 from bluestab.store.files import digest_of, files_below, flush, flush_tree, write_text
@@ -255,7 +256,8 @@ class Store:
         """Say what a sweep consists of, before its first run."""
         path = self.root / "sweeps" / f"{name}.json"
         try:
-            write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+            clean = cleaned_tree(manifest)
+            write_text(path, to_json({**clean, "written": datetime.now(UTC).isoformat()}))
         except OSError as error:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
@@ -288,7 +290,11 @@ def parse_manifest(path: Path) -> dict[str, Any]:
             raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_manifest(manifest)
-        return manifest
+        runs = [
+            {**run, "overrides": [cleaned_value(one) for one in run["overrides"]]}
+            for run in manifest["runs"]
+        ]
+        return {**manifest, "command": cleaned_command(manifest["command"]), "runs": runs}
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"

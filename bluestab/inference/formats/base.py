@@ -183,7 +183,8 @@ def _short(value: float) -> float:
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Raises ValueError for a number that JSON has not (NaN, infinity)."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def plain(text: str) -> str:

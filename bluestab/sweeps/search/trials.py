@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import BluestabError, ConfigError
-from bluestab.core.provenance import redacted
+from bluestab.core.secrets import cleaned_value
 from bluestab.store.claims import Claim, Claims
 from bluestab.store.files import alone
 from bluestab.sweeps.search import samplers, spec
@@ -108,7 +108,7 @@ class Trials:
                 )
             except Exception as error:  # a damaged journal, a database of another version
                 raise ConfigError(
-                    f"the study {search.name} in {redacted(search.storage)} cannot be opened: "
+                    f"the study {search.name} in {cleaned_value(search.storage)} cannot be opened: "
                     f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
                 ) from error
             before = study.user_attrs.get(IDENTITY)
