@@ -62,7 +62,8 @@ def _standing(root: Path, name: str) -> str:
     from bluestab.sweeps.search.findings import best_first
     from bluestab.sweeps.search.points import shown
     from bluestab.sweeps.search.saved import read_search
-    from bluestab.sweeps.search.trials import Trials, points
+    from bluestab.sweeps.search.told import points
+    from bluestab.sweeps.search.trials import Trials
 
     found = read_search(root, name)
     trials = Trials.open(found)

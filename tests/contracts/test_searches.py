@@ -23,7 +23,8 @@ from bluestab.store.store import Store
 from bluestab.sweeps.search.findings import best_first, points_frame
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.spec import SAMPLERS, Search
-from bluestab.sweeps.search.trials import Trials, points, scores_of
+from bluestab.sweeps.search.told import points, scores_of
+from bluestab.sweeps.search.trials import Trials
 from bluestab.sweeps.search.worker import Worker
 from bluestab.testing import simulated_runs
 from tests.support import simulated_search

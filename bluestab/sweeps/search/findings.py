@@ -20,7 +20,7 @@ from bluestab.sweeps.search.objectives import Outcome, is_of_scores, maximised, 
 from bluestab.sweeps.search.points import Knob, shown
 from bluestab.sweeps.search.samplers import CONSTRAINT
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.trials import points, scores_of, was_stopped
+from bluestab.sweeps.search.told import points, scores_of, was_stopped
 from bluestab.tasks.metric import metric_of_result
 
 if TYPE_CHECKING:

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import redacted
+from bluestab.sweeps.search.patience import StoragePatience, reason_away
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 
-def open_storage(where: str) -> BaseStorage:
-    """The storage at a URL, or in a journal file. Raises ConfigError if it cannot be opened."""
+TCP = {
+    **{"connect_timeout": 10, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10},
+    **{"keepalives_count": 3, "tcp_user_timeout": 60_000},  # the last in milliseconds
+}
+"""Of libpq, unless the URL says otherwise: a server that is cut off is noticed within a minute."""
+
+
+def open_storage(
+    where: str, patience: StoragePatience | None = None, *, waits: bool = False
+) -> BaseStorage:
+    """The storage at a URL, or in a journal file; a database that is away later is waited for.
+
+    patience  how this process waits
+    waits     also for one that is away now; else that is refused, since the URL may be wrong
+
+    Raises ConfigError if it cannot be opened, StorageAway, Interrupted.
+    """
     import optuna
 
     if "://" not in where:
         return _journal(Path(where))
-    scheme = where.partition("://")[0]
+    scheme, typed = where.partition("://")[0], where
     if scheme in ("postgresql", "postgres"):
         where = "postgresql+psycopg://" + where.partition("://")[2]
     if where.startswith("postgresql+psycopg://"):
@@ -31,18 +48,48 @@ def open_storage(where: str) -> BaseStorage:
             f"search.storage is {redacted(where)!r}: expected a file, sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE"
         )
-    # pings: a connection that the server closed meanwhile is opened again; 60 s for SQLite's lock
-    options: dict[str, object] = {"pool_pre_ping": True}
     if scheme == "sqlite":
-        options["connect_args"] = {"timeout": 60}
         Path(where.partition("///")[2]).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.storages.RDBStorage(where, engine_kwargs=options)
-    except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
-        first = redacted(str(error).strip().splitlines()[0][:300])
-        raise ConfigError(
-            f"search.storage {redacted(where)} cannot be opened: {type(error).__name__}: {first}"
-        ) from error
+    patience = StoragePatience() if patience is None else patience
+    opened = _opened(where, typed, patience if waits else None)
+    from bluestab.sweeps.search.patient_storage import PatientStorage
+
+    return PatientStorage(optuna.storages.get_storage(opened), typed, patience)
+
+
+def _opened(where: str, typed: str, patience: StoragePatience | None) -> BaseStorage:
+    import optuna
+
+    since, tries = time.monotonic(), 0
+    while True:
+        try:
+            # pings: a connection that the server closed meanwhile is opened again
+            options = {"pool_pre_ping": True, "connect_args": _connection_options(where)}
+            storage = optuna.storages.RDBStorage(where, engine_kwargs=options)
+        except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
+            reason = reason_away(error)
+            if patience is not None and reason is not None:
+                tries += 1
+                patience.wait(typed, reason, since, tries)
+                continue
+            first = redacted(str(error).strip().splitlines()[0][:300])
+            raise ConfigError(
+                f"search.storage {redacted(where)} cannot be opened: {type(error).__name__}: "
+                f"{first}"
+            ) from error
+        if patience is not None:
+            patience.is_back(typed, since, tries)
+        return storage
+
+
+def _connection_options(where: str) -> dict[str, int]:
+    """What the driver is told of time: 60 seconds for SQLite's lock, `TCP` for PostgreSQL."""
+    from sqlalchemy import make_url
+
+    if where.startswith("sqlite"):
+        return {"timeout": 60}
+    given = make_url(where).query
+    return {name: value for name, value in TCP.items() if name not in given}
 
 
 def need(module: str, extra: str, what: str) -> None:

@@ -36,10 +36,11 @@ from bluestab.store.claims import Claim, Claims
 from bluestab.store.files import alone
 from bluestab.sweeps.search import samplers, spec
 from bluestab.sweeps.search.objectives import SECONDS, Outcome, failed_share, maximised, worth
+from bluestab.sweeps.search.patience import StoragePatience
 from bluestab.sweeps.search.points import Point, overrides
-from bluestab.sweeps.search.race import Scores
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import open_storage
+from bluestab.sweeps.search.told import is_drawn, lineage, n_drawn, points
 from bluestab.training.check import Run
 
 if TYPE_CHECKING:
@@ -75,23 +76,34 @@ class Taken:
 
 
 class Trials:
-    """The study of a search, opened by one process."""
+    """The study of a search, opened by one process.
 
-    def __init__(self, search: Search, study: Study) -> None:
-        self.search, self.study = search, study
+    patience  how it waits for a database that is away
+    """
+
+    def __init__(self, search: Search, study: Study, patience: StoragePatience) -> None:
+        self.search, self.study, self.patience = search, study, patience
         self.claims = Claims(search.folder)
 
     @classmethod
-    def open(cls, search: Search, identity: Mapping[str, Any] | None = None) -> Trials:
+    def open(
+        cls,
+        search: Search,
+        identity: Mapping[str, Any] | None = None,
+        patience: StoragePatience | None = None,
+    ) -> Trials:
         """Open the study, or begin it if `identity` is given.
 
-        Raises ConfigError if it was begun with another identity, or cannot be opened.
+        patience  wait like this for a database that is away; None: only once the study is open
+
+        Raises ConfigError if it was begun with another identity, or cannot be opened, StorageAway.
         """
         import optuna
 
+        own = StoragePatience() if patience is None else patience
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with _no_remarks(), alone(search.folder):
-            storage = open_storage(search.storage)
+            storage = open_storage(search.storage, own, waits=patience is not None)
             directions = [
                 optuna.study.StudyDirection.MAXIMIZE
                 if maximised(name, search.sign)
@@ -106,6 +118,8 @@ class Trials:
                     pruner=optuna.pruners.NopPruner(),
                     load_if_exists=True,
                 )
+            except BluestabError:
+                raise
             except Exception as error:  # a damaged journal, a database of another version
                 raise ConfigError(
                     f"the study {search.name} in {redacted(search.storage)} cannot be opened: "
@@ -116,7 +130,7 @@ class Trials:
                 spec.check_same(search, before, identity, n_trials=len(study.trials))
                 if before is None:
                     study.set_user_attr(IDENTITY, dict(identity))
-        return cls(search, study)
+        return cls(search, study, own)
 
     # --- what there is -------------------------------------------------------------------------
 
@@ -196,7 +210,7 @@ class Trials:
         self.study.sampler = samplers.make(
             search.sampler,
             search.sampler_seed,
-            index=_drawn(trials),
+            index=n_drawn(trials),
             constrained=search.failed_share is not None,
         )
         trial = self.study.ask()
@@ -219,7 +233,7 @@ class Trials:
                     f"widen the space of search {self.search.name}"
                 )
             return
-        had = [t.params for t in trials if _is_drawn(t)]
+        had = [t.params for t in trials if is_drawn(t)]
         new = [point for point in every if point not in had]
         if not new:
             raise Exhausted(
@@ -227,7 +241,7 @@ class Trials:
                 f"search.n_trials={self.search.n_trials} is more than there are"
             )
         if self.search.sampler["name"] == "grid" or refused:
-            draws = random.Random(f"{self.search.sampler_seed} {_drawn(trials)}")
+            draws = random.Random(f"{self.search.sampler_seed} {n_drawn(trials)}")
             self.study.enqueue_trial(dict(draws.choice(new)))
 
     # --- telling -------------------------------------------------------------------------------
@@ -324,64 +338,6 @@ class Trials:
         self.study.enqueue_trial(
             dict(trial.params), user_attrs={"retry_of": trial.number, "deaths": dict(deaths)}
         )
-
-
-# --- pure functions of trials -------------------------------------------------------------------
-
-
-def points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: one for each point, the latest. Not those that were passed over, nor
-    those whose point was taken up again."""
-    again = {t.user_attrs.get("retry_of") for t in trials}
-    return [t for t in trials if t.number not in again and _counts(t)]
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    why = trial.user_attrs.get("why")
-    if trial.state.name == "FAIL":  # without a reason: its process died once too often
-        return why == "crashed" or (why is None and "cell" in trial.user_attrs)
-    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING")
-
-
-def was_stopped(trial: FrozenTrial) -> bool:
-    """Was the point given up before it had all its seeds?"""
-    return trial.user_attrs.get("why") in ("stopped", "cut")
-
-
-def took(job: str, trial: FrozenTrial) -> bool:
-    """Did the task `<array>_<index>` of a cluster work on it, at any of its starts?"""
-    return str(trial.user_attrs.get("job", "")).partition(".")[0] == job
-
-
-def scores_of(trial: FrozenTrial) -> Scores:
-    """Validation scores at the first seeds, in their order."""
-    return [value for _, value in sorted(trial.intermediate_values.items())]
-
-
-def rivals(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """The other points that a point is compared with: finished, stopped, or under way."""
-    return [t for t in points(trials) if t.number != number and t.state.name != "FAIL"]
-
-
-def lineage(trials: Sequence[FrozenTrial], number: int) -> set[int]:
-    """A trial and those whose point it is once more."""
-    before = {t.number: t.user_attrs.get("retry_of") for t in trials}
-    found: set[int] = set()
-    current: int | None = number
-    while current is not None and current not in found:
-        found.add(current)
-        current = before.get(current)
-    return found
-
-
-def _drawn(trials: Sequence[FrozenTrial]) -> int:
-    """How many points were drawn before: what seeds the next draw, however often it died."""
-    return sum(_is_drawn(t) for t in trials if "retry_of" not in t.user_attrs)
-
-
-def _is_drawn(trial: FrozenTrial) -> bool:
-    """Accepted or refused: not of a process that died while it drew."""
-    return "cell" in trial.user_attrs or "why" in trial.user_attrs
 
 
 @contextmanager
