@@ -22,7 +22,7 @@ from bluestab.sweeps.attempt import Execute
 from bluestab.sweeps.lifecycle import RunsCrashed
 from bluestab.sweeps.processes import LIBRARIES, WorkerPool, WorkerProcess, start_process
 from bluestab.sweeps.queue import LOOK_AGAIN
-from bluestab.sweeps.search.patience import StoragePatience, StorageAway
+from bluestab.sweeps.search.patience import StorageAway, StoragePatience
 from bluestab.sweeps.search.progress import ProgressPrinter
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.trials import Trials

@@ -26,7 +26,7 @@ from bluestab.sweeps.processes import enter
 from bluestab.sweeps.queue import LOOK_AGAIN
 from bluestab.sweeps.search import curves
 from bluestab.sweeps.search.objectives import OBJECTIVES, Outcome, outcome, worth
-from bluestab.sweeps.search.patience import StoragePatience, StorageAway
+from bluestab.sweeps.search.patience import StorageAway, StoragePatience
 from bluestab.sweeps.search.points import Point
 from bluestab.sweeps.search.race import as_if_complete, verdict
 from bluestab.sweeps.search.spec import Search

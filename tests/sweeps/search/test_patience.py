@@ -16,7 +16,7 @@ from sqlalchemy import exc
 
 from bluestab.core.errors import ConfigError, Interrupted
 from bluestab.sweeps.search import patience as waiting
-from bluestab.sweeps.search.patience import StoragePatience, StorageAway, reason_away
+from bluestab.sweeps.search.patience import StorageAway, StoragePatience, reason_away
 from bluestab.sweeps.search.patient_storage import PatientStorage
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.storage import open_storage
