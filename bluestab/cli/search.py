@@ -38,7 +38,7 @@ def search(
     if work:
         help_out(found)
         return
-    trials = Trials.open(found)
+    trials = Trials.look(found)
     print_standing(Store(found.root), found.name)
     report(found, trials, confirmed(found, trials), out)
 
@@ -66,7 +66,7 @@ def _standing(root: Path, name: str) -> str:
     from bluestab.sweeps.search.trials import Trials
 
     found = read_search(root, name)
-    trials = Trials.open(found)
+    trials = Trials.look(found)
     every = trials.all()
     told = [t for t in points(every) if t.state.is_finished()]
     ranked = best_first(every, found)

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluestab.core.errors import ConfigError
+from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import redacted
+from bluestab.store.files import belongs, make_folder, share
 from bluestab.sweeps.search.patience import StoragePatience, reason_away
 
 if TYPE_CHECKING:
@@ -25,18 +26,25 @@ TCP = {
 
 
 def open_storage(
-    where: str, patience: StoragePatience | None = None, *, waits: bool = False
+    where: str,
+    patience: StoragePatience | None = None,
+    *,
+    waits: bool = False,
+    looks: bool = False,
 ) -> BaseStorage:
     """The storage at a URL, or in a journal file; a database that is away later is waited for.
 
     patience  how this process waits
     waits     also for one that is away now; else that is refused, since the URL may be wrong
+    looks     to read alone: nothing is created
 
     Raises ConfigError if it cannot be opened, StorageAway, Interrupted.
     """
     import optuna
 
     if "://" not in where:
+        if looks and not Path(where).is_file():
+            raise ConfigError(f"search.storage {where}: there is no study yet")
         return _journal(Path(where))
     scheme, typed = where.partition("://")[0], where
     if scheme in ("postgresql", "postgres"):
@@ -48,16 +56,23 @@ def open_storage(
             f"search.storage is {redacted(where)!r}: expected a file, sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE"
         )
-    if scheme == "sqlite":
-        Path(where.partition("///")[2]).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    file = Path(where.partition("///")[2]).expanduser() if scheme == "sqlite" else None
+    if looks and file is not None and not file.is_file():
+        raise ConfigError(f"search.storage {redacted(where)}: there is no study yet")
+    if file is not None:
+        make_folder(file.parent)
     patience = StoragePatience() if patience is None else patience
-    opened = _opened(where, typed, patience if waits else None)
+    opened = _opened(where, typed, patience if waits else None, looks=looks)
+    if file is not None:
+        share(file)
     from bluestab.sweeps.search.patient_storage import PatientStorage
 
     return PatientStorage(optuna.storages.get_storage(opened), typed, patience)
 
 
-def _opened(where: str, typed: str, patience: StoragePatience | None) -> BaseStorage:
+def _opened(
+    where: str, typed: str, patience: StoragePatience | None, *, looks: bool
+) -> BaseStorage:
     import optuna
 
     since, tries = time.monotonic(), 0
@@ -65,7 +80,9 @@ def _opened(where: str, typed: str, patience: StoragePatience | None) -> BaseSto
         try:
             # pings: a connection that the server closed meanwhile is opened again
             options = {"pool_pre_ping": True, "connect_args": _connection_options(where)}
-            storage = optuna.storages.RDBStorage(where, engine_kwargs=options)
+            storage = optuna.storages.RDBStorage(
+                where, engine_kwargs=options, skip_table_creation=looks
+            )
         except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
             reason = reason_away(error)
             if patience is not None and reason is not None:
@@ -115,7 +132,10 @@ def _journal(path: Path) -> BaseStorage:
         """
 
         def acquire(self) -> bool:
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise _not_writable(path, error) from error
             with suppress(OSError):  # a file system without locks goes without
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
             _cut_unfinished(self.descriptor)
@@ -125,14 +145,23 @@ def _journal(path: Path) -> BaseStorage:
             os.close(self.descriptor)
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path), Flock(str(path))))
+        make_folder(path.parent)
+        backend = JournalFileBackend(str(path), Flock(str(path)))
+        share(path)
+        return JournalStorage(backend)
     except OSError as error:
-        raise ConfigError(f"search.storage {path} cannot be written ({error.strerror})") from error
+        raise _not_writable(path, error) from error
     except ValueError as error:
         raise ConfigError(
             f"search.storage {path} is no journal of Optuna ({error}); name another file"
         ) from error
+
+
+def _not_writable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"search.storage {path} cannot be written ({error.strerror}): {belongs(path)}; people who "
+        "share a study share its file: chmod g+w, or a store whose folders their group may write to"
+    )
 
 
 def _cut_unfinished(descriptor: int) -> None:

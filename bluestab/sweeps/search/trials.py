@@ -110,7 +110,7 @@ class Trials:
                 else optuna.study.StudyDirection.MINIMIZE
                 for name in search.objective
             ]
-            try:
+            with _opening(search):
                 study = optuna.create_study(
                     storage=storage,
                     study_name=search.name,
@@ -118,19 +118,26 @@ class Trials:
                     pruner=optuna.pruners.NopPruner(),
                     load_if_exists=True,
                 )
-            except BluestabError:
-                raise
-            except Exception as error:  # a damaged journal, a database of another version
-                raise ConfigError(
-                    f"the study {search.name} in {redacted(search.storage)} cannot be opened: "
-                    f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
-                ) from error
             before = study.user_attrs.get(IDENTITY)
             if identity is not None:
                 spec.check_same(search, before, identity, n_trials=len(study.trials))
                 if before is None:
                     study.set_user_attr(IDENTITY, dict(identity))
         return cls(search, study, own)
+
+    @classmethod
+    def look(cls, search: Search) -> Trials:
+        """Open the study to read it: no lock is taken, nothing is created.
+
+        Raises ConfigError if there is none, or it cannot be opened.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        own = StoragePatience()
+        with _no_remarks(), _opening(search):
+            storage = open_storage(search.storage, own, looks=True)
+            return cls(search, optuna.load_study(study_name=search.name, storage=storage), own)
 
     # --- what there is -------------------------------------------------------------------------
 
@@ -338,6 +345,23 @@ class Trials:
         self.study.enqueue_trial(
             dict(trial.params), user_attrs={"retry_of": trial.number, "deaths": dict(deaths)}
         )
+
+
+@contextmanager
+def _opening(search: Search) -> Iterator[None]:
+    """What goes wrong inside, as ConfigError."""
+    where = redacted(search.storage)
+    try:
+        yield
+    except BluestabError:
+        raise
+    except KeyError as error:
+        raise ConfigError(f"search.storage {where} has no study {search.name} yet") from error
+    except Exception as error:  # a damaged journal, a database of another version
+        raise ConfigError(
+            f"the study {search.name} in {where} cannot be opened: "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+        ) from error
 
 
 @contextmanager
