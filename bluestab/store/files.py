@@ -93,16 +93,15 @@ def make_folder(folder: Path) -> None:
 
     Raises OSError.
     """
-    if folder.is_dir():
-        return
-    if folder.parent != folder:
-        make_folder(folder.parent)
     try:
         folder.mkdir()
     except FileExistsError:
         if not folder.is_dir():
             raise
         return
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
     share(folder)
 
 
