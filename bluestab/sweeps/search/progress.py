@@ -8,7 +8,7 @@ from typing import Any
 from bluestab.sweeps.search.patience import StorageAway
 from bluestab.sweeps.search.points import shown
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.told import points, scores_of, took, was_stopped
+from bluestab.sweeps.search.told import n_runs, points, scores_of, took, was_stopped
 from bluestab.sweeps.search.trials import Trials
 
 
@@ -68,13 +68,13 @@ class ProgressPrinter:
 
 def line(trial: Any, search: Search) -> str:
     """A finished point in a line: its values, how many seeds it had, what it is."""
-    n, of = len(scores_of(trial)), len(search.seeds)
+    scores, of = scores_of(trial), len(search.seeds)
     note = " ".join(str(trial.user_attrs.get("note", "")).split())[:200]
     if trial.state.name == "FAIL":
         return f"crashed        {shown(trial.params)}: {note or 'its process died too often'}"
     if was_stopped(trial):
-        mean = f"mean {sum(scores_of(trial)) / n:.4f}, " if n else ""
-        return f"stopped {n}/{of}    {shown(trial.params)}: {mean}{note}"
+        mean = f"mean {sum(scores) / len(scores):.4f}, " if scores else ""
+        return f"stopped {n_runs(trial, of)}/{of}    {shown(trial.params)}: {mean}{note}"
     values = zip(search.objective, trial.values or (), strict=True)
     said = ", ".join(f"{name} {value:.4f}" for name, value in values)
     return f"{said}    {shown(trial.params)}"

@@ -43,6 +43,13 @@ def scores_of(trial: FrozenTrial) -> Scores:
     return [value for _, value in sorted(trial.intermediate_values.items())]
 
 
+def n_runs(trial: FrozenTrial, n_seeds: int) -> int:
+    """Seeds at which a point has a result. n_seeds: of a point that is complete."""
+    is_whole = trial.state.name == "COMPLETE" and not was_stopped(trial)
+    known = max(len(trial.intermediate_values), int(trial.user_attrs.get("runs", 0)))
+    return known or (n_seeds if is_whole else 0)
+
+
 def rivals(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
     """The other points that a point is compared with: finished, stopped, or under way."""
     return [t for t in points(trials) if t.number != number and t.state.name != "FAIL"]

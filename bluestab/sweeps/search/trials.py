@@ -9,6 +9,7 @@ User attributes of a trial:
     cell           digest of what its runs have in common; two trials of one cell are duplicates
     point          its overrides, as one would type them
     doing          key of the run that is under way
+    runs           seeds at which it has a result
     failed         seeds at which it failed on validation; failed_share: their share
     seconds        mean wall clock of its runs
     curve.<seed>   step -> validation score of that run
@@ -257,6 +258,7 @@ class Trials:
         """What is known of a point's runs so far: seed -> outcome."""
         trial, limit = taken.trial, self.search.failed_share
         share = failed_share(list(outcomes.values()))
+        trial.set_user_attr("runs", len(outcomes))
         trial.set_user_attr("failed", [seed for seed, one in outcomes.items() if one.failed])
         trial.set_user_attr("failed_share", share)
         trial.set_user_attr("seconds", worth(SECONDS, list(outcomes.values())))
@@ -268,8 +270,10 @@ class Trials:
 
         self._tell(taken, TrialState.COMPLETE, list(values))
 
-    def stop(self, taken: Taken, why: str, note: str, estimate: float | None) -> None:
-        """A point that is given up.
+    def stop(
+        self, taken: Taken, why: str, note: str, so_far: float | None, estimate: float | None
+    ) -> None:
+        """A point that is given up. so_far: its objective over the seeds it had, its value then.
 
         To the sampler it is pruned, which TPE ranks below all complete points and most others pass
         over; to one that looks at complete points alone it is complete with the `estimate`.
@@ -280,7 +284,7 @@ class Trials:
         if estimate is not None and self.search.sampler["name"] in samplers.BLIND_TO_STOPPED:
             self._tell(taken, TrialState.COMPLETE, [estimate])
         else:
-            self._tell(taken, TrialState.PRUNED, None)
+            self._tell(taken, TrialState.PRUNED, None if so_far is None else [so_far])
 
     def fail(self, taken: Taken, why: str, note: str) -> None:
         """A point without a result."""
@@ -313,8 +317,22 @@ class Trials:
         with _no_remarks():
             if over is not None and hasattr(taken.trial, "set_constraint"):  # Optuna 5; once only
                 taken.trial.set_constraint("failed_share", over)
-            self.study.tell(taken.trial, values, state=state)
+            if state.name == "PRUNED":
+                self._tell_pruned(taken, values)
+            else:
+                self.study.tell(taken.trial, values, state=state)
         taken.claim.__exit__()
+
+    def _tell_pruned(self, taken: Taken, values: list[float] | None) -> None:
+        """What `Study.tell` does, which makes the score of the last seed the value of the trial."""
+        from optuna.trial import TrialState
+
+        storage, number = self.study._storage, taken.trial._trial_id
+        try:
+            frozen = storage.get_trial(number)
+            self.study.sampler.after_trial(self.study, frozen, TrialState.PRUNED, values)
+        finally:
+            storage.set_trial_state_values(number, TrialState.PRUNED, values)
 
     # --- the dead ------------------------------------------------------------------------------
 

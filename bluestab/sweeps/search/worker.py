@@ -25,7 +25,7 @@ from bluestab.sweeps.plan import Job
 from bluestab.sweeps.processes import enter
 from bluestab.sweeps.queue import LOOK_AGAIN
 from bluestab.sweeps.search import curves
-from bluestab.sweeps.search.objectives import OBJECTIVES, Outcome, outcome, worth
+from bluestab.sweeps.search.objectives import OBJECTIVES, Outcome, outcome, worth, worth_so_far
 from bluestab.sweeps.search.patience import StorageAway, StoragePatience
 from bluestab.sweeps.search.points import Point
 from bluestab.sweeps.search.race import as_if_complete, verdict
@@ -154,7 +154,7 @@ class Worker:
                 return "interrupted"
             except PruneRun as cut:
                 said = f"seed {search.seeds[len(outcomes)]}: {cut}"
-                self.trials.stop(taken, "cut", said, None)
+                self.trials.stop(taken, "cut", said, self._so_far(list(outcomes.values())), None)
                 return None
             except StopRequested:
                 self.trials.hand_back(taken)
@@ -283,7 +283,11 @@ class Worker:
         estimate = None
         if not self.search.several:
             estimate = as_if_complete(scores, others, len(self.search.seeds))
-        self.trials.stop(taken, "stopped", why, estimate)
+        self.trials.stop(taken, "stopped", why, self._so_far(outcomes), estimate)
+
+    def _so_far(self, outcomes: Sequence[Outcome]) -> float | None:
+        search = self.search
+        return None if search.several else worth_so_far(search.objective[0], outcomes, search.sign)
 
 
 def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
