@@ -214,6 +214,7 @@ TESTED_BY = {
     "bluestab.sweeps.search.confirm": "cli/test_search.py",
     "bluestab.sweeps.search.entry": "cli/test_search.py",
     "bluestab.sweeps.search.figures": "sweeps/search/test_page.py",
+    "bluestab.sweeps.search.patient_storage": "sweeps/search/test_patience.py",
     "bluestab.sweeps.slurm.following": "sweeps/slurm/test_submission.py",
     "bluestab.sweeps.slurm.scheduler": "sweeps/slurm/test_submission.py",
     "bluestab.tasks": "contracts/test_tasks.py",

@@ -63,7 +63,7 @@ def _standing(root: Path, name: str) -> str:
     from bluestab.sweeps.search.points import shown
     from bluestab.sweeps.search.reading import read_trials
     from bluestab.sweeps.search.saved import read_search
-    from bluestab.sweeps.search.trials import points
+    from bluestab.sweeps.search.told import points
 
     found = read_search(root, name)
     trials = read_trials(found)

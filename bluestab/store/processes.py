@@ -8,6 +8,9 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
+UNKNOWN = "unknown"
+"""Start of a process that lives, where it cannot be seen."""
+
 
 @lru_cache(maxsize=1)
 def machine() -> str:
@@ -29,22 +32,21 @@ def machine() -> str:
 def process_start(pid: int) -> str | None:
     """When a process of this machine started (clock ticks since boot); None if it is dead.
 
-    A process number is used again some day; together with this it is not. Where there is no /proc
-    only the number is looked at.
+    A process number is used again some day; together with this it is not. Where there is no /proc,
+    or where it hides the processes of others, only the number is looked at: `UNKNOWN`.
     """
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else rest[18]
     except (OSError, IndexError, ValueError):
-        if Path("/proc/self/stat").exists():
-            return None
+        pass
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return None
     except PermissionError:
-        pass
-    return "unknown"
+        return UNKNOWN
+    return None if Path("/proc/self/stat").exists() else UNKNOWN
 
 
 def owner() -> str:

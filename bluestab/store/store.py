@@ -35,7 +35,15 @@ from bluestab.core.errors import StoreError
 from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
-from bluestab.store.files import digest_of, files_below, flush, flush_tree, write_text
+from bluestab.store.files import (
+    digest_of,
+    files_below,
+    flush,
+    flush_tree,
+    make_folder,
+    share_tree,
+    write_text,
+)
 from bluestab.store.processes import owner, owner_dead
 from bluestab.store.records import DamagedRecord, damaged, from_text, to_text
 from bluestab.store.records import to_json as to_json
@@ -87,7 +95,7 @@ class Store:
             )
         try:
             work = self.root / ".work"
-            work.mkdir(parents=True, exist_ok=True)
+            make_folder(work)
             probe = self.work_path(".probe")
             probe.write_text("")
             probe.unlink()
@@ -167,7 +175,7 @@ class Store:
         for left in self.abandoned(key):
             shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        make_folder(work)
         try:
             yield work
         finally:
@@ -185,6 +193,7 @@ class Store:
     def publish(self, work: Path, key: str) -> None:
         """Rename a folder that is whole, its record included, to where finished runs are."""
         target = self.folder(key)
+        share_tree(work)
         try:
             work.rename(target)
         except OSError:
@@ -206,7 +215,8 @@ class Store:
     def publish_crash(self, work: Path, key: str) -> Path:
         """Rename a folder that is whole to where the last crash of a run is kept."""
         target = self.crash_folder(key)
-        target.parent.mkdir(exist_ok=True)
+        make_folder(target.parent)
+        share_tree(work)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
         self.claims.forget_deaths(key)
@@ -228,7 +238,7 @@ class Store:
 
     def _set_aside(self, folder: Path) -> Path | None:
         shelf = self.root / ".damaged"
-        shelf.mkdir(exist_ok=True)
+        make_folder(shelf)
         for n in itertools.count(1):
             place = shelf / f"{folder.name}.{n}"
             try:

@@ -15,7 +15,8 @@ from bluestab.sweeps.search.plan import first_run
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.saved import write_search_file
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.trials import Trials, points
+from bluestab.sweeps.search.told import points
+from bluestab.sweeps.search.trials import Trials
 
 
 def run_search(

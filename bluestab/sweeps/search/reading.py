@@ -6,6 +6,7 @@ import warnings
 
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.secrets import cleaned, cleaned_value
+from bluestab.sweeps.search.patience import StoragePatience
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import open_storage
 from bluestab.sweeps.search.trials import Trials
@@ -18,11 +19,12 @@ def read_trials(search: Search) -> Trials:
     """
     import optuna
 
+    own = StoragePatience()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            storage = open_storage(search.storage, read_only=True)
+            storage = open_storage(search.storage, own, read_only=True)
             study = optuna.load_study(study_name=search.name, storage=storage)
             study.get_trials(deepcopy=False)
     except KeyError as error:
@@ -37,4 +39,4 @@ def read_trials(search: Search) -> Trials:
             f"the study {search.name} in {cleaned_value(search.storage)} cannot be read: "
             f"{type(error).__name__}: {cleaned(str(error).strip().partition(chr(10))[0][:300])}"
         ) from error
-    return Trials(search, study)
+    return Trials(search, study, own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from urllib.parse import quote
 
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.secrets import cleaned, cleaned_value
+from bluestab.store.files import belongs, make_folder, share
+from bluestab.sweeps.search.patience import StoragePatience, reason_away
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -18,19 +21,34 @@ if TYPE_CHECKING:
 USUAL = "study.journal"
 """Name of the journal in the folder of a search, where no other storage is named."""
 
+TCP = {
+    **{"connect_timeout": 10, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10},
+    **{"keepalives_count": 3, "tcp_user_timeout": 60_000},  # the last in milliseconds
+}
+"""Of libpq, unless the URL says otherwise: a server that is cut off is noticed within a minute."""
 
-def open_storage(where: str, *, read_only: bool = False) -> BaseStorage:
-    """The storage at a URL, or in a journal file.
 
-    read_only  create and write nothing
+def open_storage(
+    where: str,
+    patience: StoragePatience | None = None,
+    *,
+    waits: bool = False,
+    read_only: bool = False,
+) -> BaseStorage:
+    """The storage at a URL, or in a journal file; a database that is away later is waited for.
 
-    Raises ConfigError if it cannot be opened, StoreError if its file is not there to be read.
+    patience  how this process waits
+    waits     also for one that is away now; else that is refused, since the URL may be wrong
+    read_only create and write nothing
+
+    Raises ConfigError if it cannot be opened, StoreError if its file is not there to be read,
+    StorageAway, Interrupted.
     """
     import optuna
 
     if "://" not in where:
         return _journal(Path(where), read_only=read_only)
-    scheme = where.partition("://")[0]
+    scheme, typed = where.partition("://")[0], where
     if scheme in ("postgresql", "postgres"):
         where = "postgresql+psycopg://" + where.partition("://")[2]
     if where.startswith("postgresql+psycopg://"):
@@ -40,28 +58,59 @@ def open_storage(where: str, *, read_only: bool = False) -> BaseStorage:
             f"search.storage is {cleaned_value(where)!r}: expected a file, sqlite:///FILE or "
             "postgresql://USER@HOST/DATABASE"
         )
-    # pings: a connection that the server closed meanwhile is opened again; 60 s for SQLite's lock
-    options: dict[str, object] = {"pool_pre_ping": True}
-    if scheme == "sqlite":
-        options["connect_args"] = {"timeout": 60}
-        file = file_of(where)
-        if read_only:
-            _need_file(file)
-            where = f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true"
-        elif file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-    elif read_only:
-        options["connect_args"] = {"options": "-c default_transaction_read_only=on"}
-    try:
-        return optuna.storages.RDBStorage(
-            where, engine_kwargs=options, skip_table_creation=read_only
-        )
-    except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
-        first = cleaned(str(error).strip().splitlines()[0][:300])
-        raise ConfigError(
-            f"search.storage {cleaned_value(where)} cannot be opened: "
-            f"{type(error).__name__}: {first}"
-        ) from error
+    file = file_of(where)
+    if scheme == "sqlite" and read_only:
+        _need_file(file)
+        where = f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true"
+    elif file is not None:
+        make_folder(file.parent)
+    patience = StoragePatience() if patience is None else patience
+    opened = _opened(where, typed, patience if waits else None, read_only=read_only)
+    if file is not None and not read_only:
+        share(file)
+    from bluestab.sweeps.search.patient_storage import PatientStorage
+
+    return PatientStorage(optuna.storages.get_storage(opened), typed, patience)
+
+
+def _opened(
+    where: str, typed: str, patience: StoragePatience | None, *, read_only: bool
+) -> BaseStorage:
+    import optuna
+
+    since, tries = time.monotonic(), 0
+    while True:
+        try:
+            # pings: a connection that the server closed meanwhile is opened again
+            options = {"pool_pre_ping": True, "connect_args": _connection_options(where, read_only)}
+            storage = optuna.storages.RDBStorage(
+                where, engine_kwargs=options, skip_table_creation=read_only
+            )
+        except Exception as error:  # of SQLAlchemy, of the driver, of Optuna's version table
+            reason = reason_away(error)
+            if patience is not None and reason is not None:
+                tries += 1
+                patience.wait(typed, reason, since, tries)
+                continue
+            first = cleaned(str(error).strip().splitlines()[0][:300])
+            raise ConfigError(
+                f"search.storage {cleaned_value(typed)} cannot be opened: {type(error).__name__}: "
+                f"{first}"
+            ) from error
+        if patience is not None:
+            patience.is_back(typed, since, tries)
+        return storage
+
+
+def _connection_options(where: str, read_only: bool) -> dict[str, int | str]:
+    """What the driver is told of time: 60 seconds for SQLite's lock, `TCP` for PostgreSQL."""
+    from sqlalchemy import make_url
+
+    if where.startswith("sqlite"):
+        return {"timeout": 60}
+    given = make_url(where).query
+    options: dict[str, int | str] = {n: value for n, value in TCP.items() if n not in given}
+    return {**options, "options": "-c default_transaction_read_only=on"} if read_only else options
 
 
 def file_of(where: str) -> Path | None:
@@ -104,7 +153,10 @@ def _journal(path: Path, *, read_only: bool = False) -> BaseStorage:
         """
 
         def acquire(self) -> bool:
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise _not_writable(path, error) from error
             with suppress(OSError):  # a file system without locks goes without
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
             _cut_unfinished(self.descriptor)
@@ -117,14 +169,16 @@ def _journal(path: Path, *, read_only: bool = False) -> BaseStorage:
         if read_only:
             _need_file(path)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         _check_journal(path)
-        return JournalStorage(JournalFileBackend(str(path), Flock(str(path))))
+        backend = JournalFileBackend(str(path), Flock(str(path)))
+        if not read_only:
+            share(path)
+        return JournalStorage(backend)
     except OSError as error:
-        raise ConfigError(
-            f"search.storage {path} cannot be {'read' if read_only else 'written'} "
-            f"({error.strerror})"
-        ) from error
+        if read_only:
+            raise ConfigError(f"search.storage {path} cannot be read ({error.strerror})") from error
+        raise _not_writable(path, error) from error
     except ValueError as error:
         raise ConfigError(
             f"search.storage {path} is no journal of Optuna ({error}); name another file"
@@ -138,6 +192,13 @@ def _check_journal(path: Path) -> None:
             line = file.readline(2**16)
         if line and not (line.startswith(b"{") and (b'"op_code"' in line or line[-1:] != b"\n")):
             raise ValueError(f"its first line is {line[:40]!r}")
+
+
+def _not_writable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"search.storage {path} cannot be written ({error.strerror}): {belongs(path)}; people who "
+        "share a study share its file: chmod g+w, or a store whose folders their group may write to"
+    )
 
 
 def _cut_unfinished(descriptor: int) -> None:

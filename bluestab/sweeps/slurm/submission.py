@@ -31,7 +31,7 @@ from typing import Any
 from bluestab.core import secrets
 from bluestab.core.config import filled
 from bluestab.core.errors import StoreError
-from bluestab.store.files import write_text
+from bluestab.store.files import make_folder, write_text
 from bluestab.store.records import to_json
 from bluestab.store.schema import is_segment
 from bluestab.store.store import Store
@@ -192,7 +192,7 @@ class Submission:
         with suppress(OSError, ValueError):
             before = int(path.read_text())
         now = 0 if got_on else before + 1
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_text(path, str(now))
         return now
 
@@ -210,8 +210,8 @@ class Submission:
 
 
 def _touch(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+    make_folder(path.parent)
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))
 
 
 def root_of(store: Store) -> Path:
@@ -285,7 +285,7 @@ def _write(
     command: str,
 ) -> Submission:
     folder = next_folder(store, sweep)
-    folder.mkdir(parents=True)
+    make_folder(folder)
     common = {
         "sweep": sweep,
         "store": str(store.root.absolute()),
