@@ -184,7 +184,6 @@ TESTED_BY = {
     "bluestab.inference.formats": "inference/formats/test_formats.py",
     "bluestab.inference.formats.recognise": "inference/test_export.py",
     "bluestab.inference.predicting": "inference/test_export.py",
-    "bluestab.inference.stream": "inference/formats/test_formats.py",
     "bluestab.models.built": "techniques/test_mixout.py",
     "bluestab.models.hub": "sweeps/fetch/test_model.py",
     "bluestab.report": "report/test_report.py",
