@@ -167,15 +167,23 @@ def report(
         Path | None, typer.Option("--out", help="Folder to write to; default: report/<sweep>")
     ] = None,
     baseline: Annotated[
-        str, typer.Option("--baseline", help="Arm that the others are compared with")
-    ] = "none",
+        str | None,
+        typer.Option(
+            "--baseline",
+            help="Arm that the others are compared with; default: sweep.baseline, else none",
+        ),
+    ] = None,
     at: Annotated[
         At, typer.Option("--at", help="Weights that are scored: after the last step or the best")
     ] = "last",
     difference: Annotated[
-        float,
-        typer.Option("--difference", min=1e-6, help="Change worth finding: how many seeds more?"),
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            "--difference",
+            min=1e-6,
+            help="Change worth finding: how many seeds more? default: sweep.difference, else 0.01",
+        ),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All runs of the store, not one sweep")
     ] = False,

@@ -39,6 +39,7 @@ class Results:
     frames    name of a section -> its frame
     left_out  sentences about files of predictions that cannot be used
     searches  what the searches of the store have left, see `read_entries`
+    planned   keys of the runs of the sweep, whether or not they have a result
     """
 
     name: str
@@ -54,6 +55,13 @@ class Results:
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     searches: Sequence[Json] = ()
+    planned: Sequence[str] = ()
+
+    @property
+    def missing(self) -> int:
+        """Runs of the sweep without a result."""
+        known = set() if self.runs.empty else set(self.runs["key"])
+        return len({*self.planned} - known)
 
     def frame(self, section: str) -> pd.DataFrame:
         """The frame of a section; empty where it has none."""

@@ -6,6 +6,7 @@ from bluestab.report.frames.beside_published import PUBLISHED
 from bluestab.report.frames.blurb_scores import BLURB
 from bluestab.report.frames.budget import BUDGET
 from bluestab.report.frames.instability import INSTABILITY
+from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
@@ -69,6 +70,7 @@ SECTIONS = (
         "What crashed, and what to mind",
         data=lambda results: {
             "mind": [
+                *looking_of(results),
                 *pairing_sentences(results.summary, results.runs, results.at),
                 *flags(results.runs),
             ],

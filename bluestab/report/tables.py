@@ -35,9 +35,16 @@ def tables(summary: pd.DataFrame, at: str) -> Iterator[tuple[str, str, list[Row]
         yield task, model, rows.to_dict("records")
 
 
-def markdown(summary: pd.DataFrame, at: str, notes: Sequence[str] = ()) -> str:
-    """All tables and what must be known to read them; best mean in bold, * for p < 0.05."""
+def markdown(
+    summary: pd.DataFrame, at: str, notes: Sequence[str] = (), first: Sequence[str] = ()
+) -> str:
+    """All tables and what must be known to read them; best mean in bold, * for p < 0.05.
+
+    first  what must be known before anything is read
+    """
     said = ["# Test scores " + ("at the last step" if at == "last" else "at the best step"), ""]
+    for line in first:
+        said += [line, ""]
     for task, model, rows in tables(summary, at):
         said += [f"## {task}, {model}", ""]
         said += [_line(HEADINGS), _line(["---"] + ["---:"] * (len(HEADINGS) - 1))]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
+from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Results
 from bluestab.report.sections import UPWARDS
@@ -97,7 +98,8 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     notes = [one.sentence() for one in results.advice]
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     notes += pairing_sentences(results.summary, results.runs, results.at)
-    write_text(folder / "summary.md", markdown(results.summary, results.at, notes))
+    first = looking_of(results)
+    write_text(folder / "summary.md", markdown(results.summary, results.at, notes, first))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()
     taken: set[str] = set()

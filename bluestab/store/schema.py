@@ -136,6 +136,14 @@ RUN: Mapping[str, tuple[Check, str]] = {
 }
 
 
+LAUNCH: Mapping[str, tuple[Check, str]] = {
+    "asked": (WHOLE, "a whole number"),
+    "done": (WHOLE, "a whole number"),
+    "added_to": (_list_of(KEY), "a list of cells, 16 hexadecimal digits each"),
+    "command": (TEXT, "a text"),
+}
+
+
 def check_record(content: Any) -> None:
     """Raises ValueError with what is wrong with a record of the present schema."""
     _check_depth(content)
@@ -173,6 +181,18 @@ def check_manifest(content: Any) -> None:
         if not isinstance(run, dict) or not {"key", "overrides"} <= run.keys():
             raise ValueError(f"runs[{n}] is {_short(run)}, not a map with key and overrides")
         _check_fields(run, RUN, f"runs[{n}]")
+    if not _map_of(lambda _: True)(content.get("declared", {})):
+        raise ValueError(f"declared is {_short(content['declared'])}, not a map")
+    for n, launch in enumerate(_launches(content.get("launches", []))):
+        if not isinstance(launch, dict) or not launch.keys() >= LAUNCH.keys():
+            raise ValueError(f"launches[{n}] is {_short(launch)}: expected {', '.join(LAUNCH)}")
+        _check_fields(launch, LAUNCH, f"launches[{n}]")
+
+
+def _launches(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"launches is {_short(value)}, not a list")
+    return value
 
 
 def _check_fields(

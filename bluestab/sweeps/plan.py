@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_value
 from bluestab.report.frames.published import read_published
 from bluestab.store.store import Store, parse_manifest
+from bluestab.sweeps.launches import launches
 from bluestab.training.check import Run, check
 
 SEED = re.compile(r"seed=(\d+)")
@@ -41,17 +42,30 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of one question, and where they go."""
+    """The runs of one question, and where they go.
+
+    baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
+    """
 
     name: str
     store: Store
     runs: tuple[PlannedRun, ...]
+    baseline: str = "none"
+    difference: float = 0.01
 
     def manifest(self) -> dict[str, Any]:
-        """What `status` and `report` refer to: every key with its overrides."""
+        """What `status` and `report` refer to: what was declared, which launch asked for what, and
+        every key with its overrides."""
+        runs = [(planned.run.key, planned.run.cell) for planned in self.runs]
         return {
             "name": self.name,
             "command": command_line(),
+            "declared": {
+                "seeds": sorted({planned.run.cfg["seed"] for planned in self.runs}),
+                "baseline": self.baseline,
+                "difference": self.difference,
+            },
+            "launches": launches(self.store, runs, command_line()),
             "runs": [
                 {
                     "key": planned.run.key,
@@ -123,7 +137,20 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
         name=name,
         store=Store(first.cfg["store"]),
         runs=tuple(in_order(_named(list(planned.values()), name))),
+        **_declared(first.cfg.get("sweep") or {}),
     )
+
+
+def _declared(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """`sweep.baseline` and `sweep.difference`. Raises ConfigError if the latter is no size."""
+    baseline, difference = sweep.get("baseline", "none"), sweep.get("difference", 0.01)
+    known = isinstance(difference, int | float) and not isinstance(difference, bool)
+    if not known or not 0 < difference < float("inf"):
+        raise ConfigError(
+            f"sweep.difference is {difference!r}: expected the size of a change of the score that "
+            "is worth finding, above 0, such as 0.01"
+        )
+    return {"baseline": str(baseline), "difference": float(difference)}
 
 
 def check_name(sweep: Sweep) -> str | None:

@@ -190,7 +190,16 @@ def space_text(override: Override) -> str:
     return str(override.input_line).partition("=")[2]
 
 
-SWEEP_KEYS = ("name", "seeds", "arms", "search", "knobs")  # knobs: see below
+DECLARED = ("baseline", "difference")
+SWEEP_KEYS = (
+    "name",
+    "seeds",
+    "baseline",
+    "difference",
+    "arms",
+    "search",
+    "knobs",
+)  # knobs: see below
 
 
 def technique_key(key: str) -> str:
@@ -264,11 +273,15 @@ class Launcher(HydraLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         loader = self.hydra_context.config_loader
-        self._backend().take(
-            lambda overrides: loader.load_sweep_config(self.config, list(overrides)),
-            job_overrides,
-            name=self.config.sweep.name,
-        )
+
+        def composed(overrides: Sequence[str]) -> DictConfig:
+            cfg = loader.load_sweep_config(self.config, list(overrides))
+            for name in DECLARED:  # of the whole sweep, so no job has it among its overrides
+                if name in self.config.sweep:
+                    cfg.sweep[name] = self.config.sweep[name]
+            return cfg
+
+        self._backend().take(composed, job_overrides, name=self.config.sweep.name)
         return []
 
     def search(self, search: Search) -> None:

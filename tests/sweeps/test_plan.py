@@ -277,3 +277,15 @@ def test_another_sweep_of_a_name_is_refused_by_the_command(
     assert "sweep.name is 'mine', which is the name of another sweep" in said.err
     assert (store / "sweeps" / "mine.json").read_bytes() == before
     assert cli(*line, "task.train=a.csv", "technique=none,llrd").code == 0, "it has grown"
+
+
+def test_what_a_sweep_declares(plan: Plan, cli: Callable[..., Any]) -> None:
+    sweep = plan(*GAD, "sweep.baseline=llrd", "sweep.difference=0.02", "sweep.seeds=[4,2]")
+    declared = sweep.manifest()["declared"]
+    assert declared == {"seeds": [2, 4], "baseline": "llrd", "difference": 0.02}
+    assert plan(*GAD, "sweep.seeds=2").manifest()["declared"]["baseline"] == "none"
+    (first,) = sweep.manifest()["launches"]
+    assert (first["asked"], first["done"], first["added_to"]) == (2, 0, [])
+    said = cli("run", "-m", *GAD, "sweep.difference=-1")
+    assert said.code == 2
+    assert "sweep.difference is -1: expected the size of a change" in said.err

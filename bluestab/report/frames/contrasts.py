@@ -8,13 +8,14 @@ multiplied by the number of arms and whose interval is at the level that this le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bluestab import stats
 from bluestab.report.frames.folds import by_fold, fold_change, fold_spread
 from bluestab.report.frames.gaps import GAP_COLUMNS, explain, pairs_of
+from bluestab.report.frames.looks import look_again
 from bluestab.report.tables import LEVEL
 from bluestab.stats.changes import changes
 from bluestab.stats.failing import mcnemar, newcombe_paired, unseen
@@ -47,10 +48,13 @@ Pair = tuple[ArmRuns, ArmRuns]
 """An arm and its baseline."""
 
 
-def contrasts(pairs: Mapping[str, Pair], margin: float | None = None) -> dict[str, Row]:
+def contrasts(
+    pairs: Mapping[str, Pair], margin: float | None = None, looked: Collection[str] = ()
+) -> dict[str, Row]:
     """Columns of `summary_frame` that compare, for arms that are compared together.
 
     margin  of equivalence, in the unit of the scores
+    looked  arms whose seeds, or whose baseline's, were added after results had been seen
     """
     shared = {name: [s for s in a.scores if s in b.scores] for name, (a, b) in pairs.items()}
     rows = {name: _described(*pair, shared[name]) for name, pair in pairs.items()}
@@ -83,11 +87,13 @@ def contrasts(pairs: Mapping[str, Pair], margin: float | None = None) -> dict[st
     }
     failing(rows, independent, shared)
     for name, row in rows.items():
+        explain(row)
+        if name in looked:
+            look_again(row, pairs[name][0].scores, pairs[name][1].scores, len(pairs))
         row["effect"] = effect_of(
             row["delta"], row["p_adjusted"], row["p_equivalent"], bool(row.pop("turns", False)),
             higher_is_better=pairs[name][0].higher_is_better, level=LEVEL,
         )  # fmt: skip
-        explain(row)
     return rows
 
 
@@ -185,5 +191,5 @@ CONTRAST_COLUMNS = (
     "failed_paired", "failed_baseline", "failed_change", "failed_change_low",
     "failed_change_high", "p_failed", "p_failed_adjusted", "unseen_failed",
     "std_ratio", "std_ratio_low", "std_ratio_high", "p_std_name", "p_std", "p_std_adjusted",
-    *GAP_COLUMNS,
+    *GAP_COLUMNS, "looked",
 )  # fmt: skip

@@ -13,7 +13,7 @@ Row = MutableMapping[str, Any]
 
 GAP_COLUMNS = ("pairs", "n_units", "no_p", "no_p_std", "no_ratio")
 """pairs: what a comparison is over, in words; n_units: independent repetitions in it; no_p,
-no_p_std, no_ratio: why there is no p of the change, none of the ratio of stds, no interval of it."""
+no_p_std, no_ratio: why there is no p of the change or of the ratio of stds, no interval of that."""
 
 OPEN_RATIO = 100.0
 """An interval that holds ratios of stds beyond this, or below its inverse, says nothing."""

@@ -10,6 +10,7 @@ from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.types import At
 from bluestab.report.frames.instability import INSTABILITY, instability_frame
 from bluestab.report.frames.items import Items
+from bluestab.report.frames.looks import looked_cells
 from bluestab.report.frames.runs import gather, named
 from bluestab.report.frames.summary import DIFFERENCE, summary_frame
 from bluestab.report.searches import read_entries
@@ -22,19 +23,23 @@ from bluestab.store.store import Store
 def read_results(
     store: Store,
     manifest: Mapping[str, Any] | None,
-    baseline: str = "none",
+    baseline: str | None = None,
     *,
     at: At = "last",
-    difference: float = DIFFERENCE,
+    difference: float | None = None,
     vectors: bool = False,
 ) -> Results:
     """Finished and crashed runs of a sweep, or all finished ones if there is no manifest.
 
-    difference  of the mean that is worth finding, for `more_seeds`
+    baseline    None: what the sweep declared, else plain fine-tuning
+    difference  of the mean that is worth finding, for `more_seeds`; None: what the sweep declared
     vectors  measure representations, too, which takes long
 
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
     """
+    declared = (manifest or {}).get("declared", {})
+    baseline = baseline or str(declared.get("baseline", "none"))
+    difference = difference or float(declared.get("difference", DIFFERENCE))
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
     arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
@@ -45,7 +50,10 @@ def read_results(
         )
     items = Items(configs.hashed)
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
-    summary = items.beside(summary_frame(runs, baseline, difference, items.digests), runs)
+    summary = items.beside(
+        summary_frame(runs, baseline, difference, items.digests, looked_cells(store, manifest)),
+        runs,
+    )
     advised = advice(runs, summary, at)
     with_standings(summary, advised, at)
     results = Results(
@@ -55,6 +63,7 @@ def read_results(
         baseline=baseline,
         damaged=found_damaged,
         difference=difference,
+        planned=() if manifest is None else tuple(run["key"] for run in manifest["runs"]),
         at=at,
         advice=advised,
         configs=configs.named(),

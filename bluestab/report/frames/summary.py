@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -46,6 +46,7 @@ def summary_frame(
     baseline: str = "none",
     difference: float = DIFFERENCE,
     digests: Mapping[str, str] | None = None,
+    looked: Collection[str] = (),
 ) -> pd.DataFrame:
     """One row per cell and `at`; what compares, against the baseline arm on shared seeds.
 
@@ -56,6 +57,7 @@ def summary_frame(
                 an arm that is shown to differ already. And the margin within which two means are as
                 good as each other
     digests     cell -> its test items (`items_digest`), where predictions were read
+    looked      cells that were given seeds after results had been seen
 
     An arm is compared only on the same test items; `not_paired` says why it is not.
     """
@@ -82,11 +84,12 @@ def summary_frame(
             row["baseline"], row["rival"] = rival["arm"], rival["cell"]
             row["difference"] = difference
     for family in _families(table):
+        again = {row["cell"] for row in family if {row["cell"], row["rival"]} & {*looked}}
         pairs = {
             row["cell"]: (arms[row["cell"], row["at"]], arms[row.pop("rival"), row["at"]])
             for row in family
         }
-        found = contrasts(pairs, difference)
+        found = contrasts(pairs, difference, again)
         for row in family:
             row |= found[row["cell"]]
             shown = there(row["p_adjusted"]) and row["p_adjusted"] < LEVEL

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bluestab.core.types import At
+from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
@@ -71,6 +72,7 @@ def print_outcome(results: Results) -> None:
             f"{task}: {metric.name}{'' if metric.higher_is_better else ', lower is better'}"
             for task, metric in metrics.items()
         )
+        print_lines(out, looking_of(results))
         out.print(f"\ntest score at the {results.at} step ({said})")
         out.print(summary_table(results.summary, results.at))
         out.print(_legend(results), markup=False, soft_wrap=True)

@@ -1,0 +1,49 @@
+"""Every launch that asked for runs stands in the manifest: seeds that were added later are known.
+
+A p is that of one look at the seeds. Whoever sees results, and then adds seeds, looks again; unless
+it was declared before, the report must know (`report/frames/looks.py`). What was asked for when is
+known to the launches alone: reading a report or a status leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bluestab.core.errors import StoreError
+from bluestab.store.store import Store, parse_manifest
+
+Launch = Mapping[str, Any]
+"""asked: runs that no earlier launch asked for; done: finished runs of the same configurations at
+that time; added_to: cells that had finished runs, and were given more seeds; command."""
+
+
+def launches(store: Store, runs: Iterable[tuple[str, str]], command: str) -> list[Launch]:
+    """Earlier launches for the cells of these runs, `(key, cell)`, and this one if it asks for
+    runs that none of them asked for.
+
+    Manifests of any name count: a number of seeds is part of the name that a sweep gets by itself.
+    """
+    asked = dict(runs)
+    cells = set(asked.values())
+    before: dict[str, str] = {}
+    found: list[Launch] = []
+    for manifest in _manifests(store):
+        own = {run["key"]: run.get("cell") for run in manifest["runs"]}
+        if cells & {*own.values()}:
+            before |= {key: str(cell) for key, cell in own.items() if cell in cells}
+            found += [one for one in manifest.get("launches", ()) if one not in found]
+    new = {key: cell for key, cell in asked.items() if key not in before}
+    if new:
+        done = [cell for key, cell in before.items() if store.has(key)]
+        added = sorted({*new.values()} & {*done})
+        found.append({"asked": len(new), "done": len(done), "added_to": added, "command": command})
+    return found
+
+
+def _manifests(store: Store) -> Iterable[Mapping[str, Any]]:
+    for path in store.manifests().values():
+        try:
+            yield parse_manifest(path)
+        except StoreError:  # damaged, which is said where it is reported
+            continue
