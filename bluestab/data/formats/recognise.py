@@ -9,6 +9,8 @@ from pathlib import Path
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import lines_in
 from bluestab.data.formats.columnar import is_dataset
+from bluestab.data.formats.columns import NAMES
+from bluestab.data.formats.conll import separator_of
 from bluestab.data.formats.pubtator import HEADING
 from bluestab.data.readers import head_of
 
@@ -49,7 +51,7 @@ def recognise(path: Path, *, words: bool) -> str:
     if suffix in OTHERS:
         raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
     if suffix in ENDINGS and suffix != ".json":
-        return ENDINGS[suffix]
+        return "conll" if suffix == ".csv" and words and _is_conll(path) else ENDINGS[suffix]
     if not suffix and head_of(path, 4) == b"PAR1":
         return "parquet"
     lines, _ = lines_in(path)
@@ -74,6 +76,26 @@ def recognise(path: Path, *, words: bool) -> str:
         f"its format cannot be told from its name and first lines; say task.format="
         f"{'|'.join(FORMATS)}",
     )
+
+
+def _is_conll(path: Path) -> bool:
+    """Has a .csv a word per line and empty lines between sentences, but no names of columns?"""
+    lines, _ = lines_in(path)
+    filled = [line.strip() for line in lines if line.strip()]
+    divided = any(
+        not line.strip() and any(after.strip() for after in lines[i + 1 : i + 9])
+        for i, line in enumerate(lines[:2000])
+        if any(before.strip() for before in lines[max(0, i - 8) : i])
+    )
+    first = {cell.strip('" ').lower() for cell in re.split("[,;\t]", filled[0])}
+    if not divided or first & NAMES:
+        return False
+    sign = separator_of(path, filled)
+    if sign is not None:
+        return True
+    fields = [line.split("\t") if "\t" in line else line.split() for line in filled[:2000]]
+    width = len(fields[0])
+    return width >= 2 and all(len(one) == width for one in fields)
 
 
 def _suffix(path: Path) -> str:

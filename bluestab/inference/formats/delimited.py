@@ -77,7 +77,7 @@ HEAD = 1_000_000
 """Bytes by which it is told how a table is written."""
 
 
-class _TableLines:
+class _RowLines:
     """Lines for a csv reader, one by one; `place` is after those it took, `taken` their text."""
 
     def __init__(self, path: Path, place: Position) -> None:
@@ -116,7 +116,7 @@ class CsvFormat(Format):
         self._opening, self._begin = "", Position()
         self._dialect, head = self._look()
         if self._dialect.opening:
-            opening = _TableLines(self.path, Position())
+            opening = _RowLines(self.path, Position())
             self._opening = next(opening)
             self._begin = opening.place
         fields, self._names, after = next(self._rows(self._begin))
@@ -186,7 +186,7 @@ class CsvFormat(Format):
 
     def _rows(self, place: Position) -> Iterator[tuple[tuple[str, ...], str, Position]]:
         """(fields, the row as it stands, place after it)."""
-        taken = _TableLines(self.path, place)
+        taken = _RowLines(self.path, place)
         dialect = self._dialect
         for fields, _ in records(
             self.path, taken, dialect.separator, dialect.quoted, place.line + 1
