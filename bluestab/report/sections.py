@@ -24,7 +24,9 @@ SECTIONS = (
         "failed",
         "Runs that failed",
         "A run has failed when its loss was not finite or its test score is no better than that of "
-        "a model that ignores its input. Wilson's interval: few seeds say little about a share.",
+        "a model that ignores its input. Wilson's interval: few seeds say little about a share. "
+        "Against the baseline on shared seeds: McNemar's exact test, corrected for the arms, and "
+        "Newcombe's interval.",
     ),
     Section(
         "change",

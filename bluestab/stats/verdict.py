@@ -3,9 +3,10 @@
 Validation chooses, test scores may only object. An arm is *ruled out* if it is shown to have the
 worse mean (on validation or on test), to fail more often, or to vary more than `margin` times as
 much as the baseline. It is *approved* if it fails in no more of the shared runs than the baseline
-and is shown to vary at most `margin` times as much: an equivalence bound in one direction
-(non-inferiority), so that few seeds approve nothing; or if it is shown to fail less. Fewer seeds
-than an exact test needs (six) do neither. All else is *undecided*.
+and is shown to be better in one way: to have the better mean on validation, to fail less, or to
+vary at most `margin` times as much, an equivalence bound in one direction (non-inferiority), so
+that few seeds approve nothing. Fewer seeds than an exact test needs (six) do neither. All else is
+*undecided*.
 
 Of the arms that are not ruled out the one with the best bound of its validation mean is named: to
 be used, if it is approved and its mean is no worse than the baseline's, else the answer is open.
@@ -107,6 +108,7 @@ class Standing:
     state         baseline | approved | undecided | ruled out
     against       why it is ruled out: worse, worse on test, fails more, varies more
     fails_more    it failed more often than the baseline, shown or not
+    better        its validation mean is shown to be better than the baseline's
     more_seeds    until its spread would be approved (in every fold); None if none would do
     too_few       there are not even those that an exact test needs
     """
@@ -120,6 +122,7 @@ class Standing:
     state: str
     against: tuple[str, ...] = ()
     fails_more: bool = False
+    better: bool = False
     more_seeds: int | None = None
     too_few: bool = False
 
@@ -274,13 +277,12 @@ def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
         if holds
     ]
     fails_more = len(tested.failed) > len(tested.reference_failed)
+    better = terms.shown.get(arm) == 1 or tested.fails == "less"
     steady = upper is not None and upper <= terms.margin
-    # a baseline that does not vary (it failed in every run, say) gives no ratio to go by
-    steady |= ratio == math.inf and terms.shown.get(arm) == 1
     lacking, n_folds = None, 1 if terms.folds is None else len(terms.folds.group(own))
     if against:
         state = "ruled out"
-    elif enough and not fails_more and (steady or tested.fails == "less"):
+    elif enough and not fails_more and (steady or better):
         state = "approved"
     else:
         state = "undecided"
@@ -290,7 +292,7 @@ def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
         lacking = None if lacking is None else math.ceil(lacking / n_folds)
     return Standing(
         arm, len(shared), mean, low, ratio, upper, state,
-        tuple(against), fails_more, lacking, not enough,
+        tuple(against), fails_more, terms.shown.get(arm) == 1, lacking, not enough,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_two_seeds_have_no_bound_on_the_spread() -> None:
 
 
 def test_more_seeds_are_what_the_bound_needs() -> None:
-    scores = {"none": arm(0.5, 0.1, n=16), "freeze": arm(0.9, 0.08, n=16, stream=1)}
+    scores = {"none": arm(0.5, 0.1, n=16), "freeze": arm(0.53, 0.08, n=16, stream=1)}
     found = judge(scores, "none")
     candidate = found.standings[1]
     assert candidate.state == "undecided"
@@ -89,6 +89,15 @@ def test_an_arm_that_varies_more_is_out_however_high_its_mean() -> None:
     found = judge({arm: scores[arm] for arm in ("none", "wild")}, "none")
     assert found.arm == "none"
     assert "shown to vary more than 1.25 times as much: wild" in reasons(found)
+
+
+def test_a_mean_that_is_shown_to_be_better_is_enough_if_it_does_not_vary_more() -> None:
+    found = judge({"none": arm(0.5, 0.1), "reinit": arm(0.7, 0.1, stream=1)}, "none")
+    standing = found.standings[1]
+    assert standing.upper is not None
+    assert standing.upper > MARGIN
+    assert (standing.state, standing.better, found.arm) == ("approved", True, "reinit")
+    assert "shown to be better than that of none" in reasons(found)
 
 
 def test_the_baseline_wins_where_nothing_is_better() -> None:
@@ -216,7 +225,7 @@ def test_failing_counts() -> None:
     assert with_failure.ratio is not None
     assert 0.3 < with_failure.ratio < 0.5
     # failing less is enough
-    wild = {"none": arm(0.5, 0.05), "freeze": arm(0.9, 0.06, stream=1)}
+    wild = {"none": arm(0.5, 0.05), "freeze": arm(0.51, 0.05, stream=1)}
     assert judge(wild, "none").state == "open"
     less = Evidence("open", frozenset(), frozenset(range(8)), "less")
     assert judge(wild, "none", {"freeze": less}).arm == "freeze"

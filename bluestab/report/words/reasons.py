@@ -31,7 +31,8 @@ def _main(verdict: Verdict, sign: int) -> str:
         better = "higher" if sign > 0 else "lower"
         left = " that is not ruled out" if verdict.ruled_out() else ""
         return f"no other arm{left} has a {better} validation mean: {mean}"
-    return f"{mean}; {_spread(verdict, verdict.first)}"
+    shown = ", shown to be better than that of " + verdict.baseline if verdict.first.better else ""
+    return f"{mean}{shown}; {_spread(verdict, verdict.first)}"
 
 
 def _mean(verdict: Verdict, first: Standing, sign: int) -> str:
