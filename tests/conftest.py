@@ -233,32 +233,57 @@ def lab(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         yield found
 
 
+@dataclass
+class PostgresServer:
+    """A PostgreSQL server of a test's own, which it may stop and start."""
+
+    url: str
+    command: list[Any]
+    user: dict[str, Any]
+
+    def start(self) -> None:
+        self._control("start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._control("-m", mode, "stop")
+
+    def _control(self, *what: str) -> None:
+        subprocess.run([*self.command, *what], check=True, capture_output=True, **self.user)
+
+
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database of a server of its own; skips where there is no PostgreSQL."""
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server that runs; skips where there is no PostgreSQL."""
     pytest.importorskip("psycopg", reason="the extra 'postgres' is missing")
     initdb = shutil.which("initdb") or max(
         map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None
     )
     if initdb is None:
         pytest.skip("PostgreSQL: apt-get install postgresql")
-    binaries = Path(initdb).parent
     folder = Path("/tmp") / f"pg{os.getpid()}"  # short: it holds a socket
     folder.mkdir()
-    user: dict[str, object] = {}
+    user: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         user = {"user": "postgres"}
         shutil.chown(folder, "postgres")
     try:
-        quiet = {"check": True, "capture_output": True, **user}
-        data = folder / "data"
-        subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "me"], **quiet)  # type: ignore[call-overload]
+        data, make = folder / "data", [initdb, "-D", folder / "data", "-A", "trust", "-U", "me"]
+        subprocess.run(make, check=True, capture_output=True, **user)
         options = f"-k {folder} -c listen_addresses="
-        start = [binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w"]
-        subprocess.run([*start, "start"], **quiet)  # type: ignore[call-overload]
+        control = Path(initdb).parent / "pg_ctl"
+        command = [control, "-D", data, "-o", options, "-l", folder / "log", "-w"]
+        server = PostgresServer(f"postgresql://me@/postgres?host={folder}", command, user)
+        server.start()
         try:
-            yield f"postgresql://me@/postgres?host={folder}"
+            yield server
         finally:
-            subprocess.run([*start, "-m", "fast", "stop"], **quiet)  # type: ignore[call-overload]
+            if (data / "postmaster.pid").exists():
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> str:
+    """The URL of a database of a server of its own."""
+    return postgres_server.url

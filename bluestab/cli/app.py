@@ -339,11 +339,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from bluestab.core.errors import BluestabError
+    from bluestab.core.secrets import cleaned
 
     try:
         app(standalone_mode=True)
     except BluestabError as error:
         if debug:
             raise
-        print(f"bluestab: {error}", file=sys.stderr)
+        print(f"bluestab: {cleaned(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
+from bluestab.cli.names import NAMES, line_that_works, typed
 from bluestab.core.catalogue import shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
@@ -46,6 +47,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         arguments = [a for a in arguments if a not in ("-m", "--multirun")]
     elif multirun:
         arguments = [_carried(argument) for argument in arguments]
+    arguments = typed(arguments, multirun=multirun)
     for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
         if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
             continue
@@ -161,7 +163,11 @@ def _check_choice(override: Override, multirun: bool) -> None:
     """A choice between values, where one is possible."""
     said, key = override.input_line, override.key_or_group
     if not multirun:
-        raise ConfigError(f"{said} is a choice between several values; add -m to run them all")
+        line = line_that_works(shlex.split(command_line()), str(said)) if key in NAMES else None
+        raise ConfigError(
+            f"{said} is a choice between several values; add -m to run them all"
+            + (f"; if it is one name, type: {line}" if line else "")
+        )
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
     if key == "sweeps":
@@ -209,10 +215,11 @@ def _explained() -> Iterator[None]:
         if "=" not in error.override:
             raise ConfigError(
                 f"cannot read the override {error.override!r}: expected KEY=VALUE"
+                + _cut_at_blank(error.override)
             ) from error
         raise ConfigError(
-            f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}; lists and "
-            "choices with brackets need quotes in the shell: 'technique=[freeze,llrd]'"
+            f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}"
+            + _how_to_type(error.override)
         ) from error
     except MissingConfigException as error:
         raise ConfigError(_missing(error)) from error
@@ -226,6 +233,25 @@ def _explained() -> Iterator[None]:
         raise ConfigError(f"{where}: not valid yaml ({error.problem})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_not_utf8()} is not UTF-8 ({error}); convert it to UTF-8") from error
+
+
+def _cut_at_blank(override: str) -> str:
+    """`task.train=my data.csv` without quotes reaches us as two arguments."""
+    words = shlex.split(command_line())
+    before = words[: words.index(override)] if override in words else []
+    if not before or "=" not in before[-1] or override.startswith("-"):
+        return ""
+    whole = shlex.quote(f"{before[-1]} {override}")
+    return f"; a name with a blank needs quotes in the shell: {whole}"
+
+
+def _how_to_type(override: str) -> str:
+    """The line that is right if the value is a text, and what lists need."""
+    said = "; lists and choices with brackets need quotes in the shell: 'technique=[freeze,llrd]'"
+    line = line_that_works(shlex.split(command_line()), override)
+    if override.startswith("technique=") or line is None:
+        return said
+    return (said if "[" in override else "") + f"; if all of it is one text, type: {line}"
 
 
 def _not_utf8() -> str:

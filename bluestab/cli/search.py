@@ -31,16 +31,16 @@ def search(
     from bluestab.store.store import Store
     from bluestab.sweeps.search.confirm import confirmed, report
     from bluestab.sweeps.search.drive import help_out
+    from bluestab.sweeps.search.reading import read_trials
     from bluestab.sweeps.search.saved import read_search
-    from bluestab.sweeps.search.trials import Trials
 
     found = read_search(existing(store).root, name, storage)
     if work:
         help_out(found)
         return
-    trials = Trials.open(found)
+    trials = read_trials(found)
     print_standing(Store(found.root), found.name)
-    report(found, trials, confirmed(found, trials), out)
+    report(found, trials, confirmed(found, trials), out, keep=False)
 
 
 def print_searches(store: Any) -> bool:
@@ -61,11 +61,12 @@ def print_searches(store: Any) -> bool:
 def _standing(root: Path, name: str) -> str:
     from bluestab.sweeps.search.findings import best_first
     from bluestab.sweeps.search.points import shown
+    from bluestab.sweeps.search.reading import read_trials
     from bluestab.sweeps.search.saved import read_search
-    from bluestab.sweeps.search.trials import Trials, points
+    from bluestab.sweeps.search.told import points
 
     found = read_search(root, name)
-    trials = Trials.open(found)
+    trials = read_trials(found)
     every = trials.all()
     told = [t for t in points(every) if t.state.is_finished()]
     ranked = best_first(every, found)

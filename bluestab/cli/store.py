@@ -53,12 +53,19 @@ def gc(
     older: Annotated[
         float, typer.Option("--older", min=0, help="Days untouched, for what others may work on")
     ] = 7.0,
+    secrets: Annotated[
+        bool,
+        typer.Option("--secrets", help="Take passwords, tokens and keys out of its files instead"),
+    ] = False,
 ) -> None:
     """Remove what dead processes left; never a finished run: bluestab store gc --dry-run"""
     from bluestab.report.terminal.tables import size
     from bluestab.store.gc import orphans, remove
 
     found = existing(store)
+    if secrets:
+        _clean(found, dry_run=dry_run)
+        return
     left = orphans(found, older)
     problems = []
     freed = 0
@@ -71,6 +78,24 @@ def gc(
         print(f"  {leftover.path}  {size(leftover.bytes)}  ({leftover.why})")
     said = "would be removed" if dry_run else "removed"
     print(f"{found.root}: {len(left) - len(problems)} leftovers {said}, {size(freed)}")
+    _leave_with(problems)
+
+
+def _clean(store: Any, *, dry_run: bool) -> None:
+    from bluestab.store.cleaning import clean, files_with_secrets
+
+    done = ((path, None) for path in files_with_secrets(store)) if dry_run else clean(store)
+    n_cleaned, problems = 0, []
+    for path, problem in done:
+        if problem is not None:
+            problems.append(problem)
+            continue
+        n_cleaned += 1
+        print(f"  {path}")
+    said = (
+        "would be cleaned" if dry_run else "cleaned; what was in them is to be changed all the same"
+    )
+    print(f"{store.root}: {n_cleaned} files with passwords, tokens or keys {said}")
     _leave_with(problems)
 
 

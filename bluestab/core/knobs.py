@@ -9,6 +9,7 @@ from typing import Any
 from bluestab.core.config import leaves
 from bluestab.core.errors import did_you_mean
 from bluestab.core.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
+from bluestab.core.secrets import REFERENCES
 
 TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 
@@ -86,7 +87,7 @@ RULES: Mapping[str, Rule] = {
 }
 """What each plain knob may hold. Tasks, models and techniques check their own."""
 
-CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep")
+CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep", REFERENCES)
 
 
 def knob_problems(cfg: Mapping[str, Any]) -> list[str]:

@@ -84,7 +84,7 @@ MOVED: dict[str, str] = {
     "published": "report.frames.published",
     "rank_process": "training.rank_process",
     "ranks": "training.loop.ranks",
-    "recommendation": "stats.recommendation",
+    "recommendation": "stats.verdict",
     "records": "store.records",
     "remotes": "data.remotes",
     "report.advice": "report.words.advice",

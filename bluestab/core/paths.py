@@ -13,6 +13,15 @@ from bluestab.core.errors import BluestabError
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
+def expanded(name: Path | str) -> Path:
+    """A path with `~` and `~user` as their homes; `~draft.csv`, where there is no such user, is
+    a name like any other."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def conf_dir() -> Path:
     """The folder with `bluestab.yaml` and the groups task/, model/, technique/, ..."""
     return _home() / "conf"

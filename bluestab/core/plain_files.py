@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,8 +27,13 @@ class _Plain(yaml.SafeLoader):  # type: ignore[misc]
         return super().compose_node(parent, index)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(
+    path: Path, *, without: Collection[str] = (), references: bool = False
+) -> dict[str, Any]:
     """A map of plain data; nothing in it is instantiated, resolved or looked up.
+
+    without     keys at the top that are left out, whatever they hold
+    references  keep `${...}` as text
 
     Raises ConfigError for anything else, `${...}` included: it would be filled in from this
     machine's environment.
@@ -40,7 +46,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no plain yaml: {said[:300]}") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no map of settings")
-    if where := _interpolated(found):
+    found = {name: node for name, node in found.items() if name not in without}
+    if not references and (where := _interpolated(found)):
         raise ConfigError(
             f"{path} has '${{' in {where}; a config that was kept holds values, nothing to fill in"
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import shlex
 import socket
@@ -18,11 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core.secrets import cleaned_command
+
 if TYPE_CHECKING:
     import torch
-
-
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -44,16 +42,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 def command_line() -> str:
     """What the person typed; the entry point notes it before it hands arguments to Hydra."""
-    return redacted(os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv))
-
-
-NO_PASSWORD = ":***@"
-"""What a URL has in place of its password."""
-
-
-def redacted(text: str) -> str:
-    """A text without the passwords of the URLs in it."""
-    return PASSWORD.sub(rf"\1{NO_PASSWORD}", text)
+    return cleaned_command(os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv))
 
 
 @lru_cache(maxsize=1)

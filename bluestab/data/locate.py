@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import BRING, DataError, did_you_mean
-from bluestab.core.paths import cache_dir, corpora_dir
-from bluestab.data.readers import read_bytes
+from bluestab.core.paths import cache_dir, corpora_dir, expanded
+from bluestab.data.readers import check_kind, read_bytes
 
 
 def folders(task: str, data_dir: str | None) -> list[Path]:
     """Folders that may hold the task's files, in search order."""
     if data_dir is not None:
-        return [Path(data_dir).expanduser()]
+        return [expanded(data_dir)]
     places = [own_folder(task), fetched_folder(task), corpora_dir() / task]
     return [folder for folder in places if folder is not None]
 
@@ -64,7 +65,7 @@ def access(about: Mapping[str, Any]) -> str:
 
 def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Path:
     """The file of a task. Raises DataError naming every place that was searched."""
-    direct = Path(file).expanduser()
+    direct = expanded(file)
     as_it_is = direct.is_absolute() or file.startswith(("./", "../"))
     places = [direct] if as_it_is else [folder / file for folder in folders(task, data_dir)]
     for place in places:
@@ -86,14 +87,19 @@ def locate(file: str, *, task: str, data_dir: str | None, hint: str = "") -> Pat
 def locate_own(file: str, data_dir: str | None) -> Path:
     """A person's file or folder, from here or from `data_dir`. Raises DataError naming what there
     is in its place."""
-    path = Path(data_dir or ".").expanduser() / Path(file).expanduser()
+    path = expanded(data_dir or ".") / expanded(file)
     for candidate in (path, Path(f"{path}.gz")):
         if candidate.exists():
+            check_kind(candidate)
             return candidate
     folder = path.parent
     if not folder.is_dir():
         raise DataError(path, f"not found: there is no folder {folder}")
     names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    written = unicodedata.normalize("NFC", path.name)  # macOS writes an accent as two characters
+    alike = [name for name in names if unicodedata.normalize("NFC", name) == written]
+    if len(alike) == 1:
+        return folder / alike[0]
     near = did_you_mean(path.name, names) if len(names) <= 20 else ""
     raise DataError(path, f"not found in {folder.absolute()}{near}")
 

@@ -4,24 +4,89 @@ from __future__ import annotations
 
 import gzip
 import json
+import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from bluestab.core.errors import DataError, did_you_mean
 
+MOST_BYTES = 300_000_000
+"""Of a file, unpacked: what is read whole must fit into memory, several times."""
+
+MOST_TIMES, FROM_BYTES = 100, 50_000_000
+"""How many times its size a .gz file may unpack to, if that is more than so many bytes: text packs
+to a twentieth or so, a file that is made to fill a memory to a thousandth."""
+
+OTHER_KINDS: Mapping[str, Callable[[int], bool]] = {
+    "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK, "a device": stat.S_ISCHR,
+    "a disk": stat.S_ISBLK,
+}  # fmt: skip
+
+
+def check_kind(path: Path) -> None:
+    """Raises DataError for what is neither file nor folder: a pipe would be waited for, a device
+    never ends."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whoever opens it says so
+    for kind, is_kind in OTHER_KINDS.items():
+        if is_kind(mode):
+            raise DataError(path, f"is {kind}, no file; write what comes out of it to a file")
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """A file, unpacked if its name ends in .gz. Raises DataError for what is no file."""
+    check_kind(path)
+    try:
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
+
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a file, decompressed if its name ends in .gz."""
+    """Content of a file, unpacked if its name ends in .gz. Raises DataError for one that cannot be
+    read, or would fill the memory."""
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                return file.read()
-        return path.read_bytes()
+        with open_bytes(path) as file:
+            packed = path.stat().st_size
+            if path.suffix != ".gz":
+                return file.read() if packed <= MOST_BYTES else _too_large(path, packed, packed)
+            pieces, n = [], 0
+            while piece := file.read(2**20):
+                pieces.append(piece)
+                n += len(piece)
+                if n > MOST_BYTES or (n > FROM_BYTES and n > MOST_TIMES * packed):
+                    _too_large(path, n, packed)
+            return b"".join(pieces)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"cannot be read ({error})") from error
+
+
+def head_of(path: Path, n: int) -> bytes:
+    """The first bytes of a file, unpacked. Raises DataError if it cannot be read."""
+    try:
+        with open_bytes(path) as file:
+            return file.read(n)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(path, f"cannot be read ({error})") from error
+
+
+def _too_large(path: Path, n: int, packed: int) -> NoReturn:
+    if path.suffix == ".gz":
+        raise DataError(
+            path,
+            f"unpacks to more than {n // 1_000_000:,} MB from {packed:,} bytes, which is no file "
+            "that anybody annotated; unpack it and look at it",
+        )
+    raise DataError(
+        path,
+        f"has {n // 1_000_000:,} MB; at most {MOST_BYTES // 1_000_000:,} MB are read at once: take "
+        "a part of it",
+    )
 
 
 def text_of(path: Path, raw: bytes) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.types import Example
+from bluestab.data.readers import read_bytes
 from bluestab.inference.formats.base import (
     MOST_CHARACTERS,
     Item,
@@ -97,7 +98,7 @@ def _read(path: Path, task: Task, labels: Sequence[str]) -> Item:
     if path.stat().st_size > 4 * MOST_CHARACTERS:
         raise too_long(path, 1)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(path, "is not UTF-8; convert the file to UTF-8") from error
     spans = words_of(text)

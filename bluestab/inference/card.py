@@ -8,12 +8,18 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bluestab.core.types import At, RunRecord
 from bluestab.inference.cell import Cell, validation
 from bluestab.tasks.outputs import Output
+
+PLACE = re.compile(r"[/~\\\\]|[A-Za-z]:[/\\\\]|\.\.?/")
+FOLDERS = re.compile(r"(?<![\w.:/~-])(?:~|\.\.)?/(?:[^/\s'\",;()\[\]]+/)*")
+"""Where a text names folders by their place: what is before the last name."""
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]#|!~$])")
 
@@ -28,6 +34,34 @@ def block(text: str) -> list[str]:
     """Lines of code; no line of them can end the block."""
     clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return ["", *(f"    {line}" for line in clean.split("\n")), ""]
+
+
+def placeless(value: Any) -> Any:
+    """Settings without the places of this machine: of a path, its last name stays."""
+    if isinstance(value, Mapping):
+        return {key: placeless(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [placeless(one) for one in value]
+    if not isinstance(value, str) or "://" in value:
+        return value
+    return (Path(value).name or value) if PLACE.match(value) else value
+
+
+def placeless_command(line: str) -> str:
+    """A command line without the places of this machine."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return placeless_text(line)
+    pairs = [word.partition("=") for word in words]
+    said = [name + sign + str(placeless(value)) for name, sign, value in pairs]
+    clean = [str(placeless(placeless_text(word))) for word in said]
+    return line if clean == words else shlex.join(clean)
+
+
+def placeless_text(text: str) -> str:
+    """A sentence without the folders of this machine."""
+    return FOLDERS.sub("", text)
 
 
 def card(
@@ -99,11 +133,11 @@ def card(
         *_techniques(first),
         "",
         "## Made by",
-        *block(command),
+        *block(placeless_command(command)),
         f"run{'s' if len(records) > 1 else ''} {', '.join(r.key for r in records)}, "
         f"{shown(json.dumps(first.measured.get('versions', {})))}",
         "",
-        checked,
+        placeless_text(checked),
         "",
     ]
     return "\n".join(lines)

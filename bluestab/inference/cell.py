@@ -111,8 +111,10 @@ def best(store: Store, task: str, model: str | None, at: At) -> tuple[RunRecord,
     advised = next((a for a in results.advice if (a.task, a.model) == (task, name)), None)
     metric = metric_of_row(part.iloc[0])
     arms: Mapping[str, float] = part.groupby("arm")["judged"].mean().to_dict()
-    if advised is not None and advised.found.arm in arms:
-        arm, why = str(advised.found.arm), f"recommended, {advised.why}"
+    chosen = None if advised is None else advised.found.arm or advised.found.until
+    if advised is not None and chosen in arms:
+        how = "recommended" if advised.found.arm else "until there are more seeds"
+        arm, why = str(chosen), f"{how}, {advised.why}"
     elif len(arms) == 1:
         arm, why = next(iter(arms)), "the only one there is"
     else:

@@ -15,12 +15,15 @@ from typing import Any
 
 from bluestab.core.errors import BluestabError, ConfigError, StoreError
 from bluestab.core.instantiate import load_class
+from bluestab.core.secrets import OF_FILES
 from bluestab.core.types import Example
-from bluestab.inference.card import card
+from bluestab.inference.card import card, placeless
 from bluestab.inference.cell import Cell, cell_of_run
 from bluestab.inference.remake import keep_weights
 from bluestab.inference.weights import MANIFEST, FinishedRun, Weights, find_run, of_run, to_manifest
+from bluestab.models.clean_config import clean_config, clean_tokenizer_config
 from bluestab.models.init_from import command_of
+from bluestab.models.untrusted import WEIGHTS
 from bluestab.store.artefacts import read_predictions
 from bluestab.store.files import aside_of, flush, flush_tree, write_text
 from bluestab.tasks.base import Task
@@ -30,7 +33,11 @@ FILES = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"),
 )
-MARK = "bluestab_head"  # `heads.MARK`, without torch
+NAMED = (
+    *("model_type", "architectures", "id2label", "label2id", "problem_type", "dtype"),
+    *("torch_dtype", "transformers_version"),
+)
+"""What a config.json says beside what `clean_config` keeps."""
 ITEMS = 32
 """Test items by which a folder is verified."""
 
@@ -66,6 +73,7 @@ def export(run: FinishedRun, out: Path, device: str, *, ensemble: int = 1) -> Ex
         if keep_weights(one, device)
     ]
     weights = [of_run(one) for one in runs]
+    _check_finite(weights)
     for one in runs:
         if one.record.failed:
             remarks.append(f"run {one.record.key} failed (degenerate): it is no good model")
@@ -131,6 +139,16 @@ def _refuse_heads(run: FinishedRun) -> None:
     )
 
 
+def _check_finite(weights: Sequence[Weights]) -> None:
+    """Raises ConfigError for weights that are no numbers."""
+    from safetensors.torch import load_file
+
+    from bluestab.inference.predictor import check_finite
+
+    for one in weights:
+        check_finite(load_file(one.folder / WEIGHTS).items(), f"run {one.said}")
+
+
 def _write_folder(folder: Path, weights: Weights) -> None:
     """The files that transformers reads, and no others."""
     folder.mkdir(parents=True)
@@ -138,14 +156,14 @@ def _write_folder(folder: Path, weights: Weights) -> None:
         if (weights.folder / name).is_file():
             shutil.copyfile(weights.folder / name, folder / name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config.pop(MARK, None)
-    config.pop("_name_or_path", None)
+    where = folder / "config.json"
+    config = {k: config[k] for k in NAMED if k in config} | clean_config(config, where)
     if weights.task.output.problem_type is not None:
         config["problem_type"] = weights.task.output.problem_type
     write_text(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     path = folder / "tokenizer_config.json"
     said = json.loads(path.read_text(encoding="utf-8"))
-    said.pop("name_or_path", None)
+    said = clean_tokenizer_config(said, path)
     said["model_max_length"] = weights.task.max_length
     write_text(path, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
@@ -155,9 +173,16 @@ def _manifest(
 ) -> dict[str, Any]:
     """What `predict` needs besides; no paths of this machine."""
     cfg = runs[0].cfg
+    name = runs[0].record.measured["names"]["task"]  # which a place may have given
     return {
-        "task": {**cfg["task"], "data_dir": None},
-        "model": {**cfg["model"], "path": None, "init_from": None},
+        "task": {
+            **{k: placeless(v) if k in OF_FILES else v for k, v in cfg["task"].items()},
+            **{"name": name, "data_dir": None},
+        },
+        "model": {
+            **{k: placeless(v) if k in ("about", "config") else v for k, v in cfg["model"].items()},
+            **{"path": None, "init_from": None},
+        },
         "precision": weights[0].precision,
         "attention": dict(weights[0].attention),
         "members": [
@@ -198,7 +223,7 @@ def verify(folder: Path, run: FinishedRun, weights: Weights) -> str:
         for example, logits in found
         for a, b in zip(logits, recorded[example.id], strict=True)
     )
-    if largest > TOLERANCE[weights.precision]:
+    if not largest <= TOLERANCE[weights.precision]:
         raise StoreError(
             f"{folder.name} loaded by plain transformers gives other logits than run "
             f"{run.record.key} recorded: they differ by up to {largest:.2g}; nothing was exported"

@@ -6,7 +6,7 @@ hold items of like length, so that little of them is padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -67,6 +67,7 @@ class Predictor:
         if weights.precision == "bf16":
             for path in head:
                 run_in_float32(network.get_submodule(path))
+        check_finite(network.named_parameters(), weights.said)
         return network.to(self.device)
 
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -96,6 +97,13 @@ class Predictor:
         """One per item, in order."""
         if not examples:
             return []
+        found = self.logits(examples)
+        for example, (_, _, logits) in zip(examples, found, strict=True):
+            if not all(np.isfinite(one).all() for one in logits):
+                raise ConfigError(
+                    f"{self.weights[0].said} gives item {example.id} an output that is not finite "
+                    "(NaN or infinity), which is no answer; name another run"
+                )
         return [
             answer(
                 self.task,
@@ -106,7 +114,7 @@ class Predictor:
                 threshold=self.threshold,
                 truncated=cut,
             )
-            for example, (rows, cut, logits) in zip(examples, self.logits(examples), strict=True)
+            for example, (rows, cut, logits) in zip(examples, found, strict=True)
         ]
 
     def _encoded(self, tokenizer: Any, examples: Sequence[Example]) -> Any:
@@ -133,6 +141,16 @@ class Predictor:
         for row, item in enumerate(encoded["example"]):
             parts[item].append(by_row[row])
         return [np.concatenate(own) for own in parts]
+
+
+def check_finite(parameters: Iterable[tuple[str, torch.Tensor]], where: object) -> None:
+    """Raises ConfigError for weights that are no numbers: nothing they answer would be one."""
+    for name, values in parameters:
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise ConfigError(
+                f"{where} has weights that are not finite (NaN or infinity), e.g. in '{name}': its "
+                "training diverged, or the file was changed; name another run"
+            )
 
 
 def _parts(encoded: Any, n_items: int) -> list[list[int]]:

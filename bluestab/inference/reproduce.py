@@ -36,7 +36,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reproduction:
     """word: identical | within the noise | different; why: sentences."""
 
     word: str
@@ -61,7 +61,7 @@ def surroundings(record: RunRecord, device: str) -> list[str]:
     return lines
 
 
-def reproduce(run: FinishedRun, device: str, keep_in: Path | None) -> Verdict:
+def reproduce(run: FinishedRun, device: str, keep_in: Path | None) -> Reproduction:
     """Run it again and compare.
 
     keep_in  store for the new run; None: it is not kept
@@ -96,7 +96,7 @@ def _same_logits(one: Path, other: Path) -> bool:
     return bool(read_predictions(one / name).equals(read_predictions(other / name)))
 
 
-def judge(run: FinishedRun, again: RunRecord, same_logits: bool) -> Verdict:
+def judge(run: FinishedRun, again: RunRecord, same_logits: bool) -> Reproduction:
     """What the second run says of the first."""
     first, at = run.record, run.at
     then = {**dict.fromkeys(again.result), **first.result}
@@ -105,16 +105,18 @@ def judge(run: FinishedRun, again: RunRecord, same_logits: bool) -> Verdict:
     metric = first.result["metric"]
     scores = f"test {metric} {old:.6f} then, {new:.6f} now"
     if not differing and same_logits:
-        return Verdict("identical", (scores, "every byte of the result and of its logits is equal"))
+        return Reproduction(
+            "identical", (scores, "every byte of the result and of its logits is equal")
+        )
     what = f"differing: {', '.join([*differing, *([] if same_logits else ['logits'])])}"
     if old == new and first.status == again.status:
-        return Verdict("within the noise", (scores, f"the same score; {what}"))
+        return Reproduction("within the noise", (scores, f"the same score; {what}"))
     others = cell_of_run(run.store, first).scores(at)
     spread = stats.std(others)
     if first.status != again.status:
-        return Verdict("different", (scores, f"{first.status} then, {again.status} now"))
+        return Reproduction("different", (scores, f"{first.status} then, {again.status} now"))
     if spread is None or len(others) < FEWEST:
-        return Verdict(
+        return Reproduction(
             "different",
             (scores, what, f"{len(others)} seeds of this cell are too few to know its noise"),
         )
@@ -124,4 +126,4 @@ def judge(run: FinishedRun, again: RunRecord, same_logits: bool) -> Verdict:
         f"{bound:.6f} in 95 of 100 cases"
     )
     word = "within the noise" if abs(new - old) <= bound else "different"
-    return Verdict(word, (scores, what, said))
+    return Reproduction(word, (scores, what, said))

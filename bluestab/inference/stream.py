@@ -1,10 +1,13 @@
 """A file of any length, answered in constant memory; killed at any moment, it goes on.
 
     <output>.partial        answers so far, whole chunks
-    <output>.partial.json   where the next chunk begins in the input, and where it will stand here
+    <output>.partial.json   where the next chunk begins in the input, and where it will stand here;
+                            SHA-256 of the answers before that place
 
 A chunk is appended and flushed, then the journal is replaced. What a kill leaves behind the place
-that the journal names is cut off, so no item is lost or written twice. The last step is a rename.
+that the journal names is cut off, so no item is lost or written twice. Answers that are shorter
+than the journal says were lost, and begin anew; changed ones are refused. The last step is a
+rename.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import IO, Any
 
 from bluestab.core.errors import ConfigError, DataError, StoreError
 from bluestab.core.types import Example
+from bluestab.data.readers import check_kind
 from bluestab.inference.formats.base import Format, Item, Position
 from bluestab.store.files import flush, write_text
 from bluestab.tasks.outputs import Answer
@@ -55,6 +59,7 @@ class Counts:
 
 def stamp(path: Path) -> dict[str, Any]:
     """What tells that a file is still the same: size, time of change, its first mebibyte."""
+    check_kind(path)
     try:
         found = path.stat()
         with path.open("rb") as file:
@@ -88,22 +93,33 @@ def predict_file(
     said = {"input": stamp(form.path), **made}
     pack: Callable[[bytes], bytes] = gzip.compress if output.suffix == ".gz" else bytes
     with _locked(partial) as file:
-        place, counts, n_bytes = _begun(journal, said)
+        place, counts, n_bytes, digest = _begun(journal, said, file)
         file.truncate(n_bytes)
         file.seek(n_bytes)
+
+        def write(text: str) -> None:
+            packed = pack(text.encode())
+            file.write(packed)
+            digest.update(packed)
+
         if n_bytes == 0:
-            file.write(pack(form.head().encode()))
+            write(form.head())
         for chunk, after in chunks(form, place):
             answers = answered(form, answering, chunk)
             text = []
             for item, answer in zip(chunk, answers, strict=True):
                 counts.add(item, answer)
-                text.append(form.written(item, answer))
-            file.write(pack("".join(text).encode()))
+                try:
+                    text.append(form.written(item, answer))
+                except ValueError as error:  # of json, for a number of the input that it has not
+                    raise DataError(
+                        form.path, f"item {counts.items} cannot be written ({error})"
+                    ) from error
+            write("".join(text))
             file.flush()
             os.fsync(file.fileno())
             now = {"place": asdict(after), "counts": asdict(counts), "bytes": file.tell()}
-            write_text(journal, json.dumps({"made": said, **now}))
+            write_text(journal, json.dumps({"made": said, **now, "sha256": digest.hexdigest()}))
             progress(after.offset, counts.items)
         file.flush()
         os.fsync(file.fileno())
@@ -149,19 +165,30 @@ def _locked(partial: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _begun(journal: Path, said: Mapping[str, Any]) -> tuple[Position, Counts, int]:
-    """Where an interrupted command goes on: in the input, in its counts, in the output.
+def _begun(
+    journal: Path, said: Mapping[str, Any], file: IO[bytes]
+) -> tuple[Position, Counts, int, Any]:
+    """Where an interrupted command goes on: in the input, in its counts, in the output; and the
+    running SHA-256 of the output so far.
 
-    Raises ConfigError if it was another command, or if the journal cannot be read.
+    file  the unfinished answers; shorter than the journal says, they are lost: all begins anew
+
+    Raises ConfigError if it was another command, if the answers were changed, or if the journal
+    cannot be read.
     """
+    digest = hashlib.sha256()
     if not journal.is_file():
-        return Position(), Counts(), 0
+        return Position(), Counts(), 0, digest
     remove = f"remove {journal} and the .partial file beside it to begin anew"
     try:
         found = json.loads(journal.read_text(encoding="utf-8"))
         place, counts = Position(**found["place"]), Counts(**found["counts"])
         n_bytes, before = int(found["bytes"]), dict(found["made"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = found.get("sha256")
+        for number in (n_bytes, *asdict(place).values(), *asdict(counts).values()):
+            if type(number) is not int or number < 0:
+                raise ValueError(f"it counts {number!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{journal} cannot be read ({error}); {remove}") from error
     now = json.loads(json.dumps(said))
     if differing := [name for name in {**now, **before} if now.get(name) != before.get(name)]:
@@ -169,5 +196,17 @@ def _begun(journal: Path, said: Mapping[str, Any]) -> tuple[Position, Counts, in
             f"{journal} was begun with another {' and '.join(sorted(differing))}; use that, or "
             f"{remove}"
         )
+    if os.fstat(file.fileno()).st_size < n_bytes:
+        return Position(), Counts(), 0, digest
+    left = n_bytes
+    while block := file.read(min(left, 2**20)):
+        digest.update(block)
+        left -= len(block)
+    if expected is not None and digest.hexdigest() != expected:
+        partial = journal.with_suffix("")
+        raise ConfigError(
+            f"{partial} was changed after it was written: its SHA-256 is not the one in {journal}; "
+            f"{remove}"
+        )
     counts.begun = counts.items
-    return place, counts, n_bytes
+    return place, counts, n_bytes, digest

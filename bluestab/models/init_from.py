@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models.description import Model
@@ -250,7 +251,7 @@ def command_of(own: Store, record: RunRecord) -> str:
     """The line that makes exactly this run, as far as it is known."""
     overrides = _overrides(own, record)
     if overrides is None:
-        return str(record.measured.get("command"))
+        return cleaned_command(str(record.measured.get("command")))
     return shlex.join(["bluestab", "run", *overrides])
 
 
@@ -262,7 +263,7 @@ def _overrides(own: Store, record: RunRecord) -> Sequence[str] | None:
                 if run["key"] == record.key:
                     return list(run["overrides"])
     with suppress(KeyError, ValueError, AttributeError):
-        words = shlex.split(record.measured["command"])
+        words = shlex.split(cleaned_command(record.measured["command"]))
         if words[:2] == ["bluestab", "run"] and not {"-m", "--multirun"} & set(words):
             return words[2:]
     return None

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def load_tokenizer(model: Model, *, words: bool = False) -> PreTrainedTokenizerFast:
     """The model's tokenizer, read once per process; `words`: for texts that come word by word."""
-    return _tokenizer(shared_of(model), words and FAMILIES[model.family].byte_level)
+    shared = shared_of(model)  # known by its weights alone, which two folders may share
+    own = Shared((shared.content, model.path), *shared.values)
+    return _tokenizer(own, words and FAMILIES[model.family].byte_level)
 
 
 @lru_cache(maxsize=8)

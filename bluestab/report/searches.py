@@ -13,11 +13,11 @@ FILE = "found.json"
 
 def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:
     """The searches of a store, or that whose confirmation a sweep is; damaged ones are left out:
-    the next `bluestab search` writes them again."""
+    the next command of the search writes them again."""
     found = []
     for file in sorted(store.root.glob(f"searches/*/{FILE}")):
         if sweep is None or sweep == confirmation_of(file.parent.name):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 found.append(json.loads(file.read_text(encoding="utf-8")))
     return found
 

@@ -13,6 +13,7 @@ from bluestab.report.section import Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import latex, markdown, tables
 from bluestab.store.files import write_text
+from bluestab.store.schema import segment
 from bluestab.store.store import Store
 
 if TYPE_CHECKING:
@@ -101,10 +102,19 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     write_text(folder / "summary.md", markdown(results.summary, results.at, notes, first))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()
+    taken: set[str] = set()
     for task, model, rows in tables(results.summary, results.at):
         text = latex(task, model, rows, results.at)
-        write_text(folder / "tables" / f"{task}_{model}.tex", text)
+        write_text(folder / "tables" / f"{_unused(segment(f'{task}_{model}'), taken)}.tex", text)
     return [folder / "summary.md", folder / "tables"]
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, or with a number behind it: two names may give one file name (`a/b`, `a_b`)."""
+    numbered = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 2)))
+    found = next(one for one in numbered if one.lower() not in taken)
+    taken.add(found.lower())
+    return found
 
 
 def _write_or_remove(table: pd.DataFrame, path: Path) -> list[Path]:

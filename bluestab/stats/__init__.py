@@ -5,7 +5,7 @@
     budget       expected best of k runs                 power       how many seeds
     components   head seed or order seed; folds          dominance   P(improvement), ASO
     changes      sign flips of a family of arms          failing     failed shares of two arms
-    designs      runs that share seeds: blocks, crossed  verdict     which arm to use
+    designs      blocks of runs, crossed seeds           verdict     which arm to use
     across       means over tasks                        anytime     changes looked at again
     items        other test items
 

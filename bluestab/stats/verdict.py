@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -177,11 +177,13 @@ def judge(
     margin: float = MARGIN,
     level: float = 0.95,
     higher_is_better: bool = True,
+    worst: float | None = None,
 ) -> Verdict:
     """The verdict on arms, from validation scores by seed, failed runs with their failure score.
 
     tested  arm -> what test scores say of it; an arm that is missing was not tested
     folds   of a cross-validation, the same for every arm
+    worst   score that there can be: no bound lies beyond it, or beyond the worst that there is
 
     Raises ValueError if the baseline is none of the arms.
     """
@@ -199,8 +201,13 @@ def judge(
         for arm, own in scores.items()
     ]
 
+    shown = [_cut(one, scores[one.arm], worst, sign) for one in standings]
+
     def verdict(state: Literal["use", "keep", "open", "alone"], **said: Any) -> Verdict:
-        return Verdict(state, baseline, standings, margin=margin, level=level,
+        for name in ("first", "leader"):
+            if name in said:
+                said[name] = next(one for one in shown if one.arm == said[name].arm)
+        return Verdict(state, baseline, shown, margin=margin, level=level,
                        folds=folds is not None, **said)  # fmt: skip
 
     if len(scores) < 2:
@@ -325,6 +332,14 @@ def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:
     if bound is None:
         return mean, None
     return mean, bound.low if terms.sign > 0 else bound.high
+
+
+def _cut(standing: Standing, scores: Scores, worst: float | None, sign: int) -> Standing:
+    """With a bound that there can be: arms were ranked by it as it is."""
+    if standing.low is None or worst is None:
+        return standing
+    least = min(sign * x for x in (worst, *scores.values()))
+    return replace(standing, low=sign * max(sign * standing.low, least))
 
 
 def _over_seeds(scores: Scores, folds: Folds | None) -> list[float]:

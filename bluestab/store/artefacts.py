@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core import secrets
 from bluestab.core.errors import StoreError
 from bluestab.core.types import WEIGHTS_TO_KEEP, Example, Split
 from bluestab.store.files import write_text
@@ -28,6 +29,13 @@ log = logging.getLogger("bluestab")
 PREDICTION_COLUMNS = ("at", "id", "prediction", "target", "logits")
 
 
+class _WithoutSecrets(logging.Formatter):
+    """What libraries say of a server may hold the password to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return secrets.cleaned(super().format(record))
+
+
 class _LogFile(logging.FileHandler):
     """Lines that cannot be written (full disk) are left out: what ends the run is the result."""
 
@@ -39,7 +47,7 @@ class _LogFile(logging.FileHandler):
 def logging_to(path: Path) -> Iterator[None]:
     """Everything logged or warned during the run goes into its own file."""
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [log, logging.getLogger("py.warnings")]
     logging.captureWarnings(True)
     log.setLevel(logging.INFO)
@@ -152,7 +160,12 @@ def _has_a_score(folder: Path) -> bool:
 
 
 def write_config(path: Path, cfg: Mapping[str, Any]) -> None:
-    """The resolved config."""
+    """The resolved config, without secrets."""
+    write_text(path, config_text(secrets.stored(cfg)))
+
+
+def config_text(cfg: Mapping[str, Any]) -> str:
+    """What `config.yaml` holds."""
     from omegaconf import OmegaConf
 
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(json.loads(to_json(cfg)))))
+    return OmegaConf.to_yaml(OmegaConf.create(json.loads(to_json(cfg))))

@@ -25,8 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from bluestab.store.files import alone
-from bluestab.store.processes import machine, process_start
+from bluestab.store.files import alone, make_folder
+from bluestab.store.processes import UNKNOWN, machine, process_start
 
 BEAT = 2.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which a process out of sight counts as dead
@@ -55,7 +55,10 @@ def seen_dead(claim: Mapping[str, Any]) -> bool | None:
     """Is the owner dead? None: it lives where this process cannot see it."""
     if claim["machine"] != machine():
         return None
-    return process_start(claim["pid"]) != claim.get("process_start")
+    started = process_start(claim["pid"])
+    if started == UNKNOWN and claim.get("process_start") != UNKNOWN:  # somebody else's, hidden
+        return None
+    return started != claim.get("process_start")
 
 
 class Claim:
@@ -143,7 +146,7 @@ class Claims:
         """Move a dead process's claim to `.deaths/<key>/`, where deaths at a run are counted."""
         archive = self.dead_claims / key
         with suppress(OSError):
-            archive.mkdir(parents=True, exist_ok=True)
+            make_folder(archive)
             path.rename(archive / uuid.uuid4().hex)
             return
         path.unlink()  # no room, or no right, to keep it
@@ -169,7 +172,7 @@ class Claims:
         shutil.rmtree(self.dead_claims / key, ignore_errors=True)
 
     def _create(self, path: Path, label: str) -> Claim | None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         content = {
             "token": uuid.uuid4().hex,
             "beat": 0,

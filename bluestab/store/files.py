@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bluestab.core.errors import StoreError
 from bluestab.store.processes import owner
 
 
@@ -29,9 +33,10 @@ def flush_tree(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = aside_of(path)
     aside.write_text(text, encoding="utf-8")
+    share(aside)
     flush(aside)
     aside.replace(path)
 
@@ -53,26 +58,113 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# --- several people, one store ----------------------------------------------------------------
+
+
+def share(path: Path) -> None:
+    """Give a new file or folder to the group that may write to the folder it lies in.
+
+    That group gets the rights that its owner has, whatever the umask; a folder passes its group on.
+    Nothing is changed below a folder that its group may not write to, or that is open to everybody
+    (`/tmp`). Without the right to change it, it stays as it is.
+    """
+    with suppress(OSError):
+        above, own = path.parent.stat(), path.lstat()
+        is_shared = above.st_mode & stat.S_IWGRP and not above.st_mode & stat.S_ISVTX
+        if not is_shared or own.st_uid != os.geteuid() or stat.S_ISLNK(own.st_mode):
+            return
+        if own.st_gid != above.st_gid:
+            os.chown(path, -1, above.st_gid)
+        mode = own.st_mode | (own.st_mode & stat.S_IRWXU) >> 3
+        mode |= stat.S_ISGID if stat.S_ISDIR(mode) else 0
+        if mode != own.st_mode:
+            path.chmod(stat.S_IMODE(mode))
+
+
+def share_tree(folder: Path) -> None:
+    """`share` a folder and everything below it."""
+    share(folder)
+    for path in folder.rglob("*"):
+        share(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; new ones are shared (`share`).
+
+    Raises OSError.
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    share(folder)
+
+
+def belongs(path: Path) -> str:
+    """`it belongs to mary`, for people."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return "it cannot be looked at"
+    with suppress(KeyError):
+        return f"it belongs to {pwd.getpwuid(owner).pw_name}"
+    return f"it belongs to user {owner}"
+
+
 @contextmanager
 def alone(folder: Path, *, required: bool = True) -> Iterator[None]:
     """One process at a time, of those that ask for this folder; the lock dies with its holder.
 
-    required  make the folder, and raise OSError where no lock file can be; False: go without
+    required  make the folder, and raise StoreError where no lock can be had; False: go without
 
-    A file system without locks goes without in any case.
+    A file system without locks goes without in any case. A lock file of somebody else's need not
+    be writable.
     """
     try:
+        descriptor = _locked(folder, make=required)
+    except OSError as error:
         if required:
-            folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:
-        if required:
-            raise
+            raise _no_lock(folder, error) from error
         yield
         return
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(folder: Path, *, make: bool) -> int:
+    if make:
+        make_folder(folder)
+    path = folder / ".lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        share(path)
+    except PermissionError:
+        if not path.exists():
+            raise
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno == errno.EBADF:  # NFS, where an exclusive lock needs the right to write
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _no_lock(folder: Path, error: OSError) -> StoreError:
+    said = f"the lock {folder / '.lock'} cannot be had ({error.strerror})"
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EBADF):
+        return StoreError(said)
+    found = next((p for p in (folder / ".lock", folder, *folder.parents) if p.exists()), folder)
+    return StoreError(
+        f"{said}: {found}: {belongs(found)}; several people share a store whose folders their "
+        "group may write to: chgrp -R GROUP STORE; chmod -R g+rwX STORE; "
+        "find STORE -type d -exec chmod g+s {} +"
+    )

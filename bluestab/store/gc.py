@@ -56,9 +56,16 @@ class GarbageScan:
         return {run["key"] for manifest in manifests for run in manifest["runs"]}
 
     def abandoned(self, path: Path, owner: str, older: float) -> bool:
-        """Whether the process `<host>.<pid>` is dead, or, elsewhere, its work long untouched."""
+        """Whether the process of this name is dead, or, elsewhere, its work long untouched."""
         dead = owner_dead(owner)
         return self.untouched(path, older) if dead is None else dead
+
+    def claimed(self, key: str, owner: str) -> bool:
+        """Whether somebody out of sight may be at the run: its claim is there, and beats."""
+        claim = self.store.root / ".claims" / key
+        return (
+            owner_dead(owner) is None and key in self.live and not self.untouched(claim, self.older)
+        )
 
     def untouched(self, path: Path, older: float) -> bool:
         return self.now - extent(path)[1] > older
@@ -74,7 +81,7 @@ def _work(scan: GarbageScan) -> Found:
         known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
         if key == "incomplete":
             yield path, "a run's folder without a record"
-        elif known and scan.abandoned(path, owner, scan.older):
+        elif known and scan.abandoned(path, owner, scan.older) and not scan.claimed(key, owner):
             yield path, "its process is gone"
 
 

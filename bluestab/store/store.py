@@ -32,9 +32,18 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
-from bluestab.store.files import digest_of, files_below, flush, flush_tree, write_text
+from bluestab.store.files import (
+    digest_of,
+    files_below,
+    flush,
+    flush_tree,
+    make_folder,
+    share_tree,
+    write_text,
+)
 from bluestab.store.processes import owner, owner_dead
 from bluestab.store.records import DamagedRecord, damaged, from_text, to_text
 from bluestab.store.records import to_json as to_json
@@ -86,7 +95,7 @@ class Store:
             )
         try:
             work = self.root / ".work"
-            work.mkdir(parents=True, exist_ok=True)
+            make_folder(work)
             probe = self.work_path(".probe")
             probe.write_text("")
             probe.unlink()
@@ -166,7 +175,7 @@ class Store:
         for left in self.abandoned(key):
             shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        make_folder(work)
         try:
             yield work
         finally:
@@ -184,6 +193,7 @@ class Store:
     def publish(self, work: Path, key: str) -> None:
         """Rename a folder that is whole, its record included, to where finished runs are."""
         target = self.folder(key)
+        share_tree(work)
         try:
             work.rename(target)
         except OSError:
@@ -205,7 +215,8 @@ class Store:
     def publish_crash(self, work: Path, key: str) -> Path:
         """Rename a folder that is whole to where the last crash of a run is kept."""
         target = self.crash_folder(key)
-        target.parent.mkdir(exist_ok=True)
+        make_folder(target.parent)
+        share_tree(work)
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
         self.claims.forget_deaths(key)
@@ -227,7 +238,7 @@ class Store:
 
     def _set_aside(self, folder: Path) -> Path | None:
         shelf = self.root / ".damaged"
-        shelf.mkdir(exist_ok=True)
+        make_folder(shelf)
         for n in itertools.count(1):
             place = shelf / f"{folder.name}.{n}"
             try:
@@ -255,7 +266,8 @@ class Store:
         """Say what a sweep consists of, before its first run."""
         path = self.root / "sweeps" / f"{name}.json"
         try:
-            write_text(path, to_json({**manifest, "written": datetime.now(UTC).isoformat()}))
+            clean = cleaned_tree(manifest)
+            write_text(path, to_json({**clean, "written": datetime.now(UTC).isoformat()}))
         except OSError as error:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
@@ -288,7 +300,11 @@ def parse_manifest(path: Path) -> dict[str, Any]:
             raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_manifest(manifest)
-        return manifest
+        runs = [
+            {**run, "overrides": [cleaned_value(one) for one in run["overrides"]]}
+            for run in manifest["runs"]
+        ]
+        return {**manifest, "command": cleaned_command(manifest["command"]), "runs": runs}
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"

@@ -10,10 +10,12 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.plain_files import inside
 from bluestab.core.types import RunRecord
+from bluestab.store.cleaning import files_with_secrets
 from bluestab.store.disk import entries
 from bluestab.store.files import digest_of
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.representations import read_representations
+from bluestab.store.schema import is_segment
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 
 
@@ -27,6 +29,11 @@ def problems(store: Store) -> Iterator[str]:
     for path in entries(store.root / ".crashed"):
         if KEY.fullmatch(path.name):
             yield from run_problems(path, path.name)
+    for path in files_with_secrets(store):
+        yield (
+            f"{path} holds a password, token or key; take it out with: "
+            f"bluestab store gc --secrets {store.root}"
+        )
     for path in store.manifests().values():
         try:
             parse_manifest(path)
@@ -51,6 +58,12 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
     config = record.result["config"]
     if key_of(config) != key or cell_of(config) != record.result["cell"]:
         yield f"{file}: its config has key {key_of(config)}, not {key}; its config was changed"
+    for kind in ("task", "model"):
+        if not is_segment(name := record.measured["names"][kind]):
+            yield (
+                f"{file}: its {kind} is named {name!r}, which is no file name; reports write its "
+                "tables under a name of letters, digits and . _ + -"
+            )
     listed = record.measured["files"]
     if listed is not None:
         yield from file_problems(folder, listed)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
+from bluestab.core.secrets import cleaned_value
 from bluestab.report.frames.published import read_published
 from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.launches import launches
@@ -190,7 +191,7 @@ def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
     shared = set.intersection(*map(set, rest))
     named = []
     for one, overrides in zip(planned, rest, strict=True):
-        arm = " ".join(o for o in overrides if o not in shared) or None
+        arm = " ".join(cleaned_value(o) for o in overrides if o not in shared) or None
         cfg = {
             **one.run.cfg,
             "sweep": {**(one.run.cfg.get("sweep") or {}), "name": name, "arm": arm},

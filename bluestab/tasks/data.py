@@ -158,7 +158,26 @@ def _load(shared: Shared) -> TaskData:
     task = task.settled(labels, parts.splits["test"])
     notes = (*corpus.notes, *parts.notes)
     data = TaskData(task, labels, parts.splits, fingerprint, notes, parts.drawn)
-    return _with_bounds(data)
+    return _with_bounds(_with_ceiling(data))
+
+
+def _with_ceiling(data: TaskData) -> TaskData:
+    """With a note where not even the right answers get 1: a mean over classes, of which the test
+    items lack one."""
+    task, items = data.task, data.chosen("test")
+    if task.output.numeric or not task.headline.higher_is_better:
+        return data
+    targets = [e.target for e in items]
+    best = task.score(targets, targets)[task.metric]
+    if best is None or best >= 1:
+        return data
+    lacking = set(data.labels) - set(task.output.label_counts(targets))
+    named = f" (its items lack {', '.join(map(repr, sorted(lacking)))})" if lacking else ""
+    note = (
+        f"right answers to all {len(items)} test items get {task.metric} {best:.4f}, no more"
+        f"{named}: a class that occurs neither in them nor in the answers counts as 0"
+    )
+    return replace(data, notes=(*data.notes, note))
 
 
 def _with_bounds(data: TaskData) -> TaskData:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bluestab.core.errors import DataError, did_you_mean
+from bluestab.core.paths import expanded
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.accepted import accepted
 from bluestab.data.formats.base import Rows, as_text
@@ -147,7 +148,7 @@ class OwnFiles(Task, ABC):
 
 def name_from(train: object) -> str:
     """What a task without a name is called: its training file, or the folder of `train.csv`."""
-    path = Path(str(train)).expanduser()
+    path = expanded(str(train))
     stem = path.name.partition(".")[0]
     if stem.lower() in NAMES and path.absolute().parent.name:
         stem = path.absolute().parent.name

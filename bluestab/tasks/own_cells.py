@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bluestab.data.formats.base import Rows, Span, short
+from bluestab.data.formats.base import HALF, Rows, Span, short
 
 STARTS, ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPES = ("label", "type", "entity", "tag", "entity_type", "labels")
@@ -65,6 +65,8 @@ def parse_strings(
         value = [names[v] for v in value]
     if not all(isinstance(part, str) and part.strip() for part in value):
         raise rows.fail(i, f"{column} ({knob}) holds something empty, or that is no text")
+    if any(HALF.search(part) for part in value):
+        raise rows.fail(i, f"{column} ({knob}) holds half of a character (a lone surrogate)")
     return tuple(value if names is None else [part.strip() for part in value])
 
 

@@ -79,7 +79,8 @@ class OwnTagging(OwnFiles, Tagging):
         decoded = self._decode(found)
         self._look_over(paths, found)
         counted = [
-            f"{split}: {sum(counts.values())} entities ({balance(counts.elements())})"
+            f"{split}: {sum(counts.values())} entities"
+            + (f" ({balance(counts.elements())})" if any(counts) else "")
             for split in paths
             if (counts := n_entities(map(_tags, found.splits[split])))
         ]

@@ -151,7 +151,8 @@ def _part(
 def label_counts(task: Task, examples: Sequence[Example]) -> dict[str, int]:
     """Label -> how many items have it (`Output.label_counts`), the most frequent first."""
     counts = task.output.label_counts(e.target for e in examples)
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+    named = {name or UNTYPED: n for name, n in counts.items()}
+    return dict(sorted(named.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _lengths(
@@ -280,14 +281,29 @@ def _shown(
     if tokenizer is None:
         return [(e.id, " ".join(_words(e)), said(e)) for e in chosen]
     columns = run.data.task.encode(chosen, run.data.labels, tokenizer)
-    found = []
+    windows: list[list[str]] = [[] for _ in chosen]
     for row, i in enumerate(columns["example"]):
         pieces = tokenizer.convert_ids_to_tokens(columns["input_ids"][row])
         if run.data.task.output.per_word:
             marks = [run.data.labels[k] if k >= 0 else "O" for k in columns["labels"][row]]
             pieces = [p if m == "O" else f"{p}/{m}" for p, m in zip(pieces, marks, strict=True)]
-        found.append((chosen[i].id, " ".join(pieces), said(chosen[i])))
-    return found
+        windows[i].append(" ".join(pieces))
+    return [(e.id, _shortened(parts), said(e)) for e, parts in zip(chosen, windows, strict=True)]
+
+
+WINDOWS = 2
+"""Of a long document that are shown."""
+
+
+def _shortened(windows: Sequence[str]) -> str:
+    """The first windows of an item, and how many there are."""
+    if len(windows) <= WINDOWS:
+        return " | ".join(windows)
+    shown = " | ".join(windows[:WINDOWS])
+    return f"(the first {WINDOWS} of {len(windows)} windows) {shown}"
+
+
+UNTYPED = "(without a type)"
 
 
 def said(e: Example) -> str:
@@ -297,4 +313,4 @@ def said(e: Example) -> str:
     if isinstance(e.text, str):
         return ", ".join(e.target) or "(none)"
     counts = n_entities([e.target])
-    return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())) or "(none)"
+    return ", ".join(f"{n} {kind or UNTYPED}" for kind, n in sorted(counts.items())) or "(none)"

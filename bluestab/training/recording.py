@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core.config import leaves
 from bluestab.core.errors import DiskFull, StoreError, TimedOut, is_disk_full
+from bluestab.core.secrets import cleaned
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import write_config, write_parts
 from bluestab.store.store import Store
@@ -105,5 +106,5 @@ def crash_result(run: Run, error: Exception) -> dict[str, Any]:
         **identity_of(run),
         "status": "crashed",
         **dict.fromkeys((*unknown, *later)),
-        "error": {"type": type(error).__name__, "message": str(error)},
+        "error": {"type": type(error).__name__, "message": cleaned(str(error))},
     }

@@ -23,7 +23,8 @@ from bluestab.store.store import Store
 from bluestab.sweeps.search.findings import best_first, points_frame
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.spec import SAMPLERS, Search
-from bluestab.sweeps.search.trials import Trials, points, scores_of
+from bluestab.sweeps.search.told import points, scores_of, was_stopped
+from bluestab.sweeps.search.trials import Trials
 from bluestab.sweeps.search.worker import Worker
 from bluestab.testing import simulated_runs
 from tests.support import simulated_search
@@ -130,6 +131,24 @@ def test_racing_saves_runs_and_stopped_points_are_censored(make: Plan, store: Pa
     assert (stopped["n_seeds"] < 3).all()
     assert not {t.number for t in best_first(trials.all(), search)} & set(stopped["trial"])
     assert all(note for note in stopped["note"])
+    for trial in trials.all():  # its value is that of all its seeds, not of the last
+        scores = scores_of(trial)
+        assert trial.values == [pytest.approx(sum(scores) / len(scores))]
+
+
+def test_a_stopped_point_has_its_objective_over_the_seeds_it_had(make: Plan) -> None:
+    search = make(n_trials=20, objective="worst", seeds=4)
+    trials = run(search)
+    assert any(was_stopped(t) and len(scores_of(t)) > 1 for t in trials.all())
+    assert all(t.values == [min(scores_of(t))] for t in trials.all())
+
+
+def test_points_with_several_objectives_count_the_runs_they_had(make: Plan, store: Path) -> None:
+    acts(store, s2="crash")
+    search = make(objective=["mean", "seconds"], race={"kind": "none"}, sampler="nsga2")
+    frame = points_frame(run(search).all(), search)
+    assert frame["n_seeds"].tolist() == [2] * 6
+    assert len(attempts(store)) == 18, "of which a third crashed"
 
 
 def test_what_a_stopped_point_tells_the_sampler(make: Plan) -> None:
@@ -270,6 +289,7 @@ def test_a_crash_leaves_the_study_usable_and_is_tried_again(make: Plan, store: P
     search = make(race={"kind": "none"})
     trials = run(search)
     assert whys(trials) == {"crashed": 6}
+    assert points_frame(trials.all(), search)["n_seeds"].tolist() == [1] * 6, "seed 0 alone"
     assert all("MemoryError: as told" in t.user_attrs["note"] for t in trials.all())
     assert all(t.user_attrs["note"].endswith("log.txt") for t in trials.all())
     acts(store, s1="done")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from bluestab.core.errors import ConfigError, StoreError  # noqa: E402
 from bluestab.inference.cell import best, cell_of_run  # noqa: E402
 from bluestab.inference.export import export  # noqa: E402
 from bluestab.inference.weights import find_run, open_weights  # noqa: E402
+from bluestab.models.clean_config import TOKENIZER_KEYS  # noqa: E402
 from bluestab.store.records import to_text  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.testing.corpora import ANY_FILE  # noqa: E402
@@ -376,3 +378,65 @@ def test_from_ones_own_file_to_labels(cli: Say) -> None:
     said = cli("predict", "model", "--input", "mine.csv", "--output", "out.csv")
     assert (said.code, said.err) == (0, "")
     assert len(Path("out.csv").read_text().splitlines()) == 41
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_no_answer(
+    make_run: Make, tmp_path: Path, value: float, cli: Say
+) -> None:
+    """Neither exported, nor applied: before, `predict` wrote NaN, which no JSON reader takes."""
+    from safetensors.torch import load_file, save_file
+
+    from bluestab.store.files import digest_of
+
+    run = make_run("task=gad", "model=tiny", *SHORT, "keep=last")
+    done(run, tmp_path / "runs")
+    out = tmp_path / "out"
+    export(find_run(run.key, Store(tmp_path / "runs")), out, "cpu")
+    file = out / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("classifier.weight"))
+    tensors[name][0, 0] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    content = json.loads((out / "bluestab.json").read_text())
+    content["members"][0]["sha256"] = digest_of(file)
+    (out / "bluestab.json").write_text(json.dumps(content))
+    (tmp_path / "in.jsonl").write_text('{"text": "a gene"}\n')
+    said = cli(
+        "predict", str(out), "--input", str(tmp_path / "in.jsonl"), "--output", "answers.jsonl"
+    )
+    assert said.code == 2
+    assert (
+        "has weights that are not finite (NaN or infinity), e.g. in 'classifier.weight'" in said.err
+    )
+    assert "Traceback" not in said.err
+    assert not Path("answers.jsonl").exists()
+    kept = tmp_path / "runs" / run.key / "checkpoint" / "last" / "model.safetensors"
+    from bluestab.inference import export as exporting
+
+    shutil.copyfile(file, kept)
+    weights = open_weights([str(out)], Store(tmp_path / "runs"))
+    with pytest.raises(ConfigError, match="not finite"):
+        exporting._check_finite(weights)
+
+
+def test_an_export_holds_no_place_of_this_machine(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its card nor its manifest: a home folder is its owner's name."""
+    home = tmp_path / "home" / "owner"
+    home.mkdir(parents=True)
+    rows = "".join(f"a gene {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+    (home / "mine.csv").write_text("text,label\n" + rows)
+    line = (f"task.train={home / 'mine.csv'}", "model=tiny", "keep=last", *SHORT)
+    run = make_run("task=classification", *line)
+    monkeypatch.setenv("BLUESTAB_COMMAND", shlex.join(["bluestab", "run", *line]))
+    done(run, tmp_path / "runs")
+    out = tmp_path / "out"
+    export(find_run(run.key, Store(tmp_path / "runs")), out, "cpu")
+    text = b"".join(f.read_bytes() for f in out.iterdir() if f.suffix in (".json", ".md"))
+    assert str(tmp_path).encode() not in text
+    assert b"owner" not in text
+    assert b"mine.csv" in text
+    assert open_weights([str(out)], Store(tmp_path / "runs"))[0].task.name == run.data.task.name
+    assert set(json.loads((out / "tokenizer_config.json").read_text())) <= {*TOKENIZER_KEYS}

@@ -15,6 +15,7 @@ from scipy import stats as oracle
 from bluestab.core.paths import conf_dir
 from bluestab.report.frames.results import read_results
 from bluestab.report.section import Results
+from bluestab.report.tables import there
 from bluestab.store.store import Store
 
 STORES = sorted((Path(__file__).parents[1] / "assets/stores").glob("*.tar.gz"))
@@ -98,6 +99,19 @@ def test_the_readme_shows_these_numbers(
         assert mean == f"{row['mean']:.3f}", arm
         assert std == f"{row['std']:.3f}", arm
         assert failed == f"{row['n_degenerate'] + row['n_diverged']} of {row['n']}", arm
+        change = ""
+        if there(row["delta"]):
+            change = f"{row['delta']:+.3f}"
+        if there(row["delta_all_low"]):
+            change += f" [{row['delta_all_low']:+.3f}, {row['delta_all_high']:+.3f}]"
+        assert shown[arm][3] == change, arm
+        if len(shown[arm]) == 7 and there(row["p_adjusted"]):
+            assert shown[arm][4] == _p(row["p_adjusted"]), arm
+            assert shown[arm][6] == _p(row["p_std_adjusted"]), arm
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _short(arm: str) -> str:

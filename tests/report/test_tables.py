@@ -63,3 +63,12 @@ def test_files_of_a_report(cli: Callable[..., Any]) -> None:
     best = Path("out/summary.md").read_text(encoding="utf-8")
     assert "0.9000" in best, "every best score of these records"
     assert cli("report", "--at", "first").code == 2
+
+
+def test_names_that_give_one_file_name_have_a_table_each() -> None:
+    from bluestab.report.write import _unused
+
+    taken: set[str] = set()
+    assert [_unused(name, taken) for name in ("a_b", "A_b", "a_b", "c")] == [
+        "a_b", "A_b-2", "a_b-3", "c",
+    ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bluestab.store.claims import Claims
-from bluestab.sweeps.search.trials import points, took
+from bluestab.sweeps.search.told import points, took
 from bluestab.sweeps.slurm import scheduler
 from tests.slurm.conftest import Cluster, Site, until
 from tests.slurm.test_slurm import last_states

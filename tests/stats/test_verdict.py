@@ -9,7 +9,7 @@ import pytest
 
 from bluestab import stats
 from bluestab.report.words.reasons import reasons
-from bluestab.stats.verdict import MARGIN, Folds, judge
+from bluestab.stats.verdict import MARGIN, Evidence, Folds, judge
 
 SEEDS = range(20)
 
@@ -173,3 +173,69 @@ def test_seeds_that_lack_are_told_for_every_fold() -> None:
     found = judge(once, "none", folds=FIVE)
     said = reasons(found)
     assert "its spread is not known; at least 2 more seeds are needed in every fold" in said
+
+
+# --- what test says, and arms that do not vary ---------------------------------------------------
+
+
+def test_a_bound_does_not_leave_the_range_of_the_scores() -> None:
+    scores = {"none": arm(0.1, 0.3, n=4), "freeze": arm(0.2, 0.3, n=4, stream=1)}
+    least = min(scores["none"].values())
+    free, kept = (judge(scores, "none", worst=worst).standings[0] for worst in (None, -0.1))
+    assert free.low is not None
+    assert free.low < -0.1
+    assert kept.low == min(least, -0.1)
+    errors = {name: {s: -x for s, x in own.items()} for name, own in scores.items()}
+    turned = judge(errors, "none", worst=0.1, higher_is_better=False).standings[0]
+    assert turned.low == max(-least, 0.1)
+
+
+def test_what_test_shows_rules_an_arm_out() -> None:
+    scores = {"none": arm(0.5, 0.1), "freeze": arm(0.7, 0.04, stream=1)}
+    for effect in ("worse", "behind"):
+        found = judge(scores, "none", {"freeze": Evidence(effect)})
+        assert (found.state, found.arm) == ("keep", "none")
+        assert found.ruled_out("worse on test") == ["freeze"]
+    for effect in ("better", "ahead", "alike", "open", None):
+        assert judge(scores, "none", {"freeze": Evidence(effect)}).arm == "freeze"
+
+
+def test_failing_counts() -> None:
+    scores = {"none": arm(0.5, 0.1), "freeze": arm(0.7, 0.04, stream=1)}
+    seen = Evidence("open", frozenset({1, 2}), frozenset({3}))
+    found = judge(scores, "none", {"freeze": seen})
+    assert (found.state, found.because, found.until) == ("open", "fails", "none")
+    assert "failed in more of the shared runs than none; until then none" in reasons(found)
+    shown = Evidence("open", frozenset(range(9)), frozenset(), "more")
+    found = judge(scores, "none", {"freeze": shown})
+    assert found.ruled_out("fails more") == ["freeze"]
+    # the spread is that where neither failed
+    rescued = {**scores["none"], 0: -9.0}
+    equal = Evidence("open", frozenset(), frozenset({0}))
+    with_failure = judge({**scores, "none": rescued}, "none", {"freeze": equal}).standings[1]
+    assert with_failure.ratio is not None
+    assert 0.3 < with_failure.ratio < 0.5
+    # failing less is enough
+    wild = {"none": arm(0.5, 0.05), "freeze": arm(0.9, 0.06, stream=1)}
+    assert judge(wild, "none").state == "open"
+    less = Evidence("open", frozenset(), frozenset(range(8)), "less")
+    assert judge(wild, "none", {"freeze": less}).arm == "freeze"
+
+
+def test_arms_that_do_not_vary() -> None:
+    flat = dict.fromkeys(range(10), 0.9375)
+    found = judge({"none": arm(0.804, 0.05, n=10), "freeze": flat}, "none")
+    assert (found.arm, found.standings[1].ratio, found.standings[1].upper) == ("freeze", 0.0, 0.0)
+    both = judge({"none": dict.fromkeys(range(10), 0.9), "freeze": flat}, "none")
+    assert both.arm == "freeze"
+    better = judge({"none": dict.fromkeys(range(10), 0.55), "freeze": arm(0.8, 0.05, n=10)}, "none")
+    assert better.arm == "freeze"
+    open_ = judge({"none": dict.fromkeys(range(10), 0.8), "freeze": arm(0.81, 0.05, n=10)}, "none")
+    assert open_.arm != "freeze"
+
+
+def test_steadier_and_lower_is_the_readers_choice() -> None:
+    scores = {"none": arm(0.756, 0.16, n=12), "freeze": arm(0.725, 0.015, n=12, stream=1)}
+    found = judge(scores, "none")
+    assert (found.state, found.because, found.arm) == ("open", "lower mean", None)
+    assert "steadier or better is yours to choose; until then none" in reasons(found)

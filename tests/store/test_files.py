@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bluestab.core.errors import StoreError
 from bluestab.store.files import alone
 
 
@@ -23,7 +24,8 @@ def test_a_lock_is_held_until_the_end(tmp_path: Path) -> None:
 
 def test_where_no_lock_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError), alone(tmp_path / "file"):
+    said = r"file/\.lock cannot be had \(.*\)"
+    with pytest.raises(StoreError, match=said), alone(tmp_path / "file"):
         raise AssertionError("nobody asked whether it may go without")
     entered = []
     for folder in ("file", "gone"):

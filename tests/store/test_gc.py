@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 import pytest
 
 from bluestab.store.gc import orphans, remove
+from bluestab.store.processes import owner
 from bluestab.store.store import Store
 from tests.conftest import DEAD
 from tests.support.stored_runs import put, run, sweep, tree
 
-HERE = socket.gethostname()
+HERE = owner().rpartition(".")[0]
 DAY = 86400.0
 
 
@@ -176,3 +179,60 @@ def test_what_cannot_be_removed_is_said(
     assert said.code == 1
     assert "0 leftovers removed" in said.out
     assert "cannot be removed (Permission denied)" in said.out
+
+
+IN_ANOTHER_NAMESPACE = """
+import sys, time
+from bluestab.store.store import Store
+store = Store(sys.argv[1])
+with store.claims.take(sys.argv[2]), store.building(sys.argv[2]) as work:
+    (work / "log.txt").write_text("at work")
+    print("ready", flush=True)
+    sys.stdin.read()
+    print(work.is_dir())
+"""
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_work_in_another_container_with_this_host_name(tmp_path: Path, claimed: bool) -> None:
+    """The same host name, another PID namespace: its number is a dead process's here."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("no PID namespaces here")
+    key = run(8).key
+    there = subprocess.Popen(
+        [*command, sys.executable, "-c", IN_ANOTHER_NAMESPACE, str(tmp_path), key],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert there.stdout is not None
+    assert there.stdout.readline() == "ready\n"
+    store = Store(tmp_path)
+    if not claimed:
+        (tmp_path / ".claims" / key).unlink()
+    assert orphans(store) == []
+    assert store.abandoned() == []
+    with store.building(key):
+        said, _ = there.communicate()
+    assert said == "True\n", "its folder was still there"
+
+
+def test_work_out_of_sight_stays_as_long_as_its_claim_beats(tmp_path: Path) -> None:
+    store, key = Store(tmp_path), run(8).key
+    work = tmp_path / ".work" / f"{key}.node-7.00000000.12"
+    (work / "inside").mkdir(parents=True)
+    age(work, 100)
+    claim = store.claims.take(key)
+    assert claim is not None
+    claim.path.write_text(json.dumps({**claim.content, "machine": "node-7//"}))
+    assert orphans(store) == []
+    age(claim.path, 100)
+    assert {left.path for left in orphans(store)} == {work, claim.path}
+
+
+def test_old_names_say_too_little_to_know_the_process(tmp_path: Path, dead: int) -> None:
+    """`<host>.<pid>` of this host: it may live in a container; it goes when long untouched."""
+    work = tmp_path / ".work" / f"{run(8).key}.{socket.gethostname()}.{dead}"
+    work.mkdir(parents=True)
+    assert orphans(Store(tmp_path)) == []
+    age(work, 8)
+    assert [left.path for left in orphans(Store(tmp_path))] == [work]

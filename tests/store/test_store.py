@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from bluestab.core.errors import StoreError
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.files import write_text
+from bluestab.store.processes import owner
 from bluestab.store.records import DamagedRecord, from_text, to_json, to_text
 from bluestab.store.store import Store, parse_record
 from tests.conftest import DEAD
@@ -271,7 +271,7 @@ def test_what_is_left_undone_leaves_nothing(tmp_path: Path) -> None:
 def test_work_of_dead_processes_is_abandoned(tmp_path: Path) -> None:
     """Only what belongs to a dead process of this machine; others cannot be seen from here."""
     store = Store(tmp_path)
-    here = socket.gethostname()
+    here = owner().rpartition(".")[0]
     names = (
         f"{OTHER}.{here}.{DEAD}",
         f"{OTHER}.{here}.{os.getpid()}",

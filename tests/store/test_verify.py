@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.store.verify import problems
-from tests.support.stored_runs import put, run
+from tests.support.stored_runs import put, run, sweep
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -115,3 +116,27 @@ def test_verify_exits_1_and_says_what_to_do(cli: Callable[..., Any]) -> None:
     (folder / "record.json").write_text("")
     store.set_aside_damaged(run(0).key)
     assert "0 problems; 1 set aside in .damaged" in cli("store", "verify").out
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "a/b", "..", "a\x1b[31m", ""])
+def test_names_that_are_no_file_names_stay_inside_the_report(
+    cli: Callable[..., Any], name: str
+) -> None:
+    """Before, they led the tables of a report out of its folder."""
+    store, records = Store("runs"), [run(0), run(1)]
+    sweep(store, "s", *records)
+    for record in records:
+        named = {**record.measured["names"], "task": name, "model": name}
+        put(store, replace(record, measured={**record.measured, "names": named}))
+    found = [one for one in problems(store) if "which is no file name" in one]
+    assert len(found) == 4, "task and model of both runs"
+    before = files_of(Path.cwd().parent)
+    said = cli("report", "--out", "out")
+    assert said.code == 0, said.err
+    assert len(list(Path("out/tables").glob("*.tex"))) == 1
+    new = files_of(Path.cwd().parent) - before
+    assert all(path.is_relative_to(Path.cwd() / "out") for path in new), new
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}

@@ -169,7 +169,7 @@ WANTED = (
 
 def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
     """Workers and parents, in all phases of a sweep of 40 runs."""
-    longer = ("optim.steps=450", "trainer.eval_every=90", "checkpoint_every=7")
+    longer = ("optim.steps=900", "trainer.eval_every=180", "checkpoint_every=7")
     undisturbed = Place(tmp_path / "undisturbed", corpora)
     assert undisturbed.complete(N, 2, *longer[:2]) == 1
     place = Place(tmp_path / "disturbed", corpora)
@@ -184,7 +184,7 @@ def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
                 break
             parent, parents = place.start(N, 2, *longer), parents + 1
         wanted = WANTED[len(killed) % len(WANTED)]
-        time.sleep(dice.random() * 0.5)
+        time.sleep(dice.random() * 0.3)
         if "dispatch" in wanted or dice.random() < 0.1:
             found = kill_at(place, [parent.pid], ".", 5)
             who = "parent"
@@ -270,7 +270,7 @@ def test_two_parents_on_one_store(
     for parent in parents:
         said, _ = parent.communicate(timeout=1200)
         assert parent.returncode == 0, said
-        assert said.count("biosses  tiny") == 1
+        assert said.count("test score at the last step") == 1, "one closing table"
     starts = Counter(key for _, key, _ in place.log("start"))
     assert len(starts) == N
     assert max(starts.values()) == 1

@@ -311,6 +311,43 @@ def test_inspect_counts_what_is_cut_and_lost(
     assert "test entities" in said.out
 
 
+def test_inspect_shows_two_windows_of_a_long_document(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("long.conll").write_text(
+        "".join("gout B-D\nis O\n" * 40 + f"x{i} O\n\n" for i in range(9))
+    )
+    said = cli(
+        "inspect", "task=tagging", "task.train=long.conll", "model=tiny", "task.max_length=24",
+        "task.overlap=8", "--examples", "1",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    shown = re.findall(r"\(the first 2 of (\d+) windows\)", said.out)
+    assert len(shown) == 1
+    assert int(shown[0]) > 5
+    assert said.out.count("[CLS]") == 2
+
+
+@pytest.mark.parametrize(("test", "best"), [("ab", 2 / 3), ("abc", None)])
+def test_a_score_that_right_answers_cannot_reach_is_said(
+    own: Path, test: str, best: float | None
+) -> None:
+    for name in ("train", "test"):
+        classes = "abc" if name == "train" else test
+        table = "".join(f"{name} {i},{classes[i % len(classes)]}\n" for i in range(30))
+        (own / f"{name}.csv").write_text(f"text,label\n{table}")
+    node = resolved(compose(["task=classification", "model=tiny"]))["task"]
+    files = {name: str(own / f"{name}.csv") for name in ("train", "test")}
+    said = [n for n in load_task({**node, **files}).notes if "right answers to all" in n]
+    if best is None:
+        assert said == []
+    else:
+        assert f"get macro_f1 {best:.4f}, no more (its items lack 'c')" in said[0]
+        accuracy = load_task({**node, **files, "metric": "accuracy"}).notes
+        assert not any("right answers" in n for n in accuracy)
+
+
 def test_inspect_a_task_that_ships(cli: Any, small: Path) -> None:
     said = cli("inspect", "task=biosses", "model=tiny", *[f"task.sha256.{s}=null" for s in SPLITS])
     assert said.code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bluestab.training.inspection import label_counts, said
 from tests.support.own_files import JSONL, WORDS, Broken, Load, conll, refuses
 
 BROKEN: dict[str, Broken] = {
@@ -81,3 +82,10 @@ def test_rows_of_words_keep_sentences_and_documents(load: Load) -> None:
     assert all(len(item.text) == 3 for item in items)
     named = load("tagging", {"g.csv": text.replace("sent_id", "s")}, sentence="s")
     assert [e.text for e in named.splits["train"]] == [e.text for e in data.splits["train"]]
+
+
+def test_entities_without_types_are_counted_without_empty_parentheses(load: Load) -> None:
+    data = load("tagging", {WORDS: conll(tags=("B", "I", "O"))})
+    assert "train: 20 entities" in data.notes
+    assert label_counts(data.task, data.splits["train"]) == {"(without a type)": 13}
+    assert said(data.splits["train"][0]) == "1 (without a type)"

@@ -417,10 +417,10 @@ def test_what_cannot_be_restored_is_set_aside(
 
 
 def test_half_written_files_of_the_dead_are_removed(tmp_path: Path) -> None:
-    import socket
+    from bluestab.store.processes import owner
 
-    dead = tmp_path / f".writing.{socket.gethostname()}.{DEAD}"
-    mine = tmp_path / f".writing.{socket.gethostname()}.{os.getpid()}"
+    mine = tmp_path / f".writing.{owner()}"
+    dead = mine.with_name(f"{mine.stem}.{DEAD}")
     far = tmp_path / f".writing.elsewhere.{DEAD}"
     for path in (dead, mine, far):
         path.write_text("half")

@@ -83,6 +83,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
         "dirty": False,
         "censored": False,
         "idle": (),
+        "streams": (("init", 0),),
         "fold": None,
         "misjudged": False,
         "arm": "",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,15 @@ from typing import Any
 
 from bluestab.core.errors import DataError, did_you_mean
 from bluestab.data.readers import read_bytes, text_of
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536, which no file in UTF-8 can hold."""
+
+MOST_ROWS = 2_000_000
+"""Of one file; more would not fit into the memory of a usual machine."""
+
+MOST_LINES = 5_000_000
+"""Of one text file, words of CoNLL included."""
 
 MOST_CHARACTERS = 1_000_000
 """Of one text. More is a lost line break or quotation mark, not a text that anybody labelled."""
@@ -38,10 +49,18 @@ class Rows:
     def index(self, name: str | int, knob: str) -> int:
         """Number of a column that is given by its name or its number from 0."""
         text = str(name)
-        if text in self.columns and not isinstance(name, int):
-            if self.columns.count(text) > 1:
-                raise DataError(self.path, f"has several columns {text!r} ({knob})", 1)
-            return self.columns.index(text)
+        if isinstance(name, int) and text in self.columns and self.columns.index(text) != name:
+            other = self.columns[name] if name < len(self.columns) else None
+            raise DataError(
+                self.path,
+                f"{knob}={text} could be the column that is called {text!r}"
+                + (f", or number {text} from 0, {other!r}" if other is not None else "")
+                + f": say '{knob}=\"{text}\"'"
+                + (f" or '{knob}=\"{other}\"'" if other is not None else ""),
+            )
+        at = None if isinstance(name, int) and text not in self.columns else self._named(text, knob)
+        if at is not None:
+            return at
         if text.isdecimal() and int(text) < len(self.columns):
             return int(text)
         if not self.named:
@@ -53,6 +72,17 @@ class Rows:
         raise DataError(
             self.path, f"has no column {name!r} ({knob})" + did_you_mean(text, self.columns)
         )
+
+    def _named(self, text: str, knob: str) -> int | None:
+        """Number of the column of this name: exactly, else but for blanks around it and for how
+        an accent is written (one character, or two)."""
+        for alike in (str, _plain):
+            found = [at for at, name in enumerate(self.columns) if alike(name) == alike(text)]
+            if len(found) > 1:
+                raise DataError(self.path, f"has several columns {text!r} ({knob})", 1)
+            if found:
+                return found[0]
+        return None
 
     def column(self, name: str | int, knob: str) -> list[Any]:
         """The values of one column; numbers that stand for classes are replaced by their names."""
@@ -68,6 +98,10 @@ class Rows:
         if self.unit == "line":
             return DataError(self.path, reason, self.lines[i])
         return DataError(self.path, f"{self.unit} {self.lines[i]}: {reason}")
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _named(value: Any, names: Sequence[str]) -> Any:
@@ -146,6 +180,8 @@ def lines_in(path: Path) -> tuple[list[str], tuple[str, ...]]:
     Raises DataError for what is no text in UTF-8.
     """
     text, notes = whole_text(path)
+    if (n := text.count("\n")) > MOST_LINES:
+        raise too_many(path, n, "lines", MOST_LINES)
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     for number, line in enumerate(lines, start=1):
         if len(line) > MOST_CHARACTERS:
@@ -185,6 +221,12 @@ def too_long(path: Path, n: int, line: int | None) -> DataError:
         f"a text of {n:,} characters; more than {MOST_CHARACTERS:,} is taken for a lost line break "
         "or quotation mark: look at the file there, or cut the text",
         line,
+    )
+
+
+def too_many(path: Path, n: int, what: str, most: int) -> DataError:
+    return DataError(
+        path, f"has {n:,} {what}; at most {most:,} are read at once: take a part of them"
     )
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import DataError
 from bluestab.core.types import Split
-from bluestab.data.formats.base import MOST_CHARACTERS, Rows, short, too_long
+from bluestab.data.formats.base import (
+    MOST_CHARACTERS,
+    MOST_ROWS,
+    Rows,
+    short,
+    too_long,
+    too_many,
+)
+from bluestab.data.readers import MOST_BYTES, check_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +34,9 @@ NAMES: Mapping[str, Split] = {
 
 DAMAGE = (OSError, ValueError, TypeError, LookupError, MemoryError, OverflowError)
 """What reading a damaged table raises beside the exceptions of pyarrow."""
+
+BATCH = 256
+"""Rows that are unpacked at once: a text that is there once may stand in all of them."""
 
 PART = re.compile(r"(\w+?)(?:-\d+-of-\d+)?\.parquet")
 
@@ -62,9 +73,24 @@ def read_parquet(path: Path) -> Rows:
         raise DataError(path, "is a folder, where a Parquet file is expected")
     files = _parts(path)
     tables = []
+    n_rows = n_bytes = 0
     for file in files:
+        check_kind(file)
         try:
-            tables.append(pq.ParquetFile(file, page_checksum_verification=True).read())
+            with pq.ParquetFile(file, page_checksum_verification=True) as found:
+                n_rows += found.metadata.num_rows
+                if n_rows > MOST_ROWS:
+                    raise too_many(path, n_rows, "rows", MOST_ROWS)
+                schema, batches = found.schema_arrow, []
+                for batch in found.iter_batches(BATCH):
+                    n_bytes += batch.nbytes
+                    if n_bytes > MOST_BYTES:
+                        raise DataError(
+                            path,
+                            f"unpacks to more than {MOST_BYTES // 1_000_000:,} MB; take a part",
+                        )
+                    batches.append(batch)
+                tables.append(pa.Table.from_batches(batches, schema))
         except (*DAMAGE, pa.ArrowException) as error:
             raise DataError(file, f"is no Parquet file ({_first(error)})") from error
     return _rows(path, _joined(path, tables), [f"{len(files)} parts"] if len(files) > 1 else [])
@@ -101,6 +127,7 @@ def read_dataset(path: Path) -> Rows:
         if file.parent != path:
             raise DataError(state, f"names a file outside of its folder: {short(file)}")
         try:
+            check_kind(file)
             with pa.memory_map(str(file)) as source:
                 tables.append(pa.ipc.open_stream(source).read_all())
         except (*DAMAGE, pa.ArrowException) as error:
@@ -127,6 +154,8 @@ def _joined(path: Path, tables: Sequence[pa.Table]) -> pa.Table:
 def _rows(path: Path, table: pa.Table, notes: list[str]) -> Rows:
     if table.num_rows == 0:
         raise DataError(path, "holds no rows")
+    if table.num_rows > MOST_ROWS:
+        raise too_many(path, table.num_rows, "rows", MOST_ROWS)
     import pyarrow as pa
 
     try:

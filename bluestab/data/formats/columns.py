@@ -33,6 +33,8 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Role -> names of columns (in lower case), the more telling ones first."""
 
+NAMES = {name for names in KNOWN.values() for name in names}
+
 
 def with_header(rows: Rows, header: bool | None, given: Sequence[str | int | None]) -> Rows:
     """A table whose first row is taken as names, or not.
@@ -60,15 +62,21 @@ def _has_header(rows: Rows, given: Sequence[str | int | None]) -> bool:
     named = [g for g in given if isinstance(g, str) and not g.isdecimal()]
     if named:
         return True
-    known = {name for names in KNOWN.values() for name in names}
-    if any(cell.lower() in known for cell in first):
+    known = {at for at, cell in enumerate(first) if cell.lower() in NAMES}
+    again = {
+        at
+        for at, cell in enumerate(first)
+        if cell and any(str(row[at]).strip() == cell for row in rows.rows[1:])
+    }
+    numeric = {at for at in range(len(first)) if rows.rows[1:] and _all_numbers(rows, at)}
+    numbers = {at for at in numeric if _is_number(first[at])}
+    # one word that is a name, too, may be a text; two are names, unless they are there again
+    if known and not (again & known if len(known) > 1 else again | numbers):
         return True
-    for at, cell in enumerate(first):
-        if any(str(row[at]).strip() == cell for row in rows.rows[1:]):
-            return False
-    numeric = [at for at in range(len(first)) if rows.rows[1:] and _all_numbers(rows, at)]
-    if numeric:
-        return not any(_is_number(first[at]) for at in numeric)
+    if not known and again:
+        return False
+    if not known and numeric:
+        return not numbers
     raise DataError(
         rows.path,
         f"it cannot be told whether this line names the columns ({', '.join(map(short, first))}); "

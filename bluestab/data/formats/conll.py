@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import Sentences, TaggedWords, lines_in, short
+from bluestab.data.formats.delimited import records
 
 SETTING = re.compile(r"#\s*[\w.:-]+\s*=")
 """`# sent_id = 12`, as in CoNLL-U."""
 
 
 def read_conll_columns(path: Path, *, word: int | None = None, tag: int | None = None) -> Sentences:
-    """Sentences of a file. Columns are separated by tabs, or all by blanks.
+    """Sentences of a file. Columns are separated by tabs, or all by blanks; in a .csv by commas or
+    semicolons where it has neither.
 
     word, tag  column numbers from 0; None: the first, and the last
 
@@ -27,7 +30,11 @@ def read_conll_columns(path: Path, *, word: int | None = None, tag: int | None =
     if not plain:
         raise DataError(path, "holds no words")
     tabs = "\t" in lines[plain[0]]
-    rows = {n: lines[n].split("\t") if tabs else lines[n].split() for n in plain}
+    if (sign := separator_of(path, [lines[n] for n in plain])) is not None:
+        said.append(f"columns are separated by {sign!r}")
+        rows = {n: _cells(path, lines[n], sign, n + 1) for n in plain}
+    else:
+        rows = {n: lines[n].split("\t") if tabs else lines[n].split() for n in plain}
     words_alone = [n for n in plain if not lines[n].startswith("#")] or plain
     width = len(rows[words_alone[0]])
     at = {"text": 0 if word is None else word, "label": width - 1 if tag is None else tag}
@@ -82,6 +89,22 @@ def read_conll_columns(path: Path, *, word: int | None = None, tag: int | None =
     if width > 2:
         said.append(f"of {width} columns, {at['text']} holds the words and {at['label']} the tags")
     return Sentences(path, sentences, tuple(said))
+
+
+def separator_of(path: Path, lines: Sequence[str]) -> str | None:
+    """The sign between the columns of a .csv whose lines hold no tab and no blank; else None."""
+    if path.name.removesuffix(".gz")[-4:].lower() != ".csv":
+        return None
+    signs = {sign for sign in ",;" if all(sign in line for line in lines)}
+    if not signs or any("\t" in line or " " in line.strip() for line in lines):
+        return None
+    return max(sorted(signs), key=lambda sign: -sum(line.count(sign) for line in lines))
+
+
+def _cells(path: Path, line: str, sign: str, number: int) -> list[str]:
+    """The columns of a line; a word that is the sign itself stands in quotation marks."""
+    found = [fields for fields, _ in records(path, [line], sign, True, number)]
+    return list(found[0]) if found else [line]
 
 
 def _is_mark(line: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bluestab.core.errors import DataError
@@ -13,6 +15,23 @@ from bluestab.data.formats.base import MOST_CHARACTERS, Rows, too_long, whole_te
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 Record = tuple[tuple[str, ...], int]
 """Fields of a row, and the line where it starts."""
+
+
+EXCEL = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
+"""The line that tells Excel the separator; it names no columns."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the rows of a file are written.
+
+    quoted  fields may stand in quotation marks
+    opening  lines before the first row: 1 where Excel is told the separator
+    """
+
+    separator: str
+    quoted: bool
+    opening: int = 0
 
 
 def read_delimited(
@@ -29,15 +48,13 @@ def read_delimited(
     """
     text, notes = whole_text(path)
     said = list(notes)
-    if tabs:
-        quoted = _is_quoted(text) if quoting is None else quoting
-        found = _records(path, text, "\t", quoted)
-        if quoted and quoting is None:
-            said.append("fields in quotation marks were taken without them (task.quoting)")
-    else:
-        found, separator = _separated(path, text, quoting is not False)
-        if separator != ",":
-            said.append(f"the separator is a {SEPARATORS[separator]}")
+    dialect, found = dialect_of(path, text, tabs=tabs, quoting=quoting)
+    if dialect.opening:
+        said.append(f"line 1 tells Excel that the separator is a {_named(dialect.separator)}")
+    elif dialect.separator != ("\t" if tabs else ","):
+        said.append(f"the separator is a {_named(dialect.separator)}")
+    if tabs and dialect.quoted and quoting is None:
+        said.append("fields in quotation marks were taken without them (task.quoting)")
     width, kept, n_empty = len(found[0][0]), [], 0
     for fields, line in found:
         if len(fields) != width:
@@ -49,6 +66,8 @@ def read_delimited(
             kept.append((fields, line))
         else:
             n_empty += 1
+    if not kept:
+        raise DataError(path, "is empty: no cell of it holds anything", found[0][1])
     if n_empty:
         said.append(f"{n_empty} rows without any content were left out")
     longer = [line for fields, line in kept if any("\n" in cell for cell in fields)]
@@ -71,6 +90,37 @@ def read_delimited(
     )
 
 
+def _named(separator: str) -> str:
+    return SEPARATORS.get(separator, repr(separator))
+
+
+def dialect_of(
+    path: Path, text: str, *, tabs: bool, quoting: bool | None, whole: bool = True
+) -> tuple[Dialect, list[Record]]:
+    """How a table is written, and its rows.
+
+    tabs, quoting  see `read_delimited`
+    whole          False: the file goes on after this text, and one column is enough
+    """
+    first, _, rest = text.partition("\n")
+    if excel := EXCEL.fullmatch(first.strip()):
+        separator = "\t" if excel[1] == "\\t" else excel[1]
+        found = list(records(path, pieces(rest), separator, quoting is not False, 2, whole))
+        return Dialect(separator, quoting is not False, 1), _some(path, found)
+    if tabs:
+        quoted = _is_quoted(text) if quoting is None else quoting
+        found = list(records(path, pieces(text), "\t", quoted, 1, whole))
+        return Dialect("\t", quoted), _some(path, found)
+    found, separator = _separated(path, text, quoting is not False, whole)
+    return Dialect(separator, quoting is not False), found
+
+
+def _some(path: Path, found: list[Record]) -> list[Record]:
+    if not found:
+        raise DataError(path, "is empty")
+    return found
+
+
 def _uneven(fields: Sequence[str], line: int, first: Record, tabs: bool) -> str:
     said = f"has {len(fields)} columns where line {first[1]} has {len(first[0])}"
     if tabs:
@@ -78,13 +128,13 @@ def _uneven(fields: Sequence[str], line: int, first: Record, tabs: bool) -> str:
     return said + "; a text with a separator in it must stand in quotation marks"
 
 
-def _separated(path: Path, text: str, quoted: bool) -> tuple[list[Record], str]:
+def _separated(path: Path, text: str, quoted: bool, whole: bool = True) -> tuple[list[Record], str]:
     """The rows and the separator that makes them equally long; a comma if several do."""
     errors: dict[str, DataError] = {}
-    single: list[Record] | None = None
+    single: tuple[list[Record], str] | None = None
     for separator in SEPARATORS:
         try:
-            found = _records(path, text, separator, quoted)
+            found = _some(path, list(records(path, pieces(text), separator, quoted, 1, whole)))
         except DataError as error:
             errors[separator] = error
             continue
@@ -92,7 +142,7 @@ def _separated(path: Path, text: str, quoted: bool) -> tuple[list[Record], str]:
         if len(widths) == 1 and widths != {1}:
             return found, separator
         if widths == {1}:
-            single = single or found
+            single = single or (found, separator)
         else:
             first = found[0]
             fields, line = next(row for row in found if len(row[0]) != len(first[0]))
@@ -101,45 +151,66 @@ def _separated(path: Path, text: str, quoted: bool) -> tuple[list[Record], str]:
     opening = text.lstrip().split("\n", 1)[0]
     likely = max(SEPARATORS, key=opening.count)
     if likely in errors and opening.count(likely):
-        raise errors[likely]
+        if whole:
+            raise errors[likely]
+        return [], likely  # whoever reads on says it, of the row
+    if single is not None and not whole:
+        return single
     if single is not None and not errors:
         raise DataError(
             path,
             "has one column only: a text and its label are needed, separated by a comma, "
             "semicolon, tab or bar",
-            single[0][1],
+            single[0][0][1],
         )
     raise next(iter(errors.values()))
 
 
-def _records(path: Path, text: str, separator: str, quoted: bool) -> list[Record]:
-    csv.field_size_limit(2**31 - 1)  # a limit of ours is in read_delimited
+def pieces(text: str) -> Iterator[str]:
+    """Lines with their ends; a CR alone ends one, too."""
+    return iter(io.StringIO(text, newline=""))
+
+
+def records(
+    path: Path,
+    lines: Iterable[str],
+    separator: str,
+    quoted: bool,
+    start: int = 1,
+    whole: bool = True,
+) -> Iterator[Record]:
+    """The rows of a table, without empty lines, read as they are asked for.
+
+    start  number of the first line
+    whole  False: the last row may be cut in the middle, and is passed over then
+
+    Raises DataError for marks of quotation that do not fit.
+    """
+    csv.field_size_limit(2**31 - 1)  # limits of ours are in those who ask
     reader = csv.reader(
-        io.StringIO(text, newline=""),
+        lines,
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=True,
     )
-    found: list[Record] = []
-    start = 1
+    line = start
     try:
         for fields in reader:
-            if fields and fields != [""]:
-                found.append((tuple(fields), start))
-            start = reader.line_num + 1
+            if len(fields) > 1 or "".join(fields).strip():
+                yield tuple(fields), line
+            line = reader.line_num + start
     except csv.Error as error:
         said = str(error)
         if "unexpected end" in said:
+            if not whole:
+                return
             said = "a quotation mark opens here and never closes"
         elif "expected after" in said:
             said = (
                 "after a closing quotation mark comes neither a separator nor the end of the line; "
                 'a quotation mark inside a text is written twice ("")'
             )
-        raise DataError(path, said, start) from error
-    if not found:
-        raise DataError(path, "is empty")
-    return found
+        raise DataError(path, said, line) from error
 
 
 def _is_quoted(text: str) -> bool:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import DataError
-from bluestab.data.formats.base import MOST_CHARACTERS, Rows, lines_in, short, too_long, whole_text
+from bluestab.data.formats.base import (
+    HALF,
+    MOST_CHARACTERS,
+    MOST_ROWS,
+    Rows,
+    lines_in,
+    short,
+    too_long,
+    too_many,
+    whole_text,
+)
 from bluestab.data.formats.label_studio import Item, is_export, unfold
 from bluestab.data.readers import expect, skip
+
+MOST_DIGITS = 300
+"""Of a whole number, as many as the largest of a computer has; more is damage."""
+
+WRAPPED = ("data", "annotations", "examples")
+"""Fields of a map that hold the list of items, beside what is said of all of them."""
+
+SPACY = {"entities", "cats"}
 
 KEY = "key"
 """Column of a JSON map: the names of its objects."""
@@ -22,7 +41,7 @@ def read_jsonl(path: Path) -> Rows:
     items: list[Item] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            items.append((None, _object(path, line, number), number))
+            items.append((None, parse_object(path, line, number), number))
     return _rows(path, items, notes)
 
 
@@ -30,72 +49,133 @@ def read_objects(path: Path) -> Rows:
     """A JSON list of objects, a map from name to object, or a map with the list under `data`."""
     text, notes = whole_text(path)
     said = list(notes)
+    line = _Line()
     try:
-        items = list(_items(path, text))
+        items = list(_items(path, text, line))
     except json.JSONDecodeError as error:
         raise DataError(path, f"is no JSON: {error.msg}", error.lineno) from error
     except RecursionError as error:
-        raise DataError(path, "is nested too deeply") from error
-    except _Twice as error:
-        raise DataError(path, f"an object has two fields {short(error)}") from error
+        raise DataError(path, "is nested too deeply", line.number) from error
+    except _Refused as error:
+        raise DataError(path, str(error), line.number) from error
     return _rows(path, items, said)
 
 
-class _Twice(Exception):
-    """A field that an object has twice: all but the last would be lost."""
+class _Refused(ValueError):
+    """What JSON can write but nothing can be made of."""
+
+
+@dataclass
+class _Line:
+    """Where the item begins that is being read."""
+
+    number: int = 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises _Refused for a field that it has twice: all but the last would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Refused(f"an object has two fields {short(twice)}")
     return found
 
 
-def _object(path: Path, line: str, number: int) -> dict[str, Any]:
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise _Refused(f"holds a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _check_characters(value: Any) -> None:
+    """Raises _Refused for half a character (a lone surrogate), which no file can hold."""
+    if isinstance(value, str):
+        if not value.isascii() and HALF.search(value):
+            raise _Refused("holds half of a character (a lone surrogate)")
+    elif isinstance(value, list):
+        for part in value:
+            _check_characters(part)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            _check_characters(name)
+            _check_characters(part)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole_number)
+
+
+def parse_object(path: Path, line: str, number: int) -> dict[str, Any]:
+    """The object that a line of JSONL holds. Raises DataError for anything else."""
     try:
-        found = json.loads(line, object_pairs_hook=_unique)
+        found = _decoder.decode(line)
+        if "\\" in line:
+            _check_characters(found)
     except json.JSONDecodeError as error:
         raise DataError(path, f"is no JSON object: {error.msg}", number) from error
     except RecursionError as error:
-        raise DataError(path, "is nested too deeply", number) from error
-    except _Twice as error:
-        raise DataError(path, f"the object has two fields {short(error)}", number) from error
+        raise DataError(path, "is no JSON object: nested too deeply", number) from error
+    except _Refused as error:
+        raise DataError(path, str(error), number) from error
+    found = _of_spacy(found)
     if not isinstance(found, dict):
-        raise DataError(path, f"expected an object, found {short(line)}", number)
+        raise DataError(path, f"is no JSON object: expected an object, found {short(line)}", number)
     return found
 
 
-def _items(path: Path, text: str) -> Iterator[Item]:
+def _of_spacy(item: Any) -> Any:
+    """`[text, {"entities": [[start, end, label], ...]}]`, spaCy's training data, as an object; of
+    `cats` those names that are true."""
+    if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
+        return item
+    text, said = item
+    if not isinstance(said, dict) or not said.keys() & SPACY or "text" in said:
+        return item
+    found = {"text": text, **said}
+    cats = found.pop("cats", None)
+    if isinstance(cats, dict) and all(isinstance(v, bool | int | float) for v in cats.values()):
+        found.setdefault("labels", [name for name, value in cats.items() if value >= 0.5])
+    return found
+
+
+def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
     """The objects of a list or map; walked by hand to know the line of each."""
-    decode = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
+    decode = _decoder.raw_decode
     at = skip(text, 0)
     opening = text[at : at + 1]
     if opening not in ("[", "{"):
         raise DataError(path, "is neither a JSON list of objects nor a JSON map of objects", 1)
     closing = {"[": "]", "{": "}"}[opening]
     at = skip(text, at + 1)
-    line, counted = 1, 0
+    line, counted, n = place.number, 0, 0
     names: set[str] = set()
     other: list[str] = []
     inner: list[Item] | None = None
     while text[at : at + 1] != closing:
         line, counted = line + text.count("\n", counted, at), at
+        place.number = line
         key = None
         if opening == "{":
             key, at = decode(text, at)
+            if not isinstance(key, str):
+                raise json.JSONDecodeError("expected a name in quotation marks", text, at)
             if key in names:
                 raise DataError(path, f"the name {short(key)} occurs twice", line)
             names.add(key)
             at = expect(text, at, ":")
-        if key == "data" and text[at : at + 1] == "[":
+        if key in WRAPPED and text[at : at + 1] == "[" and inner is None:
             end = decode(text, at)[1]
-            inner = [(None, item, line + n - 1) for _, item, n in _items(path, text[at:end])]
+            inner = list(_items(path, text[at:end], _Line(line + text.count("\n", counted, at))))
             at = end
         else:
             item, at = decode(text, at)
+            if "\\" in text[counted:at]:
+                _check_characters([key, item])
+            item = _of_spacy(item) if key is None else item
             if isinstance(item, dict):
+                n += 1
+                if n > MOST_ROWS:
+                    raise too_many(path, n, "items or more", MOST_ROWS)
                 yield key, item, line
             elif key is None:
                 raise DataError(path, f"expected an object, found {short(item)}", line)
@@ -108,7 +188,7 @@ def _items(path: Path, text: str) -> Iterator[Item]:
         raise DataError(
             path,
             f"goes on after its end with {short(rest)}; one object per line is task.format=jsonl",
-            text.count("\n", 0, at) + 1,
+            line + text.count("\n", counted, at),
         )
     if inner is not None:
         yield from inner
@@ -119,6 +199,8 @@ def _items(path: Path, text: str) -> Iterator[Item]:
 def _rows(path: Path, items: list[Item], notes: Iterable[str]) -> Rows:
     if not items:
         raise DataError(path, "holds no items")
+    if len(items) > MOST_ROWS:
+        raise too_many(path, len(items), "items", MOST_ROWS)
     if is_export(items):
         items, more = unfold(path, items)
         notes = [*notes, *more]

@@ -9,7 +9,10 @@ from pathlib import Path
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import lines_in
 from bluestab.data.formats.columnar import is_dataset
+from bluestab.data.formats.columns import NAMES
+from bluestab.data.formats.conll import separator_of
 from bluestab.data.formats.pubtator import HEADING
+from bluestab.data.readers import head_of
 
 FORMATS = (
     "csv", "tsv", "json", "jsonl", "parquet", "dataset", "conll", "brat", "pubtator",
@@ -26,6 +29,9 @@ OTHERS = {
     ".xlsx": "an Excel sheet: save it as CSV (UTF-8)", ".xls": "an Excel sheet: save it as CSV",
     ".ods": "a spreadsheet: save it as CSV", ".zip": "an archive: unpack it",
     ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".xml": "XML",
+    ".bz2": "packed with bzip2, not gzip: unpack it", ".xz": "packed with xz, not gzip: unpack it",
+    ".zst": "packed with zstd, not gzip: unpack it",
+    ".7z": "an archive: unpack it", ".rar": "an archive: unpack it",
     ".arrow": "a part of a saved dataset: name its folder", ".pkl": "a pickle, which could run "
     "code: save it as JSONL or Parquet", ".pickle": "a pickle, which could run code: save it as "
     "JSONL or Parquet",
@@ -45,8 +51,8 @@ def recognise(path: Path, *, words: bool) -> str:
     if suffix in OTHERS:
         raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
     if suffix in ENDINGS and suffix != ".json":
-        return ENDINGS[suffix]
-    if not suffix and path.read_bytes()[:4] == b"PAR1":
+        return "conll" if suffix == ".csv" and words and _is_conll(path) else ENDINGS[suffix]
+    if not suffix and head_of(path, 4) == b"PAR1":
         return "parquet"
     lines, _ = lines_in(path)
     filled = [line for line in lines if line.strip()]
@@ -72,6 +78,26 @@ def recognise(path: Path, *, words: bool) -> str:
     )
 
 
+def _is_conll(path: Path) -> bool:
+    """Has a .csv a word per line and empty lines between sentences, but no names of columns?"""
+    lines, _ = lines_in(path)
+    filled = [line.strip() for line in lines if line.strip()]
+    divided = any(
+        not line.strip() and any(after.strip() for after in lines[i + 1 : i + 9])
+        for i, line in enumerate(lines[:2000])
+        if any(before.strip() for before in lines[max(0, i - 8) : i])
+    )
+    first = {cell.strip('" ').lower() for cell in re.split("[,;\t]", filled[0])}
+    if not divided or first & NAMES:
+        return False
+    sign = separator_of(path, filled)
+    if sign is not None:
+        return True
+    fields = [line.split("\t") if "\t" in line else line.split() for line in filled[:2000]]
+    width = len(fields[0])
+    return width >= 2 and all(len(one) == width for one in fields)
+
+
 def _suffix(path: Path) -> str:
     name = path.name.removesuffix(".gz")
     return Path(name).suffix.lower()
@@ -82,7 +108,10 @@ def _of_folder(path: Path) -> str:
         return "dataset"
     if any(path.glob("*.ann")):
         return "brat"
-    files = sorted(p.name for p in path.iterdir())[:5]
+    try:
+        files = sorted(p.name for p in path.iterdir())[:5]
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
     raise DataError(
         path,
         "is a folder, but neither a BRAT folder (.txt and .ann) nor a saved dataset (state.json); "

@@ -25,10 +25,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.types import Example
+from bluestab.data.readers import open_bytes
 from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
 
@@ -182,7 +183,8 @@ def _short(value: float) -> float:
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Raises ValueError for a number that JSON has not (NaN, infinity)."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def plain(text: str) -> str:
@@ -191,14 +193,6 @@ def plain(text: str) -> str:
 
 
 # --- lines ---------------------------------------------------------------------------------------
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """A file, unpacked if its name ends in .gz. Raises DataError."""
-    try:
-        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
 
 
 def lines(path: Path, place: Position) -> Iterator[tuple[str, int, int]]:
@@ -213,6 +207,8 @@ def lines(path: Path, place: Position) -> Iterator[tuple[str, int, int]]:
                     raise too_long(path, number)
                 offset += len(raw)
                 if number == 1:
+                    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                        raise DataError(path, "is UTF-16, not UTF-8; convert the file to UTF-8")
                     raw = raw.removeprefix(b"\xef\xbb\xbf")
                 try:
                     yield raw.decode("utf-8"), number, offset

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluestab.core.errors import ConfigError, DataError, did_you_mean
 from bluestab.core.types import Example
+from bluestab.data.formats.columns import KNOWN
+from bluestab.data.formats.objects import parse_object
 from bluestab.inference.formats.base import (
     Format,
     Item,
@@ -37,19 +38,15 @@ class JsonlFormat(Format):
             text, end = bare(line)
             if not text.strip():
                 continue
-            try:
-                found = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise DataError(self.path, f"is no JSON object ({error})", number) from error
-            if not isinstance(found, dict):
-                raise DataError(self.path, "is no JSON object", number)
+            found = parse_object(self.path, text, number)
             if "prediction" in found:
                 raise DataError(self.path, "has a field 'prediction' already", number)
             place = Position(offset, number, place.items + 1)
             yield self._item(found, end, number), place
 
     def _item(self, found: dict[str, Any], end: str, number: int) -> Item:
-        words = found.get("words")
+        name = next((name for name in KNOWN["tokens"] if isinstance(found.get(name), list)), None)
+        words = found.get(name or "words")
         if (
             self.task.output.per_word
             and self.text is None
@@ -57,7 +54,9 @@ class JsonlFormat(Format):
             and words is not None
         ):
             if not isinstance(words, list) or not all(isinstance(w, str) and w for w in words):
-                raise DataError(self.path, "has 'words' that are no list of texts", number)
+                raise DataError(
+                    self.path, f"has {name or 'words'!r} that are no list of texts", number
+                )
             text, spans = " ".join(words), []
             at = 0
             for word in words:
@@ -68,11 +67,12 @@ class JsonlFormat(Format):
                 f"line {number}", content, None, self.task.output.blank(self.labels, content)
             )
             return Item((found, end), example if words else None, _whole(self, text, number), spans)
-        text = self._field(found, self.text or own_column(self.task, "text", found), number)
+        first = self.text or own_column(self.task, "text", list(found))
+        text = self._field(found, first, number)
         pair = None
         if needs_pair(self.task):
-            name = self.text_pair or own_column(self.task, "text_pair", found)
-            pair = self._field(found, name, number)
+            second = self.text_pair or own_column(self.task, "text_pair", list(found), [first])
+            pair = self._field(found, second, number)
         item = self.example(text, pair, number)
         return Item((found, end), item.example, text, item.spans)
 

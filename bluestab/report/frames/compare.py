@@ -17,7 +17,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
-from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, Arm, adjust, contrasts
+from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, adjust, contrasts
 from bluestab.report.frames.gaps import GAP_COLUMNS
 from bluestab.report.frames.pairing import apart
 from bluestab.report.frames.runs import Row, gather, named
@@ -111,7 +111,7 @@ def _row(a: Row, b: Row, differs: str) -> Row:
     unlike = apart(b["test_part"], a["test_part"])
     found: Row = dict.fromkeys(CONTRAST_COLUMNS)
     if not unlike:
-        found = contrasts({"B": (Arm(b["scores"]), Arm(a["scores"]))})["B"]
+        found = contrasts({"B": (ArmRuns(b["scores"]), ArmRuns(a["scores"]))})["B"]
     return {
         **{k: a[k] for k in ("task", "model", "arm", "at")},
         **{f"n_{side}": len(found) for side, found in values.items()},

@@ -27,7 +27,7 @@ Streams = Any
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmRuns:
     """Runs of one cell at one step.
 
     failed  seeds of the runs that failed; failure_score: what such a run scores at worst, if known
@@ -44,7 +44,7 @@ class Arm:
         return bool(by_fold(self.scores))
 
 
-Pair = tuple[Arm, Arm]
+Pair = tuple[ArmRuns, ArmRuns]
 """An arm and its baseline."""
 
 
@@ -142,7 +142,7 @@ def _equal(row: Row) -> bool:
     return bool(row["delta_low"] == row["delta_high"] == 0)
 
 
-def _described(own: Arm, reference: Arm, shared: Sequence[Streams]) -> Row:
+def _described(own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams]) -> Row:
     """Whatever is no test of the mean."""
     a, b = ([arm.scores[seed] for seed in shared] for arm in (own, reference))
     improvement = stats.probability_of_improvement(a, b)
@@ -163,7 +163,9 @@ def _described(own: Arm, reference: Arm, shared: Sequence[Streams]) -> Row:
     return row
 
 
-def _alone(own: Arm, reference: Arm, shared: Sequence[Streams], folded: bool, n_arms: int) -> Row:
+def _alone(
+    own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams], folded: bool, n_arms: int
+) -> Row:
     """A test of this arm alone, and what is left of it for `n_arms` at once."""
     if folded:
         return fold_change(own.scores, reference.scores, own.sizes, LEVEL, n_arms)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import At, RunRecord
 from bluestab.report.frames.arms import arm_names, with_sources
 from bluestab.report.frames.folds import FOLD, with_fold
@@ -127,7 +128,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "files": measured.get("files"),
         # where and how it ran, and what stopped it: for the page alone
         **{name: measured.get(name) for name in ("device", "precision", "host", "finished")},
-        "command": measured.get("command"),
+        "command": cleaned_command(said) if (said := measured.get("command")) else said,
         "versions": tuple(sorted(versions.items())),
         "error": None if result["error"] is None else reason(record),
     }

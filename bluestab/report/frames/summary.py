@@ -10,7 +10,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.frames.bounded import keep_in_range
-from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, Arm, contrasts
+from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, contrasts
 from bluestab.report.frames.folds import nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
@@ -121,10 +121,10 @@ def summary_frame(
     return frame
 
 
-def _arm(part: Sequence[Row]) -> Arm:
+def _arm(part: Sequence[Row]) -> ArmRuns:
     """Runs of one cell that have a score, for comparisons."""
     worst = [run["failure_score"] for run in part if there(run["failure_score"])]
-    return Arm(
+    return ArmRuns(
         {run["streams"]: run["score"] for run in part},
         frozenset(run["streams"] for run in part if run["failed"]),
         float(worst[0]) if worst else None,
@@ -133,7 +133,7 @@ def _arm(part: Sequence[Row]) -> Arm:
     )
 
 
-def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], Arm]) -> None:
+def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], ArmRuns]) -> None:
     """Give the arms of one task and model, in place, intervals of their means that hold for all of
     them (Bonferroni): whichever is chosen, its own is no narrower than that.
 

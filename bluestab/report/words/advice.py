@@ -94,6 +94,7 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
             dict(_tested(of_them, arms)),
             folds=folds,
             higher_is_better=metric.higher_is_better,
+            worst=metric.least if metric.higher_is_better else metric.most,
         )
         row = next((row for row in arms.values() if row["arm"] == best.arm), None)
         items = of_them.groupby("fold", dropna=False)["n_validation"].min().dropna()

@@ -142,7 +142,13 @@ def _chosen(row: Row, verdict: Verdict | None) -> list[Part]:
         return [("text", f" As a choice it is ruled out: {said}.")]
     if verdict.arm is not None:
         return [("text", " Validation chose "), ("arm", verdict.arm), ("text", ".")]
-    return [("text", " Which arm to use is open.")]
+    if verdict.until is None:
+        return [("text", " Which arm to use is open.")]
+    return [
+        ("text", " Which arm to use is open; until then "),
+        ("arm", verdict.until),
+        ("text", "."),
+    ]
 
 
 def _failing(compared: Sequence[Row]) -> list[Part]:

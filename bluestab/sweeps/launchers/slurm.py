@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.core import rules
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import command_line
+from bluestab.core.secrets import literals
 from bluestab.report.terminal.tables import seconds
 from bluestab.store.files import alone, write_text
 from bluestab.store.store import Store
@@ -191,6 +192,11 @@ class Slurm(Backend):
             }
         )
         wrong += option_problems(self.options["additional_parameters"] or {})
+        wrong += [
+            f"{path} holds a password, token or key: tasks are told their configs through a file, "
+            f"where none belongs; give it by a variable: '{path}=${{oc.env:NAME}}'"
+            for path in dict.fromkeys(p for one in sweep.runs for p in literals(one.run.cfg))
+        ]
         devices = {p.run.cfg["device"] for p in sweep.runs}
         if numbered := sorted(d for d in devices if d.startswith("cuda:")):
             wrong.append(

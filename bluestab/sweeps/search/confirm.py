@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from bluestab.core.config import compose, resolved
 from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Job, Sweep, check_each, plan_sweep
-from bluestab.sweeps.search.entry import write_entry
+from bluestab.sweeps.search.entry import keep_entry
 from bluestab.sweeps.search.findings import (
     Arm,
     Findings,
@@ -103,21 +102,36 @@ def confirmed(search: Search, trials: Trials) -> list[Arm]:
     return arms
 
 
-def report(search: Search, trials: Trials, arms: Sequence[Arm], out: Path | None = None) -> None:
-    """Say what was found, and write the files of it."""
+def findings(search: Search, trials: Trials, arms: Sequence[Arm] = ()) -> Findings:
+    """What is known of a search by now."""
     every = trials.all()
-    found = Findings(
+    return Findings(
         search=search,
         frame=points_frame(every, search),
         ranked=best_first(every, search),
         importance=importance(every, search),
         arms=arms,
     )
+
+
+def report(
+    search: Search,
+    trials: Trials,
+    arms: Sequence[Arm],
+    out: Path | None = None,
+    *,
+    keep: bool = True,
+) -> None:
+    """Say what was found, and write the files of it.
+
+    keep  write it beside the study, too, where report.html finds it
+    """
+    found = findings(search, trials, arms)
     print(f"\nsearch {search.name}")
     for sentence in verdict_sentences(found):
         print(f"  {sentence}")
-    with suppress(OSError):  # a store that is somebody else's
-        write_entry(found)
+    if keep:
+        keep_entry(found)
     folder = out or Path("report") / search.name
     written = write_search(found, folder)
     print("wrote " + ", ".join(map(str, written)))

@@ -9,12 +9,14 @@ from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute
 from bluestab.sweeps.lifecycle import RunsCrashed, make_ready
 from bluestab.sweeps.search import spec
-from bluestab.sweeps.search.confirm import Launch, confirm, report
+from bluestab.sweeps.search.confirm import Launch, confirm, findings, report
+from bluestab.sweeps.search.entry import keep_entry
 from bluestab.sweeps.search.plan import first_run
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.saved import write_search_file
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.trials import Trials, points
+from bluestab.sweeps.search.told import points
+from bluestab.sweeps.search.trials import Trials
 
 
 def run_search(
@@ -33,6 +35,7 @@ def run_search(
     trials = begin_search(search)
     stopped = see_through(search, worker_devices, execute)
     if stopped:
+        keep_entry(findings(search, trials))
         n = len([t for t in points(trials.all()) if t.state.is_finished()])
         raise Interrupted(
             f"stopped: {n} of {search.n_trials} points are told; the same command goes on"

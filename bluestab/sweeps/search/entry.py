@@ -1,9 +1,10 @@
 """What report.html shows of a search: kept beside the study as `found.json`, made anew by every
-look at it, so that a page needs neither the study nor its database."""
+command of it, so that a page needs neither the study nor its database."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from bluestab.core.config import compose, resolved
@@ -17,9 +18,10 @@ from bluestab.sweeps.search.points import shown
 from bluestab.tasks.own import name_from
 
 
-def write_entry(found: Findings) -> None:
-    """Keep it in the folder of the search."""
-    write_text(found.search.folder / FILE, to_json(entry(found)))
+def keep_entry(found: Findings) -> None:
+    """Keep it in the folder of the search; not in a store that is somebody else's."""
+    with suppress(OSError):
+        write_text(found.search.folder / FILE, to_json(entry(found)))
 
 
 def entry(found: Findings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bluestab.report.figures import BLUE, GREY, RED
 from bluestab.sweeps.search.findings import Findings
 from bluestab.sweeps.search.objectives import maximised
 from bluestab.sweeps.search.points import shown
-from bluestab.sweeps.search.trials import scores_of
+from bluestab.sweeps.search.told import scores_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

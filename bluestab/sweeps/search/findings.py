@@ -20,7 +20,7 @@ from bluestab.sweeps.search.objectives import Outcome, is_of_scores, maximised, 
 from bluestab.sweeps.search.points import Knob, shown
 from bluestab.sweeps.search.samplers import CONSTRAINT
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.trials import points, scores_of, was_stopped
+from bluestab.sweeps.search.told import n_runs, points, scores_of, was_stopped
 from bluestab.tasks.metric import metric_of_result
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def points_frame(trials: Sequence[FrozenTrial], search: Search) -> pd.DataFrame:
                 "state": "crashed" if trial.state.name == "FAIL" else state,
                 "censored": censored,
                 "infeasible": trial.user_attrs.get(CONSTRAINT, 0.0) > 0,
-                "n_seeds": len(scores) or (0 if censored else len(search.seeds)),
+                "n_seeds": n_runs(trial, len(search.seeds)),
                 **{knob.name: trial.params.get(knob.name) for knob in search.space.knobs},
                 **dict(zip(search.objective, told, strict=True)),
                 "mean_so_far": math.fsum(scores) / len(scores) if scores else None,

@@ -129,6 +129,14 @@ def maximised(name: str, sign: int = 1) -> bool:
     return is_of_scores(name) and sign > 0
 
 
+def worth_so_far(name: str, outcomes: Sequence[Outcome], sign: int = 1) -> float | None:
+    """`worth` of a point that was given up after these seeds; None where they say nothing: none has
+    ended, or one of them has no spread."""
+    if not outcomes or (name == "std" and len(outcomes) < 2):
+        return None
+    return worth(name, outcomes, sign)
+
+
 def worth(name: str, outcomes: Sequence[Outcome], sign: int = 1) -> float:
     """The objective `name` of a point's outcomes, n >= 1. sign: -1 where lower scores are
     better."""

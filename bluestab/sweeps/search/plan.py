@@ -16,6 +16,7 @@ from bluestab.sweeps.search import spec
 from bluestab.sweeps.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner
 from bluestab.sweeps.search.race import Race
 from bluestab.sweeps.search.spec import Search
+from bluestab.sweeps.search.storage import USUAL
 from bluestab.sweeps.search.worker import jobs
 from bluestab.training.check import Run, RunComponents, check, check_parts
 
@@ -85,7 +86,7 @@ def plan_search(
         sign=parts.task.headline.sign,
     )
     if not search.storage:
-        search = replace(search, storage=str(search.folder / "study.journal"))
+        search = replace(search, storage=str(search.folder / USUAL))
     if node["sampler"]["name"] == "grid" and space.every() is None:
         raise ConfigError(
             "search.sampler is grid, but the space is not finite, or holds more than "

@@ -22,6 +22,7 @@ from bluestab.sweeps.attempt import Execute
 from bluestab.sweeps.lifecycle import RunsCrashed
 from bluestab.sweeps.processes import LIBRARIES, WorkerPool, WorkerProcess, start_process
 from bluestab.sweeps.queue import LOOK_AGAIN
+from bluestab.sweeps.search.patience import StorageAway, StoragePatience
 from bluestab.sweeps.search.progress import ProgressPrinter
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.trials import Trials
@@ -41,12 +42,13 @@ def see_through(
 
     Raises RunsCrashed if on_crash=stop and a run crashed.
     """
-    trials = Trials.open(search)
+    trials = Trials.open(search, patience=StoragePatience())
     again = trials.begin()
     printer = ProgressPrinter(trials)
     if again:
         printer.say(f"{again} points that crashed are tried again")
     with Stop(print) as stop:
+        trials.patience.asked = lambda: stop.asked
         while (trials.left() > 0 or trials.under_way()) and not stop.asked:
             if len(worker_devices) == 1:
                 ended = _here(search, worker_devices[0], stop, printer, execute)
@@ -130,6 +132,7 @@ class SearchPool(WorkerPool[SearchProcess]):
             device=device,
             execute=self.execute,
             of=self.worker_devices.count(device),
+            limit=self.printer.trials.patience.limit,
         )
 
     def is_heard(self, worker: SearchProcess) -> bool:
@@ -144,6 +147,8 @@ class SearchPool(WorkerPool[SearchProcess]):
             self.printer.say(answer["said"])
         elif answer["what"] == "ended":
             worker.ended = answer["said"]
+        elif answer["what"] == StorageAway.__name__:
+            raise StorageAway(answer["said"])
         else:
             raise BluestabError(answer["said"])
 
@@ -202,7 +207,7 @@ def in_processes(
             if stop.asked and stop.until is not None and time.monotonic() >= stop.order_at:
                 pool.give_back(stop.until)
             pool.hear(seconds=0.3)
-            printer.print_new()
+            printer.look()
             pool.replace_dead()
         return pool.outcome()
     except KeyboardInterrupt as error:

@@ -11,8 +11,8 @@ from typing import Any
 
 from bluestab.core import rules
 from bluestab.core.errors import ConfigError, did_you_mean
-from bluestab.core.provenance import redacted
 from bluestab.core.rules import Rule, at_least, one_of, whole, within
+from bluestab.core.secrets import cleaned_value
 from bluestab.core.types import At
 from bluestab.sweeps.search.objectives import names as objective_names
 from bluestab.sweeps.search.points import Point, SearchSpace, overrides, owner
@@ -311,8 +311,8 @@ def check_same(
     if before is None:
         if n_trials:
             raise ConfigError(
-                f"search.storage {redacted(search.storage)} holds a study {search.name} of another "
-                "program; say sweep.name=OTHER"
+                f"search.storage {cleaned_value(search.storage)} holds a study {search.name} of "
+                "another program; say sweep.name=OTHER"
             )
         return
     if found := differences(before, now):

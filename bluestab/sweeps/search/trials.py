@@ -9,6 +9,7 @@ User attributes of a trial:
     cell           digest of what its runs have in common; two trials of one cell are duplicates
     point          its overrides, as one would type them
     doing          key of the run that is under way
+    runs           seeds at which it has a result
     failed         seeds at which it failed on validation; failed_share: their share
     seconds        mean wall clock of its runs
     curve.<seed>   step -> validation score of that run
@@ -31,15 +32,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import BluestabError, ConfigError
-from bluestab.core.provenance import redacted
+from bluestab.core.secrets import cleaned_value
 from bluestab.store.claims import Claim, Claims
 from bluestab.store.files import alone
 from bluestab.sweeps.search import samplers, spec
 from bluestab.sweeps.search.objectives import SECONDS, Outcome, failed_share, maximised, worth
+from bluestab.sweeps.search.patience import StoragePatience
 from bluestab.sweeps.search.points import Point, overrides
-from bluestab.sweeps.search.race import Scores
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import open_storage
+from bluestab.sweeps.search.told import is_drawn, lineage, n_drawn, points
 from bluestab.training.check import Run
 
 if TYPE_CHECKING:
@@ -75,30 +77,41 @@ class Taken:
 
 
 class Trials:
-    """The study of a search, opened by one process."""
+    """The study of a search, opened by one process.
 
-    def __init__(self, search: Search, study: Study) -> None:
-        self.search, self.study = search, study
+    patience  how it waits for a database that is away
+    """
+
+    def __init__(self, search: Search, study: Study, patience: StoragePatience) -> None:
+        self.search, self.study, self.patience = search, study, patience
         self.claims = Claims(search.folder)
 
     @classmethod
-    def open(cls, search: Search, identity: Mapping[str, Any] | None = None) -> Trials:
+    def open(
+        cls,
+        search: Search,
+        identity: Mapping[str, Any] | None = None,
+        patience: StoragePatience | None = None,
+    ) -> Trials:
         """Open the study, or begin it if `identity` is given.
 
-        Raises ConfigError if it was begun with another identity, or cannot be opened.
+        patience  wait like this for a database that is away; None: only once the study is open
+
+        Raises ConfigError if it was begun with another identity, or cannot be opened, StorageAway.
         """
         import optuna
 
+        own = StoragePatience() if patience is None else patience
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with _no_remarks(), alone(search.folder):
-            storage = open_storage(search.storage)
+            storage = open_storage(search.storage, own, waits=patience is not None)
             directions = [
                 optuna.study.StudyDirection.MAXIMIZE
                 if maximised(name, search.sign)
                 else optuna.study.StudyDirection.MINIMIZE
                 for name in search.objective
             ]
-            try:
+            with _opening(search):
                 study = optuna.create_study(
                     storage=storage,
                     study_name=search.name,
@@ -106,17 +119,12 @@ class Trials:
                     pruner=optuna.pruners.NopPruner(),
                     load_if_exists=True,
                 )
-            except Exception as error:  # a damaged journal, a database of another version
-                raise ConfigError(
-                    f"the study {search.name} in {redacted(search.storage)} cannot be opened: "
-                    f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
-                ) from error
             before = study.user_attrs.get(IDENTITY)
             if identity is not None:
                 spec.check_same(search, before, identity, n_trials=len(study.trials))
                 if before is None:
                     study.set_user_attr(IDENTITY, dict(identity))
-        return cls(search, study)
+        return cls(search, study, own)
 
     # --- what there is -------------------------------------------------------------------------
 
@@ -196,7 +204,7 @@ class Trials:
         self.study.sampler = samplers.make(
             search.sampler,
             search.sampler_seed,
-            index=_drawn(trials),
+            index=n_drawn(trials),
             constrained=search.failed_share is not None,
         )
         trial = self.study.ask()
@@ -219,7 +227,7 @@ class Trials:
                     f"widen the space of search {self.search.name}"
                 )
             return
-        had = [t.params for t in trials if _is_drawn(t)]
+        had = [t.params for t in trials if is_drawn(t)]
         new = [point for point in every if point not in had]
         if not new:
             raise Exhausted(
@@ -227,7 +235,7 @@ class Trials:
                 f"search.n_trials={self.search.n_trials} is more than there are"
             )
         if self.search.sampler["name"] == "grid" or refused:
-            draws = random.Random(f"{self.search.sampler_seed} {_drawn(trials)}")
+            draws = random.Random(f"{self.search.sampler_seed} {n_drawn(trials)}")
             self.study.enqueue_trial(dict(draws.choice(new)))
 
     # --- telling -------------------------------------------------------------------------------
@@ -236,6 +244,7 @@ class Trials:
         """What is known of a point's runs so far: seed -> outcome."""
         trial, limit = taken.trial, self.search.failed_share
         share = failed_share(list(outcomes.values()))
+        trial.set_user_attr("runs", len(outcomes))
         trial.set_user_attr("failed", [seed for seed, one in outcomes.items() if one.failed])
         trial.set_user_attr("failed_share", share)
         trial.set_user_attr("seconds", worth(SECONDS, list(outcomes.values())))
@@ -247,8 +256,10 @@ class Trials:
 
         self._tell(taken, TrialState.COMPLETE, list(values))
 
-    def stop(self, taken: Taken, why: str, note: str, estimate: float | None) -> None:
-        """A point that is given up.
+    def stop(
+        self, taken: Taken, why: str, note: str, so_far: float | None, estimate: float | None
+    ) -> None:
+        """A point that is given up. so_far: its objective over the seeds it had, its value then.
 
         To the sampler it is pruned, which TPE ranks below all complete points and most others pass
         over; to one that looks at complete points alone it is complete with the `estimate`.
@@ -259,7 +270,7 @@ class Trials:
         if estimate is not None and self.search.sampler["name"] in samplers.BLIND_TO_STOPPED:
             self._tell(taken, TrialState.COMPLETE, [estimate])
         else:
-            self._tell(taken, TrialState.PRUNED, None)
+            self._tell(taken, TrialState.PRUNED, None if so_far is None else [so_far])
 
     def fail(self, taken: Taken, why: str, note: str) -> None:
         """A point without a result."""
@@ -292,8 +303,22 @@ class Trials:
         with _no_remarks():
             if over is not None and hasattr(taken.trial, "set_constraint"):  # Optuna 5; once only
                 taken.trial.set_constraint("failed_share", over)
-            self.study.tell(taken.trial, values, state=state)
+            if state.name == "PRUNED":
+                self._tell_pruned(taken, values)
+            else:
+                self.study.tell(taken.trial, values, state=state)
         taken.claim.__exit__()
+
+    def _tell_pruned(self, taken: Taken, values: list[float] | None) -> None:
+        """What `Study.tell` does, which makes the score of the last seed the value of the trial."""
+        from optuna.trial import TrialState
+
+        storage, number = self.study._storage, taken.trial._trial_id
+        try:
+            frozen = storage.get_trial(number)
+            self.study.sampler.after_trial(self.study, frozen, TrialState.PRUNED, values)
+        finally:
+            storage.set_trial_state_values(number, TrialState.PRUNED, values)
 
     # --- the dead ------------------------------------------------------------------------------
 
@@ -326,62 +351,21 @@ class Trials:
         )
 
 
-# --- pure functions of trials -------------------------------------------------------------------
-
-
-def points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: one for each point, the latest. Not those that were passed over, nor
-    those whose point was taken up again."""
-    again = {t.user_attrs.get("retry_of") for t in trials}
-    return [t for t in trials if t.number not in again and _counts(t)]
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    why = trial.user_attrs.get("why")
-    if trial.state.name == "FAIL":  # without a reason: its process died once too often
-        return why == "crashed" or (why is None and "cell" in trial.user_attrs)
-    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING")
-
-
-def was_stopped(trial: FrozenTrial) -> bool:
-    """Was the point given up before it had all its seeds?"""
-    return trial.user_attrs.get("why") in ("stopped", "cut")
-
-
-def took(job: str, trial: FrozenTrial) -> bool:
-    """Did the task `<array>_<index>` of a cluster work on it, at any of its starts?"""
-    return str(trial.user_attrs.get("job", "")).partition(".")[0] == job
-
-
-def scores_of(trial: FrozenTrial) -> Scores:
-    """Validation scores at the first seeds, in their order."""
-    return [value for _, value in sorted(trial.intermediate_values.items())]
-
-
-def rivals(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """The other points that a point is compared with: finished, stopped, or under way."""
-    return [t for t in points(trials) if t.number != number and t.state.name != "FAIL"]
-
-
-def lineage(trials: Sequence[FrozenTrial], number: int) -> set[int]:
-    """A trial and those whose point it is once more."""
-    before = {t.number: t.user_attrs.get("retry_of") for t in trials}
-    found: set[int] = set()
-    current: int | None = number
-    while current is not None and current not in found:
-        found.add(current)
-        current = before.get(current)
-    return found
-
-
-def _drawn(trials: Sequence[FrozenTrial]) -> int:
-    """How many points were drawn before: what seeds the next draw, however often it died."""
-    return sum(_is_drawn(t) for t in trials if "retry_of" not in t.user_attrs)
-
-
-def _is_drawn(trial: FrozenTrial) -> bool:
-    """Accepted or refused: not of a process that died while it drew."""
-    return "cell" in trial.user_attrs or "why" in trial.user_attrs
+@contextmanager
+def _opening(search: Search) -> Iterator[None]:
+    """What goes wrong inside, as ConfigError."""
+    where = cleaned_value(search.storage)
+    try:
+        yield
+    except BluestabError:
+        raise
+    except KeyError as error:
+        raise ConfigError(f"search.storage {where} has no study {search.name} yet") from error
+    except Exception as error:  # a damaged journal, a database of another version
+        raise ConfigError(
+            f"the study {search.name} in {where} cannot be opened: "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+        ) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bluestab.core import preemption
 from bluestab.core.config import compose, resolved
-from bluestab.core.errors import BluestabError, DiskFull, GroupTooLarge
+from bluestab.core.errors import BluestabError, DiskFull, GroupTooLarge, Interrupted
 from bluestab.core.types import RunRecord
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute, attempt_together
@@ -25,11 +25,13 @@ from bluestab.sweeps.plan import Job
 from bluestab.sweeps.processes import enter
 from bluestab.sweeps.queue import LOOK_AGAIN
 from bluestab.sweeps.search import curves
-from bluestab.sweeps.search.objectives import OBJECTIVES, Outcome, outcome, worth
+from bluestab.sweeps.search.objectives import OBJECTIVES, Outcome, outcome, worth, worth_so_far
+from bluestab.sweeps.search.patience import StorageAway, StoragePatience
 from bluestab.sweeps.search.points import Point
 from bluestab.sweeps.search.race import as_if_complete, verdict
 from bluestab.sweeps.search.spec import Search
-from bluestab.sweeps.search.trials import Exhausted, Taken, Trials, rivals, scores_of
+from bluestab.sweeps.search.told import rivals, scores_of
+from bluestab.sweeps.search.trials import Exhausted, Taken, Trials
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_done
 from bluestab.training.families import pack_group_key
@@ -72,6 +74,7 @@ class Worker:
     asked    is this worker to stop? Looked at between runs
     execute  what does a run; None: `bluestab.training.execute.execute_one`
     of       workers that share the device
+    patience how it waits for a database that is away; None: it says so, and looks at `asked`
     """
 
     def __init__(
@@ -83,16 +86,26 @@ class Worker:
         say: Callable[[str], None] = print,
         execute: Execute | None = None,
         of: int = 1,
+        patience: StoragePatience | None = None,
     ) -> None:
         self.search, self.device, self.asked, self.say = search, device, asked, say
         self.execute = execute
         self.store = Store(search.root)
-        self.trials = Trials.open(search)
+        self.trials = Trials.open(search, patience=patience or StoragePatience(say, asked))
         self.sizer = PackSizer(search.group, of=None if of == 1 else of)
         self._composed: tuple[Point, dict[str, Any]] | None = None
 
     def work(self, after_each: Callable[[], None] = lambda: None) -> Ended:
-        """See points through until there are enough. Raises StoreError, ConfigError."""
+        """See points through until there are enough.
+
+        Raises StoreError, ConfigError, StorageAway.
+        """
+        try:
+            return self._work(after_each)
+        except Interrupted:  # while its database was away: the point is found dead, and taken up
+            return "interrupted"
+
+    def _work(self, after_each: Callable[[], None]) -> Ended:
         while not self.asked():
             try:
                 taken = self.trials.take(self.checked)
@@ -141,7 +154,7 @@ class Worker:
                 return "interrupted"
             except PruneRun as cut:
                 said = f"seed {search.seeds[len(outcomes)]}: {cut}"
-                self.trials.stop(taken, "cut", said, None)
+                self.trials.stop(taken, "cut", said, self._so_far(list(outcomes.values())), None)
                 return None
             except StopRequested:
                 self.trials.hand_back(taken)
@@ -226,8 +239,12 @@ class Worker:
             if loss is None:
                 return
             own[step] = run.data.task.failure_score if score is None else score
-            taken.trial.set_user_attr(name, {str(k): v for k, v in own.items()})
-            others = rivals(self.trials.all(), taken.number)
+            try:
+                with self.trials.patience.none():  # training waits for no database
+                    taken.trial.set_user_attr(name, {str(k): v for k, v in own.items()})
+                    others = rivals(self.trials.all(), taken.number)
+            except StorageAway:
+                return
             seen = [t.user_attrs[name] for t in others if name in t.user_attrs]
             why = curves.hopeless(
                 own,
@@ -266,14 +283,18 @@ class Worker:
         estimate = None
         if not self.search.several:
             estimate = as_if_complete(scores, others, len(self.search.seeds))
-        self.trials.stop(taken, "stopped", why, estimate)
+        self.trials.stop(taken, "stopped", why, self._so_far(outcomes), estimate)
+
+    def _so_far(self, outcomes: Sequence[Outcome]) -> float | None:
+        search = self.search
+        return None if search.several else worth_so_far(search.objective[0], outcomes, search.sign)
 
 
 def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     """A worker in a process of its own, told to stop through `connection`, which also ends it.
 
     output  file for what libraries print and for last words
-    given   environment, device, execute, of
+    given   environment, device, execute, of, limit (of patience, in seconds)
     """
     enter(connection, output, given["environment"])
 
@@ -281,13 +302,20 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
         connection.send({"what": what, "said": said})
 
     try:
+
+        def asked() -> bool:
+            return preemption.asked() or connection.poll()
+
         worker = Worker(
             search,
             device=given["device"],
-            asked=lambda: preemption.asked() or connection.poll(),
+            asked=asked,
             say=lambda line: say("line", line),
             execute=given["execute"],
             of=given["of"],
+            patience=StoragePatience(
+                lambda line: None, asked, given["limit"]
+            ),  # the parent says it
         )
         say("ready", "")
         say("ended", worker.work())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluestab.core.errors import ConfigError, Interrupted
-from bluestab.core.provenance import redacted
+from bluestab.core.secrets import cleaned_value
 from bluestab.store.store import Store
 from bluestab.sweeps.lifecycle import RunsCrashed
 from bluestab.sweeps.slurm import own_tasks
@@ -33,9 +33,9 @@ def shared(search: Search) -> Search:
             f"search.storage is {where}, but SQLite on a disk that machines share loses data; "
             "leave it out (a journal file in the store), or name a postgresql:// server"
         )
-    if redacted(where) != where:
+    if cleaned_value(where) != where:
         raise ConfigError(
-            f"search.storage is {redacted(where)}: tasks are told the storage through a file, "
+            f"search.storage is {cleaned_value(where)}: tasks are told the storage through a file, "
             "where a password does not belong; leave it out of the URL and put it into ~/.pgpass "
             "(HOST:PORT:DATABASE:USER:PASSWORD, chmod 600), which every node reads"
         )

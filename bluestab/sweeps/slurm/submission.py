@@ -28,9 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bluestab.core import secrets
+from bluestab.core.config import filled
 from bluestab.core.errors import StoreError
-from bluestab.store.files import write_text
+from bluestab.store.files import make_folder, write_text
 from bluestab.store.records import to_json
+from bluestab.store.schema import is_segment
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.slurm import scheduler
@@ -73,6 +76,8 @@ class Submission:
         try:
             self.content: Mapping[str, Any] = json.loads((folder / "orders.json").read_text())
             _ = [self.content[name] for name in ("sweep", "runs", "configs", "tasks", "launcher")]
+            if not is_segment(self.content["sweep"]):
+                raise ValueError(f"its sweep is {self.content['sweep']!r}, which is no file name")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder}/orders.json cannot be read ({error}); the store must be on a disk that "
@@ -98,7 +103,7 @@ class Submission:
 
     def orders(self) -> list[RunOrder]:
         """The runs, in the order of the sweep."""
-        configs = self.content["configs"]
+        configs = [filled(cfg) for cfg in self.content["configs"]]
         return [
             RunOrder(
                 run["key"], {**configs[run["config"]], "seed": run["seed"]}, tuple(run["said"])
@@ -187,7 +192,7 @@ class Submission:
         with suppress(OSError, ValueError):
             before = int(path.read_text())
         now = 0 if got_on else before + 1
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_text(path, str(now))
         return now
 
@@ -205,8 +210,8 @@ class Submission:
 
 
 def _touch(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+    make_folder(path.parent)
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))
 
 
 def root_of(store: Store) -> Path:
@@ -246,10 +251,10 @@ def write_orders(
     configs: dict[str, int] = {}
     entries = []
     for planned in runs:
-        cfg = {**planned.run.cfg, "store": str(store.root.absolute())}
+        cfg = {**secrets.stored(planned.run.cfg), "store": str(store.root.absolute())}
         seed = cfg.pop("seed")
         number = configs.setdefault(json.dumps(cfg), len(configs))
-        said = list(planned.overrides)
+        said = [secrets.cleaned_value(one) for one in planned.overrides]
         entries.append({"key": planned.run.key, "config": number, "seed": seed, "said": said})
     for planned in runs:
         store.claims.forget_deaths(planned.run.key)
@@ -280,14 +285,14 @@ def _write(
     command: str,
 ) -> Submission:
     folder = next_folder(store, sweep)
-    folder.mkdir(parents=True)
+    make_folder(folder)
     common = {
         "sweep": sweep,
         "store": str(store.root.absolute()),
         "folder": os.getcwd(),
-        "command": command,
+        "command": secrets.cleaned_command(command),
         "environment": environment(),
-        "launcher": dict(launcher),
+        "launcher": secrets.cleaned_tree(launcher),
         "tasks": tasks,
     }
     write_text(folder / "orders.json", json.dumps({**common, **content}))
@@ -295,8 +300,16 @@ def _write(
 
 
 def environment() -> dict[str, str]:
-    """Variables that say where data, models and caches are, and the order to stay offline."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
+    """Variables that say where data, models and caches are, and the order to stay offline.
+
+    None that is a credential, and none in which there is one: SLURM's own export brings those.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(ENVIRONMENT) and not secrets.is_secret(name)
+    }
+    kept = {name: value for name, value in kept.items() if secrets.cleaned_value(value) == value}
     return {**kept, **OFFLINE}
 
 

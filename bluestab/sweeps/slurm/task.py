@@ -3,8 +3,8 @@
     python -m bluestab.sweeps.slurm.task FOLDER --first=N
 
 Exit codes: 0 its runs are done, or its time was up and it put itself back into the queue; 1 one of
-its runs crashed; 2 it could not work at all; 143 it was told to stop (SLURM says PREEMPTED,
-CANCELLED, ...), 130 by Ctrl-C.
+its runs crashed, or the database of its search stayed away; 2 it could not work at all; 143 it was
+told to stop (SLURM says PREEMPTED, CANCELLED, ...), 130 by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from bluestab.core import devices
-from bluestab.core.errors import BluestabError
+from bluestab.core.errors import BluestabError, Interrupted
 from bluestab.core.preemption import WARNING
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.store.store import Store
@@ -119,21 +119,23 @@ def work(
 
 def search_on(submission: Submission, job: str, execute: Execute | None = None) -> int:
     """Work on the points of a search until there are enough; the exit code of this task."""
+    from bluestab.sweeps.search.patience import StoragePatience
     from bluestab.sweeps.search.plan import first_run
     from bluestab.sweeps.search.pool import in_processes
     from bluestab.sweeps.search.progress import ProgressPrinter
     from bluestab.sweeps.search.saved import read_search
-    from bluestab.sweeps.search.trials import Trials, took
+    from bluestab.sweeps.search.told import took
+    from bluestab.sweeps.search.trials import Trials
 
     store, knobs = Store(submission.content["store"]), submission.content["launcher"]
     search = read_search(store.root, submission.sweep)
-    trials = Trials.open(search)
-    where = _devices(knobs, [first_run(search).cfg])
-    before = _far(trials, store)
-    name = job.partition(".")[0]
-    printer, standby, ended = ProgressPrinter(trials, name), StandbySlot(submission), ""
+    where, name, ended = _devices(knobs, [first_run(search).cfg]), job.partition(".")[0], ""
+    standby, patience = StandbySlot(submission), StoragePatience(partial(print, flush=True))
     with PreemptionNotice(print, submission, job) as notice:
+        patience.asked = lambda: notice.asked
         try:
+            trials = Trials.open(search, patience=patience)
+            before, printer = _far(trials, store), ProgressPrinter(trials, name)
             while ended not in ("exhausted", "crashed") and not notice.asked:
                 if trials.left() > 0 or trials.dead():
                     standby.at_work()
@@ -142,17 +144,21 @@ def search_on(submission: Submission, job: str, execute: Execute | None = None) 
                     break
                 time.sleep(LOOK_AGAIN)
                 printer.print_new()
+            crashed = [t for t in trials.crashed() if took(name, t)]
+            is_left = trials.left() > 0 or bool(trials.under_way())
+        except Interrupted as stopped:  # while its database was away, or by a second Ctrl-C
+            print(f"bluestab: {stopped}", flush=True)
+            return _end(notice, crashed=False, is_left=True, got_on=lambda: True)
         finally:
             standby.leave()
     if ended == "exhausted":
         submission.exhaust()
-    crashed = [t for t in trials.crashed() if took(name, t)]
     if crashed:
         print(f"{len(crashed)} points crashed here", flush=True)
     return _end(
         notice,
         crashed=bool(crashed) or ended == "crashed",
-        is_left=trials.left() > 0 or bool(trials.under_way()),
+        is_left=is_left,
         got_on=lambda: _far(trials, store) != before,
     )
 
@@ -248,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return work(submission, asked.first + index, job)
     except BluestabError as error:
         print(f"bluestab: {error}", flush=True)
-        return 2
+        return error.exit_code
 
 
 if __name__ == "__main__":

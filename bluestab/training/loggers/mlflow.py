@@ -6,7 +6,6 @@ a run that goes on after a kill goes on in its own MLflow run.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 
 from bluestab.core.rules import Rule
 from bluestab.core.types import RunRecord
+from bluestab.store.files import alone, write_text
 from bluestab.training.loggers.base import Log, Logger, Rows, RunInfo, results_of, scores_of
 
 LONGEST = 500  # characters of a parameter's value that every kind of MLflow store takes
@@ -130,9 +130,7 @@ def _log_knobs(client: Any, run: str, knobs: Mapping[str, Any]) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[dict[str, str]]:
     """The ids that are known, for one process at a time; what is added is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(path.parent):
         kept = path.with_suffix(".json")
         known: dict[str, str] = {}
         with suppress(OSError, ValueError):
@@ -140,6 +138,4 @@ def _locked(path: Path) -> Iterator[dict[str, str]]:
         try:
             yield known
         finally:
-            aside = path.with_suffix(".new")
-            aside.write_text(json.dumps(known))
-            aside.replace(kept)
+            write_text(kept, json.dumps(known))

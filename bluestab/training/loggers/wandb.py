@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from bluestab.core.rules import Rule, one_of
 from bluestab.core.types import RunRecord
+from bluestab.store.files import make_folder
 from bluestab.training.loggers.base import Log, Logger, Rows, RunInfo, results_of, scores_of
 
 
@@ -42,7 +43,7 @@ class Wandb(Logger):
         import wandb
 
         folder = Path(self.folder) if self.folder else info.store / "wandb"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         settings = wandb.Settings(
             console="off",
             save_code=False,

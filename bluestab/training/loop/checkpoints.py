@@ -33,7 +33,7 @@ from bluestab.core import preemption
 from bluestab.core.keys import RECIPE_VERSION
 from bluestab.core.knobs import TIME
 from bluestab.core.seeding import random_streams, restore_random_streams
-from bluestab.store.files import aside_of, digest_of, flush
+from bluestab.store.files import aside_of, digest_of, flush, make_folder, share
 from bluestab.store.processes import owner_dead
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.batches import ShuffledOrder
@@ -94,10 +94,11 @@ class Files(CheckpointIO):
         """Publish in one rename, then drop what was there before. Raises OSError or RuntimeError
         (torch's own) if it cannot be written."""
         folder, step = Path(path).parent, int(Path(path).name)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         aside = aside_of(folder / "writing")
         try:
             torch.save(checkpoint, aside)
+            share(aside)
             flush(aside)
             target = folder / f"step-{step:08d}-{_digest(aside)}.ckpt"
             aside.replace(target)

@@ -56,3 +56,23 @@ BROKEN: dict[str, Broken] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_told_what_is_wrong(load: Load, name: str) -> None:
     refuses(load, BROKEN[name])
+
+
+HEADERS = {
+    "a word that is also a name": "Title,pos\nfirst of all,neg\nand then,pos\n",
+    "in capitals": "ABSTRACT,1.5\nfirst of all,2\nand then,3\n",
+    "a label that is a name": "what is it,Answer\nfirst of all,Question\nwhat is it,Question\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_first_row_that_could_be_either_is_asked_about(load: Load, name: str) -> None:
+    kind = "pair_regression" if "1.5" in HEADERS[name] else "classification"
+    broken = (kind, {CSV: HEADERS[name] * 9}, {}, "line 1: it cannot be told whether this line")
+    refuses(load, broken)
+
+
+def test_two_names_are_names_beside_a_number(load: Load) -> None:
+    table = "text,label,2019\n" + "".join(f"case {i},{'ab'[i % 2]},2019\n" for i in range(20))
+    data = load("classification", {CSV: table})
+    assert sum(map(len, data.splits.values())) == 20

@@ -84,3 +84,28 @@ REPAIRED: dict[str, Broken] = {
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_is_repaired_or_left_out_is_said(load: Load, name: str) -> None:
     notes(load, REPAIRED[name])
+
+
+IN_CSV = {
+    "blanks": "colon{i} B-D\ncancer I-D\n, O\n\n",
+    "tabs": "colon{i}\tB-D\ncancer\tI-D\n,\tO\n\n",
+    "commas": 'colon{i},B-D\ncancer,I-D\n",",O\n\n',
+    "semicolons": "colon{i};x;B-D\ncancer;x;I-D\n,;x;O\n\n",
+    "a mark": "-DOCSTART- O\n\ncolon{i} B-D\ncancer I-D\n, O\n\n",
+}
+
+
+@pytest.mark.parametrize("name", IN_CSV)
+def test_words_and_tags_in_a_csv(load: Load, name: str) -> None:
+    text = "".join(IN_CSV[name].format(i=i) for i in range(20))
+    data = load("tagging", {"f.csv": text})
+    items = [e for split in data.splits.values() for e in split]
+    assert len(items) == 20
+    assert {e.text[1:] for e in items} == {("cancer", ",")}
+    assert {e.target for e in items} == {("B-D", "I-D", "O")}
+
+
+def test_a_csv_of_texts_stays_one(load: Load) -> None:
+    table = "word,tag,sent_id\n" + "".join(f"w{i},{'OB'[i % 2]},{i // 4}\n\n" for i in range(40))
+    data = load("tagging", {"f.csv": table})
+    assert sum(map(len, data.splits.values())) == 10

@@ -78,3 +78,15 @@ REPAIRED: dict[str, Broken] = {
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_is_repaired_or_left_out_is_said(load: Load, name: str) -> None:
     notes(load, REPAIRED[name])
+
+
+@pytest.mark.parametrize("sign", [";", ",", "\\t", "|", "~"])
+@pytest.mark.parametrize("mark", ["sep={}", '"sep={}"', "SEP={}"])
+def test_the_line_that_tells_excel_the_separator(load: Load, sign: str, mark: str) -> None:
+    sep = "\t" if sign == "\\t" else sign
+    text = mark.format(sign) + "\r\n" + rows(sep=sep).replace("\n", "\r\n")
+    data = load("classification", {CSV: "\ufeff" + text})
+    assert sum(map(len, data.splits.values())) == 40
+    assert any("line 1 tells Excel that the separator" in note for note in data.notes)
+    wrong = text.replace("words number 7", f"words{sep}number 7")
+    refuses(load, ("classification", {CSV: wrong}, {}, r"f\.csv, line 10: has 3 columns"))

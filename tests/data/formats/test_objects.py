@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ BROKEN: dict[str, Broken] = {
         "classification",
         {JSON: "[" * 100_000},
         {},
-        r"f\.json: is nested too deeply|is no JSON|expected an object",
+        r"f\.json, line 1: is nested too deeply|is no JSON|expected an object",
     ),
     "JSON empty list": ("classification", {JSON: "[]"}, {}, r"holds no items"),
     "JSONL cut off": (
@@ -47,7 +48,12 @@ BROKEN: dict[str, Broken] = {
         {},
         r"f\.jsonl, line 2: is no JSON object",
     ),
-    "JSONL list": ("classification", {JSONL: '["a", "x"]\n'}, {}, r"line 1: expected an object"),
+    "JSONL list": (
+        "classification",
+        {JSONL: '["a", "x"]\n'},
+        {},
+        r"line 1: is no JSON object: expected an object",
+    ),
     "JSONL missing field": (
         "classification",
         {JSONL: '{"text": "a", "label": "x"}\n{"text": "b"}\n'},
@@ -77,3 +83,34 @@ def test_items_of_one_line_have_names(load: Load) -> None:
         DataError, match=r"f\.json, line 1: item 21: label \(task\.label\) is empty"
     ):
         load("classification", {JSON: json.dumps([*items, {"text": "x"}])})
+
+
+def spacy(n: int = 20) -> list[Any]:
+    return [
+        [f"case {i:02} of gout", {"entities": [[11, 15, "D"]] if i % 2 else []}] for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "wrapped"])
+def test_training_data_of_spacy(load: Load, form: str) -> None:
+    lines = "\n".join(map(json.dumps, spacy()))
+    text = {
+        "json": json.dumps(spacy(), indent=1),
+        "jsonl": lines,
+        "wrapped": json.dumps({"classes": ["D"], "annotations": spacy()}),
+    }[form]
+    data = load("tagging", {JSONL if form == "jsonl" else JSON: text})
+    items = [e for split in data.splits.values() for e in split]
+    assert len(items) == 20
+    assert sum("B-D" in e.target for e in items) == 10
+    assert all(e.text[3] == "gout" for e in items)
+
+
+def test_categories_of_spacy(load: Load) -> None:
+    found = [[f"text {i}", {"cats": {"a": i % 2, "b": 1 - i % 2}}] for i in range(20)]
+    for kind in ("classification", "multilabel"):
+        data = load(kind, {JSON: json.dumps(found)})
+        assert data.labels == ("a", "b")
+        assert sum(map(len, data.splits.values())) == 20
+    both = [[f"text {i}", {"cats": {"a": 1, "b": 1}}] for i in range(20)]
+    refuses(load, ("classification", {JSON: json.dumps(both)}, {}, "has 2 labels|two labels|multi"))

@@ -280,6 +280,75 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
     assert peaks[1] < 1.2 * peaks[0]
 
 
+# --- one reader ----------------------------------------------------------------------------------
+
+LIKE_TRAINING = {
+    "semicolons": ("f.csv", 'id;text;label\n1;red, here;a\n2;"x; y";b\n3;z;a\n'),
+    "bars": ("f.csv", "text|label\nred, here|a\nx; y|b\n"),
+    "tabs in a .csv": ("f.csv", "text\tlabel\nred, here\ta\nx; y\tb\n"),
+    "Excel": ("f.csv", "\ufeffsep=;\r\ntext;label\r\nred, here;a\r\nx;b\r\n"),
+    "a synonym": ("f.csv", "Sentence,label\nred,a\nx,b\n"),
+    "no header": ("f.csv", "red,a\nx,b\nred one,a\n"),
+    "quotes inside": ("f.csv", 'text,label\na 5" nail,a\n"say ""x""",b\nz,a\n'),
+    "a line end inside": ("f.csv", 'text,label\n"two\r\nlines",a\n"and\n\nthree",b\nz,a\n'),
+    "CR alone": ("f.csv", "text,label\rred,a\rx,b\r"),
+    "CR among others": ("f.csv", "text,label\nred,a\rx,b\ny,a\n"),
+    "empty lines": ("f.csv", "\n\ntext,label\n\nred,a\n   \nx,b\n\n"),
+    "quoted TSV": ("f.tsv", '"text"\t"label"\n"red ""one"""\ta\n"x"\tb\n'),
+    "unquoted TSV": ("f.tsv", 'text\tlabel\n"red" one\ta\nx "\tb\n'),
+    "JSONL": ("f.jsonl", '{"sentence": "red", "label": "a"}\n{"sentence": "x", "label": "b"}\n'),
+    "spaCy": ("f.jsonl", '["red", {"cats": {"a": 1}}]\n["x", {"cats": {"b": true}}]\n'),
+}  # fmt: skip
+
+
+def own(path: Path, **knobs: Any) -> Any:
+    from bluestab.core.config import compose, resolved
+
+    node = resolved(compose(["task=classification", "model=tiny"]))["task"]
+    return instantiate({**node, "train": str(path), **knobs}, Task, "task")  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize("name", LIKE_TRAINING)
+def test_what_training_reads_is_read(tmp_path: Path, name: str) -> None:
+    """The same texts, from the start and from every place in the file; the rows stay as they are,
+    and what was written is read again."""
+    file, content = LIKE_TRAINING[name]
+    source = write(tmp_path / file, content)
+    knobs = {"text": 0, "label": 1} if name == "no header" else {}
+    task = own(source, **knobs)
+    expected = [e.text for e in task.read_all({"test": source}).splits["test"]]
+    form = FORMATS[source.suffix[1:]](source, task, ("a", "b"))
+    found = list(form.items(Position()))
+    assert [item.example.text for item, _ in found] == expected
+    for n, (_, place) in enumerate(found, start=1):
+        assert [item.example.text for item, _ in form.items(place)] == expected[n:]
+    out = tmp_path / f"out{source.suffix}"
+    assert predict_file(form, lengths, out, {}).items == len(expected)
+    again = own(out, **knobs)
+    assert [e.text for e in again.read_all({"test": out}).splits["test"]] == expected
+    if source.suffix != ".jsonl":
+        for row in (
+            content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        ):
+            assert row.strip() in out.read_bytes().decode().replace("\r\n", "\n")
+
+
+def test_one_column_is_enough(tmp_path: Path) -> None:
+    for header in ("text", "Abstract"):
+        source = write(tmp_path / f"{header}.csv", f"{header}\nred, here\nx\n\ny\n")
+        form = FORMATS["csv"](source, own(source), ("a", "b"))
+        assert [i.text for i, _ in form.items(Position())] == ["red, here", "x", "y"]
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.csv")
+    with pytest.raises(DataError, match="is a pipe, no file"):
+        classifier(tmp_path / "f.csv", "csv")
+    form = classifier(tmp_path / "f.csv", "text")
+    with pytest.raises(DataError, match="is a pipe, no file"):
+        predict_file(form, lengths, tmp_path / "out", {})
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 
@@ -291,9 +360,9 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
         ("jsonl", '{"text": "a", "prediction": 1}\n', "has a field 'prediction' already"),
         ("jsonl", '{"text": "\\ud800"}\n', "half of a character"),
         ("jsonl", "[" * 100_000 + "\n", "is no JSON object"),
-        ("csv", "id,body\n1,a\n", "no column 'text' in its header; name one with --text"),
+        ("csv", "id,remark\n1,a\n", "no column 'text' in its header; name one with --text"),
         ("csv", "text,prediction\n1,a\n", "has a column 'prediction' already"),
-        ("csv", 'text,id\n"a,1\nb,2\n', 'line 2: a field that begins with " is never closed'),
+        ("csv", 'text,id\n"a,1\nb,2\n', 'line 2: a quotation mark opens here and never closes'),
         ("csv", "text,id\na\n", "line 2: has 1 columns where the header has 2"),
         ("csv", "", "is empty"),
         ("text", b"\x80abc", "line 1: byte 0x80 is not UTF-8"),

@@ -50,6 +50,7 @@ def test_a_mean_of_two_seeds() -> None:
     for arm in ("none", "llrd"):
         found = row(table, arm)
         assert (found["ci_low"], found["ci_high"]) == (-1.0, 1.0)
+        assert (found["ci_all_low"], found["ci_all_high"]) == (-1.0, 1.0)
 
 
 def test_a_change_of_correlations() -> None:

@@ -85,6 +85,7 @@ def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:
     runs = [
         make_run(
             "task=biosses", "model=tiny", "optim.steps=1", f"technique={technique}",
+            # neighbours of these pairs share a sentence
             "task.folds=3", "task.grouping=text", f"task.fold={fold}", f"seed={seed}",
         )
         for technique in ("none", "reinit") for seed in (0, 1) for fold in (0, 1, 2)

@@ -15,6 +15,7 @@ from bluestab.sweeps.search.objectives import (
     names,
     outcome,
     worth,
+    worth_so_far,
 )
 
 
@@ -80,3 +81,13 @@ def test_failed_runs_count() -> None:
 def test_a_crash_is_no_outcome() -> None:
     with pytest.raises(ValueError, match="crashed"):
         outcome(record(0.5, status="crashed"), "last")
+
+
+def test_what_a_point_is_worth_that_was_given_up() -> None:
+    """None where nothing has ended, or one seed has no spread; else its objective so far."""
+    two = [Outcome(0.5, False, 10.0), Outcome(0.7, False, 20.0)]
+    assert all(worth_so_far(name, []) is None for name in names())
+    assert worth_so_far("std", two[:1]) is None
+    assert worth_so_far("mean", two[:1]) == 0.5
+    for name in names():
+        assert worth_so_far(name, two) == worth(name, two)

@@ -10,7 +10,8 @@ import optuna
 import pytest
 
 from bluestab.core.errors import ConfigError
-from bluestab.core.provenance import command_line, redacted
+from bluestab.core.provenance import command_line
+from bluestab.core.secrets import cleaned
 from bluestab.store.files import alone
 from bluestab.sweeps.search.storage import open_storage
 
@@ -44,8 +45,8 @@ def test_a_torn_last_line_of_the_journal_is_cut_off(torn: bytes, tmp_path: Path)
 
 def test_a_password_is_never_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "postgresql://me:s3cret@nowhere.invalid/db"
-    assert redacted(f"a {url} b") == "a postgresql://me:***@nowhere.invalid/db b"
-    assert redacted("sqlite:///x.db https://a/b@c") == "sqlite:///x.db https://a/b@c"
+    assert cleaned(f"a {url} b") == "a postgresql://me:***@nowhere.invalid/db b"
+    assert cleaned("sqlite:///x.db https://a/b@c") == "sqlite:///x.db https://a/b@c"
     monkeypatch.setenv("BLUESTAB_COMMAND", f"bluestab run search.storage={url}")
     assert "s3cret" not in command_line()
     pytest.importorskip("psycopg")

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from bluestab.store.store import Store
-from bluestab.sweeps.search.trials import Trials, points
+from bluestab.sweeps.search.told import points
+from bluestab.sweeps.search.trials import Trials
 from tests.support import simulated_search
 
 SCRIPT = Path(simulated_search.__file__)
