@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-calibration test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -69,6 +69,10 @@ test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sw
 
 test-slow: install ## the tests that train or build for longer
 	$(PYTEST) -m "slow and not slurm" $(PYTEST_ARGS)
+
+# -s: each prints its figure beside the one before; -n 0: in order
+test-calibration: install ## simulations: how often intervals cover and tests err; half an hour
+	$(BIN)/python -m pytest -m slow -s tests/stats/test_simulations.py tests/stats/test_verdict_calibration.py tests/stats/test_calibration.py $(PYTEST_ARGS)
 
 test-browser: install ## the page in headless Chromium; needs chromium, node and npm
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }

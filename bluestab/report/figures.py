@@ -60,6 +60,7 @@ def seeds(runs: pd.DataFrame, at: str = "last", columns: Columns = 2) -> Figure:
                     chosen, [row] * len(chosen), marker=marker, color=colour, s=22, zorder=3
                 )
         _arms_down(axis, [scores["arm"].iloc[0] for _, scores in cells])
+        axis.set_xlim(in_range(axis.get_xlim(), group))
         axis.set_title(f"{title}: test {group['metric'].iloc[0]}", loc="left", fontsize=9)
     figure.supxlabel("one point per seed; cross: failed run", fontsize=8, color=DARK)
     return figure
@@ -156,6 +157,7 @@ def budget(runs: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure
                 zorder=2 if own else 1,
             )
         axis.legend(fontsize=7, frameon=False)
+        axis.set_ylim(in_range(axis.get_ylim(), group))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(f"{title}: test {group['metric'].iloc[0]}", loc="left", fontsize=9)
     figure.supxlabel("seeds, of which validation picks one", fontsize=8, color=DARK)
@@ -246,6 +248,15 @@ def save_seeds(runs: pd.DataFrame, path: Path) -> list[Path]:
     if scored.empty or scored["cell"].nunique() > MOST_ARMS:
         return []
     return save(seeds(runs), path.with_suffix(""), (".png",))
+
+
+def in_range(ends: tuple[float, float], scores: pd.DataFrame) -> tuple[float, float]:
+    """Ends of an axis of scores: none beyond the range of their metric, by more than the markers
+    need, unless the score of a failed run is."""
+    metric, values = metric_of_row(scores.iloc[0]), scores["score"].astype(float)
+    least, most = min(metric.least, values.min()), max(metric.most, values.max())
+    room = 0.01 * (ends[1] - ends[0])
+    return max(ends[0], least - room), min(ends[1], most + room)
 
 
 # --- parts -----------------------------------------------------------------------------------

@@ -38,6 +38,12 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "baseline": results.baseline,
         "difference": results.difference,
         "metrics": {run["metric"]: metric_of_row(run).words for run in runs.values()},
+        "ranges": {
+            run["metric"]: [
+                plain(end) for end in (metric_of_row(run).least, metric_of_row(run).most)
+            ]
+            for run in runs.values()
+        },
         "lower_is_better": sorted(
             {r["metric"] for r in runs.values() if not metric_of_row(r).higher_is_better}
         ),

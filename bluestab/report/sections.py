@@ -7,6 +7,7 @@ from bluestab.report.frames.blurb_scores import BLURB
 from bluestab.report.frames.budget import BUDGET
 from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
+from bluestab.report.frames.over_tasks import OVER_TASKS
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
@@ -65,6 +66,7 @@ SECTIONS = (
         data=lambda results: {"searches": list(results.searches)},
     ),
     PUBLISHED,
+    OVER_TASKS,
     BLURB,
     SETUP,
     Section(

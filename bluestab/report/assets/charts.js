@@ -12,7 +12,7 @@ function seedsChart(subject, width) {
   const rows = subject.rows.filter((row) => row.runs.length);
   const left = labelWidth(rows, width), gutter = width > 640 ? 190 : 0, step = 27, top = gutter ? 22 : 8;
   const bottom = top + rows.length * step;
-  const bounds = extent(rows.flatMap((row) => row.runs.map((run) => run.score)), 0.03);
+  const bounds = extentOf(subject.metric, rows.flatMap((row) => row.runs.map((run) => run.score)), 0.03);
   const x = linear(bounds, [left + 8, width - gutter - 12]);
   const reference = rows.find((row) => row.isBaseline);
   const marks = rows.map((row, i) => {
@@ -189,7 +189,7 @@ function budgetChart(subject, width) {
   const front = new Set([...ranked.slice(0, COLOURS), ...rows.filter((row) => row.isBaseline)]);
   const height = 300, left = 48, right = width - Math.min(170, width * 0.3), bottom = height - 44;
   const longest = Math.max(...rows.map((row) => curves[row.cell].length));
-  const bounds = extent(rows.flatMap((row) => curves[row.cell])), x = linear([1, longest], [left, right]), y = linear(bounds, [bottom, 10]);
+  const bounds = extentOf(subject.metric, rows.flatMap((row) => curves[row.cell])), x = linear([1, longest], [left, right]), y = linear(bounds, [bottom, 10]);
   let used = 0;
   const colourOf = new Map(ranked.filter((row) => front.has(row)).map((row) => [row, row.isBaseline ? "var(--ink)" : `var(--arm-${++used})`]));
   const labels = [...colourOf.keys()].map((row) => ({ row, y: y(curves[row.cell].at(-1)) })).sort((a, b) => a.y - b.y);

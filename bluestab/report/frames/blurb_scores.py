@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,13 +12,16 @@ import pandas as pd
 from bluestab import stats
 from bluestab.report.frames import blurb
 from bluestab.report.frames.arms import arm_names
+from bluestab.report.frames.over_tasks import spread_of
 from bluestab.report.section import Block, Grid, Results, Section
+from bluestab.report.tables import interval
 from bluestab.report.words.phrases import number
+from bluestab.stats.across import across
 from bluestab.tasks.metric import DIRECTION
 
 COLUMNS = (
     *("model", "arm", "at"), *blurb.TASKS, *blurb.GROUPS,
-    *("blurb", "std", "n_shared", "n_min", "missing", "ambiguous", "cut"),
+    *("blurb", "low", "high", "std", "n_shared", "n_min", "missing", "ambiguous", "cut"),
 )  # fmt: skip
 
 OF_AN_ARM = ("model", "head", "lower_case", "init_from", "technique")
@@ -40,6 +43,7 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
     <task>     mean test score over the seeds, failed runs included
     <group>    mean over the tasks of the group; None where one of them has no score
     blurb      `bluestab.report.frames.blurb.blurb_score` of the tasks; None where one has no score
+    low, high  its 95 % interval over the seeds of all tasks, which are independent between tasks
     std        sample standard deviation of the score of each seed that all 13 tasks share;
                n_shared: how many they are
     n_min      fewest seeds of a task
@@ -62,6 +66,7 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
             scored[task] = rows
             if any(configs[cell]["task"].get(name) is not None for name in ("test_size", "folds")):
                 cut.append(task)
+        sizes = {task: _sizes(rows) for task, rows in scored.items()}
         for at in ("last", "best"):
             scores = {
                 task: {row["streams"]: row["score"] for row in rows if row["at"] == at}
@@ -69,7 +74,7 @@ def blurb_frame(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) ->
             }
             table.append(
                 {"model": model, "arm": arm, "at": at}
-                | _numbers(scores)
+                | _numbers(scores, sizes)
                 | {
                     "missing": " ".join(blurb.missing(cells_of)),
                     "ambiguous": "; ".join(ambiguous),
@@ -110,8 +115,13 @@ def _arms(
     return {arm: found[arm] for arm in sorted(found, key=lambda arm: order.index(arm[0]))}
 
 
-def _numbers(scores: Mapping[str, Mapping[Any, float]]) -> Row:
-    """Means, the score and its spread, from task -> seed streams -> score."""
+def _numbers(
+    scores: Mapping[str, Mapping[Any, float]], sizes: Mapping[str, tuple[int, int] | None]
+) -> Row:
+    """Means, the score and its spread, from task -> seed streams -> score.
+
+    sizes  task -> items that train and test in a fold
+    """
     means = {task: stats.mean(list(by_seed.values())) for task, by_seed in scores.items()}
     known = {task: mean for task, mean in means.items() if mean is not None}
     total = blurb.blurb_score(known)
@@ -125,10 +135,30 @@ def _numbers(scores: Mapping[str, Mapping[Any, float]]) -> Row:
         **known,
         **blurb.group_means(known),
         "blurb": total,
+        **(_interval(scores, sizes) if total is not None else {}),
         "std": stats.std([score for score in per_seed if score is not None]),
         "n_shared": len(shared),
         "n_min": min(map(len, scores.values()), default=0),
     }
+
+
+def _sizes(rows: Sequence[Row]) -> tuple[int, int] | None:
+    """Items that train and test in a fold: the fewest, and the most."""
+    train, test = ([int(r[k]) for r in rows if r.get(k) == r.get(k) and r.get(k) is not None]
+                   for k in ("n_train", "n_test"))  # fmt: skip
+    return (min(train), max(test)) if train and test else None
+
+
+def _interval(
+    scores: Mapping[str, Mapping[Any, float]], sizes: Mapping[str, tuple[int, int] | None]
+) -> Row:
+    """Of the score: a task counts 1/6 of its share in its type."""
+    weights = {t: 1 / (len(blurb.GROUPS) * len(ts)) for ts in blurb.GROUPS.values() for t in ts}
+    found = across({t: spread_of(own, sizes.get(t)) for t, own in scores.items()}, weights)
+    if found is None:
+        return {}
+    ends = found.interval()
+    return {"low": max(ends.low, -1.0), "high": min(ends.high, 1.0)}
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
@@ -160,7 +190,17 @@ def _printed(results: Results) -> list[Block]:
     if frame.empty:
         return []
     said: list[Block] = ["\nBLURB: mean of the means of its six task types, at the last step"]
-    headings = ["model", "arm", *blurb.GROUPS, "BLURB", "std", "shared", "n", "best"]
+    headings = [
+        "model",
+        "arm",
+        *blurb.GROUPS,
+        "BLURB",
+        "95 % interval",
+        "std",
+        "shared",
+        "n",
+        "best",
+    ]
     said.append(Grid(headings, list(_cells(frame)), n_words=2))
     if frame["blurb"].notna().any():
         said.append(
@@ -180,7 +220,9 @@ def _cells(frame: pd.DataFrame) -> Iterator[list[str]]:
         yield [
             "" if model == previous else model,
             arm,
-            *(number(row[k]) for k in (*blurb.GROUPS, "blurb", "std")),
+            *(number(row[k]) for k in (*blurb.GROUPS, "blurb")),
+            interval(row["low"], row["high"]) or "-",
+            number(row["std"]),
             *(str(row[k]) for k in ("n_shared", "n_min")),
             number(rows[model, arm, "best"]["blurb"]),
         ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RunRecord
@@ -395,10 +396,11 @@ def test_terminal_and_file(cli: Callable[..., Any]) -> None:
     shown = [line.split() for line in lines[start + 2 : start + 4]]
     table = read_results(store, store.manifest("question")).frames["blurb"]
     last, best = row(table), row(table, at="best")
-    numbers = [f"{last[k]:.4f}" for k in (*blurb.GROUPS, "blurb", "std")]
+    numbers = [f"{last[k]:.4f}" for k in (*blurb.GROUPS, "blurb", "low")]
+    numbers += ["to", *(f"{last[k]:.4f}" for k in ("high", "std"))]
     assert shown[0] == ["small", "none", *numbers, "3", "3", f"{best['blurb']:.4f}"]
     groups = [f"{row(table, 'llrd')[k]:.4f}" for k in ("ner", "pico", "relation")]
-    assert shown[1] == ["llrd", *groups, *["-"] * 5, "0", "3", "-"]
+    assert shown[1] == ["llrd", *groups, *["-"] * 6, "0", "3", "-"]
     assert "  small, llrd: no BLURB score: no runs of biosses, hoc, pubmedqa, bioasq" in lines
 
     found = read(Path("out/blurb.csv"))
@@ -429,3 +431,22 @@ def test_blurb_of_a_damaged_record_is_missing_it(tmp_path: Path) -> None:
     results = read_results(store, None)
     assert list(results.damaged) == [gad.key]
     assert row(results.frames["blurb"])["missing"] == "gad"
+
+
+def test_the_interval_of_the_score() -> None:
+    """By hand: a task has the weight of 1/6 over the number of tasks of its type."""
+    store = stored(Path("runs"), benchmark())
+    results = read_results(store, store.manifest("question"))
+    found = row(results.frames["blurb"])
+    last = results.runs[results.runs["at"] == "last"]
+    parts = []
+    for group in blurb.GROUPS.values():
+        for task in group:
+            scores = last[last["task"] == task]["score"].astype(float)
+            parts.append(((1 / 6 / len(group)) ** 2 * scores.var() / len(scores), len(scores) - 1))
+    variance = sum(v for v, _ in parts)
+    df = variance**2 / sum(v**2 / n for v, n in parts)
+    half = scipy_stats.t.ppf(0.975, df) * variance**0.5
+    assert (found["low"], found["high"]) == pytest.approx(
+        (found["blurb"] - half, found["blurb"] + half)
+    )

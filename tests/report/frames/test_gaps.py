@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bluestab.report.frames.contrasts import Arm, contrasts
+from bluestab.report.frames.contrasts import ArmRuns, contrasts
 from bluestab.report.frames.folds import with_fold
 from bluestab.report.frames.gaps import pairs_of
 from bluestab.report.tables import caption, dashes
@@ -36,7 +36,10 @@ def test_pairs(shared: list[Any], pairs: str, units: int) -> None:
 
 def compared(own: list[float], reference: list[float], seeds: list[Any] | None = None) -> Any:
     seeds = seeds or [streams(i) for i in range(len(own))]
-    pair = (Arm(dict(zip(seeds, own, strict=True))), Arm(dict(zip(seeds, reference, strict=True))))
+    pair = (
+        ArmRuns(dict(zip(seeds, own, strict=True))),
+        ArmRuns(dict(zip(seeds, reference, strict=True))),
+    )
     return contrasts({"": pair})[""]
 
 
@@ -51,7 +54,7 @@ def test_reasons() -> None:
     flat = compared([0.5] * 10, alike)
     assert flat["no_ratio"] == "so few seeds, or no spread, leave the ratio of stds open"
     assert flat["no_p"] is None
-    nothing = contrasts({"": (Arm({streams(0): 0.5}), Arm({streams(1): 0.5}))})[""]
+    nothing = contrasts({"": (ArmRuns({streams(0): 0.5}), ArmRuns({streams(1): 0.5}))})[""]
     assert nothing["no_p"] == "no seed is shared with the baseline"
     folds = [streams(i, fold=f) for i in range(2) for f in range(3)]
     unknown = compared([0.1, 0.2, 0.3, 0.4, 0.5, 0.9], [0.0] * 6, folds)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bluestab.report.frames.contrasts import Arm, contrasts
+from bluestab.report.frames.contrasts import ArmRuns, contrasts
 from bluestab.report.frames.gaps import explain
 from bluestab.report.frames.looks import looked_cells, looking_sentences
 from bluestab.report.frames.results import read_results
@@ -119,7 +119,10 @@ def test_declared_baseline_and_difference(tmp_path: Path) -> None:
 def test_no_such_test_for_crossed_seeds() -> None:
     seeds = [streams(i, j) for i in range(4) for j in range(4)]
     rng = np.random.default_rng(3)
-    arms = Arm(dict(zip(seeds, rng.normal(size=16), strict=True))), Arm(dict.fromkeys(seeds, 0.0))
+    arms = (
+        ArmRuns(dict(zip(seeds, rng.normal(size=16), strict=True))),
+        ArmRuns(dict.fromkeys(seeds, 0.0)),
+    )
     plain_row, looked = contrasts({"a": arms})["a"], contrasts({"a": arms}, looked=["a"])["a"]
     assert plain_row["p"] is not None
     assert looked["p"] is looked["delta_low"] is None
@@ -134,9 +137,9 @@ def test_looks_after_every_seed_err_as_often_as_said() -> None:
         base, *arms = rng.normal(size=(5, 20))
         for n in range(8, 21, 2):
             seeds = [streams(i) for i in range(n)]
-            reference = Arm(dict(zip(seeds, base, strict=False)))
+            reference = ArmRuns(dict(zip(seeds, base, strict=False)))
             pairs = {
-                str(i): (Arm(dict(zip(seeds, own, strict=False))), reference)
+                str(i): (ArmRuns(dict(zip(seeds, own, strict=False))), reference)
                 for i, own in enumerate(arms)
             }
             rows = contrasts(pairs, looked=list(pairs)).values()
