@@ -220,11 +220,12 @@ def _open(compared: Sequence[Row]) -> list[Part]:
     first = metric.best(compared, lambda r: float(r["delta"]))
     most, needed = max(compared, key=lambda row: row["n_units"]), stats.fewest_pairs(LEVEL)
     tested = any(there(row["p_adjusted"]) for row in compared)
-    arms = "an arm" if len(compared) == 1 else f"one of {len(compared)} arms"
     parts: list[Part] = []
     if not tested and most["n_units"] < needed and not there(first["n_folds"]):
         few = f"Too early to say: {_seeds(most)}, and {needed} are the fewest that can tell "
-        parts.append(("text", f"{few}{arms} from "))
+        arms = ("text", f"one of {len(compared)} arms")
+        parts += [("text", few), ("arm", first["arm"]) if len(compared) == 1 else arms]
+        parts.append(("text", " from "))
     elif len(compared) == 1:
         parts += [("arm", first["arm"]), ("text", " is not shown to differ from ")]
     else:
