@@ -147,6 +147,17 @@ def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
     assert [path.read_bytes()[:4] for path in written] == [b"\x89PNG", b"<?xm", b"%PDF"]
 
 
+def test_no_axis_of_scores_reaches_beyond_the_metric(tmp_path: Path) -> None:
+    records = plain({0: 0.999, 1: 0.998, 2: 0.2}) + plain({0: 0.9, 1: 1.0, 2: 0.7}, technique=LLRD)
+    stored(tmp_path / "runs", records)
+    runs = bluestab.load_store(tmp_path / "runs")
+    (seeds,) = bluestab.report.figures.seeds(runs).axes
+    (budget,) = bluestab.report.figures.budget(runs).axes
+    for _, most in (seeds.get_xlim(), budget.get_ylim()):
+        assert most <= 1 + 0.011 * 0.9
+    assert bluestab.report.figures.in_range((-3.0, 3.0), runs.assign(score=-1.5))[0] <= -1.5
+
+
 def test_figures_say_what_is_wrong(store: Store) -> None:
     runs = bluestab.load_store(store.root)
     with pytest.raises(ValueError, match="1 or 2 columns"):
