@@ -182,7 +182,9 @@ def test_a_change_that_unseen_failures_could_undo_is_not_called_one(tmp_path: Pa
     _, headline = said(read(tmp_path / "a", records))
     assert headline.verdict == "ahead"
     assert headline.text.startswith("llrd scored better than none by 0.020 [0.020, 0.020]")
-    assert "so few cannot exclude that it fails in up to 26 % of runs" in headline.text
+    assert "So few cannot exclude that up to 26 % of its runs fail, which would undo that." in (
+        headline.text
+    )
     records = [*runs_of("none", base, base - 0.4, fine), *runs_of("llrd", base, base, fine)]
     _, headline = said(read(tmp_path / "b", records))
     assert headline.text.startswith("llrd raised Pearson by 0.400")

@@ -169,7 +169,7 @@ WANTED = (
 
 def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
     """Workers and parents, in all phases of a sweep of 40 runs."""
-    longer = ("optim.steps=900", "trainer.eval_every=180", "checkpoint_every=7")
+    longer = ("optim.steps=600", "trainer.eval_every=120", "checkpoint_every=7")
     undisturbed = Place(tmp_path / "undisturbed", corpora)
     assert undisturbed.complete(N, 2, *longer[:2]) == 1
     place = Place(tmp_path / "disturbed", corpora)
@@ -184,7 +184,7 @@ def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
                 break
             parent, parents = place.start(N, 2, *longer), parents + 1
         wanted = WANTED[len(killed) % len(WANTED)]
-        time.sleep(dice.random() * 0.3)
+        time.sleep(dice.random() * 0.25)
         if "dispatch" in wanted or dice.random() < 0.1:
             found = kill_at(place, [parent.pid], ".", 5)
             who = "parent"

@@ -37,7 +37,7 @@ function answer(view) {
     const crashed = RUNS.filter((run) => run.status === "crashed").length;
     made.push(h("p", { class: "headline" }, crashed ? `No run has finished: ${count(crashed, "run")} crashed.` : "No run has finished yet."));
   } else if (said.length === 1) {
-    made.push(h("p", { class: "headline" }, sentence(said[0].parts)));
+    made.push(h("p", { class: `headline${said[0].text.length > 140 ? " long" : ""}` }, sentence(said[0].parts)));
   } else {
     const better = said.filter((one) => one.verdict === "better").length;
     const compared = said.filter((one) => one.verdict !== "alone").length;

@@ -70,8 +70,8 @@ def _said(rows: Sequence[Row], verdict: Verdict | None) -> tuple[str, str | None
     for effect, words in (("better", _better), ("ahead", _ahead)):
         if by[effect]:
             row = _named(by[effect], verdict)
-            said = words(row, by[effect], compared)
-            return effect, row["arm"], said + _chosen(row, verdict) + _failing(compared)
+            said = [*words(row, compared), *_chosen(row, verdict), *_others(by[effect], row)]
+            return effect, row["arm"], said + _failing(compared)
     down = by["worse"] + by["behind"]
     if down:
         return "worse", None, _worse(down, compared) + _failing(compared)
@@ -93,7 +93,7 @@ def _least_gain(row: Row) -> float:
     return float(end if there(end) else 0)
 
 
-def _better(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
+def _better(row: Row, compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(row)
     change = _change(row, sign=metric.sign)
     return [
@@ -103,11 +103,11 @@ def _better(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Par
             f" {_past(metric.improve)} {metric.words} by {change} over {_seeds(row)}, against ",
         ),
         ("arm", row["baseline"]),
-        ("text", f" ({_p(row, compared)})." + _others(shown, f"shown to {metric.improve} it")),
+        ("text", f" ({_p(row, compared)})."),
     ]
 
 
-def _ahead(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Part]:
+def _ahead(row: Row, compared: Sequence[Row]) -> list[Part]:
     metric = metric_of_row(row)
     return [
         ("arm", row["arm"]),
@@ -116,18 +116,20 @@ def _ahead(row: Row, shown: Sequence[Row], compared: Sequence[Row]) -> list[Part
         (
             "text",
             f" by {_change(row, sign=metric.sign)} in {metric.words} over {_seeds(row)} "
-            f"({_p(row, compared)}), but so few cannot exclude that it fails in up to "
-            f"{percent(row['unseen_failed'])} of runs, and that would undo it."
-            + _others(shown, "in the same place"),
+            f"({_p(row, compared)}). So few cannot exclude that up to "
+            f"{percent(row['unseen_failed'])} of its runs fail, which would undo that.",
         ),
     ]
 
 
-def _others(shown: Sequence[Row], what: str) -> str:
+def _others(shown: Sequence[Row], row: Row) -> list[Part]:
+    """How many arms the same is shown of."""
     others = len(shown) - 1
     if not others:
-        return ""
-    return f" {'One other arm is' if others == 1 else f'{others} other arms are'} {what}, too."
+        return []
+    better = _past(metric_of_row(row).improve) + " it"
+    what = better if row["effect"] == "better" else "scored better"
+    return [("text", f" {'One other arm' if others == 1 else f'{others} other arms'} {what}, too.")]
 
 
 def _chosen(row: Row, verdict: Verdict | None) -> list[Part]:
@@ -135,7 +137,7 @@ def _chosen(row: Row, verdict: Verdict | None) -> list[Part]:
     if verdict is None:
         return []
     if verdict.arm == row["arm"]:
-        return [("text", " It is the arm that validation chose.")]
+        return [("text", " Validation chose it.")]
     if row["arm"] in verdict.ruled_out():
         why = next(one.against for one in verdict.standings if one.arm == row["arm"])
         said = ", ".join(AGAINST[one].format(margin=verdict.margin) for one in why)
