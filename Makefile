@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-mutations test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -69,6 +69,10 @@ test-slurm: install ## a SLURM of its own on this machine (Debian, root), and sw
 
 test-slow: install ## the tests that train or build for longer
 	$(PYTEST) -m "slow and not slurm" $(PYTEST_ARGS)
+
+MUTATIONS ?= 20000
+test-mutations: install ## mutated files of every reader, 20,000 of them (MUTATIONS=N); part of test-slow
+	BLUESTAB_MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest -m slow -s tests/data/test_mutations.py $(PYTEST_ARGS)
 
 test-browser: install ## the page in headless Chromium; needs chromium, node and npm
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }

@@ -69,7 +69,10 @@ def unfold(path: Path, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     notes += [f"{n} {said}" for said, n in sorted(several.items())]
     notes += [f"{n} results of type {kind} were not read" for kind, n in sorted(passed.items())]
     if not found:
-        raise DataError(path, "is a Label Studio export without any annotation")
+        more = "; ".join(notes[1:])
+        raise DataError(
+            path, "is a Label Studio export without any annotation that counts: " + more
+        )
     return found, notes
 
 
@@ -100,6 +103,8 @@ def _results(
     """Control, kind and value of each result; a kind that is not read is counted in `passed`."""
     for one in annotation.get("result") or []:
         kind, value, name = (_get(path, one, key, line) for key in ("type", "value", "from_name"))
+        if not isinstance(kind, str) or not isinstance(name, str):
+            raise DataError(path, f"a result has no type or no from_name: {short(one)}", line)
         if kind in SPANS:
             named = _get(path, value, kind, line)
             if not isinstance(named, list) or len(named) != 1:
