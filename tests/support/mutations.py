@@ -69,7 +69,7 @@ TEXTS = [(f"Case {i}: naïve, 5 µm \U0001f642 of gout" if i % 5 == 0 else f"wor
 SENTENCES = [
     ([f"Colon{i}", "cancer", "and", "gout", "."], ["B-Dis", "I-Dis", "O", "B-Dis", "O"])
     if i % 3
-    else (["Fanconi", "like", "anaemia", "lupus", f"{i}"], ["B-Dis", "I-Dis", "I-Dis", "B-Dis", "O"])
+    else (["Fanconi", "like", "anaemia", "gout", f"{i}"], ["B-Dis", "I-Dis", "I-Dis", "B-Dis", "O"])
     for i in range(12)
 ]  # fmt: skip
 DOCUMENTS = [

@@ -101,10 +101,15 @@ def _results(
     path: Path, annotation: Mapping[str, Any], line: int, passed: dict[str, int]
 ) -> Iterator[tuple[str, str, Any]]:
     """Control, kind and value of each result; a kind that is not read is counted in `passed`."""
-    for one in annotation.get("result") or []:
+    results = annotation.get("result")
+    if not isinstance(results, list):
+        raise DataError(path, f"an annotation has no list of results: {short(results)}", line)
+    for one in results:
         kind, value, name = (_get(path, one, key, line) for key in ("type", "value", "from_name"))
-        if not isinstance(kind, str) or not isinstance(name, str):
-            raise DataError(path, f"a result has no type or no from_name: {short(one)}", line)
+        if not isinstance(kind, str):
+            raise DataError(path, f"a result has no type: {short(one)}", line)
+        if kind in (*SPANS, *NUMBERS, "choices") and not isinstance(name, str):
+            raise DataError(path, f"a result of type {kind} has no from_name", line)
         if kind in SPANS:
             named = _get(path, value, kind, line)
             if not isinstance(named, list) or len(named) != 1:

@@ -131,11 +131,12 @@ def _of_spacy(item: Any) -> Any:
         if isinstance(said, dict) and said.keys() & SPACY and "text" not in said:
             item = {"text": text, **said}
     cats = item.get("cats") if isinstance(item, dict) else None
-    if isinstance(cats, dict) and cats and "labels" not in item:
-        if all(isinstance(value, bool | int | float) for value in cats.values()):
-            item = {key: value for key, value in item.items() if key != "cats"}
-            item["labels"] = [name for name, value in cats.items() if value >= 0.5]
-    return item
+    if not isinstance(cats, dict) or not cats or "labels" in item:
+        return item
+    if not all(isinstance(value, bool | int | float) for value in cats.values()):
+        return item
+    kept = {key: value for key, value in item.items() if key != "cats"}
+    return {**kept, "labels": [name for name, value in cats.items() if value >= 0.5]}
 
 
 def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:

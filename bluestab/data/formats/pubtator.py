@@ -39,6 +39,9 @@ class _Open:
         """The blank between title and abstract is there, or not (without a title, or where the
         title ends with one): as the mentions fit."""
         usual = self.title is None or self.abstract is None
+        if self.abstract is None or not (self.title or " ")[-1].isspace():
+            self.bare = usual
+            return
         fitting = {}
         for self.bare in (usual, not usual):
             here = [self.text[s.start : s.end] for s in self.spans]
