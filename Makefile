@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-calibration test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -72,7 +72,12 @@ test-slow: install ## the tests that train or build for longer
 
 # -s: each prints its figure beside the one before; -n 0: in order
 test-calibration: install ## simulations: how often intervals cover and tests err; half an hour
-	$(BIN)/python -m pytest -m slow -s tests/stats/test_simulations.py tests/stats/test_verdict_calibration.py tests/stats/test_calibration.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow -s tests/stats/test_simulations.py tests/stats/test_verdict_calibration.py tests/stats/test_changes.py \
+		tests/stats/test_failing.py tests/stats/test_calibration.py $(PYTEST_ARGS)
+
+MUTATIONS ?= 20000
+test-mutations: install ## mutated files of every reader, 20,000 of them (MUTATIONS=N); part of test-slow
+	BLUESTAB_MUTATIONS=$(MUTATIONS) $(BIN)/python -m pytest -m slow -s tests/data/test_mutations.py $(PYTEST_ARGS)
 
 test-browser: install ## the page in headless Chromium; needs chromium, node and npm
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }

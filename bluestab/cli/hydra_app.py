@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
-from bluestab.cli.names import NAMES, line_that_works, typed
+from bluestab.cli.names import NAMES, line_that_works, not_resolved, typed
 from bluestab.core.catalogue import shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
@@ -81,7 +81,10 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         if caught:
             raise caught[0]
     except ConfigError as error:
-        if line := _all_at_once(str(error)):
+        line = _all_at_once(str(error))
+        if "cannot be resolved" in str(error):
+            line = not_resolved(shlex.split(command_line()))
+        if line:
             raise ConfigError(*error.problems, line) from error
         raise
 

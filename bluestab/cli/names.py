@@ -66,7 +66,8 @@ def _typed(argument: str, folder: str, multirun: bool) -> str:
             )
         return f"{key}={quoted(value)}"
     if read is not None:
-        odd = isinstance(found, bool | float) or (key in FILES and isinstance(found, int))
+        odd = isinstance(found, bool | float | dict) or (key in FILES and isinstance(found, int))
+        odd = odd or (isinstance(found, str) and "\\${" in found)
         return f"{key}={quoted(value)}" if odd and key in (*FILES, *COLUMNS) else argument
     if key in LISTS and value.strip()[:1] == "[" and value.strip()[-1:] == "]":
         items = [_quoted_if_odd(part.strip()) for part in _parts(value.strip()[1:-1])]
@@ -86,6 +87,18 @@ def line_that_works(words: Sequence[str], argument: str) -> str | None:
     if _read(instead) is None:
         return None
     return shlex.join([instead if word == argument else word for word in words])
+
+
+def not_resolved(words: Sequence[str]) -> str | None:
+    """What to type if `${...}` belongs to a name, where it names nothing in the config."""
+    for word in words:
+        if (
+            "${" in word
+            and word.partition("=")[0] in NAMES
+            and (line := line_that_works(words, word))
+        ):
+            return f"if ${{...}} is part of a name, type: {line}"
+    return None
 
 
 def _read(argument: str) -> Override | None:

@@ -70,7 +70,8 @@ class OwnFiles(Task, ABC):
             if not isinstance(value, str | int | None) or isinstance(value, bool):
                 problems.append(
                     f"task.{knob} is {value!r}: expected the name of a column, its number from 0, "
-                    "or null to tell it from the names of the columns"
+                    "or null to tell it from the names of the columns; a name like a list "
+                    f"stands in quotation marks: 'task.{knob}=\"[x]\"'"
                 )
         return problems
 

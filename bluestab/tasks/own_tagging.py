@@ -156,6 +156,7 @@ class OwnTagging(OwnFiles, Tagging):
             found.tagged[split] = (rows.path, self._sentences(rows, first, second, ids))
             found.groups[split] = dict(zip(ids, its_groups, strict=True))
         else:
+            notes += _unmarked(rows, second)
             documents = [
                 Document(
                     i,
@@ -313,6 +314,25 @@ class OwnTagging(OwnFiles, Tagging):
 
     def settled(self, labels: Sequence[str], items: Sequence[Example]) -> Task:
         return replace(self, label_names=list(labels))
+
+
+def _unmarked(rows: Rows, label: str) -> list[str]:
+    """A note on rows without a field for mentions, as tools write texts that have none.
+
+    Raises DataError for such a row that has a list in a field of its own: a name written wrongly.
+    """
+    values = rows.column(label, "task.label")
+    without = [i for i, value in enumerate(values) if value is None]
+    if not without:
+        return []
+    marked = [row for row, value in zip(rows.rows, values, strict=True) if value is not None]
+    for at, name in enumerate(rows.columns):
+        if any(row[at] is not None for row in marked):
+            continue
+        for i in without:
+            if isinstance(rows.rows[i][at], list) and rows.rows[i][at]:
+                raise rows.fail(i, f"has no {label!r} (task.label), but {name!r}: which is right?")
+    return [f"{len(without)} texts have no {label!r}: read as texts without mentions"]
 
 
 MOST_WIDENED = 0.2

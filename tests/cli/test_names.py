@@ -58,6 +58,7 @@ def test_quotes_that_a_person_typed_stay(name: str) -> None:
 COLUMNS = {
     "größe": "größe", "size (mm)": "size (mm)", "x{1}": "x{1}", "p=0.05": "p=0.05", "it's": "it's",
     "50%": "50%", "~x": "~x", "true": "true", "1e5": "1e5", "nan": "nan", "新": "新", "3": 3,
+    "{a:b}": "{a:b}", "\\${x}": "\\${x}",
     "null": None, "gold label": "gold label", "'size'": "size", '"größe, mm"': "größe, mm",
     "[a,größe]": ["a", "größe"], "[größe (mm),'a, b',c]": ["größe (mm)", "a, b", "c"],
 }  # fmt: skip
@@ -120,12 +121,18 @@ def test_the_line_that_is_printed_works(cli: Say) -> None:
     assert "label is 'a,b'" in found.out
     said = refused(cli, (*INSPECT, "task.train=f.csv", "task.about.url=é(1)"), "one text, type: ")
     assert cli(*shlex.split(said.partition("type: ")[2])[1:]).code == 2  # a label is missing yet
+    Path("f.csv").write_text(rows(header="text,${x}"))
+    said = refused(
+        cli, (*INSPECT, "task.train=f.csv", "task.label=${x}"), "is part of a name, type"
+    )
+    found = cli(*shlex.split(said.partition("type: ")[2])[1:])
+    assert "label is '${x}'" in found.out
     refused(cli, (*INSPECT, "task.train=my", "data.csv"), "in the shell: 'task.train=my data.csv'")
 
 
 def test_numbers_that_are_names(cli: Say) -> None:
     Path("f.csv").write_text(rows(header="text,2019"))
-    assert cli(*INSPECT, "task.train=f.csv", "task.label=2019").code == 2
+    assert cli(*INSPECT, "task.train=f.csv", "task.label=2019").code == 0, "there is no number 2019"
     assert cli(*INSPECT, "task.train=f.csv", 'task.label="2019"').code == 0
     Path("f.csv").write_text(rows(header="1,text").replace("some", "yes") + "no,b\nno,c\n")
     said = refused(

@@ -49,19 +49,19 @@ class Rows:
     def index(self, name: str | int, knob: str) -> int:
         """Number of a column that is given by its name or its number from 0."""
         text = str(name)
-        if isinstance(name, int) and text in self.columns and self.columns.index(text) != name:
-            other = self.columns[name] if name < len(self.columns) else None
+        if isinstance(name, int) and text in self.columns[:name] + self.columns[name + 1 :]:
+            if name >= len(self.columns):
+                return self.columns.index(text)
+            other = self.columns[name]
             raise DataError(
                 self.path,
-                f"{knob}={text} could be the column that is called {text!r}"
-                + (f", or number {text} from 0, {other!r}" if other is not None else "")
-                + f": say '{knob}=\"{text}\"'"
-                + (f" or '{knob}=\"{other}\"'" if other is not None else ""),
+                f"{knob}={text} could be the column that is called {text!r}, or number {text} from "
+                f"0, {other!r}: say '{knob}=\"{text}\"' or '{knob}=\"{other}\"'",
             )
         at = None if isinstance(name, int) and text not in self.columns else self._named(text, knob)
         if at is not None:
             return at
-        if text.isdecimal() and int(text) < len(self.columns):
+        if text.isdecimal() and len(text) < 9 and int(text) < len(self.columns):
             return int(text)
         if not self.named:
             raise DataError(

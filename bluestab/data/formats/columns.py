@@ -136,7 +136,8 @@ def choose(
     raise DataError(
         rows.path,
         f"which column is the {role.replace('_', ' ')}? say {knob}=NAME, one of: "
-        + "; ".join([", ".join(rows.columns), *unread]),
+        + "; ".join([", ".join(rows.columns), *unread])
+        + (f" (null by its name: '{knob}=\"null\"')" if "null" in rows.columns else ""),
     )
 
 

@@ -103,7 +103,7 @@ def dialect_of(
     whole          False: the file goes on after this text, and one column is enough
     """
     first, _, rest = text.partition("\n")
-    if excel := EXCEL.fullmatch(first.strip()):
+    if excel := EXCEL.fullmatch(first.rstrip("\r")):
         separator = "\t" if excel[1] == "\\t" else excel[1]
         found = list(records(path, pieces(rest), separator, quoting is not False, 2, whole))
         return Dialect(separator, quoting is not False, 1), _some(path, found)

@@ -69,7 +69,10 @@ def unfold(path: Path, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     notes += [f"{n} {said}" for said, n in sorted(several.items())]
     notes += [f"{n} results of type {kind} were not read" for kind, n in sorted(passed.items())]
     if not found:
-        raise DataError(path, "is a Label Studio export without any annotation")
+        more = "; ".join(notes[1:])
+        raise DataError(
+            path, "is a Label Studio export without any annotation that counts: " + more
+        )
     return found, notes
 
 
@@ -98,8 +101,15 @@ def _results(
     path: Path, annotation: Mapping[str, Any], line: int, passed: dict[str, int]
 ) -> Iterator[tuple[str, str, Any]]:
     """Control, kind and value of each result; a kind that is not read is counted in `passed`."""
-    for one in annotation.get("result") or []:
+    results = annotation.get("result")
+    if not isinstance(results, list):
+        raise DataError(path, f"an annotation has no list of results: {short(results)}", line)
+    for one in results:
         kind, value, name = (_get(path, one, key, line) for key in ("type", "value", "from_name"))
+        if not isinstance(kind, str):
+            raise DataError(path, f"a result has no type: {short(one)}", line)
+        if kind in (*SPANS, *NUMBERS, "choices") and not isinstance(name, str):
+            raise DataError(path, f"a result of type {kind} has no from_name", line)
         if kind in SPANS:
             named = _get(path, value, kind, line)
             if not isinstance(named, list) or len(named) != 1:

@@ -125,17 +125,18 @@ def parse_object(path: Path, line: str, number: int) -> dict[str, Any]:
 
 def _of_spacy(item: Any) -> Any:
     """`[text, {"entities": [[start, end, label], ...]}]`, spaCy's training data, as an object; of
-    `cats` those names that are true."""
-    if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
+    `cats`, which gives each category a number, the names of those that are true."""
+    if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str):
+        text, said = item
+        if isinstance(said, dict) and said.keys() & SPACY and "text" not in said:
+            item = {"text": text, **said}
+    cats = item.get("cats") if isinstance(item, dict) else None
+    if not isinstance(cats, dict) or not cats or "labels" in item:
         return item
-    text, said = item
-    if not isinstance(said, dict) or not said.keys() & SPACY or "text" in said:
+    if not all(isinstance(value, bool | int | float) for value in cats.values()):
         return item
-    found = {"text": text, **said}
-    cats = found.pop("cats", None)
-    if isinstance(cats, dict) and all(isinstance(v, bool | int | float) for v in cats.values()):
-        found.setdefault("labels", [name for name, value in cats.items() if value >= 0.5])
-    return found
+    kept = {key: value for key, value in item.items() if key != "cats"}
+    return {**kept, "labels": [name for name, value in cats.items() if value >= 0.5]}
 
 
 def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
@@ -171,7 +172,7 @@ def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
             item, at = decode(text, at)
             if "\\" in text[counted:at]:
                 _check_characters([key, item])
-            item = _of_spacy(item) if key is None else item
+            item = _of_spacy(item)
             if isinstance(item, dict):
                 n += 1
                 if n > MOST_ROWS:

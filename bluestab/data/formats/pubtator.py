@@ -18,9 +18,9 @@ HEADING = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
 
 @dataclass
 class _Open:
-    """An abstract that is being read; its text is title + blank + abstract.
+    """An abstract that is being read; its text is title, blank, abstract.
 
-    bare  without a title there is no blank either
+    bare  there is no blank between them
     """
 
     id: str
@@ -32,19 +32,23 @@ class _Open:
 
     @property
     def text(self) -> str:
-        if self.abstract is None:
-            return self.title or ""
-        if not self.title and self.bare:
-            return self.abstract
-        return f"{self.title or ''} {self.abstract}"
+        between = "" if self.bare or self.abstract is None else " "
+        return f"{self.title or ''}{between}{self.abstract or ''}"
 
     def settle(self) -> None:
-        """Without a title offsets may count the blank after it, or not: as the mentions fit."""
-        for bare in (self.title is None, self.title is not None):
-            self.bare = bare
-            if all(same_words(self.text[s.start : s.end], s.covered or "") for s in self.spans):
-                return
-        self.bare = self.title is None
+        """The blank between title and abstract is there, or not (without a title, or where the
+        title ends with one): as the mentions fit."""
+        usual = self.title is None or self.abstract is None
+        if self.abstract is None or not (self.title or " ")[-1].isspace():
+            self.bare = usual
+            return
+        fitting = {}
+        for self.bare in (usual, not usual):
+            here = [self.text[s.start : s.end] for s in self.spans]
+            fitting[self.bare] = sum(
+                same_words(text, s.covered or "") for text, s in zip(here, self.spans, strict=True)
+            )
+        self.bare = usual if fitting[usual] >= fitting[not usual] else not usual
 
 
 def read_pubtator_documents(path: Path) -> Documents:
