@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -64,7 +65,7 @@ def _clean_together(folder: Path, paths: list[Path]) -> None:
     """The files of one folder, its record first."""
     texts = {path: text for path in paths if (text := _cleaned(path)) is not None}
     file = folder / "record.json"
-    if file.is_file() and not file.is_symlink():
+    if os.path.isfile(file) and not os.path.islink(file):
         with suppress(StoreError):  # a damaged one lists nothing
             record = parse_record(file)
             digests = {path.name: _digest(text) for path, text in texts.items() if path != file}
@@ -128,11 +129,11 @@ def _cleaned(path: Path) -> str | None:
 def _texts(folder: Path, *, deep: bool = True) -> Iterator[Path]:
     """Text files in a folder, and in those in it; links left out."""
     for path in entries(folder):
-        if path.is_symlink():
+        if os.path.islink(path):
             continue
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from _texts(path) if deep else ()
-        elif path.suffix in TEXTS and path.is_file():
+        elif path.suffix in TEXTS and os.path.isfile(path):
             yield path
 
 

@@ -44,7 +44,7 @@ def aside_of(path: Path) -> Path:
 def files_below(folder: Path) -> dict[str, Path]:
     """Name below `folder` -> file, `record.json` left out."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
-    return {name: f for name, f in files.items() if name != "record.json" and f.is_file()}
+    return {name: f for name, f in files.items() if name != "record.json" and os.path.isfile(f)}
 
 
 def digest_of(path: Path) -> str:

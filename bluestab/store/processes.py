@@ -36,7 +36,7 @@ def process_start(pid: int) -> str | None:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else rest[18]
     except (OSError, IndexError, ValueError):
-        if Path("/proc/self/stat").exists():
+        if os.path.exists("/proc/self/stat"):
             return None
     try:
         os.kill(pid, 0)

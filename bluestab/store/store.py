@@ -60,10 +60,15 @@ def parse_record(path: Path, key: str | None = None) -> RunRecord:
 def record_text(path: Path) -> str:
     """What the file of a record says. Raises DamagedRecord."""
     for one in (path.parent, path):
-        if one.is_symlink():
+        if os.path.islink(one):
             raise damaged(path, f"{one.name} is a link, and what it leads to is not this store's")
     try:
         return path.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise DamagedRecord(
+            f"{path} cannot be read ({error.strerror}); ask whose it is for the right to read it "
+            "(chmod), nothing else is wrong with it as far as is known"
+        ) from error
     except OSError as error:
         raise damaged(path, error.strerror) from error
     except UnicodeDecodeError as error:
@@ -128,7 +133,7 @@ class Store:
 
     def keys(self) -> list[str]:
         """Keys of all finished runs."""
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             return []
         try:
             names = os.listdir(self.root)
@@ -189,7 +194,7 @@ class Store:
             work.rename(target)
         except OSError:
             if not self.has(key):  # else somebody finished the same run meanwhile
-                if not target.is_dir():
+                if not os.path.isdir(target):
                     raise
                 # a folder without a record, as an interrupted copy of a store leaves it
                 target.rename(self.root / ".work" / f"incomplete.{key}.{os.getpid()}")
@@ -235,7 +240,7 @@ class Store:
                 place.mkdir()  # takes the name; a folder may be renamed over an empty one
             except FileExistsError:
                 continue
-            if folder.is_symlink():
+            if os.path.islink(folder):
                 place.rmdir()  # no link can be renamed over a folder
             try:
                 return folder.rename(place)
@@ -265,7 +270,7 @@ class Store:
     def manifests(self) -> dict[str, Path]:
         """Sweeps of this store by name, the latest last."""
         folder = self.root / "sweeps"
-        paths = [] if folder.is_symlink() else folder.glob("*.json")
+        paths = [] if os.path.islink(folder) else folder.glob("*.json")
         return {path.stem: path for path in sorted(paths, key=_changed)}
 
     def manifest(self, name: str | None) -> dict[str, Any] | None:
@@ -286,7 +291,7 @@ class Store:
 def parse_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
     try:
-        if path.is_symlink():
+        if os.path.islink(path):
             raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_manifest(manifest)
