@@ -169,7 +169,6 @@ TESTED_BY = {
     "bluestab.core.errors": "cli/test_app.py",
     "bluestab.core.knobs": "cli/test_app.py",
     "bluestab.core.paths": "data/test_cache.py",
-    "bluestab.core.plain_files": "models/test_untrusted.py",
     "bluestab.models.foreign": "models/test_clean_config.py",
     "bluestab.core.provenance": "store/test_store.py",
     "bluestab.core.rules": "techniques/test_smoothness.py",

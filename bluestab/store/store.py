@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import printable_lines
 from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
@@ -295,11 +296,12 @@ def parse_manifest(path: Path) -> dict[str, Any]:
             raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_manifest(manifest)
+        command = printable_lines(cleaned_command(manifest["command"]))
         runs = [
-            {**run, "overrides": [cleaned_value(one) for one in run["overrides"]]}
+            {**run, "overrides": [printable_lines(cleaned_value(o)) for o in run["overrides"]]}
             for run in manifest["runs"]
         ]
-        return {**manifest, "command": cleaned_command(manifest["command"]), "runs": runs}
+        return {**manifest, "command": command, "runs": runs}
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
