@@ -79,7 +79,7 @@ def _work(scan: GarbageScan) -> Found:
     """Folders in which a run was being built."""
     for path in entries(scan.store.root / ".work"):
         key, _, owner = path.name.removeprefix(".").partition(".")
-        known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
+        known = KEY.fullmatch(key) or key in ("probe", "room") or key.startswith("worker-")
         if key == "incomplete":
             yield path, "a run's folder without a record"
         elif known and scan.abandoned(path, owner, scan.older) and not scan.claimed(key, owner):

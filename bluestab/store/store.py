@@ -18,6 +18,7 @@ function of its config.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -48,6 +49,8 @@ OWN = (
     "sweeps", "searches",
 )  # fmt: skip
 """Folders of a store in which bluestab itself writes and removes."""
+
+FILES_OF_A_RUN = 24  # those of two checkpoints and their folders included
 
 
 def parse_record(path: Path, key: str | None = None) -> RunRecord:
@@ -114,7 +117,26 @@ class Store:
 
     def is_full(self) -> bool:
         """Is there no room left for even one small file?"""
-        return self.free_bytes() < 2**16
+        return self.free_bytes() < 2**16 or not self.takes_files()
+
+    def takes_files(self, n_bytes: int = 2**16) -> bool:
+        """Can the files of a run be made here now, one of them of so many bytes?
+
+        Free bytes do not say so: there may be no inodes left, or a quota may be used up. So it is
+        tried; where the file system cannot tell, it is assumed.
+        """
+        probe = self.work_path(".room")
+        try:
+            probe.mkdir(parents=True)
+            for number in range(FILES_OF_A_RUN):
+                (probe / str(number)).write_bytes(b"x")
+            with (probe / "0").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+        return True
 
     def folder(self, key: str) -> Path:
         return self.root / key
