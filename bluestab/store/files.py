@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bluestab.store.processes import owner
+from bluestab.store.processes import owner, owner_dead
 
 
 def flush(path: Path) -> None:
@@ -39,6 +40,14 @@ def write_text(path: Path, text: str) -> None:
 def aside_of(path: Path) -> Path:
     """Where this process writes a file before it renames it to `path`."""
     return path.with_name(f".{path.name}.{owner()}")
+
+
+def remove_asides(path: Path) -> None:
+    """Remove what processes left that died while they wrote `path`."""
+    beginning = f".{path.name}."
+    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
+        if owner_dead(left.name.removeprefix(beginning)):
+            left.unlink(missing_ok=True)
 
 
 def files_below(folder: Path) -> dict[str, Path]:
