@@ -339,6 +339,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from bluestab.core.errors import BluestabError
+    from bluestab.core.printable import printable_lines
     from bluestab.core.secrets import cleaned
 
     try:
@@ -346,5 +347,5 @@ def main() -> None:
     except BluestabError as error:
         if debug:
             raise
-        print(f"bluestab: {cleaned(str(error))}", file=sys.stderr)
+        print(f"bluestab: {printable_lines(cleaned(str(error)))}", file=sys.stderr)
         sys.exit(error.exit_code)

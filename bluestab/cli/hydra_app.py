@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from bluestab.cli.names import NAMES, line_that_works, not_resolved, typed
-from bluestab.core.catalogue import shadowed
+from bluestab.core.catalogue import check_own_yamls, shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir
@@ -56,6 +56,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
             f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
             f"(own tasks, models and techniques in {where} are fine)"
         )
+    check_own_yamls()
     caught: list[Exception] = []
 
     def task(cfg: DictConfig) -> None:

@@ -59,6 +59,7 @@ def gc(
     ] = False,
 ) -> None:
     """Remove what dead processes left; never a finished run: bluestab store gc --dry-run"""
+    from bluestab.core.printable import printable
     from bluestab.report.terminal.tables import size
     from bluestab.store.gc import orphans, remove
 
@@ -75,7 +76,7 @@ def gc(
             problems.append(problem)
             continue
         freed += leftover.bytes
-        print(f"  {leftover.path}  {size(leftover.bytes)}  ({leftover.why})")
+        print(f"  {printable(leftover.path)}  {size(leftover.bytes)}  ({leftover.why})")
     said = "would be removed" if dry_run else "removed"
     print(f"{found.root}: {len(left) - len(problems)} leftovers {said}, {size(freed)}")
     _leave_with(problems)
@@ -143,8 +144,10 @@ def merge(
 
 def _leave_with(problems: list[str]) -> None:
     """Print what went wrong, if anything, and exit 1."""
+    from bluestab.core.printable import printable_lines
+
     for line in problems:
-        print(f"  {line}")
+        print(f"  {printable_lines(line)}")
     if problems:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
+from bluestab.core.plain_files import check_yaml
 
 KINDS = ("task", "model", "technique", "sweep")
 
@@ -50,11 +51,23 @@ def shadowed() -> list[str]:
 def _line(file: Path, kind: str) -> str:
     try:
         return _summary(file, kind)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (
+        *(OSError, ValueError, YAMLError, OmegaConfBaseException),
+        *(ConfigError, RecursionError),
+    ) as error:
         return f"cannot be read: {' '.join(str(error).split())[:200]}"
 
 
+def check_own_yamls() -> None:
+    """Raises ConfigError for a yaml of a person's own folders that could not be read in time."""
+    own = own_conf_dir()
+    for folder in (Path.cwd() / "conf", Path.cwd() / "sweeps", *([own] if own else [])):
+        for file in sorted(folder.rglob("*.yaml")):
+            check_yaml(file)
+
+
 def _summary(file: Path, kind: str) -> str:
+    check_yaml(file)
     if kind in ("task", "model"):
         summary = OmegaConf.select(OmegaConf.load(file), "about.summary")
         if summary:

@@ -86,4 +86,10 @@ def instantiate(node: Mapping[str, Any], expects: type[T], where: str) -> T:
     ]
     if problems:
         raise ConfigError(*problems)
-    return cls(**knobs)
+    try:
+        return cls(**knobs)
+    except SystemExit as error:
+        raise ConfigError(
+            f"{where}: {cls.__module__}.{cls.__qualname__} left the program when it was made "
+            f"(SystemExit {error.code!r}); a plug-in raises ConfigError instead"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,6 +53,65 @@ def read_yaml(
             f"{path} has '${{' in {where}; a config that was kept holds values, nothing to fill in"
         )
     return found
+
+
+MOST_YAML = 2**20
+"""Bytes of a config or a sweep file; ours have a few thousand."""
+
+MOST_NODES, DEEPEST = 100_000, 60
+"""Values of a config with its aliases written out, and levels of nesting."""
+
+SUSPICIOUS = re.compile(rb"&|^[ \t-]{40}|(?:- ){20}|(?:\? ){20}", re.MULTILINE)
+"""What a yaml holds that could break these bounds within `MOST_YAML`."""
+
+
+def check_yaml(path: Path) -> None:
+    """Raises ConfigError for a yaml that would fill memory or never end: a few lines of aliases
+    can stand for billions of values. Nothing is built to find that out.
+
+    Anything else that is wrong with it is left to who reads it.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_YAML:
+            raise ConfigError(
+                f"{path} has {size} bytes, too many for a config: at most {MOST_YAML} are read"
+            )
+        content = path.read_bytes()
+        flow = content.count(b"[") + content.count(b"{")
+        if flow < DEEPEST and not SUSPICIOUS.search(content):
+            return
+        _check_events(path, content)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return
+
+
+def _check_events(path: Path, content: bytes) -> None:
+    """Count values as a reader would build them, aliases written out."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, values before it
+    total = 0
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.events.AliasEvent):
+            total += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.events.NodeEvent):
+            total += 1
+            if isinstance(event, yaml.events.CollectionStartEvent):
+                open_nodes.append((event.anchor, total))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before + 1
+        line = event.start_mark.line + 1
+        if len(open_nodes) > DEEPEST:
+            raise ConfigError(f"{path}, line {line}: nested deeper than {DEEPEST} levels")
+        if total > MOST_NODES:
+            raise ConfigError(
+                f"{path}, line {line}: with its aliases (*name) written out it holds more than "
+                f"{MOST_NODES:,} values"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:

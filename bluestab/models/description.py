@@ -179,6 +179,8 @@ def check_model(model: Model) -> list[str]:
     """Problems of a model yaml, one sentence each, before anything is loaded."""
     given = [field for field in ("hub", "package", "config") if getattr(model, field) is not None]
     problems = []
+    if not isinstance(model.name, str) or not model.name.strip():
+        problems.append(f"model.name is {model.name!r}: expected a text")
     if len(given) != 1 and model.path is None:
         problems.append(
             f"model '{model.name}' must name exactly one of hub, package, config; it names "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import printable_lines
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Results
@@ -55,8 +56,8 @@ def write_report(
         page = [] if store is None else [_write_page(results, store, manifest, folder)]
         if runs.empty:  # nothing has finished yet: the page says so, tables would be empty
             return page
-        write_text(folder / "runs.csv", columns.to_csv(index=False))
-        write_text(folder / "summary.csv", summary.to_csv(index=False))
+        _write(folder / "runs.csv", columns.to_csv(index=False))
+        _write(folder / "summary.csv", summary.to_csv(index=False))
         written = _write_tables(results, folder)
         for name in (one.name for one in UPWARDS if one.name in results.frames):
             written += _write_or_remove(results.frames[name], folder / f"{name}.csv")
@@ -99,13 +100,13 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     notes += pairing_sentences(results.summary, results.runs, results.at)
     first = looking_of(results)
-    write_text(folder / "summary.md", markdown(results.summary, results.at, notes, first))
+    _write(folder / "summary.md", markdown(results.summary, results.at, notes, first))
     for older in (folder / "tables").glob("*.tex"):
         older.unlink()
     taken: set[str] = set()
     for task, model, rows in tables(results.summary, results.at):
         text = latex(task, model, rows, results.at)
-        write_text(folder / "tables" / f"{_unused(segment(f'{task}_{model}'), taken)}.tex", text)
+        _write(folder / "tables" / f"{_unused(segment(f'{task}_{model}'), taken)}.tex", text)
     return [folder / "summary.md", folder / "tables"]
 
 
@@ -121,5 +122,10 @@ def _write_or_remove(table: pd.DataFrame, path: Path) -> list[Path]:
     if table.empty:
         path.unlink(missing_ok=True)  # of an earlier report: its numbers would not be these runs'
         return []
-    write_text(path, table.to_csv(index=False))
+    _write(path, table.to_csv(index=False))
     return [path]
+
+
+def _write(path: Path, text: str) -> None:
+    """A table, without what a terminal would obey when somebody looks at it."""
+    write_text(path, printable_lines(text))

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -142,7 +143,7 @@ def lacks_weights(folder: Path, keep: str) -> bool:
     missing = [
         at
         for at in WEIGHTS_TO_KEEP[keep]
-        if not (folder / "checkpoint" / at / "config.json").is_file()
+        if not os.path.isfile(folder / "checkpoint" / at / "config.json")
     ]
     return bool(missing) and _has_a_score(folder)
 
@@ -152,7 +153,7 @@ def lacks_representations(folder: Path) -> bool:
 
     A diverged run has none. Raises StoreError if its record is damaged.
     """
-    return not (folder / REPRESENTATIONS).is_file() and _has_a_score(folder)
+    return not os.path.isfile(folder / REPRESENTATIONS) and _has_a_score(folder)
 
 
 def _has_a_score(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from bluestab.core.errors import BluestabError, StoreError
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import config_text
 from bluestab.store.disk import entries
-from bluestab.store.files import digest_of, write_text
+from bluestab.store.files import digest_of, remove_asides, write_text
 from bluestab.store.index import NAME as INDEX
 from bluestab.store.records import to_json, to_text
 from bluestab.store.store import KEY, Store, parse_record
@@ -64,12 +65,13 @@ def _clean_together(folder: Path, paths: list[Path]) -> None:
     """The files of one folder, its record first."""
     texts = {path: text for path in paths if (text := _cleaned(path)) is not None}
     file = folder / "record.json"
-    if file.is_file() and not file.is_symlink():
+    if os.path.isfile(file) and not os.path.islink(file):
         with suppress(StoreError):  # a damaged one lists nothing
             record = parse_record(file)
             digests = {path.name: _digest(text) for path, text in texts.items() if path != file}
             texts[file] = to_text(_with(_without_secrets(record), digests, folder))
     for path in sorted(texts, key=lambda path: path != file):
+        remove_asides(path)
         write_text(path, texts[path])
 
 
@@ -128,11 +130,11 @@ def _cleaned(path: Path) -> str | None:
 def _texts(folder: Path, *, deep: bool = True) -> Iterator[Path]:
     """Text files in a folder, and in those in it; links left out."""
     for path in entries(folder):
-        if path.is_symlink():
+        if os.path.islink(path):
             continue
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from _texts(path) if deep else ()
-        elif path.suffix in TEXTS and path.is_file():
+        elif path.suffix in TEXTS and os.path.isfile(path):
             yield path
 
 

@@ -70,7 +70,7 @@ def extent(path: Path) -> tuple[int, float]:
         stat = path.lstat()
     except OSError:
         return 0, 0.0
-    if not path.is_dir() or path.is_symlink():
+    if not os.path.isdir(path) or os.path.islink(path):
         return stat.st_size, stat.st_mtime
     total, latest = 0, stat.st_mtime
     for entry in entries(path):
@@ -84,7 +84,7 @@ def entries(folder: Path, *, root: bool = False) -> list[Path]:
 
     root  the folder is a store itself, whose place is its owner's choice
     """
-    if folder.is_symlink() and not root:
+    if os.path.islink(folder) and not root:
         return []
     try:
         return sorted(folder.iterdir())

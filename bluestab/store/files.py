@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import pwd
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bluestab.core.errors import StoreError
-from bluestab.store.processes import owner
+from bluestab.store.processes import owner, owner_dead
 
 
 def flush(path: Path) -> None:
@@ -46,10 +47,18 @@ def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{owner()}")
 
 
+def remove_asides(path: Path) -> None:
+    """Remove what processes left that died while they wrote `path`."""
+    beginning = f".{path.name}."
+    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
+        if owner_dead(left.name.removeprefix(beginning)):
+            left.unlink(missing_ok=True)
+
+
 def files_below(folder: Path) -> dict[str, Path]:
     """Name below `folder` -> file, `record.json` left out."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
-    return {name: f for name, f in files.items() if name != "record.json" and f.is_file()}
+    return {name: f for name, f in files.items() if name != "record.json" and os.path.isfile(f)}
 
 
 def digest_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -78,7 +79,7 @@ def _work(scan: GarbageScan) -> Found:
     """Folders in which a run was being built."""
     for path in entries(scan.store.root / ".work"):
         key, _, owner = path.name.removeprefix(".").partition(".")
-        known = KEY.fullmatch(key) or key == "probe" or key.startswith("worker-")
+        known = KEY.fullmatch(key) or key in ("probe", "room") or key.startswith("worker-")
         if key == "incomplete":
             yield path, "a run's folder without a record"
         elif known and scan.abandoned(path, owner, scan.older) and not scan.claimed(key, owner):
@@ -100,7 +101,7 @@ def _asides(scan: GarbageScan) -> Found:
     root = scan.store.root
     for folder in (entries(root, root=True), entries(root / "sweeps")):
         for path in folder:
-            if not (ASIDE.fullmatch(path.name) and path.is_file()):
+            if not (ASIDE.fullmatch(path.name) and os.path.isfile(path)):
                 continue
             owner = next((o for o in _tails(path.name) if owner_dead(o) is not None), "")
             if scan.abandoned(path, owner, ASIDE_SECONDS):
@@ -147,7 +148,7 @@ def orphans(store: Store, older_days: float = 7.0) -> list[Orphan]:
 def remove(orphan: Orphan) -> str | None:
     """Remove one of them; returns a sentence if that is not possible, else None."""
     try:
-        if orphan.path.is_dir() and not orphan.path.is_symlink():
+        if os.path.isdir(orphan.path) and not os.path.islink(orphan.path):
             shutil.rmtree(orphan.path)
         else:
             orphan.path.unlink()

@@ -136,7 +136,7 @@ def _read(found: Contents, folder: Path, key: str) -> bool:
 
 def _names(folder: Path) -> set[str]:
     try:
-        return set() if folder.is_symlink() else set(os.listdir(folder))
+        return set() if os.path.islink(folder) else set(os.listdir(folder))
     except OSError:
         return set()
 

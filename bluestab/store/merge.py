@@ -35,7 +35,7 @@ def merge(into: Store, source: Store) -> Merged:
 
     Raises StoreError, before anything is copied, if a run that both have has different results.
     """
-    if into.root.exists() and into.root.samefile(source.root):
+    if os.path.exists(into.root) and into.root.samefile(source.root):
         raise StoreError(f"'{into.root}' and '{source.root}' are the same store")
     merged = Merged()
     additions = _additions(into, source, merged)
@@ -49,7 +49,7 @@ def merge(into: Store, source: Store) -> Merged:
                 merged.runs.append(key)
         for path in entries(source.root / ".crashed"):
             key = path.name
-            known = into.has(key) or (into.crash_folder(key) / "record.json").is_file()
+            known = into.has(key) or _has_crash(into.crash_folder(key))
             if not KEY.fullmatch(key) or source.has(key) or known:
                 continue
             if _copy(into, path, key, merged, into.publish_crash):
@@ -62,6 +62,12 @@ def merge(into: Store, source: Store) -> Merged:
             "whole, the same command goes on from here"
         ) from error
     return merged
+
+
+def _has_crash(folder: Path) -> bool:
+    """Whether there is a record, or a folder that may not be looked into."""
+    hidden = os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)
+    return hidden or os.path.isfile(folder / "record.json")
 
 
 def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
@@ -90,8 +96,9 @@ def _additions(into: Store, source: Store, merged: Merged) -> list[str]:
         try:
             ours = into.read(key)
         except DamagedRecord as error:
-            if isinstance(error.__cause__, OSError):
-                raise  # not readable now, which says nothing about its content
+            if isinstance(error.__cause__, OSError):  # which says nothing about its content
+                merged.left_out.append(str(error))
+                continue
             additions.append(key)  # theirs is whole, and takes its place
             continue
         merged.present += 1
@@ -125,7 +132,7 @@ def _copy(
         if wrong:
             merged.left_out += [sentence.replace(str(work), str(folder)) for sentence in wrong]
             return False
-        if links := [path for path in work.rglob("*") if path.is_symlink()]:
+        if links := [path for path in work.rglob("*") if os.path.islink(path)]:
             name = links[0].relative_to(work)
             merged.left_out.append(f"{folder / name} is a link; a run holds files of its own only")
             return False

@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import CONTROL, printable_tree
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.schema import check_record
 
 Content = dict[str, Any]
+
+UNSEEN = re.compile(rf"\\u00[01789]|\\u20[026]|\\ufeff|{CONTROL.pattern}", re.IGNORECASE)
+"""How control characters stand in JSON; more than those alone, which only costs a look."""
 
 
 class DamagedRecord(StoreError):
@@ -68,6 +73,9 @@ def from_text(text: str, where: Path, key: str | None = None) -> RunRecord:
                 content = UPGRADES[version](content)
             result, measured = content["result"], content["measured"]
             check_record({"result": result, "measured": measured})
+            if UNSEEN.search(text):  # what is shown of it; what decides its key stays as it is
+                measured = printable_tree(measured)
+                result = {**result, "error": printable_tree(result.get("error"))}
             if key is not None and result["key"] != key:
                 raise ValueError(f"it is the record of run {result['key']}")
     except KeyError as error:

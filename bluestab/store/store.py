@@ -18,6 +18,7 @@ function of its config.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import printable_lines
 from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
@@ -56,6 +58,8 @@ OWN = (
 )  # fmt: skip
 """Folders of a store in which bluestab itself writes and removes."""
 
+FILES_OF_A_RUN = 24  # those of two checkpoints and their folders included
+
 
 def parse_record(path: Path, key: str | None = None) -> RunRecord:
     """The record in a file, of run `key` if that is known.
@@ -68,10 +72,15 @@ def parse_record(path: Path, key: str | None = None) -> RunRecord:
 def record_text(path: Path) -> str:
     """What the file of a record says. Raises DamagedRecord."""
     for one in (path.parent, path):
-        if one.is_symlink():
+        if os.path.islink(one):
             raise damaged(path, f"{one.name} is a link, and what it leads to is not this store's")
     try:
         return path.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise DamagedRecord(
+            f"{path} cannot be read ({error.strerror}); ask whose it is for the right to read it "
+            "(chmod), nothing else is wrong with it as far as is known"
+        ) from error
     except OSError as error:
         raise damaged(path, error.strerror) from error
     except UnicodeDecodeError as error:
@@ -116,7 +125,26 @@ class Store:
 
     def is_full(self) -> bool:
         """Is there no room left for even one small file?"""
-        return self.free_bytes() < 2**16
+        return self.free_bytes() < 2**16 or not self.takes_files()
+
+    def takes_files(self, n_bytes: int = 2**16) -> bool:
+        """Can the files of a run be made here now, one of them of so many bytes?
+
+        Free bytes do not say so: there may be no inodes left, or a quota may be used up. So it is
+        tried; where the file system cannot tell, it is assumed.
+        """
+        probe = self.work_path(".room")
+        try:
+            probe.mkdir(parents=True)
+            for number in range(FILES_OF_A_RUN):
+                (probe / str(number)).write_bytes(b"x")
+            with (probe / "0").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+        except OSError as error:
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+        return True
 
     def folder(self, key: str) -> Path:
         return self.root / key
@@ -136,7 +164,7 @@ class Store:
 
     def keys(self) -> list[str]:
         """Keys of all finished runs."""
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             return []
         try:
             names = os.listdir(self.root)
@@ -198,7 +226,7 @@ class Store:
             work.rename(target)
         except OSError:
             if not self.has(key):  # else somebody finished the same run meanwhile
-                if not target.is_dir():
+                if not os.path.isdir(target):
                     raise
                 # a folder without a record, as an interrupted copy of a store leaves it
                 target.rename(self.root / ".work" / f"incomplete.{key}.{os.getpid()}")
@@ -245,7 +273,7 @@ class Store:
                 place.mkdir()  # takes the name; a folder may be renamed over an empty one
             except FileExistsError:
                 continue
-            if folder.is_symlink():
+            if os.path.islink(folder):
                 place.rmdir()  # no link can be renamed over a folder
             try:
                 return folder.rename(place)
@@ -275,7 +303,7 @@ class Store:
     def manifests(self) -> dict[str, Path]:
         """Sweeps of this store by name, the latest last."""
         folder = self.root / "sweeps"
-        paths = [] if folder.is_symlink() else folder.glob("*.json")
+        paths = [] if os.path.islink(folder) else folder.glob("*.json")
         return {path.stem: path for path in sorted(paths, key=_changed)}
 
     def manifest(self, name: str | None) -> dict[str, Any] | None:
@@ -296,15 +324,16 @@ class Store:
 def parse_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a sweep from its file. Raises StoreError if it is damaged."""
     try:
-        if path.is_symlink():
+        if os.path.islink(path):
             raise ValueError("it is a link, and what it leads to is not this store's")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_manifest(manifest)
+        command = printable_lines(cleaned_command(manifest["command"]))
         runs = [
-            {**run, "overrides": [cleaned_value(one) for one in run["overrides"]]}
+            {**run, "overrides": [printable_lines(cleaned_value(o)) for o in run["overrides"]]}
             for run in manifest["runs"]
         ]
-        return {**manifest, "command": cleaned_command(manifest["command"]), "runs": runs}
+        return {**manifest, "command": command, "runs": runs}
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"

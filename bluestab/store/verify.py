@@ -24,7 +24,7 @@ def problems(store: Store) -> Iterator[str]:
     for path in store.links():
         yield f"{path} is a link to {os.readlink(path)}: nothing behind it belongs to this store"
     for path in entries(store.root, root=True):
-        if KEY.fullmatch(path.name) and (path.is_symlink() or path.is_dir()):
+        if KEY.fullmatch(path.name) and (os.path.islink(path) or os.path.isdir(path)):
             yield from run_problems(path, path.name)
     for path in entries(store.root / ".crashed"):
         if KEY.fullmatch(path.name):
@@ -44,7 +44,7 @@ def problems(store: Store) -> Iterator[str]:
 def run_problems(folder: Path, key: str) -> Iterator[str]:
     """What is wrong with the folder of run `key`."""
     file = folder / "record.json"
-    if folder.is_symlink():
+    if os.path.islink(folder):
         yield f"{folder} is a link to {os.readlink(folder)}: a run is a folder of its own"
         return
     if not os.path.lexists(file) and os.access(folder, os.X_OK):
@@ -108,7 +108,7 @@ def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Ite
 
 def _vector_problems(file: Path, record: RunRecord) -> Iterator[str]:
     """Vectors of the test items, if there are any; added later, they are in no record."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         return
     try:
         vectors = read_representations(file)

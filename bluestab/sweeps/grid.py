@@ -8,12 +8,17 @@ not four and not an error). And combinations that become equal are run once.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from bluestab.core.errors import ConfigError
 
 Choices = Sequence[tuple[str, Sequence[str]]]
 """(key, alternatives written as `key=value`), in the order of the command line."""
+
+
+MOST_RUNS = 100_000
+"""Runs that one sweep may hold: years of work, and as much as one command can plan."""
 
 
 def technique_names(value: str) -> list[str]:
@@ -46,6 +51,16 @@ def expand(
     Raises ConfigError if a knob belongs to a technique that no arm contains, or that its own arm
     lacks, and if an arm lists a technique twice.
     """
+    n_arms, n_seeds = len(arms or [0]), seeds if isinstance(seeds, int) else len(seeds)
+    n_seeds = 1 if any(key == "seed" for key, _ in choices) else n_seeds
+    n_runs = n_arms * n_seeds * math.prod(len(values) for _, values in choices)
+    if n_runs > MOST_RUNS:
+        raise ConfigError(
+            f"this sweep has {n_runs:,} combinations ({n_arms:,} arms, {n_seeds:,} seeds, "
+            + "".join(f"{len(v):,} of {key}, " for key, v in choices if len(v) > 1)
+            + f"all with all); at most {MOST_RUNS:,} can be asked for at once: take fewer values, "
+            "or search among them (hydra/sweeper=optuna)"
+        )
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     keys = [key for key, _ in choices]
     if "seed" not in keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -22,6 +23,9 @@ from bluestab.training.check import Run, check
 
 SEED = re.compile(r"seed=(\d+)")
 STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
+
+SILENCE = 5.0  # seconds that the checks of many runs may take without a word
+MOST_COMPOSED = 500  # configs that are remembered at once: one takes 0.1 MB
 
 Compose = Callable[[Sequence[str]], DictConfig]
 T = TypeVar("T")
@@ -92,9 +96,15 @@ def check_each(
     composed: dict[tuple[str, ...], DictConfig] = {}
     checked: list[tuple[Job, T]] = []
     problems: dict[str, list[str]] = {}
-    for job in jobs:
+    last = time.monotonic()
+    for n, job in enumerate(jobs):
+        if time.monotonic() - last > SILENCE:
+            last = time.monotonic()
+            print(f"  checked {n:,} of {len(jobs):,} runs; nothing is started yet", flush=True)
         rest = tuple(_any_stream(override) for override in job if not SEED.fullmatch(override))
         if rest not in composed:
+            if len(composed) >= MOST_COMPOSED:  # seeds of one arm come one after another
+                composed.clear()
             composed[rest] = compose(rest)
         cfg = composed[rest]
         for override in job:

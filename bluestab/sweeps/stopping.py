@@ -52,14 +52,20 @@ def tell_waiting(display: SweepDisplay, queue: Source) -> None:
         display.say(display.note)
 
 
+def has_room(store: Store) -> bool:
+    """Bytes, inodes and what a quota leaves: enough for a result?"""
+    return store.free_bytes() >= ROOM and store.takes_files(ROOM)
+
+
 def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:
     """Wait until a full disk has room, or a stop is asked: better than crash after crash."""
     say(
-        f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB) and "
+        f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB "
+        "and some files, of the disk and of a quota) and "
         "the sweep goes on by itself; Ctrl-C leaves, the same command goes on later"
     )
     time.sleep(LOOK_AGAIN)
-    while store.free_bytes() < ROOM and not stop.asked:
+    while not has_room(store) and not stop.asked:
         time.sleep(LOOK_AGAIN)
     if not stop.asked:
         say("there is room again: going on")

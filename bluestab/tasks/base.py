@@ -67,6 +67,9 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
 
+MOST_FOLDS = 10_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """Fields every task yaml has; the yaml's comments explain them to the person who sets them."""
@@ -176,10 +179,10 @@ class Task(ABC):
             problems.append(
                 f"task.fold is {fold!r}, but task.folds is null: say how many there are"
             )
-        elif folds is not None and (not _is_int(folds) or folds < 3):
+        elif folds is not None and (not _is_int(folds) or not 3 <= folds <= MOST_FOLDS):
             problems.append(
-                f"task.folds is {folds!r}: expected a number of folds >= 3 (one tests, one "
-                "validates, the others train), or null"
+                f"task.folds is {folds!r}: expected a number of folds from 3 to {MOST_FOLDS} (one "
+                "tests, one validates, the others train), or null"
             )
         elif folds is not None and (not _is_int(fold) or not 0 <= fold < folds):  # type: ignore[operator]
             every = ",".join(map(str, range(folds)))

@@ -14,6 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 from bluestab.core.catalogue import folders
+from bluestab.core.errors import ConfigError
+from bluestab.core.plain_files import check_yaml
+from bluestab.store.schema import is_segment
 from bluestab.tasks import metric as metrics
 from bluestab.tasks.metric import Compared, Metric
 
@@ -127,12 +130,15 @@ def _yaml(name: str) -> Mapping[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
 
+    if not is_segment(name):  # of a record of anybody: it is no path
+        return {}
     for folder in folders("task"):
         file = folder / f"{name}.yaml"
         if file.is_file():
             try:
+                check_yaml(file)
                 found = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-            except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+            except (OSError, ValueError, YAMLError, OmegaConfBaseException, ConfigError):
                 return {}
             return found if isinstance(found, dict) else {}  # type: ignore[return-value]
     return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ class GridSweeper(OurSweeper):
     """Shell of `bluestab.sweeps.grid`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bluestab.sweeps.grid import expand
+        from bluestab.sweeps.grid import MOST_RUNS, expand
 
         choices: dict[str, list[str]] = {}
         for key, override in self.overrides(arguments):
@@ -142,7 +143,8 @@ class GridSweeper(OurSweeper):
                         f"{override.input_line}: the grid sweeper takes lists and range() only; "
                         "intervals belong to a search: hydra/sweeper=optuna"
                     )
-                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                values = islice(override.sweep_string_iterator(), MOST_RUNS + 1)
+                choices[key] = [f"{key}={value}" for value in values]
             else:
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
         sweep = self.sweep_node()

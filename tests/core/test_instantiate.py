@@ -200,3 +200,14 @@ def test_an_allowed_module_that_leaves_or_breaks_is_a_sentence(
     monkeypatch.setenv("BLUESTAB_ALLOW", "leaving")
     with pytest.raises(ConfigError, match="cannot import leaving"):
         load_class("leaving.Own", object, "technique.own")
+
+
+def test_an_allowed_class_that_leaves_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "import sys\nclass Own:\n    def __init__(self):\n        sys.exit(0)\n"
+    (tmp_path / "quitting.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("BLUESTAB_ALLOW", "quitting")
+    with pytest.raises(ConfigError, match=r"quitting\.Own left the program when it was made"):
+        instantiate({"_target_": "quitting.Own"}, object, "technique.own")

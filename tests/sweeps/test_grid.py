@@ -5,7 +5,9 @@ The expected runs are written out by hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -221,3 +223,38 @@ def test_knobs_travel_under_another_name_until_an_arm_is_chosen() -> None:
         key, _, value = _carried(override).partition("=")
         assert f"{technique_key(key)}={value}" == override
     assert _carried("technique.llrd.decay=1").startswith("+sweep.knobs.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep.seeds=100000000",),
+        ("seed=range(0,100000000)",),
+        ("optim.lr=range(1,1000)", "optim.batch_size=range(1,1000)", "sweep.seeds=1"),
+    ],
+)
+def test_more_runs_than_can_be_planned_are_refused_at_once(
+    cli: Callable[..., Any], words: tuple[str, ...]
+) -> None:
+    """Before, a hundred million seeds took six gigabytes."""
+    said = cli("run", "-m", "task=gad", "model=tiny", *words)
+    assert said.code == 2
+    assert "at most 100,000 can be asked for at once" in said.err
+
+
+def test_checks_of_many_runs_say_how_far_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bluestab.sweeps import plan
+
+    monkeypatch.setattr(plan, "SILENCE", -1.0)
+    monkeypatch.setattr(plan, "resolved", dict)
+    jobs = [[f"a={i}", "seed=1"] for i in range(3)]
+    plan.check_each(lambda lines: SeedOnly(), jobs, dict)  # type: ignore[arg-type, return-value]
+    assert "checked 2 of 3 runs; nothing is started yet" in capsys.readouterr().out
+
+
+class SeedOnly(dict[str, Any]):
+    """A config of a seed alone."""
+
+    seed = 0

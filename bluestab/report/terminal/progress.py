@@ -10,10 +10,11 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import printable
 from bluestab.core.types import RunRecord
 from bluestab.report.terminal.sweep_view import SweepView, started
 from bluestab.report.terminal.tables import console, seconds
-from bluestab.report.terminal.watch import Screen, drawn, printable, time_left
+from bluestab.report.terminal.watch import Screen, drawn, time_left
 from bluestab.report.words.phrases import verdict
 from bluestab.store.store import Store
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
+from bluestab.core.printable import CONTROL, printable_lines
 from bluestab.core.types import RunRecord
 from bluestab.report.words.phrases import first_of, number, reason, verdict
 from bluestab.store.disk import Usage, usage
@@ -22,9 +24,22 @@ if TYPE_CHECKING:
     from bluestab.training.check import Run
 
 
+class SafeConsole(Console):
+    """Shows control characters of names and messages instead of obeying them."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not CONTROL.search(segment.text):
+                yield segment
+            else:
+                yield segment._replace(text=printable_lines(segment.text))
+
+
 def console() -> Console:
     """Standard output; wide enough for whole rows where it is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return SafeConsole(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def seconds(value: float) -> str:

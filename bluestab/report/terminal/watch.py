@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bluestab.core.printable import printable
 from bluestab.report.terminal.sparklines import strips
 from bluestab.report.terminal.sweep_view import SweepView, elapsed, fraction, number, started
 from bluestab.report.terminal.tables import console, seconds
@@ -21,11 +22,6 @@ from bluestab.store.store import Store
 
 LINES = 20  # runs that are shown one by one
 LABEL = 12  # least width of a label
-
-
-def printable(text: object, width: int = 300) -> str:
-    """One line without control characters, which a terminal might obey."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))[:width]
 
 
 def shortened(label: str, width: int) -> str:

@@ -19,10 +19,10 @@ from rich.progress import (
 
 from bluestab.core import rules
 from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.core.printable import printable
 from bluestab.core.types import SPLITS
 from bluestab.data.downloads import Downloader, DownloadError
 from bluestab.report.terminal.tables import console, seconds, size
-from bluestab.report.terminal.watch import printable
 from bluestab.sweeps.fetch.base import FetchContext, FetchStatus, Resource
 from bluestab.sweeps.fetch.data import TaskResource
 from bluestab.sweeps.fetch.model import ModelResource

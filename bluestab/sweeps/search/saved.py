@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from bluestab.core.config import quoted
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
@@ -21,6 +24,12 @@ from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import USUAL, file_of
 
 FILE = "search.json"
+
+NOT_A_SEARCH = (
+    *(KeyError, TypeError, AttributeError, ValueError, RecursionError, OverflowError),
+    *(HydraException, OmegaConfBaseException),
+)
+"""What planning raises for knobs and values that no command has written."""
 
 
 def write_search_file(search: Search) -> None:
@@ -94,6 +103,10 @@ def _from_here(fixed: Mapping[str, Any], folder: str) -> dict[str, str]:
     return found
 
 
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
 def read_search(root: Path, name: str | None, storage: str | None = None) -> Search:
     """A search of a store, as its last command asked for it: for workers elsewhere, and reports.
 
@@ -136,12 +149,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
             node, name=file.parent.name, fixed=asked["fixed"], choices=asked["choices"]
         )
         return replace(found, group=group)
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-    ) as error:  # not what `write_search_file` wrote
+    except NOT_A_SEARCH as error:  # not what `write_search_file` wrote
         raise StoreError(
-            f"{file} is damaged ({error!r}); the command of the search writes it again"
+            f"{file} is damaged ({_first_line(error)}); the command of the search writes it again"
         ) from error

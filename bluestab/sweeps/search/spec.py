@@ -115,7 +115,7 @@ def _is_seed(value: object) -> bool:
 def _is_seeds(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_is_seed, value)) and len(set(value)) == len(value)
-    return _is_seed(value) and value >= 1
+    return _is_seed(value) and 1 <= value <= 10_000
 
 
 def _is_objective(value: Any) -> bool:
@@ -128,14 +128,14 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-SEEDS: Rule = (_is_seeds, "a number of seeds >= 1, or a list such as [3,5,7], each once")
+SEEDS: Rule = (_is_seeds, "a number of seeds from 1 to 10000, or a list such as [3,5,7], each once")
 RULES: Mapping[str, Rule] = {
     "space": rules.list_of(_is_text, "techniques, such as [llrd,freeze]"),
     "params": (
         lambda v: isinstance(v, dict) and all(map(_is_text, v.values())),
         "a map from knob to space, such as {optim.lr: 'tag(log, interval(1e-5, 1e-4))'}",
     ),
-    "n_trials": whole(1),
+    "n_trials": whole(1, high=10**6),
     "seeds": SEEDS,
     "objective": (
         _is_objective,

@@ -32,6 +32,7 @@ from bluestab.sweeps.search.race import as_if_complete, verdict
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.told import rivals, scores_of
 from bluestab.sweeps.search.trials import Exhausted, Taken, Trials
+from bluestab.sweeps.stopping import has_room
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_done
 from bluestab.training.families import pack_group_key
@@ -205,6 +206,8 @@ class Worker:
             except DiskFull:
                 self.say(f"paused: the disk of '{self.store.root}' is full; make room")
                 self._wait()
+                while not has_room(self.store):  # else the same run is trained for nothing
+                    self._wait()
                 continue
             except GroupTooLarge as error:
                 self.say(self.sizer.too_large(part[0], len(part), str(error)))

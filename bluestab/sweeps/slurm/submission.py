@@ -78,7 +78,8 @@ class Submission:
             _ = [self.content[name] for name in ("sweep", "runs", "configs", "tasks", "launcher")]
             if not is_segment(self.content["sweep"]):
                 raise ValueError(f"its sweep is {self.content['sweep']!r}, which is no file name")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_types(self.content)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{folder}/orders.json cannot be read ({error}); the store must be on a disk that "
                 "the nodes share with the machine that submits"
@@ -207,6 +208,22 @@ class Submission:
     def log_of(self, job: str) -> Path:
         """What the task `<array>_<index>` printed, all its starts in one file."""
         return self.folder / f"{job}_0_log.out"
+
+
+KINDS: Mapping[str, type] = {
+    **{"runs": list, "configs": list, "launcher": dict, "tasks": int},
+    **{"store": str, "folder": str, "command": str, "environment": dict, "crashes": dict},
+}
+
+
+def _check_types(content: Mapping[str, Any]) -> None:
+    """Raises ValueError for orders that are not what `_write` writes."""
+    for name, kind in KINDS.items():
+        if name in content and (type(content[name]) is not kind):
+            raise ValueError(f"its {name} is {str(content[name])[:60]!r}, no {kind.__name__}")
+    for run in content["runs"]:
+        if not (isinstance(run, dict) and isinstance(run["key"], str)):
+            raise ValueError(f"one of its runs is {str(run)[:60]!r}")
 
 
 def _touch(path: Path) -> None:

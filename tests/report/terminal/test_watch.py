@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bluestab.core.printable import printable
 from bluestab.report.terminal import progress
 from bluestab.report.terminal import watch as live
 from bluestab.report.terminal.sweep_view import SweepView
-from bluestab.report.terminal.watch import drawn, plain, printable, shortened, watch
+from bluestab.report.terminal.watch import drawn, plain, shortened, watch
 from bluestab.store.store import Store
 from tests.support.sweep_by_hand import Fake, Terminal, cell, counts, key, text_of
 

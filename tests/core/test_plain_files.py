@@ -1,0 +1,65 @@
+"""A yaml that would fill memory or never end is refused at once, before anything is built of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluestab.core.errors import ConfigError
+from bluestab.core.paths import conf_dir, sweeps_dir
+from bluestab.core.plain_files import check_yaml
+
+NINE = ",".join(["*{}"] * 9)
+LETTERS = list(zip("abcdefgh", "bcdefghi", strict=True))
+MAPS = [("a", "k0"), *((f"k{i}", f"k{i + 1}") for i in range(30))]
+BOMBS = {
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{b}: &{b} [{NINE.replace('{}', a)}]\n" for a, b in LETTERS),
+    "aliases of maps": "a: &a {x: 1, y: 2}\n"
+    + "".join(f"{b}: &{b} {{p: *{a}, q: *{a}}}\n" for a, b in MAPS),
+    "brackets": "a: " + "[" * 20_000,
+    "braces": "a: " + "{a: " * 5_000,
+    "brackets on lines": "a: " + "[\n" * 5_000,
+    "blocks": "".join(" " * i + "a:\n" for i in range(900)),
+    "dashes": "- " * 5_000 + "x",
+    "keys": "? " * 5_000,
+    "size": "a: b\n" * 300_000,
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize("folder", ["sweeps", "conf/task"])
+def test_bombs_are_refused_at_once(cli: Callable[..., Any], kind: str, folder: str) -> None:
+    file = Path(folder) / "bomb.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(BOMBS[kind])
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match=r"bomb\.yaml"):
+        check_yaml(file)
+    for words in (("run", "-m", "+sweeps=bomb"), ("check", "task=bomb")):
+        said = cli(*words)
+        assert said.code == 2
+        assert "bomb.yaml" in said.err
+        assert "Traceback" not in said.err
+    said = cli("list", "sweep" if folder == "sweeps" else "task")
+    assert said.code == 0
+    assert "cannot be read" in said.out or folder == "sweeps"
+    assert time.process_time() - begun < 10
+
+
+def test_ours_and_modest_aliases_pass(tmp_path: Path) -> None:
+    for folder in (conf_dir(), sweeps_dir()):
+        for file in folder.rglob("*.yaml"):
+            check_yaml(file)
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "a: &a {lr: 1.0e-5}\n" + "".join(f"b{i}: {{<<: *a, n: {i}}}\n" for i in range(500))
+    )
+    check_yaml(own)
+    own.write_text("a: [unfinished")  # is another's to say
+    check_yaml(own)
+    check_yaml(tmp_path / "nowhere.yaml")
