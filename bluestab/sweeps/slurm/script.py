@@ -91,9 +91,10 @@ def known_options(script: str) -> set[str]:
 def refused(said: str, script: str) -> ConfigError:
     """sbatch's refusal, with what it may be about."""
     options = sorted(known_options(script))
-    word = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
+    name = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
+    name = name.lstrip("-").partition("=")[0]
     return ConfigError(
         f"{said}; the script sets {', '.join(options)}"
-        + (did_you_mean(word.lstrip("-"), options) if word else "")
+        + (did_you_mean(name, options) if name and name not in options else "")
         + "; hydra.launcher.dry_run=true prints it"
     )
