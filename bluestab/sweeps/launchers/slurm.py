@@ -26,7 +26,13 @@ from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.environment import knobs_from
 from bluestab.sweeps.slurm.following import cancel_if_asked, live_submissions, named, see_through
-from bluestab.sweeps.slurm.script import SIGNAL_DELAY, batch_script, option_problems, refused
+from bluestab.sweeps.slurm.script import (
+    OPTIONS,
+    SIGNAL_DELAY,
+    batch_script,
+    option_problems,
+    refused,
+)
 from bluestab.sweeps.slurm.sizing import (
     TaskSize,
     TimeLimit,
@@ -49,12 +55,6 @@ from bluestab.training.execute import is_done
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
-
-OPTIONS: tuple[str, ...] = (
-    *("partition", "account", "qos", "time", "mem", "cpus_per_task", "gpus_per_node", "gres"),
-    *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
-    *("setup", "srun_args", "additional_parameters"),
-)
 
 
 class Slurm(Backend):

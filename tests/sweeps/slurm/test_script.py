@@ -63,3 +63,13 @@ def test_a_refused_option_is_not_suggested_in_its_own_place() -> None:
     assert "did you mean" not in str(refused("sbatch says: invalid value for --mem", script))
     said = str(refused("sbatch says: unrecognized option '--partitio=gpu'", script))
     assert "did you mean 'partition'?" in said
+
+
+def test_what_no_knob_sets_may_be_set() -> None:
+    """And where a knob is named, there is one."""
+    assert option_problems({"mem_per_cpu": "2G", "exclusive": True, "dependency": "after:1"}) == []
+    for name in ("nodes", "ntasks-per-node", "command", "use_srun"):
+        (said,) = option_problems({name: 2})
+        assert said.endswith("bluestab decides that itself")
+    (said,) = option_problems({"mail-user": "me"})
+    assert said.endswith("say hydra.launcher.mail_user")
