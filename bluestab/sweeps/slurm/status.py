@@ -22,7 +22,7 @@ from bluestab.sweeps.slurm.submission import Submission
 LOOK = 1.0  # seconds between two looks at the store
 POLL = 15.0  # seconds between two questions to the scheduler
 LAG = 10.0  # seconds that a shared disk may take to show what a task wrote before it ended
-NO_OUTPUT = "0:53"  # exit of a job whose output file slurmd could not open
+NO_OUTPUT = ":53"  # how the exit code ends of a job whose output file slurmd could not open
 OUT_OF_MEMORY = "OUT_OF_MEMORY"  # a state
 SHOWN = 5  # nodes, or ended tasks, that are named
 
@@ -128,7 +128,7 @@ class TaskStatus:
             where = f" on {task.node}" if task.node else ""
             code = f" {task.exit}" if task.exit else ""
             said = said_in(log) if log else ""
-            if log is None and task.exit == NO_OUTPUT and known is not None:
+            if log is None and task.exit.endswith(NO_OUTPUT) and known is not None:
                 said = (
                     f"{task.node or 'its node'} cannot write to {known.folder}: the store must be "
                     "on a disk that the nodes share with this machine"
