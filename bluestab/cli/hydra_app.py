@@ -306,12 +306,15 @@ def _refused_of_launcher(key: str) -> str:
 
 def _refused_knob(key: str, parts: Sequence[str]) -> str:
     """A knob of a technique that the run lacks, or that the technique does not have."""
-    from bluestab.core.catalogue import entries
+    from bluestab.core.catalogue import entries, outer_level_problems
 
     name = parts[1]
     if name not in entries("technique"):
         return f"{key}: there is no technique '{name}'" + did_you_mean(name, entries("technique"))
-    knobs = compose([f"technique={name}"]).technique[name]
+    nodes: Any = OmegaConf.to_container(compose([f"technique={name}"]).technique, resolve=False)
+    if wrong := outer_level_problems("technique", nodes):
+        return "; ".join(wrong)
+    knobs = nodes.get(name, {})
     if parts[2] not in knobs:
         options = [f"technique.{name}.{knob}" for knob in knobs if knob != "_target_"]
         return f"there is no key '{key}'" + did_you_mean(key, options)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -22,10 +24,47 @@ def folders(kind: str) -> list[Path]:
         raise ConfigError(f"there is no list of '{kind}'" + did_you_mean(kind, KINDS))
     if kind == "sweep":
         places = [Path.cwd() / "sweeps", sweeps_dir()]
-    else:
-        own = own_conf_dir()
-        places = [Path.cwd() / "conf" / kind, *([own / kind] if own else []), conf_dir() / kind]
+        return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
+    return _conf_folders(kind)
+
+
+def _conf_folders(group: str) -> list[Path]:
+    own = own_conf_dir()
+    places = [Path.cwd() / "conf" / group, *([own / group] if own else []), conf_dir() / group]
     return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
+
+
+def outer_level_problems(group: str, nodes: Mapping[str, Any]) -> list[str]:
+    """A sentence for each yaml whose outer level is missing: in `conf/technique` and `conf/logger`
+    everything in NAME.yaml stands below `NAME:`.
+
+    nodes  what was composed below `group`
+    """
+    found: dict[str, None] = {}
+    for key, node in nodes.items():
+        if isinstance(node, Mapping):
+            continue
+        file = next((f for f in _own_files(group) if key in _outer_keys(f)), None)
+        if file is None or file.stem == key:
+            found[f"{group}.{key} is {node!r}: expected a {group} with its knobs"] = None
+        else:
+            found[
+                f"{file} lacks its outer level: its first line is '{file.stem}:', and all else "
+                "stands indented below that"
+            ] = None
+    return list(found)
+
+
+def _own_files(group: str) -> list[Path]:
+    return [file for folder in _conf_folders(group) for file in sorted(folder.glob("*.yaml"))]
+
+
+def _outer_keys(file: Path) -> set[str]:
+    try:
+        loaded = OmegaConf.load(file)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return set()
+    return {str(key) for key in loaded} if isinstance(loaded, DictConfig) else set()
 
 
 def entries(kind: str) -> dict[str, str]:

@@ -79,8 +79,11 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """`; did you mean 'x'?` or the list of valid names, ready to end a sentence."""
-    options = sorted(options)
+    """`; did you mean 'x'?` or the list of valid names, ready to end a sentence.
+
+    Never the refused name itself: where it is one of the options, something else is wrong with it.
+    """
+    options = sorted(option for option in options if option != name)
     close = get_close_matches(str(name), options, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -217,7 +217,7 @@ class RunPool(WorkerPool[RunProcess]):
         group = worker.release()
         worker.kill()
         kills, self.oom_kills = self.oom_kills, devices.oom_kills()
-        how = _how(worker, out_of_memory=self.oom_kills > kills)
+        how = _how(worker, self.oom_kills > kills, self.queue.memory_hint)
         said, pid = worker.output_tail(OUTPUT_TAIL), worker.process.pid or 0
         seconds = time.monotonic() - worker.since
         if not group:
@@ -307,7 +307,7 @@ def work_off(
         pool.dismiss()
 
 
-def _how(worker: RunProcess, out_of_memory: bool) -> WorkerDied:
+def _how(worker: RunProcess, out_of_memory: bool, memory_hint: str) -> WorkerDied:
     code = worker.process.exitcode
     if worker.killed:
         return WorkerDied(worker.killed)
@@ -317,6 +317,7 @@ def _how(worker: RunProcess, out_of_memory: bool) -> WorkerDied:
     said = f"the worker process was killed by {name}"
     if name != "SIGKILL":
         return WorkerDied(said)
+    hint = f"; {memory_hint}" if memory_hint else ""
     if out_of_memory:
-        return OutOfMemoryKilled(f"{said}, out of memory: its limit was reached")
-    return WorkerDied(f"{said} (out of memory?)")
+        return OutOfMemoryKilled(f"{said}, out of memory: its limit was reached{hint}")
+    return WorkerDied(f"{said} (out of memory?{hint})")

@@ -24,9 +24,11 @@ class Source(ABC):
 
     run_alone  keys of runs that train in no group: they may have killed a process
     deaths     key -> processes that had died at a run when it was handed out, where that counts
+    memory_hint  what asks for more memory, said when a worker was killed for the lack of it
     """
 
     store: Store
+    memory_hint = ""
 
     def __init__(self) -> None:
         self.run_alone: set[str] = set()

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from bluestab.core import rules
+from bluestab.core.catalogue import outer_level_problems
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.instantiate import instantiate
 from bluestab.core.keys import cell_of, hashed_config, key_of
@@ -132,9 +133,11 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
     if model is not None and (wrong := check_model(model)):
         problems += wrong
         model = None  # its facts are not to be trusted below
+    problems += outer_level_problems("technique", cfg["technique"] or {})
     techniques = {
         name: _collect(problems, partial(_technique, node, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()
+        if isinstance(node, Mapping)
     }
     usable = {name: t for name, t in techniques.items() if t is not None}
     if model is not None:
@@ -161,7 +164,10 @@ def _not_packed(
 def _loggers(nodes: Mapping[str, Any], problems: list[str]) -> dict[str, Logger]:
     """Who is told of the run; what is wrong with one, or missing here, goes to `problems`."""
     found = {}
+    problems += outer_level_problems("logger", nodes)
     for name, node in nodes.items():
+        if not isinstance(node, Mapping):
+            continue
         where = f"logger.{name}"
         logger = _collect(problems, partial(_logger, node, where))
         if logger is None:

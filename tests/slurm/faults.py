@@ -1,12 +1,15 @@
 """Faults at random moments of a sweep on SLURM: nothing may be lost, done twice, or come out other.
 
-    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0]
+    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0] [--astray]
 
 As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
 own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
 alone and brings it back, requeues a task, lets an urgent job preempt, cuts the time limit of a task
 short, restarts slurmctld, stops and starts MariaDB, kills the submitting command with SIGKILL and
 types it again. At the end the results are compared, bytes but for times, with those of `local`.
+
+With --astray the environment holds options of SLURM's commands and a job, the command is typed by
+two users in turn, whose group may write to the store, and every third time inside a job.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -32,12 +35,17 @@ from bluestab.sweeps.slurm import scheduler  # noqa: E402
 from bluestab.sweeps.slurm.submission import submissions  # noqa: E402
 from bluestab.testing.corpora import ANY_FILE, write_corpora  # noqa: E402
 from tests.slurm.conftest import free_ports, one_cluster  # noqa: E402
+from tests.support.polluted import POLLUTION  # noqa: E402
+from tests.support.two_users import interpreter_for_all, packages, shared_folder  # noqa: E402
+
+USERS, GROUP = (5, 34), 100  # games, backup and users, as Debian has them
 
 
 class Sweep:
     """The command of a person, its store, and what is done to both."""
 
-    def __init__(self, folder: Path, n_runs: int, seed: int) -> None:
+    def __init__(self, folder: Path, n_runs: int, seed: int, astray: bool) -> None:
+        self.astray, self.begun = astray, 0
         self.folder, self.cluster = folder, folder / "c"
         self.random = random.Random(seed)
         self.hurried: dict[str, int] = {}
@@ -57,6 +65,14 @@ class Sweep:
             f"sweep.seeds={n_runs}",
         ]
         self.said = (folder / "said.txt").open("w")
+        if astray:
+            shared_folder(self.store.root, owner=USERS[0], group=GROUP)
+            for path in (folder / "data", *(folder / "data").rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            for user in USERS:
+                home = folder / f"home{user}"
+                home.mkdir()
+                os.chown(home, user, GROUP)
         self.process = self.begin()
 
     def control(self, *arguments: str) -> None:
@@ -71,10 +87,39 @@ class Sweep:
             "hydra.launcher.runs_per_task=10",
             f"store={self.store.root}",
         )
+        line = ["-m", "bluestab", *self.overrides, *slurm]
+        self.begun += 1
+        if self.astray:
+            return self._begin_astray(line)
         return subprocess.Popen(
-            [sys.executable, "-m", "bluestab", *self.overrides, *slurm],
+            [sys.executable, *line],
             cwd=self.folder,
             env=self.environment,
+            stdout=self.said,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _begin_astray(self, line: Sequence[str]) -> subprocess.Popen[bytes]:
+        user = USERS[self.begun % 2]
+        home = self.folder / f"home{user}"
+        astray = ["env", *(f"{name}={value}" for name, value in POLLUTION.items())]
+        job = ["srun", "--partition=main", "--ntasks=1", "--mem=1000", "--job-name=inside"]
+        python = interpreter_for_all()
+        return subprocess.Popen(
+            [*(job if self.begun % 3 == 0 else []), *astray, python, *line],
+            cwd=home,
+            env={
+                **self.environment,
+                "HOME": str(home),
+                "USER": f"user{user}",
+                "LOGNAME": f"user{user}",
+                "BLUESTAB_CACHE": str(home / "cache"),
+                "PYTHONPATH": ":".join([str(HERE.parents[1]), *packages()]),
+            },
+            user=user,
+            group=GROUP,
+            extra_groups=[],
+            umask=0o022,
             stdout=self.said,
             stderr=subprocess.STDOUT,
         )
@@ -169,10 +214,11 @@ def see_through() -> None:
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--pause", type=float, default=5, help="seconds between two, on average")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--astray", action="store_true", help="see above")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bsf-", dir="/tmp"))
     folder.chmod(0o755)  # the daemons run as users of their own
-    sweep = Sweep(folder, asked.runs, asked.seed)
+    sweep = Sweep(folder, asked.runs, asked.seed, asked.astray)
     kinds: list[Callable[[], str]] = [
         *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.preempt),
         *(sweep.time_limit, sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
@@ -234,6 +280,7 @@ def report(sweep: Sweep, done: Counter[str], code: int, n_runs: int) -> None:
                 finished[line.split(" seed ")[1].split(":")[0]] += 1
     twice = [seed for seed, n in finished.items() if n > 1]
     on = sum(sweep.store.read(key).measured["resumed_from"] is not None for key in keys - lost)
+    print(f"typed {sweep.begun} times{' by two users in turn' if sweep.astray else ''}")
     print(f"faults: {sum(done.values())} ({dict(done)}), exit code of the command {code}")
     print(
         f"runs: {n_runs}, lost {len(lost)}, done twice {len(twice)}, different {len(differ)}, "

@@ -61,10 +61,27 @@ def open_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def shared_folder(path: Path, owner: int = ANN, mode: int = 0o2775) -> Path:
+def packages() -> list[str]:
+    """Where what this interpreter imports is installed."""
+    return [path for path in sys.path if path.endswith("-packages")]
+
+
+def interpreter_for_all() -> str:
+    """A Python of this version that every user of this machine may run; skips if there is none."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for interpreter in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        try:
+            subprocess.run([interpreter, "-c", ""], user=ANN, group=ANN, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return interpreter
+    pytest.skip(f"no {version} that other users of this machine may run")
+
+
+def shared_folder(path: Path, owner: int = ANN, mode: int = 0o2775, group: int = GROUP) -> Path:
     """A folder of `owner` that the group may write to."""
     path.mkdir()
-    os.chown(path, owner, GROUP)
+    os.chown(path, owner, group)
     path.chmod(mode)
     return path
 
@@ -91,15 +108,7 @@ class People:
             home = folder / str(user)
             home.mkdir()
             os.chown(home, user, user)
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        for interpreter in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-            people = cls(folder, interpreter)
-            try:
-                if people.python(ANN, "-c", "import torch, bluestab").returncode == 0:
-                    return people
-            except OSError:
-                continue
-        pytest.skip(f"no {version} that other users of this machine may run")
+        return cls(folder, interpreter_for_all())
 
     @property
     def store(self) -> Path:
@@ -107,7 +116,6 @@ class People:
 
     def environment(self, user: int) -> dict[str, str]:
         home = str(self.folder / str(user))
-        packages = [path for path in sys.path if path.endswith("-packages")]
         return {
             **os.environ,
             "HOME": home,
@@ -119,7 +127,7 @@ class People:
             "BLUESTAB_STORE": str(self.store),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": ":".join([str(ROOT), *packages]),
+            "PYTHONPATH": ":".join([str(ROOT), *packages()]),
         }
 
     def python(self, user: int, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core import rules
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import literals
-from bluestab.report.terminal.tables import seconds
 from bluestab.store.files import alone, write_text
 from bluestab.store.store import Store
 from bluestab.sweeps.grouping import GROUP, in_blocks
 from bluestab.sweeps.launchers.base import Backend
-from bluestab.sweeps.launchers.check import foresee
 from bluestab.sweeps.lifecycle import close, make_ready, tell_damaged
 from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.environment import knobs_from
 from bluestab.sweeps.slurm.following import cancel_if_asked, live_submissions, named, see_through
-from bluestab.sweeps.slurm.script import SIGNAL_DELAY, batch_script, option_problems, refused
+from bluestab.sweeps.slurm.script import (
+    OPTIONS,
+    SIGNAL_DELAY,
+    batch_script,
+    option_problems,
+    refused,
+)
+from bluestab.sweeps.slurm.sizing import (
+    TaskSize,
+    TimeLimit,
+    chunks,
+    minutes_of,
+    size_of_tasks,
+    time_limit,
+)
 from bluestab.sweeps.slurm.status import status_line
 from bluestab.sweeps.slurm.submission import (
     Array,
@@ -45,16 +57,6 @@ from bluestab.training.execute import is_done
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
 
-TASK_SECONDS = 1800.0  # of work that a task should hold
-UNKNOWN = 10  # runs per task where nothing says how long a run takes
-LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
-
-OPTIONS: tuple[str, ...] = (
-    *("partition", "account", "qos", "time", "mem", "cpus_per_task", "gpus_per_node", "gres"),
-    *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
-    *("setup", "srun_args", "additional_parameters"),
-)
-
 
 class Slurm(Backend):
     """Knobs: see conf/hydra/launcher/slurm.yaml."""
@@ -64,6 +66,7 @@ class Slurm(Backend):
         *,
         wait: bool,
         dry_run: bool,
+        dry_step: bool,
         runs_per_task: int | None,
         workers_per_task: int | None,
         per_gpu: int,
@@ -91,6 +94,7 @@ class Slurm(Backend):
     ) -> None:
         known = locals()
         self.wait, self.dry_run, self.python = wait, dry_run, python
+        self.dry_step = dry_step
         self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
         self.per_gpu, self.group, self.array_parallelism = per_gpu, group, array_parallelism
         self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}
@@ -171,6 +175,7 @@ class Slurm(Backend):
             {
                 "hydra.launcher.wait": (self.wait, rules.FLAG),
                 "hydra.launcher.dry_run": (self.dry_run, rules.FLAG),
+                "hydra.launcher.dry_step": (self.dry_step, rules.FLAG),
                 "hydra.launcher.runs_per_task": (self.runs_per_task, rules.whole(1, null=True)),
                 "hydra.launcher.workers_per_task": (
                     self.workers_per_task,
@@ -236,44 +241,35 @@ class Slurm(Backend):
         asked = self.options["gpus_per_node"]
         return (asked is not None and str(asked) != "0") or "gpu" in str(self.options["gres"] or "")
 
-    def _signal_delay(self) -> int:
-        """Seconds before the limit at which a task is told; less where the limit is short."""
-        minutes = minutes_of(self.options["time"])
-        return SIGNAL_DELAY if minutes is None else max(20, min(SIGNAL_DELAY, int(6 * minutes)))
-
     # --- submitting ---
 
-    def _runs_per_task(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> int:
-        """As asked for; else what fills half an hour, by like runs in the store or a dry step."""
-        if self.runs_per_task is not None:
-            return self.runs_per_task
-        from bluestab.core import devices
+    def _size(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> TaskSize:
+        return size_of_tasks(
+            sweep,
+            runs,
+            asked=self.runs_per_task,
+            workers=self.workers_per_task or 1,
+            dry_step=self.dry_step,
+            has_gpus=self.gpus,
+        )
 
-        blind = self.gpus and not devices.cuda_devices()  # a dry step here would say nothing
-        costs = foresee(sweep.store, [p.run for p in runs], dry_steps=not blind).costs
-        known = [costs[p.run.cell].seconds for p in runs if p.run.cell in costs]
-        if not known:
-            print(
-                f"nothing says yet how long a run takes: {UNKNOWN} runs per task; "
-                "hydra.launcher.runs_per_task sets another number"
+    @cached_property
+    def _limit(self) -> TimeLimit:
+        """Of a task; said once where it is too short for the usual notice."""
+        limit = time_limit(self.options["time"], self.options["partition"])
+        if limit.signal_delay < SIGNAL_DELAY:
+            line = (
+                f"{limit.said} ends a task soon: {limit.signal_delay} seconds before, its runs are "
+                "given back with a checkpoint, and it requeues itself"
             )
-            return UNKNOWN
-        mean = max(sum(known) / len(known), 0.1)
-        number = max(1, round(TASK_SECONDS * (self.workers_per_task or 1) / mean))
-        print(f"a run takes about {seconds(mean)}: {number} runs per task")
-        return number
-
-    def _chunks(self, tasks: int) -> list[tuple[int, int]]:
-        """(first task, tasks) of each array, under the cluster's limit."""
-        said = scheduler.settings().get("MaxArraySize", "")
-        size = max(1, int(said) - 1) if said.isdigit() and int(said) > 1 else LARGEST
-        return [(first, min(size, tasks - first)) for first in range(0, tasks, size)]
+            print(f"# {line}" if self.dry_run else line)
+        return limit
 
     def _script(self, sweep: Sweep, folder: Any, chunk: tuple[int, int], n_chunks: int) -> str:
         cap = self.array_parallelism
         return batch_script(
             folder,
-            knobs={**self.options, "signal_delay_s": self._signal_delay()},
+            knobs={**self.options, "signal_delay_s": self._limit.signal_delay},
             first=chunk[0],
             tasks=chunk[1],
             parallel=None if cap is None else max(1, cap // n_chunks),
@@ -285,32 +281,36 @@ class Slurm(Backend):
         if not missing:
             print("nothing to submit: every run is in the store")
             return
-        per_task = self._runs_per_task(sweep, missing)
-        chunks = self._chunks(math.ceil(len(missing) / per_task))
-        for chunk in chunks:
-            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        parts = chunks(math.ceil(len(missing) / self._size(sweep, missing).runs))
+        for chunk in parts:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(parts)))
         print(
-            f"# {len(missing)} runs in {chunks[-1][0] + chunks[-1][1]} tasks; nothing was submitted"
+            f"# {len(missing)} runs in {parts[-1][0] + parts[-1][1]} tasks; nothing was submitted"
         )
 
     def _print_search(self, sweep: Sweep, tasks: int) -> None:
-        chunks = self._chunks(tasks)
-        for chunk in chunks:
-            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(chunks)))
+        parts = chunks(tasks)
+        for chunk in parts:
+            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(parts)))
         print(f"# a search in {tasks} tasks; nothing was submitted")
 
     def _submit(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> Submission:
-        per_task = self._runs_per_task(sweep, runs)
+        size = self._size(sweep, runs)
         submission = write_orders(
             sweep.store,
             sweep.name,
             runs,
-            tasks=math.ceil(len(runs) / per_task),
-            launcher={**self._for_tasks(), "runs_per_task": per_task},
+            tasks=math.ceil(len(runs) / size.runs),
+            launcher={
+                **self._for_tasks(),
+                "runs_per_task": size.runs,
+                "task_seconds": size.seconds,
+            },
             command=command_line(),
         )
         self._hand_over(sweep, submission)
-        print(f"submitted {len(runs)} runs, {per_task} per task, as {named(submission)}")
+        per_task = f", {size.runs} per task" if size.seconds is None else ""
+        print(f"submitted {len(runs)} runs{per_task}, as {named(submission)}")
         return submission
 
     def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:
@@ -332,16 +332,18 @@ class Slurm(Backend):
             "per_gpu": self.per_gpu,
             "group": self.group,
             "gpus": self.gpus,
-            "signal_delay": self._signal_delay(),
+            "signal_delay": self._limit.signal_delay,
+            "limit": self._limit.said,
+            "mem": self.options["mem"],
         }
 
     def _hand_over(self, sweep: Sweep, submission: Submission) -> None:
         """Submit its arrays. Raises ConfigError if SLURM takes none."""
         tasks = submission.tasks
-        chunks = self._chunks(tasks)
+        parts = chunks(tasks)
         local = _cluster_here()
-        for number, chunk in enumerate(chunks):
-            text = self._script(sweep, submission.folder, chunk, len(chunks))
+        for number, chunk in enumerate(parts):
+            text = self._script(sweep, submission.folder, chunk, len(parts))
             path = submission.folder / f"script-{number}.sh"
             write_text(path, text)
             try:
@@ -356,23 +358,6 @@ class Slurm(Backend):
                 submission.refuse(tasks - chunk[0])
                 break
             submission.write_array(number, Array(job, *chunk, cluster or local))
-
-
-TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
-
-
-def minutes_of(limit: object) -> float | None:
-    """SLURM's forms of a time: `90`, `90:30` (minutes:seconds), `2:00:00`, `1-12`, `1-12:30`."""
-    if limit is None or (match := TIME.fullmatch(str(limit))) is None:
-        return None
-    days, *parts = match.groups()
-    given = [int(part) for part in parts if part is not None]
-    if days is not None:  # days-hours:minutes:seconds
-        units = (60.0, 1.0, 1 / 60)
-        return 1440.0 * int(days) + sum(n * u for n, u in zip(given, units, strict=False))
-    if len(given) == 3:
-        return 60.0 * given[0] + given[1] + given[2] / 60
-    return given[0] + (given[1] / 60 if len(given) == 2 else 0.0)
 
 
 def _is_time(value: object) -> bool:

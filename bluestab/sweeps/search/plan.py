@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bluestab.core import spaces
-from bluestab.core.catalogue import entries
+from bluestab.core.catalogue import entries, outer_level_problems
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.spaces import SEARCH_SPACE, Choice
@@ -124,7 +124,10 @@ def _space(
 ) -> SearchSpace:
     texts: dict[str, str] = {}
     for technique in node["space"]:
-        own = resolved(compose([*free, f"technique={technique}"]))["technique"][technique]
+        composed = resolved(compose([*free, f"technique={technique}"]))["technique"] or {}
+        own = composed.get(technique)
+        if not isinstance(own, dict):
+            raise ConfigError(*outer_level_problems("technique", composed))
         if not own.get(SEARCH_SPACE):
             raise ConfigError(
                 f"search.space: technique {technique} declares no {SEARCH_SPACE}; name its knobs: "

@@ -45,7 +45,21 @@ def cause(submission: Submission, deaths: Sequence[Mapping[str, Any]]) -> Worker
     told = [f"{_where(d)} ({said})" for d, (_, said) in zip(deaths, kinds, strict=True)]
     known = [kind for kind, _ in kinds if kind is not WorkerDied]
     kind = known[-1] if known else WorkerDied
-    return kind(f"the process that did it died {len(deaths)} times: " + ", ".join(told))
+    said = f"the process that did it died {len(deaths)} times: " + ", ".join(told)
+    return kind(f"{said}; {more_memory(submission)}" if kind is OutOfMemoryKilled else said)
+
+
+def more_memory(submission: Submission) -> str:
+    """Which knob asks for more memory, and what it stood at."""
+    mem = submission.content["launcher"].get("mem")
+    if mem is None:
+        return "hydra.launcher.mem, which is not set, asks for more memory"
+    return f"hydra.launcher.mem={mem} asks for memory, and more can be asked for"
+
+
+def is_memory(said: str) -> bool:
+    """Do the words of a log tell of a limit of memory?"""
+    return IN_LOG[0][0].search(said) is not None
 
 
 def _where(death: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from bluestab.store.store import Store
 from bluestab.sweeps.failures import record_death
 from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
-from bluestab.sweeps.slurm.failures import MANY, cause, counted
+from bluestab.sweeps.slurm.failures import MANY, cause, counted, more_memory
 from bluestab.sweeps.slurm.submission import RunOrder, Submission, crashes
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_stored
@@ -75,12 +75,16 @@ class SharedQueue(Source):
         store: Store,
         quota: int,
         say: Callable[[str], None] = print,
+        seconds: float | None = None,
     ) -> None:
-        """quota: runs after which this task makes room for one that has not begun yet; say: a line
-        for the person who reads its log."""
+        """quota: runs after which this task makes room for one that has not begun yet; seconds:
+        of work after which it does, whatever the number; say: a line for the person who reads its
+        log."""
         super().__init__()
         self._say = say
         self.submission, self.store, self.quota = submission, store, quota
+        self.memory_hint = more_memory(submission)
+        self._full_at = None if seconds is None else time.monotonic() + seconds
         self.orders = {order.key: order for order in submission.orders()}
         touched = names_in(store.root) | names_in(store.crash_folder("x").parent)
         self._crashes: Counter[str] = Counter()
@@ -212,7 +216,11 @@ class SharedQueue(Source):
         return [key for key, stamp in now.items() if before.get(key) != stamp]
 
     def _makes_room(self) -> bool:
-        return self.taken >= self.quota and not self.submission.all_have_begun()
+        if self._full_at is None:
+            is_full = self.taken >= self.quota
+        else:
+            is_full = self.taken > 0 and time.monotonic() >= self._full_at
+        return is_full and not self.submission.all_have_begun()
 
     def _record_deaths(self, planned: PlannedRun, dead: Sequence[Mapping[str, Any]]) -> None:
         """Its processes died too often: that is its crash."""

@@ -226,6 +226,22 @@ def settings() -> Mapping[str, str]:
     return {}
 
 
+def partitions(names: str | None) -> dict[str, dict[str, str]]:
+    """Partition -> its settings: `DefaultTime`, `MaxTime`, ...; {} if SLURM does not say.
+
+    names  as sbatch takes them, with commas; None: the one that jobs go to unless they name one
+    """
+    try:
+        lines = ask("scontrol", "show", "partition", "--oneliner").splitlines()
+    except SchedulerError:
+        return {}
+    settings = [dict(p.split("=", 1) for p in line.split() if "=" in p) for line in lines]
+    known = {one["PartitionName"]: one for one in settings if "PartitionName" in one}
+    if names is None:
+        return {name: one for name, one in known.items() if one.get("Default") == "YES"}
+    return {name: known[name] for name in names.split(",") if name in known}
+
+
 def _pairs(said: str) -> dict[str, str]:
     pairs = [line.partition("=") for line in said.splitlines()]
     return {name.strip(): value.strip() for name, _, value in pairs}

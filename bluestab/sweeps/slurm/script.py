@@ -12,6 +12,21 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError, did_you_mean
 
+OPTIONS: tuple[str, ...] = (
+    *("partition", "account", "qos", "time", "mem", "cpus_per_task", "gpus_per_node", "gres"),
+    *("constraint", "nodelist", "exclude", "reservation", "nice", "mail_type", "mail_user"),
+    *("setup", "srun_args", "additional_parameters"),
+)
+"""Knobs of the launcher that become options of sbatch, under its names."""
+
+OURS = frozenset(
+    (
+        *("array", "comment", "job_name", "output", "error", "requeue", "signal", "open_mode"),
+        *("nodes", "ntasks", "ntasks_per_node"),  # a task has one node, and is one process there
+    )
+)
+"""Options of sbatch that are not for a person to set."""
+
 SIGNAL_DELAY = 120
 """Seconds before the time limit at which a task is told to stop."""
 
@@ -66,18 +81,19 @@ def option_problems(options: Mapping[str, Any]) -> list[str]:
     """What is wrong with `additional_parameters`: anything that a knob, or we, already decide."""
     from submitit.slurm import slurm
 
-    taken = set(inspect.signature(slurm._make_sbatch_string).parameters)
-    ours = {"array", "comment", "job_name", "output", "error", "requeue", "signal", "open_mode"}
+    options_of_sbatch = {"mem_per_cpu", "mem_per_gpu", "cpus_per_gpu", "gpus_per_task"}
+    options_of_sbatch |= {"dependency", "exclusive"}
+    inner = set(inspect.signature(slurm._make_sbatch_string).parameters) - options_of_sbatch
     problems = []
     for name in options:
         plain = name.replace("-", "_")
-        if plain in ours:
-            problems.append(
-                f"hydra.launcher.additional_parameters.{name}: bluestab decides that itself"
-            )
-        elif plain in taken | {"reservation", "nice"}:
+        if plain in OPTIONS or plain == "array_parallelism":
             problems.append(
                 f"hydra.launcher.additional_parameters.{name}: say hydra.launcher.{plain}"
+            )
+        elif plain in OURS | inner:
+            problems.append(
+                f"hydra.launcher.additional_parameters.{name}: bluestab decides that itself"
             )
     return problems
 
@@ -91,9 +107,10 @@ def known_options(script: str) -> set[str]:
 def refused(said: str, script: str) -> ConfigError:
     """sbatch's refusal, with what it may be about."""
     options = sorted(known_options(script))
-    word = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
+    name = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
+    name = name.lstrip("-").partition("=")[0]
     return ConfigError(
         f"{said}; the script sets {', '.join(options)}"
-        + (did_you_mean(word.lstrip("-"), options) if word else "")
+        + (did_you_mean(name, options) if name and name not in options else "")
         + "; hydra.launcher.dry_run=true prints it"
     )

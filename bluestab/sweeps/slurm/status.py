@@ -14,7 +14,7 @@ from pathlib import Path
 from bluestab.core.errors import BluestabError
 from bluestab.store.store import Store
 from bluestab.sweeps.slurm import own_tasks, scheduler
-from bluestab.sweeps.slurm.failures import said_in
+from bluestab.sweeps.slurm.failures import is_memory, more_memory, said_in
 from bluestab.sweeps.slurm.own_tasks import ELSEWHERE
 from bluestab.sweeps.slurm.scheduler import ArrayTask
 from bluestab.sweeps.slurm.submission import Submission
@@ -22,6 +22,8 @@ from bluestab.sweeps.slurm.submission import Submission
 LOOK = 1.0  # seconds between two looks at the store
 POLL = 15.0  # seconds between two questions to the scheduler
 LAG = 10.0  # seconds that a shared disk may take to show what a task wrote before it ended
+NO_OUTPUT = ":53"  # how the exit code ends of a job whose output file slurmd could not open
+OUT_OF_MEMORY = "OUT_OF_MEMORY"  # a state
 SHOWN = 5  # nodes, or ended tasks, that are named
 
 
@@ -122,15 +124,28 @@ class TaskStatus:
         bad = [t for t in self.tasks.values() if not t.live and t.state != "COMPLETED"]
         lines = []
         for task in sorted(bad, key=lambda task: task.job)[:SHOWN]:
-            log = next(self._logs(task.job), None)
+            log, known = next(self._logs(task.job), None), self._of(task)
             where = f" on {task.node}" if task.node else ""
             code = f" {task.exit}" if task.exit else ""
-            why = f" ({said})" if log and (said := said_in(log)) else ""
+            said = said_in(log) if log else ""
+            if log is None and task.exit.endswith(NO_OUTPUT) and known is not None:
+                said = (
+                    f"{task.node or 'its node'} cannot write to {known.folder}: the store must be "
+                    "on a disk that the nodes share with this machine"
+                )
+            if known is not None and (task.state == OUT_OF_MEMORY or is_memory(said)):
+                said = "; ".join(filter(None, (said, more_memory(known))))
+            why = f" ({said})" if said else ""
             lines.append(f"  task {task.label}: {task.state}{code}{where}{why}")
             lines += [f"    log: {log}"] if log else []
         if len(bad) > SHOWN:
             lines.append(f"  and {len(bad) - SHOWN} more")
         return lines
+
+    def _of(self, task: ArrayTask) -> Submission | None:
+        """The submission that it is a task of."""
+        arrays = {array.job: one for one in self.submissions for array in one.arrays()}
+        return arrays.get(task.array)
 
     def _logs(self, job: str) -> Iterator[Path]:
         return (log for one in self.submissions if (log := one.log_of(job)).is_file())

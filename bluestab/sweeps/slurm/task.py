@@ -92,7 +92,10 @@ def work(
     submission.begin(index)
     if submission.is_search:
         return search_on(submission, job, execute)
-    queue = SharedQueue(submission, store, knobs["runs_per_task"], partial(print, flush=True))
+    queue = SharedQueue(
+        *(submission, store, knobs["runs_per_task"], partial(print, flush=True)),
+        seconds=knobs.get("task_seconds"),  # a submission of before may lack it
+    )
     if not len(queue):
         print("nothing is left to do here", flush=True)
         return 0
@@ -188,7 +191,7 @@ def _end(
     if notice.submission.count_vain(name, got_on=got_on()) >= IN_VAIN:
         print(
             f"bluestab: started {IN_VAIN} times in a row, this task finished no run and saved no "
-            "checkpoint before its time was up; hydra.launcher.time must be longer",
+            f"checkpoint before its time was up; {_longer(notice.submission)}",
             flush=True,
         )
         return 1
@@ -199,6 +202,19 @@ def _end(
         return 1
     print("put back into the queue: what is left goes on there", flush=True)
     return 1 if crashed else 0
+
+
+def _longer(submission: Submission) -> str:
+    """Which limit was too short, and which knob asks for another."""
+    said = submission.content["launcher"].get("limit", "")
+    if said.startswith("hydra.launcher.time"):
+        return f"{said} is too short: hydra.launcher.time must be longer"
+    partition = os.environ.get("SLURM_JOB_PARTITION", "")
+    said = said or f"the time limit of partition {partition}".rstrip()
+    return (
+        f"{said} is too short, and hydra.launcher.time is not set: set it, if the partition "
+        "allows more, or name another with hydra.launcher.partition"
+    )
 
 
 def _devices(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:

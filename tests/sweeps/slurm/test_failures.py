@@ -44,3 +44,12 @@ def test_causes_are_told_apart_by_the_log(
     site["squeue"] = site["sacct"] = ""
     found = failures.cause(one, [{"job": "12_0.1", "host": "h"}])
     assert type(found) is kind
+    hint = "hydra.launcher.mem, which is not set, asks for more memory"
+    assert (hint in str(found)) == (kind is OutOfMemoryKilled)
+
+
+def test_the_knob_of_memory_is_named_with_its_value(make_sweep: MakeSweep) -> None:
+    one = submitted(make_sweep(seeds=1), tasks=1, mem="2G")
+    assert failures.more_memory(one).startswith("hydra.launcher.mem=2G asks for memory")
+    assert failures.is_memory("Detected 1 oom_kill event in StepId=6.0")
+    assert not failures.is_memory("DUE TO TIME LIMIT")

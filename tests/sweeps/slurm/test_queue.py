@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bluestab.store.store import Store
 from bluestab.sweeps.attempt import attempt
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.slurm import task
@@ -114,3 +115,23 @@ def test_three_deaths_are_a_crash(
     assert "(NODE_FAIL 0:0)" in said
     assert "(OUT_OF_MEMORY 0:125)" in said
     assert sweep.store.claims.deaths(record.key) == []  # the next submission starts from nought
+
+
+def test_a_task_of_unknown_size_makes_room_by_the_clock(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time, and at least one run, while others have not begun."""
+    one = submitted(make_sweep(seeds=3), tasks=2)
+    now = [100.0]
+    monkeypatch.setattr("bluestab.sweeps.slurm.queue.time.monotonic", lambda: now[0])
+    queue = SharedQueue(one, Store(one.content["store"]), 1, seconds=60.0)
+    now[0] = 200.0
+    assert queue.next() is not None, "late, but it has done nothing yet"
+    assert queue.next() is None
+    assert len(queue) == 0
+    early = SharedQueue(one, Store(one.content["store"]), 1, seconds=60.0)
+    assert early.next() is not None
+    assert early.next() is not None, "the number of runs does not count"
+    for index in range(2):
+        one.begin(index)
+    assert len(queue) == 2

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from bluestab.sweeps.launchers import slurm
-from bluestab.sweeps.slurm.script import batch_script, known_options, option_problems
+from bluestab.sweeps.slurm.script import batch_script, known_options, option_problems, refused
 
 RECORD = Path(__file__).parents[2] / "assets" / "slurm_script.sh"
 
@@ -55,3 +55,21 @@ def test_options_that_are_decided_elsewhere() -> None:
     assert "decides that itself" in ours
     assert "say hydra.launcher.cpus_per_task" in knob
     assert option_problems({"licenses": "x"}) == []
+
+
+def test_a_refused_option_is_not_suggested_in_its_own_place() -> None:
+    """`--mem` is set, and refused for its value."""
+    script = "#SBATCH --mem=9999G\n#SBATCH --memory-x=1\n#SBATCH --partition=gpu\n"
+    assert "did you mean" not in str(refused("sbatch says: invalid value for --mem", script))
+    said = str(refused("sbatch says: unrecognized option '--partitio=gpu'", script))
+    assert "did you mean 'partition'?" in said
+
+
+def test_what_no_knob_sets_may_be_set() -> None:
+    """And where a knob is named, there is one."""
+    assert option_problems({"mem_per_cpu": "2G", "exclusive": True, "dependency": "after:1"}) == []
+    for name in ("nodes", "ntasks-per-node", "command", "use_srun"):
+        (said,) = option_problems({name: 2})
+        assert said.endswith("bluestab decides that itself")
+    (said,) = option_problems({"mail-user": "me"})
+    assert said.endswith("say hydra.launcher.mail_user")

@@ -54,3 +54,24 @@ def test_without_accounting_what_squeue_forgot_has_ended(
     assert (standing.known, standing.live, standing.idle) == (True, [], True)
     assert standing.line == "SLURM: 2 ENDED"
     assert calls(site, "sacct") == 1
+
+
+def test_a_task_says_what_to_do_about_its_end(make_sweep: MakeSweep, site: dict[str, Any]) -> None:
+    """A store that its node does not see; memory that was not enough."""
+    one = submitted(make_sweep(), mem="1G")
+    one.write_array(0, Array("12", 0, 3))
+    one.log_of("12_2").write_text("bluestab task 12_2.0 on n1, now\noom_kill event\n")
+    site["squeue"] = squeue(
+        ArrayTask("12_0", "FAILED", node="n1", exit="0:53"),
+        ArrayTask("12_1", "OUT_OF_MEMORY", node="n2", exit="0:125"),
+        ArrayTask("12_2", "FAILED", node="n2", exit="1:0"),
+    )
+    site["squeue"] = site["squeue"].replace(f"{0:<12}|{0:<12}|@", f"{53:<12}|{0:<12}|@", 1)
+    status = TaskStatus([one])
+    status.refresh()
+    first, second, third, log = status.ends()
+    assert "12_0: FAILED 0:53 on n1 (n1 cannot write to" in first
+    assert f"{one.folder}: the store must be on a disk that the nodes share" in first
+    assert "(hydra.launcher.mem=1G asks for memory" in second
+    assert "(oom_kill; hydra.launcher.mem=1G" in third.replace("oom_kill event", "oom_kill")
+    assert log.startswith("    log: ")

@@ -40,10 +40,30 @@ def test_a_task_that_gets_nowhere_does_not_requeue_itself_for_ever(
     assert [end(), end()] == [0, 0]
     assert calls(site, "scontrol") == 2
     assert end() == 1
-    assert "hydra.launcher.time must be longer" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the time limit of partition is too short, and hydra.launcher.time is not set" in said
     (sweep.store.root / ".resume" / planned.run.key).mkdir(parents=True)  # it has saved
     assert [end(), end(), end()] == [0, 0, 0]
     assert calls(site, "scontrol") == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (
+            "hydra.launcher.time=1",
+            "hydra.launcher.time=1 is too short: hydra.launcher.time must be longer",
+        ),
+        (
+            "the limit of partition short, 1 minutes,",
+            "the limit of partition short, 1 minutes, is too short, and hydra.launcher.time is not",
+        ),
+    ],
+)
+def test_the_limit_that_was_too_short_is_named(
+    make_sweep: MakeSweep, limit: str, said: str
+) -> None:
+    assert task._longer(submitted(make_sweep(seeds=1), limit=limit)).startswith(said)
 
 
 def test_near_the_limit_runs_are_awaited_first(make_sweep: MakeSweep) -> None:

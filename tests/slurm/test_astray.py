@@ -1,0 +1,170 @@
+"""A real SLURM, and what is not as it should be: environment, colleague, disk, database."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bluestab.store.store import Store
+from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.submission import submissions
+from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.simulated_runs import acts, attempts
+from tests.slurm.conftest import HERE, ROOT, Cluster, Site, until
+from tests.support.polluted import POLLUTION
+from tests.support.two_users import interpreter_for_all, open_folder, packages, shared_folder
+
+pytestmark = pytest.mark.slurm
+
+ANN, BOB, GROUP = 5, 34, 100  # games, backup and users, as Debian has them: nodes know their names
+LEFT_OUT = "left out: SBATCH_ARRAY_INX=0-1"
+
+
+@dataclass
+class Astray:
+    """Two people whose group may write to one store, in an environment that leads astray."""
+
+    folder: Path
+    data: Path
+    interpreter: str
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "runs")
+
+    def start(self, user: int, *arguments: str, inside: bool = False) -> subprocess.Popen[str]:
+        """A command; inside: a job of the cluster."""
+        home = self.folder / str(user)
+        job = ["srun", "--partition=main", "--ntasks=1", "--mem=1000", "--job-name=inside"]
+        return subprocess.Popen(
+            [
+                *(job if inside else []),
+                *("env", *(f"{name}={value}" for name, value in POLLUTION.items())),
+                *(self.interpreter, "-m", "bluestab", *arguments),
+            ],
+            cwd=home,
+            env={
+                **os.environ,
+                "HOME": str(home),
+                "USER": f"user{user}",
+                "LOGNAME": f"user{user}",
+                "BLUESTAB_DATA": str(self.data),
+                "BLUESTAB_CACHE": str(home / "cache"),
+                "BLUESTAB_CONF": str(home / "conf"),
+                "BLUESTAB_STORE": str(self.store.root),
+                "PYTHONPATH": ":".join([str(ROOT), *packages()]),
+            },
+            user=user,
+            group=GROUP,
+            extra_groups=[],
+            umask=0o022,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def say(self, user: int, *arguments: str, inside: bool = False) -> str:
+        process = self.start(user, *arguments, inside=inside)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said
+
+    def sweep(self, *more: str) -> tuple[str, ...]:
+        fake = f"hydra.launcher.python='{self.interpreter} {HERE / 'with_stand_ins.py'}'"
+        line = ("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu", "sweep.name=s")
+        return (*line, "hydra/launcher=slurm", fake, "hydra.launcher.runs_per_task=2", *more)
+
+
+@pytest.fixture
+def astray(cluster: Cluster, corpora: Path) -> Iterator[Astray]:
+    with open_folder() as folder:
+        data = folder / "data"
+        subprocess.run(["cp", "-r", corpora, data], check=True)
+        subprocess.run(["chmod", "-R", "a+rX", data], check=True)
+        for user in (ANN, BOB):
+            (folder / str(user)).mkdir()
+            os.chown(folder / str(user), user, GROUP)
+        shared_folder(folder / "runs", owner=ANN, group=GROUP)
+        (folder / "runs" / "attempts").touch()  # of the simulated runs, which know no sharing
+        (folder / "runs" / "attempts").chmod(0o666)
+        people = Astray(folder, data, interpreter_for_all())
+        yield people
+        jobs = [job for one in submissions(people.store) for job in one.jobs()]
+        scheduler.cancel([job for job in jobs if scheduler.queued([job])])
+
+
+def test_a_polluted_environment_a_job_around_it_and_a_colleague(astray: Astray) -> None:
+    """One submits from inside a job and leaves; the other finds the tasks, waits, and adds runs."""
+    acts(astray.store, **{f"s{seed}": ["train 80"] for seed in range(4)})
+    said = astray.say(ANN, *astray.sweep("sweep.seeds=4", "hydra.launcher.wait=false"), inside=True)
+    assert LEFT_OUT in said
+    (one,) = submissions(astray.store)
+    (job,) = one.jobs()
+    tasks = scheduler.queued([job]) or []
+    assert {task.job for task in tasks} == {f"{job}_0", f"{job}_1"}
+    assert {task.comment for task in scheduler.queued([job], [one.comment]) or []} == {one.comment}
+    until(lambda: len(astray.store.running()) == 2, "two tasks work")
+    assert "2 running" in astray.say(BOB, "status", "--sweep", "s")
+    said = astray.say(BOB, *astray.sweep("sweep.seeds=6"))
+    assert re.search(rf"[1-4] runs are with job {job} \(2 tasks\) already; attached", said), said
+    assert "submitted 2 runs" in said
+    assert attempts(astray.store) == {str(seed): 1 for seed in range(6)}
+    ours = [job for one in submissions(astray.store) for job in one.jobs()]
+    assert {task.state for task in scheduler.queued(ours) or []} == {"COMPLETED"}
+    assert "6 done" in astray.say(ANN, "status", "--sweep", "s")
+
+
+@pytest.mark.slow
+def test_a_store_that_the_nodes_do_not_see(make_site: Callable[..., Site], tmp_path: Path) -> None:
+    """Its command has it on a disk of its own; that is what the tasks' ends are said to be for."""
+    site = make_site("sweep.seeds=2", "hydra.launcher.runs_per_task=1")
+    (site.folder / "runs").mkdir()
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none runs && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*alone, *site.command()],
+        cwd=site.folder,
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = done.stdout + done.stderr
+    if "mount: " in said:
+        pytest.skip("no mounts here")
+    assert done.returncode == 1, said
+    assert "all tasks have ended, and 2 of 2 runs are missing" in said
+    assert "the store must be on a disk that the nodes share with this machine" in said
+
+
+@pytest.mark.slow
+def test_a_database_that_is_stopped_under_a_search(
+    make_site: Callable[..., Site], postgres_server: object
+) -> None:
+    """For six seconds, twice: the tasks and the command wait; no task fails."""
+    from tests.conftest import PostgresServer
+    from tests.slurm.test_search import SEARCH, assert_each_point_once
+    from tests.support import simulated_search
+
+    assert isinstance(postgres_server, PostgresServer)
+    site = make_site(*SEARCH)
+    simulated_search.acts(site.store.root, all=0.5)
+    url = postgres_server.url
+    shape = ("search.workers=2", "search.n_trials=16", f"search.storage='{url}'")
+    process = site.start(*shape)
+    for n in (3, 10):
+        until(lambda n=n: len(simulated_search.attempts(site.store.root)) >= n, "runs")  # type: ignore[misc]
+        postgres_server.stop("immediate")
+        time.sleep(6)
+        postgres_server.start()
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said + site.logs()
+    assert "Traceback" not in said + site.logs()
+    assert said.count("is away") == said.count("is back after") == 2
+    assert_each_point_once(site, 16, url)
