@@ -10,6 +10,7 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.types import Example
+from bluestab.data.formats.recognise import ENDINGS as TRAINED
 from bluestab.inference.formats.base import Format, Item, Position, as_json, dumps, lines
 from bluestab.inference.formats.conll import ConllFormat
 from bluestab.inference.formats.delimited import CsvFormat, TsvFormat
@@ -66,12 +67,9 @@ FORMATS: Mapping[str, type[Format]] = {
 
 ENDINGS = {
     ".txt": "text",
-    ".csv": "csv",
     ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".conll": "conll",
-    ".iob": "conll",
+    ".tab": "tsv",
+    **{ending: form for ending, form in TRAINED.items() if form in FORMATS},
 }
 
 
@@ -95,7 +93,7 @@ def format_of(path: Path, said: str | None, task: Task) -> str:
     if path.is_dir():
         return "brat"
     suffixes = [s for s in path.suffixes if s != ".gz"]
-    found = ENDINGS.get(suffixes[-1] if suffixes else "")
+    found = ENDINGS.get(suffixes[-1].lower() if suffixes else "")
     if found is None:
         raise ConfigError(
             f"the name {path.name!r} does not tell what is in it; say --format {'|'.join(known)}"

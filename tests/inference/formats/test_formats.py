@@ -333,6 +333,15 @@ def test_what_training_reads_is_read(tmp_path: Path, name: str) -> None:
             assert row.strip() in out.read_bytes().decode().replace("\r\n", "\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("a.CSV", "csv"), ("a.ndjson", "jsonl"), ("a.iob2", "conll"), ("a.tab", "tsv"),
+     ("a b.v2.csv.gz", "csv")],
+)  # fmt: skip
+def test_names_that_training_knows(tmp_path: Path, name: str, form: str) -> None:
+    assert format_of(tmp_path / name, None, task("gad")) == form
+
+
 def test_one_column_is_enough(tmp_path: Path) -> None:
     for header in ("text", "Abstract"):
         source = write(tmp_path / f"{header}.csv", f"{header}\nred, here\nx\n\ny\n")
