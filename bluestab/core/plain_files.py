@@ -29,12 +29,12 @@ class _Plain(yaml.SafeLoader):  # type: ignore[misc]
 
 
 def read_yaml(
-    path: Path, *, without: Collection[str] = (), references: bool = False
+    path: Path, *, may_refer: Collection[str] = (), references: bool = False
 ) -> dict[str, Any]:
     """A map of plain data; nothing in it is instantiated, resolved or looked up.
 
-    without     keys at the top that are left out, whatever they hold
-    references  keep `${...}` as text
+    may_refer   keys at the top in which `${...}` is kept as text
+    references  the same everywhere
 
     Raises ConfigError for anything else, `${...}` included: it would be filled in from this
     machine's environment.
@@ -47,8 +47,8 @@ def read_yaml(
         raise ConfigError(f"{path} is no plain yaml: {said[:300]}") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no map of settings")
-    found = {name: node for name, node in found.items() if name not in without}
-    if not references and (where := _interpolated(found)):
+    checked = {name: node for name, node in found.items() if name not in may_refer}
+    if not references and (where := _interpolated(checked)):
         raise ConfigError(
             f"{path} has '${{' in {where}; a config that was kept holds values, nothing to fill in"
         )

@@ -86,7 +86,7 @@ def find_run(text: str, store: Store, knob: str = "RUN") -> FinishedRun:
             f"{knob} is '{text}': run {record.key} {record.status} "
             f"({record.result['error']['message']}), so it has no weights; name another run"
         )
-    cfg = plain_files.read_yaml(folder / "config.yaml", without=("logger",))
+    cfg = plain_files.read_yaml(folder / "config.yaml", may_refer=("logger",))
     for part in ("task", "model", "trainer", "technique"):
         if not isinstance(cfg.get(part), dict):
             raise ConfigError(f"{folder / 'config.yaml'} holds no {part}")

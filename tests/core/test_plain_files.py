@@ -63,3 +63,18 @@ def test_ours_and_modest_aliases_pass(tmp_path: Path) -> None:
     own.write_text("a: [unfinished")  # is another's to say
     check_yaml(own)
     check_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_a_reference_of_a_logger_is_text_when_it_is_read(tmp_path: Path) -> None:
+    """Reading a stored config never needs the variable; elsewhere `${` is refused as before."""
+    from bluestab.core.plain_files import read_yaml
+
+    file = tmp_path / "config.yaml"
+    file.write_text("logger: {mlflow: {uri: '${oc.env:NOWHERE}'}}\ntask: {name: gad}\n")
+    found = read_yaml(file, may_refer=("logger",))
+    assert found["logger"] == {"mlflow": {"uri": "${oc.env:NOWHERE}"}}
+    with pytest.raises(ConfigError, match=r"has '\$\{' in logger"):
+        read_yaml(file)
+    file.write_text("logger: {}\ntask: {name: '${oc.env:NOWHERE}'}\n")
+    with pytest.raises(ConfigError, match=r"has '\$\{' in task"):
+        read_yaml(file, may_refer=("logger",))
