@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shlex
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,12 @@ def value_of(argument: str) -> Any:
     return resolved(compose([argument, "task=classification", "model=tiny"]))["task"]
 
 
-@pytest.mark.parametrize("name", ODD)
+def some(names: Sequence[str]) -> list[Any]:
+    """The first few among the quick tests, each composes a config."""
+    return [*names[:6], *(pytest.param(name, marks=pytest.mark.more) for name in names[6:])]
+
+
+@pytest.mark.parametrize("name", some(ODD))
 def test_a_file_that_is_there_is_meant(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +52,7 @@ def test_a_file_that_is_there_is_meant(
         assert value_of(argument)["train"] == name
 
 
-@pytest.mark.parametrize("name", [n for n in ODD if n.strip() == n and "," not in n])
+@pytest.mark.parametrize("name", some([n for n in ODD if n.strip() == n and "," not in n]))
 def test_quotes_that_a_person_typed_stay(name: str) -> None:
     for mark in "'\"":
         argument = f"task.train={quoted(name, mark)}"
@@ -64,7 +69,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", COLUMNS)
+@pytest.mark.parametrize("text", some(COLUMNS))
 def test_columns(text: str) -> None:
     (argument,) = typed([f"task.label={text}"], multirun=False)
     assert value_of(argument)["label"] == COLUMNS[text]

@@ -22,6 +22,11 @@ from bluestab.store.store import Store  # noqa: E402
 from bluestab.training.execute import execute_one  # noqa: E402
 from tests.contracts.test_outputs import ITEMS, SLOW, asked, written  # noqa: E402
 
+MARKS = {
+    name: pytest.mark.slow if name in SLOW else pytest.mark.more
+    for name in ITEMS
+    if name != "tagging"
+}
 ONE_TEXT = ("text", "csv", "tsv", "jsonl")
 TWO_TEXTS = ("csv", "tsv", "jsonl")
 WORDS = ("text", "csv", "tsv", "jsonl", "conll", "brat")
@@ -63,9 +68,7 @@ def predicted(store: Store, name: str, source: Path, output: Path, **options: An
     return order, carry_out(order, store, "cpu", 4096)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ITEMS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in ITEMS])
 def test_every_verb(make_run: Callable[..., Any], tmp_path: Path, name: str) -> None:
     rows = [ITEMS[name](i) for i in range(24)]
     # the test file lacks a class: a score counts those that training knew

@@ -70,7 +70,9 @@ def figures(table: pd.DataFrame) -> set[str]:
     return {f"{x:.{digits}f}" for x in numbers for digits in (2, 3, 4)} | {f"{MARGIN:.2f}"}
 
 
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize(
+    "number", [*range(10), *(pytest.param(n, marks=pytest.mark.more) for n in range(10, 40))]
+)
 def test_sentences_agree_and_their_figures_are_in_the_table(number: int, tmp_path: Path) -> None:
     found = read(tmp_path, drawn(np.random.default_rng(number)))
     advice, headline = said(found)

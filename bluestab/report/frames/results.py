@@ -82,10 +82,12 @@ def quick_results(
     """Runs, summary and configs alone: no prediction is read, so this takes a moment."""
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
+    summary = summary_frame(runs, baseline)
+    with_standings(summary, advice(runs, summary, at), at)
     return Results(
         name="all" if manifest is None else manifest["name"],
         runs=runs,
-        summary=summary_frame(runs, baseline),
+        summary=summary,
         baseline=baseline,
         damaged=found_damaged,
         difference=DIFFERENCE,

@@ -130,6 +130,7 @@ def test_no_such_test_for_crossed_seeds() -> None:
     explain(plain_row)  # twice is once
 
 
+@pytest.mark.slow
 def test_looks_after_every_seed_err_as_often_as_said() -> None:
     """From 8 to 20 seeds, four arms alike: does any look find anything?"""
     rng, m, found = np.random.default_rng(2), 60, 0

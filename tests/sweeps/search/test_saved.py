@@ -21,7 +21,14 @@ LINE = (
 
 
 @pytest.mark.parametrize(
-    "storage", [None, "runs/own.journal", "sqlite:///runs/s.db", "beside.journal"]
+    "storage",
+    [
+        None,
+        *(
+            pytest.param(where, marks=pytest.mark.more)
+            for where in ("runs/own.journal", "sqlite:///runs/s.db", "beside.journal")
+        ),
+    ],
 )
 def test_a_moved_store_answers_as_before_from_any_folder(
     cli: Callable[..., Any], storage: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
