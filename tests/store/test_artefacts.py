@@ -189,7 +189,10 @@ def test_another_result_is_an_error_and_changes_nothing(
     path = tmp_path / "runs" / record.key / "record.json"
     other: Any = {"last": 0.123, "best": 0.123}
     if field == "metrics":  # as a record has them
-        other = {at: {"test": {"accuracy": x}} for at, x in other.items()}
+        other = {
+            at: {split: dict.fromkeys(scores, 0.123) for split, scores in parts.items()}
+            for at, parts in record.result["metrics"].items()
+        }
     path.write_text(to_text(replace(record, result={**record.result, field: other})))
     before = snapshot(tmp_path / "runs")
     wanting = replace(run, cfg={**run.cfg, "keep": "best"})
