@@ -37,7 +37,7 @@ def value_of(argument: str) -> Any:
 def some(names: Iterable[str]) -> list[Any]:
     """The first few among the quick tests, each composes a config."""
     every = list(names)
-    return [*every[:6], *(pytest.param(name, marks=pytest.mark.more) for name in every[6:])]
+    return [*every[:6], *(pytest.param(name, marks=pytest.mark.slow) for name in every[6:])]
 
 
 @pytest.mark.parametrize("name", some(ODD))

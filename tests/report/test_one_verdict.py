@@ -71,7 +71,7 @@ def figures(table: pd.DataFrame) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "number", [*range(10), *(pytest.param(n, marks=pytest.mark.more) for n in range(10, 40))]
+    "number", [*range(10), *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 40))]
 )
 def test_sentences_agree_and_their_figures_are_in_the_table(number: int, tmp_path: Path) -> None:
     found = read(tmp_path, drawn(np.random.default_rng(number)))

@@ -25,7 +25,7 @@ LINE = (
     [
         None,
         *(
-            pytest.param(where, marks=pytest.mark.more)
+            pytest.param(where, marks=pytest.mark.slow)
             for where in ("runs/own.journal", "sqlite:///runs/s.db", "beside.journal")
         ),
     ],
