@@ -230,6 +230,8 @@ def judge(
         return verdict(
             "open", first=first, because="no better bound", leader=leader, until=baseline
         )
+    if first.too_few and leader.state == "undecided":
+        first = leader  # bounds of so few seeds rank arms by the luck of their spread
     until = next((one.arm for one in ranked if one.state in ("approved", "baseline")), None)
     if first.fails_more:
         return verdict("open", first=first, because="fails", until=until)

@@ -48,6 +48,15 @@ def test_few_seeds_approve_nothing() -> None:
     assert "at least 3 more seeds are needed" in reasons(found)
 
 
+def test_of_few_seeds_the_best_mean_looks_best() -> None:
+    scores = {
+        "none": arm(0.5, 0.1, n=3),
+        "freeze": arm(0.49, 0.001, n=3, stream=1),
+        "reinit": arm(0.6, 0.05, n=3, stream=2),
+    }
+    assert reasons(judge(scores, "none")).startswith("not enough seeds to say: reinit looks best")
+
+
 def test_a_bound_within_the_margin_from_too_few_seeds_is_not_held_against_an_arm() -> None:
     scores = {"none": arm(0.5, 0.1, n=4), "freeze": arm(0.9, 0.001, n=4, stream=1)}
     found = judge(scores, "none")
