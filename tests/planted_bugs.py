@@ -65,8 +65,8 @@ PLANTS = (
     ),
     Plant(
         "a rename without fsync",
-        '    aside.write_text(text, encoding="utf-8")\n    flush(aside)\n    aside.replace(path)\n',
-        '    aside.write_text(text, encoding="utf-8")\n    aside.replace(path)\n',
+        "    share(aside)\n    flush(aside)\n    aside.replace(path)\n",
+        "    share(aside)\n    aside.replace(path)\n",
         "test_nothing_is_renamed_before",
     ),
     Plant(
