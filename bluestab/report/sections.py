@@ -8,11 +8,10 @@ from bluestab.report.frames.budget import BUDGET
 from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.over_tasks import OVER_TASKS
-from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
 from bluestab.report.section import Section
-from bluestab.report.words.caveats import flags
+from bluestab.report.words.caveats import mind
 
 SECTIONS = (
     Section(
@@ -73,11 +72,7 @@ SECTIONS = (
         "crashes",
         "What crashed, and what to mind",
         data=lambda results: {
-            "mind": [
-                *looking_of(results),
-                *pairing_sentences(results.summary, results.runs, results.at),
-                *flags(results.runs),
-            ],
+            "mind": [*looking_of(results), *mind(results)],
             "damaged": list(results.damaged.values()),
             "left_out": list(results.left_out),
         },

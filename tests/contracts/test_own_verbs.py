@@ -55,7 +55,7 @@ def input_of(folder: Path, form: str, rows: Sequence[Mapping[str, Any]]) -> Path
     return path
 
 
-def said_of_an_item(form: str, output: Path) -> Any:
+def answer_for_an_item(form: str, output: Path) -> Any:
     """What the first item was answered, as one text: classes, labels, numbers, mentions."""
     if form == "brat":
         return (output / "0.ann").read_text()
@@ -118,7 +118,7 @@ def test_every_verb(make_run: Callable[..., Any], tmp_path: Path, name: str) -> 
             target = tmp_path / f"{form}{number}"
             _, done = predicted(store, weights, source, target, form=form)
             assert done.counts.items == len(new)
-            answers.append(said_of_an_item(form, target))
+            answers.append(answer_for_an_item(form, target))
         assert answers[0] == answers[1]
 
     assert reproduce(find_run(f"{key}:last", store), "cpu", None).word == "identical"

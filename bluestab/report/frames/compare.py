@@ -19,7 +19,7 @@ from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
 from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, adjust, contrasts
 from bluestab.report.frames.gaps import GAP_COLUMNS
-from bluestab.report.frames.pairing import apart
+from bluestab.report.frames.pairing import mismatch
 from bluestab.report.frames.runs import Row, gather, named
 from bluestab.store.store import Store
 
@@ -108,7 +108,7 @@ def _row(a: Row, b: Row, differs: str) -> Row:
     shared = [key for key in a["by_key"] if key in b["by_key"]]
     equal = Counter(a["by_key"][key] == b["by_key"][key] for key in shared)
     values = {side: list(row["scores"].values()) for side, row in (("a", a), ("b", b))}
-    unlike = apart(b["test_part"], a["test_part"])
+    unlike = mismatch(b["test_part"], a["test_part"])
     found: Row = dict.fromkeys(CONTRAST_COLUMNS)
     if not unlike:
         found = contrasts({"B": (ArmRuns(b["scores"]), ArmRuns(a["scores"]))})["B"]

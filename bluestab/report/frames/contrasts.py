@@ -9,11 +9,11 @@ multiplied by the number of arms and whose interval is at the level that this le
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bluestab import stats
-from bluestab.report.frames.folds import by_fold, fold_change, fold_spread
+from bluestab.report.frames.folds import bonferroni, by_fold, ends, fold_change, fold_spread
 from bluestab.report.frames.gaps import GAP_COLUMNS, explain, pairs_of
 from bluestab.report.frames.looks import look_again
 from bluestab.report.tables import LEVEL
@@ -57,13 +57,20 @@ def contrasts(
     looked  arms whose seeds, or whose baseline's, were added after results had been seen
     """
     shared = {name: [s for s in a.scores if s in b.scores] for name, (a, b) in pairs.items()}
-    rows = {name: _described(*pair, shared[name]) for name, pair in pairs.items()}
+    designs = {name: stats.design_of(seeds) for name, seeds in shared.items()}
+    rows = {name: _described(*pair, shared[name], designs[name]) for name, pair in pairs.items()}
     everyone = list(dict.fromkeys(seed for seeds in shared.values() for seed in seeds))
     design = stats.design_of(everyone)
     folded = {name for name, pair in pairs.items() if all(arm.folded() for arm in pair)}
     if folded or design.blocks is None:
         for name, pair in pairs.items():
-            rows[name] |= _alone(*pair, shared[name], name in folded, len(pairs))
+            if name in folded:
+                own, reference = pair
+                rows[name] |= fold_change(
+                    own.scores, reference.scores, own.sizes, LEVEL, len(pairs)
+                )
+            else:
+                rows[name] |= _alone(*_paired(*pair, shared[name]), designs[name], len(pairs))
     else:
         blocks = dict(zip(everyone, design.blocks, strict=True))
         scores = {
@@ -80,16 +87,13 @@ def contrasts(
                 "delta_all_low": change.family_low, "delta_all_high": change.family_high,
             }  # fmt: skip
     adjust(list(rows.values()), "p_std")
-    independent = {
-        name: pair
-        for name, pair in pairs.items()
-        if name not in folded and stats.design_of(shared[name]).independent
-    }
-    failing(rows, independent, shared)
+    independent = {name for name in pairs if name not in folded and designs[name].independent}
+    failing(rows, {name: pairs[name] for name in pairs if name in independent}, shared)
     for name, row in rows.items():
-        explain(row)
+        explain(row, folded=name in folded, tied=not designs[name].independent)
         if name in looked:
-            look_again(row, pairs[name][0].scores, pairs[name][1].scores, len(pairs))
+            a, b = _paired(*pairs[name], shared[name])
+            look_again(row, a, b, len(pairs), independent=name in independent)
         row["effect"] = effect_of(
             row["delta"], row["p_adjusted"], row["p_equivalent"], bool(row.pop("turns", False)),
             higher_is_better=pairs[name][0].higher_is_better, level=LEVEL,
@@ -108,15 +112,13 @@ def failing(
         seeds = shared[name]
         a, b = ([seed in arm.failed for seed in seeds] for arm in (own, reference))
         test, interval = mcnemar(a, b, LEVEL), newcombe_paired(a, b, 1 - LEVEL)
-        if interval is not None:
-            low, high = interval.low, interval.high
-            if test.p is None or test.p >= LEVEL:
-                low, high = min(low, 0.0), max(high, 0.0)
-            rows[name] |= {"failed_change_low": low, "failed_change_high": high}
-        x, y = ([arm.scores[seed] for seed in seeds] for arm in (own, reference))
+        if interval is not None and (test.p is None or test.p >= LEVEL):
+            interval = replace(interval, low=min(interval.low, 0.0), high=max(interval.high, 0.0))
+        x, y = _paired(own, reference, seeds)
         worst, better = own.failure_score, own.higher_is_better
         hidden = unseen(x, y, a, b, worst, 1 - LEVEL, higher_is_better=better)
         rows[name] |= {
+            **ends("failed_change", interval),
             "failed_paired": sum(a),
             "failed_baseline": sum(b),
             "failed_change": test.statistic,
@@ -142,9 +144,18 @@ def _equal(row: Row) -> bool:
     return bool(row["delta_low"] == row["delta_high"] == 0)
 
 
-def _described(own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams]) -> Row:
+def _paired(
+    own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams]
+) -> tuple[list[float], list[float]]:
+    """Scores of both at the shared seeds, in one order."""
+    return [own.scores[seed] for seed in shared], [reference.scores[seed] for seed in shared]
+
+
+def _described(
+    own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams], design: stats.Design
+) -> Row:
     """Whatever is no test of the mean."""
-    a, b = ([arm.scores[seed] for seed in shared] for arm in (own, reference))
+    a, b = _paired(own, reference, shared)
     improvement = stats.probability_of_improvement(a, b)
     if improvement is not None and not own.higher_is_better:
         improvement = 1 - improvement  # ties are half, both ways
@@ -155,34 +166,18 @@ def _described(own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams]) -> R
     row |= {"delta": stats.paired_delta(own.scores, reference.scores)[1],
             "std_ratio": stats.std_ratio(a, b)}  # fmt: skip
     # what crossed seeds share would count as many times as runs share it: the ratio stands alone
-    if stats.design_of(shared).independent:
+    if design.independent:
         ratio, spread = stats.std_ratio_interval(a, b), stats.paired_variance(a, b)
-        row |= {"p_std_name": spread.name, "p_std": spread.p}
-        if ratio is not None:
-            row |= {"std_ratio_low": ratio.low, "std_ratio_high": ratio.high}
+        row |= {"p_std_name": spread.name, "p_std": spread.p, **ends("std_ratio", ratio)}
     return row
 
 
-def _alone(
-    own: ArmRuns, reference: ArmRuns, shared: Sequence[Streams], folded: bool, n_arms: int
-) -> Row:
+def _alone(a: list[float], b: list[float], design: stats.Design, n_arms: int) -> Row:
     """A test of this arm alone, and what is left of it for `n_arms` at once."""
-    if folded:
-        return fold_change(own.scores, reference.scores, own.sizes, LEVEL, n_arms)
-    a, b = ([arm.scores[seed] for seed in shared] for arm in (own, reference))
-    design = stats.design_of(shared)
     test = stats.mean_test(a, b, design, LEVEL)
     gains = [x - y for x, y in zip(a, b, strict=True)]
     alone, family = (stats.mean_interval(gains, design, 1 - LEVEL / m) for m in (1, n_arms))
-    return {
-        "test_name": test.name,
-        "p": test.p,
-        "p_adjusted": None if test.p is None else min(1.0, n_arms * test.p),
-        "delta_low": None if alone is None else alone.low,
-        "delta_high": None if alone is None else alone.high,
-        "delta_all_low": None if family is None else family.low,
-        "delta_all_high": None if family is None else family.high,
-    }
+    return bonferroni(test.name, test.p, alone, family, n_arms)
 
 
 CONTRAST_COLUMNS = (

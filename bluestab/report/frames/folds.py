@@ -34,6 +34,32 @@ def by_fold(scores: Mapping[Any, float]) -> dict[int, list[float]]:
     return dict(found)
 
 
+def ends(name: str, interval: stats.Interval | None) -> Row:
+    """`NAME_low` and `NAME_high`, None without an interval."""
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def bonferroni(
+    name: str,
+    p: float | None,
+    alone: stats.Interval | None,
+    family: stats.Interval | None,
+    n_arms: int,
+) -> Row:
+    """Columns of a change that has a test of its own, among `n_arms`: its p times their number.
+
+    alone, family  its interval by itself, and at the level that this leaves for each of them
+    """
+    return {
+        "test_name": name,
+        "p": p,
+        "p_adjusted": None if p is None else min(1.0, n_arms * p),
+        **ends("delta", alone),
+        **ends("delta_all", family),
+    }
+
+
 def nested_columns(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -> Row:
     """What replaces the columns of an arm whose runs have folds; empty for others.
 
@@ -49,8 +75,7 @@ def nested_columns(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -
     return {
         "mean": found.mean,
         "std": found.std_seeds,
-        "ci_low": None if interval is None else interval.low,
-        "ci_high": None if interval is None else interval.high,
+        **ends("ci", interval),
         "ci_method": None if interval is None else interval.method,
         "n_folds": found.n_folds,
         "std_folds": found.std_folds,
@@ -78,15 +103,7 @@ def fold_change(
     alone, family = (
         stats.corrected_t_interval(change.by_fold, *sizes, 1 - level / m) for m in (1, n_arms)
     )
-    return {
-        "test_name": f"{test.name} over folds",
-        "p": test.p,
-        "p_adjusted": None if test.p is None else min(1.0, n_arms * test.p),
-        "delta_low": None if alone is None else alone.low,
-        "delta_high": None if alone is None else alone.high,
-        "delta_all_low": None if family is None else family.low,
-        "delta_all_high": None if family is None else family.high,
-    }
+    return bonferroni(f"{test.name} over folds", test.p, alone, family, n_arms)
 
 
 def fold_spread(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:

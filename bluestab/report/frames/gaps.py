@@ -35,26 +35,27 @@ def pairs_of(shared: Sequence[Any]) -> Row:
     return {"pairs": f"{n} ({design})" if str(design) else f"{n}", "n_units": design.n_independent}
 
 
-def explain(row: Row, level: float = LEVEL) -> None:
+def explain(row: Row, *, folded: bool, tied: bool, level: float = LEVEL) -> None:
     """Give a compared row its reasons, in place, and drop an interval of the ratio that says
-    nothing."""
+    nothing.
+
+    folded  the arms were cross-validated; tied: their runs share seeds
+    """
     low, high = row["std_ratio_low"], row["std_ratio_high"]
     if there(low) and there(high) and (low < 1 / OPEN_RATIO or high > OPEN_RATIO):
         row["std_ratio_low"] = row["std_ratio_high"] = None
     fewest = stats.fewest_pairs(level)
     none_shared = "no seed is shared with the baseline" if not row["n_paired"] else None
-    over_folds = str(row["pairs"]).endswith("folds")
-    tied = "(" in str(row["pairs"])
     few = None
     if row["n_units"] < fewest:
         what = "independent repetitions" if tied else "shared seeds"
         few = f"fewer than {fewest} {what} cannot reach {level:g}"
     if not there(row["p"]):
-        folds = "one fold, folds that do not differ, or sizes that are not known" * over_folds
+        folds = "one fold, folds that do not differ, or sizes that are not known" * folded
         row["no_p"] = none_shared or folds or few or "differences have no spread"
     untested = (
         "over folds the ratio of stds is not tested"
-        if over_folds
+        if folded
         else "where runs share seeds the ratio of stds is not tested"
         if tied
         else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab import stats
 from bluestab.core.errors import StoreError
 from bluestab.report.tables import LEVEL, there
 from bluestab.stats.anytime import NAME, anytime_change, fewest_looked
@@ -48,19 +47,20 @@ def looked_cells(store: Store, manifest: Mapping[str, Any] | None) -> frozenset[
 
 
 def look_again(
-    row: Row, own: Mapping[Any, float], reference: Mapping[Any, float], n_arms: int
+    row: Row, own: Sequence[float], reference: Sequence[float], n_arms: int, *, independent: bool
 ) -> None:
     """Put a test that holds at any look (`stats.anytime`) in the place of one for a single look, in
-    place; where there is none, as over folds and crossed seeds, there is no p and no interval."""
-    shared = [seed for seed in own if seed in reference]
+    place; where there is none, as over folds and crossed seeds, there is no p and no interval.
+
+    own, reference  scores at the shared seeds; independent: these are independent repetitions
+    """
     row |= dict.fromkeys(TESTED)
     row["looked"] = True
     row["no_p_std"] = "seeds were added after results had been seen"
-    if str(row["pairs"]) != f"{len(shared)}" or not stats.design_of(shared).independent:
+    if not independent:
         row["no_p"] = f"{row['no_p_std']}, and no test of such runs allows for that"
         return
-    a, b = ([scores[seed] for seed in shared] for scores in (own, reference))
-    alone, family = (anytime_change(a, b, LEVEL, m) for m in (1, n_arms))
+    alone, family = (anytime_change(own, reference, LEVEL, m) for m in (1, n_arms))
     if alone.p is None:
         fewest = fewest_looked(LEVEL)
         row["no_p"] = f"{row['no_p_std']}, and fewer than {fewest} cannot reach {LEVEL:g} then"

@@ -74,7 +74,7 @@ def _names(predictions: pa.Table) -> list[str]:
     return [json.dumps([str(name), target], ensure_ascii=False) for name, target in pairs]
 
 
-def apart(own: Identity | None, reference: Identity | None) -> str:
+def mismatch(own: Identity | None, reference: Identity | None) -> str:
     """Why two arms cannot be paired: `test_size: 10 against null`; empty if they can.
 
     Arms of which nothing is known can: the caller knows no more.
@@ -97,9 +97,9 @@ class Pairing:
     ) -> None:
         self._parts, self._digests = parts, digests or {}
 
-    def apart(self, own: str, reference: str) -> str:
+    def mismatch(self, own: str, reference: str) -> str:
         """Why two cells cannot be paired; empty if they can."""
-        said = apart(self._parts.get(own), self._parts.get(reference))
+        said = mismatch(self._parts.get(own), self._parts.get(reference))
         items = {self._digests[cell] for cell in (own, reference) if cell in self._digests}
         return said or ("ids or targets of their test items" if len(items) > 1 else "")
 
@@ -117,14 +117,14 @@ def pairing_sentences(summary: pd.DataFrame, runs: pd.DataFrame, at: str) -> Ite
         )
     scored = runs[(runs["at"] == at) & (runs["status"] != "crashed")]
     for (task, model), group in scored.groupby(["task", "model"], sort=False):
-        if validated_apart(group):
+        if validated_differently(group):
             yield (
                 f"{task} with {model}: arms were validated on different numbers of items, or "
                 "scored on different test items, so none is recommended"
             )
 
 
-def validated_apart(runs: pd.DataFrame) -> bool:
+def validated_differently(runs: pd.DataFrame) -> bool:
     """Whether runs of one task and model differ in their test part or number of validation items,
     so that their validation scores do not choose between arms."""
     sizes = runs.groupby("fold", dropna=False)["n_validation"].nunique()

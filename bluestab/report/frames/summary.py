@@ -11,7 +11,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.report.frames.bounded import keep_in_range
 from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, contrasts
-from bluestab.report.frames.folds import nested_columns
+from bluestab.report.frames.folds import ends, nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
 from bluestab.report.tables import LEVEL, there
@@ -34,7 +34,6 @@ SUMMARY_COLUMNS = (
 
 DIFFERENCE = 0.01
 """Difference of two means that is worth finding, unless somebody says otherwise: one point."""
-
 
 ASSURANCE = 0.8
 """Confidence that the spread is no larger than planned with: a pilot's own is too small half of the
@@ -83,7 +82,8 @@ def summary_frame(
         else:
             row["baseline"], row["rival"] = rival["arm"], rival["cell"]
             row["difference"] = difference
-    for family in _families(table):
+    # comparisons of one task and model, at one step, are corrected together
+    for family in _by_subject(row for row in table if row["baseline"] is not None):
         again = {row["cell"] for row in family if {row["cell"], row["rival"]} & {*looked}}
         pairs = {
             row["cell"]: (arms[row["cell"], row["at"]], arms[row.pop("rival"), row["at"]])
@@ -102,20 +102,15 @@ def summary_frame(
                     level=LEVEL / len(family),
                     assurance=ASSURANCE,
                 )
-    for rows in _subjects(table):
+    for rows in _by_subject(row for row in table if row["n"]):
         _all_at_once(rows, arms)
     for row in table:
         keep_in_range(row)
     frame = pd.DataFrame(table, columns=list(SUMMARY_COLUMNS))
     # as objects: whole numbers stay whole beside what is missing
     for column in (
-        "pairs",
-        "n_units",
-        "n_paired",
-        "more_seeds",
-        "n_folds",
-        "failed_paired",
-        "failed_baseline",
+        *("pairs", "n_units", "n_paired", "more_seeds", "n_folds"),
+        *("failed_paired", "failed_baseline"),
     ):
         frame[column] = pd.Series([row[column] for row in table], dtype=object)
     return frame
@@ -146,28 +141,14 @@ def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], ArmRuns]) -
             continue
         design = stats.design_of(list(arm.scores))
         level = 1 - LEVEL / len(rows)
-        row |= _ends("ci_all", stats.mean_interval(list(arm.scores.values()), design, level))
+        row |= ends("ci_all", stats.mean_interval(list(arm.scores.values()), design, level))
 
 
-def _ends(name: str, interval: stats.Interval | None) -> Row:
-    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _families(table: Iterable[Row]) -> Iterable[list[Row]]:
-    """Comparisons that are corrected together: those of one task and model, at one step."""
-    families: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in table:
-        if row["baseline"] is not None:
-            families[_subject(row)].append(row)
-    return families.values()
-
-
-def _subjects(table: Iterable[Row]) -> Iterable[list[Row]]:
-    """Arms of one task and model, at one step, that have runs."""
+def _by_subject(rows: Iterable[Row]) -> Iterable[list[Row]]:
+    """Rows of one task and model, at one step, together."""
     found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in table:
-        if row["n"]:
-            found[_subject(row)].append(row)
+    for row in rows:
+        found[_subject(row)].append(row)
     return found.values()
 
 
@@ -192,10 +173,10 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "n_crashed": n_crashed,
         "n_censored": sum(bool(run["censored"]) for run in part),
         "failed_share": stats.failed_share(n_degenerate, n_diverged, n),
-        **_ends("failed", stats.share_interval(failed, design)),
+        **ends("failed", stats.share_interval(failed, design)),
         **{k: values.get(k) for k in ("mean", "mean_without_failed", "std", "median", "iqm")},
         **{k: values.get(k) for k in ("min", "max")},
-        **_ends("ci", interval),
+        **ends("ci", interval),
         "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
@@ -236,11 +217,11 @@ class _Rivals:
         rivals = self.named[_subject(row)] or [
             one for place, rows in self.alike.items() if place[:3] == _subject(row) for one in rows
         ]
-        said = [self.pairing.apart(row["cell"], one["cell"]) for one in rivals]
+        said = [self.pairing.mismatch(row["cell"], one["cell"]) for one in rivals]
         return said[0] if said and all(said) else None
 
     def _fitting(self, row: Row, rivals: Sequence[Row]) -> list[Row]:
-        return [one for one in rivals if not self.pairing.apart(row["cell"], one["cell"])]
+        return [one for one in rivals if not self.pairing.mismatch(row["cell"], one["cell"])]
 
 
 def _subject(row: Row) -> tuple[str, str, str]:

@@ -10,12 +10,11 @@ from rich.table import Table
 
 from bluestab.core.types import At
 from bluestab.report.frames.looks import looking_of
-from bluestab.report.frames.pairing import pairing_sentences
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
 from bluestab.report.tables import change_cells, dashes, interval, p_of, tests_of, there
 from bluestab.report.terminal.tables import console, print_damaged, print_lines
-from bluestab.report.words.caveats import flags
+from bluestab.report.words.caveats import mind
 from bluestab.report.words.phrases import number
 from bluestab.tasks.metric import metric_of_row
 
@@ -82,8 +81,7 @@ def print_outcome(results: Results) -> None:
             print_lines(out, section.sentences(results))
         for section in UPWARDS:
             _print_blocks(out, section.printed(results))
-    unpaired = () if runs.empty else pairing_sentences(results.summary, runs, results.at)
-    for sentence in [*unpaired, *flags(runs)]:
+    for sentence in mind(results):
         out.print(f"mind: {sentence}", markup=False, soft_wrap=True)
     print_damaged(out, results.damaged)
 

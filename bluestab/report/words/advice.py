@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
 from bluestab.report.frames.folds import fold_of
-from bluestab.report.frames.pairing import validated_apart
+from bluestab.report.frames.pairing import validated_differently
 from bluestab.report.tables import LEVEL, there
 from bluestab.report.words.phrases import p_words
 from bluestab.report.words.reasons import reasons
@@ -83,7 +83,7 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
         if len({frozenset(map(fold_of, own)) for own in scores.values()}) > 1:
             continue
         of_them = runs[(runs["at"] == at) & runs["cell"].isin(arms)]
-        if validated_apart(of_them[of_them["status"] != "crashed"]):
+        if validated_differently(of_them[of_them["status"] != "crashed"]):
             continue
         folds = _folds(of_them)
         metric = metric_of_row(next(iter(arms.values())))

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.report.frames.designs import design_sentences
 from bluestab.report.frames.judging import judging_sentences
+from bluestab.report.frames.pairing import pairing_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bluestab.report.section import Results
 
 DIFFERENCES = {
     "recipe_version": (
@@ -26,6 +29,12 @@ DIFFERENCES = {
     "micro_batch": ("micro-batches", "dropout draws and rounding differ between them"),
 }
 """Column -> what it is called, and why it matters that it differs."""
+
+
+def mind(results: Results) -> list[str]:
+    """All that is to be minded about results: arms that are not compared, runs that differ."""
+    unpaired = pairing_sentences(results.summary, results.runs, results.at)
+    return [*unpaired, *flags(results.runs)]
 
 
 def flags(runs: pd.DataFrame) -> list[str]:

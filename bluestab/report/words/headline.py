@@ -57,12 +57,12 @@ def headlines(
     part = summary[(summary["at"] == at) & (summary["n"] > 0)]
     for (task, model), group in part.groupby(["task", "model"], sort=False):
         rows = group.to_dict("records")
-        verdict, arm, parts = _said(rows, verdicts.get((task, model)))
+        verdict, arm, parts = _sentence(rows, verdicts.get((task, model)))
         found.append(Headline(str(task), str(model), at, verdict, arm, parts))
     return found
 
 
-def _said(rows: Sequence[Row], verdict: Verdict | None) -> tuple[str, str | None, list[Part]]:
+def _sentence(rows: Sequence[Row], verdict: Verdict | None) -> tuple[str, str | None, list[Part]]:
     compared = [row for row in rows if there(row["delta"])]
     if not compared:
         return "alone", None, _alone(rows)

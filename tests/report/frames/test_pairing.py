@@ -14,10 +14,10 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RunRecord
 from bluestab.report.frames.pairing import (
     Pairing,
-    apart,
     items_digest,
+    mismatch,
     pairing_sentences,
-    validated_apart,
+    validated_differently,
 )
 from bluestab.report.frames.pairing import test_part as part_of
 from bluestab.report.frames.results import read_results
@@ -78,21 +78,21 @@ FILES = {"train": "a", "validation": "b", "test": "c"}
 def test_what_decides_the_test_items(
     task: Mapping[str, Any], data: Mapping[str, str], same: bool
 ) -> None:
-    found = apart(part_of(config({}, FILES)), part_of(config(task, data)))
+    found = mismatch(part_of(config({}, FILES)), part_of(config(task, data)))
     assert (found == "") is same
 
 
 def test_drawn_parts_and_folds() -> None:
     drawn = config({}, {"train": "a"})
     for task in ({"split_seed": 1}, {"grouping": "shared"}, {"validation_size": 3}):
-        assert apart(part_of(drawn), part_of(config(task, {"train": "a"})))
-    assert not apart(part_of(drawn), part_of(config({"train_size": 3}, {"train": "a"})))
+        assert mismatch(part_of(drawn), part_of(config(task, {"train": "a"})))
+    assert not mismatch(part_of(drawn), part_of(config({"train_size": 3}, {"train": "a"})))
     folds = [config({"folds": 5, "fold": fold}, FILES) for fold in (0, 1)]
-    assert not apart(*map(part_of, folds)), "folds are paired like seeds"
-    assert apart(part_of(folds[0]), part_of(config({"folds": 3, "fold": 0}, FILES)))
+    assert not mismatch(*map(part_of, folds)), "folds are paired like seeds"
+    assert mismatch(part_of(folds[0]), part_of(config({"folds": 3, "fold": 0}, FILES)))
     other = {**config({}, FILES), "metric": "rmse"}
-    assert "rmse" in apart(part_of(config({}, FILES)), part_of(other))
-    assert apart(None, part_of(drawn)) == "", "of nothing known nothing is said"
+    assert "rmse" in mismatch(part_of(config({}, FILES)), part_of(other))
+    assert mismatch(None, part_of(drawn)) == "", "of nothing known nothing is said"
 
 
 def test_items_are_known_by_id_and_target_in_any_order() -> None:
@@ -104,9 +104,9 @@ def test_items_are_known_by_id_and_target_in_any_order() -> None:
     assert items_digest(table(items)) != items_digest(table([("a", 2.0), ("b", 1.0)]))
     assert items_digest(table(items)) != items_digest(table([("a", 1.0), ("c", 2.0)]))
     pairing = Pairing({}, {"x": "1", "y": "2", "z": "1"})
-    assert pairing.apart("x", "y")
-    assert not pairing.apart("x", "z")
-    assert not pairing.apart("x", "unknown")
+    assert pairing.mismatch("x", "y")
+    assert not pairing.mismatch("x", "z")
+    assert not pairing.mismatch("x", "unknown")
 
 
 def test_a_baseline_of_other_items_is_none() -> None:
@@ -178,5 +178,5 @@ def test_what_is_said() -> None:
     first, second = pairing_sentences(summary(records), runs, "last")
     assert "llrd, test_size=10: not compared (-)" in first
     assert "none is recommended" in second
-    assert validated_apart(runs)
+    assert validated_differently(runs)
     assert list(pairing_sentences(summary(records[:1]), runs[:1], "last")) == []
