@@ -72,6 +72,8 @@ def cleaned(text: str) -> str:
 
 def cleaned_value(text: str) -> str:
     """One value or one `KEY=VALUE` without its secrets: a URL in it reaches to its end."""
+    if not HINT.search(text):
+        return text
     if "://" in text:
         text = WHOLE_URL.sub(_without_userinfo, text)
     name, sign, value = text.partition("=")
