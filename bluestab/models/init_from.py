@@ -25,7 +25,7 @@ from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models.description import Model
-from bluestab.store.store import KEY, Store, parse_manifest, parse_record
+from bluestab.store.store import KEY, Store, parse_record
 
 PREFIX = re.compile(r"[0-9a-f]{4,16}")
 EXPECTED = (
@@ -257,11 +257,10 @@ def command_of(own: Store, record: RunRecord) -> str:
 
 def _overrides(own: Store, record: RunRecord) -> Sequence[str] | None:
     """What made exactly this run, from the manifest of a sweep or from its own command."""
-    for path in own.manifests().values():
-        with suppress(StoreError):
-            for run in parse_manifest(path)["runs"]:
-                if run["key"] == record.key:
-                    return list(run["overrides"])
+    for manifest in own.whole_manifests():
+        for run in manifest["runs"]:
+            if run["key"] == record.key:
+                return list(run["overrides"])
     with suppress(KeyError, ValueError, AttributeError):
         words = shlex.split(cleaned_command(record.measured["command"]))
         if words[:2] == ["bluestab", "run"] and not {"-m", "--multirun"} & set(words):

@@ -306,6 +306,14 @@ class Store:
         paths = [] if os.path.islink(folder) else folder.glob("*.json")
         return {path.stem: path for path in sorted(paths, key=_changed)}
 
+    def whole_manifests(self) -> Iterator[dict[str, Any]]:
+        """Those of the sweeps that can be read; damaged ones are said by `store verify`."""
+        for path in self.manifests().values():
+            try:
+                yield parse_manifest(path)
+            except StoreError:
+                continue
+
     def manifest(self, name: str | None) -> dict[str, Any] | None:
         """A sweep by name, or the latest; None if the store holds no sweep."""
         known = self.manifests()

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bluestab.core.errors import StoreError
-from bluestab.store.store import Store, parse_manifest
+from bluestab.store.store import Store
 
 Launch = Mapping[str, Any]
 """asked: runs that no earlier launch asked for; done: finished runs of the same configurations at
@@ -28,7 +27,7 @@ def launches(store: Store, runs: Iterable[tuple[str, str]], command: str) -> lis
     cells = set(asked.values())
     before: dict[str, str] = {}
     found: list[Launch] = []
-    for manifest in _manifests(store):
+    for manifest in store.whole_manifests():
         own = {run["key"]: run.get("cell") for run in manifest["runs"]}
         if cells & {*own.values()}:
             before |= {key: str(cell) for key, cell in own.items() if cell in cells}
@@ -39,11 +38,3 @@ def launches(store: Store, runs: Iterable[tuple[str, str]], command: str) -> lis
         added = sorted({*new.values()} & {*done})
         found.append({"asked": len(new), "done": len(done), "added_to": added, "command": command})
     return found
-
-
-def _manifests(store: Store) -> Iterable[Mapping[str, Any]]:
-    for path in store.manifests().values():
-        try:
-            yield parse_manifest(path)
-        except StoreError:  # damaged, which is said where it is reported
-            continue

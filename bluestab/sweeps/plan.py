@@ -153,7 +153,8 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
 
 def _declared(sweep: Mapping[str, Any]) -> dict[str, Any]:
     """`sweep.baseline` and `sweep.difference`. Raises ConfigError if the latter is no size."""
-    baseline, difference = sweep.get("baseline", "none"), sweep.get("difference", 0.01)
+    baseline = sweep.get("baseline", Sweep.baseline)
+    difference = sweep.get("difference", Sweep.difference)
     known = isinstance(difference, int | float) and not isinstance(difference, bool)
     if not known or not 0 < difference < float("inf"):
         raise ConfigError(

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluestab.core.errors import StoreError
 from bluestab.report.tables import LEVEL, there
 from bluestab.stats.anytime import NAME, anytime_change, fewest_looked
-from bluestab.store.store import Store, parse_manifest
+from bluestab.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +30,7 @@ TESTED = (
 def looked_cells(store: Store, manifest: Mapping[str, Any] | None) -> frozenset[str]:
     """Cells that were given more seeds when they had results; of all sweeps if `manifest` is
     None."""
-    found: list[Mapping[str, Any]] = []
-    for path in store.manifests().values() if manifest is None else ():
-        try:
-            found.append(parse_manifest(path))
-        except StoreError:  # said where damaged files are reported
-            continue
-    manifests = found if manifest is None else [manifest]
+    manifests = store.whole_manifests() if manifest is None else [manifest]
     return frozenset(
         cell
         for one in manifests

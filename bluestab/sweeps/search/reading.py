@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
-from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.secrets import cleaned, cleaned_value
+from bluestab.core.errors import StoreError
+from bluestab.core.secrets import cleaned_value
 from bluestab.sweeps.search.patience import StoragePatience
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import open_storage
-from bluestab.sweeps.search.trials import Trials
+from bluestab.sweeps.search.trials import Trials, no_remarks, opening
 
 
 def read_trials(search: Search) -> Trials:
@@ -21,22 +19,14 @@ def read_trials(search: Search) -> Trials:
 
     own = StoragePatience()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            storage = open_storage(search.storage, own, read_only=True)
+    with no_remarks(), opening(search, "read"):
+        storage = open_storage(search.storage, own, read_only=True)
+        try:
             study = optuna.load_study(study_name=search.name, storage=storage)
-            study.get_trials(deepcopy=False)
-    except KeyError as error:
-        raise StoreError(
-            f"{cleaned_value(search.storage)} holds no study {search.name}: nothing of the search "
-            "is told yet, or its file was replaced"
-        ) from error
-    except (ConfigError, StoreError):
-        raise
-    except Exception as error:  # a damaged journal, a database of another version
-        raise ConfigError(
-            f"the study {search.name} in {cleaned_value(search.storage)} cannot be read: "
-            f"{type(error).__name__}: {cleaned(str(error).strip().partition(chr(10))[0][:300])}"
-        ) from error
+        except KeyError as error:
+            raise StoreError(
+                f"{cleaned_value(search.storage)} holds no study {search.name}: nothing of the "
+                "search is told yet, or its file was replaced"
+            ) from error
+        study.get_trials(deepcopy=False)
     return Trials(search, study, own)

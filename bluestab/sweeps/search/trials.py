@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import BluestabError, ConfigError
-from bluestab.core.secrets import cleaned_value
+from bluestab.core.secrets import cleaned, cleaned_value
 from bluestab.store.claims import Claim, Claims
 from bluestab.store.files import alone
 from bluestab.sweeps.search import samplers, spec
@@ -103,7 +103,7 @@ class Trials:
 
         own = StoragePatience() if patience is None else patience
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with _no_remarks(), alone(search.folder):
+        with no_remarks(), alone(search.folder):
             storage = open_storage(search.storage, own, waits=patience is not None)
             directions = [
                 optuna.study.StudyDirection.MAXIMIZE
@@ -111,7 +111,7 @@ class Trials:
                 else optuna.study.StudyDirection.MINIMIZE
                 for name in search.objective
             ]
-            with _opening(search):
+            with opening(search):
                 study = optuna.create_study(
                     storage=storage,
                     study_name=search.name,
@@ -130,7 +130,7 @@ class Trials:
 
     def all(self) -> list[FrozenTrial]:
         """All trials, as they are now."""
-        with _no_remarks():
+        with no_remarks():
             return self.study.get_trials(deepcopy=False)
 
     def left(self) -> int:
@@ -154,7 +154,7 @@ class Trials:
 
     def begin(self) -> int:
         """At the start of a command: crashed points are tried again. How many are there?"""
-        with _no_remarks(), alone(self.search.folder):
+        with no_remarks(), alone(self.search.folder):
             self._archive_dead()
             trials = self.all()
             if not trials:
@@ -171,7 +171,7 @@ class Trials:
         Points that are impossible or have been tried are told FAIL and passed over. Raises
         Exhausted if there is no other.
         """
-        with _no_remarks(), alone(self.search.folder):
+        with no_remarks(), alone(self.search.folder):
             self._archive_dead()
             refused = 0
             while self.left() > 0:
@@ -283,7 +283,7 @@ class Trials:
         """A point that is left for later: the person at the keyboard wants to stop."""
         from optuna.trial import TrialState
 
-        with _no_remarks(), alone(self.search.folder):
+        with no_remarks(), alone(self.search.folder):
             self._mark(taken, "interrupted", "left for later")
             frozen = next(t for t in self.all() if t.number == taken.number)
             self._again(frozen, deaths=frozen.user_attrs.get("deaths", {}))
@@ -300,7 +300,7 @@ class Trials:
 
     def _tell(self, taken: Taken, state: Any, values: list[float] | None) -> None:
         over = taken.trial.user_attrs.get(samplers.CONSTRAINT)
-        with _no_remarks():
+        with no_remarks():
             if over is not None and hasattr(taken.trial, "set_constraint"):  # Optuna 5; once only
                 taken.trial.set_constraint("failed_share", over)
             if state.name == "PRUNED":
@@ -352,24 +352,21 @@ class Trials:
 
 
 @contextmanager
-def _opening(search: Search) -> Iterator[None]:
-    """What goes wrong inside, as ConfigError."""
-    where = cleaned_value(search.storage)
+def opening(search: Search, done: str = "opened") -> Iterator[None]:
+    """What goes wrong inside, as ConfigError: the study cannot be `done`."""
     try:
         yield
     except BluestabError:
         raise
-    except KeyError as error:
-        raise ConfigError(f"search.storage {where} has no study {search.name} yet") from error
     except Exception as error:  # a damaged journal, a database of another version
         raise ConfigError(
-            f"the study {search.name} in {where} cannot be opened: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+            f"the study {search.name} in {cleaned_value(search.storage)} cannot be {done}: "
+            f"{type(error).__name__}: {cleaned(str(error).strip().partition(chr(10))[0][:300])}"
         ) from error
 
 
 @contextmanager
-def _no_remarks() -> Iterator[None]:
+def no_remarks() -> Iterator[None]:
     """Without Optuna's warnings about flags that may change some day: their values are named."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

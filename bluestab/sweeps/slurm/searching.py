@@ -46,8 +46,10 @@ def live_tasks(store: Store, name: str) -> list[Submission]:
     """Submissions whose tasks work on a search, or will. Raises ConfigError if SLURM is silent."""
     found = []
     for one in submissions(store, name):
+        if not one.is_search:
+            continue
         question = f"job {', '.join(one.jobs())} still works on the search {name}"
-        if one.is_search and own_tasks.live(one, question):
+        if own_tasks.live(one, question):
             found.append(one)
     return found
 
