@@ -90,10 +90,16 @@ ATS = ("last", "best")
 
 
 def load_summary(
-    path: StorePath = None, sweep: str | None = None, baseline: str = "none", at: At = "last"
+    path: StorePath = None,
+    sweep: str | None = None,
+    baseline: str | None = None,
+    at: At = "last",
 ) -> pd.DataFrame:
-    """One row per arm and `at`: the table that `bluestab report` writes as summary.csv, but for
-    the intervals over test items."""
+    """One row per arm and `at`: the table that `bluestab report` writes as summary.csv. No
+    prediction is read: without intervals over test items, and arms are paired by their configs.
+
+    baseline  None: what the sweep declared, else plain fine-tuning
+    """
     return _results(path, sweep, baseline, at).summary
 
 
@@ -137,7 +143,7 @@ def _store(path: StorePath) -> Store:
 
 
 def _results(
-    path: StorePath, sweep: str | None, baseline: str = "none", at: At = "last"
+    path: StorePath, sweep: str | None, baseline: str | None = None, at: At = "last"
 ) -> Results:
     """The frames of a whole store, or of a sweep, without its predictions being read."""
     from bluestab.report.frames.results import quick_results

@@ -14,6 +14,7 @@ import bluestab
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.report.frames.results import read_results
 from bluestab.store.store import Store
+from tests.report.frames.test_looks import added
 from tests.report.test_page import CURVE
 from tests.report.test_report import LLRD, RECORDS, plain, record, stored
 
@@ -36,6 +37,20 @@ def test_the_summary_is_that_of_the_report(tmp_path: Path) -> None:
     ours = bluestab.load_summary(store.root, "question")
     theirs = read_results(store, store.manifest(None)).summary
     pd.testing.assert_frame_equal(ours, theirs[ours.columns])
+
+
+def test_seeds_that_were_added_later_and_what_was_declared_count_here_too(tmp_path: Path) -> None:
+    store = added(tmp_path / "runs")
+    for sweep in ("b", None):
+        ours = bluestab.load_summary(store.root, sweep)
+        theirs = read_results(store, None if sweep is None else store.manifest(sweep)).summary
+        pd.testing.assert_frame_equal(ours, theirs[ours.columns])
+        assert (ours["test_name"] == "signs, at any look").any()
+    manifest = {**(store.manifest("b") or {}), "declared": {"baseline": "llrd", "difference": 0.2}}
+    store.write_manifest("b", manifest)
+    ours = bluestab.load_summary(store.root, "b")
+    assert set(ours["baseline"].dropna()) == {"llrd"}
+    assert set(ours["difference"].dropna()) == {0.2}
 
 
 def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,7 @@ def read_results(
 
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
     """
-    declared = (manifest or {}).get("declared", {})
-    baseline = baseline or str(declared.get("baseline", "none"))
-    difference = difference or float(declared.get("difference", DIFFERENCE))
+    baseline, difference = _asked(manifest, baseline, difference)
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
     arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
@@ -76,13 +74,28 @@ def read_results(
     return replace(results, frames={**results.frames, **frames})
 
 
+def _asked(
+    manifest: Mapping[str, Any] | None, baseline: str | None, difference: float | None = None
+) -> tuple[str, float]:
+    """What to compare with, and what is worth finding: as given, else as the sweep declared it."""
+    declared = (manifest or {}).get("declared", {})
+    return (
+        baseline or str(declared.get("baseline", "none")),
+        difference or float(declared.get("difference", DIFFERENCE)),
+    )
+
+
 def quick_results(
-    store: Store, manifest: Mapping[str, Any] | None, baseline: str = "none", at: At = "last"
+    store: Store,
+    manifest: Mapping[str, Any] | None,
+    baseline: str | None = None,
+    at: At = "last",
 ) -> Results:
     """Runs, summary and configs alone: no prediction is read, so this takes a moment."""
+    baseline, difference = _asked(manifest, baseline)
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
-    summary = summary_frame(runs, baseline)
+    summary = summary_frame(runs, baseline, difference, looked=looked_cells(store, manifest))
     with_standings(summary, advice(runs, summary, at), at)
     return Results(
         name="all" if manifest is None else manifest["name"],
@@ -90,7 +103,7 @@ def quick_results(
         summary=summary,
         baseline=baseline,
         damaged=found_damaged,
-        difference=DIFFERENCE,
+        difference=difference,
         at=at,
         configs=configs.named(),
     )
