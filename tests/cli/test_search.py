@@ -21,6 +21,7 @@ SMALL = ("optim.steps=2", "task.max_length=32", *ANY_FILE)
 LR = "optim.lr=tag(log,interval(1e-5,1e-3))"
 
 
+@pytest.mark.slow
 def test_from_the_first_point_to_the_winner(cli: Callable[..., Any]) -> None:
     line = (*BASE, *SMALL, LR, "technique=none,llrd", "search.space=[llrd]", "search.seeds=2")
     line += ("search.n_trials=3", "search.confirm=[7,8]", "sweep.name=mine")

@@ -26,6 +26,11 @@ REAL = os.environ.get("BLUESTAB_DATA")
 OURS = [name for name in GRIDS if name not in PAPERS and name != "quickstart"]
 
 
+def some_of(names: list[str], *quicker: str) -> list[Any]:
+    """All names, those slow that are not named: composing every arm of a file takes seconds."""
+    return [n if n in quicker else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
 def check(cli: Callable[..., Any], name: str, *overrides: str, **env: str) -> Any:
     # a dry step takes seconds
     return cli("check", "-m", f"+sweeps={name}", *overrides, "hydra.launcher.dry_step=false", **env)
@@ -94,7 +99,7 @@ def test_quickstart_needs_nothing_but_the_package(
     assert "12 runs in 4 cells, 0 done" in said.out
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", some_of(OURS, "vocabulary", "biosses_remedies", "decay_small"))
 def test_composes_and_checks(name: str, cli: Callable[..., Any], tmp_path: Path) -> None:
     if REAL is None:
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")

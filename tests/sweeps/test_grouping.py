@@ -316,7 +316,7 @@ def test_a_sweep_from_the_command_line(cli: Say, tmp_path: Path) -> None:
     assert len(store.keys()) == 4
 
 
-@pytest.mark.parametrize("launcher", ["packed", "pool"])
+@pytest.mark.parametrize("launcher", ["packed", pytest.param("pool", marks=pytest.mark.slow)])
 def test_the_seeds_of_a_point_of_a_search_train_as_one(
     cli: Say, tmp_path: Path, launcher: str
 ) -> None:
@@ -375,7 +375,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("when", "left"), [("step", 2), ("publish", 3)])
+@pytest.mark.parametrize(
+    ("when", "left"), [("step", 2), pytest.param("publish", 3, marks=pytest.mark.slow)]
+)
 def test_a_death_costs_what_its_group_had_not_recorded(
     small: Path, tmp_path: Path, when: str, left: int
 ) -> None:
