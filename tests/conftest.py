@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bluestab.core.devices import Kind
 from bluestab.testing.corpora import ANY_FILE, write_corpora
 from tests.support import composed_once, more
 
@@ -49,6 +50,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
         composed_once.remember(patch)
+        # the same on every machine: float32, whole batches and one worker where nothing is said;
+        # what a machine makes of its defaults: test_defaults.py of training/ and sweeps/
+        patch.setattr("bluestab.core.devices.kind_of", lambda device: Kind("mps", bf16=False))
+        patch.setenv("SLURM_CPUS_PER_TASK", "1")
         yield
 
 

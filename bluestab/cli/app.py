@@ -68,7 +68,17 @@ def check(context: typer.Context) -> None:
     arguments = [*_without_launcher(context.args, kept), "hydra/launcher=check"]
     if "hydra/launcher=packed" in context.args and not any(a.startswith(group) for a in arguments):
         arguments.append("hydra.launcher.group=null")  # its default
-    run_app(_check_one, arguments)
+    run_app(_check_one, [*arguments, *_of_launcher(context.args)])
+
+
+def _of_launcher(arguments: list[str]) -> list[str]:
+    """What `check` must know of the launcher that a line asks for."""
+    mark, asked = "hydra/launcher=", ("hydra.launcher.gpus_per_node=", "hydra.launcher.gres=")
+    named = [a.removeprefix(mark) for a in arguments if a.startswith(mark)] or ["auto"]
+    gpus = any(a.startswith(asked) and a.partition("=")[2] not in ("0", "null") for a in arguments)
+    known = ("auto", "local", "pool", "packed", "slurm")
+    name = named[-1] if named[-1] in known else "local"
+    return [f"hydra.launcher.launcher={name}", f"hydra.launcher.gpus={str(gpus).lower()}"]
 
 
 @app.command(context_settings={**HYDRA, "help_option_names": ["--help"]})
@@ -261,6 +271,7 @@ def _run_one(cfg: Any) -> None:
     from bluestab.report.words.phrases import describe, reason
     from bluestab.store.store import Store
     from bluestab.sweeps.attempt import attempt
+    from bluestab.sweeps.defaults import former_note
     from bluestab.sweeps.lifecycle import RunsCrashed, make_ready, tell_damaged
     from bluestab.training.check import check
     from bluestab.training.execute import is_done
@@ -269,6 +280,8 @@ def _run_one(cfg: Any) -> None:
     checked = check(plain)
     print_notes([checked])
     store = Store(plain["store"])
+    if former := former_note([checked], store):
+        print(former)
     tell_damaged(store, [checked])
     if is_done(checked, store):
         print("already in the store:")
@@ -301,6 +314,7 @@ def _check_one(cfg: Any) -> None:
     from bluestab.core.config import resolved
     from bluestab.report.terminal.tables import print_notes
     from bluestab.store.store import Store
+    from bluestab.sweeps.defaults import former_note, said_of
     from bluestab.sweeps.launchers.check import Check
     from bluestab.training.check import check
 
@@ -308,7 +322,11 @@ def _check_one(cfg: Any) -> None:
     plain = resolved(cfg)
     checked = check(plain)
     print_notes([checked])
-    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, group=1)
+    launcher = Check(
+        dry_step=knobs.dry_step, workers=knobs.workers, group=1, launcher="local", gpus=False
+    )
+    for line in filter(None, (said_of([checked]), former_note([checked], Store(plain["store"])))):
+        print(line)
     launcher.show(Store(plain["store"]), [checked])
 
 

@@ -48,6 +48,8 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     elif multirun:
         arguments = [_carried(argument) for argument in arguments]
     arguments = typed(arguments, multirun=multirun)
+    if multirun and not any(a.startswith("hydra/launcher=") for a in arguments):
+        arguments.append("hydra/launcher=auto")  # local where Python composes a config
     for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
         if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
             continue
@@ -298,7 +300,7 @@ def _refused(error: HydraException) -> str:
 
 def _refused_of_launcher(key: str) -> str:
     """A knob that the launcher of this command does not have."""
-    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=local"]
+    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=auto"]
     knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
     names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
     return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)

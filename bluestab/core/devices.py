@@ -8,6 +8,7 @@ import platform
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from bluestab.core.errors import ConfigError
 
@@ -31,6 +32,53 @@ def has_mps() -> bool:
     import torch
 
     return bool(torch.backends.mps.is_available())
+
+
+class Kind(NamedTuple):
+    """What a device is, as far as defaults depend on it: cpu, cuda or mps; does its arithmetic
+    include bfloat16?"""
+
+    name: str
+    bf16: bool
+
+
+def kind_of(device: str) -> Kind:
+    """The kind of `auto|cpu|cuda[:N]|mps` on this machine, whether or not it has such a device."""
+    name = device.partition(":")[0]
+    if name == "auto":
+        name = "cuda" if cuda_devices() else "cpu"
+    return Kind(name, {"cpu": cpu_has_bf16, "cuda": gpus_have_bf16}.get(name, lambda: False)())
+
+
+def kind_in_job(device: str, *, gpus: bool) -> Kind:
+    """The same in a job on nodes that are not known yet: bfloat16 only if GPUs are asked for."""
+    return Kind("cuda", True) if gpus and device != "cpu" else Kind("cpu", False)
+
+
+@lru_cache(maxsize=1)
+def cpu_has_bf16() -> bool:
+    """Do the processor's own instructions multiply bfloat16? Linux says it in /proc/cpuinfo: AMX or
+    AVX512 on x86, BF16 on Arm. Elsewhere no: emulated, it is slower than float32."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, flags = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(flags.split())
+    return False
+
+
+@lru_cache(maxsize=1)
+def gpus_have_bf16() -> bool:
+    """Does every GPU of this machine compute in bfloat16 (NVIDIA: since Ampere)?"""
+    if not cuda_devices():
+        return False
+    import torch
+
+    def has(index: int) -> bool:
+        with torch.cuda.device(index):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+    return all(map(has, range(cuda_devices())))
 
 
 def cores() -> int:

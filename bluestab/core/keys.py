@@ -102,6 +102,18 @@ def hashed_config(
     return plain
 
 
+def with_trainer(hashed: Mapping[str, Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashed config of a run that differs in these knobs (`trainer.precision` -> value)."""
+    plain: dict[str, Any] = {**hashed, "trainer": dict(hashed["trainer"])}
+    for path, value in knobs.items():
+        plain["trainer"][path.removeprefix("trainer.")] = value
+        _drop_if(plain, path.split("."), NEUTRAL.get(path, _ALWAYS))
+    return plain
+
+
+_ALWAYS = object()  # equal to no value: a knob of the first version, which is always written
+
+
 def key_of(hashed: Mapping[str, Any]) -> str:
     """16 hex digits of the run."""
     text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, allow_nan=False)

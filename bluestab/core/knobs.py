@@ -31,6 +31,15 @@ def _text(value: Any) -> bool:
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 ON_CRASH = re.compile(r"continue|stop|retry:[1-9]\d{0,2}")
 ATTENTION = one_of("eager", "sdpa", "flash_attention_2")
+SIZE, SAID_OF_SIZE = whole(1, null=True)
+DEVICE_KINDS = frozenset(("cpu", "cuda", "mps"))
+
+
+def _size_or_per_device(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return SIZE(value)
+    return value.keys() == DEVICE_KINDS and all(map(SIZE, value.values()))
+
 
 RULES: Mapping[str, Rule] = {
     "seed": whole(0),
@@ -69,13 +78,16 @@ RULES: Mapping[str, Rule] = {
     "optim.eps": above(0),
     "optim.bias_correction": FLAG,
     "optim.clip": above(0, null=True),
-    "trainer.precision": one_of(32, "bf16"),
+    "trainer.precision": one_of(32, "bf16", "auto"),
     "trainer.devices": whole(1, high=64),
     "trainer.threads": whole(1, high=256),  # thousands would stall the whole machine
     "trainer.eval_every": whole(1, null=True),
     "trainer.eval_batch_size": whole(1),
     "trainer.eval_tokens": whole(1, null=True),
-    "trainer.micro_batch": whole(1, null=True),
+    "trainer.micro_batch": (
+        _size_or_per_device,
+        f"{SAID_OF_SIZE}; or one of these for each of cpu, cuda and mps",
+    ),
     "trainer.gradient_checkpointing": FLAG,
     "trainer.prefix_cache": FLAG,
     "trainer.prefix_gb": above(0),
@@ -93,6 +105,10 @@ CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep", REFERENCES
 def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
     """Wrong values, unknown keys and missing keys outside the plug-ins, one sentence each."""
     found = dict(leaves(cfg, without=CHECKED_ELSEWHERE))
+    sizes = cfg["trainer"].get("micro_batch") if isinstance(cfg.get("trainer"), Mapping) else None
+    if isinstance(sizes, Mapping):  # one value, whatever it is made of
+        found = {p: v for p, v in found.items() if not p.startswith("trainer.micro_batch.")}
+        found["trainer.micro_batch"] = dict(sizes)
     problems = [
         f"unknown key {path}" + did_you_mean(path, RULES) for path in found if path not in RULES
     ]

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab.core.types import WEIGHTS_TO_KEEP, RunRecord
+from bluestab.report.terminal.sweep_view import latest_records
 from bluestab.report.terminal.time_left import remaining
+from bluestab.store.representations import FILE as REPRESENTATIONS
+from bluestab.store.store import Store
 
 if TYPE_CHECKING:
     from bluestab.training.dry_run_step import DryStep
@@ -23,6 +28,7 @@ COSTLESS = frozenset(
 )
 MARGIN = 1.02  # a checkpoint is a little more than its weights: tokenizer, configuration
 RUN_FILES = 24_000  # bytes on disk of a run's record, config, curve and log: whole blocks each
+HISTORY = 1000  # latest runs of the store that are looked at
 CostSource = Literal[
     "same cell", "same technique", "same task and model", "dry step", "like dry step"
 ]
@@ -132,6 +138,22 @@ def on_device(finished: Sequence[Finished], asked: str, here: str) -> list[Finis
     wanted = (here if asked == "auto" else asked).partition(":")[0]
     same = [f for f in finished if f.device.split(" ")[0].partition(":")[0] == wanted]
     return same or (list(finished) if asked == "auto" else [])
+
+
+def finished_runs(store: Store) -> Iterator[Finished]:
+    """What the latest runs of a store cost."""
+    for record in latest_records(store, HISTORY, without={}):
+        with suppress(KeyError, TypeError, ValueError):  # of another version
+            if one := Finished.of(record, _bytes(store.folder(record.key))):
+                yield one
+
+
+def _bytes(folder: Path) -> int:
+    """What a run takes on disk, checkpoints and vectors left out."""
+    with suppress(OSError):
+        files = [f for f in folder.iterdir() if f.is_file() and f.name != REPRESENTATIONS]
+        return sum(file.stat().st_blocks * 512 for file in files)
+    return 0
 
 
 class KnownCosts:

@@ -169,18 +169,21 @@ class PackSizer:
         self._limits[family] = min(fitting, self._halved.get(family, fitting))
 
 
-def expected_bytes(run: Run) -> float:
+def expected_bytes(run: Run, length: int | None = None) -> float:
     """Memory of one sibling, from what is known of its model before it is loaded.
 
     Weights, gradients, two moments and the best weights so far, float32; activations of a batch as
     long as its longest item, and of one block in evaluation, by the count of
     Korthikanti et al. 2022 (arXiv 2205.05198, equation 2: 34 bytes per unit and 5 per attention
     probability in half precision, twice that in float32).
+
+    length  word pieces of the longest item; None: looked up, for which its items are tokenised
     """
     layers, hidden, heads = run.model.layers, run.model.hidden_size, run.model.hidden_size // 64 + 1
     config = run.model.config or {}
     parameters = 12 * layers * hidden**2 + int(config.get("vocab_size", WORDS)) * hidden
-    items, length = run.cfg["optim"]["batch_size"], longest(run)
+    items, length = run.cfg["optim"]["batch_size"], longest(run) if length is None else length
+    items = min(items, run.cfg["trainer"]["micro_batch"] or items)
     precise = 1 if str(run.cfg["trainer"]["precision"]) == "bf16" else 2
     kept = 1 if run.cfg["trainer"]["gradient_checkpointing"] else layers
     per_item = precise * length * (34 * hidden + 5 * heads * length)

@@ -8,18 +8,22 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
+from bluestab.core import devices
 from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_value
 from bluestab.report.frames.published import read_published
 from bluestab.store.store import Store, parse_manifest
+from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
 from bluestab.training.check import Run, check
+from bluestab.training.defaults import PRECISION, KindOf
 
 SEED = re.compile(r"seed=(\d+)")
 STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
@@ -49,6 +53,8 @@ class Sweep:
     """The runs of one question, and where they go.
 
     baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
+    precision             that all runs got which left it open; None: none did
+    notes                 what is to be said of knobs that were left open
     """
 
     name: str
@@ -56,12 +62,16 @@ class Sweep:
     runs: tuple[PlannedRun, ...]
     baseline: str = "none"
     difference: float = 0.01
+    precision: int | str | None = None
+    notes: tuple[str, ...] = ()
 
     def manifest(self) -> dict[str, Any]:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and
         every key with its overrides."""
         runs = [(planned.run.key, planned.run.cell) for planned in self.runs]
+        settled = {} if self.precision is None else {"settled": {PRECISION: self.precision}}
         return {
+            **settled,
             "name": self.name,
             "command": command_line(),
             "declared": {
@@ -130,25 +140,46 @@ def _any_stream(override: str) -> str:
     return f"seeds.{match.group(1)}=0" if match else override
 
 
-def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep:
+def plan_sweep(
+    compose: Compose, jobs: Sequence[Job], name: str | None, kind_of: KindOf | None = None
+) -> Sweep:
     """Compose and check every run. Raises ConfigError with the problems of all of them.
 
-    name  what the manifest is called; None: the tasks and a hash of the keys
+    name     what the manifest is called; None: the tasks and a hash of the keys
+    kind_of  devices of the machines that will do the runs; None: those of this one
     """
+
+    def checked(kind_of: KindOf) -> list[Run]:
+        return [run for _, run in check_each(compose, jobs, partial(check, kind_of=kind_of))]
+
+    agreed = agree(checked, kind_of or devices.kind_of)
     planned: dict[str, PlannedRun] = {}
-    for job, run in check_each(compose, jobs, check):
+    for job, run in zip(jobs, agreed.runs, strict=True):
         planned.setdefault(run.key, PlannedRun(run, tuple(job)))
     read_published()  # the table at the end shows them: what is wrong there is said before it
     first = next(iter(planned.values())).run
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
     name = _file_name(name or f"{'-'.join(tasks)[:80]}-{digest}")
+    store = Store(first.cfg["store"])
     return Sweep(
         name=name,
-        store=Store(first.cfg["store"]),
-        runs=tuple(in_order(_named(list(planned.values()), name))),
+        store=store,
+        runs=tuple(in_order(_spelled_out(_named(list(planned.values()), name)))),
+        precision=agreed.precision,
+        notes=tuple(filter(None, (agreed.said, former_note(agreed.runs, store)))),
         **_declared(first.cfg.get("sweep") or {}),
     )
+
+
+def _spelled_out(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The same runs, with what their overrides left open among them: the same on any machine."""
+    found = []
+    for one in planned:
+        paths = tuple(f"{path}{mark}" for path in one.run.settled.values for mark in "=.")
+        said = [override for override in one.overrides if not override.startswith(paths)]
+        found.append(replace(one, overrides=(*one.run.settled.overrides(), *said)))
+    return found
 
 
 def _declared(sweep: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,10 @@ from bluestab.training.assemble import Assembly
 LAYERS = 2
 """Blocks of the tiny models."""
 
-SHORT = ("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1")
+SHORT = (
+    *("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1"),
+    *("trainer.precision=32", "trainer.micro_batch=null"),  # the same on every machine
+)
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""
 
 

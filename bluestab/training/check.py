@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from bluestab.core import rules
+from bluestab.core import devices, rules
 from bluestab.core.catalogue import outer_level_problems
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.instantiate import instantiate
@@ -26,6 +26,7 @@ from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData, load_task
 from bluestab.techniques.base import Technique
+from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
 from bluestab.training.packable import packable_problems
 
@@ -36,6 +37,7 @@ class Run:
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
     loggers    name -> logger that its rows and its record are sent to; they decide nothing
+    settled    knobs that were left to the device and the techniques
     """
 
     cfg: Mapping[str, Any]
@@ -48,6 +50,7 @@ class Run:
     cell: str
     init_from: SavedWeights | None = None
     loggers: Mapping[str, Logger] = field(default_factory=dict)
+    settled: Settled = Settled()  # noqa: RUF009  # frozen
 
     def notes(self) -> list[str]:
         """What to know before it starts: what was recognised, repaired, left out or drawn in a
@@ -79,7 +82,7 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
 
     Raises ConfigError with every problem found.
     """
-    problems, model, techniques = _without_files(cfg)
+    problems, _, _, model, techniques = _without_files(cfg, None)
     if model is not None and model.init_from is not None:
         _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
@@ -89,9 +92,12 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
     return RunComponents(task, model, techniques)
 
 
-def check(cfg: Mapping[str, Any]) -> Run:
-    """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
-    problems, model, usable = _without_files(cfg)
+def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
+    """Check a resolved config (plain containers). Raises ConfigError with every problem found.
+
+    kind_of  devices of the machine that the run will be done on; None: those of this one
+    """
+    problems, cfg, settled, model, usable = _without_files(cfg, kind_of)
     loggers = _loggers(cfg.get("logger") or {}, problems)
     data = _collect(problems, lambda: load_task(cfg["task"]))
     problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
@@ -123,11 +129,15 @@ def check(cfg: Mapping[str, Any]) -> Run:
         cell=cell_of(hashed),
         init_from=kept,
         loggers=loggers,
+        settled=settled,
     )
 
 
-def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dict[str, Technique]]:
-    """Problems of everything but the task, the model (None: unusable) and the techniques."""
+def _without_files(
+    cfg: Mapping[str, Any], kind_of: KindOf | None
+) -> tuple[list[str], Mapping[str, Any], Settled, Model | None, dict[str, Technique]]:
+    """Problems of everything but the task, the config with what it left open (if there are none),
+    the model (None: unusable) and the techniques."""
     problems = knob_problems(cfg)
     model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
     if model is not None and (wrong := check_model(model)):
@@ -140,11 +150,15 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
         if isinstance(node, Mapping)
     }
     usable = {name: t for name, t in techniques.items() if t is not None}
+    settled = Settled()
+    if model is not None and not problems:
+        kind = (kind_of or devices.kind_of)(cfg["device"])
+        cfg, settled = settle(cfg, kind, lambda one: technique_problems(one, model, usable))
     if model is not None:
         problems += technique_problems(cfg, model, usable)
     if not problems and model is not None:
         problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
-    return problems, model, usable
+    return problems, cfg, settled, model, usable
 
 
 def _not_packed(

@@ -25,7 +25,7 @@ def packable_problems(
     ]
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
-    if knobs["micro_batch"] is not None:
+    if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")

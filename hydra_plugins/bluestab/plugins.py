@@ -288,7 +288,11 @@ class Launcher(HydraLauncher):
 
     def search(self, search: Search) -> None:
         """See a search through."""
-        self._backend().search(search)
+        from bluestab.sweeps.search.defaults import settled
+        from bluestab.sweeps.search.saved import fixed_before
+
+        backend = self._backend()
+        backend.search(settled(search, fixed_before(search), backend.kind_of))
 
     def _backend(self) -> Backend:
         from bluestab.core.instantiate import instantiate

@@ -102,7 +102,7 @@ WRONG = {
     "seeds.split": ("null", "a whole number >= 0"),
     "trainer.threads": ("true", "a whole number from 1"),
     "trainer.devices": ("0", "a whole number from 1"),
-    "trainer.precision": ("16", "one of 32, bf16"),
+    "trainer.precision": ("16", "one of 32, bf16, auto"),
     "trainer.attention.cpu": ("flash", "eager"),
     "device": ("gpu", "cuda:N"),
     "store": ("''", "a folder"),

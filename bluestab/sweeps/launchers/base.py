@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bluestab.core import devices
+from bluestab.core.devices import Kind
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
 from bluestab.sweeps.grouping import said_of, with_engines
@@ -33,14 +35,18 @@ class Backend(ABC):
         """
         if self.group != 1:
             jobs, apart = with_engines(compose, jobs)
-        sweep = plan_sweep(compose, jobs, name)
-        if replaced := check_name(sweep):
-            print(replaced)
+        sweep = plan_sweep(compose, jobs, name, self.kind_of)
+        for line in filter(None, (check_name(sweep), *sweep.notes)):
+            print(line)
         print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
             for line in said_of(sweep.runs, apart):
                 print(line)
         self.launch(sweep)
+
+    def kind_of(self, device: str) -> Kind:
+        """What `device` means where the runs will be done."""
+        return devices.kind_of(device)
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluestab.core import devices, rules
+from bluestab.core.devices import Kind
 from bluestab.core.errors import BluestabError, ConfigError
-from bluestab.report.terminal.sweep_view import latest_records
-from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
-from bluestab.sweeps.forecast import Cost, Finished, KnownCosts, forecast, from_dry_step, on_device
+from bluestab.sweeps.forecast import (
+    Cost,
+    KnownCosts,
+    finished_runs,
+    forecast,
+    from_dry_step,
+    on_device,
+)
 from bluestab.sweeps.forecast import workload as workload_of
 from bluestab.sweeps.grouping import GROUP, is_packed
+from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
 from bluestab.sweeps.plan import Sweep
@@ -33,27 +39,41 @@ if TYPE_CHECKING:
 
 GROUPS = 6  # dry steps of one check
 SECONDS = 60.0  # after which no further one is begun
-HISTORY = 1000  # latest runs of the store that are looked at
 
 
 class Check(Backend):
-    """dry_step: time a few steps where no finished run is alike; workers: of the forecast; group:
-    as the launcher has it that would do the runs."""
+    """dry_step: time a few steps where no finished run is alike; group: as the launcher has it that
+    would do the runs; launcher: its name; gpus: does it ask a scheduler for any? workers: of the
+    forecast; null: one, or as many as the launcher `auto` would take."""
 
-    def __init__(self, *, dry_step: bool, workers: int, group: int | None) -> None:
+    def __init__(
+        self, *, dry_step: bool, workers: int | None, group: int | None, launcher: str, gpus: bool
+    ) -> None:
         wrong = rules.problems(
             {
                 "hydra.launcher.dry_step": (dry_step, rules.FLAG),
-                "hydra.launcher.workers": (workers, rules.whole(1)),
+                "hydra.launcher.workers": (workers, rules.whole(1, null=True)),
                 "hydra.launcher.group": (group, GROUP),
             }
         )
         if wrong:
             raise ConfigError(*wrong)
         self.dry_step, self.workers, self.group = dry_step, workers, group
+        self.launcher, self.gpus = launcher, gpus
+
+    def kind_of(self, device: str) -> Kind:
+        if self.launcher == "slurm":
+            return devices.kind_in_job(device, gpus=self.gpus)
+        return super().kind_of(device)
 
     def launch(self, sweep: Sweep) -> None:
-        self.show(sweep.store, [p.run for p in sweep.runs])
+        runs = [p.run for p in sweep.runs]
+        if self.launcher == "auto":
+            to_do = [run for run in runs if not sweep.store.has(run.key)]
+            choice = choose(to_do, sweep.store, most=self.workers)
+            self.workers = choice.workers
+            print(choice.said)
+        self.show(sweep.store, runs)
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
@@ -76,7 +96,7 @@ class Check(Backend):
             store,
             runs,
             outlook.costs,
-            forecast(costs, workers=self.workers, keep=keep),
+            forecast(costs, workers=self.workers or 1, keep=keep),
             outlook.gaps,
             outlook.notes,
         )
@@ -100,7 +120,7 @@ def foresee(store: Store, runs: Sequence[Run], *, dry_steps: bool) -> Outlook:
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     outlook = Outlook()
-    finished = list(_finished(store)) if cells else []
+    finished = list(finished_runs(store)) if cells else []
     for cell, (run, *_) in cells.items():
         known = KnownCosts(on_device(finished, run.cfg["device"], _here()))
         cost = known.cost(
@@ -116,21 +136,6 @@ def foresee(store: Store, runs: Sequence[Run], *, dry_steps: bool) -> Outlook:
     elif unknown:
         _try_out(unknown, outlook)
     return outlook
-
-
-def _finished(store: Store) -> Iterable[Finished]:
-    for record in latest_records(store, HISTORY, without={}):
-        with suppress(KeyError, TypeError, ValueError):  # of another version
-            if one := Finished.of(record, _bytes(store.folder(record.key))):
-                yield one
-
-
-def _bytes(folder: Path) -> int:
-    """What a run takes on disk, checkpoints and vectors left out."""
-    with suppress(OSError):
-        files = [f for f in folder.iterdir() if f.is_file() and f.name != REPRESENTATIONS]
-        return sum(file.stat().st_blocks * 512 for file in files)
-    return 0
 
 
 def _with_vectors(run: Run, cost: Cost | None) -> Cost | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bluestab.core import rules
+from bluestab.core import devices, rules
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import literals
@@ -202,18 +202,18 @@ class Slurm(Backend):
             f"where none belongs; give it by a variable: '{path}=${{oc.env:NAME}}'"
             for path in dict.fromkeys(p for one in sweep.runs for p in literals(one.run.cfg))
         ]
-        devices = {p.run.cfg["device"] for p in sweep.runs}
-        if numbered := sorted(d for d in devices if d.startswith("cuda:")):
+        asked = {p.run.cfg["device"] for p in sweep.runs}
+        if numbered := sorted(d for d in asked if d.startswith("cuda:")):
             wrong.append(
                 f"device is {numbered[0]}, but SLURM chooses the GPUs of a task; say device=cuda"
             )
-        if "cuda" in devices and not self.gpus:
+        if "cuda" in asked and not self.gpus:
             wrong.append(
                 "device is cuda, but no GPU is asked for; say hydra.launcher.gpus_per_node=1"
             )
-        if self.gpus and devices <= {"cpu", "mps"}:
+        if self.gpus and asked <= {"cpu", "mps"}:
             wrong.append(
-                f"device is {', '.join(sorted(devices))}, but hydra.launcher asks for GPUs; say "
+                f"device is {', '.join(sorted(asked))}, but hydra.launcher asks for GPUs; say "
                 "device=auto, or leave gpus_per_node and gres out"
             )
         each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
@@ -234,6 +234,9 @@ class Slurm(Backend):
             if line not in self._told:
                 print(f"# {line}" if self.dry_run else line)
         self._told.update(told)
+
+    def kind_of(self, device: str) -> devices.Kind:
+        return devices.kind_in_job(device, gpus=self.gpus)
 
     @property
     def gpus(self) -> bool:
@@ -303,6 +306,7 @@ class Slurm(Backend):
             tasks=math.ceil(len(runs) / size.runs),
             launcher={
                 **self._for_tasks(),
+                "needs_bf16": sweep.precision == "bf16",
                 "runs_per_task": size.runs,
                 "task_seconds": size.seconds,
             },

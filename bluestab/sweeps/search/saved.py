@@ -19,6 +19,7 @@ from bluestab.core.secrets import cleaned_tree, cleaned_value, is_cleaned
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
 from bluestab.sweeps.grouping import GROUP
+from bluestab.sweeps.search.defaults import as_before
 from bluestab.sweeps.search.plan import plan_search
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.storage import USUAL, file_of
@@ -107,6 +108,15 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
+def fixed_before(search: Search) -> dict[str, str] | None:
+    """What an earlier command fixed for all points of this study; None: there was none here."""
+    try:
+        asked = json.loads((search.folder / FILE).read_text(encoding="utf-8"))["asked"]
+        return as_before(asked["fixed"], {**asked["choices"], **asked["node"].get("params", {})})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or it is damaged
+        return None
+
+
 def read_search(root: Path, name: str | None, storage: str | None = None) -> Search:
     """A search of a store, as its last command asked for it: for workers elsewhere, and reports.
 
@@ -128,6 +138,9 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         asked, kept = content["asked"], content["storage"]
         asked = {key: dict(asked[key]) for key in ("node", "fixed", "choices")}
         kept, group = _found(str(kept), content, file.parent, root), content.get("group", 1)
+        asked["fixed"] = as_before(
+            asked["fixed"], {**asked["choices"], **asked["node"].get("params", {})}
+        )
         asked["fixed"] |= _from_here(asked["fixed"], str(content.get("folder", "")))
         if not GROUP[0](group):
             raise ValueError(f"group is {group!r}")

@@ -220,6 +220,12 @@ def _longer(submission: Submission) -> str:
 def _devices(knobs: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The device of each worker of this task. Raises BluestabError if GPUs cannot be used."""
     _need_gpus(knobs, {cfg["device"] for cfg in configs})
+    if knobs.get("needs_bf16") and not devices.kind_of("auto").bf16:  # settled, not asked for
+        raise BluestabError(
+            "this sweep settled for trainer.precision=bf16 because its tasks have GPUs, but a GPU "
+            "of this node has no bf16 arithmetic: its runs are left to tasks on other nodes; "
+            "hydra.launcher.constraint asks for such nodes, trainer.precision=32 for none"
+        )
     return assign_devices(configs, knobs["workers_per_task"], knobs["per_gpu"], _cores())
 
 
