@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 import sys
 import warnings
@@ -26,6 +27,10 @@ OURS = frozenset(
     )
 )
 """Options of sbatch that are not for a person to set."""
+
+SUBMIT_LIMIT = re.compile(r"\w*Submit\w*Limit")
+"""How SLURM calls a limit on the jobs of a user, account or QOS that are in the queue at once; a
+task of an array counts as one (slurm.schedmd.com/resource_limits.html)."""
 
 SIGNAL_DELAY = 120
 """Seconds before the time limit at which a task is told to stop."""
@@ -109,6 +114,11 @@ def refused(said: str, script: str) -> ConfigError:
     options = sorted(known_options(script))
     name = next((w for w in said.replace("'", " ").split() if w.startswith("--")), "")
     name = name.lstrip("-").partition("=")[0]
+    if SUBMIT_LIMIT.search(said):
+        return ConfigError(
+            f"{said}; jobs that are in the queue already leave no room for one more: `squeue --me` "
+            "shows yours; try again when some have ended"
+        )
     return ConfigError(
         f"{said}; the script sets {', '.join(options)}"
         + (did_you_mean(name, options) if name and name not in options else "")
