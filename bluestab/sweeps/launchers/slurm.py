@@ -32,6 +32,7 @@ from bluestab.sweeps.slurm.script import (
     OPTIONS,
     SIGNAL_DELAY,
     batch_script,
+    gpus,
     option_problems,
 )
 from bluestab.sweeps.slurm.sizing import (
@@ -198,7 +199,7 @@ class Slurm(Backend):
                 "hydra.launcher.srun_args": (self.options["srun_args"] or [], LINES),
             }
         )
-        wrong += option_problems(self.options["additional_parameters"] or {})
+        wrong += option_problems(self.options)
         wrong += [
             f"{path} holds a password, token or key: tasks are told their configs through a file, "
             f"where none belongs; give it by a variable: '{path}=${{oc.env:NAME}}'"
@@ -219,11 +220,11 @@ class Slurm(Backend):
                 "device=auto, or leave gpus_per_node and gres out"
             )
         each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
-        number = str(self.options["gpus_per_node"] or "").rpartition(":")[2]
-        if number.isdigit() and int(number) < each:
+        if 0 < self.gpus < each:
+            knob = "gres" if self.options["gpus_per_node"] is None else "gpus_per_node"
             wrong.append(
-                f"trainer.devices is {each}, but hydra.launcher.gpus_per_node is "
-                f"{self.options['gpus_per_node']}; say hydra.launcher.gpus_per_node={each}"
+                f"trainer.devices is {each}, but hydra.launcher.{knob} is {self.options[knob]}; "
+                f"say hydra.launcher.gpus_per_node={each}"
             )
         if wrong:
             raise ConfigError(*wrong)
@@ -238,10 +239,9 @@ class Slurm(Backend):
         self._told.update(told)
 
     @property
-    def gpus(self) -> bool:
-        """Does a task have any?"""
-        asked = self.options["gpus_per_node"]
-        return (asked is not None and str(asked) != "0") or "gpu" in str(self.options["gres"] or "")
+    def gpus(self) -> int:
+        """How many a task is asked for with."""
+        return gpus(self.options)
 
     # --- submitting ---
 
@@ -252,7 +252,7 @@ class Slurm(Backend):
             asked=self.runs_per_task,
             workers=self.workers_per_task or 1,
             dry_step=self.dry_step,
-            has_gpus=self.gpus,
+            has_gpus=self.gpus > 0,
         )
 
     @cached_property
@@ -331,7 +331,7 @@ class Slurm(Backend):
             "workers_per_task": self.workers_per_task,
             "per_gpu": self.per_gpu,
             "group": self.group,
-            "gpus": self.gpus,
+            "gpus": self.gpus > 0,
             "signal_delay": self._limit.signal_delay,
             "limit": self._limit.said,
             "mem": self.options["mem"],
