@@ -18,7 +18,7 @@ ORDERS = (signal.SIGTERM, signal.SIGUSR1)
 WARNING = signal.SIGUSR2
 """SLURM sends it when the time is nearly up; who leads the workers decides what to do then."""
 
-_asked = threading.Event()
+_requested = threading.Event()
 _installed = threading.Event()
 
 
@@ -29,9 +29,9 @@ class Preempted(BaseException):
     """
 
 
-def asked() -> bool:
+def is_requested() -> bool:
     """Whether a signal has asked this process to save its run and leave it."""
-    return _asked.is_set()
+    return _requested.is_set()
 
 
 def install_handlers() -> None:
@@ -49,7 +49,7 @@ def reinstall_handlers() -> None:
 
 
 def _note_signal(*_: object) -> None:
-    _asked.set()
+    _requested.set()
 
 
 @contextmanager

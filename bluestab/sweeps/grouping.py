@@ -70,7 +70,7 @@ def _why_alone(compose: Compose, overrides: Sequence[str]) -> str:
     return "; ".join(packable_problems(cfg, parts.model.facts(), parts.techniques))
 
 
-def said_of(runs: Sequence[PlannedRun], alone: Counter[str]) -> list[str]:
+def packing_summary(runs: Sequence[PlannedRun], alone: Counter[str]) -> list[str]:
     """What trains as one, and what does not and why, in lines."""
     packed = [p.run for p in runs if is_packed(p.run)]
     families = len({pack_group_key(run) for run in packed})

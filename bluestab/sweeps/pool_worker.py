@@ -59,7 +59,7 @@ def _do(
         runs = [_checked(key, cfg) for key, cfg in orders]
         records = attempt_together(runs, store, None, execute, together, deaths)
     except (preemption.Preempted, SystemExit, KeyboardInterrupt):
-        if not preemption.asked():  # the latter two are how Lightning leaves at SIGTERM
+        if not preemption.is_requested():  # the latter two are how Lightning leaves at SIGTERM
             raise
         return {"what": "given back"}
     except DiskFull:

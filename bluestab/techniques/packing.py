@@ -58,7 +58,7 @@ class Siblings(Protocol):
     @property
     def linears(self) -> Mapping[str, StackedLayer]: ...
 
-    def apart(self, values: torch.Tensor) -> torch.Tensor:
+    def unflatten(self, values: torch.Tensor) -> torch.Tensor:
         """(S * B, ...) -> (S, B, ...)."""
 
     def other_dropout(self, *names: str | int) -> AbstractContextManager[None]:

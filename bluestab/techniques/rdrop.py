@@ -87,7 +87,7 @@ class Rdrop(Packable, Technique):
             first = step(batch)
             with network.other_dropout("rdrop"):
                 second = step(batch)
-            labels = network.apart(batch["labels"])
+            labels = network.unflatten(batch["labels"])
             losses = [
                 consistent(
                     StepOutput(first.loss[i], first.logits[i]),

@@ -98,7 +98,7 @@ def _act(act: str, store: Store) -> None:
         os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)
     elif name == "train":  # in tenths of a second, as a run does that can be given back
         for _ in range(int(amount)):
-            if preemption.asked():
+            if preemption.is_requested():
                 raise preemption.Preempted
             time.sleep(0.1)
     elif name == "sleep":

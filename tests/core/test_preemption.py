@@ -39,7 +39,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Callable[..., None
 
     def at(step: int) -> Callable[..., None]:
         reached: list[int] = []
-        monkeypatch.setattr(preemption, "asked", lambda: bool(reached))
+        monkeypatch.setattr(preemption, "is_requested", lambda: bool(reached))
 
         def told(now: int, *_: Any) -> None:
             if now == step:
@@ -65,7 +65,7 @@ def test_it_goes_on_with_the_same_bytes(
     assert not (root / run.key).exists()
     assert not (root / ".crashed").exists()
     assert list((root / ".work").iterdir()) == []
-    monkeypatch.setattr(preemption, "asked", lambda: False)
+    monkeypatch.setattr(preemption, "is_requested", lambda: False)
     record = done(make_run(*SHORT), root)
     assert record.measured["resumed_from"] == step
     assert kept(root, whole.key) == kept(tmp_path / "whole", whole.key)
@@ -108,9 +108,9 @@ def test_signals_wait_while_they_are_blocked_and_reach_the_handlers() -> None:
         "    child = subprocess.run([sys.executable, '-c', 'import os, signal;'\n"
         "        'os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGUSR2)'])\n"
         "    assert child.returncode == 0, child\n"
-        "    assert not preemption.asked()\n"
+        "    assert not preemption.is_requested()\n"
         "    preemption.install_handlers()\n"
-        "assert preemption.asked()\n"
+        "assert preemption.is_requested()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,15 +1,18 @@
 """Faults at random moments of a sweep on SLURM: nothing may be lost, done twice, or come out other.
 
-    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0] [--astray]
+    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0] [--local STORE]
+                                 [--polluted] [--inside] [--two-users]
 
 As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
 own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
 alone and brings it back, requeues a task, lets an urgent job preempt, cuts the time limit of a task
 short, restarts slurmctld, stops and starts MariaDB, kills the submitting command with SIGKILL and
-types it again. At the end the results are compared, bytes but for times, with those of `local`.
+types it again. At the end the results are compared, bytes but for times, with those of `local`,
+which are made before, and kept in STORE for the next time.
 
-With --astray the environment holds options of SLURM's commands and a job, the command is typed by
-two users in turn, whose group may write to the store, and every third time inside a job.
+With --polluted the environment holds options of SLURM's commands, and a job; with --inside every
+command is typed in a job of the cluster; with --two-users by two users in turn, whose group may
+write to the store.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
@@ -39,33 +43,35 @@ from tests.support.polluted import POLLUTION  # noqa: E402
 from tests.support.two_users import interpreter_for_all, packages, shared_folder  # noqa: E402
 
 USERS, GROUP = (5, 34), 100  # games, backup and users, as Debian has them
+INSIDE = "inside"  # name of the job that a command is typed in
 
 
 class Sweep:
     """The command of a person, its store, and what is done to both."""
 
-    def __init__(self, folder: Path, n_runs: int, seed: int, astray: bool) -> None:
-        self.astray, self.begun = astray, 0
+    def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
+        self.asked, self.begun = asked, 0
         self.folder, self.cluster = folder, folder / "c"
-        self.random = random.Random(seed)
+        self.random = random.Random(asked.seed)
         self.hurried: dict[str, int] = {}
         os.environ["SLURM_TEST_PORT"] = str(free_ports())
+        os.environ["SLURM_CONF"] = str(self.cluster / "slurm.conf")
         self.store = Store(folder / "runs")
+        self.local = Store((asked.local or folder / "local").absolute())
+        self.process: subprocess.Popen[bytes] | None = None
         self.environment = {
             **os.environ,
             "BLUESTAB_DATA": str(write_corpora(folder / "data")),
             "BLUESTAB_CACHE": str(folder / "cache"),
-            "PYTHONPATH": str(HERE.parents[1]),
-            "SLURM_CONF": str(self.cluster / "slurm.conf"),
+            "PYTHONPATH": ":".join([str(HERE.parents[1]), *packages()]),
         }
-        os.environ["SLURM_CONF"] = self.environment["SLURM_CONF"]
         self.overrides = [
             *("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu"),
             *("optim.epochs=20", "optim.batch_size=4", "checkpoint_every=10"),
-            f"sweep.seeds={n_runs}",
+            f"sweep.seeds={asked.runs}",
         ]
         self.said = (folder / "said.txt").open("w")
-        if astray:
+        if asked.two_users:
             shared_folder(self.store.root, owner=USERS[0], group=GROUP)
             for path in (folder / "data", *(folder / "data").rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
@@ -73,56 +79,60 @@ class Sweep:
                 home = folder / f"home{user}"
                 home.mkdir()
                 os.chown(home, user, GROUP)
-        self.process = self.begin()
+
+    def run_locally(self) -> None:
+        """What every byte is compared with."""
+        subprocess.run(
+            [sys.executable, "-m", "bluestab", *self.overrides, f"store={self.local.root}"],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def control(self, *arguments: str) -> None:
         command, *rest = arguments
         subprocess.run([HERE / "cluster.sh", command, self.cluster, *rest], check=True)
 
-    def begin(self) -> subprocess.Popen[bytes]:
-        if not self.cluster.exists():
-            self.control("start")
-        slurm = (
-            "hydra/launcher=slurm",
-            "hydra.launcher.runs_per_task=10",
-            f"store={self.store.root}",
-        )
-        line = ["-m", "bluestab", *self.overrides, *slurm]
+    def begin(self) -> None:
+        """Type the command."""
         self.begun += 1
-        if self.astray:
-            return self._begin_astray(line)
-        return subprocess.Popen(
-            [sys.executable, *line],
-            cwd=self.folder,
-            env=self.environment,
+        prefix: list[str] = []
+        if self.asked.inside:
+            job = ("--partition=main", "--ntasks=1", "--mem=1000", f"--job-name={INSIDE}")
+            prefix += ["srun", *job]
+        if self.asked.polluted:
+            prefix += ["env", *(f"{name}={value}" for name, value in POLLUTION.items())]
+        python = interpreter_for_all() if self.asked.two_users else sys.executable
+        slurm = ("hydra/launcher=slurm", "hydra.launcher.runs_per_task=10")
+        line = ("-m", "bluestab", *self.overrides, *slurm, f"store={self.store.root}")
+        self.process = subprocess.Popen(
+            [*prefix, python, *line],
             stdout=self.said,
             stderr=subprocess.STDOUT,
+            **(self._person() if self.asked.two_users else self._root()),
         )
 
-    def _begin_astray(self, line: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _root(self) -> dict[str, Any]:
+        return {"cwd": self.folder, "env": self.environment}
+
+    def _person(self) -> dict[str, Any]:
         user = USERS[self.begun % 2]
         home = self.folder / f"home{user}"
-        astray = ["env", *(f"{name}={value}" for name, value in POLLUTION.items())]
-        job = ["srun", "--partition=main", "--ntasks=1", "--mem=1000", "--job-name=inside"]
-        python = interpreter_for_all()
-        return subprocess.Popen(
-            [*(job if self.begun % 3 == 0 else []), *astray, python, *line],
-            cwd=home,
-            env={
-                **self.environment,
-                "HOME": str(home),
-                "USER": f"user{user}",
-                "LOGNAME": f"user{user}",
-                "BLUESTAB_CACHE": str(home / "cache"),
-                "PYTHONPATH": ":".join([str(HERE.parents[1]), *packages()]),
-            },
-            user=user,
-            group=GROUP,
-            extra_groups=[],
-            umask=0o022,
-            stdout=self.said,
-            stderr=subprocess.STDOUT,
-        )
+        environment = {
+            "HOME": str(home),
+            "USER": f"user{user}",
+            "LOGNAME": f"user{user}",
+            "BLUESTAB_CACHE": str(home / "cache"),
+        }
+        return {
+            "cwd": home,
+            "env": {**self.environment, **environment},
+            "user": user,
+            "group": GROUP,
+            "extra_groups": [],
+            "umask": 0o022,
+        }
 
     def tasks(self, state: str) -> list[scheduler.ArrayTask]:
         jobs = [job for one in submissions(self.store) for job in one.jobs()]
@@ -193,10 +203,24 @@ class Sweep:
         return "MariaDB stopped and started"
 
     def kill_submitter(self) -> str:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process = self.begin()
+        if self.asked.inside:  # srun's death would leave it alive
+            with suppress(scheduler.SchedulerError):  # its job is pending
+                scheduler.ask("scancel", "--signal=KILL", "--full", f"--name={INSIDE}")
+            scheduler.ask("scancel", f"--name={INSIDE}")
+        else:
+            self.kill()
+        self.wait()
+        self.begin()
         return "submitting command killed, typed again"
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    def wait(self) -> int:
+        """The exit code of the command that was typed last."""
+        assert self.process is not None
+        return self.process.wait(timeout=1800)
 
     def ended(self) -> bool:
         manifest = self.store.manifest(None) if self.store.manifests() else None
@@ -214,11 +238,14 @@ def see_through() -> None:
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--pause", type=float, default=5, help="seconds between two, on average")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--astray", action="store_true", help="see above")
+    parser.add_argument("--local", type=Path, help="a store of `local`, to which is added")
+    for name in ("--polluted", "--inside", "--two-users"):
+        parser.add_argument(name, action="store_true", help="see above")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bsf-", dir="/tmp"))
     folder.chmod(0o755)  # the daemons run as users of their own
-    sweep = Sweep(folder, asked.runs, asked.seed, asked.astray)
+    sweep = Sweep(folder, asked)
+    sweep.run_locally()
     kinds: list[Callable[[], str]] = [
         *(sweep.kill_node, sweep.kill_slurmd, sweep.requeue, sweep.preempt),
         *(sweep.time_limit, sweep.restart_slurmctld, sweep.stop_database, sweep.kill_submitter),
@@ -226,6 +253,8 @@ def see_through() -> None:
     done: Counter[str] = Counter()
     started = time.monotonic()
     try:
+        sweep.control("start")
+        sweep.begin()
         while sum(done.values()) < asked.faults and not sweep.ended():
             time.sleep(sweep.random.uniform(1, 2 * asked.pause))
             fewest = min(done[kind.__name__] for kind in kinds)  # each as often as the others
@@ -240,29 +269,23 @@ def see_through() -> None:
             if said:
                 done[fault.__name__] += 1
                 print(f"  {time.monotonic() - started:4.0f} s  {said}", flush=True)
-        code = sweep.process.wait(timeout=1800)
+        code = sweep.wait()
         if not sweep.ended():  # the tasks that were left were cut off for good: the command goes on
-            sweep.process = sweep.begin()
-            code = sweep.process.wait(timeout=1800)
-        report(sweep, done, code, asked.runs)
+            sweep.begin()
+            code = sweep.wait()
+        print(f"  {time.monotonic() - started:4.0f} s  the command has ended", flush=True)
+        report(sweep, done, code)
     finally:
-        sweep.process.kill()
+        sweep.kill()
         sweep.control("stop")
     print(f"everything is in {folder}")
 
 
-def report(sweep: Sweep, done: Counter[str], code: int, n_runs: int) -> None:
+def report(sweep: Sweep, done: Counter[str], code: int) -> None:
     """What was lost, done twice, or came out other than on `local`."""
-    alone = sweep.folder / "local"
-    subprocess.run(
-        [sys.executable, "-m", "bluestab", *sweep.overrides, f"store={alone}"],
-        cwd=sweep.folder,
-        env=sweep.environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    other = Store(alone)
-    keys = set(other.keys())
+    other = sweep.local
+    manifest = other.manifest(None) or {"runs": []}
+    keys = {run["key"] for run in manifest["runs"]}
     lost = keys - set(sweep.store.keys())
     differ = [
         key
@@ -280,10 +303,11 @@ def report(sweep: Sweep, done: Counter[str], code: int, n_runs: int) -> None:
                 finished[line.split(" seed ")[1].split(":")[0]] += 1
     twice = [seed for seed, n in finished.items() if n > 1]
     on = sum(sweep.store.read(key).measured["resumed_from"] is not None for key in keys - lost)
-    print(f"typed {sweep.begun} times{' by two users in turn' if sweep.astray else ''}")
+    told = [name for name in ("polluted", "inside", "two_users") if getattr(sweep.asked, name)]
+    print(f"the command was typed {sweep.begun} times ({', '.join(told) or 'plain'})")
     print(f"faults: {sum(done.values())} ({dict(done)}), exit code of the command {code}")
     print(
-        f"runs: {n_runs}, lost {len(lost)}, done twice {len(twice)}, different {len(differ)}, "
+        f"runs: {len(keys)}, lost {len(lost)}, done twice {len(twice)}, different {len(differ)}, "
         f"gone on from a checkpoint {on}, left in the queue {len(sweep.tasks('RUNNING'))}"
     )
 

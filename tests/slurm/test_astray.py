@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from bluestab.store.store import Store
+from bluestab.sweeps.search.told import points
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.submission import submissions
 from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.simulated_runs import acts, attempts
 from tests.slurm.conftest import HERE, ROOT, Cluster, Site, until
+from tests.slurm.test_search import SEARCH, assert_each_point_once, trials
+from tests.support import simulated_search
 from tests.support.polluted import POLLUTION
 from tests.support.two_users import interpreter_for_all, open_folder, packages, shared_folder
 
@@ -70,16 +74,22 @@ class Astray:
             stderr=subprocess.STDOUT,
         )
 
-    def say(self, user: int, *arguments: str, inside: bool = False) -> str:
+    def say(self, user: int, *arguments: str, inside: bool = False, code: int = 0) -> str:
         process = self.start(user, *arguments, inside=inside)
         said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        assert process.returncode == code, said
         return said
 
     def sweep(self, *more: str) -> tuple[str, ...]:
+        return (*self._line(), "hydra.launcher.runs_per_task=2", *more)
+
+    def search(self, *more: str) -> tuple[str, ...]:
+        return (*self._line(), *SEARCH, "search.workers=2", "search.race.kind=none", *more)
+
+    def _line(self) -> tuple[str, ...]:
         fake = f"hydra.launcher.python='{self.interpreter} {HERE / 'with_stand_ins.py'}'"
         line = ("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu", "sweep.name=s")
-        return (*line, "hydra/launcher=slurm", fake, "hydra.launcher.runs_per_task=2", *more)
+        return (*line, "hydra/launcher=slurm", fake)
 
 
 @pytest.fixture
@@ -122,6 +132,37 @@ def test_a_polluted_environment_a_job_around_it_and_a_colleague(astray: Astray) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "postgres"])
+def test_a_search_of_two_people(astray: Astray, kind: str, request: pytest.FixtureRequest) -> None:
+    """One study, its tasks submitted by one and then by the other, each of whom may look and wait;
+    what is not theirs to cancel is left alone."""
+    storage = None if kind == "journal" else request.getfixturevalue("postgres")
+    where = [] if storage is None else [f"search.storage='{storage}'"]
+    simulated_search.acts(astray.store.root, all=2)
+    said = astray.say(ANN, *astray.search(*where, "search.n_trials=8", "hydra.launcher.wait=false"))
+    assert "(2 tasks)" in said
+    (first,) = submissions(astray.store)
+    (job,) = first.jobs()
+    until(lambda: len(simulated_search.attempts(astray.store.root)) >= 2, "tasks work")
+    assert "Access/permission denied" in astray.say(BOB, "cancel", code=2)
+    assert "of 8 points told" in astray.say(BOB, "status")
+    said = astray.say(BOB, *astray.search(*where, "search.n_trials=8"))
+    assert f"job {job} (2 tasks) works on it already; attached" in said
+    assert "best" in said
+    said = astray.say(BOB, *astray.search(*where, "search.n_trials=12"))
+    assert "going on with search s: 8 points are told" in said
+    assert "submitted as" in said
+    assert len(submissions(astray.store)) == 2
+    found = points(trials(astray.store, storage))
+    assert [t.state.name for t in found] == ["COMPLETE"] * 12
+    assert len({t.user_attrs["cell"] for t in found}) == 12
+    attempts = Counter(simulated_search.attempts(astray.store.root))
+    assert set(attempts.values()) == {1}
+    assert len(attempts) == 24
+    assert "winner" in astray.say(ANN, "search")
+
+
+@pytest.mark.slow
 def test_a_store_that_the_nodes_do_not_see(make_site: Callable[..., Site], tmp_path: Path) -> None:
     """Its command has it on a disk of its own; that is what the tasks' ends are said to be for."""
     site = make_site("sweep.seeds=2", "hydra.launcher.runs_per_task=1")
@@ -149,8 +190,6 @@ def test_a_database_that_is_stopped_under_a_search(
 ) -> None:
     """For six seconds, twice: the tasks and the command wait; no task fails."""
     from tests.conftest import PostgresServer
-    from tests.slurm.test_search import SEARCH, assert_each_point_once
-    from tests.support import simulated_search
 
     assert isinstance(postgres_server, PostgresServer)
     site = make_site(*SEARCH)

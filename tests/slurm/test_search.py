@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bluestab.store.claims import Claims
+from bluestab.store.store import Store
 from bluestab.sweeps.search.told import points, took
 from bluestab.sweeps.slurm import scheduler
 from tests.slurm.conftest import Cluster, Site, until
@@ -27,12 +28,12 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site(*SEARCH)
 
 
-def trials(site: Site, storage: str | None = None) -> list[Any]:
+def trials(store: Store, storage: str | None = None) -> list[Any]:
     import optuna
 
     from bluestab.sweeps.search.storage import open_storage
 
-    where = storage or str(site.folder / "runs" / "searches" / "s" / "study.journal")
+    where = storage or str(store.root / "searches" / "s" / "study.journal")
     return optuna.load_study(study_name="s", storage=open_storage(where)).trials
 
 
@@ -43,7 +44,7 @@ def at_work(site: Site) -> set[str]:
 
 
 def assert_each_point_once(site: Site, n: int, storage: str | None = None) -> None:
-    found = points(trials(site, storage))
+    found = points(trials(site.store, storage))
     assert len(found) == n
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"}
     assert len({t.user_attrs["cell"] for t in found}) == n
@@ -75,7 +76,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     assert_each_point_once(site, 30, storage)
     again = Counter(simulated_search.attempts(site.store.root))
     assert sum(n - 1 for n in again.values()) <= 2, "only what the node was doing is done again"
-    at_it = {i for i in range(4) if any(took(f"{job}_{i}", t) for t in trials(site, storage))}
+    at_it = {i for i in range(4) if any(took(f"{job}_{i}", t) for t in trials(site.store, storage))}
     assert len(at_it) >= 3, "all but, maybe, that of the node that died at once"
 
 
@@ -86,10 +87,15 @@ def test_requeued_and_cancelled_points_are_given_back(site: Site) -> None:
     until(lambda: len(at_work(site)) == 2, "two tasks work")
     first = sorted(at_work(site))[0]
     scheduler.requeue(first)
-    until(lambda: any(t.user_attrs.get("why") == "interrupted" for t in trials(site)), "given back")
+    until(
+        lambda: any(t.user_attrs.get("why") == "interrupted" for t in trials(site.store)),
+        "given back",
+    )
     until(lambda: site.tasks()[first].restarts == 1, "it starts again")
     until(lambda: len(at_work(site)) == 2, "two tasks work again")
-    assert [t.user_attrs.get("deaths", {}) for t in trials(site)] == [{}] * len(trials(site))
+    assert [t.user_attrs.get("deaths", {}) for t in trials(site.store)] == [{}] * len(
+        trials(site.store)
+    )
     process.send_signal(signal.SIGKILL)
     assert "cancelled: job" in site.verb("cancel", "--sweep", "s")
     assert (site.live(), site.store.running(), at_work(site)) == ([], {}, set())
@@ -109,4 +115,4 @@ def test_a_point_that_crashes_fails_its_task_alone(site: Site) -> None:
     simulated_search.acts(site.store.root)
     said = site.run("search.workers=2", "search.n_trials=3", "search.race.kind=none")
     assert "3 points that crashed are tried again" in said
-    assert {t.state.name for t in points(trials(site))} == {"COMPLETE"}
+    assert {t.state.name for t in points(trials(site.store))} == {"COMPLETE"}

@@ -146,7 +146,7 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
         if isinstance(act, int | float):
             end = time.monotonic() + act
             while time.monotonic() < end:
-                if preemption.asked():
+                if preemption.is_requested():
                     raise preemption.Preempted
                 time.sleep(min(act, 0.05))
         record = RunRecord(

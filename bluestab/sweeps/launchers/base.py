@@ -10,7 +10,7 @@ from bluestab.core import devices
 from bluestab.core.devices import Kind
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
-from bluestab.sweeps.grouping import said_of, with_engines
+from bluestab.sweeps.grouping import packing_summary, with_engines
 from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ class Backend(ABC):
         Where runs may train as one, each first gets the engine that can train it.
         """
         if self.group != 1:
-            jobs, apart = with_engines(compose, jobs)
+            jobs, alone = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name, self.kind_of)
         for line in filter(None, (check_name(sweep), *sweep.notes)):
             print(line)
         print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
-            for line in said_of(sweep.runs, apart):
+            for line in packing_summary(sweep.runs, alone):
                 print(line)
         self.launch(sweep)
 

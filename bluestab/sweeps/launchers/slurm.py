@@ -9,42 +9,41 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core import devices, rules
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import literals
-from bluestab.store.files import alone, write_text
+from bluestab.store.files import alone
 from bluestab.store.store import Store
 from bluestab.sweeps.grouping import GROUP, in_blocks
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.lifecycle import close, make_ready, tell_damaged
 from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.slurm import scheduler
+from bluestab.sweeps.slurm.arrays import PlannedArray, hand_over, split
 from bluestab.sweeps.slurm.environment import knobs_from
 from bluestab.sweeps.slurm.following import cancel_if_asked, live_submissions, named, see_through
 from bluestab.sweeps.slurm.script import (
     OPTIONS,
     SIGNAL_DELAY,
     batch_script,
+    gpus,
     option_problems,
-    refused,
 )
 from bluestab.sweeps.slurm.sizing import (
     TaskSize,
     TimeLimit,
-    chunks,
     minutes_of,
     size_of_tasks,
     time_limit,
 )
 from bluestab.sweeps.slurm.status import status_line
 from bluestab.sweeps.slurm.submission import (
-    Array,
     Submission,
     crashes,
     next_folder,
@@ -106,7 +105,11 @@ class Slurm(Backend):
         runs = in_blocks(sweep.runs, self.group)
         missing = [p for p in runs if not is_done(p.run, sweep.store)]
         if self.dry_run:
-            self._print_script(sweep, missing)
+            if missing:
+                arrays = self._arrays(math.ceil(len(missing) / self._size(sweep, missing).runs))
+                self._print_scripts(sweep, arrays, f"{len(missing)} runs")
+            else:
+                print("nothing to submit: every run is in the store")
             return
         make_ready((p.run for p in missing), sweep.store, here=False)
         tell_damaged(sweep.store, (p.run for p in sweep.runs))
@@ -146,7 +149,7 @@ class Slurm(Backend):
         self._take_environment()
         tasks = math.ceil((search.workers or 1) / (self.workers_per_task or 1))
         if self.dry_run:
-            self._print_search(sweep, tasks)
+            self._print_scripts(sweep, self._arrays(tasks), "a search")
             return
         _need_slurm()
         trials = begin_search(search, here=False)
@@ -196,7 +199,7 @@ class Slurm(Backend):
                 "hydra.launcher.srun_args": (self.options["srun_args"] or [], LINES),
             }
         )
-        wrong += option_problems(self.options["additional_parameters"] or {})
+        wrong += option_problems(self.options)
         wrong += [
             f"{path} holds a password, token or key: tasks are told their configs through a file, "
             f"where none belongs; give it by a variable: '{path}=${{oc.env:NAME}}'"
@@ -217,11 +220,11 @@ class Slurm(Backend):
                 "device=auto, or leave gpus_per_node and gres out"
             )
         each = max(p.run.cfg["trainer"]["devices"] for p in sweep.runs)
-        number = str(self.options["gpus_per_node"] or "").rpartition(":")[2]
-        if number.isdigit() and int(number) < each:
+        if 0 < self.gpus < each:
+            knob = "gres" if self.options["gpus_per_node"] is None else "gpus_per_node"
             wrong.append(
-                f"trainer.devices is {each}, but hydra.launcher.gpus_per_node is "
-                f"{self.options['gpus_per_node']}; say hydra.launcher.gpus_per_node={each}"
+                f"trainer.devices is {each}, but hydra.launcher.{knob} is {self.options[knob]}; "
+                f"say hydra.launcher.gpus_per_node={each}"
             )
         if wrong:
             raise ConfigError(*wrong)
@@ -239,10 +242,9 @@ class Slurm(Backend):
         return devices.kind_in_job(device, gpus=self.gpus)
 
     @property
-    def gpus(self) -> bool:
-        """Does a task have any?"""
-        asked = self.options["gpus_per_node"]
-        return (asked is not None and str(asked) != "0") or "gpu" in str(self.options["gres"] or "")
+    def gpus(self) -> int:
+        """How many a task is asked for with."""
+        return gpus(self.options)
 
     # --- submitting ---
 
@@ -253,7 +255,7 @@ class Slurm(Backend):
             asked=self.runs_per_task,
             workers=self.workers_per_task or 1,
             dry_step=self.dry_step,
-            has_gpus=self.gpus,
+            has_gpus=self.gpus > 0,
         )
 
     @cached_property
@@ -268,42 +270,39 @@ class Slurm(Backend):
             print(f"# {line}" if self.dry_run else line)
         return limit
 
-    def _script(self, sweep: Sweep, folder: Any, chunk: tuple[int, int], n_chunks: int) -> str:
-        cap = self.array_parallelism
+    def _script(self, sweep: Sweep, folder: Path, array: PlannedArray) -> str:
         return batch_script(
             folder,
             knobs={**self.options, "signal_delay_s": self._limit.signal_delay},
-            first=chunk[0],
-            tasks=chunk[1],
-            parallel=None if cap is None else max(1, cap // n_chunks),
+            first=array.first,
+            tasks=array.tasks,
+            parallel=array.at_once,
             job_name=sweep.name,
             python=self.python,
         )
 
-    def _print_script(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
-        if not missing:
-            print("nothing to submit: every run is in the store")
-            return
-        parts = chunks(math.ceil(len(missing) / self._size(sweep, missing).runs))
-        for chunk in parts:
-            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(parts)))
-        print(
-            f"# {len(missing)} runs in {parts[-1][0] + parts[-1][1]} tasks; nothing was submitted"
-        )
+    def _arrays(self, tasks: int) -> list[PlannedArray]:
+        return split(tasks, self.array_parallelism)
 
-    def _print_search(self, sweep: Sweep, tasks: int) -> None:
-        parts = chunks(tasks)
-        for chunk in parts:
-            print(self._script(sweep, next_folder(sweep.store, sweep.name), chunk, len(parts)))
-        print(f"# a search in {tasks} tasks; nothing was submitted")
+    def _print_scripts(self, sweep: Sweep, arrays: Sequence[PlannedArray], what: str) -> None:
+        folder = next_folder(sweep.store, sweep.name)
+        for array in arrays:
+            print(self._script(sweep, folder, array))
+        print(f"# {what} in {sum(a.tasks for a in arrays)} tasks; nothing was submitted")
+
+    def _hand_over(
+        self, sweep: Sweep, submission: Submission, arrays: Sequence[PlannedArray]
+    ) -> None:
+        hand_over(submission, arrays, lambda array: self._script(sweep, submission.folder, array))
 
     def _submit(self, sweep: Sweep, runs: Sequence[PlannedRun]) -> Submission:
         size = self._size(sweep, runs)
+        arrays = self._arrays(math.ceil(len(runs) / size.runs))
         submission = write_orders(
             sweep.store,
             sweep.name,
             runs,
-            tasks=math.ceil(len(runs) / size.runs),
+            tasks=sum(array.tasks for array in arrays),
             launcher={
                 **self._for_tasks(),
                 "needs_bf16": sweep.precision == "bf16",
@@ -312,20 +311,21 @@ class Slurm(Backend):
             },
             command=command_line(),
         )
-        self._hand_over(sweep, submission)
+        self._hand_over(sweep, submission, arrays)
         per_task = f", {size.runs} per task" if size.seconds is None else ""
         print(f"submitted {len(runs)} runs{per_task}, as {named(submission)}")
         return submission
 
     def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:
+        arrays = self._arrays(tasks)
         submission = write_search(
             sweep.store,
             sweep.name,
-            tasks=tasks,
+            tasks=sum(array.tasks for array in arrays),
             launcher={**self._for_tasks(), "workers_per_task": self.workers_per_task or 1},
             command=command_line(),
         )
-        self._hand_over(sweep, submission)
+        self._hand_over(sweep, submission, arrays)
         print(f"submitted as {named(submission)}")
         return submission
 
@@ -335,33 +335,11 @@ class Slurm(Backend):
             "workers_per_task": self.workers_per_task,
             "per_gpu": self.per_gpu,
             "group": self.group,
-            "gpus": self.gpus,
+            "gpus": self.gpus > 0,
             "signal_delay": self._limit.signal_delay,
             "limit": self._limit.said,
             "mem": self.options["mem"],
         }
-
-    def _hand_over(self, sweep: Sweep, submission: Submission) -> None:
-        """Submit its arrays. Raises ConfigError if SLURM takes none."""
-        tasks = submission.tasks
-        parts = chunks(tasks)
-        local = _cluster_here()
-        for number, chunk in enumerate(parts):
-            text = self._script(sweep, submission.folder, chunk, len(parts))
-            path = submission.folder / f"script-{number}.sh"
-            write_text(path, text)
-            try:
-                job, _, cluster = scheduler.submit(str(path)).partition(";")
-            except scheduler.SchedulerError as error:
-                path.unlink()
-                if not number:
-                    submission.withdraw()
-                    raise refused(str(error), text) from error
-                # the tasks that were taken do all the work: it is pulled, not dealt
-                print(f"only {chunk[0]} of {tasks} tasks were taken: {error}")
-                submission.refuse(tasks - chunk[0])
-                break
-            submission.write_array(number, Array(job, *chunk, cluster or local))
 
 
 def _is_time(value: object) -> bool:
@@ -372,12 +350,6 @@ def _is_time(value: object) -> bool:
 
 TIME_RULE: rules.Rule = (_is_time, "minutes, or a time like 2:00:00 or 1-12:00:00, or null")
 LINES = rules.list_of(lambda line: isinstance(line, str), "lines of text")
-
-
-def _cluster_here() -> str:
-    with suppress(scheduler.SchedulerError):
-        return scheduler.here()
-    return ""
 
 
 def _need_slurm() -> None:

@@ -149,7 +149,8 @@ class Worker:
             try:
                 records = self._run(runs, taken)
             except (preemption.Preempted, SystemExit, KeyboardInterrupt):
-                if not preemption.asked():  # the latter two are how Lightning leaves at SIGTERM
+                # the latter two are how Lightning leaves at SIGTERM
+                if not preemption.is_requested():
                     raise
                 self.trials.hand_back(taken)
                 return "interrupted"
@@ -307,7 +308,7 @@ def serve(connection: Any, search: Search, output: str, **given: Any) -> None:
     try:
 
         def asked() -> bool:
-            return preemption.asked() or connection.poll()
+            return preemption.is_requested() or connection.poll()
 
         worker = Worker(
             search,

@@ -21,7 +21,7 @@ def named(submission: Submission) -> str:
     """`job 12 (20 tasks)`, for people."""
     jobs = submission.jobs()
     word = "jobs" if len(jobs) > 1 else "job"
-    return f"{word} {', '.join(jobs) or 'unknown'} ({submission.tasks} tasks)"
+    return f"{word} {', '.join(jobs) or 'unknown'} ({submission.tasks_taken} tasks)"
 
 
 def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:

@@ -94,12 +94,15 @@ def ask(*command: str) -> str:
 
 def submit(script: str) -> str:
     """Hand a batch script to SLURM; the id of its array, `12`, or `12;cluster` where SLURM names
-    the cluster that took it. Raises SchedulerError."""
+    the cluster that took it. Raises SchedulerError.
+
+    Some sites' sbatch says more before it: the id is a line of its own.
+    """
     said = ask("sbatch", "--parsable", script)
-    match = re.match(r"\d+(;\S+)?", said.strip())
-    if match is None:
+    ids = re.findall(r"^\d+(?:;\S+)?$", said, flags=re.MULTILINE)
+    if not ids:
         raise SchedulerError(f"sbatch gave no job id but: {said.strip()[:200]}")
-    return match.group()
+    return str(ids[-1])
 
 
 def here() -> str:

@@ -1,4 +1,4 @@
-"""How large the tasks of a submission are: runs of each, arrays, and seconds before their limit.
+"""How large the tasks of a submission are: runs of each, and seconds before their limit.
 
 Nothing is timed on the machine that submits unless it is asked for: sites forbid work on a login
 node. Where no like run is in the store, a task makes room by the clock.
@@ -19,7 +19,6 @@ from bluestab.sweeps.slurm.script import SIGNAL_DELAY
 
 TASK_SECONDS = 1800.0  # of work that a task should hold
 UNKNOWN = 10  # runs per task of an array where nothing says how long a run takes
-LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
 SHORTEST_DELAY = 20  # seconds before the limit at which a task is told, at least
 
 
@@ -65,13 +64,6 @@ def size_of_tasks(
     number = max(1, round(TASK_SECONDS * workers / mean))
     print(f"a run takes about {seconds(mean)}: {number} runs per task")
     return TaskSize(number)
-
-
-def chunks(tasks: int) -> list[tuple[int, int]]:
-    """(first task, tasks) of each array, under the cluster's limit."""
-    said = scheduler.settings().get("MaxArraySize", "")
-    size = max(1, int(said) - 1) if said.isdigit() and int(said) > 1 else LARGEST
-    return [(first, min(size, tasks - first)) for first in range(0, tasks, size)]
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ class Submission:
         return int(self.content["tasks"])
 
     @property
+    def tasks_taken(self) -> int:
+        """Those that SLURM did not refuse."""
+        return self.tasks - self._refused()
+
+    @property
     def keys(self) -> set[str]:
         return {run["key"] for run in self.content["runs"]}
 
@@ -163,7 +168,7 @@ class Submission:
     def all_have_begun(self) -> bool:
         """Is there no task left that waits for its first start?"""
         with suppress(OSError):
-            return len(os.listdir(self.folder / "begun")) >= self.tasks - self._refused()
+            return len(os.listdir(self.folder / "begun")) >= self.tasks_taken
         return False
 
     def _refused(self) -> int:

@@ -246,9 +246,13 @@ def _cores() -> int | None:
 
 
 def _memory_mb() -> int:
-    """Memory of this task by SLURM's word, else by the machine's."""
-    per_node = os.environ.get("SLURM_MEM_PER_NODE", "")
-    return int(per_node) if per_node.isdigit() and int(per_node) else devices.memory_mb()
+    """Memory of this task by SLURM's word (`--mem`, or `--mem-per-cpu` and what sites have for it),
+    else by the machine's."""
+    per_node, per_cpu, cpus = (
+        int(said) if (said := os.environ.get(f"SLURM_{name}", "")).isdigit() else 0
+        for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")
+    )
+    return per_node or per_cpu * cpus or devices.memory_mb()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -220,7 +220,7 @@ class Checkpoints(pl.Callback):
         elif self._due(trainer.global_step):
             self._save(trainer, batch_idx)
             fresh = True
-        if preemption.asked():
+        if preemption.is_requested():
             if not fresh and self._worth_saving(trainer.global_step):
                 self._save(trainer, batch_idx)
             raise preemption.Preempted

@@ -212,7 +212,7 @@ class Stack:
             owner, _, leaf = name.rpartition(".")
             setattr(network.get_submodule(owner), leaf, buffer.to(self.device))
 
-    def apart(self, values: torch.Tensor) -> torch.Tensor:
+    def unflatten(self, values: torch.Tensor) -> torch.Tensor:
         """(S * B, ...) -> (S, B, ...)."""
         return values.reshape(self.n, -1, *values.shape[1:])
 

@@ -168,8 +168,8 @@ class Group:
 
     def _plain(self, batch: Batch) -> StepOutput:
         """Loss (S,) and logits (S, B, ...) of all siblings."""
-        logits = self.stack.apart(model_logits(self.stack.network, batch))
-        parts = {name: self.stack.apart(value) for name, value in batch.items()}
+        logits = self.stack.unflatten(model_logits(self.stack.network, batch))
+        parts = {name: self.stack.unflatten(value) for name, value in batch.items()}
         losses = [
             sibling.built.loss(logits[i], {name: value[i] for name, value in parts.items()})
             for i, sibling in enumerate(self.siblings)
@@ -205,7 +205,7 @@ class Group:
         for number in range(begun + 1, total + 1):
             if all(sibling.ended for sibling in self.siblings):
                 break
-            if preemption.asked():
+            if preemption.is_requested():
                 if keeper is not None:
                     keeper.before_giving_back(self.stack, self.siblings, number - 1)
                 raise preemption.Preempted
@@ -264,7 +264,7 @@ class Group:
         if collected is None:
             return {}
         example = self.ready.tables["test"]["example"]
-        by_sibling = [self.stack.apart(found) for found in collected]
+        by_sibling = [self.stack.unflatten(found) for found in collected]
         rows = list(itertools.chain(*self.batches["test"]))
         return {
             place: of_items([part[place] for part in by_sibling], rows, example)
@@ -281,7 +281,8 @@ class Group:
             for rows in self.batches[split]:
                 batch = inputs.batch(rows)
                 with self._autocast():
-                    logits = self.stack.apart(model_logits(network, _repeated(batch, self.stack.n)))
+                    logits = model_logits(network, _repeated(batch, self.stack.n))
+                    logits = self.stack.unflatten(logits)
                 for place, sibling in wanted:
                     sibling.collect(logits[place], batch["labels"], batch["items"])
         network.train()

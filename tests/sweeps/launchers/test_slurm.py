@@ -42,6 +42,12 @@ def test_time_as_slurm_writes_it(limit: object, minutes: float | None) -> None:
             ("device=auto", "trainer.devices=4"),
             "trainer.devices is 4, but hydra.launcher.gpus_per_node is a100:2",
         ),
+        (
+            {"gres": "gpu:2", "srun_args": ["-N2"], "partition": "main*"},
+            ("device=auto", "trainer.devices=4"),
+            "(?s)a task has one node.*say main.*trainer.devices is 4, but hydra.launcher.gres is "
+            "gpu:2; say hydra.launcher.gpus_per_node=4",
+        ),
     ],
 )
 def test_wrong_knobs(make_sweep: MakeSweep, knobs: Any, overrides: Any, said: str) -> None:

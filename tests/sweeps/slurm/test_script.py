@@ -5,8 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from bluestab.sweeps.launchers import slurm
-from bluestab.sweeps.slurm.script import batch_script, known_options, option_problems, refused
+from bluestab.sweeps.slurm.script import (
+    batch_script,
+    gpus,
+    known_options,
+    option_problems,
+    refused,
+)
+
+
+def problems_of(additional_parameters: dict[str, object]) -> list[str]:
+    return option_problems({"additional_parameters": additional_parameters})
+
 
 RECORD = Path(__file__).parents[2] / "assets" / "slurm_script.sh"
 
@@ -50,11 +63,11 @@ def test_every_option_of_the_yaml_is_one_of_sbatch() -> None:
 
 
 def test_options_that_are_decided_elsewhere() -> None:
-    (ours,) = option_problems({"comment": "x"})
-    (knob,) = option_problems({"cpus-per-task": 3})
+    (ours,) = problems_of({"comment": "x"})
+    (knob,) = problems_of({"cpus-per-task": 3})
     assert "decides that itself" in ours
     assert "say hydra.launcher.cpus_per_task" in knob
-    assert option_problems({"licenses": "x"}) == []
+    assert problems_of({"licenses": "x"}) == []
 
 
 def test_a_refused_option_is_not_suggested_in_its_own_place() -> None:
@@ -67,9 +80,39 @@ def test_a_refused_option_is_not_suggested_in_its_own_place() -> None:
 
 def test_what_no_knob_sets_may_be_set() -> None:
     """And where a knob is named, there is one."""
-    assert option_problems({"mem_per_cpu": "2G", "exclusive": True, "dependency": "after:1"}) == []
+    assert problems_of({"mem_per_cpu": "2G", "exclusive": True, "dependency": "after:1"}) == []
     for name in ("nodes", "ntasks-per-node", "command", "use_srun"):
-        (said,) = option_problems({name: 2})
+        (said,) = problems_of({name: 2})
         assert said.endswith("bluestab decides that itself")
-    (said,) = option_problems({"mail-user": "me"})
+    (said,) = problems_of({"mail-user": "me"})
     assert said.endswith("say hydra.launcher.mail_user")
+
+
+@pytest.mark.parametrize("argument", ["--nodes=2", "-N2", "-N 2", "--ntasks=8", "-n8", "--nodes"])
+def test_a_task_has_one_node(argument: str) -> None:
+    """Whichever way more are asked for."""
+    (said,) = option_problems({"srun_args": ["--label", argument]})
+    assert said == (
+        f"hydra.launcher.srun_args has {argument}: a task has one node, and a run has all its "
+        "trainer.devices there"
+    )
+    assert option_problems({"srun_args": ["--no-kill", "--nice=3", "--network=x"]}) == []
+
+
+def test_the_star_of_sinfo_is_no_part_of_a_name() -> None:
+    (said,) = option_problems({"partition": "gpu,main*"})
+    assert said.startswith("hydra.launcher.partition has main*: ")
+    assert said.endswith("; say main")
+    assert option_problems({"partition": "gpu,main"}) == []
+
+
+@pytest.mark.parametrize(
+    ("per_node", "gres", "n"),
+    [
+        *[(None, None, 0), (0, None, 0), (2, None, 2), ("a100:2", None, 2), ("a100", None, 1)],
+        *[("a100:1,v100:2", None, 3), (None, "gpu:2", 2), (None, "gpu", 1), (None, "gpu:a100", 1)],
+        *[(None, "gpu:a100:2,shard:4", 2), (None, "gres/gpu:3", 3), (None, "shard:4", 0)],
+    ],
+)
+def test_gpus_however_they_are_asked_for(per_node: object, gres: object, n: int) -> None:
+    assert gpus({"gpus_per_node": per_node, "gres": gres}) == n

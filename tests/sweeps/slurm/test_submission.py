@@ -69,33 +69,6 @@ def test_what_is_refused_leaves_nothing(make_sweep: MakeSweep, site: dict[str, A
     assert submissions(sweep.store) == []
 
 
-def test_tasks_that_are_refused_are_not_waited_for(
-    make_sweep: MakeSweep,
-    site: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A limit on jobs per user: those that were taken do all the work."""
-    site["scontrol"] = "MaxArraySize = 3\n"
-    answers = iter(["12", scheduler.SchedulerError("sbatch says: QOSMaxSubmitJobPerUserLimit")])
-
-    def submit(script: str) -> str:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(scheduler, "submit", submit)
-    sweep = make_sweep()
-    launcher(wait=False, runs_per_task=1).launch(sweep)
-    assert "only 2 of 4 tasks were taken" in capsys.readouterr().out
-    (one,) = submissions(sweep.store)
-    one.begin(0)
-    assert not one.all_have_begun()
-    one.begin(1)
-    assert one.all_have_begun()
-
-
 def test_no_slurm_here(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BluestabError, match="needs sbatch and squeue"):

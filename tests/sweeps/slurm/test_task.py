@@ -111,3 +111,23 @@ def test_gpus_that_torch_cannot_use(make_sweep: MakeSweep, monkeypatch: pytest.M
     one = submitted(make_sweep("device=auto", seeds=1), tasks=1, gpus=True)
     with pytest.raises(BluestabError, match="torch can use none of them"):
         task.work(one, 0, "1_0.0", simulated_runs.execute)
+
+
+@pytest.mark.parametrize(
+    ("said", "mb"),
+    [
+        ({}, 64_000),
+        ({"SLURM_MEM_PER_NODE": "4000", "SLURM_MEM_PER_CPU": "9"}, 4000),
+        ({"SLURM_MEM_PER_CPU": "1500", "SLURM_CPUS_ON_NODE": "2"}, 3000),
+        ({"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "2"}, 64_000),  # all of the node's
+    ],
+)
+def test_memory_is_what_slurm_gave(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], mb: int
+) -> None:
+    monkeypatch.setattr("bluestab.core.devices.memory_mb", lambda: 64_000)
+    for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert task._memory_mb() == mb
