@@ -60,9 +60,9 @@ def folds_mean(
     folds   of every run; design: of their seeds, in which folds play no part
     sizes   items that train and test in a fold
     Variance: that over folds, times 1/n + n_test/n_train, and that over seeds of what they do
-    within folds; degrees of freedom after Satterthwaite (1946), of folds at most. It is never too small where seeds
-    and folds add up, as `designs.mean_spread`. A seed that comes but once in all folds, and one
-    seed alone, add nothing: of one seed all this says nothing about others.
+    within folds; degrees of freedom after Satterthwaite (1946), those of the folds at most. As in
+    `designs.mean_spread` it is not too small where folds and seeds add up. Seeds that are others in
+    every fold add nothing, nor does one seed alone, of which all this says nothing about others.
     Raises ValueError if a fold has no training or no test items.
     """
     groups: dict[Hashable, list[float]] = {fold: [] for fold in folds}
