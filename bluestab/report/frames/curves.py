@@ -114,8 +114,8 @@ def _rounded(values: Iterable[float | None]) -> list[float | None]:
 
 
 def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and evaluation: key, task, model, arm, seed, metric, failed (at the last step),
-    step, train_loss, validation, grad_norm_GROUP per layer group.
+    """One row per run and evaluation: key, task, model, arm, seed, metric, step, train_loss,
+    validation, grad_norm_GROUP per layer group, and failed (at the last step).
 
     runs  as `read_results` gives it
     """
