@@ -54,7 +54,7 @@ def contrasts(
     """Columns of `summary_frame` that compare, for arms that are compared together.
 
     margin  of equivalence, in the unit of the scores
-    looked  arms whose seeds, or whose baseline's, were added after results had been seen
+    looked  arms whose seeds, or whose baseline's, were added after results could be seen
     """
     shared = {name: [s for s in a.scores if s in b.scores] for name, (a, b) in pairs.items()}
     designs = {name: stats.design_of(seeds) for name, seeds in shared.items()}

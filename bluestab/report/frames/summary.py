@@ -56,7 +56,7 @@ def summary_frame(
                 an arm that is shown to differ already. And the margin within which two means are as
                 good as each other
     digests     cell -> its test items (`items_digest`), where predictions were read
-    looked      cells that were given seeds after results had been seen
+    looked      cells that were given seeds after results could be seen
 
     An arm is compared only on the same test items; `not_paired` says why it is not.
     """
