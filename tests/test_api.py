@@ -164,13 +164,20 @@ def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
 
 def test_no_axis_of_scores_reaches_beyond_the_metric(tmp_path: Path) -> None:
     records = plain({0: 0.999, 1: 0.998, 2: 0.2}) + plain({0: 0.9, 1: 1.0, 2: 0.7}, technique=LLRD)
-    stored(tmp_path / "runs", records)
+    store = stored(tmp_path / "runs", records)
+    for one in records:
+        (store.folder(one.key) / "curve.csv").write_text(CURVE + "5,1,0.1,3,4,5\n10,1,1,3,1,5\n")
     runs = bluestab.load_store(tmp_path / "runs")
     (seeds,) = bluestab.report.figures.seeds(runs).axes
     (budget,) = bluestab.report.figures.budget(runs).axes
-    for _, most in (seeds.get_xlim(), budget.get_ylim()):
+    curves = bluestab.report.figures.curves(bluestab.load_curves(store.root)).axes[0]
+    for _, most in (seeds.get_xlim(), budget.get_ylim(), curves.get_ylim()):
         assert most <= 1 + 0.011 * 0.9
-    assert bluestab.report.figures.in_range((-3.0, 3.0), runs.assign(score=-1.5))[0] <= -1.5
+    assert curves.get_ylim()[1] > 1, "with room for the line"
+    seeds.plot([-1.5, 0.5], [0, 0])
+    seeds.set_xlim(-3, 3)
+    bluestab.report.figures.keep_in_range([seeds], "x", -1, 1)
+    assert seeds.get_xlim() == pytest.approx((-1.56, 1.06)), "what is drawn is seen"
 
 
 def test_figures_say_what_is_wrong(store: Store) -> None:

@@ -45,6 +45,12 @@ def command_line() -> str:
     return cleaned_command(os.environ.get("BLUESTAB_COMMAND") or shlex.join(sys.argv))
 
 
+def is_of_one_run(command: object) -> bool:
+    """Whether this is `bluestab run` without `-m`, which makes one run."""
+    words = str(command or "").split()
+    return words[:2] == ["bluestab", "run"] and not {"-m", "--multirun"} & {*words}
+
+
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     from importlib.metadata import version

@@ -60,7 +60,8 @@ def seeds(runs: pd.DataFrame, at: str = "last", columns: Columns = 2) -> Figure:
                     chosen, [row] * len(chosen), marker=marker, color=colour, s=22, zorder=3
                 )
         _arms_down(axis, [scores["arm"].iloc[0] for _, scores in cells])
-        axis.set_xlim(in_range(axis.get_xlim(), group))
+        metric = metric_of_row(group.iloc[0])
+        keep_in_range([axis], "x", metric.least, metric.most)
         axis.set_title(f"{title}: test {group['metric'].iloc[0]}", loc="left", fontsize=9)
     figure.supxlabel("one point per seed; cross: failed run", fontsize=8, color=DARK)
     return figure
@@ -157,7 +158,7 @@ def budget(runs: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure
                 zorder=2 if own else 1,
             )
         axis.legend(fontsize=7, frameon=False)
-        axis.set_ylim(in_range(axis.get_ylim(), group))
+        keep_in_range([axis], "y", metric.least, metric.most)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(f"{title}: test {group['metric'].iloc[0]}", loc="left", fontsize=9)
     figure.supxlabel("seeds, of which validation picks one", fontsize=8, color=DARK)
@@ -250,13 +251,14 @@ def save_seeds(runs: pd.DataFrame, path: Path) -> list[Path]:
     return save(seeds(runs), path.with_suffix(""), (".png",))
 
 
-def in_range(ends: tuple[float, float], scores: pd.DataFrame) -> tuple[float, float]:
-    """Ends of an axis of scores: none beyond the range of their metric, by more than the markers
-    need, unless the score of a failed run is."""
-    metric, values = metric_of_row(scores.iloc[0]), scores["score"].astype(float)
-    least, most = min(metric.least, values.min()), max(metric.most, values.max())
-    room = 0.01 * (ends[1] - ends[0])
-    return max(ends[0], least - room), min(ends[1], most + room)
+def keep_in_range(axes: Sequence[Axes], which: str, least: float, most: float) -> None:
+    """End the axis `x` or `y` of scores, which these share, where their range ends, but for the
+    room that markers need, and for a score that is drawn beyond it, as that of a failed run."""
+    low, high = getattr(axes[0], f"get_{which}lim")()
+    drawn = [getattr(axis.dataLim, f"interval{which}") for axis in axes]
+    least, most = min(least, *(one[0] for one in drawn)), max(most, *(one[1] for one in drawn))
+    room = 0.01 * (high - low)
+    getattr(axes[0], f"set_{which}lim")(max(low, least - room), min(high, most + room))
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -329,6 +331,10 @@ def _grid(groups: Sequence[tuple[Any, Any]], value: str, columns: Columns, wide:
         axis.set_title(f"{task}, {model}: {arm}" if several else arm, loc="left", fontsize=7)
     for axis in list(axes.flat)[len(groups) :]:
         axis.set_axis_off()
+    if value == "validation" and all("metric" in group for _, group in groups):
+        metrics = [metric_of_row(group.iloc[0]) for _, group in groups]
+        ends = min(m.least for m in metrics), max(m.most for m in metrics)
+        keep_in_range(list(axes.flat)[: len(groups)], "y", *ends)
     said = "validation score" if value == "validation" else "training loss"
     figure.supxlabel(f"optimizer step; {said}; vermillion: failed", fontsize=8, color=DARK)
     return figure

@@ -7,7 +7,8 @@
     changes      sign flips of a family of arms          failing     failed shares of two arms
     designs      blocks of runs, crossed seeds           verdict     which arm to use
     across       means over tasks                        anytime     changes looked at again
-    items        other test items
+    items        other test items                        over_folds  cross-validated means
+    layouts      seeds and folds of a verdict
 
 None stands for what is undefined, never NaN. Scores that are not finite raise ValueError. Whatever
 is drawn comes from a `seed` and does not depend on the order of the runs. scipy is imported late.
@@ -83,7 +84,7 @@ mean + 1 std: wilcoxon          32.8  75.6  98.9 |  50.5  79.9  98.8 |  50.4  43
 """
 
 from bluestab.stats.budget import expected_best, expected_best_std, expected_chosen
-from bluestab.stats.components import Nested, TwoWay, nested_mean, two_way, within_folds
+from bluestab.stats.components import Nested, TwoWay, nested_mean, two_way
 from bluestab.stats.describe import (
     failed_share,
     iqm,
@@ -132,7 +133,12 @@ from bluestab.stats.tests import (
     paired_permutation,
     wilcoxon,
 )
-from bluestab.stats.variance import brown_forsythe, paired_variance, std_ratio_interval
+from bluestab.stats.variance import (
+    brown_forsythe,
+    paired_variance,
+    std_ratio_by_design,
+    std_ratio_interval,
+)
 
 __all__ = [
     "Design",
@@ -176,6 +182,7 @@ __all__ = [
     "share_interval",
     "std",
     "std_ratio",
+    "std_ratio_by_design",
     "std_ratio_interval",
     "stratified_bootstrap",
     "summary",
@@ -186,5 +193,4 @@ __all__ = [
     "welch_interval",
     "wilcoxon",
     "wilson",
-    "within_folds",
 ]

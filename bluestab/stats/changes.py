@@ -11,13 +11,15 @@ interval without zero are one statement.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from bluestab.stats import describe
 from bluestab.stats.arrays import TIE, FloatArray, finite, scale, share
+from bluestab.stats.designs import Design, mean_interval, mean_test
 from bluestab.stats.power import fewest_pairs
 
 EXACT = 14
@@ -99,6 +101,70 @@ def changes(
             "sign flips (drawn)" if drawn else "sign flips",
         )  # fmt: skip
     return found
+
+
+Pairs = Mapping[Any, tuple[float, float]]
+"""Seed -> score of an arm and of its baseline."""
+
+
+def changes_by_design(
+    pairs: Mapping[str, Pairs],
+    design_of: Callable[[Sequence[Any]], Design],
+    level: float = 0.05,
+    margin: float | None = None,
+) -> dict[str, Change]:
+    """The same over seeds that runs may share; design_of: seeds -> how their runs hang together.
+
+    Independent repetitions and blocks of them have one null distribution for the whole family. In
+    crossed seeds no block may be exchanged by itself: each arm has a test of its own, see
+    `change_alone`, and no p of equivalence.
+    """
+    everyone = list(dict.fromkeys(seed for own in pairs.values() for seed in own))
+    design = design_of(everyone)
+    if design.blocks is None:
+        return {arm: change_alone(own, design_of, level, len(pairs)) for arm, own in pairs.items()}
+    return _named(changes(pairs, level, margin, _blocks(everyone, design)), design)
+
+
+def change_alone(
+    pairs: Pairs,
+    design_of: Callable[[Sequence[Any]], Design],
+    level: float = 0.05,
+    n_arms: int = 1,
+) -> Change:
+    """The change of an arm that has a test of its own, among `n_arms`: p is multiplied by their
+    number, and the interval over all of them is at the level that this leaves (Bonferroni).
+
+    Over crossed seeds `designs.mean_test` and its interval, else sign flips.
+    """
+    seeds = list(pairs)
+    design = design_of(seeds)
+    if design.blocks is not None:
+        alone, family = (
+            changes({"": pairs}, level / m, blocks=_blocks(seeds, design))[""] for m in (1, n_arms)
+        )
+        corrected = None if alone.p is None else min(1.0, n_arms * alone.p)
+        found = replace(alone, p_family=corrected, family_low=family.low, family_high=family.high)
+        return _named({"": found}, design)[""]
+    a, b = (np.array(of) for of in zip(*pairs.values(), strict=True))
+    test = mean_test(a, b, design, level)
+    intervals = [mean_interval(a - b, design, 1 - level / m) for m in (1, n_arms)]
+    own, of_all = ((None, None) if one is None else (one.low, one.high) for one in intervals)
+    return Change(
+        len(a), test.statistic, test.p, own[0], own[1],
+        None if test.p is None else min(1.0, n_arms * test.p), of_all[0], of_all[1],
+        name=test.name,
+    )  # fmt: skip
+
+
+def _blocks(seeds: Sequence[Any], design: Design) -> dict[Any, int]:
+    assert design.blocks is not None
+    return dict(zip(seeds, design.blocks, strict=True))
+
+
+def _named(found: Mapping[str, Change], design: Design) -> dict[str, Change]:
+    of = "" if design.independent else "block "
+    return {arm: replace(one, name=of + one.name) for arm, one in found.items()}
 
 
 @dataclass(frozen=True)

@@ -149,23 +149,6 @@ def nested_mean(scores_by_fold_and_seed: Mapping[Hashable, npt.ArrayLike]) -> Ne
     )
 
 
-def within_folds(scores_by_fold_and_seed: Mapping[Hashable, npt.ArrayLike]) -> FloatArray:
-    """What varies over seeds and nothing of the folds: fold -> scores `(n_seeds,)` -> contrasts.
-
-    Of every fold x the n_seeds - 1 Helmert contrasts (x_1 + ... + x_j - j x_(j+1)) / sqrt(j (j+1)),
-    which have the variance of one seed, mean 0, and no correlation. Two arms with the same seeds in
-    the same folds give pairs: `std_ratio_interval` of these errs as often as of plain seeds (5
-    folds of 2 to 5 seeds, one-sided 5 %: 4.2 to 5.5 % of normal scores, 3.5 to 7.8 % of others).
-    """
-    found = [
-        (values[:j].sum() - j * values[j]) / math.sqrt(j * (j + 1))
-        for name in _named(scores_by_fold_and_seed)
-        for values in [finite(scores_by_fold_and_seed[name])]
-        for j in range(1, len(values))
-    ]
-    return np.array(found, dtype=np.float64)
-
-
 def _named(folds: Mapping[Hashable, npt.ArrayLike]) -> list[Hashable]:
     """Numbers by size, all else by its text."""
     return sorted(folds, key=lambda f: (0, f, "") if isinstance(f, int) else (1, 0, str(f)))

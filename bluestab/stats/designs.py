@@ -108,7 +108,7 @@ def mean_spread(scores: npt.ArrayLike, design: Design) -> tuple[float, float] | 
     if len(values) < 2 or same(values):
         return None
     factors = design.factors or (("run", tuple(range(design.n))),)
-    parts = [_between(values, blocks) for _, blocks in factors]
+    parts = [between_blocks(values, blocks) for _, blocks in factors]
     variance = math.fsum(parts)
     if variance <= (TIE * scale(values)) ** 2:
         return None
@@ -180,7 +180,8 @@ def _method(design: Design) -> str:
     return "block t" if len(design.factors) == 1 else "two-way t"
 
 
-def _between(values: FloatArray, blocks: tuple[int, ...]) -> float:
+def between_blocks(values: FloatArray, blocks: tuple[int, ...]) -> float:
+    """Variance of the mean of `values` `(n,)` that their blocks bring: see `mean_spread`."""
     sizes = np.bincount(blocks)
     means = np.sort(np.bincount(blocks, weights=values) / sizes)
     return float(np.var(means, ddof=1)) * float(np.sum((sizes / len(values)) ** 2))

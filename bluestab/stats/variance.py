@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bluestab.stats import describe, resampling
-from bluestab.stats.arrays import TIE, FloatArray, arms, pairs, same, scale, share
+from bluestab.stats.arrays import TIE, FloatArray, arms, finite, pairs, same, scale, share
+from bluestab.stats.designs import Design
 from bluestab.stats.intervals import Interval, ends_of, leave_one_out, t_quantile
 from bluestab.stats.tests import Test, f_tail
 
@@ -141,6 +143,59 @@ def std_ratio_interval(
     return log and Interval(math.exp(log.low), math.exp(log.high), level, method)
 
 
+def std_ratio_by_design(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    design: Design,
+    strata: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> tuple[float | None, Interval | None]:
+    """std(a) / std(b) over runs `(n,)` that may share seeds, and its interval.
+
+    strata  of every run the part about whose mean it varies, as its fold; None: one for all
+    The jackknife of `std_ratio_interval`, which leaves out whole blocks of runs, of every factor of
+    the design in turn; over crossed seeds the variances of the factors are added, as in
+    `designs.mean_spread`. 95 % one-sided bounds are too low in 0.8 to 5.6 % of 5 x 5 crossed seeds,
+    4.6 to 6.4 % of 6 to 10 blocks and 2.0 to 5.1 % of 3 to 10 seeds in 5 folds (normal scores).
+    Ratio: 0 where a does not vary, inf where b alone does not, None where neither could. Interval:
+    None as in `std_ratio_interval`, or if a factor has fewer than 3 blocks.
+    Raises ValueError for unequal lengths.
+    """
+    share(level)
+    left, right = finite(a), finite(b)
+    if not len(left) == len(right) == design.n:
+        raise ValueError(f"{len(left)} and {len(right)} scores of {design.n} runs")
+    names = list(strata or [None] * len(left))
+    if len(left) <= len(set(names)):
+        return None, None
+    order = np.lexsort((right, left))  # the last bits do not depend on which run came first
+    parts = np.array([[name == one for one in dict.fromkeys(names)] for name in names], float)
+    left, right, parts = left[order], right[order], parts[order]
+
+    def log_ratios(kept: FloatArray) -> FloatArray:
+        spreads = [_within(arm, parts, kept) for arm in (left, right)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs: FloatArray = (np.log(spreads[0]) - np.log(spreads[1])) / 2
+        return logs
+
+    estimate = float(log_ratios(np.ones((1, len(left))))[0])
+    ratio = 0.0 if math.isnan(estimate) else math.exp(estimate)
+    factors = [np.array(blocks)[order] for _, blocks in design.factors] or [np.arange(len(left))]
+    if not math.isfinite(estimate) or min(len({*blocks}) for blocks in factors) < 3:
+        return ratio, None
+    without = [log_ratios(blocks[None] != np.unique(blocks)[:, None]) for blocks in factors]
+    log = _of_pseudo_values(estimate, without, level)
+    return ratio, log and Interval(math.exp(log.low), math.exp(log.high), level, log.method)
+
+
+def _within(scores: FloatArray, parts: FloatArray, kept: FloatArray) -> FloatArray:
+    """Sums of squares about the means of the parts `(n, k)` of the runs that are kept `(m, n)`."""
+    centred = scores - parts @ (parts.T @ scores / parts.sum(axis=0))
+    sums, counts = kept @ (centred[:, None] * parts), kept @ parts
+    squares = kept @ centred**2 - (sums**2 / np.maximum(counts, 1)).sum(axis=1)
+    return np.where(squares <= len(scores) * (TIE * scale(scores)) ** 2, 0.0, squares)
+
+
 def _without_each(left: FloatArray, right: FloatArray, paired: bool) -> FloatArray:
     """log of the std ratio without pair i; without score i of the one arm, then of the other."""
     if paired:
@@ -158,10 +213,17 @@ def _jackknife(left: FloatArray, right: FloatArray, paired: bool, level: float) 
         return None
     estimate = float(_log_ratio(left[None], right[None])[0])
     without = _without_each(left, right, paired)
-    if not np.isfinite(without).all():
-        return None
     n = len(left)
     parts = [without] if paired else [without[:n], without[n:]]
+    return _of_pseudo_values(estimate, parts, level)
+
+
+def _of_pseudo_values(
+    estimate: float, parts: Sequence[FloatArray], level: float
+) -> Interval | None:
+    """Student's interval of the sum of jackknives, from what is left without each."""
+    if not all(np.isfinite(part).all() for part in parts):
+        return None
     # as distances from the estimate: each arm on its own adds its bias and its variance
     pseudo = [(len(part) - 1) * (estimate - part) for part in parts]
     centre = estimate + sum(float(part.mean()) for part in pseudo)

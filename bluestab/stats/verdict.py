@@ -17,32 +17,27 @@ that over the seeds at which neither arm failed, so that failing counts once, as
 
 All of it is said of scores that grow with quality. Where lower scores are better, they are judged
 with the sign turned, and every number is given back in its own: the bound that counts is then the
-upper one. Of a cross-validation the mean is that of the folds, its bound corrected for the items
-that they share (Nadeau & Bengio 2003), and the spread is that of seeds within folds.
+upper one. Runs that share seeds count as what they are, see `stats.designs`: so does their mean,
+the test of its change and the bound of the spread. Of a cross-validation the mean is that of the
+folds, bound and test corrected for the items that they share (Nadeau & Bengio 2003), and the spread
+is that of seeds within folds.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from bluestab import stats
-from bluestab.stats.arrays import same
-from bluestab.stats.changes import changes
+from bluestab.stats.layouts import Designs, Folds, Layout, Scores, unrelated
 
 MARGIN = 1.25
 """Largest acceptable ratio of standard deviations (ours: a quarter more than the baseline's)."""
 
 MOST_SEEDS = 200
 """More than these are not proposed to anybody."""
-
-Scores = Mapping[Any, float]
-"""Seed, or seed and fold -> validation score."""
 
 Effect = Literal["better", "worse", "ahead", "behind", "alike", "open"]
 """What test scores say of an arm's mean: shown to be better or worse; shown so among the runs that
@@ -67,21 +62,6 @@ def effect_of(
             return "ahead" if turns else "better"
         return "behind" if turns else "worse"
     return "alike" if p_equivalent is not None and p_equivalent < level else "open"
-
-
-@dataclass(frozen=True)
-class Folds:
-    """of: key of a score -> its fold; n_train, n_validation: items of one fold."""
-
-    of: Callable[[Any], Hashable]
-    n_train: int
-    n_validation: int
-
-    def group(self, scores: Scores) -> dict[Hashable, list[float]]:
-        found = defaultdict(list)
-        for key, score in scores.items():
-            found[self.of(key)].append(score)
-        return dict(found)
 
 
 @dataclass(frozen=True)
@@ -111,6 +91,7 @@ class Standing:
     better        its validation mean is shown to be better than the baseline's
     more_seeds    until its spread would be approved (in every fold); None if none would do
     too_few       there are not even those that an exact test needs
+    shared        kinds of seed that its runs share; `more_seeds` are of each of them
     """
 
     arm: str
@@ -125,6 +106,7 @@ class Standing:
     better: bool = False
     more_seeds: int | None = None
     too_few: bool = False
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +145,7 @@ class _Terms:
 
     reference: Scores
     n_arms: int
-    folds: Folds | None
+    layout: Layout
     margin: float
     level: float
     sign: int
@@ -177,6 +159,7 @@ def judge(
     tested: Mapping[str, Evidence] | None = None,
     *,
     folds: Folds | None = None,
+    design: Designs = unrelated,
     margin: float = MARGIN,
     level: float = 0.95,
     higher_is_better: bool = True,
@@ -186,16 +169,17 @@ def judge(
 
     tested  arm -> what test scores say of it; an arm that is missing was not tested
     folds   of a cross-validation, the same for every arm
+    design  how runs hang together, from the keys of their scores
     worst   score that there can be: no bound lies beyond it, or beyond the worst that there is
 
     Raises ValueError if the baseline is none of the arms.
     """
     if baseline not in scores:
         raise ValueError(f"the baseline {baseline!r} is none of the arms {', '.join(scores)}")
-    sign = 1 if higher_is_better else -1
+    sign, layout = 1 if higher_is_better else -1, Layout(design, folds)
     terms = _Terms(
-        scores[baseline], len(scores), folds, margin, level, sign,
-        {} if folds else _shown(scores, baseline, 1 - level, sign),
+        scores[baseline], len(scores), layout, margin, level, sign,
+        _shown(scores, baseline, layout, 1 - level, sign),
     )  # fmt: skip
     standings = [
         _baseline(baseline, scores[baseline], terms)
@@ -242,18 +226,20 @@ def judge(
     return verdict("use", arm=first.arm, first=first)
 
 
-def _shown(scores: Mapping[str, Scores], baseline: str, level: float, sign: int) -> dict[str, int]:
+def _shown(
+    scores: Mapping[str, Scores], baseline: str, layout: Layout, level: float, sign: int
+) -> dict[str, int]:
     """Arms whose mean is shown to differ, over the family, and in which direction."""
     reference = scores[baseline]
     pairs = {
-        arm: {seed: (own[seed], reference[seed]) for seed in own if seed in reference}
+        arm: {key: (own[key], reference[key]) for key in own if key in reference}
         for arm, own in scores.items()
         if arm != baseline
     }
     return {
-        arm: 1 if sign * change.delta > 0 else -1
-        for arm, change in changes(pairs, level).items()
-        if change.p_family is not None and change.p_family < level and change.delta
+        arm: 1 if sign * delta > 0 else -1
+        for arm, (delta, p) in layout.changes(pairs, level).items()
+        if p is not None and p < level and delta
     }
 
 
@@ -263,79 +249,55 @@ def _baseline(arm: str, own: Scores, terms: _Terms) -> Standing:
 
 
 def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
-    shared = [seed for seed in own if seed in terms.reference]
+    shared = [key for key in own if key in terms.reference]
     mean, low = _mean(own, terms)
-    ratio, lower, upper, n = _spread(own, shared, tested, terms)
-    n_pairs = len(_over_seeds({s: own[s] for s in shared}, terms.folds))
-    enough = n_pairs >= stats.fewest_pairs(1 - terms.level)
+    ratio, lower, upper, n_fine = _spread(own, shared, tested, terms)
+    lacking = terms.layout.lacking(shared, stats.fewest_pairs(1 - terms.level))
     against = [
         why
         for why, holds in (
             ("worse", terms.shown.get(arm) == -1),
             ("worse on test", tested.effect in ("worse", "behind")),
             ("fails more", tested.fails == "more"),
-            ("varies more", enough and lower is not None and lower > terms.margin),
+            ("varies more", not lacking and lower is not None and lower > terms.margin),
         )
         if holds
     ]
     fails_more = len(tested.failed) > len(tested.reference_failed)
     better = terms.shown.get(arm) == 1 or tested.fails == "less"
     steady = upper is not None and upper <= terms.margin
-    lacking, n_folds = None, 1 if terms.folds is None else len(terms.folds.group(own))
+    more = None
     if against:
         state = "ruled out"
-    elif enough and not fails_more and (steady or better):
+    elif not lacking and not fails_more and (steady or better):
         state = "approved"
     else:
         state = "undecided"
-        lacking = stats.fewest_pairs(1 - terms.level) - n_pairs
-        if lacking <= 0:
-            lacking = _more_seeds(n, ratio, upper, terms.margin)
-        lacking = None if lacking is None else math.ceil(lacking / n_folds)
+        more = lacking or _more_seeds(n_fine, ratio, upper, terms.margin)
     return Standing(
         arm, len(shared), mean, low, ratio, upper, state,
-        tuple(against), fails_more, terms.shown.get(arm) == 1, lacking, not enough,
+        tuple(against), fails_more, terms.shown.get(arm) == 1, more, lacking > 0,
+        terms.layout.shared(shared),
     )  # fmt: skip
 
 
 def _spread(
     own: Scores, shared: Sequence[Any], tested: Evidence, terms: _Terms
 ) -> tuple[float | None, float | None, float | None, int]:
-    """Ratio of the standard deviations where neither arm failed, its bounds, and how many runs."""
+    """Ratio of the standard deviations where neither arm failed, its bounds, and how many seeds."""
     failed = tested.failed | tested.reference_failed
-    fine = [seed for seed in shared if seed not in failed]
-    a, b = (_over_seeds({s: of[s] for s in fine}, terms.folds) for of in (own, terms.reference))
-    if len(a) < 2:
-        return None, None, None, len(a)
-    constant, fixed = same(np.array(a)), same(np.array(b))
-    if constant or fixed:  # a ratio of zero, infinite, or of two arms that do not vary at all
-        return (0.0, None, 0.0, len(a)) if constant else (math.inf, None, None, len(a))
-    ratio = stats.std_ratio(a, b)
+    fine = [key for key in shared if key not in failed]
     alpha = (1 - terms.level) / max(terms.n_arms - 1, 1)
-    found = stats.std_ratio_interval(a, b, level=1 - 2 * alpha)
+    ratio, found = terms.layout.spread(own, terms.reference, fine, 1 - 2 * alpha)
+    n = terms.layout.n_seeds(fine)
     if found is None:
-        return ratio, None, None, len(a)
-    return ratio, found.low, found.high, len(a)
+        return ratio, None, 0.0 if ratio == 0 else None, n
+    return ratio, found.low, found.high, n
 
 
 def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:
-    """Of the scores, and its bound on the worse side: the lower one, with sign -1 the upper one."""
-    level = 1 - 2 * (1 - terms.level) / terms.n_arms
-    if terms.folds is None:
-        values = list(scores.values())
-        mean, bound = stats.mean(values), stats.t_interval(values, level)
-        if bound is None and len(values) > 1:  # they are all alike
-            return mean, mean
-    else:
-        nested = stats.nested_mean(terms.folds.group(scores))
-        if nested is None:
-            return None, None
-        mean = nested.mean
-        sizes = (terms.folds.n_train, terms.folds.n_validation)
-        bound = stats.corrected_t_interval(nested.by_fold, *sizes, level)
-    if bound is None:
-        return mean, None
-    return mean, bound.low if terms.sign > 0 else bound.high
+    """Of the scores, and its bound on the worse side, in all arms at once."""
+    return terms.layout.mean(scores, 1 - (1 - terms.level) / terms.n_arms, terms.sign)
 
 
 def _cut(standing: Standing, scores: Scores, worst: float | None, sign: int) -> Standing:
@@ -344,14 +306,6 @@ def _cut(standing: Standing, scores: Scores, worst: float | None, sign: int) -> 
         return standing
     least = min(sign * x for x in (worst, *scores.values()))
     return replace(standing, low=sign * max(sign * standing.low, least))
-
-
-def _over_seeds(scores: Scores, folds: Folds | None) -> list[float]:
-    """Values whose spread is that over seeds."""
-    if folds is None:
-        return list(scores.values())
-    values: list[float] = stats.within_folds(folds.group(scores)).tolist()
-    return values
 
 
 def _more_seeds(n: int, ratio: float | None, upper: float | None, margin: float) -> int | None:

@@ -2,14 +2,18 @@
 
 A p is that of one look at the seeds. Whoever sees results, and then adds seeds, looks again; unless
 it was declared before, the report must know (`report/frames/looks.py`). What was asked for when is
-known to the launches alone: reading a report or a status leaves no trace.
+known to the launches alone: reading a report or a status leaves no trace. A `bluestab run` without
+`-m` writes no manifest: its run says by its own command line that it came by itself.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bluestab.core.errors import StoreError
+from bluestab.core.provenance import is_of_one_run
 from bluestab.store.store import Store
 
 Launch = Mapping[str, Any]
@@ -34,7 +38,19 @@ def launches(store: Store, runs: Iterable[tuple[str, str]], command: str) -> lis
             found += [one for one in manifest.get("launches", ()) if one not in found]
     new = {key: cell for key, cell in asked.items() if key not in before}
     if new:
-        done = [cell for key, cell in before.items() if store.has(key)]
-        added = sorted({*new.values()} & {*done})
+        there = {key: cell for key, cell in (before | new).items() if store.has(key)}
+        done, n_runs = [*there.values()], Counter(asked.values())
+        added = sorted(
+            {cell for key, cell in new.items() if key not in there} & {*done}
+            | {new[key] for key in {*new} & {*there} if n_runs[new[key]] > 1 and _alone(store, key)}
+        )
         found.append({"asked": len(new), "done": len(done), "added_to": added, "command": command})
     return found
+
+
+def _alone(store: Store, key: str) -> bool:
+    """Whether a command of its own made the run, so that each seed may have been a look."""
+    try:
+        return is_of_one_run(store.read(key).measured.get("command"))
+    except StoreError:  # damaged: it will be done again
+        return False

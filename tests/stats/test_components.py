@@ -1,4 +1,4 @@
-"""Shares of variance between two seeds, and contrasts within folds."""
+"""Shares of variance between two seeds, and means over folds."""
 
 from __future__ import annotations
 
@@ -64,20 +64,6 @@ def test_two_way_edges() -> None:
         stats.two_way([1.0, 2.0])
     with pytest.raises(ValueError, match="failure_score"):
         stats.two_way([[1.0, np.nan], [1.0, 2.0]])
-
-
-def test_contrasts_within_folds_hold_the_spread_over_seeds_and_nothing_of_the_folds() -> None:
-    """Helmert's: orthonormal, so their squares add up to those around the means of the folds."""
-    drawn = np.random.default_rng(0)
-    folds = {fold: drawn.normal(size=n) for fold, n in enumerate((4, 1, 3))}
-    found = stats.within_folds(folds)
-    assert len(found) == 3 + 0 + 2
-    around = sum(float(((x - x.mean()) ** 2).sum()) for x in folds.values())
-    assert float((found**2).sum()) == pytest.approx(around)
-    assert found[0] == pytest.approx((folds[0][0] - folds[0][1]) / 2**0.5)
-    moved = stats.within_folds({fold: x + 10 * fold for fold, x in folds.items()})
-    assert moved == pytest.approx(found)
-    assert len(stats.within_folds({})) == 0
 
 
 def test_nested_mean_by_hand() -> None:

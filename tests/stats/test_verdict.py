@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bluestab import stats
 from bluestab.report.words.reasons import reasons
-from bluestab.stats.verdict import MARGIN, Evidence, Folds, judge
+from bluestab.stats.layouts import Folds
+from bluestab.stats.verdict import MARGIN, Evidence, judge
 
 SEEDS = range(20)
 
@@ -191,6 +193,61 @@ def test_seeds_that_lack_are_told_for_every_fold() -> None:
     found = judge(once, "none", folds=FIVE)
     said = reasons(found)
     assert "its spread is not known; at least 2 more seeds are needed in every fold" in said
+
+
+# --- runs that share seeds ------------------------------------------------------------------------
+
+GRID = [(("init", i), ("order", j)) for i in range(5) for j in range(5)]
+
+
+def crossed(mean: float, std: float, stream: int) -> dict[Any, float]:
+    """5 x 5 seeds; nine tenths of the variance are those of the initialisations."""
+    rng = np.random.default_rng(stream)
+    made = 0.9**0.5 * rng.normal(size=(5, 1)) + 0.1**0.5 * rng.normal(size=(5, 5))
+    made = (made - made.mean()) / made.std(ddof=1)
+    return dict(zip(GRID, (mean + std * made).ravel().tolist(), strict=True))
+
+
+def test_runs_that_share_seeds_count_as_what_they_are() -> None:
+    scores = {"none": crossed(0.5, 0.1, 1), "freeze": crossed(0.56, 0.1, 2)}
+    plain, known = (judge(scores, "none", **told) for told in ({}, {"design": stats.design_of}))
+    assert plain.standings[1].better, "25 runs"
+    assert not known.standings[1].better, "five initialisations"
+    for one, other in zip(plain.standings, known.standings, strict=True):
+        assert one.low is not None
+        assert other.low is not None
+        assert other.low < one.low
+    interval = stats.mean_interval(list(scores["freeze"].values()), stats.design_of(GRID), 0.95)
+    assert interval is not None
+    assert known.standings[1].low == interval.low
+    (own, plainly) = (one.standings[1].upper for one in (known, plain))
+    assert own is not None
+    assert plainly is not None
+    assert own > plainly
+
+
+def test_seeds_that_lack_are_told_for_every_kind_that_is_shared() -> None:
+    few = [(("init", i), ("order", j)) for i in range(2) for j in range(2)]
+    draw = np.random.default_rng(0)
+    scores = {
+        arm: {key: float(draw.normal(m)) for key in few} for arm, m in (("none", 0), ("b", 9))
+    }
+    found = judge(scores, "none", design=stats.design_of)
+    assert (found.standings[1].too_few, found.standings[1].shared) == (True, ("init", "order"))
+    assert "at least 2 more seeds of init and of order are needed; until then none" in (
+        reasons(found)
+    )
+    blocks = [(("init", i), ("order", 3 * i + j)) for i in range(4) for j in range(3)]
+    scores = {a: {key: float(draw.normal(m)) for key in blocks} for a, m in (("none", 0), ("b", 9))}
+    found = judge(scores, "none", design=stats.design_of)
+    assert "at least 2 more seeds of init are needed; until then none" in reasons(found)
+
+
+def test_a_mean_over_folds_is_tested_over_folds() -> None:
+    scores = {"none": folded(0.5, 0.1, 6, 0), "freeze": folded(0.9, 0.1, 6, 1)}
+    for arms, told in ((scores, True), ({**scores, "freeze": folded(0.51, 0.1, 6, 1)}, False)):
+        found = judge(arms, "none", folds=FIVE)
+        assert found.standings[1].better is told
 
 
 # --- what test says, and arms that do not vary ---------------------------------------------------

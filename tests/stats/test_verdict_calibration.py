@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bluestab import stats
+from bluestab.stats.layouts import Folds
 from bluestab.stats.verdict import Evidence, judge
 
 N, EXPERIMENTS = 10, 1000
@@ -70,6 +74,67 @@ def test_a_verdict_errs_as_seldom_as_it_says(m: int) -> None:
     assert covered(m) >= 0.95 - error
     for failing in (0.0, 0.2):
         assert steady(m, failing) <= 0.05 + error
+
+
+GRID = [(("init", i), ("order", j)) for i in range(5) for j in range(5)]
+FOLDED = [(seed, fold) for seed in range(5) for fold in range(5)]
+
+
+def crossed(
+    rng: np.random.Generator, keys: Sequence[Any], shares: tuple[float, float], spread: float
+) -> dict[Any, float]:
+    """5 x 5 scores, of whose variance rows and columns have these shares."""
+    of_row, of_column = (s**0.5 for s in shares)
+    made = (
+        of_row * rng.normal(size=(5, 1))
+        + of_column * rng.normal(size=(1, 5))
+        + (1 - sum(shares)) ** 0.5 * rng.normal(size=(5, 5))
+    )
+    return dict(zip(keys, (spread * made).ravel().tolist(), strict=True))
+
+
+def of_crossed(
+    shares: tuple[float, float],
+    experiments: int = EXPERIMENTS,
+    n_arms: int = 3,
+    folds: bool = False,
+) -> dict[str, float]:
+    """Rates in per cent, by what: arms of one mean that are shown to differ, bounds that hold, and
+    arms of true spread ratio 1.25 that are approved for it, or ruled out."""
+    rng = np.random.default_rng([5, int(100 * shares[0]), int(100 * shares[1]), folds])
+    keys = FOLDED if folds else GRID
+    told: dict[str, Any] = {"design": stats.design_of}
+    if folds:
+        told = {
+            "design": lambda keys: stats.design_of([(("seed", key[0]),) for key in keys]),
+            "folds": Folds(lambda key: key[1], 80, 20),
+        }
+    found = dict.fromkeys(("covered", "apart", "approved", "ruled out"), 0)
+    for _ in range(experiments):
+        alike = {str(k): crossed(rng, keys, shares, 1.0) for k in range(n_arms)}
+        first, *others = judge(alike, "0", **told).standings
+        found["covered"] += first.low is not None and first.low <= 0
+        found["apart"] += any(one.better or "worse" in one.against for one in others)
+        wider = {a: crossed(rng, keys, shares, 1.25 if a != "0" else 1.0) for a in alike}
+        judged = judge(wider, "0", **told).standings[1:]
+        found["approved"] += any(one.upper is not None and one.upper <= 1.25 for one in judged)
+        found["ruled out"] += any("varies more" in one.against for one in judged)
+    return {what: 100 * n / experiments for what, n in found.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shares", "folds"),
+    [((0.2, 0.2), False), ((0.4, 0.4), False), ((0.2, 0.0), True), ((0.6, 0.0), True)],
+)
+def test_a_verdict_knows_which_runs_share_seeds(shares: tuple[float, float], folds: bool) -> None:
+    """With 25 runs taken for independent: see what is printed beside."""
+    found = of_crossed(shares, folds=folds)
+    print(f"5 {'seeds x 5 folds' if folds else 'x 5 seeds'}, {shares}: {found}")
+    error = 300 * (0.05 * 0.95 / EXPERIMENTS) ** 0.5
+    assert found["covered"] >= 95 - error
+    for wrong in ("apart", "approved", "ruled out"):
+        assert found[wrong] <= 5 + error, wrong
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_sweep_of_another_name_knows_of_it(store: Store) -> None:
     (_, second) = launch(store, "nine", *NONE[:9])
     assert second["added_to"] == [NONE[0].result["cell"]]
     assert len(launch(store, "nine", *NONE[:9])) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "same", "more"),
+    [("bluestab run task=biosses seed=1", True, True), ("bluestab run -m seed=1,2", False, True)],
+)
+def test_runs_that_no_sweep_asked_for(store: Store, command: str, same: bool, more: bool) -> None:
+    """Seeds that commands of their own made are looks; those of a sweep whose manifest was taken
+    away came at once."""
+    cell = NONE[0].result["cell"]
+    do(store, *(replace(o, measured={**o.measured, "command": command}) for o in NONE[:3]))
+    for records, added in ((NONE[:1], False), (NONE[:3], same), (NONE[:9], more)):
+        found = launch(store, "a", *records)[0]
+        assert (found["added_to"], found["done"]) == ([cell] * added, min(3, len(records)))
+        (store.root / "sweeps/a.json").unlink()
 
 
 def test_another_arm_is_no_other_look(store: Store) -> None:

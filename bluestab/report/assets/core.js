@@ -204,11 +204,12 @@ function extent(values, pad = 0.05) {
   const room = (high - low) * pad;
   return [low - room, high + room];
 }
-// of scores: no axis reaches beyond the range of their metric, unless a failed run's score does
-function extentOf(name, values, pad) {
-  const [low, high] = extent(values, pad), known = values.filter(there), [least, most] = DATA.ranges[name] ?? [null, null];
+// no axis reaches beyond the range of what it shows, unless the score of a failed run does
+function extentIn(range, values, pad) {
+  const [low, high] = extent(values, pad), known = values.filter(there), [least, most] = range ?? [null, null];
   return [there(least) ? Math.max(low, Math.min(least, ...known)) : low, there(most) ? Math.min(high, Math.max(most, ...known)) : high];
 }
+const extentOf = (name, values, pad) => extentIn(DATA.ranges[name], values, pad);
 const linear = ([a, b], [x, y]) => (value) => x + ((value - a) / (b - a || 1)) * (y - x);
 const tickText = (value, all) => {
   const step = all.length > 1 ? Math.abs(all[1] - all[0]) : 1;

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bluestab import stats
-from bluestab.report.frames.folds import bonferroni, by_fold, ends, fold_change, fold_spread
+from bluestab.report.frames.folds import by_fold, ends, fold_change, fold_spread
 from bluestab.report.frames.gaps import GAP_COLUMNS, explain, pairs_of
 from bluestab.report.frames.looks import look_again
 from bluestab.report.tables import LEVEL
-from bluestab.stats.changes import changes
+from bluestab.stats.changes import change_alone, changes_by_design
 from bluestab.stats.failing import mcnemar, newcombe_paired, unseen
 from bluestab.stats.verdict import effect_of
 
@@ -54,38 +54,34 @@ def contrasts(
     """Columns of `summary_frame` that compare, for arms that are compared together.
 
     margin  of equivalence, in the unit of the scores
-    looked  arms whose seeds, or whose baseline's, were added after results had been seen
+    looked  arms whose seeds, or whose baseline's, were added after results could be seen
     """
     shared = {name: [s for s in a.scores if s in b.scores] for name, (a, b) in pairs.items()}
     designs = {name: stats.design_of(seeds) for name, seeds in shared.items()}
     rows = {name: _described(*pair, shared[name], designs[name]) for name, pair in pairs.items()}
-    everyone = list(dict.fromkeys(seed for seeds in shared.values() for seed in seeds))
-    design = stats.design_of(everyone)
     folded = {name for name, pair in pairs.items() if all(arm.folded() for arm in pair)}
-    if folded or design.blocks is None:
-        for name, pair in pairs.items():
-            if name in folded:
-                own, reference = pair
-                rows[name] |= fold_change(
-                    own.scores, reference.scores, own.sizes, LEVEL, len(pairs)
-                )
-            else:
-                rows[name] |= _alone(*_paired(*pair, shared[name]), designs[name], len(pairs))
-    else:
-        blocks = dict(zip(everyone, design.blocks, strict=True))
-        scores = {
-            name: {s: (a.scores[s], b.scores[s]) for s in shared[name]}
-            for name, (a, b) in pairs.items()
+    scores = {
+        name: {s: (a.scores[s], b.scores[s]) for s in shared[name]}
+        for name, (a, b) in pairs.items()
+        if name not in folded
+    }
+    for name in folded:
+        own, reference = pairs[name]
+        rows[name] |= fold_change(own.scores, reference.scores, own.sizes, LEVEL, len(pairs))
+    if folded:
+        tested = {
+            name: change_alone(own, stats.design_of, LEVEL, len(pairs))
+            for name, own in scores.items()
         }
-        what = "sign flips" if design.independent else "block sign flips"
-        for name, change in changes(scores, LEVEL, margin, blocks).items():
-            drawn = " (drawn)" if change.name.endswith("(drawn)") else ""
-            rows[name] |= {
-                "test_name": what + drawn if change.p is not None else None,
-                "p": change.p, "delta_low": change.low, "delta_high": change.high,
-                "p_adjusted": change.p_family, "p_equivalent": change.p_equivalent,
-                "delta_all_low": change.family_low, "delta_all_high": change.family_high,
-            }  # fmt: skip
+    else:
+        tested = changes_by_design(scores, stats.design_of, LEVEL, margin)
+    for name, change in tested.items():
+        rows[name] |= {
+            "test_name": change.name if change.p is not None else None,
+            "p": change.p, "delta_low": change.low, "delta_high": change.high,
+            "p_adjusted": change.p_family, "p_equivalent": change.p_equivalent,
+            "delta_all_low": change.family_low, "delta_all_high": change.family_high,
+        }  # fmt: skip
     adjust(list(rows.values()), "p_std")
     independent = {name for name in pairs if name not in folded and designs[name].independent}
     failing(rows, {name: pairs[name] for name in pairs if name in independent}, shared)
@@ -170,14 +166,6 @@ def _described(
         ratio, spread = stats.std_ratio_interval(a, b), stats.paired_variance(a, b)
         row |= {"p_std_name": spread.name, "p_std": spread.p, **ends("std_ratio", ratio)}
     return row
-
-
-def _alone(a: list[float], b: list[float], design: stats.Design, n_arms: int) -> Row:
-    """A test of this arm alone, and what is left of it for `n_arms` at once."""
-    test = stats.mean_test(a, b, design, LEVEL)
-    gains = [x - y for x, y in zip(a, b, strict=True)]
-    alone, family = (stats.mean_interval(gains, design, 1 - LEVEL / m) for m in (1, n_arms))
-    return bonferroni(test.name, test.p, alone, family, n_arms)
 
 
 CONTRAST_COLUMNS = (

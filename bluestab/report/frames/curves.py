@@ -114,8 +114,8 @@ def _rounded(values: Iterable[float | None]) -> list[float | None]:
 
 
 def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and evaluation: key, task, model, arm, seed, failed (at the last step), step,
-    train_loss, validation, grad_norm_GROUP per layer group.
+    """One row per run and evaluation: key, task, model, arm, seed, metric, step, train_loss,
+    validation, grad_norm_GROUP per layer group, and failed (at the last step).
 
     runs  as `read_results` gives it
     """
@@ -125,7 +125,7 @@ def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     curves = read_curves(store, last)
     rows = [
         {
-            **{name: run[name] for name in ("key", "task", "model", "arm", "seed")},
+            **{name: run[name] for name in ("key", "task", "model", "arm", "seed", "metric")},
             "failed": run["failed"] is True,
             "step": step,
             "train_loss": curve.loss[i],
@@ -140,7 +140,7 @@ def evaluations_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 EVALUATION_COLUMNS = (
-    "key", "task", "model", "arm", "seed", "failed", "step", "train_loss", "validation",
+    "key", "task", "model", "arm", "seed", "metric", "failed", "step", "train_loss", "validation",
 )  # fmt: skip
 
 

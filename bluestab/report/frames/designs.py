@@ -30,5 +30,6 @@ def design_sentences(scored: pd.DataFrame) -> Iterator[str]:
         )
         yield (
             f"{task} with {model}, {arm}: {len(streams)} runs share seeds ({design}), so there are "
-            f"{design.n_independent} independent repetitions at least; {how}; no test of the spread"
+            f"{design.n_independent} independent repetitions at least; {how}; the ratio of stds "
+            "has no p"
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bluestab import stats
+from bluestab.stats.over_folds import FoldsMean, folds_mean
 
 Row = dict[str, Any]
 FOLD = "fold"
@@ -21,6 +22,11 @@ def with_fold(streams: tuple[Any, ...], fold: int | None) -> tuple[Any, ...]:
 
 def fold_of(streams: Iterable[Any]) -> int | None:
     return next((value for name, value in streams if name == FOLD), None)
+
+
+def without_fold(streams: Iterable[Any]) -> tuple[Any, ...]:
+    """The seeds alone."""
+    return tuple(one for one in streams if one[0] != FOLD)
 
 
 def by_fold(scores: Mapping[Any, float]) -> dict[int, list[float]]:
@@ -40,45 +46,35 @@ def ends(name: str, interval: stats.Interval | None) -> Row:
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def bonferroni(
-    name: str,
-    p: float | None,
-    alone: stats.Interval | None,
-    family: stats.Interval | None,
-    n_arms: int,
-) -> Row:
-    """Columns of a change that has a test of its own, among `n_arms`: its p times their number.
+def mean_over_folds(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -> FoldsMean | None:
+    """Of scores, or differences, by streams; None unless all runs have a fold.
 
-    alone, family  its interval by itself, and at the level that this leaves for each of them
+    sizes  items that train and test in a fold; None: not known, so there is no interval
     """
-    return {
-        "test_name": name,
-        "p": p,
-        "p_adjusted": None if p is None else min(1.0, n_arms * p),
-        **ends("delta", alone),
-        **ends("delta_all", family),
-    }
+    folds = [fold_of(streams) for streams in scores]
+    if None in folds:
+        return None
+    design = stats.design_of([without_fold(streams) for streams in scores])
+    return folds_mean(list(scores.values()), folds, design, sizes)
 
 
 def nested_columns(scores: Mapping[Any, float], sizes: tuple[int, int] | None) -> Row:
     """What replaces the columns of an arm whose runs have folds; empty for others.
 
-    sizes  items that train and test in a fold; None: not known, so there is no interval
-
     mean of the means of the folds; std over seeds, within folds; interval over folds, corrected for
-    the training items that they share (`stats.corrected_t_interval`).
+    the training items that they share, and the seeds (`stats.over_folds`).
     """
-    found = stats.nested_mean(by_fold(scores))  # type: ignore[arg-type]
-    if found is None:
+    nested, mean = stats.nested_mean(by_fold(scores)), mean_over_folds(scores, sizes)  # type: ignore[arg-type]
+    if nested is None or mean is None:
         return {}
-    interval = None if sizes is None else stats.corrected_t_interval(found.by_fold, *sizes)
+    interval = mean.interval()
     return {
-        "mean": found.mean,
-        "std": found.std_seeds,
+        "mean": nested.mean,
+        "std": nested.std_seeds,
         **ends("ci", interval),
         "ci_method": None if interval is None else interval.method,
-        "n_folds": found.n_folds,
-        "std_folds": found.std_folds,
+        "n_folds": nested.n_folds,
+        "std_folds": nested.std_folds,
     }
 
 
@@ -90,26 +86,25 @@ def fold_change(
     n_arms: int = 1,
 ) -> Row:
     """Change of the mean on shared folds and seeds, averaged within folds first: its test and
-    interval, alone and for `n_arms` at once (Bonferroni).
-
-    sizes  items that train and test in a fold; None: not known, so there is no p
-
-    p and interval by the corrected resampled t-test over folds (Nadeau & Bengio 2003).
-    """
-    change = _over_folds(own, reference)
+    interval, alone and for `n_arms` at once (Bonferroni); see `mean_over_folds`."""
+    shared = {streams: own[streams] - reference[streams] for streams in own if streams in reference}
+    change = mean_over_folds(shared, sizes)
     if change is None or sizes is None:
         return {}
-    test = stats.corrected_resampled_t(change.by_fold, *sizes, level)
-    alone, family = (
-        stats.corrected_t_interval(change.by_fold, *sizes, 1 - level / m) for m in (1, n_arms)
-    )
-    return bonferroni(f"{test.name} over folds", test.p, alone, family, n_arms)
+    test = change.test()
+    return {
+        "test_name": f"{test.name} over folds",
+        "p": test.p,
+        "p_adjusted": None if test.p is None else min(1.0, n_arms * test.p),
+        **ends("delta", change.interval(1 - level)),
+        **ends("delta_all", change.interval(1 - level / n_arms)),
+    }
 
 
 def fold_spread(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row:
     """Change of the mean over folds, and the ratio of the spreads over seeds within them."""
     shared = [streams for streams in own if streams in reference]
-    change = _over_folds(own, reference)
+    change = mean_over_folds({s: own[s] - reference[s] for s in shared}, None)
     spreads = [
         stats.nested_mean(by_fold({s: scores[s] for s in shared}))  # type: ignore[arg-type]
         for scores in (own, reference)
@@ -119,10 +114,3 @@ def fold_spread(own: Mapping[Any, float], reference: Mapping[Any, float]) -> Row
         "delta": None if change is None else change.mean,
         "std_ratio": stds[0] / stds[1] if stds[0] is not None and stds[1] else None,
     }
-
-
-def _over_folds(own: Mapping[Any, float], reference: Mapping[Any, float]) -> stats.Nested | None:
-    shared = [streams for streams in own if streams in reference]
-    return stats.nested_mean(
-        by_fold({streams: own[streams] - reference[streams] for streams in shared})  # type: ignore[arg-type]
-    )

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from bluestab import stats
-from bluestab.report.frames.folds import FOLD, fold_of
+from bluestab.report.frames.folds import fold_of, without_fold
 from bluestab.report.tables import LEVEL, there
 
 Row = MutableMapping[str, Any]
@@ -27,7 +27,7 @@ def pairs_of(shared: Sequence[Any]) -> Row:
     n = len(shared)
     folds = {fold_of(streams) for streams in shared}
     if n and None not in folds:
-        seeds = {tuple(one for one in streams if one[0] != FOLD) for streams in shared}
+        seeds = {without_fold(streams) for streams in shared}
         whole = len(seeds) * len(folds) == n
         said = f"{len(seeds)} x {len(folds)} folds" if whole else f"{n} in {len(folds)} folds"
         return {"pairs": said, "n_units": len(folds)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core.provenance import is_of_one_run
 from bluestab.report.tables import LEVEL, there
 from bluestab.stats.anytime import NAME, anytime_change, fewest_looked
 from bluestab.store.store import Store
@@ -27,16 +28,27 @@ TESTED = (
 """Columns that hold for one look."""
 
 
-def looked_cells(store: Store, manifest: Mapping[str, Any] | None) -> frozenset[str]:
-    """Cells that were given more seeds when they had results; of all sweeps if `manifest` is
-    None."""
-    manifests = store.whole_manifests() if manifest is None else [manifest]
-    return frozenset(
+def looked_cells(
+    store: Store, manifest: Mapping[str, Any] | None, runs: pd.DataFrame
+) -> frozenset[str]:
+    """Cells that were given more seeds when they had results; of all sweeps if `manifest` is None,
+    and of runs that no sweep asked for, which came one command at a time.
+
+    runs  that the report is of
+    """
+    manifests = [*store.whole_manifests()] if manifest is None else [manifest]
+    found = {
         cell
         for one in manifests
         for launch in one.get("launches", ())
         for cell in launch["added_to"]
-    )
+    }
+    if manifest is None and len(runs):
+        asked = {run["key"] for one in manifests for run in one["runs"]}
+        single = runs[~runs["key"].isin(asked) & runs["command"].map(is_of_one_run)]
+        n_runs = runs.groupby("cell")["key"].nunique()
+        found |= {cell for cell in single["cell"] if n_runs[cell] > 1}
+    return frozenset(found)
 
 
 def look_again(
@@ -49,7 +61,7 @@ def look_again(
     """
     row |= dict.fromkeys(TESTED)
     row["looked"] = True
-    row["no_p_std"] = "seeds were added after results had been seen"
+    row["no_p_std"] = "seeds were added after results could be seen"
     if not independent:
         row["no_p"] = f"{row['no_p_std']}, and no test of such runs allows for that"
         return
@@ -85,7 +97,7 @@ def looking_sentences(summary: pd.DataFrame, left: int, planned: int, at: str) -
             else "p and intervals are of a test that holds at any look, or are left out (-)"
         )
         yield (
-            f"{task} with {model}: seeds were added after results had been seen ({arms}); {how}; "
+            f"{task} with {model}: seeds were added after results could be seen ({arms}); {how}; "
             "all seeds of a question in one command (sweep.seeds) would make the plain test hold"
         )
     compared = summary[(summary["at"] == at) & summary["p"].notna()]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
-from bluestab.report.frames.folds import by_fold
+from bluestab.report.frames.folds import mean_over_folds
 from bluestab.report.section import Block, Grid, Results, Section
 from bluestab.report.tables import LEVEL, there
 from bluestab.report.words.phrases import number
@@ -144,12 +144,11 @@ def spread_of(values: Mapping[Any, float], sizes: tuple[int, int] | None) -> Spr
 
     sizes  items that train and test in a fold (Nadeau & Bengio 2003)
     """
-    folds = stats.nested_mean(by_fold(values))  # type: ignore[arg-type]
+    folds = mean_over_folds(values, sizes) if values else None
     if folds is not None:
-        n, std = folds.n_folds, folds.std_folds
-        if std is None or sizes is None:
+        if folds.variance is None or folds.df is None:
             return None
-        return folds.mean, std**2 * (1 / n + sizes[1] / sizes[0]), n - 1.0
+        return folds.mean, folds.variance, folds.df
     scores, mean = list(values.values()), stats.mean(list(values.values()))
     if len(scores) < 2 or mean is None:
         return None

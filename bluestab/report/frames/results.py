@@ -48,10 +48,8 @@ def read_results(
         )
     items = Items(configs.hashed)
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
-    summary = items.beside(
-        summary_frame(runs, baseline, difference, items.digests, looked_cells(store, manifest)),
-        runs,
-    )
+    looked = looked_cells(store, manifest, runs)
+    summary = items.beside(summary_frame(runs, baseline, difference, items.digests, looked), runs)
     advised = advice(runs, summary, at)
     with_standings(summary, advised, at)
     results = Results(
@@ -95,7 +93,8 @@ def quick_results(
     baseline, difference = _asked(manifest, baseline)
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
-    summary = summary_frame(runs, baseline, difference, looked=looked_cells(store, manifest))
+    looked = looked_cells(store, manifest, runs)
+    summary = summary_frame(runs, baseline, difference, looked=looked)
     with_standings(summary, advice(runs, summary, at), at)
     return Results(
         name="all" if manifest is None else manifest["name"],

@@ -11,7 +11,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.report.frames.bounded import keep_in_range
 from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, contrasts
-from bluestab.report.frames.folds import ends, nested_columns
+from bluestab.report.frames.folds import ends, mean_over_folds, nested_columns
 from bluestab.report.frames.pairing import Pairing
 from bluestab.report.frames.runs import Row
 from bluestab.report.tables import LEVEL, there
@@ -56,7 +56,7 @@ def summary_frame(
                 an arm that is shown to differ already. And the margin within which two means are as
                 good as each other
     digests     cell -> its test items (`items_digest`), where predictions were read
-    looked      cells that were given seeds after results had been seen
+    looked      cells that were given seeds after results could be seen
 
     An arm is compared only on the same test items; `not_paired` says why it is not.
     """
@@ -130,17 +130,14 @@ def _arm(part: Sequence[Row]) -> ArmRuns:
 
 def _all_at_once(rows: Sequence[Row], arms: Mapping[tuple[str, str], ArmRuns]) -> None:
     """Give the arms of one task and model, in place, intervals of their means that hold for all of
-    them (Bonferroni): whichever is chosen, its own is no narrower than that.
-
-    Not for folds, where an interval is over items already.
-    """
+    them (Bonferroni): whichever is chosen, its own is no narrower than that."""
     for row in rows:
-        arm = arms[row["cell"], row["at"]]
-        if row["n_folds"]:
-            row["ci_all_low"], row["ci_all_high"] = row["ci_low"], row["ci_high"]
+        arm, level = arms[row["cell"], row["at"]], 1 - LEVEL / len(rows)
+        over_folds = mean_over_folds(arm.scores, arm.sizes) if row["n_folds"] else None
+        if over_folds is not None:
+            row |= ends("ci_all", over_folds.interval(level))
             continue
         design = stats.design_of(list(arm.scores))
-        level = 1 - LEVEL / len(rows)
         row |= ends("ci_all", stats.mean_interval(list(arm.scores.values()), design, level))
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
-from bluestab.report.frames.folds import fold_of
+from bluestab.report.frames.folds import fold_of, without_fold
 from bluestab.report.frames.pairing import validated_differently
 from bluestab.report.tables import LEVEL, there
 from bluestab.report.words.phrases import p_words
 from bluestab.report.words.reasons import reasons
-from bluestab.stats.verdict import Evidence, Folds, Verdict, judge
+from bluestab.stats.layouts import Folds, Layout
+from bluestab.stats.verdict import Evidence, Verdict, judge
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -87,12 +88,14 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
             continue
         folds = _folds(of_them)
         metric = metric_of_row(next(iter(arms.values())))
-        baseline = max(sorted(baselines), key=lambda arm: _low(scores[arm], metric))
+        lows = {arm: _low(scores[arm], Layout(_design, folds), metric) for arm in sorted(baselines)}
+        baseline = max(lows, key=lambda arm: lows[arm])
         best = judge(
             scores,
             baseline,
             dict(_tested(of_them, arms)),
             folds=folds,
+            design=_design,
             higher_is_better=metric.higher_is_better,
             worst=metric.least if metric.higher_is_better else metric.most,
         )
@@ -176,10 +179,15 @@ def _tested(runs: pd.DataFrame, arms: Mapping[str, Row]) -> Iterator[tuple[str, 
         )  # fmt: skip
 
 
-def _low(scores: Mapping[Any, float], metric: Metric) -> float:
-    """How good their mean is at least: the lower bound of scores that grow with quality."""
-    interval = stats.default_interval([metric.sign * score for score in scores.values()])
-    return -float("inf") if interval is None else interval.low
+def _design(runs: Sequence[Any]) -> stats.Design:
+    """Of runs given by their seeds; in another fold the same seed is the same."""
+    return stats.design_of([without_fold(streams) for streams in runs])
+
+
+def _low(scores: Mapping[Any, float], layout: Layout, metric: Metric) -> float:
+    """How good their mean is at least, where more is better."""
+    _, bound = layout.mean(scores, 0.975, metric.sign)
+    return -float("inf") if bound is None else metric.sign * bound
 
 
 def _on_test(row: Row, n_arms: int) -> str:

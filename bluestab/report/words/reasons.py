@@ -82,7 +82,7 @@ def _open(verdict: Verdict, first: Standing, sign: int) -> str:
 
 
 def _lacking(verdict: Verdict, first: Standing) -> str:
-    n, where = first.more_seeds, " in every fold" if verdict.folds else ""
+    n, where = first.more_seeds, " in every fold" if verdict.folds else _of_kinds(first)
     if first.upper is None:
         spread = "its spread is not known"
         if first.ratio == math.inf:
@@ -95,12 +95,20 @@ def _lacking(verdict: Verdict, first: Standing) -> str:
             f"most {verdict.margin:g} times is accepted"
         )
     if first.too_few and n is not None:
-        return f"{spread}; at least {n} more seed{'s are' if n > 1 else ' is'} needed{where}"
+        more, verb = f"{n} more seed{'s' * (n > 1)}", "are" if n > 1 else "is"
+        if first.shared:
+            return f"{spread}; at least {more}{where} {verb} needed"
+        return f"{spread}; at least {more} {verb} needed{where}"
     if n is not None:
         more = f"{n} more seed{'s' * (n > 1)}{where}"
         return f"{spread}; {more} would do if it stays at {first.ratio:.2f} times"
     known = first.ratio is not None and first.ratio != math.inf and first.upper is not None
     return f"{spread}; more than {MOST_SEEDS} seeds would be needed" if known else spread
+
+
+def _of_kinds(first: Standing) -> str:
+    """` of init and of order`, where runs share these seeds."""
+    return " of " + " and of ".join(first.shared) if first.shared else ""
 
 
 def _ruled_out(verdict: Verdict) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from bluestab.core.config import compose, resolved
 from bluestab.report.searches import FILE
-from bluestab.report.section import table
+from bluestab.report.section import plain, table
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
 from bluestab.sweeps.search.findings import Findings, verdict_sentences
-from bluestab.sweeps.search.objectives import maximised
+from bluestab.sweeps.search.objectives import maximised, range_of
 from bluestab.sweeps.search.points import shown
 from bluestab.tasks.own import name_from
 
@@ -27,6 +27,7 @@ def keep_entry(found: Findings) -> None:
 def entry(found: Findings) -> dict[str, Any]:
     """The search as a JSON value; its points in the order in which they were drawn.
 
+    range   of the metric; ranges: of the objectives; None: no end
     points  `points_frame`, and `point`: its knobs in words; ranked: trials, the best first
     """
     search, frame = found.search, found.frame
@@ -40,6 +41,10 @@ def entry(found: Findings) -> dict[str, Any]:
         "model": any_run["model"]["name"] if points else "",
         "objective": list(search.objective),
         "maximised": [maximised(name, search.sign) for name in search.objective],
+        "range": [plain(end) for end in search.range],
+        "ranges": {
+            name: [plain(end) for end in range_of(name, search.range)] for name in search.objective
+        },
         "seeds": list(search.seeds),
         "n_trials": search.n_trials,
         "sentences": verdict_sentences(found),

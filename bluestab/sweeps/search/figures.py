@@ -9,9 +9,9 @@ import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bluestab.report.figures import BLUE, GREY, RED
+from bluestab.report.figures import BLUE, GREY, RED, keep_in_range
 from bluestab.sweeps.search.findings import Findings
-from bluestab.sweeps.search.objectives import maximised
+from bluestab.sweeps.search.objectives import maximised, range_of
 from bluestab.sweeps.search.points import shown
 from bluestab.sweeps.search.told import scores_of
 
@@ -52,6 +52,7 @@ def history(found: Findings) -> Figure | None:
     full = frame[~frame["censored"] & frame[name].notna() & ~frame["infeasible"]]
     best = full[name].cummax() if maximised(name, found.search.sign) else full[name].cummin()
     axis.step(full["trial"], best, where="post", color=GREY, linewidth=1.2)
+    keep_in_range([axis], "y", *found.search.range)
     axis.set_xlabel("trial")
     axis.set_ylabel(f"validation {name}")
     _legend(axis)
@@ -80,6 +81,7 @@ def slices(found: Findings) -> Figure | None:
         axis.tick_params(labelsize=7)
     for axis in list(figure.axes)[len(knobs) :]:
         axis.set_visible(False)
+    keep_in_range(list(figure.axes)[: len(knobs)], "y", *search.range)
     figure.supylabel(f"validation {search.objective[0]}", fontsize=8)
     return figure
 
@@ -114,6 +116,7 @@ def seeds(found: Findings) -> Figure | None:
         range(len(shown_first)), [shown(t.params)[:60] for t in shown_first], fontsize=6
     )
     axis.invert_yaxis()
+    keep_in_range([axis], "x", *found.search.range)
     axis.set_xlabel("validation score, one point per seed; cross: failed run", fontsize=8)
     return figure
 
@@ -129,6 +132,8 @@ def pareto(found: Findings) -> Figure | None:
     axis.scatter(full[x], full[y], color=BLUE, s=22)
     front = full[full["trial"].isin([t.number for t in found.ranked])].sort_values(x)
     axis.plot(front[x], front[y], color=RED, linewidth=1, marker="o", markersize=5)
+    keep_in_range([axis], "x", *range_of(x, search.range))
+    keep_in_range([axis], "y", *range_of(y, search.range))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     return figure

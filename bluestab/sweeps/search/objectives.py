@@ -129,6 +129,11 @@ def maximised(name: str, sign: int = 1) -> bool:
     return is_of_scores(name) and sign > 0
 
 
+def range_of(name: str, scores: tuple[float, float]) -> tuple[float, float]:
+    """Least and largest value that an axis of the objective needs; scores: range of the metric."""
+    return scores if is_of_scores(name) else (0.0, math.inf)
+
+
 def worth_so_far(name: str, outcomes: Sequence[Outcome], sign: int = 1) -> float | None:
     """`worth` of a point that was given up after these seeds; None where they say nothing: none has
     ended, or one of them has no spread."""

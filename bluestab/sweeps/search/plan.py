@@ -84,6 +84,7 @@ def plan_search(
         root=base["store"],
         asked={"node": dict(node), "fixed": asked, "choices": dict(choices)},
         sign=parts.task.headline.sign,
+        range=(parts.task.headline.least, parts.task.headline.most),
     )
     if not search.storage:
         search = replace(search, storage=str(search.folder / USUAL))

@@ -4,6 +4,7 @@ with what an earlier command asked of the same study.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class Search:
     asked       what all this was made of: `node`, `fixed`, `choices` of `plan_search`
     group       seeds of a point that train as one at most; None: what memory is expected to hold
     sign        of the task's metric: -1 where lower scores are better
+    range       of the task's metric: no score lies beyond it
     """
 
     name: str
@@ -91,6 +93,7 @@ class Search:
     asked: Mapping[str, Any]
     group: int | None = 1
     sign: int = 1
+    range: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def folder(self) -> Path:

@@ -14,6 +14,7 @@ from bluestab.report.frames.folds import (
     fold_change,
     fold_of,
     fold_spread,
+    mean_over_folds,
     nested_columns,
     with_fold,
 )
@@ -41,8 +42,16 @@ def test_streams_know_their_fold() -> None:
     assert by_fold({**OWN, streams(0, None): 1.0}) == {}
 
 
+def apart(table: dict[Any, float]) -> dict[Any, float]:
+    """The same scores, of other seeds in every fold."""
+    return {
+        with_fold(streams(10 * (fold_of(s) or 0) + s[0][1], None), fold_of(s)): x
+        for s, x in table.items()
+    }
+
+
 def test_folds_weigh_alike_and_std_is_over_seeds() -> None:
-    found = nested_columns(OWN, (80, 20))
+    found = nested_columns(apart(OWN), (80, 20))
     assert found["mean"] == pytest.approx((0.6 + 0.7 + 0.9) / 3)
     assert found["std"] == pytest.approx(((0.02 + 0.02 + 0.0) / 3) ** 0.5)
     assert found["std_folds"] == pytest.approx(0.152752523)
@@ -55,8 +64,9 @@ def test_folds_weigh_alike_and_std_is_over_seeds() -> None:
 
 
 def test_change_is_tested_over_folds() -> None:
-    """t = mean / sqrt((1/n + n_test/n_train) var), by hand."""
-    found = fold_change(OWN, REFERENCE, (80, 20)) | fold_spread(OWN, REFERENCE)
+    """t = mean / sqrt((1/n + n_test/n_train) var), by hand, where every fold has its own seeds."""
+    own, reference = apart(OWN), apart(REFERENCE)
+    found = fold_change(own, reference, (80, 20)) | fold_spread(own, reference)
     differences = [0.15, 0.2, 0.1]
     assert found["delta"] == pytest.approx(0.15)
     t = 0.15 / ((1 / 3 + 0.25) * 0.0025) ** 0.5
@@ -67,11 +77,28 @@ def test_change_is_tested_over_folds() -> None:
     assert found["delta_low"] == pytest.approx(0.15 - half)
     assert found["delta_high"] == pytest.approx(0.15 + half)
     assert fold_change(OWN, REFERENCE, None) == {}
-    family = fold_change(OWN, REFERENCE, (80, 20), n_arms=4)
+    family = fold_change(own, reference, (80, 20), n_arms=4)
     assert family["p_adjusted"] == pytest.approx(min(1.0, 4 * found["p"]))
     wide = scipy_stats.t.ppf(1 - 0.025 / 4, 2) * ((1 / 3 + 0.25) * 0.0025) ** 0.5
     assert family["delta_all_low"] == pytest.approx(0.15 - wide)
     assert (family["delta_low"], family["p"]) == (found["delta_low"], found["p"])
+
+
+def test_seeds_that_come_in_every_fold_bring_their_luck_to_all_of_them() -> None:
+    """Variance of the seeds' means over folds, over their number, on top of that over folds."""
+    own = scores({0: [0.5, 0.8], 1: [0.6, 0.9], 2: [0.7, 1.0]})
+    of_folds = 0.01 * (1 / 3 + 0.25)
+    alike = mean_over_folds(apart(own), (80, 20))
+    assert alike is not None
+    assert (alike.variance, alike.df) == pytest.approx((of_folds, 2))
+    shared = mean_over_folds(own, (80, 20))
+    assert shared is not None
+    assert shared.mean == alike.mean
+    assert shared.variance == pytest.approx(of_folds + 0.045 / 2)
+    assert shared.df == pytest.approx((of_folds + 0.0225) ** 2 / (of_folds**2 / 2 + 0.0225**2))
+    one = mean_over_folds({s: x for s, x in own.items() if s[0][1] == 0}, (80, 20))
+    assert one is not None
+    assert one.variance == pytest.approx(of_folds)
 
 
 def test_a_report_of_folds(make_run: Make, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def rows_of(store: Store, name: str = "b") -> dict[str, dict[str, Any]]:
     return {row["arm"]: row for row in table[table["at"] == "last"].to_dict("records")}
 
 
+def rows_of_all(store: Store) -> dict[str, dict[str, Any]]:
+    table = read_results(store, None).summary
+    return {row["arm"]: row for row in table[table["at"] == "last"].to_dict("records")}
+
+
 def test_a_test_that_holds_at_any_look(tmp_path: Path) -> None:
     store = added(tmp_path)
     found = rows_of(store)
@@ -56,10 +62,10 @@ def test_a_test_that_holds_at_any_look(tmp_path: Path) -> None:
     assert (row["delta_all_low"], row["delta_all_high"]) == (expected.low, expected.high)
     assert row["effect"] == "better"
     assert pd.isna(row["p_std"])
-    assert row["no_p_std"] == "seeds were added after results had been seen"
+    assert row["no_p_std"] == "seeds were added after results could be seen"
     assert found["reinit"]["looked"] is True, "its baseline was looked at"
     (said,) = looking_sentences(read_results(store, store.manifest("b")).summary, 0, 36, "last")
-    assert "seeds were added after results had been seen (llrd, reinit)" in said
+    assert "seeds were added after results could be seen (llrd, reinit)" in said
     assert "Ville" in said
 
 
@@ -83,15 +89,37 @@ def test_the_first_line_says_it_and_reading_leaves_no_trace(
         assert done.out.lstrip().startswith("biosses with small: seeds were added after")
         cli("status", str(store.root))
     lines = [line for line in Path("out/summary.md").read_text().splitlines() if line]
-    assert "seeds were added after results had been seen" in lines[1]
+    assert "seeds were added after results could be seen" in lines[1]
     assert "seeds were added after" in Path("out/report.html").read_text()
     assert tree(store.root / "sweeps") == before
 
 
 def test_all_sweeps_of_a_store(tmp_path: Path) -> None:
     store = added(tmp_path)
-    assert looked_cells(store, None) == looked_cells(store, store.manifest("b"))
-    assert looked_cells(store, {"runs": []}) == frozenset(), "a manifest of an earlier version"
+    runs = read_results(store, None).runs
+    assert (
+        looked_cells(store, None, runs) == looked_cells(store, store.manifest("b"), runs) != set()
+    )
+    earlier = {"runs": []}
+    assert looked_cells(store, earlier, runs) == frozenset(), "a manifest of an earlier version"
+
+
+def test_runs_that_came_one_command_at_a_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.make_writable()
+    by_hand = [
+        replace(one, measured={**one.measured, "command": "bluestab run seed=1"})
+        for arm, mean in (((), 0.5), (LLRD, 0.7))
+        for one in plain({s: mean + 0.01 * s for s in range(9)}, technique=arm)
+    ]
+    do(store, *by_hand)
+    row = rows_of_all(store)["llrd"]
+    assert (row["looked"], row["test_name"]) == (True, "signs, at any look")
+    in_one = [replace(o, measured={**o.measured, "command": "bluestab run -m"}) for o in by_hand]
+    other = Store(tmp_path / "other")
+    other.make_writable()
+    do(other, *in_one)
+    assert pd.isna(rows_of_all(other)["llrd"]["looked"])
 
 
 def test_runs_that_are_missing_are_said(tmp_path: Path) -> None:

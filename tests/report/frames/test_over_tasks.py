@@ -103,7 +103,7 @@ def test_spread_by_design() -> None:
     crossed = spread_of(scores, None)
     assert crossed is not None
     assert crossed[1:] == stats.mean_spread(list(scores.values()), stats.design_of(seeds))
-    folds = {with_fold((("init", i),), f): 0.1 * f + i for f in range(3) for i in range(2)}
+    folds = {with_fold((("init", f + 10 * i),), f): 0.1 * f + i for f in range(3) for i in range(2)}
     assert spread_of(folds, (80, 20)) == pytest.approx((0.6, 0.01 * (1 / 3 + 0.25), 2.0))
     assert spread_of(folds, None) is None
     assert spread_of({(("init", 0),): 0.5}, None) is None

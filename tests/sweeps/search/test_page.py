@@ -102,6 +102,12 @@ def test_figures_show_what_there_is(searched: Searched) -> None:
     assert list(best) == sorted(best), "the best so far never falls"
     names = [axis.get_xlabel() for axis in drawn["slice"].axes if axis.get_visible()]
     assert names == [knob.name for knob in found.search.space.knobs]
+    for limits in (
+        axis.get_ylim(),
+        drawn["slice"].axes[0].get_ylim(),
+        drawn["seeds"].axes[0].get_xlim(),
+    ):
+        assert -0.011 <= limits[0] <= limits[1] <= 1.011, "F1 ends at 0 and 1"
     rows = drawn["seeds"].axes[0].collections
     assert len(rows) == 3 * len(found.ranked), "a point per seed"
 
@@ -116,6 +122,8 @@ def test_several_objectives_have_a_front(searched: Searched, tmp_path: Path) -> 
     assert files == {"points.csv", "pareto.png", "search.html"}
     (entry,) = read_entries(Store(tmp_path / "runs"), None)
     assert entry["maximised"] == [True, False]
+    assert entry["range"] == [0.0, 1.0]
+    assert entry["ranges"] == {"mean": [0.0, 1.0], "seconds": [0.0, None]}
     assert 1 <= len(entry["ranked"]) <= 6
 
 

@@ -17,7 +17,7 @@ const drawnPoints = (one) => one.rows.filter((row) => there(row.mean_so_far));
 function historyChart(one, width) {
   const rows = drawnPoints(one), name = one.objective[0];
   const height = 280, left = 52, right = width - 12, bottom = height - 44;
-  const bounds = extent(rows.map((row) => row.mean_so_far)), x = linear([-0.5, Math.max(...rows.map((row) => row.trial)) + 0.5], [left, right]), y = linear(bounds, [bottom, 10]);
+  const bounds = extentIn(one.range, rows.map((row) => row.mean_so_far)), x = linear([-0.5, Math.max(...rows.map((row) => row.trial)) + 0.5], [left, right]), y = linear(bounds, [bottom, 10]);
   let best = null;
   const steps = [];
   for (const row of rows.filter((row) => !row.censored && !row.infeasible && there(row[name]))) {
@@ -74,7 +74,7 @@ function spreadChart(one, width) {
   const rows = one.ranked.slice(0, MOST_POINTS).map((trial) => one.rows.find((row) => row.trial === trial)).filter(Boolean);
   const seedsOf = (row) => one.seeds.map((seed) => [seed, row[`seed_${seed}`]]).filter(([, score]) => there(score));
   const left = Math.min(width * 0.45, 12 + 7 * Math.max(...rows.map((row) => row.point.length))), step = 24, bottom = 6 + rows.length * step;
-  const bounds = extent(rows.flatMap((row) => seedsOf(row).map(([, score]) => score)), 0.03), x = linear(bounds, [left + 8, width - 12]);
+  const bounds = extentIn(one.range, rows.flatMap((row) => seedsOf(row).map(([, score]) => score)), 0.03), x = linear(bounds, [left + 8, width - 12]);
   return frame(width, bottom + 40, `Validation score of every seed of the ${count(rows.length, "best point", "best points")} of search ${one.name}`,
     xAxis(x, bounds, 6, bottom, "validation score, a point per seed; the line is their mean"),
     rows.map((row, i) => {
@@ -92,7 +92,7 @@ function spreadChart(one, width) {
 function paretoChart(one, width) {
   const [b, a] = one.objective, rows = one.rows.filter((row) => there(row[a]) && there(row[b]));
   const height = 320, left = 56, right = width - 16, bottom = height - 44;
-  const xs = extent(rows.map((row) => row[a])), ys = extent(rows.map((row) => row[b])), x = linear(xs, [left, right]), y = linear(ys, [bottom, 12]);
+  const xs = extentIn(one.ranges?.[a], rows.map((row) => row[a])), ys = extentIn(one.ranges?.[b], rows.map((row) => row[b])), x = linear(xs, [left, right]), y = linear(ys, [bottom, 12]);
   const front = rows.filter((row) => one.ranked.includes(row.trial)).sort((p, q) => p[a] - q[a]);
   return frame(width, height, `${b} against ${a}, ${count(rows.length, "point")}, ${front.length} on the Pareto front`,
     yAxis(y, ys, left, right), xAxis(x, xs, bottom, bottom, `${a} (up: ${b})`),
@@ -103,7 +103,7 @@ function paretoChart(one, width) {
 
 DRAW.search = () => {
   return SEARCHES.filter((one) => (!state.task || one.task === state.task) && (!state.model || one.model === state.model)).map((one) => {
-    const rows = drawnPoints(one), several = one.objective.length > 1, bounds = extent(rows.map((row) => row.mean_so_far));
+    const rows = drawnPoints(one), several = one.objective.length > 1, bounds = extentIn(one.range, rows.map((row) => row.mean_so_far));
     const knobs = one.knobs.filter((knob) => rows.some((row) => there(row[knob.name])));
     const place = new Map(one.ranked.map((trial, i) => [trial, i]));
     const listed = [...one.rows].sort((a, b) => (place.get(a.trial) ?? 1e9) - (place.get(b.trial) ?? 1e9) || b.n_seeds - a.n_seeds || a.trial - b.trial);
