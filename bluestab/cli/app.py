@@ -68,6 +68,8 @@ def check(context: typer.Context) -> None:
     arguments = [*_without_launcher(context.args, kept), "hydra/launcher=check"]
     if "hydra/launcher=packed" in context.args and not any(a.startswith(group) for a in arguments):
         arguments.append("hydra.launcher.group=null")  # its default
+    if "hydra/launcher=slurm" in context.args:
+        arguments.append("hydra.launcher.here=false")
     run_app(_check_one, arguments)
 
 
@@ -308,7 +310,7 @@ def _check_one(cfg: Any) -> None:
     plain = resolved(cfg)
     checked = check(plain)
     print_notes([checked])
-    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, group=1)
+    launcher = Check(dry_step=knobs.dry_step, workers=knobs.workers, group=1, here=knobs.here)
     launcher.show(Store(plain["store"]), [checked])
 
 
