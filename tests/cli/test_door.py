@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from bluestab.report.frames.results import read_results
 from bluestab.report.terminal.closing_table import print_outcome
 from tests.report.test_report import RECORDS, stored
-from tests.support.refusals import GAD, tree
+from tests.support.refusals import GAD, refused, tree
 
 Say = Callable[..., Any]
 NO_DRY_STEP = "hydra.launcher.dry_step=false"  # takes seconds
@@ -64,3 +64,8 @@ def test_check_looks_for_the_device_of_the_runs(cli: Say) -> None:
     assert (said.code, "all is well" in said.out) == (2, False)
     assert "device is cuda:77" in said.err
     assert cli(*here, "hydra/launcher=slurm").code == 0
+
+
+def test_keys_of_the_task_that_is_chosen(cli: Say) -> None:
+    said = refused(cli, ("run", "task=classification", "task.labl=x", "task.train=x.csv"))
+    assert "did you mean 'task.label'?" in said
