@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
 from bluestab.cli.names import NAMES, line_that_works, not_resolved, typed
+from bluestab.cli.spelling import check_spelling
+from bluestab.cli.unknown import (
+    instead_of,
+    known_keys,
+    unknown_choice,
+    unknown_key,
+    unknown_technique_knob,
+)
 from bluestab.core.catalogue import check_own_yamls, shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
@@ -34,6 +43,19 @@ from bluestab.sweeps.grid import check_names
 
 INFORMING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra/*_logging: none
+FOLDERS = {"run.dir": ".", "sweep.dir": ".", "sweep.subdir": ".", "output_subdir": None,
+           "job.chdir": False}  # fmt: skip
+"""Of Hydra's own node, what would make folders; all that a run leaves is in its store."""
+WHOLE = {
+    "seeds": "seeds of a sweep are {seeds} with -m, that of one run is seed=3; seeds.init, .order, "
+    ".dropout and .split set one stream",
+    "sweep": "a declared sweep is bluestab run -m +sweeps={0}; knobs are sweep.seeds, sweep.name",
+    "sweeps": "a declared sweep is bluestab run -m +sweeps={0}",
+    "hydra.launcher": "say hydra/launcher={0}, with a slash",
+    "hydra.sweeper": "say hydra/sweeper={0}, with a slash",
+    "hydra.mode": "a sweep is asked for by -m",
+}
+"""Keys that hold others, or are chosen otherwise -> what sets them."""
 APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
@@ -41,6 +63,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     """Run a Hydra application on `arguments`. Raises ConfigError for what cannot be run."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
     os.environ.setdefault("BLUESTAB_COMMAND", shlex.join(["bluestab", *sys.argv[1:]]))
+    check_spelling(arguments)
     multirun = "-m" in arguments or "--multirun" in arguments
     informing = any(argument.split("=")[0] in INFORMING for argument in arguments)
     if multirun and informing:  # Hydra shows a config only without -m
@@ -74,8 +97,8 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
                 arguments = [*arguments, *_searching(cfg, arguments, multirun)]
                 if not multirun and "hydra/sweeper=optuna" in arguments:
                     raise ConfigError("hydra/sweeper=optuna is a search of many runs; add -m")
-                if not multirun and any(a.startswith("+sweeps=") for a in arguments):
-                    print("note: this is one run with the settings of a sweep; -m runs the sweep")
+                if not multirun:
+                    _check_one_run(cfg, arguments)
                 for file in shadowed():
                     print(f"note: {file} is used in place of bluestab's file of the same name")
             sys.argv = [PRIMARY, *arguments]
@@ -119,10 +142,28 @@ def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> lis
     return ["hydra/sweeper=optuna"] if wanted and multirun and not chosen else []
 
 
+def _check_one_run(cfg: DictConfig, arguments: Sequence[str]) -> None:
+    """Raises ConfigError for what only a sweep reads; a sweep file needs a seed to be one run."""
+    chosen = [a for a in arguments if a.startswith("+sweeps=")]
+    if chosen and not any(a.startswith("seed=") for a in arguments):
+        sweep, plain = cfg.sweep, compose([]).sweep
+        if cfg.hydra.sweeper.get("params") or any(sweep.get(k) != plain[k] for k in plain):
+            raise ConfigError(
+                f"{chosen[0]} declares a sweep; add -m to run it: bluestab run -m {chosen[0]} (for "
+                "one run of it, name its technique and its seed: technique=none seed=0)"
+            )
+    if chosen:
+        print("note: this is one run with the settings of a sweep; -m runs the sweep")
+    for argument in arguments:
+        if argument.startswith("sweep."):
+            raise ConfigError(f"{argument} is for a sweep; add -m: bluestab run -m {argument} ...")
+
+
 def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
     """Compose once with the first alternative of every choice, and look for what is not allowed."""
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
+        _check_whole(override)
         if override.is_add() or override.is_force_add():
             _check_added(override)
         if override.is_sweep_override():
@@ -147,6 +188,14 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
             "hydra.job.env_set is set; the environment decides what a yaml may run, so a yaml may "
             "not set it: set the variable before the command"
         )
+    written = OmegaConf.to_container(hydra_node)
+    for path, neutral in FOLDERS.items():
+        value = reduce(lambda node, key: node[key], path.split("."), written)
+        if value != neutral:
+            raise ConfigError(
+                f"hydra.{path} is {value!r}: bluestab makes no folders of Hydra; what a run leaves "
+                f"is in its store: store={value if isinstance(value, str) else 'FOLDER'}"
+            )
     for node in ("launcher", "sweeper"):
         found = dict(_targets(OmegaConf.to_container(hydra_node[node])))
         target = found.pop("_target_", None)
@@ -185,6 +234,15 @@ def _check_choice(override: Override, multirun: bool) -> None:
             check_names(value)
 
 
+def _check_whole(override: Override) -> None:
+    """Raises ConfigError where a value is put in the place of a group of knobs."""
+    key, said = override.key_or_group, str(override.input_line)
+    value = said.partition("=")[2]
+    if key in WHOLE and not said.startswith(("+", "~")) and not value.startswith("{"):
+        seeds = f"'sweep.seeds=[{value.strip('[]')}]'" if "," in value else f"sweep.seeds={value}"
+        raise ConfigError(f"{said}: {WHOLE[key].format(value, seeds=seeds)}")
+
+
 def _check_added(override: Override) -> None:
     key = override.key_or_group
     if key.startswith("sweep.knobs.") or key.startswith("hydra."):
@@ -195,6 +253,8 @@ def _check_added(override: Override) -> None:
             f"search={override.get_value_element_as_str()}"
         )
     if key not in APPENDABLE:
+        if found := instead_of(key, str(override.input_line).partition("=")[2]):
+            raise ConfigError(f"{override.input_line}: {found}")
         nearest = did_you_mean("+" + key, [f"+{group}" for group in APPENDABLE])
         raise ConfigError(
             f"{override.input_line}: '{key}' is no group that can be added{nearest} "
@@ -274,8 +334,7 @@ def _missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file or "").rpartition("/")
     if not group:
         return str(error).splitlines()[0]
-    kind = "sweep" if group == "sweeps" else group
-    return f"there is no {kind} '{name}'" + did_you_mean(name, error.options or [])
+    return unknown_choice(group, name, error.options or [])
 
 
 def _refused(error: HydraException) -> str:
@@ -287,15 +346,12 @@ def _refused(error: HydraException) -> str:
     key = match.group(1)
     if key.startswith("hydra.launcher."):
         return _refused_of_launcher(key)
-    base = compose([])
-    known = list(_paths(OmegaConf.to_container(base, resolve=False)))  # type: ignore[arg-type]
     parts = key.split(".")
-    if parts[0] == "technique" and len(parts) > 2:
-        return _refused_knob(key, parts)
-    if key in known:
+    if parts[0] == "technique" and len(parts) > 1:
+        return unknown_technique_knob(key, parts)
+    if key in known_keys():
         return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
-    groups = [k for k in base if k != "hydra"]
-    return f"there is no key '{key}'" + did_you_mean(key, [*known, *map(str, groups)])
+    return unknown_key(key)
 
 
 def _refused_of_launcher(key: str) -> str:
@@ -304,23 +360,6 @@ def _refused_of_launcher(key: str) -> str:
     knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
     names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
     return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
-
-
-def _refused_knob(key: str, parts: Sequence[str]) -> str:
-    """A knob of a technique that the run lacks, or that the technique does not have."""
-    from bluestab.core.catalogue import entries, outer_level_problems
-
-    name = parts[1]
-    if name not in entries("technique"):
-        return f"{key}: there is no technique '{name}'" + did_you_mean(name, entries("technique"))
-    nodes: Any = OmegaConf.to_container(compose([f"technique={name}"]).technique, resolve=False)
-    if wrong := outer_level_problems("technique", nodes):
-        return "; ".join(wrong)
-    knobs = nodes.get(name, {})
-    if parts[2] not in knobs:
-        options = [f"technique.{name}.{knob}" for knob in knobs if knob != "_target_"]
-        return f"there is no key '{key}'" + did_you_mean(key, options)
-    return f"{key} is set, but the run does not use {name}; add technique={name}"
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -333,12 +372,3 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _targets(value, f"{path}{i}.")
-
-
-def _paths(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if not path and key == "hydra":
-            continue
-        yield f"{path}{key}"
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{path}{key}.")

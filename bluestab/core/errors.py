@@ -84,7 +84,23 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     Never the refused name itself: where it is one of the options, something else is wrong with it.
     """
     options = sorted(option for option in options if option != name)
-    close = get_close_matches(str(name), options, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if near := nearest(name, options):
+        return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; valid: {', '.join(options)}" if options else ""
+
+
+def nearest(name: str, options: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The options that may be meant: those that differ in capitals or hyphens only, else up to four
+    that the name begins (`bert_base`: cased or uncased), else the most similar one."""
+    folded = {option: _folded(option) for option in options}
+    typed = _folded(str(name))
+    same = [option for option, text in folded.items() if text == typed]
+    longer = [option for option, text in folded.items() if text.startswith(f"{typed}_")]
+    if same or 0 < len(longer) <= 4:
+        return same or longer
+    close = get_close_matches(typed, folded.values(), n=1, cutoff=cutoff)
+    return [option for option, text in folded.items() if text in close][:1]
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")

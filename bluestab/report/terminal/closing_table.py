@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from bluestab.core.types import At
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.section import Block, Results
 from bluestab.report.sections import UPWARDS
-from bluestab.report.tables import change_cells, dashes, interval, p_of, tests_of, there
+from bluestab.report.tables import LEVEL, change_cells, dashes, interval, p_of, tests_of, there
+from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_damaged, print_lines
 from bluestab.report.words.caveats import mind
 from bluestab.report.words.phrases import number
@@ -28,35 +28,53 @@ def _whole(value: int | None) -> str:
     return "" if value is None or value != value else f"{value:,}"
 
 
-def summary_table(summary: pd.DataFrame, at: At = "last") -> Table:
-    """task, model, arm, n, failing, mean with its interval, std, change and ratio of std."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("task", "model", "arm"):
-        table.add_column(heading)
-    for heading in ("n", "failed", "p", "crashed", "mean", "95 % interval", "not failed", "std"):
-        table.add_column(heading, justify="right")
-    for heading in ("pairs", "change", "p", "std ratio", "p", "more seeds"):
-        table.add_column(heading, justify="right")
+SUMMARY = (
+    Column("task", words=True),
+    Column("model", words=True),
+    Column("arm", words=True),
+    Column("n"),
+    Column("failed"),
+    Column("p", 8, called="p of failing"),
+    Column("crashed", 1),
+    Column("mean"),
+    Column("95 % interval", 2),
+    Column("not failed", 9),
+    Column("std"),
+    Column("pairs", 5),
+    Column("change"),
+    Column("p", 4, called="p of the change"),
+    Column("std ratio", 3),
+    Column("p", 7, called="p of the ratio"),
+    Column("more seeds", 6),
+)
+"""Of the closing table; without room the highest rank leaves first."""
+
+
+def print_summary(out: Console, summary: pd.DataFrame, at: At = "last") -> list[str]:
+    """Arms as rows, with mean, spread and change; what is returned had no room."""
+    rows: list[list[str]] = []
     previous = None
     for row in summary[summary["at"] == at].to_dict("records"):
         subject = (row["task"], row["model"])
         shown = ("", "") if subject == previous else subject
         previous = subject
         share = row["failed_share"]
-        table.add_row(
-            *shown,
-            row["arm"],
-            str(row["n"]),
-            "-" if share is None or share != share else f"{share:.0%}",
-            p_of(row, "p_failed_adjusted"),
-            str(row["n_crashed"] or ""),
-            number(row["mean"]),
-            interval(row["ci_low"], row["ci_high"]),
-            *(number(row[k]) for k in ("mean_without_failed", "std")),
-            *change_cells(row),
-            _whole(row["more_seeds"]),
+        rows.append(
+            [
+                *shown,
+                row["arm"],
+                str(row["n"]),
+                "-" if share is None or share != share else f"{share:.0%}",
+                p_of(row, "p_failed_adjusted"),
+                str(row["n_crashed"] or ""),
+                number(row["mean"]),
+                interval(row["ci_low"], row["ci_high"]),
+                *(number(row[k]) for k in ("mean_without_failed", "std")),
+                *change_cells(row),
+                _whole(row["more_seeds"]),
+            ]
         )
-    return table
+    return print_fitted(out, SUMMARY, rows, subject=2)
 
 
 def print_outcome(results: Results) -> None:
@@ -73,8 +91,8 @@ def print_outcome(results: Results) -> None:
         )
         print_lines(out, looking_of(results))
         out.print(f"\ntest score at the {results.at} step ({said})")
-        out.print(summary_table(results.summary, results.at))
-        out.print(_legend(results), markup=False, soft_wrap=True)
+        left_out = print_summary(out, results.summary, results.at)
+        out.print(_legend(results, left_out), markup=False, soft_wrap=True)
         for one in results.advice:
             out.print(one.sentence(), markup=False, soft_wrap=True)
         for section in UPWARDS:
@@ -86,28 +104,35 @@ def print_outcome(results: Results) -> None:
     print_damaged(out, results.damaged)
 
 
-def _legend(results: Results) -> str:
+def _legend(results: Results, left_out: Sequence[str]) -> str:
     """What the columns of the table are, and nothing that is not in it."""
     rows = results.summary[results.summary["at"] == results.at].to_dict("records")
     compared = [row for row in rows if there(row["baseline"])]
+    tests_without_room = {*left_out} - {"p of the change"}  # that one makes the stars
     said = [
         "std over seeds (ddof 1)",
         "failed: share of degenerate and diverged runs, which stay in the mean",
-        "not failed: mean of the others",
     ]
+    if "not failed" not in left_out:
+        said.append("not failed: mean of the others")
     if compared:
         said += [
             f"change, std ratio, p: against arm {results.baseline} on shared seeds (pairs), over "
-            "all arms of a task and model",
-            *tests_of(compared),
+            f"all arms of a task and model; * where p < {LEVEL:g}",
+            *(t for t in tests_of(compared) if t.partition(":")[0] not in tests_without_room),
         ]
-    if any(there(row["more_seeds"]) for row in rows):
+    if "more seeds" not in left_out and any(there(row["more_seeds"]) for row in rows):
         said.append(
             f"more seeds: to find a change of {results.difference:g} with a power of 80 %, for "
             "all arms at once, even if the spread is larger than it looks; none where an arm is "
             "shown to differ already"
         )
-    return "; ".join([*said, *dashes(rows)])
+    said += dashes(rows)
+    if left_out:
+        said.append(
+            f"no room here for {', '.join(left_out)}: a wider window, or summary.csv, has them"
+        )
+    return "; ".join(said)
 
 
 def _print_blocks(out: Console, blocks: Sequence[Block]) -> None:
@@ -115,12 +140,28 @@ def _print_blocks(out: Console, blocks: Sequence[Block]) -> None:
         if isinstance(block, str):
             print_lines(out, [block])
             continue
-        table = Table(box=None, pad_edge=False)
-        for place, heading in enumerate(block.headings):
-            table.add_column(heading, justify="left" if place < block.n_words else "right")
-        for row in block.rows:
-            table.add_row(*row)
-        out.print(table)
+        columns = [Column(h, words=i < block.n_words) for i, h in enumerate(block.headings)]
+        print_fitted(out, columns, block.rows, subject=max(0, block.n_words - 1))
+
+
+COMPARED = (
+    Column("task", words=True),
+    Column("model", words=True),
+    Column("arm", words=True),
+    Column("n A", 5),
+    Column("n B", 6),
+    Column("mean A"),
+    Column("mean B"),
+    Column("std A"),
+    Column("std B"),
+    Column("pairs", 4),
+    Column("change"),
+    Column("p", 3, called="p of the change"),
+    Column("std ratio", 2),
+    Column("p", 7, called="p of the ratio"),
+    Column("same runs", 8),
+)
+"""Of two stores side by side; without room the highest rank leaves first."""
 
 
 def print_comparison(found: Comparison) -> None:
@@ -128,26 +169,24 @@ def print_comparison(found: Comparison) -> None:
     from bluestab.report.frames.compare import mention
 
     out = console()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("task", "model", "arm"):
-        table.add_column(heading)
-    for heading in ("n A", "n B", "mean A", "mean B", "std A", "std B"):
-        table.add_column(heading, justify="right")
-    for heading in ("pairs", "change", "p", "std ratio", "p", "same runs"):
-        table.add_column(heading, justify="right")
     rows = found.table.to_dict("records")
+    cells = []
     for row in rows:
         same = f"{row['n_same_score']} of {row['n_same_run']} equal" if row["n_same_run"] else ""
-        table.add_row(
-            *(str(row[k]) for k in ("task", "model", "arm", "n_a", "n_b")),
-            *(number(row[k]) for k in ("mean_a", "mean_b", "std_a", "std_b")),
-            *change_cells({**row, "baseline": "A"}),
-            same,
+        cells.append(
+            [
+                *(str(row[k]) for k in ("task", "model", "arm", "n_a", "n_b")),
+                *(number(row[k]) for k in ("mean_a", "mean_b", "std_a", "std_b")),
+                *change_cells({**row, "baseline": "A"}),
+                same,
+            ]
         )
     if rows:
         out.print(f"test score at the {rows[0]['at']} step, B against A on shared seeds")
-        out.print(table)
-        corrected = f"corrected by Holm over these {len(rows)} pairs"
-        out.print("; ".join([*tests_of(rows), corrected, *dashes(rows)]), soft_wrap=True)
+        left_out = print_fitted(out, COMPARED, cells, subject=2)
+        said = [*tests_of(rows), f"corrected by Holm over these {len(rows)} pairs", *dashes(rows)]
+        if left_out:
+            said.append(f"no room here for {', '.join(left_out)}: a wider window, or --out FILE")
+        out.print("; ".join(said), markup=False, soft_wrap=True)
     for sentence in [*filter(None, map(mention, rows)), *found.alone]:
         out.print(sentence, markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from bluestab.training.check import Run
 
 
+PIPE = 10_000
+"""Columns of a file: a line of a table is a line of it, whatever its width."""
+
+
 class SafeConsole(Console):
     """Shows control characters of names and messages instead of obeying them."""
 
@@ -38,8 +43,10 @@ class SafeConsole(Console):
 
 
 def console() -> Console:
-    """Standard output; wide enough for whole rows where it is not a terminal."""
-    return SafeConsole(width=None if sys.stdout.isatty() else 160, highlight=False)
+    """Standard output; where it is no terminal and COLUMNS is not set, as wide as any row needs."""
+    return SafeConsole(
+        width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPE, highlight=False
+    )
 
 
 def seconds(value: float) -> str:

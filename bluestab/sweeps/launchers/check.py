@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bluestab.core import devices, rules
 from bluestab.core.devices import Kind
-from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.core.errors import BRING, BluestabError, ConfigError
 from bluestab.store.store import Store
 from bluestab.sweeps.forecast import (
     Cost,
@@ -87,8 +87,10 @@ class Check(Backend):
         self.show(Store(search.root), runs)
 
     def show(self, store: Store, runs: Sequence[Run]) -> None:
-        """What would be run, and what it costs."""
+        """What would be run, and what it costs. Raises ConfigError if something for it is missing,
+        once all is said."""
         to_do = [run for run in runs if not store.has(run.key)]
+        missing = [*_missing(to_do), *(_no_device(to_do) if self.launcher != "slurm" else ())]
         outlook = foresee(store, to_do, dry_steps=self.dry_step)
         keep = runs[0].cfg["keep"]
         costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
@@ -99,9 +101,38 @@ class Check(Backend):
             forecast(costs, workers=self.workers or 1, keep=keep),
             outlook.gaps,
             outlook.notes,
+            missing=bool(missing),
         )
         if any(is_packed(run) for run in to_do):
             print("dry steps are those of a run by itself: packed runs share theirs")
+        if missing:
+            raise ConfigError(*missing)
+
+
+def _missing(runs: Sequence[Run]) -> Iterator[str]:
+    """A sentence for each model whose weights are not here."""
+    needing: dict[str, list[Run]] = {}
+    for run in runs:
+        needing.setdefault(run.hashed["model"], []).append(run)
+    for members in needing.values():
+        model = members[0].model
+        try:
+            if is_here(model):
+                continue
+            why = f"the weights of model '{model.name}' are not on this machine"
+            way_out = f"; {BRING} model={model.name}"
+        except ConfigError as error:
+            why, way_out = str(error), ""
+        yield f"{why} ({len(members)} of {len(runs)} runs to do need them){way_out}"
+
+
+def _no_device(runs: Sequence[Run]) -> Iterator[str]:
+    """A sentence for each device that is asked for and not here."""
+    for device, n in {(run.cfg["device"], run.cfg["trainer"]["devices"]): None for run in runs}:
+        try:
+            devices.of_ranks(devices.resolve(device), n)
+        except ConfigError as error:
+            yield str(error)
 
 
 @dataclass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from bluestab.report.terminal.tables import console, seconds, size
+from bluestab.report.frames.arms import arm_names
+from bluestab.report.terminal.fitted import Column, print_fitted
+from bluestab.report.terminal.tables import console, print_lines, seconds, size
 from bluestab.report.words.phrases import number
 from bluestab.store.store import Store
 
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
     from bluestab.training.check import Run
 
 
+PLAN = (
+    Column("task", words=True),
+    Column("model", words=True),
+    Column("arm", words=True),
+    Column("runs"),
+    Column("done"),
+    Column("train", 3, called="training items"),
+    Column("validation", 1, called="validation items"),
+    Column("test", 2, called="test items"),
+    Column("per run"),
+    Column("known from", 4, words=True),
+)
+DATA = (
+    Column("task", words=True),
+    Column("metric", words=True),
+    Column("failed up to"),
+    Column("constant answer"),
+    Column("which answer", words=True),
+    Column("training items recur in", words=True),
+)
+
+
 def print_plan(
     store: Store,
     runs: Sequence[Run],
@@ -25,73 +48,69 @@ def print_plan(
     outlook: Forecast,
     gaps: Sequence[str] = (),
     notes: Sequence[str] = (),
+    *,
+    missing: bool = False,
 ) -> None:
     """What a command would run, and what it will cost.
 
-    costs  cell -> cost of one of its runs, as far as known; gaps: why others are not
-    notes  sentences about what the models will not read
+    costs    cell -> cost of one of its runs, as far as known; gaps: why others are not
+    notes    sentences about what the models will not read
+    missing  something that runs need is not here, which is said elsewhere
     """
     out = console()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("task", "model", "technique"):
-        table.add_column(heading)
-    for heading in ("runs", "done", "train", "validation", "test", "per run"):
-        table.add_column(heading, justify="right")
-    table.add_column("known from")
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
+    print_fitted(out, PLAN, list(_cells(store, cells, costs)), subject=2)
+    corpora = {(r.data.task.name, *r.data.fingerprint.values()): r.data for r in runs}
+    print_fitted(out, DATA, [_data_row(data) for data in corpora.values()])
+    print_lines(out, (f"  {note}" for note in notes))
+    done = sum(store.has(run.key) for run in runs)
+    well = "" if missing else "all is well, "
+    out.print(
+        f"{len(runs)} runs in {len(cells)} cells, {done} done; {well}nothing was started",
+        soft_wrap=True,
+    )
+    if outlook.runs:
+        _print_forecast(out, outlook, {cost.device for cost in costs.values()})
+    print_lines(out, (f"  no forecast: {gap}" for gap in gaps))
+
+
+def _cells(
+    store: Store, cells: Mapping[str, Sequence[Run]], costs: Mapping[str, Cost]
+) -> Iterator[list[str]]:
+    """A row for each cell, called as the report will call it."""
+    about = {c: (of[0].data.task.name, of[0].model.name) for c, of in cells.items()}
+    names = arm_names({cell: members[0].hashed for cell, members in cells.items()}, about)
+    previous = None
     for cell, members in cells.items():
         first, cost = members[0], costs.get(cell)
         items = first.data.select(first.seeds)
         done = sum(store.has(run.key) for run in members)
-        table.add_row(
-            first.data.task.name,
-            first.model.name,
-            "+".join(first.techniques) or "none",
+        yield [
+            *(("", "") if about[cell] == previous else about[cell]),
+            names[cell][0],
             str(len(members)),
             str(done),
             *(str(len(items[split])) for split in ("train", "validation", "test")),
             seconds(cost.seconds) if cost else "?" if done < len(members) else "",
             _known_from(cost) if cost else "",
-        )
-    out.print(table)
-    corpora = {(r.data.task.name, *r.data.fingerprint.values()): r.data for r in runs}
-    out.print(_data_table(list(corpora.values())))
-    for note in notes:
-        out.print(f"  {note}", markup=False, soft_wrap=True)
-    done = sum(store.has(run.key) for run in runs)
-    out.print(
-        f"{len(runs)} runs in {len(cells)} cells, {done} done; all is well, nothing was started"
-    )
-    if outlook.runs:
-        _print_forecast(out, outlook, {cost.device for cost in costs.values()})
-    for gap in gaps:
-        out.print(f"  no forecast: {gap}", markup=False, soft_wrap=True)
+        ]
+        previous = about[cell]
 
 
-def _data_table(corpora: Sequence[TaskData]) -> Table:
-    """What the data are like, whatever model reads them: see `TaskData.recurring`, `.baseline`."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("task")
-    table.add_column("metric")
-    for heading in ("failed up to", "constant answer"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    table.add_column("training items recur in")
-    for data in corpora:
-        answer, score = data.baseline or ("", None)
-        shared = [f"{n} of {len(data.splits[s])} {s}" for s, n in data.recurring.items() if n]
-        table.add_row(
-            data.task.name,
-            data.task.metric,
-            ("" if data.task.headline.higher_is_better else "from ")
-            + f"{data.task.failed_below:g}",
-            number(score),
-            answer,
-            ", ".join(shared) or "none",
-        )
-    return table
+def _data_row(data: TaskData) -> list[str]:
+    """What a corpus is like, whatever model reads it: see `TaskData.recurring`, `.baseline`."""
+    answer, score = data.baseline or ("", None)
+    shared = [f"{n} of {len(data.splits[s])} {s}" for s, n in data.recurring.items() if n]
+    return [
+        data.task.name,
+        data.task.metric,
+        ("" if data.task.headline.higher_is_better else "from ") + f"{data.task.failed_below:g}",
+        number(score),
+        answer,
+        ", ".join(shared) or "none",
+    ]
 
 
 def _known_from(cost: Cost) -> str:

@@ -1,0 +1,119 @@
+"""How a command is written: flags in place of KEY=VALUE, blanks round the sign, brackets and quotes
+that a shell or a word processor changed. Each is refused with the words that were meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from bluestab.cli.names import NAMES
+from bluestab.cli.unknown import instead_of, known_keys
+from bluestab.core.catalogue import KINDS, entries
+from bluestab.core.errors import ConfigError, nearest
+
+ALONE = ("-m", "--multirun", "-r", "--run", "--help", "-h", "--hydra-help", "--version",
+         "--resolve", "--dry-run", "--debug")  # fmt: skip
+WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cn", "--config-name", "-cp",
+              "--config-path", "-cd", "--config-dir", "--experimental-rerun", "-sc",
+              "--shell-completion")  # fmt: skip
+SHOWN = "-m, --dry-run, --cfg job, --info, --debug, --help"
+CURLY = str.maketrans("\u2018\u2019\u201a\u201c\u201d\u201e\u2010\u2011\u2012\u2013\u2014\u2212",
+                      "'''\"\"\"------")  # fmt: skip
+"""Quotation marks and dashes of word processors -> those of a shell."""
+
+
+def check_spelling(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for the first word that is no flag and no KEY=VALUE: what was meant."""
+    words = list(arguments)
+    while words:
+        word, rest = words[0], words[1:]
+        if word in WITH_VALUE:
+            words = rest[1:] if rest and "=" not in rest[0] else rest
+            continue
+        if problem := _problem(word, rest):
+            raise ConfigError(problem)
+        words = rest
+
+
+def _problem(word: str, rest: Sequence[str]) -> str | None:
+    key, _, value = word.partition("=")
+    if any(text[:1].translate(CURLY) != text[:1] for text in (word, "" if key in NAMES else value)):
+        return f"{word} holds marks of a word processor; type it anew: {word.translate(CURLY)}"
+    if word.startswith("-"):
+        known = (*ALONE, *WITH_VALUE)
+        return None if word.partition("=")[0] in known else _flag(word, rest)
+    if "=" in word or word.startswith("~"):
+        return _override(word, rest)
+    return _lone_word(word, rest)
+
+
+def _flag(word: str, rest: Sequence[str]) -> str:
+    """`--learning_rate 3e-5`, `--seed=3`, `--mulitrun`."""
+    name, sign, value = word.lstrip("-").partition("=")
+    if close := nearest(f"--{name}", (*ALONE, *WITH_VALUE, "--multi-run"), 0.8):
+        return f"there is no flag {word}; did you mean {close[0].replace('multi-run', 'multirun')}?"
+    if not sign and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+        value = rest[0]
+    said = f"{word} {value}" if value and not sign else word
+    if own := _own_key(name):
+        return f"{said}: knobs are set without dashes: {own}={value or '...'}"
+    if found := instead_of(name, value):
+        return f"{said}: knobs are set without dashes, as KEY=VALUE; {found}"
+    return f"there is no flag {word}; knobs are set as KEY=VALUE, flags are {SHOWN}"
+
+
+def _own_key(name: str) -> str | None:
+    """The key or the group of this name, with dashes for underscores or without its group."""
+    text = name.lower().replace("-", "_")
+    known = known_keys()
+    if text in known or text in ("task", "model", "technique"):
+        return text
+    found = [k for k in known if k.rpartition(".")[2] == text and ".recipe." not in k]
+    return found[0] if len(found) == 1 else None
+
+
+def _override(word: str, rest: Sequence[str]) -> str | None:
+    """What a blank or a bracket cut off, or put in front."""
+    key, _, value = word.partition("=")
+    if word.startswith("="):
+        return f"{word}: no blanks round the sign: KEY{word}"
+    if value.startswith("="):
+        return f"{word}: one sign is enough: {key}={value.lstrip('=')}"
+    following = [w for w in rest if not w.startswith("-")][:1]
+    if not following or "=" in following[0]:
+        return None
+    if not value:
+        return f"{word} {following[0]}: no blanks round the sign: {word}{following[0]}"
+    if value[-1] in ",[" or value.count("[") > value.count("]"):
+        return _joined(word, rest)
+    return None
+
+
+def _joined(word: str, rest: Sequence[str]) -> str:
+    """`technique=[freeze, llrd]` without quotes reaches us as two words."""
+    parts = [word]
+    for more in rest:
+        if "=" in more or more.startswith("-"):
+            break
+        parts.append(more)
+    return f"{' '.join(parts)}: a list holds no blanks, or stands in quotes: " + shlex.quote(
+        "".join(parts)
+    )
+
+
+def _lone_word(word: str, rest: Sequence[str]) -> str | None:
+    """`seed 3`, `seed = 3`, `seed: 3`, or the name of something that can be chosen."""
+    following = rest[0] if rest else ""
+    if following == "=":
+        following += " ".join(["", *rest[1:2]])
+    key = word.rstrip(":")
+    if following.startswith("=") or (following and key in known_keys()):
+        return f"{word} {following}: no blanks round the sign: {key}={following.lstrip('= ')}"
+    if match := re.fullmatch(r"([\w./]+):(.+)", word):
+        return f"{word}: a knob is set with the sign =: {match[1]}={match[2]}"
+    for kind in KINDS:
+        if word in entries(kind):
+            line = f"bluestab run -m +sweeps={word}" if kind == "sweep" else f"{kind}={word}"
+            return f"'{word}' is no KEY=VALUE, but the name of a {kind}; say {line}"
+    return None
