@@ -37,6 +37,16 @@ QUIET = {"version": 1, "root": None, "disable_existing_loggers": False}  # hydra
 APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
+def composed(overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
+    """The config of one run, or of the first one of a sweep, checked as the command line checks it.
+
+    Starts nothing. Raises ConfigError for what cannot be composed, and for what is no override.
+    """
+    _check_primary()
+    with _explained():
+        return _precheck(typed(overrides, multirun=multirun), multirun, "use bluestab.sweep")
+
+
 def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
     """Run a Hydra application on `arguments`. Raises ConfigError for what cannot be run."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
@@ -48,15 +58,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     elif multirun:
         arguments = [_carried(argument) for argument in arguments]
     arguments = typed(arguments, multirun=multirun)
-    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
-        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
-            continue
-        where = "./conf" if folder == Path.cwd() / "conf" else folder
-        raise ConfigError(
-            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
-            f"(own tasks, models and techniques in {where} are fine)"
-        )
-    check_own_yamls()
+    _check_primary()
     caught: list[Exception] = []
 
     def task(cfg: DictConfig) -> None:
@@ -90,6 +92,20 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         raise
 
 
+def _check_primary() -> None:
+    """Raises ConfigError if a file of a person's own stands in the place of the primary config, or
+    if an own yaml cannot be read."""
+    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
+        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
+            continue
+        where = "./conf" if folder == Path.cwd() / "conf" else folder
+        raise ConfigError(
+            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
+            f"(own tasks, models and techniques in {where} are fine)"
+        )
+    check_own_yamls()
+
+
 def _all_at_once(said: str) -> str | None:
     """Where something that can be brought is missing: one line that brings all of it."""
     program, verb, *rest = [*shlex.split(command_line()), "", ""]
@@ -117,14 +133,17 @@ def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> lis
     return ["hydra/sweeper=optuna"] if wanted and multirun and not chosen else []
 
 
-def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
-    """Compose once with the first alternative of every choice, and look for what is not allowed."""
+def _precheck(arguments: Sequence[str], multirun: bool, to_sweep: str = "add -m") -> DictConfig:
+    """Compose once with the first alternative of every choice, and look for what is not allowed.
+
+    to_sweep  what a person does to run all alternatives
+    """
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
         if override.is_add() or override.is_force_add():
             _check_added(override)
         if override.is_sweep_override():
-            _check_choice(override, multirun)
+            _check_choice(override, multirun, to_sweep)
         elif override.key_or_group == "technique":
             check_names(override.get_value_element_as_str())
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
@@ -163,13 +182,13 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
     return cfg
 
 
-def _check_choice(override: Override, multirun: bool) -> None:
+def _check_choice(override: Override, multirun: bool, to_sweep: str) -> None:
     """A choice between values, where one is possible."""
     said, key = override.input_line, override.key_or_group
     if not multirun:
         line = line_that_works(shlex.split(command_line()), str(said)) if key in NAMES else None
         raise ConfigError(
-            f"{said} is a choice between several values; add -m to run them all"
+            f"{said} is a choice between several values; {to_sweep} to run them all"
             + (f"; if it is one name, type: {line}" if line else "")
         )
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
