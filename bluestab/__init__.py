@@ -3,23 +3,41 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bluestab.api import BluestabError as BluestabError
+    from bluestab.api import ConfigError as ConfigError
+    from bluestab.api import DataError as DataError
+    from bluestab.api import FinishedSweep as FinishedSweep
+    from bluestab.api import RunRecord as RunRecord
+    from bluestab.api import RunsCrashed as RunsCrashed
+    from bluestab.api import StoreError as StoreError
     from bluestab.api import load_curves as load_curves
     from bluestab.api import load_predictions as load_predictions
     from bluestab.api import load_store as load_store
     from bluestab.api import load_summary as load_summary
+    from bluestab.api import predict as predict
     from bluestab.api import run as run
+    from bluestab.api import sweep as sweep
     from bluestab.report import figures as figures
 
     __version__: str
 
 __all__ = [
+    "BluestabError",
+    "ConfigError",
+    "DataError",
+    "FinishedSweep",
+    "RunRecord",
+    "RunsCrashed",
+    "StoreError",
     "__version__",
     "figures",
     "load_curves",
     "load_predictions",
     "load_store",
     "load_summary",
+    "predict",
     "run",
+    "sweep",
 ]
 
 if not TYPE_CHECKING:
@@ -28,7 +46,8 @@ if not TYPE_CHECKING:
     moved.install()
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        """What there is to use: no help for who completes a name is in what this file imports."""
+        return sorted({name for name in globals() if name.startswith("__")} | set(__all__))
 
     def __getattr__(name: str) -> object:
         """The API and `__version__` on demand: most starts of the command line need neither."""

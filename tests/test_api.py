@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import bluestab
+from bluestab import api
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.report.frames.results import read_results
 from bluestab.store.store import Store
+from bluestab.testing.corpora import ANY_FILE
 from tests.report.frames.test_looks import added
 from tests.report.test_page import CURVE
 from tests.report.test_report import LLRD, RECORDS, plain, record, stored
@@ -91,6 +95,89 @@ def test_a_run_and_its_predictions(small: Path, tmp_path: Path) -> None:
         bluestab.run("task=gad")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (["model=tinyy"], {}, "there is no model 'tinyy'; did you mean 'tiny'?"),
+        ([], {"model": "tinyy"}, "there is no model 'tinyy'; did you mean 'tiny'?"),
+        (["model"], {}, "cannot read the override 'model': expected KEY=VALUE"),
+        ([], {"optim": {"lr": "fast"}}, "optim.lr is 'fast': expected a number > 0"),
+        ([], {"model": "tiny,minilm"}, "model=tiny,minilm is a choice.*use bluestab.sweep to run"),
+        (["-m", "model=tiny"], {}, "-m is an option of the command line"),
+    ],
+)
+def test_what_is_wrong_with_an_override_is_one_sentence(
+    asked: tuple[list[str], dict[str, Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides, knobs, said = asked
+    with pytest.raises(bluestab.ConfigError, match=said) as found:
+        bluestab.run(overrides, **knobs)
+    assert "\n" not in str(found.value)
+    assert found.value.__suppress_context__ or found.value.__context__ is None, "Hydra's lines show"
+    with pytest.raises(bluestab.ConfigError) as found:
+        bluestab.sweep([*overrides, "model=tinyy"], **knobs)
+    assert "Hydra" not in str(found.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_keyword_arguments_are_overrides() -> None:
+    knobs = {
+        "task": "gad",
+        "technique": ["freeze", "llrd"],
+        "optim": {"lr": 3e-5, "steps": np.int64(4), "epochs": None},
+        "keep_text": False,
+        "store": Path("here, there"),
+    }
+    assert api._asked(["seed=3"], knobs) == [
+        *("seed=3", "task=gad", "technique=[freeze,llrd]", "optim.lr=3e-05", "optim.steps=4"),
+        *("optim.epochs=null", "keep_text=false", "store='here, there'"),
+    ]
+    for wrong in ({"task": "gad"}, "task=gad", [3]):
+        with pytest.raises(TypeError, match="expected a list"):
+            bluestab.run(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"seed is <object .*expected a text, a number"):
+        bluestab.run(seed=object())
+
+
+SHORT = [*ANY_FILE, "task=gad", "model=tiny", "optim.steps=1"]
+
+
+def test_a_sweep_and_answers_for_new_text(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.chdir(tmp_path)
+    argv, around = list(sys.argv), object()
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", around)  # an application that asks
+    found = bluestab.sweep(SHORT, technique="none,reinit", sweep={"seeds": 1}, keep="last")
+    assert GlobalHydra.instance().hydra is around
+    assert (sys.argv, os.environ.get("BLUESTAB_COMMAND")) == (argv, None)
+    assert sorted(found.runs["arm"]) == ["none", "reinit"]
+    assert set(found.summary["arm"]) == {"none", "reinit"}
+    manifest = Store(found.store).manifest(found.name)
+    assert manifest is not None
+    assert manifest["command"].startswith("bluestab run -m ")
+    assert (tmp_path / "report" / found.name / "report.html").is_file()
+
+    keys = list(found.runs["key"])
+    answers = bluestab.predict(keys[0], ["A sentence on a gene.", ""])
+    assert answers["probability"][0] == max(answers["probabilities"][0].values())
+    assert pd.isna(answers["prediction"][1])
+    assert "disagreement" in bluestab.predict(keys, ["A sentence on a gene."])
+    with pytest.raises(bluestab.ConfigError, match=r"texts\[1\] is 3: task 'gad' reads a text"):
+        bluestab.predict(keys[0], ["A sentence.", 3])  # type: ignore[list-item]
+    with pytest.raises(bluestab.ConfigError, match="has no run whose key begins so"):
+        bluestab.predict("ffff", ["A sentence."])
+
+
+@pytest.mark.parametrize("asked", ["hydra/sweeper=optuna", "hydra/launcher=check"])
+def test_what_is_no_sweep_is_refused_before_it_begins(asked: str, small: Path) -> None:
+    with pytest.raises(bluestab.ConfigError, match=r"this .*bluestab run -m"):
+        bluestab.sweep([*SHORT, asked])
+
+
 def test_digits_that_several_runs_begin_with(tmp_path: Path) -> None:
     store = stored(tmp_path / "runs", [record(0.1 * seed, seed=seed) for seed in range(20)])
     keys = store.keys()
@@ -103,13 +190,19 @@ def test_importing_is_light_and_the_api_is_whole() -> None:
     code = (
         "import sys, bluestab\n"
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
-        "names = dir(bluestab)\n"
-        "assert set(bluestab.__all__) <= set(names) and names == sorted(names)\n"
+        "names = [name for name in dir(bluestab) if not name.startswith('__')]\n"
+        "assert {*names, '__version__'} == set(bluestab.__all__)\n"
         "import bluestab.training.execute\n"
         "from bluestab.api import run\n"
         "assert bluestab.run is run\n"
-        "for name in ('run', 'load_store', 'load_summary', 'load_curves', 'load_predictions'):\n"
-        "    assert callable(getattr(bluestab, name))\n"
+        "import inspect\n"
+        "for name in set(names) - {'figures'}:\n"
+        "    found = getattr(bluestab, name)\n"
+        "    assert callable(found) and found.__doc__, name\n"
+        "    if inspect.isfunction(found):\n"
+        "        said = inspect.signature(found)\n"
+        "        assert 'Raises' in found.__doc__, name\n"
+        "        assert said.return_annotation and said.parameters, name\n"
         "assert bluestab.figures.seeds and bluestab.__version__\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,28 @@ def test_every_plugin_is_named_in_the_readme() -> None:
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+def test_a_command_writes_the_notebooks_beside_the_store(cli: Callable[..., Any]) -> None:
+    said = cli("notebooks")
+    assert (said.code, said.err) == (0, "")
+    for notebook in NOTEBOOKS:
+        assert Path(notebook.name).read_bytes() == notebook.read_bytes()
+    Path(NOTEBOOKS[0].name).write_text("mine")
+    said = cli("notebooks")
+    assert (said.code, Path(NOTEBOOKS[0].name).read_text()) == (0, "mine")
+    assert "already there" in said.out
+
+
+def test_all_notebooks_travel_with_the_wheel_and_read_one_store() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shipped = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for notebook in NOTEBOOKS:
+        assert shipped[f"notebooks/{notebook.name}"] == f"bluestab/notebooks/{notebook.name}"
+        assert "../runs" not in notebook.read_text()
+    assert "notebook" in project["project"]["optional-dependencies"]
+
+
 def test_notebooks_are_stripped() -> None:
-    assert len(NOTEBOOKS) >= 4
+    assert len(NOTEBOOKS) >= 5
     for notebook in NOTEBOOKS:
         for cell in json.loads(notebook.read_text())["cells"]:
             if cell["cell_type"] == "code":

@@ -17,6 +17,7 @@ from bluestab.cli import inference
 from bluestab.cli.cluster import cancel, print_standing, standing_note
 from bluestab.cli.data import HYDRA as INSPECT
 from bluestab.cli.data import inspect
+from bluestab.cli.notebooks import notebooks
 from bluestab.cli.search import search
 from bluestab.cli.store import STORE, cache_app, existing, store_app
 from bluestab.core.types import At
@@ -265,14 +266,14 @@ def _manifest(store: Any, name: str | None) -> Any:
 def _run_one(cfg: Any) -> None:
     """The Hydra task function of `run`."""
     from bluestab.core.config import resolved
-    from bluestab.core.errors import StoreError
+    from bluestab.core.errors import RunsCrashed, StoreError
     from bluestab.report.terminal.progress import RunBar
     from bluestab.report.terminal.tables import print_notes, print_record
     from bluestab.report.words.phrases import describe, reason
     from bluestab.store.store import Store
     from bluestab.sweeps.attempt import attempt
     from bluestab.sweeps.defaults import former_note
-    from bluestab.sweeps.lifecycle import RunsCrashed, make_ready, tell_damaged
+    from bluestab.sweeps.lifecycle import make_ready, tell_damaged
     from bluestab.training.check import check
     from bluestab.training.execute import is_done
 
@@ -344,6 +345,7 @@ def _fetch_one(cfg: Any) -> None:
 
 app.command()(cancel)
 app.command()(search)
+app.command()(notebooks)
 inference.register(app)
 
 

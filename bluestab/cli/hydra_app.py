@@ -59,6 +59,16 @@ WHOLE = {
 APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
+def composed(overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
+    """The config of one run, or of the first one of a sweep, checked as the command line checks it.
+
+    Starts nothing. Raises ConfigError for what cannot be composed, and for what is no override.
+    """
+    _check_primary()
+    with _explained():
+        return _precheck(typed(overrides, multirun=multirun), multirun, "use bluestab.sweep")
+
+
 def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
     """Run a Hydra application on `arguments`. Raises ConfigError for what cannot be run."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
@@ -73,15 +83,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     arguments = typed(arguments, multirun=multirun)
     if multirun and not any(a.startswith("hydra/launcher=") for a in arguments):
         arguments.append("hydra/launcher=auto")  # local where Python composes a config
-    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
-        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
-            continue
-        where = "./conf" if folder == Path.cwd() / "conf" else folder
-        raise ConfigError(
-            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
-            f"(own tasks, models and techniques in {where} are fine)"
-        )
-    check_own_yamls()
+    _check_primary()
     caught: list[Exception] = []
 
     def task(cfg: DictConfig) -> None:
@@ -113,6 +115,20 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
         if line:
             raise ConfigError(*error.problems, line) from error
         raise
+
+
+def _check_primary() -> None:
+    """Raises ConfigError if a file of a person's own stands in the place of the primary config, or
+    if an own yaml cannot be read."""
+    for folder in filter(None, (Path.cwd() / "conf", own_conf_dir())):
+        if not (folder / f"{PRIMARY}.yaml").is_file() or _is_ours(folder):
+            continue
+        where = "./conf" if folder == Path.cwd() / "conf" else folder
+        raise ConfigError(
+            f"{where}/{PRIMARY}.yaml would replace bluestab's primary config; rename it "
+            f"(own tasks, models and techniques in {where} are fine)"
+        )
+    check_own_yamls()
 
 
 def _all_at_once(said: str) -> str | None:
@@ -159,15 +175,18 @@ def _check_one_run(cfg: DictConfig, arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument} is for a sweep; add -m: bluestab run -m {argument} ...")
 
 
-def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
-    """Compose once with the first alternative of every choice, and look for what is not allowed."""
+def _precheck(arguments: Sequence[str], multirun: bool, to_sweep: str = "add -m") -> DictConfig:
+    """Compose once with the first alternative of every choice, and look for what is not allowed.
+
+    to_sweep  what a person does to run all alternatives
+    """
     overrides = OverridesParser.create().parse_overrides(list(arguments))
     for override in overrides:
         _check_whole(override)
         if override.is_add() or override.is_force_add():
             _check_added(override)
         if override.is_sweep_override():
-            _check_choice(override, multirun)
+            _check_choice(override, multirun, to_sweep)
         elif override.key_or_group == "technique":
             check_names(override.get_value_element_as_str())
     first = [_first(o) for o in overrides if not o.key_or_group.startswith("sweep.knobs")]
@@ -214,13 +233,13 @@ def _precheck(arguments: Sequence[str], multirun: bool) -> DictConfig:
     return cfg
 
 
-def _check_choice(override: Override, multirun: bool) -> None:
+def _check_choice(override: Override, multirun: bool, to_sweep: str) -> None:
     """A choice between values, where one is possible."""
     said, key = override.input_line, override.key_or_group
     if not multirun:
         line = line_that_works(shlex.split(command_line()), str(said)) if key in NAMES else None
         raise ConfigError(
-            f"{said} is a choice between several values; add -m to run them all"
+            f"{said} is a choice between several values; {to_sweep} to run them all"
             + (f"; if it is one name, type: {line}" if line else "")
         )
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:

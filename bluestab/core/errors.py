@@ -45,6 +45,12 @@ class GroupTooLarge(BluestabError):
     """Memory does not hold so many runs at once; nothing of them is recorded."""
 
 
+class RunsCrashed(BluestabError):
+    """Something ran and crashed; what else ran is recorded."""
+
+    exit_code = 1
+
+
 class Interrupted(BluestabError):
     """Ctrl-C."""
 

@@ -32,6 +32,11 @@ def sweeps_dir() -> Path:
     return _existing(_home() / "sweeps")
 
 
+def notebooks_dir() -> Path:
+    """The folder with the notebooks, *.ipynb."""
+    return _existing(_home() / "notebooks")
+
+
 def corpora_dir() -> Path:
     """The folder with the corpora that may be shipped: one sub-folder per task."""
     return _existing(PACKAGE / "data" / "corpora")
@@ -72,7 +77,7 @@ def cache_dir() -> Path | None:
 
 
 def _home() -> Path:
-    """The folder that holds our conf/ and sweeps/.
+    """The folder that holds our conf/, sweeps/ and notebooks/.
 
     Known by `conf/bluestab.yaml`: a `conf` of somebody else in site-packages is not ours.
     """

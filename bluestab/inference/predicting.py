@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bluestab.core.errors import ConfigError
 from bluestab.data.locate import sha256_of
 from bluestab.inference.answers import check_threshold
-from bluestab.inference.formats.base import Format
+from bluestab.inference.formats.base import Format, as_json, item_of, needs_pair
 from bluestab.inference.formats.recognise import FORMATS, format_of
-from bluestab.inference.stream import Counts, Progress, predict_file
+from bluestab.inference.stream import Counts, Progress, answered, predict_file
 from bluestab.inference.weights import Weights, open_weights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
@@ -114,6 +115,41 @@ def carry_out(
     else:
         counts = predict_file(form, answering, order.output, made, progress)
     return Done(counts, weights, name, form, order.output)
+
+
+def predict_texts(
+    weights: Sequence[Weights],
+    texts: Sequence[Any],
+    device: str,
+    threshold: float | None = None,
+    pieces: int = 8192,
+) -> list[dict[str, Any]]:
+    """An answer per text, as `formats.base.as_json` gives it.
+
+    texts      texts, or pairs of texts where the task reads two
+    threshold  probability in [0, 1] below which nothing is predicted
+    pieces     word pieces per batch, with padding
+
+    Raises ConfigError if the task cannot abstain, or for what is no text or pair of texts.
+    """
+    from bluestab.inference.predictor import Predictor
+
+    task, labels = weights[0].task, weights[0].labels
+    check_threshold(task, threshold)
+    wanted = 2 if needs_pair(task) else 1
+    items = []
+    for number, given in enumerate(texts):
+        parts = tuple(given) if isinstance(given, list | tuple) else (given,)
+        if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
+            what = "a pair of texts" if wanted == 2 else "a text"
+            raise ConfigError(f"texts[{number}] is {given!r}: task '{task.name}' reads {what}")
+        text, pair = (*parts, None)[:2]
+        items.append(item_of(task, labels, text, pair, f"text {number}"))
+    own = [replace(one, task=in_windows(one.task)) for one in weights]
+    predictor = Predictor(own, device, threshold=threshold, pieces=pieces)
+    return [
+        as_json(a, i) for a, i in zip(answered(task, predictor.answers, items), items, strict=True)
+    ]
 
 
 def in_windows(task: Task) -> Task:

@@ -28,6 +28,7 @@ from bluestab.core.types import Example
 from bluestab.data.readers import check_kind
 from bluestab.inference.formats.base import Format, Item, Position
 from bluestab.store.files import flush, remove_asides, write_text
+from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
 
 CHUNK_ITEMS = 2048
@@ -106,7 +107,7 @@ def predict_file(
         if n_bytes == 0:
             write(form.head())
         for chunk, after in chunks(form, place):
-            answers = answered(form, answering, chunk)
+            answers = answered(form.task, answering, chunk)
             text = []
             for item, answer in zip(chunk, answers, strict=True):
                 counts.add(item, answer)
@@ -145,10 +146,10 @@ def chunks(form: Format, place: Position) -> Iterator[tuple[list[Item], Position
         yield chunk, place
 
 
-def answered(form: Format, answering: Answering, items: Sequence[Item]) -> list[Answer]:
+def answered(task: Task, answering: Answering, items: Sequence[Item]) -> list[Answer]:
     """One answer per item, also of those without a text."""
     found = iter(answering([item.example for item in items if item.example is not None]))
-    return [form.task.output.nothing() if item.example is None else next(found) for item in items]
+    return [task.output.nothing() if item.example is None else next(found) for item in items]
 
 
 @contextmanager

@@ -23,7 +23,8 @@ def page_html(data: Any) -> str:
     style = _asset("page.css")
     script = _script([section["name"] for section in data["sections"]])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    said = [html.escape(one["text"]) for one in data["headlines"] if one["at"] == data["at"]]
+    words = [*data["headlines"], *data["advice"]]
+    said = [html.escape(one["text"]) for one in words if one["at"] == data["at"]]
     parts = {
         "title": html.escape(str(data["name"])),
         "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "

@@ -16,6 +16,7 @@ from bluestab.report.frames.folds import FOLD
 from bluestab.report.frames.runs import ATS, Row
 from bluestab.report.section import Json, Results, plain, table
 from bluestab.report.sections import SECTIONS
+from bluestab.report.words.glossary import GLOSSARY
 from bluestab.report.words.headline import headlines
 from bluestab.store.store import Store
 from bluestab.tasks.metric import metric_of_row
@@ -47,8 +48,13 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "lower_is_better": sorted(
             {r["metric"] for r in runs.values() if not metric_of_row(r).higher_is_better}
         ),
+        "test_items": _test_items(runs.values()),
+        "glossary": dict(GLOSSARY),
         "headlines": _headlines(results),
-        "advice": [one.sentence() for one in results.advice],
+        "advice": [
+            {"task": one.task, "model": one.model, "at": results.at, "text": one.said()}
+            for one in results.advice
+        ],
         "summary": table(results.summary),
         "runs": _runs(runs, commands),
         "left": _left(manifest, runs, results.damaged),
@@ -61,6 +67,15 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
     for section in SECTIONS:
         shared |= section.page(results)
     return shared
+
+
+def _test_items(runs: Iterable[Row]) -> dict[str, list[int]]:
+    """task -> how many test items its runs were scored on: one number, unless they differ."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        if plain(run["n_test"]) is not None:
+            found[run["task"]].add(int(run["n_test"]))
+    return {task: sorted(sizes) for task, sizes in found.items()}
 
 
 def _by_key(runs: pd.DataFrame) -> dict[str, Row]:

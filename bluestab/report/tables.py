@@ -5,6 +5,7 @@ Both are made from the rows of `summary_frame` alone, so that nothing is compute
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ def tables(summary: pd.DataFrame, at: str) -> Iterator[tuple[str, str, list[Row]
 def markdown(
     summary: pd.DataFrame, at: str, notes: Sequence[str] = (), first: Sequence[str] = ()
 ) -> str:
-    """All tables and what must be known to read them; best mean in bold, * for p < 0.05.
+    """All tables and what must be known to read them; * for p < 0.05, in bold what is shown to be
+    better than its baseline.
 
     first  what must be known before anything is read
     """
@@ -48,10 +50,9 @@ def markdown(
     for task, model, rows in tables(summary, at):
         said += [f"## {task}, {model}", ""]
         said += [_line(HEADINGS), _line(["---"] + ["---:"] * (len(HEADINGS) - 1))]
-        best = _best(rows)
         for row in rows:
             cells = [c.replace("|", "\\|") for c in _cells(row)]
-            if row is best:
+            if _is_better(row):
                 cells[MEAN] = f"**{cells[MEAN]}**"
             said.append(_line(cells))
         said += ["", caption(rows, at), ""]
@@ -60,11 +61,11 @@ def markdown(
 
 def latex(task: str, model: str, rows: Sequence[Row], at: str) -> str:
     """One table with booktabs' rules, to be `\\input`; needs `\\usepackage{booktabs}`."""
-    best = _best(rows)
     body = []
     for row in rows:
-        cells = [_escaped(cell) for cell in _cells(row)]
-        if row is best:
+        arm, *numbers = (_escaped(cell) for cell in _cells(row))
+        cells = [arm, *(_minus(number) for number in numbers)]
+        if _is_better(row):
             cells[MEAN] = rf"\textbf{{{cells[MEAN]}}}"
         body.append("    " + " & ".join(cells) + r" \\")
     return "\n".join(
@@ -103,11 +104,14 @@ def caption(rows: Sequence[Row], at: str) -> str:
     if compared:
         baselines = " and ".join(dict.fromkeys(row["baseline"] for row in compared))
         said += [
-            f"change and ratio of std against {baselines} on shared seeds (pairs: how many)",
+            f"change and ratio of std against {baselines} on shared seeds (pairs: how many), the "
+            "change with its 95 % interval for all arms at once",
             *tests_of(compared),
             correction(len(compared), any(there(row["n_folds"]) for row in compared)),
             f"* below {LEVEL:g}",
         ]
+    if any(map(_is_better, rows)):
+        said.append("bold: a mean that is shown to be better than the baseline's")
     said += dashes(rows)
     return "; ".join(said) + "."
 
@@ -151,8 +155,16 @@ def _cells(row: Row) -> list[str]:
         interval(row["ci_low"], row["ci_high"]),
         _number(row["mean_without_failed"]),
         _number(row["std"]),
-        *change_cells(row),
+        *_with_interval(row),
     ]
+
+
+def _with_interval(row: Row) -> list[str]:
+    """`change_cells`, the change with its interval, which holds for all arms at once."""
+    pairs, change, *rest = change_cells(row)
+    if there(row["delta"]) and there(row["delta_all_low"]):
+        change += f" [{row['delta_all_low']:.4f}, {row['delta_all_high']:.4f}]"
+    return [pairs, change, *rest]
 
 
 def change_cells(row: Row) -> list[str]:
@@ -169,12 +181,15 @@ def change_cells(row: Row) -> list[str]:
     ]
 
 
-def _best(rows: Sequence[Row]) -> Row | None:
-    """The row with the best mean; None where arms were scored on different test items."""
-    scored = [row for row in rows if there(row["mean"])]
-    if not scored or any(there(row.get("not_paired")) for row in rows):
-        return None
-    return metric_of_row(scored[0]).best(scored, lambda row: float(row["mean"]))
+def _is_better(row: Row) -> bool:
+    """Is the mean shown to be better than the baseline's? The highest one alone is no finding."""
+    shown = there(row["p_adjusted"]) and row["p_adjusted"] < LEVEL
+    return shown and metric_of_row(row).better(row["delta"], 0)
+
+
+def _minus(cell: str) -> str:
+    """Numbers with the minus of mathematics, and a dash for what there is none of."""
+    return "--" if cell == "-" else re.sub(r"(?<![\w.])-(?=\d)", "$-$", cell)
 
 
 def there(value: Any) -> bool:

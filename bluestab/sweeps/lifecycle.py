@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bluestab.core import devices
-from bluestab.core.errors import BluestabError, Interrupted, StoreError
+from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
 from bluestab.report.terminal.closing_table import print_outcome
 from bluestab.report.words.phrases import reason
 from bluestab.report.write import write_report
@@ -17,12 +17,6 @@ from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
 from bluestab.training.check import Run
 from bluestab.training.execute import is_done
-
-
-class RunsCrashed(BluestabError):
-    """Something ran and crashed; what else ran is recorded."""
-
-    exit_code = 1
 
 
 def make_ready(runs: Iterable[Run], store: Store, *, here: bool = True) -> None:

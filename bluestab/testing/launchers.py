@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 import pytest
 
 from bluestab.core.config import compose
-from bluestab.core.errors import Interrupted
+from bluestab.core.errors import Interrupted, RunsCrashed
 from bluestab.core.instantiate import instantiate
 from bluestab.store.store import Store
 from bluestab.sweeps import queue, stopping
 from bluestab.sweeps.launchers.base import Backend
-from bluestab.sweeps.lifecycle import RunsCrashed, begin
+from bluestab.sweeps.lifecycle import begin
 from bluestab.sweeps.plan import Sweep, plan_sweep
 from bluestab.testing import simulated_runs
 from bluestab.testing.corpora import ANY_FILE

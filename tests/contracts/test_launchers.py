@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from bluestab.core.errors import BluestabError, DiskFull
+from bluestab.core.errors import BluestabError, DiskFull, RunsCrashed
 from bluestab.core.paths import conf_dir
 from bluestab.sweeps import failures, local, stopping
 from bluestab.sweeps import pool as worker_pool
 from bluestab.sweeps.attempt import attempt
 from bluestab.sweeps.launchers import pool
-from bluestab.sweeps.lifecycle import RunsCrashed, begin, close
+from bluestab.sweeps.lifecycle import begin, close
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.slurm import task
 from bluestab.sweeps.slurm.submission import write_orders

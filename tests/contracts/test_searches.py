@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bluestab.core import preemption
-from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.core.errors import BluestabError, ConfigError, RunsCrashed
 from bluestab.store.store import Store
 from bluestab.sweeps.search.findings import best_first, points_frame
 from bluestab.sweeps.search.pool import see_through
@@ -302,7 +302,6 @@ def test_a_crash_leaves_the_study_usable_and_is_tried_again(make: Plan, store: P
 
 
 def test_on_crash_decides(make: Plan, store: Path) -> None:
-    from bluestab.sweeps.lifecycle import RunsCrashed
 
     acts(store, s0="crash")
     run(make(n_trials=2, fixed={"on_crash": "retry:2"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,35 @@ def test_markdown_and_latex() -> None:
     assert text.count(r"\\") == 4, "headings and three arms"
     for rule in ("toprule", "midrule", "bottomrule"):
         assert rf"\{rule}" in text
+
+
+def test_the_latex_table_explains_its_bold_and_bolds_nothing_else() -> None:
+    table = summary(RECORDS)
+    rows = table[table["at"] == "last"].to_dict("records")
+    llrd = next(r for r in rows if r["arm"] == "llrd")
+    text = latex("biosses", "small", rows, "last")
+    assert "bold: a mean that is shown to be better than the baseline's" in text
+    assert text.count(r"\textbf") == 1
+    low, high = (f"{llrd[f'delta_all_{end}']:.4f}" for end in ("low", "high"))
+    assert f"{llrd['delta']:+.4f}* [{low}, {high}]" in text
+    assert "the change with its 95 \\% interval for all arms at once" in text
+    for one in rows:  # the best mean alone is no reason
+        one["p_adjusted"] = 0.2
+    assert "bold" not in latex("biosses", "small", rows, "last")
+    assert "**" not in markdown(table.assign(p_adjusted=0.2), "last")
+
+
+def test_the_latex_table_has_true_minus_signs() -> None:
+    table = summary(RECORDS)
+    rows = table[table["at"] == "last"].to_dict("records")
+    for one in rows[1:]:
+        one |= {"arm": "lr-1 1e-05", "delta": -0.25, "delta_all_low": -0.5, "delta_all_high": 0.1}
+        one |= {"p_adjusted": None}
+    text = latex("biosses", "small", rows, "last")
+    assert "$-$0.2500 [$-$0.5000, 0.1000]" in text
+    assert "lr-1 1e-05 &" in text
+    assert "& -- &" in text
+    assert not re.search(r"(?<!\$)-\d", text.replace("lr-1 1e-05", "").partition("toprule")[2])
 
 
 def test_few_seeds_have_a_dash() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bluestab.core.config import compose
-from bluestab.core.errors import GroupTooLarge
+from bluestab.core.errors import GroupTooLarge, RunsCrashed
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.store import Store
 from bluestab.sweeps.grouping import (
@@ -27,7 +27,7 @@ from bluestab.sweeps.grouping import (
     next_group,
     with_engines,
 )
-from bluestab.sweeps.lifecycle import RunsCrashed, begin, close
+from bluestab.sweeps.lifecycle import begin, close
 from bluestab.sweeps.local import run_here
 from bluestab.sweeps.plan import Sweep, plan_sweep
 from bluestab.sweeps.pool import run_in_pool

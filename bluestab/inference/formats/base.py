@@ -121,16 +121,21 @@ class Format(ABC):
 
     def example(self, text: str, pair: str | None, line: int) -> Item:
         """An item of one text, or two; `raw` is left to the format."""
-        spans: list[tuple[int, int]] = []
-        if self.task.output.per_word:
-            spans = words_of(text)
-            content: Any = tuple(text[a:b] for a, b in spans)
-        else:
-            content = text if text.strip() else ""
-        if not content or (pair is not None and not pair.strip()):
-            return Item(None, None, text)
-        target = self.task.output.blank(self.labels, content)
-        return Item(None, Example(f"line {line}", content, pair, target), text, spans)
+        return item_of(self.task, self.labels, text, pair, f"line {line}")
+
+
+def item_of(task: Task, labels: Sequence[str], text: str, pair: str | None, name: str) -> Item:
+    """What a task reads in one text, or two, without `raw`; an empty text is no example."""
+    spans: list[tuple[int, int]] = []
+    if task.output.per_word:
+        spans = words_of(text)
+        content: Any = tuple(text[a:b] for a, b in spans)
+    else:
+        content = text if text.strip() else ""
+    if not content or (pair is not None and not pair.strip()):
+        return Item(None, None, text)
+    target = task.output.blank(labels, content)
+    return Item(None, Example(name, content, pair, target), text, spans)
 
 
 def needs_pair(task: Task) -> bool:

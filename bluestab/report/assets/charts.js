@@ -207,14 +207,16 @@ function budgetChart(subject, width) {
 
 // shares of one whole
 function sharesChart(shares, width) {
-  const tones = ["var(--accent)", "var(--arm-5)", "var(--box)"], left = 0;
-  let start = left;
+  const tones = ["var(--accent)", "var(--arm-5)", "var(--box)"];
+  let start = 0;
   const parts = shares.map(([name, share], i) => {
     const from = start, wide = share * (width - 2);
     start += wide;
-    return [
-      tip(s("rect", { x: from, y: 4, width: Math.max(0, wide - 1.5), height: 26, fill: tones[i], rx: 2 }), `${name}: ${percent(share)} of the variance`),
-      wide > 74 && s("text", { x: from + 2, y: 46, class: "soft num" }, `${name} ${percent(share)}`)];
+    return tip(s("rect", { x: from, y: 4, width: Math.max(0, wide - 1.5), height: 26, fill: tones[i], rx: 2 }), `${name}: ${percent(share)} of the variance`);
   });
-  return frame(width, 52, shares.map(([name, share]) => `${name} ${percent(share)}`).join(", "), parts);
+  // every source by name, those that explain nothing, too
+  const line = 20, labels = shares.map(([name, share], i) => [
+    s("rect", { x: 0, y: 42 + i * line, width: 11, height: 11, fill: tones[i], rx: 2 }),
+    s("text", { x: 17, y: 52 + i * line, class: "soft num" }, `${name} ${percent(share)}`)]);
+  return frame(width, 42 + shares.length * line, shares.map(([name, share]) => `${name} ${percent(share)}`).join(", "), parts, labels);
 }

@@ -42,6 +42,13 @@ const signed = (value, digits = 3) =>
   there(value) ? (Number(value.toFixed(digits)) > 0 ? "+" : "") + fixed(value, digits) : "\u2013";
 const span = (low, high, digits = 3) =>
   there(low) && there(high) ? `[${fixed(low, digits)}, ${fixed(high, digits)}]` : "";
+// a ratio: of two or three seeds its interval may span what nobody would call knowledge
+const ratioSpan = (row) => {
+  if (!there(row.std_ratio_low) || !there(row.std_ratio_high)) return "";
+  if (row.std_ratio_high < 100 * row.std_ratio_low) return span(row.std_ratio_low, row.std_ratio_high, 2);
+  return /^\d+$/.test(row.pairs) ? `unknown with ${count(Number(row.pairs), "seed")}` : "unknown with so few";
+};
+const plusMinus = (row, digits = 3) => (there(row.std) ? `${fixed(row.mean, digits)} \u00b1 ${fixed(row.std, digits)}` : fixed(row.mean, digits));
 const percent = (share) => (there(share) ? `${Math.round(100 * share)} %` : "\u2013");
 const pvalue = (p) => (!there(p) ? "\u2013" : p < 0.001 ? "< 0.001" : p.toFixed(3));
 const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : (many ?? one + "s")}`;
@@ -136,6 +143,8 @@ function chosen() {
 
 const tips = new WeakMap();
 const tip = (node, ...lines) => (tips.set(node, lines), node.setAttribute("data-tip", ""), node);
+// a word that says what it means to who points at it, or walks to it
+const term = (name) => (DATA.glossary[name] ? tip(h("abbr", { tabindex: 0, "aria-label": `${name}: ${DATA.glossary[name]}` }, name), name, DATA.glossary[name]) : name);
 let hot = null, byKey = false;
 
 function show(node, x, y) {
@@ -166,6 +175,12 @@ function watchTips() {
   });
   document.addEventListener("scroll", () => byKey || hide(), { passive: true }); // a focus scrolls, too
   document.addEventListener("focusout", hide);
+  document.addEventListener("focusin", ({ target }) => {
+    if (!target.matches("abbr[data-tip]")) return;
+    const box = target.getBoundingClientRect();
+    show(target, box.left, box.bottom - 10);
+    byKey = true;
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       hide();

@@ -3,13 +3,14 @@
 const subjectTitle = (one, note) => h("h3", {}, one.task, h("small", {}, ` with ${one.model}${note ? `; ${note}` : ""}`));
 const FIRST = 24; // small multiples that are drawn at once
 const PAGE = 50; // rows of runs, likewise
+const LONG = 25; // rows that one printed page holds
 const open = new Set(); // what the reader has asked to see in full
 const wide = (max = 1040) => Math.max(280, Math.min(max, byId("main").clientWidth - (innerWidth <= 640 ? 32 : 48)));
 
 function dataTable(label, headings, rows) {
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-    h("table", {}, h("caption", { class: "unseen" }, label),
-      h("thead", {}, h("tr", {}, headings.map(([name, numeric]) => h("th", { scope: "col", class: numeric ? "n" : null }, name)))),
+    h("table", { class: rows.length > LONG ? "long" : null }, h("caption", { class: "unseen" }, label),
+      h("thead", {}, h("tr", {}, headings.map(([name, numeric]) => h("th", { scope: "col", class: numeric ? "n" : null }, typeof name === "string" ? term(name) : name)))),
       h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, i) => i === 0
         ? h("th", { scope: "row" }, cell) : h("td", { class: headings[i][1] ? "n" : null }, cell)))))));
 }
@@ -23,38 +24,57 @@ const copy = (text, what) => h("button", {
     setTimeout(() => (button.textContent = "copy"), 1500);
   } }, "copy");
 
+const repeat = (command, what) => command && [copy(command, what), h("code", { class: "on-paper" }, command)];
+
 // --- the answer
 
+const minus = (words) => words.replace(/(^|[\s([,])-(?=\d)/g, `$1${MINUS}`).replace(/(\d) %/g, "$1\u00a0%");
 function sentence(parts) {
-  const whole = (words) => words.replace(/\[[^\]]*\]/g, (found) => found.replace(" ", "\u00a0").replaceAll("-", MINUS)); // an interval stays on its line
+  const whole = (words) => minus(words).replace(/\[[^\]]*\]/g, (found) => found.replace(" ", "\u00a0")); // an interval stays on its line
   return parts.map(([kind, words]) => (kind === "arm" ? h("b", {}, words) : whole(words)));
+}
+// mean and spread of every arm, in order, as a text that papers take
+function toCopy(one) {
+  const rows = (one?.rows ?? []).filter((row) => row.n), shown = rows.slice(0, 6);
+  return shown.length > 0 && h("p", { class: "evidence to-copy" }, h("span", {}, term("mean \u00b1 std"), ` of ${metric(one.metric)}:`),
+    shown.map((row) => h("span", {}, h("b", {}, row.arm), " ", plusMinus(row), ` (${row.n})`, copy(plusMinus(row), `mean and std of ${row.arm}`))),
+    rows.length > shown.length && `and ${count(rows.length - shown.length, "arm")} more below`);
+}
+function use(said) {
+  const found = DATA.advice.find((one) => one.at === said.at && one.task === said.task && one.model === said.model);
+  return found && h("p", { class: "use" }, h("b", {}, "What to use: "), minus(found.text.replace(/^use /, "")), ".");
 }
 function answer(view) {
   const said = DATA.headlines.filter((one) => one.at === state.at && (!state.task || one.task === state.task) && (!state.model || one.model === state.model));
-  const advice = DATA.advice.filter((text) => said.some((one) => text.startsWith(`${one.task} with ${one.model}: `)));
   const made = [];
   if (!said.length) {
     const crashed = RUNS.filter((run) => run.status === "crashed").length;
     made.push(h("p", { class: "headline" }, crashed ? `No run has finished: ${count(crashed, "run")} crashed.` : "No run has finished yet."));
   } else if (said.length === 1) {
-    made.push(h("p", { class: `headline${said[0].text.length > 140 ? " long" : ""}` }, sentence(said[0].parts)));
+    made.push(h("p", { class: `headline${said[0].text.length > 140 ? " long" : ""}` }, sentence(said[0].parts)), use(said[0]), toCopy(view.subjects[0]));
   } else {
     const better = said.filter((one) => one.verdict === "better").length;
     const compared = said.filter((one) => one.verdict !== "alone").length;
     made.push(h("p", { class: "headline" }, compared
       ? `In ${better} of ${compared} pairs of task and model an arm is shown to beat its baseline.`
       : `${count(said.length, "pair")} of task and model, nothing to compare.`),
-      h("ul", { class: "answers" }, said.map((one) => h("li", {}, h("small", {}, `${one.task} with ${one.model}`), sentence(one.parts)))));
+      h("ul", { class: "answers" }, said.map((one) => h("li", {}, h("small", {}, `${one.task} with ${one.model}`), sentence(one.parts), use(one)))));
   }
-  const failed = said.length > 0 && "Failed runs stay in every mean. In brackets: 95 % interval over seeds, for all arms of a task and model at once, and p by the same test.";
-  return [made, failed && h("p", { class: "evidence" }, failed, state.at === "best" ? " Scores are those of the weights that were best on validation." : " Scores are those after the last step."),
-    advice.length > 0 && numbers("What to use", () => h("ul", { class: "note" }, advice.map((text) => h("li", {}, text))))];
+  const failed = said.length > 0 && (view.rows.some((row) => row.failed_share > 0) ? ["Runs that ", term("failed"), " stay in every mean."] : ["No run ", term("failed"), "."]);
+  return [made, failed && h("p", { class: "evidence" }, failed, " In brackets: ", term("95 % interval"), " over seeds, for all arms of a task and model at once, and ", term("p"), " by the same test.",
+    state.at === "best" ? " Scores are those of the weights that were best on validation." : " Scores are those after the last step.")];
 }
 
+const sizes = (all) => (all.length === 1 ? all[0].toLocaleString("en") : `${all[0].toLocaleString("en")} to ${all.at(-1).toLocaleString("en")}`);
+function tested() {
+  const known = TASKS.filter((task) => DATA.test_items[task]?.length);
+  if (known.length === 1) return `${sizes(DATA.test_items[known[0]])} test items`;
+  return known.length > 0 && `test items: ${known.map((task) => `${task} ${sizes(DATA.test_items[task])}`).join(", ")}`;
+}
 function facts() {
   const done = RUNS.filter((run) => run.status !== "crashed").length, crashed = RUNS.length - done;
   const names = (all, what) => (all.length <= 3 ? all.join(", ") : count(all.length, what));
-  return [count(done, "run"), count(ARMS.length, "arm"), names(TASKS, "task"), names(MODELS, "model"),
+  return [count(done, "run"), count(ARMS.length, "arm"), names(TASKS, "task"), names(MODELS, "model"), tested(),
     `${duration(DATA.provenance.seconds)} of computing`, crashed && count(crashed, "crash", "crashes"),
     DATA.left && `${DATA.left} still to run`, (DATA.provenance.last ?? "").slice(0, 10)].filter(Boolean).join(" \u00b7 ");
 }
@@ -154,7 +174,23 @@ function drawSection([id, title, about, draw]) {
   const made = [draw(current)].flat(Infinity).filter(Boolean), section = byId(id);
   section.hidden = !made.length;
   byId(`to-${id}`).hidden = !made.length;
-  section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, about) : "", ...made);
+  section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, minus(about)) : "", ...made);
+  markCut(section);
+}
+// a table that goes on beyond its edge says so
+function markCut(within) {
+  for (const box of within.querySelectorAll(".scroll")) box.classList.toggle("cut", box.scrollWidth > box.clientWidth + 1);
+}
+// on paper nothing can be opened: everything is, as long as it prints
+let folded = [];
+function unfold() {
+  drawAll();
+  folded = [...document.querySelectorAll("details.numbers:not([open])")];
+  for (const one of folded) one.open = true;
+}
+function fold() {
+  for (const one of folded) one.open = false;
+  folded = [];
 }
 function drawNext() {
   if (waiting.length) drawSection(waiting.shift());
@@ -191,9 +227,10 @@ function start() {
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   addEventListener("beforeprint", () => {
-    drawAll();
+    unfold();
     document.documentElement.dataset.theme = "light";
   });
-  addEventListener("afterprint", showState);
+  addEventListener("afterprint", () => { fold(); showState(); });
+  document.addEventListener("toggle", (event) => event.target.open && markCut(event.target), true);
 }
 start();

@@ -87,7 +87,7 @@ def _init_by_order(group: Sequence[Row]) -> list[list[float]]:
 VARIANCE = Section(
     "variance",
     "Where the spread comes from",
-    "Components of variance (two-way, one run per combination). Rest: what neither explains on its "
-    "own.",
+    "Components of variance (two-way, one run per combination). What a seed does to all arms alike "
+    "is apart from what it does otherwise in every arm; pairing on seeds takes out the first.",
     data=lambda results: {"variance": components(results.runs)},
 )

@@ -48,12 +48,15 @@ class Advice:
         return reasons(self.found, 1 if self.higher_is_better else -1)
 
     def sentence(self) -> str:
-        about = f"{self.task} with {self.model}: "
+        return f"{self.task} with {self.model}: {self.said()}"
+
+    def said(self) -> str:
+        """What to use and why, where task and model are known."""
         if self.found.arm is None or self.row is None:
-            return about + self.why + self._caution()
+            return self.why + self._caution()
         n_arms = len(self.found.standings)
         said = f"use {self.found.arm}: {self.why}; {_on_test(self.row, n_arms)}"
-        return about + said + self._caution()
+        return said + self._caution()
 
     def _caution(self) -> str:
         if self.n_items is None or self.n_items >= FEW_ITEMS:

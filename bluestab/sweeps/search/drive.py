@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bluestab.core.errors import Interrupted
+from bluestab.core.errors import Interrupted, RunsCrashed
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute
-from bluestab.sweeps.lifecycle import RunsCrashed, make_ready
+from bluestab.sweeps.lifecycle import make_ready
 from bluestab.sweeps.search import spec
 from bluestab.sweeps.search.confirm import Launch, confirm, findings, report
 from bluestab.sweeps.search.entry import keep_entry

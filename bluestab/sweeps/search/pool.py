@@ -16,10 +16,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bluestab.core.errors import BluestabError, Interrupted
+from bluestab.core.errors import BluestabError, Interrupted, RunsCrashed
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute
-from bluestab.sweeps.lifecycle import RunsCrashed
 from bluestab.sweeps.processes import LIBRARIES, WorkerPool, WorkerProcess, start_process
 from bluestab.sweeps.queue import LOOK_AGAIN
 from bluestab.sweeps.search.patience import StorageAway, StoragePatience

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluestab.core.errors import ConfigError, Interrupted
+from bluestab.core.errors import ConfigError, Interrupted, RunsCrashed
 from bluestab.core.secrets import cleaned_value
 from bluestab.store.store import Store
-from bluestab.sweeps.lifecycle import RunsCrashed
 from bluestab.sweeps.slurm import own_tasks
 from bluestab.sweeps.slurm.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.sweeps.slurm.submission import Submission, submissions

@@ -19,15 +19,15 @@ DRAW.change = (view) => {
     const row = one.compared.find((found) => found.arm === arm);
     if (!row) return [h("td", {}), h("td", { class: "n" }), h("td", { class: "n" }), h("td", { class: "n" })];
     return [h("td", {}, miniInterval(row, reach.get(one), room)), h("td", { class: "n" }, pvalue(row.p_adjusted)),
-      h("td", { class: "n" }, fixed(row.std_ratio, 2), " ", h("small", {}, span(row.std_ratio_low, row.std_ratio_high, 2))), h("td", { class: "n" }, row.pairs)];
+      h("td", { class: "n" }, fixed(row.std_ratio, 2), " ", h("small", {}, ratioSpan(row))), h("td", { class: "n" }, row.pairs)];
   };
   const label = "Change against the baseline, arms by task and model";
   const reasons = unique(subjects.flatMap((one) => one.rows.flatMap((row) => [row.no_p, row.no_ratio, row.not_paired && "the baseline has other test items or another metric"])).filter(there).filter(Boolean));
   return [
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
       h("table", { id: "change-table" }, h("caption", { class: "unseen" }, label),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "arm"), subjects.map((one) => h("th", { scope: "col" }, few ? `change in ${metric(one.metric)} against ${unique(one.compared.map((row) => row.baseline)).join(" and ")}` : h("span", {}, one.task, h("br"), h("small", {}, one.model)))),
-          few && ["", "p", "ratio of std", "pairs"].map((name, i) => h("th", { scope: "col", class: i ? "n" : null }, name || h("span", { class: "unseen" }, "drawn"))))),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, term("arm")), subjects.map((one) => h("th", { scope: "col" }, few ? `change in ${metric(one.metric)} against ${unique(one.compared.map((row) => row.baseline)).join(" and ")}` : h("span", {}, one.task, h("br"), h("small", {}, one.model)))),
+          few && ["", "p", "ratio of std", "pairs"].map((name, i) => h("th", { scope: "col", class: i ? "n" : null }, name ? term(name) : h("span", { class: "unseen" }, "drawn"))))),
         h("tbody", {}, arms.map((arm) => h("tr", {}, h("th", { scope: "row" }, arm), subjects.map((one) => cell(one, arm)), few && rest(subjects[0], arm)))))),
     h("p", { class: "note" }, reasons.length > 0 && `A dash, or no interval: ${reasons.join("; or ")}. `, "An interval that reaches the edge of its drawing goes on beyond it.")];
 };

@@ -1,6 +1,6 @@
 DRAW.failed = (view) => each(view, (one) => {
   const rows = one.rows.filter((row) => row.n), compared = rows.filter((row) => there(row.failed_change));
-  return rows.length > 0 && [
+  return rows.some((row) => row.failed_share > 0) && [
     figure(`failed ${one.task} ${one.model}`, failedChart(one, wide(760))),
     compared.some((row) => row.failed_paired || row.failed_baseline) && ruled(compared,
       [["arm"], ["pairs", 1], ["failed", 1], ["baseline failed", 1], ["difference", 1], ["p", 1], ["mean of the others", 1]],

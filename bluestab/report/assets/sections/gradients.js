@@ -4,7 +4,7 @@ DRAW.gradients = (view) => {
     const runs = one.rows.flatMap((row) => row.all);
     const good = runs.filter((run) => !run.failed && run.status === "done"), bad = runs.filter((run) => run.failed);
     const norms = runs.flatMap((run) => Object.values(DATA.curves.runs[run.key].norms).flat()).filter((v) => v > 0).map(Math.log10);
-    if (!norms.length) return null;
+    if (!norms.length || !bad.length) return null;
     const ranked = sorted(norms); // medians are drawn: single runs may lie beyond
     const bounds = [Math.floor(quantile(ranked, 0.02)), Math.ceil(ranked.at(-1))];
     if (bounds[0] === bounds[1]) bounds[1] += 1;

@@ -5,7 +5,7 @@ DRAW.setup = (view) => {
     dataTable("What sets the arms apart", [["arm"], ...(view.subjects.length > 1 ? [["task"], ["model"]] : []), ["techniques and their knobs"], ["else, against the baseline"], ["seeds", 1], ["to repeat one seed"]],
       rows.map(({ one, row, arm }) => {
         const command = row.runs[0]?.command ?? row.all[0]?.command;
-        return [row.arm, ...(view.subjects.length > 1 ? [one.task, one.model] : []), h("code", {}, arm?.technique ?? ""), h("code", {}, arm?.differs || (row.isBaseline ? row.config_diff : "") || ""), row.n, command ? copy(command, `the command of ${row.arm}`) : ""];
+        return [row.arm, ...(view.subjects.length > 1 ? [one.task, one.model] : []), h("code", {}, arm?.technique ?? ""), h("code", {}, arm?.differs || (row.isBaseline ? row.config_diff : "") || ""), row.n, repeat(command, `the command of ${row.arm}`)];
       })),
     h("dl", {}, [["command", DATA.command && h("code", {}, DATA.command)], ["versions", Object.entries(from.versions).map(([name, all]) => `${name} ${counted(all)}`).join(", ")],
       ["commit", counted(from.commits)], ["hardware", counted(from.machines)], ["time", RUNS.length ? `${duration(from.seconds)} over all runs${from.first ? `, ${from.first.slice(0, 10)} to ${from.last.slice(0, 10)}` : ""}` : null],
