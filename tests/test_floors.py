@@ -183,6 +183,7 @@ TESTED_BY = {
     "bluestab.inference.formats.recognise": "inference/test_export.py",
     "bluestab.inference.predicting": "inference/test_export.py",
     "bluestab.models.built": "techniques/test_mixout.py",
+    "bluestab.models.likelihood": "models/test_curvature.py",
     "bluestab.models.hub": "sweeps/fetch/test_model.py",
     "bluestab.report": "report/test_report.py",
     "bluestab.report.frames.blurb_scores": "report/frames/test_blurb.py",

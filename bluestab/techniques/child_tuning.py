@@ -26,14 +26,14 @@ Against   Over earlier techniques the authors report 0.6 to 1.3 points (over pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, one_of, whole, within
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import Batch, ModelFacts
 from bluestab.models.built import Built, Trained
+from bluestab.models.likelihood import evaluating, mean_over_batches
 from bluestab.models.passes import model_logits
 from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.parameters import pretrained
@@ -62,40 +62,6 @@ def top_share(scores: Mapping[str, torch.Tensor], p: float) -> dict[str, torch.T
     keep = max(1, round(p * together.numel()))
     bound = float(together.kthvalue(together.numel() - keep + 1).values)
     return {name: score >= bound for name, score in scores.items()}
-
-
-def fisher(
-    loss: Callable[[Batch], torch.Tensor],
-    parameters: Mapping[str, nn.Parameter],
-    batches: Iterable[Batch],
-) -> dict[str, torch.Tensor]:
-    """Mean over batches of the squared gradient of `loss`, by parameter name."""
-    import torch
-
-    scores = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    n_batches = 0
-    for batch in batches:
-        found = torch.autograd.grad(loss(batch), list(parameters.values()), allow_unused=True)
-        n_batches += 1
-        for score, gradient in zip(scores.values(), found, strict=True):
-            if gradient is not None:
-                score.addcmul_(gradient, gradient)
-    return {name: score / max(1, n_batches) for name, score in scores.items()}
-
-
-@contextmanager
-def evaluating(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Dropout off, gradients on for these parameters, whatever else is thawed by now."""
-    was, wanted = model.training, [(p, p.requires_grad) for p in parameters]
-    model.eval()
-    for parameter, _ in wanted:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        model.train(was)
-        for parameter, grad in wanted:
-            parameter.requires_grad_(grad)
 
 
 def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[], None]) -> None:
@@ -209,7 +175,7 @@ class ChildTuning(Technique):
                 return built.loss(model_logits(model, batch), batch)
 
         with evaluating(model, self._chosen.values()):
-            return fisher(loss, self._chosen, batches)
+            return mean_over_batches(loss, self._chosen, batches)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._masks)

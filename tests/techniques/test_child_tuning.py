@@ -20,7 +20,7 @@ from bluestab.techniques.parameters import pretrained  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import watch  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
-from tests.support.eleven_numbers import F64, HEAD, OPTIM, adam, gradients, network, trained_by_hand  # noqa: E402
+from tests.support.eleven_numbers import HEAD, OPTIM, adam, gradients, network, trained_by_hand  # noqa: E402
 from tests.support.interrupted_runs import compare  # noqa: E402
 
 Make = Callable[..., Any]
@@ -44,19 +44,6 @@ def test_top_share_by_hand() -> None:
     assert all(bool(m.all()) for m in child_tuning.top_share(scores, 1.0).values())
     tied = child_tuning.top_share({"a": torch.tensor([1.0, 1.0, 0.0, 2.0])}, 0.5)
     assert tied["a"].tolist() == [True, True, False, True]
-
-
-def test_fisher_by_hand() -> None:
-    """Squared error of a line: the gradient is 2 (w x - y) x, squared, mean over batches."""
-    w, unused = nn.Parameter(torch.tensor([3.0], dtype=F64)), nn.Parameter(torch.ones(2))
-    batches = [{"x": x, "y": y} for x, y in ((1.0, 1.0), (2.0, 0.0), (-1.0, 2.0))]
-    scores = child_tuning.fisher(
-        lambda batch: ((w * batch["x"] - batch["y"]) ** 2).sum(), {"w": w, "v": unused}, batches
-    )
-    expected = ((2 * 2 * 1) ** 2 + (2 * 6 * 2) ** 2 + (2 * -5 * -1) ** 2) / 3
-    assert scores["w"].tolist() == [pytest.approx(expected)]
-    assert scores["v"].tolist() == [0.0, 0.0]
-    assert w.grad is None
 
 
 def test_child_tuning_f_by_hand() -> None:
