@@ -28,6 +28,11 @@ TRAINER_COMPUTATIONAL = (
     *("micro_batch", "prefix_cache", "devices", "engine"),
 )
 
+OF_THE_MODEL = (
+    *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "init_from"),
+)
+"""Knobs that the config has below `model` and the hashed config beside it."""
+
 NEUTRAL: Mapping[str, Any] = {
     "trainer.eval_tokens": None,
     "trainer.micro_batch": None,
@@ -42,6 +47,9 @@ NEUTRAL: Mapping[str, Any] = {
     "task.grouping": "text",
     "head": "default",
     "lower_case": None,
+    "dropout": None,
+    "attention_dropout": None,
+    "head_dropout": None,
     "init_from": None,
     "optim.bias_correction": True,
     "optim.bucket": None,
@@ -79,8 +87,7 @@ def hashed_config(
         "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in left_out}),
         "data": dict(fingerprint),
         "model": model_id,
-        "head": cfg["model"]["head"],
-        "lower_case": cfg["model"]["lower_case"],
+        **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
         "technique": [
             # where a search may look does not decide what one run gives

@@ -10,7 +10,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.keys import NEUTRAL
+from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import RULES
 from bluestab.core.paths import conf_dir
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
@@ -20,9 +20,6 @@ from bluestab.store.store import Store
 from bluestab.sweeps.attempt import attempt
 from bluestab.sweeps.lifecycle import make_ready
 from bluestab.training.check import Run, check
-
-OF_THE_MODEL = ("head", "lower_case", "init_from")
-"""Paths of `NEUTRAL` that the config has below `model`."""
 
 
 def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Run:

@@ -13,7 +13,7 @@ from typing import Any
 from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import instantiate, load_class
-from bluestab.core.keys import NEUTRAL
+from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import ATTENTION
 from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
@@ -221,8 +221,7 @@ def _weights(
 
 def _complete(node: Mapping[str, Any]) -> dict[str, Any]:
     """The yaml of a model as runs of earlier versions kept it, with the fields added since."""
-    later = {"head": "default", "lower_case": None, "final_norm": None, "init_from": None}
-    return {**later, **node}
+    return {"final_norm": None, **{knob: NEUTRAL[knob] for knob in OF_THE_MODEL}, **node}
 
 
 def complete_task(node: Mapping[str, Any]) -> dict[str, Any]:

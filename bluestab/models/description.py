@@ -18,6 +18,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from bluestab.core import rules
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
 from bluestab.core.plain_files import inside
 from bluestab.core.types import ModelFacts
@@ -71,6 +72,9 @@ class Model:
     final_norm: str | None
     head: str
     lower_case: bool | None
+    dropout: float | None
+    attention_dropout: float | None
+    head_dropout: float | None
     init_from: str | int | None
     layers: int
     hidden_size: int
@@ -198,6 +202,12 @@ def check_model(model: Model) -> list[str]:
             f"model.lower_case is {model.lower_case!r}, but tokenizers of family {model.family} "
             f"keep every byte; say model.lower_case=null"
         )
+    problems += rules.problems(
+        {
+            f"model.{knob}": (getattr(model, knob), rules.within("[0, 1)", null=True))
+            for knob in ("dropout", "attention_dropout", "head_dropout")
+        }
+    )
     for fact in ("layers", "hidden_size", "max_length"):
         value = getattr(model, fact)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -22,6 +22,7 @@ from bluestab.core.types import Head
 from bluestab.data.locate import sha256_of
 from bluestab.models.clean_config import clean_config
 from bluestab.models.description import FAMILIES, Model
+from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.layers import LayerMap, layer_map
@@ -106,7 +107,8 @@ def load_trained(
 def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
     """What is read once per process for all runs that ask for the same."""
     kept = None if init_from is None else init_from.sha256
-    content = (model.name, model.identity(), model.head, model.lower_case, kept)
+    dropout = tuple(getattr(model, knob) for knob in KNOBS)
+    content = (model.name, model.identity(), model.head, model.lower_case, dropout, kept)
     return Shared(content, model, init_from)
 
 
@@ -163,8 +165,10 @@ def _pretrained(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if folder is None:
-        config = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        own = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        config = with_dropout(own, model)
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        set_head_dropout(network, own, model)
         network = _with_head(model, network, head)
         # a checkpoint that never was: the same random values in every run and on every machine
         names = [name for name, _ in network.named_parameters()]
@@ -175,7 +179,8 @@ def _pretrained(
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
     _verify_head(model, folder)
-    config = _config(folder, n_labels)
+    own = _config(folder, n_labels)
+    config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
         if model.path is not None:  # from anywhere, where the others are pinned
             check_code(folder)
@@ -190,6 +195,7 @@ def _pretrained(
             # a head of ours may be wider than transformers expects; it is read below
             ignore_mismatched_sizes=model.head.startswith("concat"),
         )
+    set_head_dropout(network, own, model)
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
     network = _with_head(model, network, head)
     new = {n for n, p in network.named_parameters() if id(p) not in before}

@@ -100,6 +100,8 @@ def test_techniques_are_also_measured_at_the_same_rate(
         (("search.space=[lrd]",), "there is no technique 'lrd'; did you mean 'llrd'?"),
         (("seed=0,1",), "seed is no knob of a search: a point is measured over search.seeds"),
         (("task=gad,biosses",), "task is no knob of a search"),
+        (("model.layers=range(1,3)",), "model.layers is no knob of a search"),
+        (("model.dropout=interval(0,2)",), "model.dropout is 2.0: expected a number in [0, 1)"),
         (("optim.lr=interval(-1,1)",), "optim.lr is -1.0: expected a number > 0"),
         (("technique=none", "technique.llrd.decay=interval(0,1)"), "add it to technique="),
         ((LR, "search.seeds=1,2"), "a list needs brackets"),

@@ -141,7 +141,7 @@ def test_every_key_of_the_config_is_hashed_or_declared_not_to_be(base: dict[str,
         "recipe_version", "task", "data", "model", "technique", "optim", "trainer", "seeds"
     }  # fmt: skip
     assert hashed({**base, "stop_degenerate": True})["stop_degenerate"] is True
-    for knob, value in (("head", "linear"), ("lower_case", False)):
+    for knob, value in (("head", "linear"), ("lower_case", False), ("head_dropout", 0)):
         assert hashed(changed(base, f"model.{knob}", value)) == {**config, knob: value}
     for group in ("optim", "trainer"):
         for file in (conf_dir() / group).glob("*.yaml"):

@@ -48,7 +48,10 @@ REST = {
     "on_crash": "continue",
 }  # fmt: skip
 SEEDS = {"order": 3, "dropout": 4, "split": 1}
-MODEL = {"head": "default", "lower_case": None, "init_from": None}
+MODEL = {
+    "head": "default", "lower_case": None, "init_from": None,
+    "dropout": None, "attention_dropout": None, "head_dropout": None,
+}  # fmt: skip
 
 TECHNIQUES: dict[str, dict[str, Any]] = {
     "child_tuning": {"mode": "F", "p": 0.3, "fisher_batch": None},

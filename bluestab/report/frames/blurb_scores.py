@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
+from bluestab.core.keys import OF_THE_MODEL
 from bluestab.report.frames import blurb
 from bluestab.report.frames.arms import arm_names
 from bluestab.report.frames.over_tasks import spread_of
@@ -24,7 +25,7 @@ COLUMNS = (
     *("blurb", "low", "high", "std", "n_shared", "n_min", "missing", "ambiguous", "cut"),
 )  # fmt: skip
 
-OF_AN_ARM = ("model", "head", "lower_case", "init_from", "technique")
+OF_AN_ARM = ("model", *OF_THE_MODEL, "technique")
 """Keys of a hashed config that say which model was trained how, whatever the task."""
 
 Row = dict[str, Any]

@@ -11,6 +11,7 @@ from bluestab.core.catalogue import entries, outer_level_problems
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.spaces import SEARCH_SPACE, Choice
+from bluestab.models.dropout import KNOBS
 from bluestab.sweeps.plan import check_each
 from bluestab.sweeps.search import spec
 from bluestab.sweeps.search.points import MOST_LISTED, Knob, Point, SearchSpace, owner
@@ -21,6 +22,7 @@ from bluestab.sweeps.search.worker import jobs
 from bluestab.training.check import Run, RunComponents, check, check_parts
 
 NO_KNOB = ("task", "model", "seed", "sweep", "sweeps", "search", "store", "device")
+OF_ONE_MODEL = ("model.head", *(f"model.{knob}" for knob in KNOBS))
 """What a search holds still: scores of two tasks, or of two seeds, are not compared."""
 
 
@@ -42,7 +44,7 @@ def plan_search(
     """
     spec.check_node(node)
     for key in choices:
-        if key.split(".")[0] in NO_KNOB:
+        if not _may_differ(key):
             raise ConfigError(f"{key} is no knob of a search{_instead(key)}")
     for technique in node["space"]:
         if technique not in entries("technique"):
@@ -98,6 +100,11 @@ def plan_search(
     return search
 
 
+def _may_differ(key: str) -> bool:
+    """Whether points may differ in it; of a model, in how the same weights are trained."""
+    return key.split(".")[0] not in NO_KNOB or key in OF_ONE_MODEL
+
+
 def _lines(values: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items()]
 
@@ -138,7 +145,7 @@ def _space(
             texts[f"technique.{technique}.{knob}"] = str(text)
     texts |= {str(key): str(text) for key, text in node["params"].items()}
     for key in texts:
-        if key.split(".")[0] in NO_KNOB:
+        if not _may_differ(key):
             raise ConfigError(f"search.params: {key} is no knob of a search{_instead(key)}")
     texts = {key: text for key, text in texts.items() if key not in fixed}
     texts |= {key: text for key, text in choices.items() if isinstance(text, str)}
