@@ -239,7 +239,7 @@ class Slurm(Backend):
         self._told.update(told)
 
     def kind_of(self, device: str) -> devices.Kind:
-        return devices.kind_in_job(device, gpus=self.gpus)
+        return devices.kind_in_job(device, gpus=self.gpus > 0)
 
     @property
     def gpus(self) -> int:
