@@ -38,7 +38,14 @@ class StoreError(BluestabError):
 
 
 class DiskFull(StoreError):
-    """No room left for a result: nothing is wrong with the run, it can be done later."""
+    """No room left for a result: nothing is wrong with the run, it can be done later.
+
+    needed  bytes that were free for it, what it had written included, and did not suffice
+    """
+
+    def __init__(self, said: str, needed: int = 0) -> None:
+        super().__init__(said)
+        self.needed = needed
 
 
 class GroupTooLarge(BluestabError):

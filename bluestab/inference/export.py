@@ -25,7 +25,7 @@ from bluestab.models.clean_config import clean_config, clean_tokenizer_config
 from bluestab.models.init_from import command_of
 from bluestab.models.untrusted import WEIGHTS
 from bluestab.store.artefacts import read_predictions
-from bluestab.store.files import aside_of, flush, flush_tree, write_text
+from bluestab.store.files import flush, flush_tree, new_aside, write_text
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import load_task
 
@@ -77,8 +77,7 @@ def export(run: FinishedRun, out: Path, device: str, *, ensemble: int = 1) -> Ex
     for one in runs:
         if one.record.failed:
             remarks.append(f"run {one.record.key} failed (degenerate): it is no good model")
-    aside = aside_of(out)
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = new_aside(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         verdicts = []

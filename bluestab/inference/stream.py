@@ -27,7 +27,7 @@ from bluestab.core.errors import ConfigError, DataError, StoreError
 from bluestab.core.types import Example
 from bluestab.data.readers import check_kind
 from bluestab.inference.formats.base import Format, Item, Position
-from bluestab.store.files import flush, remove_asides, write_text
+from bluestab.store.files import flush, write_text
 from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
 
@@ -94,7 +94,6 @@ def predict_file(
     said = {"input": stamp(form.path), **made}
     pack: Callable[[bytes], bytes] = gzip.compress if output.suffix == ".gz" else bytes
     with _locked(partial) as file:
-        remove_asides(journal)
         place, counts, n_bytes, digest = _begun(journal, said, file)
         file.truncate(n_bytes)
         file.seek(n_bytes)

@@ -10,12 +10,12 @@ columns of a paper: 1 (3.4 inches) or 2 (7 inches). `save` writes it as PNG, SVG
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
+from bluestab.store.files import new_aside
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -235,9 +235,9 @@ def save(figure: Figure, path: Path | str, suffixes: Sequence[str] = SUFFIXES) -
     base.parent.mkdir(parents=True, exist_ok=True)
     for suffix in suffixes:
         target = base.with_name(base.name + suffix)
-        aside = base.with_name(f".{base.name}.{os.getpid()}{suffix}")
+        aside = new_aside(target)
         with mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-            figure.savefig(aside, dpi=300 if len(suffixes) > 1 else 150)
+            figure.savefig(aside, format=suffix[1:], dpi=300 if len(suffixes) > 1 else 150)
         aside.replace(target)
         written.append(target)
     return written

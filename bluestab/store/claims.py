@@ -187,7 +187,7 @@ class Claims:
         aside = self.folder / f".new.{content['token']}"
         descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            os.pwrite(descriptor, _padded(content), 0)
+            _write_whole(descriptor, content)
             try:
                 os.link(aside, path)  # fails if the path exists: appears whole, to one alone
             except OSError as error:
@@ -195,7 +195,11 @@ class Claims:
                     raise
                 os.close(descriptor)  # appears empty, still to one alone
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-                os.pwrite(descriptor, _padded(content), 0)
+                try:
+                    _write_whole(descriptor, content)
+                except OSError:
+                    path.unlink()
+                    raise
             return Claim(path, descriptor, content)
         except FileExistsError:
             os.close(descriptor)
@@ -233,6 +237,12 @@ class Claims:
             for key, claim in found.items()
             if claim is not None and not self.is_abandoned(key, claim)
         }
+
+
+def _write_whole(descriptor: int, content: Mapping[str, Any]) -> None:
+    """Raises OSError if only a part of a new claim can be written: nobody could read it."""
+    if os.pwrite(descriptor, _padded(content), 0) < SIZE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _padded(content: Mapping[str, Any]) -> bytes:

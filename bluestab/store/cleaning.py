@@ -22,7 +22,7 @@ from bluestab.core.errors import BluestabError, StoreError
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import config_text
 from bluestab.store.disk import entries
-from bluestab.store.files import digest_of, remove_asides, write_text
+from bluestab.store.files import digest_of, write_text
 from bluestab.store.index import NAME as INDEX
 from bluestab.store.records import to_json, to_text
 from bluestab.store.store import KEY, Store, parse_record
@@ -71,7 +71,6 @@ def _clean_together(folder: Path, paths: list[Path]) -> None:
             digests = {path.name: _digest(text) for path, text in texts.items() if path != file}
             texts[file] = to_text(_with(_without_secrets(record), digests, folder))
     for path in sorted(texts, key=lambda path: path != file):
-        remove_asides(path)
         write_text(path, texts[path])
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import hashlib
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,24 +35,36 @@ def flush_tree(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old content or the new, never a part of it."""
     make_folder(path.parent)
-    aside = aside_of(path)
+    aside = new_aside(path)
     aside.write_text(text, encoding="utf-8")
     share(aside)
     flush(aside)
     aside.replace(path)
 
 
-def aside_of(path: Path) -> Path:
-    """Where this process writes a file before it renames it to `path`."""
-    return path.with_name(f".{path.name}.{owner()}")
+def new_aside(path: Path) -> Path:
+    """Where this process writes a file or folder before it renames it to `path`.
+
+    What it, or a process that died, left there of an earlier try is removed.
+    """
+    aside = path.with_name(f".{path.name}.{owner()}")
+    for left in (aside, *dead_asides(path)):
+        with suppress(OSError):  # whoever writes there says what is wrong
+            if os.path.isdir(left) and not os.path.islink(left):
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+    return aside
 
 
-def remove_asides(path: Path) -> None:
-    """Remove what processes left that died while they wrote `path`."""
+def dead_asides(path: Path) -> list[Path]:
+    """What processes left that died while they wrote `path`."""
     beginning = f".{path.name}."
-    for left in path.parent.glob(f"{glob.escape(beginning)}*"):
-        if owner_dead(left.name.removeprefix(beginning)):
-            left.unlink(missing_ok=True)
+    try:
+        names = [name for name in os.listdir(path.parent) if name.startswith(beginning)]
+    except OSError:
+        return []
+    return [path.with_name(n) for n in names if owner_dead(n.removeprefix(beginning))]
 
 
 def files_below(folder: Path) -> dict[str, Path]:

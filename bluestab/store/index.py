@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.types import RunRecord
-from bluestab.store.files import aside_of
+from bluestab.store.files import new_aside
 from bluestab.store.records import DamagedRecord, from_text
 from bluestab.store.store import Store, record_text
 
@@ -178,7 +178,7 @@ def _write(
         [text for _, _, text in fresh.values()],
     ]
     table = pa.table(columns, schema=_schema())
-    aside = aside_of(root / NAME)
+    aside = new_aside(root / NAME)
     try:
         if old is not None:
             with suppress(OSError, ValueError, pa.ArrowException):  # damaged: the fresh ones alone

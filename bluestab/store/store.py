@@ -19,6 +19,7 @@ function of its config.
 from __future__ import annotations
 
 import errno
+import glob
 import itertools
 import json
 import os
@@ -122,6 +123,11 @@ class Store:
         """Room left on the disk of this store, for ordinary users."""
         found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize
+
+    def building_bytes(self) -> int:
+        """Bytes of what this process is building, which are free again when it fails."""
+        own = (self.root / ".work").glob(f"*.{glob.escape(owner())}")
+        return sum(path.lstat().st_size for folder in own for path in folder.rglob("*"))
 
     def is_full(self) -> bool:
         """Is there no room left for even one small file?"""

@@ -39,9 +39,9 @@ def run_here(
             runs = [planned.run for planned in members]
             try:
                 records = attempt_together(runs, store, None, execute, together)
-            except DiskFull:
+            except DiskFull as error:
                 queue.put_all_back(members)
-                pause_until_room(store, stop, display.say)
+                pause_until_room(store, stop, display.say, error)
                 continue
             except GroupTooLarge as error:
                 queue.put_all_back(members)

@@ -185,7 +185,8 @@ class RunPool(WorkerPool[RunProcess]):
             return
         elif what == "full":
             self.queue.put_all_back(group)
-            pause_until_room(self.store, self.stop, self.display.say)
+            error = DiskFull(answer["said"], answer["needed"])
+            pause_until_room(self.store, self.stop, self.display.say, error)
         elif what == "too large":
             self.queue.put_all_back(group)
             self.display.say(self.sizer.too_large(group[0].run, len(group), answer["said"]))
@@ -237,8 +238,8 @@ class RunPool(WorkerPool[RunProcess]):
         while True:
             try:
                 record = record_death(planned.run, self.store, **known)
-            except DiskFull:
-                pause_until_room(self.store, self.stop, self.display.say)
+            except DiskFull as error:
+                pause_until_room(self.store, self.stop, self.display.say, error)
                 if self.stop.asked:
                     raise
             else:

@@ -62,8 +62,8 @@ def _do(
         if not preemption.is_requested():  # the latter two are how Lightning leaves at SIGTERM
             raise
         return {"what": "given back"}
-    except DiskFull:
-        return {"what": "full"}
+    except DiskFull as error:
+        return {"what": "full", "said": str(error), "needed": error.needed}
     except GroupTooLarge as error:
         return {"what": "too large", "said": str(error)}
     except StoreError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
+from bluestab.core.errors import DiskFull
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.store.store import Store
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
@@ -57,8 +58,21 @@ def has_room(store: Store) -> bool:
     return store.free_bytes() >= ROOM and store.takes_files(ROOM)
 
 
-def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None]) -> None:
-    """Wait until a full disk has room, or a stop is asked: better than crash after crash."""
+def refuse_too_large(store: Store, error: DiskFull) -> None:
+    """Raises the error again if the disk is not full without the result that did not fit.
+
+    A next try would then end as this one did, and train for nothing.
+    """
+    if error.needed >= ROOM and store.free_bytes() <= error.needed + ROOM and has_room(store):
+        raise error
+
+
+def pause_until_room(store: Store, stop: Stop, say: Callable[[str], None], error: DiskFull) -> None:
+    """Wait until a full disk has room, or a stop is asked: better than crash after crash.
+
+    Raises `error`, what the disk was too full for, if it is too large for the room that there is.
+    """
+    refuse_too_large(store, error)
     say(
         f"paused: the disk of '{store.root}' is full; make room (at least {ROOM // 2**20} MiB "
         "and some files, of the disk and of a quota) and "

@@ -137,11 +137,12 @@ def test_a_claim_that_cannot_be_read_is_waited_for(
     assert store.take(KEY) is not None
 
 
-def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+def refuse_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", link)
+
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse_links)
     store = Claims(tmp_path)
     claim = store.take(KEY, "x")
     assert claim is not None
@@ -149,6 +150,20 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert store.live()[KEY]["label"] == "x"
     claim.release()
     assert store.take(KEY) is not None
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_disk_with_room_for_half_a_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """A write that is cut short raises nothing by itself; nobody could read that claim."""
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: real(file, data[:20], at))
+    with pytest.raises(OSError, match="No space left"):
+        Claims(tmp_path).take(KEY)
+    assert [path.name for path in (tmp_path / ".claims").iterdir()] == []
 
 
 def test_long_labels_fit(tmp_path: Path) -> None:

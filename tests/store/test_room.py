@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -12,9 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from bluestab.core.errors import DiskFull
 from bluestab.store import store as store_module
 from bluestab.store.store import Store
 from bluestab.sweeps import stopping
+from bluestab.testing.corpora import ANY_FILE
+from tests.conftest import Say
 
 
 @pytest.fixture
@@ -61,7 +65,9 @@ def test_a_pause_lasts_until_there_are_inodes(
     fill(mounted)
     said: list[str] = []
     stop = SimpleNamespace(asked=False)
-    waiting = threading.Thread(target=stopping.pause_until_room, args=(store, stop, said.append))
+    waiting = threading.Thread(
+        target=stopping.pause_until_room, args=(store, stop, said.append, DiskFull("no room"))
+    )
     waiting.start()
     time.sleep(0.5)
     assert waiting.is_alive()
@@ -88,3 +94,46 @@ def test_a_quota_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert store.is_full()
     assert not stopping.has_room(store)
     assert list((tmp_path / ".work").iterdir()) == []
+
+
+def test_a_result_that_is_too_large_is_not_waited_for(tmp_path: Path) -> None:
+    """Nothing else fills the disk: a next try would train for nothing."""
+    store = Store(tmp_path)
+    store.make_writable()
+    free = store.free_bytes()
+    too_large = DiskFull("57 MB did not suffice", free - stopping.ROOM // 2)
+    with pytest.raises(DiskFull, match="did not suffice"):
+        stopping.refuse_too_large(store, too_large)
+    stopping.refuse_too_large(store, DiskFull("others left a few bytes", stopping.ROOM - 1))
+    stopping.refuse_too_large(store, DiskFull("there is more now", free - 9 * stopping.ROOM))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("hydra/launcher=local",),
+        ("hydra/launcher=pool", "hydra.launcher.workers=1"),
+        ("hydra/sweeper=optuna", "optim.lr=tag(log,interval(1e-5,1e-3))", "search.n_trials=2"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_trained_once(
+    mounted: Path, cli: Say, how: tuple[str, ...]
+) -> None:
+    """Its weights alone are larger than the disk: one try, one sentence."""
+    said = cli(
+        *("run", "-m", "task=gad", "model=tiny", "model.config.intermediate_size=150000"),
+        *("keep=last", "optim.steps=1", "task.max_length=32", "device=cpu", *ANY_FILE),
+        *(f"store={mounted / 'runs'}", *how),
+        *(() if "optuna" in how[0] else ("sweep.seeds=2",)),
+    )
+    assert said.code == 2, said
+    assert re.search(
+        r"bluestab: no room left for the result of run .* MB did not suffice", said.err
+    )
+    assert len(said.err.strip().splitlines()) == 1
+    assert "paused" not in said.out
+    store = Store(mounted / "runs")
+    assert store.keys() == []
+    assert store.running() == {}
+    assert [path.name for path in (store.root / ".work").iterdir()] == []

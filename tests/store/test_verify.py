@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bluestab.store.records import to_json
+from bluestab.store.records import to_json, to_text
 from bluestab.store.store import Store
 from bluestab.store.verify import problems
 from tests.support.stored_runs import put, run, sweep
@@ -140,3 +141,16 @@ def test_names_that_are_no_file_names_stay_inside_the_report(
 
 def files_of(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_record_without_its_number_of_items(tmp_path: Path) -> None:
+    """Records of strangers may lack it; what can be checked is."""
+    store = Store(tmp_path)
+    for items in (None, {}):
+        record = run(0)
+        put(store, run(0, items={"test": 3}))
+        file = store.folder(record.key) / "record.json"
+        record = store.read(record.key)
+        file.write_text(to_text(replace(record, result={**record.result, "items": items})))
+        assert list(problems(store)) == []
+        shutil.rmtree(store.folder(record.key))

@@ -1,8 +1,9 @@
-"""An action in a process of its own, killed by SIGKILL before any chosen write."""
+"""An action in a process of its own, killed before or in the middle of any chosen write."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,11 @@ WRITES = frozenset(
 )
 """Audit events (PEP 578) that change a file system; `open` is one where it may write."""
 
+KILLS = ("KILL", "TERM", "INT", "half")
+"""Signals, and `half`: by the kernel, when a file grows over `HALF` bytes."""
+HALF = 20
+INTERRUPTED = 7  # exit code of a child that Ctrl-C, or the error of half a write, has ended
+
 
 def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
     if event == "open":
@@ -22,29 +28,44 @@ def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
     return event in WRITES
 
 
-def killed_before(action: Callable[[], object], n: int) -> bool:
+def _kill(how: str) -> None:
+    if how == "half":
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, HALF))
+    else:
+        os.kill(os.getpid(), getattr(signal, f"SIG{how}"))
+
+
+def killed_before(action: Callable[[], object], n: int, how: str = "KILL") -> bool:
     """Do something in a child, which dies right before its write number n; did it get so far?
+
+    how  one of `KILLS`; with `half` it dies in the middle of the next file that it writes
 
     Raises AssertionError if it fails by itself.
     """
     child = os.fork()
     if child == 0:
         passed = 0
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             nonlocal passed
             if _writes(event, arguments):
-                if passed == n:
-                    os.kill(os.getpid(), signal.SIGKILL)
                 passed += 1
+                if passed == n + 1:
+                    _kill(how)
 
         sys.addaudithook(hook)
         try:
             action()
         except BaseException as error:
+            if how in ("INT", "half") and passed > n:  # half of a file may be an error, too
+                os._exit(INTERRUPTED)
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(3)
-        os._exit(0)
+        os._exit(INTERRUPTED if how == "INT" and passed > n else 0)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "see its standard error"
-    return os.WIFSIGNALED(status)
+    code = os.waitstatus_to_exitcode(status)
+    assert code <= 0 or code == INTERRUPTED, "see its standard error"
+    return code != 0

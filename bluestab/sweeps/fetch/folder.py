@@ -19,7 +19,7 @@ from pathlib import Path
 from bluestab.core.paths import cache_dir
 from bluestab.data.downloads import DownloadError, written_to
 from bluestab.data.locate import own_folder
-from bluestab.store.files import aside_of, flush
+from bluestab.store.files import flush, new_aside
 
 MARKER = ".bluestab-fetch"
 """Says that a folder was made here and may be written and cleared; locked by who writes."""
@@ -28,7 +28,7 @@ MARKER = ".bluestab-fetch"
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = aside_of(path)
+    aside = new_aside(path)
     try:
         aside.write_bytes(content)
         flush(aside)

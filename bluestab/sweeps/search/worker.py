@@ -32,7 +32,7 @@ from bluestab.sweeps.search.race import as_if_complete, verdict
 from bluestab.sweeps.search.spec import Search
 from bluestab.sweeps.search.told import rivals, scores_of
 from bluestab.sweeps.search.trials import Exhausted, Taken, Trials
-from bluestab.sweeps.stopping import has_room
+from bluestab.sweeps.stopping import has_room, refuse_too_large
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_done
 from bluestab.training.families import pack_group_key
@@ -204,7 +204,8 @@ class Worker:
             watching = self._watching(part[0], taken)
             try:
                 records = attempt_together(part, self.store, watching, self.execute)
-            except DiskFull:
+            except DiskFull as error:
+                refuse_too_large(self.store, error)
                 self.say(f"paused: the disk of '{self.store.root}' is full; make room")
                 self._wait()
                 while not has_room(self.store):  # else the same run is trained for nothing

@@ -33,8 +33,7 @@ from bluestab.core import preemption
 from bluestab.core.keys import RECIPE_VERSION
 from bluestab.core.knobs import TIME
 from bluestab.core.seeding import random_streams, restore_random_streams
-from bluestab.store.files import aside_of, digest_of, flush, make_folder, share
-from bluestab.store.processes import owner_dead
+from bluestab.store.files import dead_asides, digest_of, flush, make_folder, new_aside, share
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.batches import ShuffledOrder
 from bluestab.training.loop.history import ValidationHistory
@@ -95,7 +94,7 @@ class Files(CheckpointIO):
         (torch's own) if it cannot be written."""
         folder, step = Path(path).parent, int(Path(path).name)
         make_folder(folder)
-        aside = aside_of(folder / "writing")
+        aside = new_aside(folder / "writing")
         try:
             torch.save(checkpoint, aside)
             share(aside)
@@ -124,7 +123,8 @@ def _digest(path: Path) -> str:
 
 def find(folder: Path, expected: Mapping[str, Any]) -> Found | None:
     """The latest checkpoint this run can go on from; others are set aside, which the log says."""
-    _forget_the_dead(folder)
+    for left in dead_asides(folder / "writing"):
+        left.unlink(missing_ok=True)
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         match = NAME.fullmatch(path.name)
         why = "its name is not ours"
@@ -156,13 +156,6 @@ def set_aside(path: Path, why: str) -> None:
     log.warning("checkpoint %s is set aside: %s; the run starts from its beginning", path, why)
     with contextlib.suppress(FileNotFoundError):
         path.replace(path.with_name("unusable.ckpt"))
-
-
-def _forget_the_dead(folder: Path) -> None:
-    """Remove what processes of this machine were writing when they were killed."""
-    for path in folder.glob(".writing.*"):
-        if owner_dead(path.name.removeprefix(".writing.")):
-            path.unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
