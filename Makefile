@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types fix bench wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types fix bench gpu wheel clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -106,6 +106,9 @@ fix: install ## format, and mend what the linter can mend
 
 bench: install ## every script in benchmarks/
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+gpu: ## does the GPU do what it should, and how fast? eight minutes at most, installs nothing
+	$(BIN)/python benchmarks/gpu.py
 
 wheel: install ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -83,7 +83,7 @@ class Bench:
             f"device={self.device}", f"trainer.precision={asked.precision}",
             f"trainer.gradient_checkpointing={str(asked.gradient_checkpointing).lower()}",
             f"optim.steps={asked.steps}", f"trainer.eval_every={asked.steps}",
-            "optim.batch_size=16",
+            "optim.batch_size=16", "trainer.micro_batch=null",
         ]  # fmt: skip
         self.matrices = layers * (4 * width**2 + 2 * width * inside)
         self.layers, self.width = layers, width
@@ -117,6 +117,15 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+    def work(self, pieces: int, pairs: int) -> float:
+        """FLOP of a step: 2 per weight and piece, 4 per pair of pieces and unit; backward is twice
+        as much as forward."""
+        return 3.0 * (2 * self.matrices * pieces + 4 * self.layers * self.width * pairs)
+
+    def _fitted(self, assembly: Any) -> None:
+        _fit(assembly)
+        self.wait()
 
     # --- parts ---
 
@@ -169,11 +178,7 @@ class Bench:
             return {"part": "group", "runs": n, "out_of_memory": True}
         steps = [b - a for a, b in pairwise(ends[1:])]
         seconds = statistics.median(steps)
-        # forward products: 2 per weight and piece, 4 per pair of pieces and unit; times three
-        work = [
-            3 * (2 * self.matrices * pieces + 4 * self.layers * self.width * pairs)
-            for pieces, pairs in zip(self.tokens, widths, strict=True)
-        ]
+        work = [self.work(*counts) for counts in zip(self.tokens, widths, strict=True)]
         found: dict[str, Any] = {
             "part": "group", "runs": n, "seconds_per_step": seconds,
             "run_steps_per_second": n / seconds,
@@ -242,7 +247,7 @@ class Bench:
         from transformers import Trainer, TrainingArguments
 
         few = min(self.asked.few, self.asked.seeds)
-        seconds = []
+        seconds, training = [], []
         for run in self.runs(few):
             self.clear()
             start = time.perf_counter()
@@ -264,12 +269,18 @@ class Bench:
                 bf16=self.asked.precision == "bf16", use_cpu=self.device.type == "cpu",
                 logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
             )  # fmt: skip
-            OurBatches(model=network, args=arguments).train()
+            script, begun = OurBatches(model=network, args=arguments), time.perf_counter()
+            script.train()
             self.wait()
+            training.append(time.perf_counter() - begun)
             seconds.append(time.perf_counter() - start)
             del assembly, network
         each = statistics.median(seconds)
-        return {"part": "trainer", "measured_runs": few, "seconds": each * self.asked.seeds}
+        step = statistics.median(training) / self.asked.steps
+        return {
+            "part": "trainer", "measured_runs": few, "seconds": each * self.asked.seeds,
+            "seconds_per_step": step,
+        }  # fmt: skip
 
 
 def main() -> None:

@@ -290,6 +290,7 @@ def test_they_are_counted(cli: Callable[..., Any], make_run: Make) -> None:
 def test_the_forecast_counts_them(make_run: Make, tmp_path: Path) -> None:
     """Bytes of float32 at last and best, whether or not the runs it knows kept any."""
     from bluestab.sweeps.forecast import Cost
+    from bluestab.sweeps import forecast
     from bluestab.sweeps.launchers import check
 
     run = make_run("task=gad", "model=tiny", *SHORT)
@@ -307,9 +308,9 @@ def test_the_forecast_counts_them(make_run: Make, tmp_path: Path) -> None:
     assert check._with_vectors(asked, None) is None
     record = done(run, tmp_path / "runs")
     folder = tmp_path / "runs" / record.key
-    before = check._bytes(folder)
+    before = forecast._bytes(folder)
     done(asked, tmp_path / "runs")
-    assert check._bytes(folder) == before
+    assert forecast._bytes(folder) == before
 
 
 def test_the_knob_is_in_the_config_of_the_run(make_run: Make, tmp_path: Path) -> None:
