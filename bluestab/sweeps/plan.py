@@ -17,8 +17,10 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_value
 from bluestab.report.frames.published import read_published
+from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.launches import launches
+from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
 from bluestab.training.check import Run, check
 
 SEED = re.compile(r"seed=(\d+)")
@@ -49,6 +51,8 @@ class Sweep:
     """The runs of one question, and where they go.
 
     baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
+    confirm   fresh seeds, on which the arm that it chooses is measured afterwards
+    confirms  of a confirmation: the sweep that chose, and cell -> role and name of its arm
     """
 
     name: str
@@ -56,11 +60,14 @@ class Sweep:
     runs: tuple[PlannedRun, ...]
     baseline: str = "none"
     difference: float = 0.01
+    confirm: tuple[int, ...] = ()
+    confirms: Mapping[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and
         every key with its overrides."""
         runs = [(planned.run.key, planned.run.cell) for planned in self.runs]
+        own = None if self.confirms is None else self.name
         return {
             "name": self.name,
             "command": command_line(),
@@ -68,8 +75,10 @@ class Sweep:
                 "seeds": sorted({planned.run.cfg["seed"] for planned in self.runs}),
                 "baseline": self.baseline,
                 "difference": self.difference,
+                **({"confirm": list(self.confirm)} if self.confirm else {}),
             },
-            "launches": launches(self.store, runs, command_line()),
+            **({} if self.confirms is None else {"confirms": self.confirms}),
+            "launches": launches(self.store, runs, command_line(), own),
             "runs": [
                 {
                     "key": planned.run.key,
@@ -130,10 +139,16 @@ def _any_stream(override: str) -> str:
     return f"seeds.{match.group(1)}=0" if match else override
 
 
-def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep:
+def plan_sweep(
+    compose: Compose,
+    jobs: Sequence[Job],
+    name: str | None,
+    confirms: Mapping[str, Any] | None = None,
+) -> Sweep:
     """Compose and check every run. Raises ConfigError with the problems of all of them.
 
-    name  what the manifest is called; None: the tasks and a hash of the keys
+    name      what the manifest is called; None: the tasks and a hash of the keys
+    confirms  see `Sweep`
     """
     planned: dict[str, PlannedRun] = {}
     for job, run in check_each(compose, jobs, check):
@@ -143,12 +158,40 @@ def plan_sweep(compose: Compose, jobs: Sequence[Job], name: str | None) -> Sweep
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
     name = _file_name(name or f"{'-'.join(tasks)[:80]}-{digest}")
+    store, asked = Store(first.cfg["store"]), first.cfg.get("sweep") or {}
     return Sweep(
         name=name,
-        store=Store(first.cfg["store"]),
+        store=store,
         runs=tuple(in_order(_named(list(planned.values()), name))),
-        **_declared(first.cfg.get("sweep") or {}),
+        **_declared(asked),
+        confirm=() if confirms else _fresh(asked.get("confirm", 0), planned, store, name),
+        confirms=confirms,
     )
+
+
+def _fresh(
+    asked: Any, planned: Mapping[str, PlannedRun], store: Store, name: str
+) -> tuple[int, ...]:
+    """`sweep.confirm`: seeds that neither this sweep nor an earlier one had in its cells. Raises
+    ConfigError if they could not be fresh."""
+    if isinstance(asked, bool) or (asked != 0 and not SEEDS[0](asked)):
+        raise ConfigError(f"sweep.confirm is {asked!r}: expected 0, {SEEDS[1]}")
+    if not asked:
+        return ()
+    for one in planned.values():
+        for override in one.overrides:
+            if override.startswith(("seeds.init=", "seeds.order=", "seeds.dropout=")):
+                raise ConfigError(
+                    f"sweep.confirm: {override} is set, so no seed would be fresh in all streams; "
+                    "leave one of the two out"
+                )
+    second = _file_name(confirmation_of(name))
+    cells = {one.run.cell for one in planned.values()}
+    used = {one.run.cfg["seed"] for one in planned.values()}
+    for manifest in store.whole_manifests():
+        if manifest["name"] != second:
+            used |= {r["seed"] for r in manifest["runs"] if r.get("cell") in cells and "seed" in r}
+    return fresh_seeds(asked, used, "sweep")
 
 
 def _declared(sweep: Mapping[str, Any]) -> dict[str, Any]:

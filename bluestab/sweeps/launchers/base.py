@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
+from bluestab.sweeps.confirmation import confirm
 from bluestab.sweeps.grouping import said_of, with_engines
 from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
@@ -41,6 +42,12 @@ class Backend(ABC):
             for line in said_of(sweep.runs, apart):
                 print(line)
         self.launch(sweep)
+        if sweep.confirm:
+            self.confirm(compose, sweep)
+
+    def confirm(self, compose: Compose, sweep: Sweep) -> None:
+        """Measure the arm that the sweep chose on fresh seeds."""
+        confirm(sweep, compose, self.launch)
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:

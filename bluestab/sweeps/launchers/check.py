@@ -18,12 +18,13 @@ from bluestab.core.errors import BluestabError, ConfigError
 from bluestab.report.terminal.sweep_view import latest_records
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
+from bluestab.sweeps.confirmation import most_runs
 from bluestab.sweeps.forecast import Cost, Finished, KnownCosts, forecast, from_dry_step, on_device
 from bluestab.sweeps.forecast import workload as workload_of
 from bluestab.sweeps.grouping import GROUP, is_packed
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
-from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.plan import Compose, Sweep
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -53,7 +54,15 @@ class Check(Backend):
         self.dry_step, self.workers, self.group = dry_step, workers, group
 
     def launch(self, sweep: Sweep) -> None:
+        if sweep.confirm:
+            print(
+                f"at most {most_runs(sweep)} runs more, which the forecast leaves out, measure "
+                f"what it chooses on {len(sweep.confirm)} fresh seeds"
+            )
         self.show(sweep.store, [p.run for p in sweep.runs])
+
+    def confirm(self, compose: Compose, sweep: Sweep) -> None:
+        """Nothing was chosen."""
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
