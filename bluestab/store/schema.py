@@ -183,10 +183,18 @@ def check_manifest(content: Any) -> None:
         _check_fields(run, RUN, f"runs[{n}]")
     if not _map_of(lambda _: True)(content.get("declared", {})):
         raise ValueError(f"declared is {_short(content['declared'])}, not a map")
+    if "confirms" in content and not _is_confirmation(content["confirms"]):
+        raise ValueError(f"confirms is {_short(content['confirms'])}: expected sweep and arms")
     for n, launch in enumerate(_launches(content.get("launches", []))):
         if not isinstance(launch, dict) or not launch.keys() >= LAUNCH.keys():
             raise ValueError(f"launches[{n}] is {_short(launch)}: expected {', '.join(LAUNCH)}")
         _check_fields(launch, LAUNCH, f"launches[{n}]")
+
+
+def _is_confirmation(value: Any) -> bool:
+    """The sweep that chose, and of every cell its role and the name of its arm."""
+    arms = value.get("arms") if isinstance(value, dict) and TEXT(value.get("sweep")) else None
+    return _map_of(lambda one: _map_of(TEXT)(one) and one.keys() == {"role", "arm"})(arms)
 
 
 def _launches(value: Any) -> list[Any]:

@@ -21,20 +21,25 @@ Launch = Mapping[str, Any]
 that time; added_to: cells that had finished runs, and were given more seeds; command."""
 
 
-def launches(store: Store, runs: Iterable[tuple[str, str]], command: str) -> list[Launch]:
+def launches(
+    store: Store, runs: Iterable[tuple[str, str]], command: str, own: str | None = None
+) -> list[Launch]:
     """Earlier launches for the cells of these runs, `(key, cell)`, and this one if it asks for
     runs that none of them asked for.
 
     Manifests of any name count: a number of seeds is part of the name that a sweep gets by itself.
+    own  the only manifest that counts: of a confirmation, whose seeds stand by themselves
     """
     asked = dict(runs)
     cells = set(asked.values())
     before: dict[str, str] = {}
     found: list[Launch] = []
     for manifest in store.whole_manifests():
-        own = {run["key"]: run.get("cell") for run in manifest["runs"]}
-        if cells & {*own.values()}:
-            before |= {key: str(cell) for key, cell in own.items() if cell in cells}
+        if own is not None and manifest["name"] != own:
+            continue
+        listed = {run["key"]: run.get("cell") for run in manifest["runs"]}
+        if cells & {*listed.values()}:
+            before |= {key: str(cell) for key, cell in listed.items() if cell in cells}
             found += [one for one in manifest.get("launches", ()) if one not in found]
     new = {key: cell for key, cell in asked.items() if key not in before}
     if new:

@@ -19,9 +19,11 @@ from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_value
 from bluestab.report.frames.published import read_published
+from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
+from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
 from bluestab.training.check import Run, check
 from bluestab.training.defaults import PRECISION, KindOf
 
@@ -53,8 +55,10 @@ class Sweep:
     """The runs of one question, and where they go.
 
     baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
-    precision             that all runs got which left it open; None: none did
-    notes                 what is to be said of knobs that were left open
+    precision  that all runs got which left it open; None: none did
+    notes      what is to be said of knobs that were left open
+    confirm   fresh seeds, on which the arm that it chooses is measured afterwards
+    confirms  of a confirmation: the sweep that chose, and cell -> role and name of its arm
     """
 
     name: str
@@ -64,12 +68,15 @@ class Sweep:
     difference: float = 0.01
     precision: int | str | None = None
     notes: tuple[str, ...] = ()
+    confirm: tuple[int, ...] = ()
+    confirms: Mapping[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and
         every key with its overrides."""
         runs = [(planned.run.key, planned.run.cell) for planned in self.runs]
         settled = {} if self.precision is None else {"settled": {PRECISION: self.precision}}
+        own = None if self.confirms is None else self.name
         return {
             **settled,
             "name": self.name,
@@ -78,8 +85,10 @@ class Sweep:
                 "seeds": sorted({planned.run.cfg["seed"] for planned in self.runs}),
                 "baseline": self.baseline,
                 "difference": self.difference,
+                **({"confirm": list(self.confirm)} if self.confirm else {}),
             },
-            "launches": launches(self.store, runs, command_line()),
+            **({} if self.confirms is None else {"confirms": self.confirms}),
+            "launches": launches(self.store, runs, command_line(), own),
             "runs": [
                 {
                     "key": planned.run.key,
@@ -141,12 +150,17 @@ def _any_stream(override: str) -> str:
 
 
 def plan_sweep(
-    compose: Compose, jobs: Sequence[Job], name: str | None, kind_of: KindOf | None = None
+    compose: Compose,
+    jobs: Sequence[Job],
+    name: str | None,
+    kind_of: KindOf | None = None,
+    confirms: Mapping[str, Any] | None = None,
 ) -> Sweep:
     """Compose and check every run. Raises ConfigError with the problems of all of them.
 
-    name     what the manifest is called; None: the tasks and a hash of the keys
-    kind_of  devices of the machines that will do the runs; None: those of this one
+    name      what the manifest is called; None: the tasks and a hash of the keys
+    kind_of   devices of the machines that will do the runs; None: those of this one
+    confirms  see `Sweep`
     """
 
     def checked(kind_of: KindOf) -> list[Run]:
@@ -161,14 +175,16 @@ def plan_sweep(
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
     digest = hashlib.sha256("".join(sorted(planned)).encode()).hexdigest()[:8]
     name = _file_name(name or f"{'-'.join(tasks)[:80]}-{digest}")
-    store = Store(first.cfg["store"])
+    store, asked = Store(first.cfg["store"]), first.cfg.get("sweep") or {}
     return Sweep(
         name=name,
         store=store,
         runs=tuple(in_order(_spelled_out(_named(list(planned.values()), name)))),
         precision=agreed.precision,
         notes=tuple(filter(None, (agreed.said, former_note(agreed.runs, store)))),
-        **_declared(first.cfg.get("sweep") or {}),
+        **_declared(asked),
+        confirm=() if confirms else _fresh(asked.get("confirm", 0), planned, store, name),
+        confirms=confirms,
     )
 
 
@@ -180,6 +196,31 @@ def _spelled_out(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
         said = [override for override in one.overrides if not override.startswith(paths)]
         found.append(replace(one, overrides=(*one.run.settled.overrides(), *said)))
     return found
+
+
+def _fresh(
+    asked: Any, planned: Mapping[str, PlannedRun], store: Store, name: str
+) -> tuple[int, ...]:
+    """`sweep.confirm`: seeds that neither this sweep nor an earlier one had in its cells. Raises
+    ConfigError if they could not be fresh."""
+    if isinstance(asked, bool) or (asked != 0 and not SEEDS[0](asked)):
+        raise ConfigError(f"sweep.confirm is {asked!r}: expected 0, {SEEDS[1]}")
+    if not asked:
+        return ()
+    for one in planned.values():
+        for override in one.overrides:
+            if override.startswith(("seeds.init=", "seeds.order=", "seeds.dropout=")):
+                raise ConfigError(
+                    f"sweep.confirm: {override} is set, so no seed would be fresh in all streams; "
+                    "leave one of the two out"
+                )
+    second = _file_name(confirmation_of(name))
+    cells = {one.run.cell for one in planned.values()}
+    used = {one.run.cfg["seed"] for one in planned.values()}
+    for manifest in store.whole_manifests():
+        if manifest["name"] != second:
+            used |= {r["seed"] for r in manifest["runs"] if r.get("cell") in cells and "seed" in r}
+    return fresh_seeds(asked, used, "sweep")
 
 
 def _declared(sweep: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,12 +192,13 @@ def space_text(override: Override) -> str:
     return str(override.input_line).partition("=")[2]
 
 
-DECLARED = ("baseline", "difference")
+DECLARED = ("baseline", "difference", "confirm")
 SWEEP_KEYS = (
     "name",
     "seeds",
     "baseline",
     "difference",
+    "confirm",
     "arms",
     "search",
     "knobs",

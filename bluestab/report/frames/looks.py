@@ -47,6 +47,7 @@ def looked_cells(
         asked = {run["key"] for one in manifests for run in one["runs"]}
         single = runs[~runs["key"].isin(asked) & runs["command"].map(is_of_one_run)]
         n_runs = runs.groupby("cell")["key"].nunique()
+        found |= {run.get("cell") for one in manifests if "confirms" in one for run in one["runs"]}
         found |= {cell for cell in single["cell"] if n_runs[cell] > 1}
     return frozenset(found)
 

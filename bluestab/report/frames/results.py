@@ -8,6 +8,7 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.types import At
+from bluestab.report.frames.confirmed import confirmed_cells
 from bluestab.report.frames.instability import INSTABILITY, instability_frame
 from bluestab.report.frames.items import Items
 from bluestab.report.frames.looks import looked_cells
@@ -50,10 +51,11 @@ def read_results(
     instability = instability_frame(store, runs, vectors=vectors, visit=items.see)
     looked = looked_cells(store, manifest, runs)
     summary = items.beside(summary_frame(runs, baseline, difference, items.digests, looked), runs)
-    advised = advice(runs, summary, at)
+    name = "all" if manifest is None else manifest["name"]
+    advised = advice(runs, summary, at, confirmed_cells(name, store))
     with_standings(summary, advised, at)
     results = Results(
-        name="all" if manifest is None else manifest["name"],
+        name=name,
         runs=runs,
         summary=summary,
         baseline=baseline,

@@ -72,7 +72,7 @@ def summary_frame(
     for place, group in groups.items():
         part = [run for run in group if run["status"] != "crashed"]
         table.append(_summary_row(part, group[0], crashed[place[0]]))
-        arms[place] = _arm(part)
+        arms[place] = arm_runs(part)
     pairing = Pairing(dict(zip(runs["cell"], runs["test_part"], strict=True)), digests)
     rivals = _Rivals(table, baseline, pairing)
     for row in table:
@@ -116,7 +116,7 @@ def summary_frame(
     return frame
 
 
-def _arm(part: Sequence[Row]) -> ArmRuns:
+def arm_runs(part: Sequence[Row]) -> ArmRuns:
     """Runs of one cell that have a score, for comparisons."""
     worst = [run["failure_score"] for run in part if there(run["failure_score"])]
     return ArmRuns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,7 @@ class Advice:
 
     n_items  validation items that it was chosen on, over all folds if there are some; None: not
              known
+    confirmed  the arm that it names was measured on fresh seeds, too
     """
 
     task: str
@@ -42,6 +43,7 @@ class Advice:
     n_items: int | None = None
     folds: bool = False
     higher_is_better: bool = True
+    confirmed: bool = False
 
     @property
     def why(self) -> str:
@@ -56,7 +58,19 @@ class Advice:
             return self.why + self._caution()
         n_arms = len(self.found.standings)
         said = f"use {self.found.arm}: {self.why}; {_on_test(self.row, n_arms)}"
-        return said + self._caution()
+        return said + self._flattery() + self._caution()
+
+    def _flattery(self) -> str:
+        """Bounds pay for the choice; the two means do not."""
+        n_arms = len(self.found.standings)
+        if self.confirmed:
+            return "; what fresh seeds say of it stands below"
+        if n_arms < 3:
+            return ""
+        return (
+            f"; means that chose among {n_arms} arms are optimistic, their bounds are not, and "
+            "sweep.confirm=10 measures it on fresh seeds"
+        )
 
     def _caution(self) -> str:
         if self.n_items is None or self.n_items >= FEW_ITEMS:
@@ -68,8 +82,12 @@ class Advice:
         )
 
 
-def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
+def advice(
+    runs: pd.DataFrame, summary: pd.DataFrame, at: str, confirmed: Collection[str] = ()
+) -> list[Advice]:
     """One for every task and model with a baseline and another arm; tables as in `Results`.
+
+    confirmed  cells that were measured on fresh seeds, see `frames/confirmed`
 
     Where several arms are a baseline (plain fine-tuning at three learning rates), the others must
     stand against the one whose bound on the worse side is the best: a weak baseline proves nothing.
@@ -115,6 +133,7 @@ def advice(runs: pd.DataFrame, summary: pd.DataFrame, at: str) -> list[Advice]:
                 n_items,
                 folds is not None,
                 metric.higher_is_better,
+                row is not None and row["cell"] in confirmed,
             )
         )
     return found

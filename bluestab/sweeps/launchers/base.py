@@ -10,6 +10,7 @@ from bluestab.core import devices
 from bluestab.core.devices import Kind
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
+from bluestab.sweeps.confirmation import confirm
 from bluestab.sweeps.grouping import packing_summary, with_engines
 from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
@@ -43,6 +44,12 @@ class Backend(ABC):
             for line in packing_summary(sweep.runs, alone):
                 print(line)
         self.launch(sweep)
+        if sweep.confirm:
+            self.confirm(compose, sweep)
+
+    def confirm(self, compose: Compose, sweep: Sweep) -> None:
+        """Measure the arm that the sweep chose on fresh seeds."""
+        confirm(sweep, compose, self.launch)
 
     def kind_of(self, device: str) -> Kind:
         """What `device` means where the runs will be done."""

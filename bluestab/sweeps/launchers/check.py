@@ -16,6 +16,7 @@ from bluestab.core import devices, rules
 from bluestab.core.devices import Kind
 from bluestab.core.errors import BRING, BluestabError, ConfigError
 from bluestab.store.store import Store
+from bluestab.sweeps.confirmation import most_runs
 from bluestab.sweeps.forecast import (
     Cost,
     KnownCosts,
@@ -29,7 +30,7 @@ from bluestab.sweeps.grouping import GROUP, is_packed
 from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
-from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.plan import Compose, Sweep
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -73,7 +74,15 @@ class Check(Backend):
             choice = choose(to_do, sweep.store, most=self.workers)
             self.workers = choice.workers
             print(choice.said)
+        if sweep.confirm:
+            print(
+                f"at most {most_runs(sweep)} runs more, which the forecast leaves out, measure "
+                f"what it chooses on {len(sweep.confirm)} fresh seeds"
+            )
         self.show(sweep.store, runs)
+
+    def confirm(self, compose: Compose, sweep: Sweep) -> None:
+        """Nothing was chosen."""
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""

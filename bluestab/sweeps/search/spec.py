@@ -5,7 +5,7 @@ with what an earlier command asked of the same study.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,10 @@ def seeds_of(value: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(range(value)) if isinstance(value, int) else tuple(value)
 
 
-def fresh_seeds(confirm: int | Sequence[int], used: Sequence[int]) -> tuple[int, ...]:
-    """Seeds of the confirmation: none of those that the search has seen.
+def fresh_seeds(
+    confirm: int | Sequence[int], used: Collection[int], of: str = "search"
+) -> tuple[int, ...]:
+    """Seeds of the confirmation: none of those that the search, or sweep, has seen.
 
     confirm  how many, after the highest that was used; or a list. Raises ConfigError.
     """
@@ -254,7 +256,7 @@ def fresh_seeds(confirm: int | Sequence[int], used: Sequence[int]) -> tuple[int,
         return tuple(range(first, first + confirm))
     if again := sorted(set(confirm) & set(used)):
         raise ConfigError(
-            f"search.confirm names seed {again[0]}, which the search itself uses: a winner is "
+            f"{of}.confirm names seed {again[0]}, which the {of} itself uses: a winner is "
             "confirmed on seeds that did not choose it"
         )
     return tuple(confirm)
