@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ import pytest
 from bluestab.core.devices import Kind
 from bluestab.testing.corpora import ANY_FILE, write_corpora
 from tests.support import composed_once, more
+from tests.support.in_process import exit_code
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -155,7 +155,7 @@ def cli(
 ) -> Iterator[Say]:
     """`bluestab ARGUMENTS` in this process and in an empty folder, as the console script does it.
 
-    A process of its own costs a second; what a call leaves behind in this one is undone after it.
+    What a call leaves behind in this process is undone after it.
     """
     here = tmp_path / "here"
     here.mkdir()
@@ -165,27 +165,8 @@ def cli(
     loaded = set(sys.modules)
 
     def say(*arguments: str, **env: str) -> Said:
-        from hydra.core.global_hydra import GlobalHydra
-
-        from bluestab.cli.app import main
-
         capsys.readouterr()
-        before, root = dict(os.environ), logging.getLogger()
-        handlers, level = list(root.handlers), root.level
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["bluestab", *arguments])
-            patch.setattr(sys, "path", list(sys.path))
-            os.environ.update(env)
-            try:
-                main()
-                code: Any = 0
-            except SystemExit as leaving:
-                code = leaving.code or 0
-            finally:
-                os.environ.clear()
-                os.environ.update(before)
-                root.handlers[:], root.level = handlers, level  # `--info` adds one
-                GlobalHydra.instance().clear()
+        code = exit_code(arguments, {**os.environ, **env})
         said = capsys.readouterr()
         return Said(code, said.out, said.err)
 

@@ -28,10 +28,24 @@ def acts(store: Store, **by_seed: list[str]) -> None:
     (store.root / "acts.json").write_text(json.dumps({k[1:]: v for k, v in by_seed.items()}))
 
 
+def release(store: Store, name: str) -> None:
+    """Let all runs go on whose act is `await NAME`: they need no guess of how long a test takes."""
+    (store.root / f"released-{name}").touch()
+
+
+def wait_for_release(act: str, store: Store) -> None:
+    """As a run does it that can be given back. `act` is `await NAME`."""
+    while not (store.root / f"released-{act.partition(' ')[2]}").exists():
+        if preemption.is_requested():
+            raise preemption.Preempted
+        time.sleep(0.05)
+
+
 def attempts(store: Store) -> dict[str, int]:
     """Seed -> how often a run of it was started."""
     found: dict[str, int] = {}
-    for line in (store.root / "attempts").read_text().splitlines():
+    written = store.root / "attempts"
+    for line in written.read_text().splitlines() if written.exists() else []:
         found[line.split()[0]] = found.get(line.split()[0], 0) + 1
     return found
 
@@ -101,6 +115,8 @@ def _act(act: str, store: Store) -> None:
             if preemption.is_requested():
                 raise preemption.Preempted
             time.sleep(0.1)
+    elif name == "await":
+        wait_for_release(act, store)
     elif name == "sleep":
         time.sleep(float(amount))
     elif name == "fill":

@@ -32,6 +32,8 @@ P=${SLURM_TEST_PORT:-26817}; ACCOUNTING=${SLURM_TEST_ACCOUNTING:-yes}
 [ -f "$D/run/settings" ] && . "$D/run/settings"
 H=$(hostname -s); NODES="n1 n2 n3"; SOCKET=$D/run/munge.socket
 
+# a daemon that is late on a busy machine counts as dead; jobs get no share of this (PropagatePrioProcess)
+daemon() { nice -n -10 "$@"; }
 wait_for() {  # WHAT COMMAND...: seconds where the machine is idle, more where it is busy
   local end=$((SECONDS + 300))
   while [ $SECONDS -lt $end ]; do timeout 20 "${@:2}" >/dev/null 2>&1 && return; sleep 0.1; done
@@ -128,11 +130,12 @@ GresTypes=gpu
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=10
-MessageTimeout=10
+MessageTimeout=30
 InactiveLimit=0
-KillWait=5
+KillWait=30
 MinJobAge=300
-BatchStartTimeout=10
+BatchStartTimeout=60
+PropagatePrioProcess=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 EnforcePartLimits=ALL
@@ -147,12 +150,12 @@ C
 }
 start_db() {
   [ -d "$D/db/mysql" ] || mariadb-install-db --defaults-file="$D/my.cnf" --auth-root-authentication-method=socket --skip-test-db > "$D/log/db-install.log" 2>&1 || { cat "$D/log/db-install.log" >&2; return 1; }
-  setsid mariadbd --defaults-file="$D/my.cnf" >/dev/null 2>&1 </dev/null &
+  daemon setsid mariadbd --defaults-file="$D/my.cnf" >/dev/null 2>&1 </dev/null &
   wait_for mariadb mariadb -S "$D/db/mysqld.sock" -e 'select 1'
 }
 start_munge() {
   # no file of a key may be in a folder that others can write to, which a folder in /tmp is
-  runuser -u munge -- munged --force --socket="$SOCKET" --key-file="$D/run/munge.key" --pid-file="$D/run/munged.pid" --log-file="$D/log/munged.log" --seed-file="$D/run/munged.seed" --num-threads=2
+  daemon runuser -u munge -- munged --force --socket="$SOCKET" --key-file="$D/run/munge.key" --pid-file="$D/run/munged.pid" --log-file="$D/log/munged.log" --seed-file="$D/run/munged.seed" --num-threads=2
 }
 
 case $cmd in
@@ -162,12 +165,12 @@ start)
   if [ "$ACCOUNTING" = yes ]; then
     start_db
     mariadb -S "$D/db/mysqld.sock" -e "CREATE DATABASE IF NOT EXISTS slurm_acct_db; CREATE USER IF NOT EXISTS slurm@localhost IDENTIFIED BY 'slurm'; GRANT ALL ON slurm_acct_db.* TO slurm@localhost"
-    MYSQL_UNIX_PORT=$D/db/mysqld.sock slurmdbd
+    MYSQL_UNIX_PORT=$D/db/mysqld.sock daemon slurmdbd
     wait_for slurmdbd sacctmgr -n show cluster
     sacctmgr -nP show cluster | grep -q '^bluestabtest|' || sacctmgr -i -Q add cluster bluestabtest >/dev/null
   fi
-  slurmctld
-  for n in $NODES; do slurmd -N "$n"; done
+  daemon slurmctld
+  for n in $NODES; do daemon slurmd -N "$n"; done
   wait_for "the nodes" bash -c all_idle
   echo "export SLURM_CONF=$SLURM_CONF" ;;
 kill-node)
@@ -176,9 +179,9 @@ kill-node)
     for s in $(ps -eo pid,args | awk -v a="[$j." '$2 == "slurmstepd:" && index($3, a) == 1 {print $1}'); do tree "$s"; done
   done ;;
 kill-slurmd) kill -9 "$(pid_of "slurmd-$3")" ;;
-start-node) slurmd -N "$3" ;;
+start-node) daemon slurmd -N "$3" ;;
 stop-ctld) end "$(pid_of slurmctld)" ;;
-start-ctld) slurmctld; wait_for slurmctld sinfo ;;
+start-ctld) daemon slurmctld; wait_for slurmctld sinfo ;;
 stop-db) end "$(cat "$D/db/mysqld.pid")" ;;
 start-db) start_db ;;
 stop)

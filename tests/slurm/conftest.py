@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -12,8 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.scheduler import ArrayTask
 from bluestab.sweeps.slurm.submission import Submission, submissions
 from bluestab.testing.corpora import ANY_FILE
+from tests.support.in_process import exit_code
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -102,6 +105,16 @@ def until(condition: Callable[[], object], what: str, seconds: float = SLOW) -> 
         time.sleep(0.1)
 
 
+def said_until(process: subprocess.Popen[str], text: str) -> str:
+    """What a command in the background says, up to a line in which there is this text."""
+    assert process.stdout is not None
+    said = ""
+    while text not in (line := process.stdout.readline()):
+        said += line
+        assert line, f"never said: {text}\n{said}"
+    return said + line
+
+
 @dataclass
 class Site:
     """A person's folder on the login node, with a store in it."""
@@ -137,21 +150,14 @@ class Site:
 
     def run(self, *overrides: str, code: int = 0) -> str:
         """The command to its end; what it said."""
-        process = self.start(*overrides)
-        said, _ = process.communicate(timeout=600)
-        assert process.returncode == code, said + self.logs()
-        return said
+        return self.verb(*self.command(*overrides)[3:], code=code)
 
     def verb(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "bluestab", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        said = StringIO()
+        with contextlib.chdir(self.folder), redirect_stdout(said), redirect_stderr(said):
+            found = exit_code(arguments, self.environment)
+        assert found == code, said.getvalue() + self.logs()
+        return said.getvalue()
 
     @property
     def submission(self) -> Submission:

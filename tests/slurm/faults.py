@@ -1,7 +1,7 @@
 """Faults at random moments of a sweep on SLURM: nothing may be lost, done twice, or come out other.
 
-    python tests/slurm/faults.py [--faults 30] [--runs 60] [--pause 5] [--seed 0] [--local STORE]
-                                 [--polluted] [--inside] [--two-users]
+    python tests/slurm/faults.py [--faults 30] [--runs 60] [--epochs 20] [--pause 5] [--seed 0]
+                                 [--local STORE] [--polluted] [--inside] [--two-users]
 
 As root, on Debian with SLURM's packages (`tests/slurm/cluster.sh install`). Starts a cluster of its
 own, a sweep of `tiny`, and then, one every few seconds: kills a node (steps and all) or its daemon
@@ -67,7 +67,8 @@ class Sweep:
         }
         self.overrides = [
             *("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu"),
-            *("optim.epochs=20", "optim.batch_size=4", "checkpoint_every=10"),
+            *(f"optim.epochs={asked.epochs}", "optim.batch_size=4"),
+            f"checkpoint_every={max(1, asked.epochs // 2)}",
             f"sweep.seeds={asked.runs}",
         ]
         self.said = (folder / "said.txt").open("w")
@@ -236,6 +237,7 @@ def see_through() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=20, help="of a run, 6 steps each")
     parser.add_argument("--pause", type=float, default=5, help="seconds between two, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--local", type=Path, help="a store of `local`, to which is added")

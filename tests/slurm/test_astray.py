@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
 from collections import Counter
@@ -18,8 +17,8 @@ from bluestab.sweeps.search.told import points
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.submission import submissions
 from bluestab.testing.corpora import ANY_FILE
-from bluestab.testing.simulated_runs import acts, attempts
-from tests.slurm.conftest import HERE, ROOT, Cluster, Site, until
+from bluestab.testing.simulated_runs import acts, attempts, release
+from tests.slurm.conftest import HERE, ROOT, Cluster, Site, said_until, until
 from tests.slurm.test_search import SEARCH, assert_each_point_once, trials
 from tests.support import simulated_search
 from tests.support.polluted import POLLUTION
@@ -112,7 +111,7 @@ def astray(cluster: Cluster, corpora: Path) -> Iterator[Astray]:
 
 def test_a_polluted_environment_a_job_around_it_and_a_colleague(astray: Astray) -> None:
     """One submits from inside a job and leaves; the other finds the tasks, waits, and adds runs."""
-    acts(astray.store, **{f"s{seed}": ["train 80"] for seed in range(4)})
+    acts(astray.store, **{f"s{seed}": ["await end"] for seed in range(4)})
     said = astray.say(ANN, *astray.sweep("sweep.seeds=4", "hydra.launcher.wait=false"), inside=True)
     assert LEFT_OUT in said
     (one,) = submissions(astray.store)
@@ -122,9 +121,12 @@ def test_a_polluted_environment_a_job_around_it_and_a_colleague(astray: Astray) 
     assert {task.comment for task in scheduler.queued([job], [one.comment]) or []} == {one.comment}
     until(lambda: len(astray.store.running()) == 2, "two tasks work")
     assert "2 running" in astray.say(BOB, "status", "--sweep", "s")
-    said = astray.say(BOB, *astray.sweep("sweep.seeds=6"))
-    assert re.search(rf"[1-4] runs are with job {job} \(2 tasks\) already; attached", said), said
-    assert "submitted 2 runs" in said
+    process = astray.start(BOB, *astray.sweep("sweep.seeds=6"))
+    said = said_until(process, "submitted 2 runs")
+    assert f"4 runs are with job {job} (2 tasks) already; attached" in said
+    release(astray.store, "end")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     assert attempts(astray.store) == {str(seed): 1 for seed in range(6)}
     ours = [job for one in submissions(astray.store) for job in one.jobs()]
     assert {task.state for task in scheduler.queued(ours) or []} == {"COMPLETED"}
@@ -138,7 +140,7 @@ def test_a_search_of_two_people(astray: Astray, kind: str, request: pytest.Fixtu
     what is not theirs to cancel is left alone."""
     storage = None if kind == "journal" else request.getfixturevalue("postgres")
     where = [] if storage is None else [f"search.storage='{storage}'"]
-    simulated_search.acts(astray.store.root, all=2)
+    simulated_search.acts(astray.store.root, all="await end")
     said = astray.say(ANN, *astray.search(*where, "search.n_trials=8", "hydra.launcher.wait=false"))
     assert "(2 tasks)" in said
     (first,) = submissions(astray.store)
@@ -146,8 +148,11 @@ def test_a_search_of_two_people(astray: Astray, kind: str, request: pytest.Fixtu
     until(lambda: len(simulated_search.attempts(astray.store.root)) >= 2, "tasks work")
     assert "Access/permission denied" in astray.say(BOB, "cancel", code=2)
     assert "of 8 points told" in astray.say(BOB, "status")
-    said = astray.say(BOB, *astray.search(*where, "search.n_trials=8"))
-    assert f"job {job} (2 tasks) works on it already; attached" in said
+    process = astray.start(BOB, *astray.search(*where, "search.n_trials=8"))
+    said = said_until(process, f"job {job} (2 tasks) works on it already; attached")
+    release(astray.store, "end")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     assert "best" in said
     said = astray.say(BOB, *astray.search(*where, "search.n_trials=12"))
     assert "going on with search s: 8 points are told" in said

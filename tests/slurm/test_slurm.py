@@ -13,8 +13,8 @@ import pytest
 
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.submission import submissions
-from bluestab.testing.simulated_runs import acts, attempts
-from tests.slurm.conftest import Site, until
+from bluestab.testing.simulated_runs import acts, attempts, release
+from tests.slurm.conftest import Site, said_until, until
 
 pytestmark = pytest.mark.slurm
 
@@ -58,7 +58,7 @@ def test_many_runs_in_few_tasks(make_site: MakeSite) -> None:
 
 def test_left_alone_found_again_and_cancelled(make_site: MakeSite) -> None:
     site = make_site("sweep.seeds=6")
-    acts(site.store, **{f"s{seed}": ["train 900"] for seed in range(6)})
+    acts(site.store, **{f"s{seed}": ["await end"] for seed in range(6)})
     said = site.run("hydra.launcher.wait=false", "hydra.launcher.runs_per_task=3")
     (job,) = site.submission.jobs()
     assert f"as job {job} (2 tasks)" in said
@@ -73,10 +73,9 @@ def test_left_alone_found_again_and_cancelled(make_site: MakeSite) -> None:
 
     again = site.start("hydra.launcher.runs_per_task=3")  # attaches
     until(lambda: len(site.live()) == 2, "still two tasks")
+    first = said_until(again, "attached").splitlines()[-1]
+    assert first == f"6 runs are with job {job} (2 tasks) already; attached"
     assert again.stdout is not None
-    lines = iter(again.stdout.readline, "")
-    first = next(line for line in lines if not line.startswith(("left out:", "SBATCH_")))
-    assert first == f"6 runs are with job {job} (2 tasks) already; attached\n"
     assert again.stdout.readline().endswith(": 6 runs\n")
     again.send_signal(signal.SIGINT)
     assert again.wait(timeout=60) == 130
@@ -95,12 +94,15 @@ def test_left_alone_found_again_and_cancelled(make_site: MakeSite) -> None:
 def test_a_submitter_that_dies_before_it_knows_the_job(make_site: MakeSite) -> None:
     """Between sbatch and writing down its answer: the job is known by its comment."""
     site = make_site("sweep.seeds=2")
-    acts(site.store, **{f"s{seed}": ["train 30"] for seed in range(2)})
+    acts(site.store, **{f"s{seed}": ["await end"] for seed in range(2)})
     site.run("hydra.launcher.wait=false", "hydra.launcher.runs_per_task=2")
     (job,) = site.submission.jobs()
     (site.submission.folder / "array-0.json").unlink()
-    said = site.run("hydra.launcher.runs_per_task=2")
-    assert f"with job {job} (1 tasks) already; attached" in said
+    process = site.start("hydra.launcher.runs_per_task=2")
+    assert f"with job {job} (1 tasks) already; attached" in said_until(process, "attached")
+    release(site.store, "end")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said + site.logs()
     assert len(submissions(site.store)) == 1
     assert set(site.statuses().values()) == {"done"}
     assert attempts(site.store) == {"0": 1, "1": 1}
@@ -120,8 +122,15 @@ def test_a_run_whose_process_dies_again_and_again(make_site: MakeSite) -> None:
 def test_a_task_that_is_killed_whole(make_site: MakeSite) -> None:
     """SLURM does not requeue it; others take its run over, and end it after three deaths."""
     site = make_site("sweep.seeds=4")
-    acts(site.store, s0=["kill parent"], s1=["train 80"])
-    said = site.run("hydra.launcher.runs_per_task=1", code=1)
+    begun, end = ["await all have begun"], ["await three have died"]
+    acts(site.store, s0=["kill parent"], s1=end, s2=begun, s3=begun)
+    process = site.start("hydra.launcher.runs_per_task=1")
+    until(lambda: site.store.running() and site.submission.all_have_begun(), "all have begun")
+    release(site.store, "all have begun")  # those of seeds 2 and 3 go on with seed 0
+    until(lambda: attempts(site.store).get("0") == 3, "three have died")
+    release(site.store, "three have died")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, said + site.logs()
     expected = {0: "crashed", 1: "done", 2: "done", 3: "done"}
     assert site.statuses() == expected, said + site.logs()
     assert attempts(site.store)["0"] == 3
@@ -141,7 +150,7 @@ def test_a_refused_option_submits_nothing(make_site: MakeSite) -> None:
 def test_questions_to_the_scheduler_are_few(make_site: MakeSite, tmp_path: Path) -> None:
     """Four a minute while it waits, however many tasks there are."""
     site = make_site("sweep.seeds=2")
-    acts(site.store, **{f"s{seed}": ["train 250"] for seed in range(2)})
+    acts(site.store, **{f"s{seed}": ["await end"] for seed in range(2)})
     shims, count = tmp_path / "bin", tmp_path / "calls"
     shims.mkdir()
     for name in ("squeue", "sacct", "scontrol", "sbatch"):
@@ -151,11 +160,11 @@ def test_questions_to_the_scheduler_are_few(make_site: MakeSite, tmp_path: Path)
     process = site.start("hydra.launcher.runs_per_task=1")
     until(lambda: len(site.store.running()) == 2, "two tasks work")
     before = count.read_text().split()
-    time.sleep(20)
+    time.sleep(16)
     after = count.read_text().split()[len(before) :]
     assert set(after) <= {"squeue", "sacct"}
-    assert 1 <= len(after) <= 3
-    print(f"questions in 20 seconds of waiting: {after}")
+    assert 1 <= len(after) <= 2
+    print(f"questions in 16 seconds of waiting: {after}")
     process.kill()
 
 

@@ -6,7 +6,7 @@ That is a search as a command does it.
 
 Everything around the training is real: study, claims, store, processes. The score of a run follows
 from its config, see `score`; `acts.json` in the store may say otherwise, seed -> act: `crash`,
-`diverge`, `undefined`, `segfault`, or a number of seconds to sleep.
+`diverge`, `undefined`, `segfault`, `await NAME` (see `simulated_runs`), or seconds to sleep.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from bluestab.core import preemption
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
 from bluestab.store.store import Store
-from bluestab.testing.simulated_runs import measured
+from bluestab.testing.simulated_runs import measured, wait_for_release
 
 FIXED = {
     "task": "gad",
@@ -143,6 +143,8 @@ def execute(run: Any, store: Store, progress: Callable[..., None]) -> RunRecord:
             progress(step, 100, 0.5, found * step / 100)
         if act == "segfault":
             ctypes.string_at(0)
+        if str(act).startswith("await "):
+            wait_for_release(act, store)
         if isinstance(act, int | float):
             end = time.monotonic() + act
             while time.monotonic() < end:

@@ -25,6 +25,9 @@ IN_LOG: Sequence[tuple[re.Pattern[str], type[WorkerDied]]] = (
     (re.compile(r"DUE TO TIME LIMIT|the time limit is near"), TimeLimitReached),
     (re.compile(r"DUE TO NODE FAILURE"), NodeFailed),
 )
+NO_INTERPRETER = re.compile(r"execve\(\): (.*)")
+"""What slurmstepd writes where it cannot start the command of a task."""
+
 STATES: Mapping[str, type[WorkerDied]] = {
     "OUT_OF_MEMORY": OutOfMemoryKilled,
     "NODE_FAIL": NodeFailed,
@@ -104,6 +107,11 @@ def own_part(log: Path, job: str) -> str:
 def said_in(log: Path) -> str:
     """Why a task ended, in the words of its log; "" if it does not say."""
     last = (_starts(log) or [""])[-1]
+    if not_begun := NO_INTERPRETER.search(last):
+        return (
+            f"{not_begun.group(1)}; the interpreter must be on a disk that the nodes share: "
+            "hydra.launcher.python names another"
+        )
     found = re.findall(r"^bluestab: (.*)", last, flags=re.MULTILINE)
     found = found or [match.group() for pattern, _ in IN_LOG if (match := pattern.search(last))]
     return found[-1][:200] if found else ""

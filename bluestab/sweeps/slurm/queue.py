@@ -234,8 +234,14 @@ class SharedQueue(Source):
 
 
 def checked(order: RunOrder) -> Run:
-    """The run of an order. Raises BluestabError if it is another one here."""
-    run = check(order.cfg)
+    """The run of an order. Raises BluestabError if it is another one here, or impossible."""
+    try:
+        run = check(order.cfg)
+    except BluestabError as error:
+        raise BluestabError(
+            f"{error}; the machine that submitted found no fault with it: data, models and code "
+            "must be on a disk that the nodes share"
+        ) from error
     if run.key != order.key:
         raise BluestabError(
             f"run {order.key} is now {run.key}: its data or weights differ from those on the "

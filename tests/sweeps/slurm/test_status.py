@@ -75,3 +75,21 @@ def test_a_task_says_what_to_do_about_its_end(make_sweep: MakeSweep, site: dict[
     assert "(hydra.launcher.mem=1G asks for memory" in second
     assert "(oom_kill; hydra.launcher.mem=1G" in third.replace("oom_kill event", "oom_kill")
     assert log.startswith("    log: ")
+
+
+def test_an_interpreter_that_a_node_does_not_have(
+    make_sweep: MakeSweep, site: dict[str, Any]
+) -> None:
+    one = submitted(make_sweep())
+    one.write_array(0, Array("12", 0, 1))
+    one.log_of("12_0").write_text(
+        "slurmstepd-n1: error: execve(): /scratch/me/python: No such file or directory\n"
+        "srun: error: n1: task 0: Exited with exit code 2\n"
+    )
+    site["squeue"] = squeue(ArrayTask("12_0", "FAILED", node="n1", exit="2:0"))
+    status = TaskStatus([one])
+    status.refresh()
+    assert status.ends()[0] == (
+        "  task 12_0: FAILED 2:0 on n1 (/scratch/me/python: No such file or directory; the "
+        "interpreter must be on a disk that the nodes share: hydra.launcher.python names another)"
+    )

@@ -106,6 +106,16 @@ def test_data_that_differ_on_the_node(make_sweep: MakeSweep) -> None:
         task.work(Submission(one.folder), 0, "1_0.0", simulated_runs.execute)
 
 
+def test_data_that_the_node_does_not_see(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that the submitting machine could make is impossible on the node for its disks."""
+    one = submitted(make_sweep(seeds=1), tasks=1)
+    monkeypatch.setenv("BLUESTAB_DATA", str(tmp_path))
+    with pytest.raises(BluestabError, match=r"train\.tsv.* must be on a disk that the nodes share"):
+        task.work(one, 0, "1_0.0", simulated_runs.execute)
+
+
 def test_gpus_that_torch_cannot_use(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bluestab.core.devices.cuda_devices", lambda: 0)
     one = submitted(make_sweep("device=auto", seeds=1), tasks=1, gpus=True)
