@@ -149,7 +149,7 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
         assert {i for i in found if wing(i) == "techniques"} <= shared
 
 
-SHARED_BY_TECHNIQUES = ("base", "packing", "parameters", "effects")
+SHARED_BY_TECHNIQUES = ("base", "packing", "parameters", "effects", "anchored", "replay")
 
 
 def test_files_stay_readable() -> None:
@@ -229,6 +229,14 @@ TESTED_BY = {
     "bluestab.testing.simulated_runs": "contracts/test_launchers.py",
     "bluestab.training": "training/test_execute.py",
     "bluestab.training.dry_run_step": "sweeps/test_forecast.py",
+    "bluestab.techniques.anchored": "techniques/test_ewc.py",
+    "bluestab.techniques.der": "techniques/test_derpp.py",
+    "bluestab.techniques.er": "techniques/test_derpp.py",
+    "bluestab.techniques.kfac_ewc": "techniques/test_ewc.py",
+    "bluestab.techniques.lwf": "techniques/test_derpp.py",
+    "bluestab.techniques.mas": "techniques/test_ewc.py",
+    "bluestab.techniques.replay": "techniques/test_derpp.py",
+    "bluestab.models.earlier": "training/test_stages.py",
     "bluestab.training.families": "training/packed/test_training.py",
     "bluestab.training.inspection": "tasks/test_own.py",
     "bluestab.training.loop.checkpoints": "training/test_resume.py",

@@ -51,6 +51,7 @@ NEUTRAL: Mapping[str, Any] = {
     "attention_dropout": None,
     "head_dropout": None,
     "init_from": None,
+    "remembered": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
     "technique.reinit.layernorms_only": False,
@@ -65,6 +66,7 @@ def hashed_config(
     model_id: str,
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
+    remembered: Collection[str] = (),
     descriptive: Collection[str] = (),
     higher_is_better: bool = True,
 ) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def hashed_config(
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
+    remembered   keys of the earlier runs whose tasks a technique remembers
     descriptive  fields of the task that only say how files are read (`Task.descriptive`)
     higher_is_better  of the task's metric: False is written down, so that readers of a record know
                  it, and a run from before directions were known, whose best step is its worst, has
@@ -89,6 +92,7 @@ def hashed_config(
         "model": model_id,
         **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
+        "remembered": list(remembered),
         "technique": [
             # where a search may look does not decide what one run gives
             [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]

@@ -1,4 +1,4 @@
-"""The contract of a technique: six optional moments of a run, and two declarations around them.
+"""The contract of a technique: seven optional moments of a run, and two declarations around them.
 
 Each moment comes once per run, for all techniques of the arm in listed order. Validation and test
 never pass through a technique: every arm is judged by the same code. Techniques of which siblings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
 
     from bluestab.core.seeding import Seeds
+    from bluestab.models.earlier import EarlierTask
     from bluestab.models.param_plan import ParamPlan
 
 
@@ -35,6 +36,8 @@ class Technique:
     reads_embeddings: ClassVar[bool] = False
     """Its wrapped step changes, or asks for gradients of, what enters the blocks: the output of
     frozen ones cannot be computed once for it."""
+    remembers: ClassVar[bool] = False
+    """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
 
     # --- declared before anything heavy is loaded ---
 
@@ -64,7 +67,7 @@ class Technique:
         """Some knob stands at the value that switches the technique off."""
         return any(getattr(self, knob) == value for knob, value in self.neutral.items())
 
-    # --- the six moments ---
+    # --- the seven moments ---
 
     def edit_data(self, train: Sequence[Example], seeds: Seeds) -> Sequence[Example]:
         """The training items, before they are tokenised."""
@@ -73,6 +76,10 @@ class Technique:
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         """The network, after the checkpoint is loaded and the head is drawn."""
         return built
+
+    def recall(self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds) -> None:
+        """Of what it `remembers`, the tasks so far, the first first; before the first step, and
+        again when a run is resumed."""
 
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
         """What the optimizer may do with each parameter; edits commute."""

@@ -16,7 +16,24 @@ from bluestab.testing.plugins import node, yaml_of
 
 YAMLS = {file.stem: file for file in sorted((conf_dir() / "technique").glob("*.yaml"))}
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in YAMLS.items()}
-NAMES = [name for name in YAMLS if name != "none"]
+EVERY = [name for name in YAMLS if name != "none"]
+
+
+def node_of(name: str) -> dict[str, Any]:
+    """What the yaml of a technique holds: class, knobs, search space."""
+    found: Any = NODES.get(name) or node(yaml_of("technique", name))
+    return found[name]  # type: ignore[no-any-return]
+
+
+def technique_class(name: str) -> type[Technique]:
+    """The class that its yaml names."""
+    return load_class(node_of(name)["_target_"], Technique, name)
+
+
+REMEMBERING = [name for name in EVERY if technique_class(name).remembers]
+"""Those that go with an earlier run alone."""
+NAMES = [name for name in EVERY if name not in REMEMBERING]
+"""Those that go with any run."""
 
 HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_disease",
          "multi-label": "hoc"}  # fmt: skip
@@ -27,20 +44,9 @@ SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise"
 learning rates than theirs, or for float32 alone."""
 
 
-def node_of(name: str) -> dict[str, Any]:
-    """What the yaml of a technique holds: class, knobs, search space."""
-    found: Any = NODES.get(name) or node(yaml_of("technique", name))
-    return found[name]  # type: ignore[no-any-return]
-
-
 def knobs_of(name: str) -> dict[str, Any]:
     """Knob -> its value in the yaml."""
     return {k: v for k, v in node_of(name).items() if k not in ("_target_", SEARCH_SPACE)}
-
-
-def technique_class(name: str) -> type[Technique]:
-    """The class that its yaml names."""
-    return load_class(node_of(name)["_target_"], Technique, name)
 
 
 def overrides(moment: str, *names: str) -> bool:

@@ -35,6 +35,7 @@ from bluestab.training.loop.observed import observed
 from bluestab.training.loop.phases import Phases
 from bluestab.training.loop.ranks import Ranks
 from bluestab.training.prepare import Prepared, build_optimizer, prepare
+from bluestab.training.stages import earlier_tasks
 
 
 @dataclass
@@ -120,6 +121,11 @@ def assemble(
     )
     built, tables = ready.built, ready.tables
     _to_device(ready, knobs, device)
+    if run.stages:
+        with phases("load"):
+            earlier = earlier_tasks(run.stages, attention, device)
+            for technique in applied:
+                technique.recall(earlier, built, seeds)
     optimizer, step = _wrapped(applied, ready, optim)
     order = training_order(tables["train"], optim, seeds.order)
     with phases("prefix"):

@@ -29,6 +29,7 @@ from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
 from bluestab.training.packable import packable_problems
+from bluestab.training.stages import Stage, stages_before
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Run:
     """A run that can be started: its parts, and what it is called.
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
+    stages     the runs that led to those, the first first; empty if no technique remembers them
     loggers    name -> logger that its rows and its record are sent to; they decide nothing
     settled    knobs that were left to the device and the techniques
     """
@@ -49,6 +51,7 @@ class Run:
     key: str
     cell: str
     init_from: SavedWeights | None = None
+    stages: tuple[Stage, ...] = ()
     loggers: Mapping[str, Logger] = field(default_factory=dict)
     settled: Settled = Settled()  # noqa: RUF009  # frozen
 
@@ -106,7 +109,10 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
     if model is not None and identity is not None and model.init_from is not None:
         store = Store(str(cfg.get("store")))
         kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
-    if problems or data is None or model is None or identity is None:
+    stages: tuple[Stage, ...] | None = ()
+    if model is not None and kept is not None and any(t.remembers for t in usable.values()):
+        stages = _collect(problems, partial(stages_before, kept, model))
+    if problems or data is None or model is None or identity is None or stages is None:
         raise ConfigError(*problems)
     if kept is not None:  # in full: what the beginning of a key means changes as a store grows
         cfg = {**cfg, "model": {**cfg["model"], "init_from": kept.said}}
@@ -115,6 +121,7 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         model_id=identity,
         fingerprint=data.fingerprint,
         init_from=None if kept is None else kept.sha256,
+        remembered=[stage.weights.run for stage in stages],
         descriptive=data.task.descriptive,
         higher_is_better=data.task.headline.higher_is_better,
     )
@@ -128,6 +135,7 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         key=key_of(hashed),
         cell=cell_of(hashed),
         init_from=kept,
+        stages=stages,
         loggers=loggers,
         settled=settled,
     )

@@ -31,7 +31,17 @@ from bluestab.testing.claimed_effects import effects_problems
 from bluestab.testing.corpora import ANY_FILE
 from bluestab.testing.laboratory import Lab
 from bluestab.testing.observed_training import LAYERS, SHORT, is_head, watch
-from bluestab.testing.technique_arms import HEADS, NAMES, NODES, YAMLS, chosen, overrides, refusal
+from bluestab.testing.technique_arms import (
+    EVERY,
+    HEADS,
+    NAMES,
+    NODES,
+    REMEMBERING,
+    YAMLS,
+    chosen,
+    overrides,
+    refusal,
+)
 from bluestab.testing.techniques import Place, TechniqueDeclarations, TechniqueTraining
 
 MODULES = Path(bluestab.techniques.__file__).parent
@@ -51,12 +61,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_
 
 
 def test_one_yaml_per_module() -> None:
-    shared = {"__init__", "base", "packing", "parameters", "effects"}
+    shared = {"__init__", "base", "packing", "parameters", "effects", "anchored", "replay"}
     modules = {file.stem for file in MODULES.glob("*.py")} - shared
-    assert modules == set(NAMES)
+    assert modules == set(EVERY)
     assert NODES["none"] == {}
     assert len(NAMES) >= 3
-    for name in NAMES:
+    for name in EVERY:
         assert list(NODES[name]) == [name], "a technique's yaml is keyed by its own name"
         assert NODES[name][name]["_target_"].startswith(f"bluestab.techniques.{name}.")
 
@@ -71,7 +81,7 @@ def test_every_key_is_explained(name: str) -> None:
             assert re.search(r"# \S", line), f"{key} has no comment"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_docstring_is_a_card(name: str) -> None:
     source = (MODULES / f"{name}.py").read_text(encoding="utf-8")
     card = ast.get_docstring(ast.parse(source)) or ""
@@ -99,6 +109,16 @@ class TestDeclarations(TechniqueDeclarations):
 
     def test_every_technique_of_ours_can_be_searched(self, name: str) -> None:
         assert NODES[name][name][SEARCH_SPACE]
+
+
+@pytest.mark.slow
+class TestThoseThatRemember(TestDeclarations):
+    """Without an earlier run they are refused, unless they stand at a neutral value."""
+
+    @pytest.fixture(scope="class", params=REMEMBERING)
+    @classmethod
+    def name(cls, request: pytest.FixtureRequest) -> str:
+        return request.param  # type: ignore[no-any-return]
 
 
 @pytest.mark.slow

@@ -1,0 +1,68 @@
+"""A task that was trained before, as a later training sees it: its network, its items, its loss.
+
+Heads are one per task (task-incremental): the later training goes on with the encoder, and an
+earlier task is asked through its own head, which stays as that task left it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bluestab.core.types import Batch
+from bluestab.models.built import Built
+from bluestab.models.passes import inputs_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class EarlierTask:
+    """One of them.
+
+    name     of the task
+    network  with its own head and the weights its run left, in evaluation mode, on the device
+    loss     (logits, batch) -> scalar
+    size     number of training items (rows, where a long one has several)
+    batch    rows of the training items -> a batch of them, on the device
+    """
+
+    name: str
+    network: nn.Module
+    loss: Callable[[torch.Tensor, Batch], torch.Tensor]
+    size: int
+    batch: Callable[[Sequence[int]], Batch]
+
+    def items(self) -> Iterator[Batch]:
+        """All training items, one after the other, without padding."""
+        return (self.batch([row]) for row in range(self.size))
+
+    def logits(
+        self, weights: Mapping[str, torch.Tensor], batch: Batch, training: bool
+    ) -> torch.Tensor:
+        """What its network says with these weights instead of its own, in float32 at least.
+
+        weights   name -> value, of the parameters that are another's
+        training  with dropout
+        """
+        import torch
+        from torch.func import functional_call
+
+        self.network.train(training)
+        try:
+            out = functional_call(self.network, dict(weights), (), inputs_of(batch)).logits
+        finally:
+            self.network.eval()
+        return out.to(torch.promote_types(out.dtype, torch.float32))  # type: ignore[no-any-return]
+
+
+def shared(earlier: EarlierTask, built: Built) -> list[str]:
+    """Parameters that the network in training has from this task: those of the encoder, without
+    what was re-initialised."""
+    own = dict(earlier.network.named_parameters())
+    live = dict(built.model.named_parameters())
+    random = built.fresh | built.layers.head
+    return [n for n, p in live.items() if n not in random and n in own and own[n].shape == p.shape]

@@ -1,0 +1,211 @@
+"""What techniques share that hold weights near those which earlier tasks left.
+
+L = task + strength / 2 * sum over penalties of d' F d, d = w - w_old: the term beta D_Psi of the
+one objective of Wang et al. 2024 (ICLR, arXiv 2403.13249) with Psi = 1/2 w' F w. Its gradient,
+strength * F d, is added once per optimizer step to the task's, before clipping: no graph is built,
+and the loss in the curve is the task's alone. (The decay of `prior_decay` is F = 1, applied after
+the step.)
+
+Units     Each F is divided by the mean of its diagonal: `strength` means the same on every task,
+          and F = 1 is L2.
+auto      The strength at which the pull is as large as the task's gradient was in the first step,
+          once every weight has gone lr * steps / 2: as far as Adam goes on a linear schedule that
+          never turns. Ours: CCFI (Hua et al. 2021, NAACL, arXiv 2201.01420) scales itself too, by
+          formulas that we could not read. It knows nothing of validation: for a strength chosen
+          there, search over `strength=NUMBER`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluestab.core.rules import Rule, is_number
+from bluestab.core.seeding import Seeds, generator, stream_seed
+from bluestab.core.types import ModelFacts
+from bluestab.models.built import Built, Trained
+from bluestab.models.curvature import Curvature, Sharing, fisher
+from bluestab.models.earlier import EarlierTask, shared
+from bluestab.models.likelihood import Labels
+from bluestab.techniques.base import Technique
+from bluestab.techniques.effects import distance
+
+if TYPE_CHECKING:
+    import torch
+    from pytorch_lightning import Callback, Trainer
+
+AUTO = "auto"
+
+STRENGTH: Rule = (
+    lambda value: value == AUTO or (is_number(value) and value >= 0),
+    "a number >= 0, or auto",
+)
+
+Penalty = tuple[Curvature, Mapping[str, "torch.Tensor"]]
+"""F, and the weights it pulls to."""
+
+
+def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
+    """What is wrong in a config for a technique that remembers earlier tasks."""
+    problems = []
+    if cfg["model"]["init_from"] is None:
+        problems.append(
+            f"technique {name} holds on to what an earlier run has learnt, and model.init_from "
+            "names none; say model.init_from=KEY, or leave it out"
+        )
+    if "lora" in cfg["technique"]:
+        problems.append(
+            f"techniques {name} and lora do not go together: the weights of earlier tasks are "
+            "behind lora's, by other names; leave one out"
+        )
+    return problems
+
+
+def random_signs(shapes: Mapping[str, torch.Tensor], seeds: Seeds, name: str) -> dict[str, Any]:
+    """A change of +1 or -1 of every weight, as drawn from the stream of this technique."""
+    import torch
+
+    return {
+        n: torch.randint(0, 2, p.shape, generator=generator(seeds.init, name, n)).to(p) * 2 - 1
+        for n, p in shapes.items()
+    }
+
+
+class Anchored(Technique):
+    """strength: of the pull, >= 0 or auto; 0 switches it off."""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
+    remembers: ClassVar[bool] = True
+    name: ClassVar[str]
+
+    strength: float | str
+
+    def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
+        return {"strength": STRENGTH}
+
+    def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
+        return [] if self.is_neutral() else earlier_run_problems(self.name, cfg)
+
+    def one_device(self) -> str:
+        return "its pull is added on each of them"
+
+    def penalties(
+        self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
+    ) -> list[Penalty]:
+        """What to hold on to, the F not yet divided by their means."""
+        raise NotImplementedError
+
+    def recall(self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds) -> None:
+        if self.is_neutral():
+            return
+        self._parameters = dict(built.model.named_parameters())
+        self._penalties = [
+            (curvature.normalised(anchor), anchor)
+            for curvature, anchor in self.penalties(earlier, built, seeds)
+        ]
+        self._found = None if self.strength == AUTO else float(self.strength)
+        self._seeds = seeds
+
+    def pull(self) -> dict[str, torch.Tensor]:
+        """Sum of F d, by name, at the weights as they are."""
+        import torch
+
+        total: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            for curvature, anchor in self._penalties:
+                delta = {n: self._parameters[n] - anchor[n] for n in curvature.names}
+                for name, value in curvature.times(delta).items():
+                    total[name] = total[name] + value if name in total else value
+        return total
+
+    def _auto(self, lr: float, steps: int) -> float:
+        """The strength that `auto` stands for, from the task's gradient as it stands."""
+        import torch
+
+        squares = [0.0, 0.0]
+        shapes = {n: p for _, a in self._penalties for n, p in a.items()}
+        signs = random_signs(shapes, self._seeds, self.name)
+        total: dict[str, Any] = {}
+        for curvature, _ in self._penalties:
+            for name, value in curvature.times(signs).items():
+                total[name] = total.get(name, 0.0) + value
+        for name, value in total.items():
+            gradient = self._parameters[name].grad
+            if gradient is not None:
+                squares[0] += float(torch.linalg.vector_norm(gradient)) ** 2
+                squares[1] += float(torch.linalg.vector_norm(value)) ** 2
+        way = lr * steps / 2 * math.sqrt(squares[1])
+        return math.sqrt(squares[0]) / way if way > 0 else 0.0
+
+    def callbacks(self, built: Built) -> list[Callback]:
+        import pytorch_lightning as pl
+
+        add = self._add
+
+        class BeforeClipping(pl.Callback):
+            def on_before_optimizer_step(
+                self, trainer: Trainer, module: Any, optimizer: torch.optim.Optimizer
+            ) -> None:
+                add(optimizer.param_groups[0]["initial_lr"], trainer.max_steps)
+
+        return [] if self.is_neutral() else [BeforeClipping()]
+
+    def _add(self, lr: float, steps: int) -> None:
+        """Add the pull to the gradients. (lr, steps: of the whole training, for `auto`.)"""
+        if self._found is None:
+            self._found = self._auto(lr, steps)
+        for name, value in self.pull().items():
+            parameter = self._parameters[name]
+            if parameter.grad is not None:
+                parameter.grad.add_(value.to(parameter.grad), alpha=self._found)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.is_neutral() else {"strength": self._found}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._found = state.get("strength")
+
+    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
+        if self.is_neutral() or not trained.moved:
+            return {}
+        return {
+            "distance": distance(built),
+            "strength_used": self._found,
+            "numbers_kept": sum(
+                c.numbers() + sum(w.numel() for w in a.values()) for c, a in self._penalties
+            ),
+        }
+
+
+def weights_of(task: EarlierTask, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The anchor that an earlier task left: copies, since its network may be used further."""
+    own = dict(task.network.named_parameters())
+    return {name: own[name].detach().clone() for name in names}
+
+
+def fisher_penalties(
+    earlier: Sequence[EarlierTask],
+    built: Built,
+    seeds: Seeds,
+    name: str,
+    *,
+    labels: Labels,
+    sharing: Sharing | None,
+) -> list[Penalty]:
+    """For each task its Fisher information, as `curvature.fisher` has it, and what it left.
+
+    name  of the technique, from whose stream answers are `sampled`
+    """
+    import torch
+
+    found: list[Penalty] = []
+    for number, task in enumerate(earlier):
+        names = shared(task, built)
+        device = next(task.network.parameters()).device
+        random = torch.Generator(device).manual_seed(stream_seed(seeds.init, name, number))
+        curvature = fisher(
+            task.network, names, task.items(), labels=labels, sharing=sharing, random=random
+        )
+        found.append((curvature, weights_of(task, names)))
+    return found

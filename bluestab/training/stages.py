@@ -1,0 +1,105 @@
+"""Tasks one after another: what a run that starts from an earlier one can know of that one.
+
+`model.init_from` names the run before, whose own `model.init_from` names the one before that, and
+so on: the chain is the sequence of tasks. Nothing is kept of an earlier task but its weights and
+its config; what techniques remember (curvature, items, logits) is computed from them when a run
+begins, and comes out the same whenever that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bluestab.core import plain_files
+from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.seeding import Seeds
+from bluestab.models.description import Model
+from bluestab.models.init_from import SavedWeights, find
+from bluestab.store.store import Store, parse_record
+from bluestab.tasks.data import TaskData, load_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from bluestab.core.types import Batch
+    from bluestab.models.earlier import EarlierTask
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An earlier run: the task it was trained on, with its items, and the weights it left."""
+
+    weights: SavedWeights
+    data: TaskData
+    seeds: Seeds
+    model: Model
+
+
+def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
+    """The runs that led to these weights, the first first.
+
+    Raises ConfigError if the weights or the items of one are not here any more, or changed.
+    """
+    run = weights.folder.parent.parent
+    cfg: dict[str, Any] = plain_files.read_yaml(run / "config.yaml", may_refer=("logger",))
+    record = parse_record(run / "record.json")
+    where = f"run {weights.run} was trained on task '{weights.task}'"
+    try:
+        data = load_task(cfg["task"])
+    except (ConfigError, DataError) as error:
+        raise ConfigError(f"{where}, whose items are needed: {error}") from error
+    if dict(data.fingerprint) != dict(record.result["config"]["data"]):
+        raise ConfigError(
+            f"{where}, whose files have changed since: what is to be remembered of it cannot be "
+            "computed; put the files of then in their place"
+        )
+    own = replace(
+        model,
+        hub=None,
+        package=None,
+        config=None,
+        init_from=None,
+        sha256=None,
+        path=str(weights.folder),
+        head=cfg["model"].get("head", "default"),
+    )
+    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
+    before = cfg["model"].get("init_from")
+    if before is None:
+        return (stage,)
+    return (*stages_before(find(before, Store(run.parent), model), model), stage)
+
+
+def earlier_tasks(
+    stages: Sequence[Stage], attention: str, device: torch.device
+) -> list[EarlierTask]:
+    """These stages, loaded."""
+    return [_loaded(stage, attention, device) for stage in stages]
+
+
+def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
+    from bluestab.models.earlier import EarlierTask
+    from bluestab.models.networks import load_trained
+    from bluestab.training.loop.batches import collate
+    from bluestab.training.loop.module import run_in_float32
+    from bluestab.training.tokenise import tokenised
+
+    task, data = stage.data.task, stage.data
+    table, tokenizer = tokenised(data, data.select(stage.seeds)["train"], stage.model)
+    network, head = load_trained(
+        stage.model,
+        head=task.output.head,
+        n_labels=task.output.n_outputs(data.labels),
+        attention=attention,
+    )
+    for path in head:
+        run_in_float32(network.get_submodule(path))
+
+    def batch(rows: Sequence[int]) -> Batch:
+        items = [{**table[row], "item": row} for row in rows]
+        found = collate(items, tokenizer.pad_token_id)
+        return {name: value.to(device) for name, value in found.items()}
+
+    return EarlierTask(task.name, network.to(device), task.loss, len(table), batch)

@@ -1,0 +1,162 @@
+"""Tasks one after another, through `model.init_from`: what is remembered, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from bluestab.core.errors import ConfigError  # noqa: E402
+from bluestab.store.store import Store  # noqa: E402
+from bluestab.testing.laboratory import Lab  # noqa: E402
+from bluestab.testing.observed_training import equal_weights, weights  # noqa: E402
+from bluestab.testing.technique_arms import HEADS, REMEMBERING, chosen, knobs_of, technique_class  # noqa: E402
+from bluestab.testing.techniques import facts_of  # noqa: E402
+from bluestab.training.dry_run_step import dry_step  # noqa: E402
+from bluestab.training.stages import earlier_tasks  # noqa: E402
+from tests.training.test_execute import done, kept  # noqa: E402
+
+Make = Callable[..., Any]
+SHORT = ("model=tiny", "device=cpu", "optim.batch_size=8", "optim.steps=3", "optim.lr=3e-3")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
+
+
+@pytest.fixture
+def first(make_run: Make, tmp_path: Path) -> str:
+    """Key of a run on `gad` that kept its weights."""
+    return done(make_run("task=gad", "keep=last", *SHORT), tmp_path / "runs").key  # type: ignore[no-any-return]
+
+
+def then(key: str, technique: str, *overrides: str) -> tuple[str, ...]:
+    line = ("task=ncbi_disease", f"model.init_from={key}", f"technique={technique}")
+    return (*line, *SHORT, *overrides)
+
+
+def test_a_run_that_remembers(make_run: Make, first: str, tmp_path: Path) -> None:
+    """Its key names the earlier run; another technique is another result; strength 0 is none."""
+    root = tmp_path / "runs"
+    plain = done(make_run(*then(first, "none")), root)
+    assert "remembered" not in plain.result["config"], "nothing changes for runs without"
+    run = make_run(*then(first, "ewc"))
+    assert run.hashed["remembered"] == [first]
+    assert [stage.weights.task for stage in run.stages] == ["gad"]
+    record = done(run, root)
+    assert record.status == "done", record.result["error"]
+    effects = record.result["effects"]["ewc"]
+    assert effects["strength_used"] > 0
+    assert kept(root, record.key)["curve.csv"] != kept(root, plain.key)["curve.csv"]
+    off = done(make_run(*then(first, "ewc", "technique.ewc.strength=0")), root)
+    assert off.result["effects"] == {"ewc": {}}
+    assert kept(root, off.key)["curve.csv"] == kept(root, plain.key)["curve.csv"]
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_without_an_earlier_run_they_are_refused(name: str) -> None:
+    technique = technique_class(name)(**knobs_of(name))
+
+    def problems(init_from: str | None, *others: str) -> list[str]:
+        cfg = {"model": {"init_from": init_from}, "technique": dict.fromkeys((name, *others))}
+        return technique.check(cfg, facts_of(2))
+
+    assert problems("KEY") == []
+    (problem,) = problems(None)
+    assert f"technique {name} holds on to what an earlier run has learnt" in problem
+    (problem,) = problems("KEY", "lora")
+    assert f"techniques {name} and lora do not go together" in problem
+
+
+def test_changed_items_are_refused(make_run: Make, first: str, small: Path) -> None:
+    """Where they are needed, and only there."""
+    file = small / "gad" / "train.tsv"
+    before = file.read_text(encoding="utf-8")
+    lines = before.splitlines(keepends=True)
+    try:
+        file.write_text("".join(lines[:-1]), encoding="utf-8")
+        with pytest.raises(ConfigError, match="'gad', whose files have changed since"):
+            make_run(*then(first, "er"))
+        make_run(*then(first, "none"))
+        file.unlink()
+        with pytest.raises(ConfigError, match="'gad', whose items are needed"):
+            make_run(*then(first, "er"))
+    finally:
+        file.write_text(before, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_chain_is_all_tasks_so_far(make_run: Make, first: str, tmp_path: Path) -> None:
+    """Networks with the weights that each task left, under their own heads; items as trained on."""
+    root = tmp_path / "runs"
+    second = done(make_run(*then(first, "er", "keep=last")), root)
+    assert second.result["effects"]["er"] == {"replayed_from": {"gad": 24}}
+    line = ("task=biosses", f"model.init_from={second.key}", *SHORT)
+    run = make_run(*line, "technique=er", "technique.er.buffer_size=30")
+    assert run.hashed["remembered"] == [first, second.key]
+    tasks = earlier_tasks(run.stages, "eager", torch.device("cpu"))
+    assert [task.name for task in tasks] == ["gad", "ncbi_disease"]
+    for task, key in zip(tasks, (first, second.key), strict=True):
+        from safetensors.torch import load_file
+
+        left = load_file(Store(root).folder(key) / "checkpoint" / "last" / "model.safetensors")
+        own = dict(task.network.named_parameters())
+        assert all(torch.equal(own[name], left[name]) for name in own)
+        batch = task.batch([0, 1])
+        logits = task.logits({}, batch, training=False)
+        assert torch.isfinite(task.loss(logits, batch))
+        assert torch.equal(logits, task.logits(own, batch, training=False))
+    third = done(run, root)
+    assert third.status == "done", third.result["error"]
+    assert sum(third.result["effects"]["er"]["replayed_from"].values()) == 30
+    again = done(make_run(*line, "technique=er", "technique.er.buffer_size=30"), tmp_path / "b")
+    assert kept(root, third.key) == kept(tmp_path / "b", again.key)
+
+
+@pytest.mark.slow
+def test_a_forecast_remembers_too(make_run: Make, first: str) -> None:
+    assert dry_step(make_run(*then(first, "kfac_ewc"))).step > 0
+
+
+# --- every technique, slowly ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def before(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run on `gad` from the lab's checkpoint."""
+    root = tmp_path_factory.mktemp("before")
+    run = lab.run("gad", "tiny", "keep=last")
+    return Store(root).folder(done(run, root).key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", HEADS.values())
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    lab: Lab, before: Path, name: str, task: str
+) -> None:
+    """And each does something, on every kind of head, to the encoder."""
+    asked = (task, "tiny", f"model.init_from={before}", *chosen(name))
+    assembly, seen = lab.train_again(*asked)
+    plain = lab.trained(task, "tiny", f"model.init_from={before}", "technique=none")[1]
+    assert assembly.effects()[name]
+    assert not equal_weights(seen.end, plain.end)
+    assert seen.batches == plain.batches
+    _, spy, goes_on = lab.resumed(*asked)
+    assert equal_weights(weights(goes_on.built.model), seen.end)
+    assert spy.losses == seen.losses[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEMBERING)
+@pytest.mark.parametrize("other", ["freeze", "llrd", "sam", "rdrop", "ema", "prior_decay", "er"])
+def test_they_go_with_others(lab: Lab, before: Path, name: str, other: str) -> None:
+    if name == other:
+        pytest.skip("one technique")
+    asked = ("gad", "tiny", f"model.init_from={before}", *chosen(name, other))
+    assembly, seen = lab.train_again(*asked)
+    alone = lab.trained("gad", "tiny", f"model.init_from={before}", *chosen(other))[1]
+    assert assembly.effects()[name]
+    assert not equal_weights(seen.end, alone.end)
