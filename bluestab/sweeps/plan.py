@@ -55,10 +55,10 @@ class Sweep:
     """The runs of one question, and where they go.
 
     baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
-    precision  that all runs got which left it open; None: none did
-    notes      what is to be said of knobs that were left open
-    confirm   fresh seeds, on which the arm that it chooses is measured afterwards
-    confirms  of a confirmation: the sweep that chose, and cell -> role and name of its arm
+    precision             that all runs got which left it open; None: none did
+    notes                 what is to be said of knobs that were left open
+    confirm               fresh seeds, on which the arm that it chooses is measured afterwards
+    confirms              of a confirmation: the sweep that chose, and cell -> role and name of its arm
     """
 
     name: str
