@@ -202,3 +202,14 @@ def test_notebooks_run_on_a_small_stored_sweep(
                 code = code.replace(long, quick)
         exec(compile(code, notebook.name, "exec"), scope)
     assert len(store.keys()) == 8, "the quickstart did four runs of its own"
+
+
+def test_each_promise_names_its_tests() -> None:
+    promised = (ROOT / "SECURITY.md").read_text().split("## Not promised")[0]
+    promises = re.split(r"^\* ", promised, flags=re.MULTILINE)[1:]
+    assert len(promises) > 15
+    for promise in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", promise)
+        assert named, f"no test holds: {promise}"
+        for file, name in named:
+            assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), name

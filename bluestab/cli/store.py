@@ -36,8 +36,10 @@ def store_of(path: Path | None) -> Any:
 def existing(path: Path | None) -> Any:
     """The store that is meant. Raises StoreError if there is none."""
     from bluestab.core.errors import StoreError
+    from bluestab.core.paths import check_readable
 
     store = store_of(path)
+    check_readable(store.root, "the store is")
     if not store.root.is_dir():
         raise StoreError(
             f"there is no store '{store.root}' here; give its folder, or start with: "

@@ -35,17 +35,24 @@ def _conf_folders(group: str) -> list[Path]:
 
 
 def outer_level_problems(group: str, nodes: Mapping[str, Any]) -> list[str]:
-    """A sentence for each yaml whose outer level is missing: in `conf/technique` and `conf/logger`
-    everything in NAME.yaml stands below `NAME:`.
+    """A sentence for each yaml whose outer level is missing or has another name: in
+    `conf/technique` and `conf/logger` everything in NAME.yaml stands below `NAME:`.
 
     nodes  what was composed below `group`
     """
     found: dict[str, None] = {}
+    names = {file.stem for file in _own_files(group)}
     for key, node in nodes.items():
-        if isinstance(node, Mapping):
+        if isinstance(node, Mapping) and key in names:
             continue
         file = next((f for f in _own_files(group) if key in _outer_keys(f)), None)
-        if file is None or file.stem == key:
+        if isinstance(node, Mapping):
+            if file is not None:
+                found[
+                    f"{file}: its outer level is '{key}:', expected '{file.stem}:', as the file "
+                    "is called"
+                ] = None
+        elif file is None or file.stem == key:
             found[f"{group}.{key} is {node!r}: expected a {group} with its knobs"] = None
         else:
             found[

@@ -5,7 +5,9 @@ What comes with it is inside the package in a wheel, beside it in a checkout.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from bluestab.core.errors import BluestabError
@@ -20,6 +22,24 @@ def expanded(name: Path | str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         return Path(name)
+
+
+def check_readable(folder: Path, said: str) -> None:
+    """Raises BluestabError for a folder that is there, or may be there, and cannot be read.
+
+    said  what it is to the person: `the store is`
+    """
+    try:
+        if stat.S_ISDIR(folder.stat().st_mode) and not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BluestabError(
+            f"{said} '{folder}', which cannot be read ({why}); name another folder, or ask whose "
+            "it is for the right to read it"
+        ) from error
 
 
 def conf_dir() -> Path:
@@ -45,11 +65,19 @@ def corpora_dir() -> Path:
 def own_conf_dir() -> Path | None:
     """A person's own yamls, found from any folder: task/, model/, technique/; None without a home.
 
-    `$BLUESTAB_CONF`, else `$XDG_CONFIG_HOME/bluestab/conf`, else `~/.config/bluestab/conf`.
+    `$BLUESTAB_CONF`, else `$XDG_CONFIG_HOME/bluestab/conf`, else `~/.config/bluestab/conf`. Raises
+    BluestabError if it cannot be read.
     """
+    place = _own_conf_dir()
+    if place is not None:
+        check_readable(place, "own configs are in (BLUESTAB_CONF)")
+    return place
+
+
+def _own_conf_dir() -> Path | None:
     named = os.environ.get("BLUESTAB_CONF")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     standard = os.environ.get("XDG_CONFIG_HOME", "")
     if os.path.isabs(standard):
         return Path(standard) / "bluestab" / "conf"
@@ -66,7 +94,9 @@ def cache_dir() -> Path | None:
     """
     named = os.environ.get("BLUESTAB_CACHE")
     if named:
-        return Path(named).expanduser()
+        place = expanded(named)
+        check_readable(place, "BLUESTAB_CACHE is")
+        return place
     standard = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(standard):  # others are to be ignored, says the standard
         return Path(standard) / "bluestab"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import stat
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +17,29 @@ from bluestab.core.errors import ConfigError
 
 MOST_BYTES = 64 * 2**20
 """Of a text file that is read whole (the largest tokenizer.json known has 34 MB)."""
+
+
+def check_plain(path: Path) -> None:
+    """Raises OSError for what is no file: a pipe would be waited for, a device never ends."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file")
+
+
+def read_bounded(path: Path, most: int = MOST_BYTES) -> bytes:
+    """What a file holds. Raises OSError also for what is none, and for more than `most` bytes."""
+    check_plain(path)
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}: more than {most} bytes")
+        return file.read(most)
+
+
+def read_text(path: Path) -> str:
+    """The text in a file. Raises OSError as `read_bounded`, UnicodeDecodeError (a ValueError)."""
+    return read_bounded(path).decode("utf-8")
 
 
 class _Plain(yaml.SafeLoader):  # type: ignore[misc]
@@ -72,6 +98,7 @@ def check_yaml(path: Path) -> None:
     Anything else that is wrong with it is left to who reads it.
     """
     try:
+        check_plain(path)
         size = path.stat().st_size
         if size > MOST_YAML:
             raise ConfigError(
@@ -139,9 +166,7 @@ def inside(folder: Path, name: object, where: str) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size} bytes: too large to be read")
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

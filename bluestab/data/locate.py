@@ -31,7 +31,7 @@ def folders(task: str, data_dir: str | None) -> list[Path]:
 def own_folder(task: str) -> Path | None:
     """Where a person keeps the files of this task: read, never written."""
     root = os.environ.get("BLUESTAB_DATA")
-    return Path(root).expanduser() / task if root else None
+    return expanded(root) / task if root else None
 
 
 def fetched_folder(task: str) -> Path | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.plain_files import read_text
 from bluestab.core.types import Example
 from bluestab.data.readers import read_bytes
 from bluestab.inference.formats.base import (
@@ -72,7 +73,7 @@ def predict_folder(
     journal = partial / JOURNAL
     if not journal.is_file():
         write_text(journal, said)
-    elif journal.read_text(encoding="utf-8") != said:
+    elif read_text(journal) != said:
         raise ConfigError(f"{partial} is of another command; remove it to begin anew")
     counts = Counts()
     for path in texts:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bluestab.core.errors import ConfigError, DataError, StoreError
+from bluestab.core.plain_files import read_text
 from bluestab.core.types import Example
 from bluestab.data.readers import check_kind
 from bluestab.inference.formats.base import Format, Item, Position
@@ -182,7 +183,7 @@ def _begun(
         return Position(), Counts(), 0, digest
     remove = f"remove {journal} and the .partial file beside it to begin anew"
     try:
-        found = json.loads(journal.read_text(encoding="utf-8"))
+        found = json.loads(read_text(journal))
         place, counts = Position(**found["place"]), Counts(**found["counts"])
         n_bytes, before = int(found["bytes"]), dict(found["made"])
         expected = found.get("sha256")

@@ -15,6 +15,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import instantiate, load_class
 from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import ATTENTION
+from bluestab.core.paths import expanded
 from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
@@ -94,7 +95,7 @@ def find_run(text: str, store: Store, knob: str = "RUN") -> FinishedRun:
 
 
 def is_export(text: str) -> bool:
-    return (Path(text).expanduser() / MANIFEST).is_file()
+    return (expanded(text) / MANIFEST).is_file()
 
 
 def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
@@ -105,8 +106,8 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
     found: list[Weights] = []
     for name in names:
         if is_export(name):
-            found += of_export(Path(name).expanduser())
-        elif (Path(name).expanduser() / "config.json").is_file() and "checkpoint" not in name:
+            found += of_export(expanded(name))
+        elif (expanded(name) / "config.json").is_file() and "checkpoint" not in name:
             raise ConfigError(
                 f"{name} holds no {MANIFEST}, which says what the task is and how its words are "
                 "read; name a run, or a folder that bluestab export wrote"

@@ -20,6 +20,7 @@ from typing import Any
 
 from bluestab.core import rules
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
+from bluestab.core.paths import expanded
 from bluestab.core.plain_files import inside
 from bluestab.core.types import ModelFacts
 from bluestab.data.locate import sha256_of
@@ -97,7 +98,7 @@ class Model:
         Raises ConfigError if it is not here and may not be fetched now.
         """
         if self.path is not None:
-            folder = Path(self.path).expanduser()
+            folder = expanded(self.path)
             if not folder.is_dir():
                 raise ConfigError(f"model.path is '{self.path}': no such folder")
             return _complete(folder, f"model.path is '{self.path}'")

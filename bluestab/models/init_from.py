@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.paths import expanded
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
@@ -139,7 +140,7 @@ def finished(
 
 def _folder_of_path(path: str, at: At | None, where: str) -> tuple[Path, At]:
     """A run's folder, or that of its kept weights -> the run's folder, which weights."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.parent.name == "checkpoint" and folder.name in WEIGHTS_TO_KEEP["all"]:
         which: At = "best" if folder.name == "best" else "last"
         if at not in (None, which):

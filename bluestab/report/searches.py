@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from bluestab.core.plain_files import read_text
 from bluestab.store.store import Store
 
 FILE = "found.json"
@@ -18,7 +19,7 @@ def read_entries(store: Store, sweep: str | None) -> list[dict[str, Any]]:
     for file in sorted(store.root.glob(f"searches/*/{FILE}")):
         if sweep is None or sweep == confirmation_of(file.parent.name):
             with suppress(OSError, ValueError, RecursionError):
-                found.append(json.loads(file.read_text(encoding="utf-8")))
+                found.append(json.loads(read_text(file)))
     return found
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core import secrets
 from bluestab.core.errors import StoreError
+from bluestab.core.plain_files import read_bounded
 from bluestab.core.types import WEIGHTS_TO_KEEP, Example, Split
 from bluestab.store.files import write_text
 from bluestab.store.records import to_json
@@ -109,6 +110,10 @@ def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
+MOST_PREDICTIONS = 2**30
+"""Bytes of a file of predictions that is read whole; those of 10,000 items have a megabyte."""
+
+
 def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
     """What `write_predictions` wrote, test items at last and best in order.
 
@@ -120,7 +125,7 @@ def read_predictions(path: Path, digest: str | None = None) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MOST_PREDICTIONS)
         if digest is not None and hashlib.sha256(content).hexdigest() != digest:
             raise ValueError("its SHA-256 is not the one in record.json")
         table = pq.ParquetFile(pa.BufferReader(content)).read()

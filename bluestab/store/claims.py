@@ -22,11 +22,13 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from bluestab.core.plain_files import read_bounded
 from bluestab.store.files import alone, make_folder
-from bluestab.store.processes import UNKNOWN, machine, process_start
+from bluestab.store.processes import UNKNOWN, machine, owner, process_start
 
 BEAT = 2.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which a process out of sight counts as dead
@@ -37,7 +39,7 @@ SIZE = 2048  # bytes of a claim: rewritten in place, always in one write of the 
 def read_claim(path: Path) -> dict[str, Any] | None:
     """What a claim says; None if there is none. One that cannot be read is known by its file."""
     try:
-        text = path.read_bytes()
+        text = read_bounded(path, 2 * SIZE)
     except FileNotFoundError:
         return None
     except OSError:
@@ -184,7 +186,7 @@ class Claims:
             "job": os.environ.get("BLUESTAB_JOB", ""),
             "label": label[:300],
         }
-        aside = self.folder / f".new.{content['token']}"
+        aside = self.folder / f".new.{content['token']}.{owner()}"
         descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             _write_whole(descriptor, content)
@@ -228,6 +230,14 @@ class Claims:
         except OSError:
             return {}
         return {name: self.folder / name for name in sorted(names)}
+
+    @cached_property
+    def beating(self) -> set[str]:
+        """Keys whose owners are seen to beat: two looks, with time for a beat between them."""
+        before = {key: read_claim(path) for key, path in self._all().items()}
+        if before:
+            time.sleep(2.5 * BEAT)
+        return {key for key, claim in before.items() if read_claim(self.folder / key) != claim}
 
     def live(self) -> dict[str, dict[str, Any]]:
         """Key -> claim of every run that somebody is working on."""

@@ -97,9 +97,7 @@ def _without_secrets(record: RunRecord) -> RunRecord:
 def _cleaned(path: Path) -> str | None:
     """What a file should hold instead; None if it holds no secret, or cannot be read."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return None
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+        text = plain_files.read_bounded(path, MOST_BYTES).decode("utf-8", errors="surrogateescape")
     except OSError:
         return None
     if not secrets.HINT.search(text):

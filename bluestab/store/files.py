@@ -7,14 +7,19 @@ import fcntl
 import hashlib
 import os
 import pwd
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from bluestab.core.errors import StoreError
+from bluestab.core.plain_files import check_plain
 from bluestab.store.processes import owner, owner_dead
+
+WRITTEN = re.compile(rb'"written": "([^"]{10,40})"\s*}\s*\Z')
 
 
 def flush(path: Path) -> None:
@@ -74,9 +79,27 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file. Raises OSError also for what is no file."""
+    check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def written_at(path: Path) -> float:
+    """When a file of JSON says at its end that it was `written`, in seconds since the epoch; where
+    it does not say so, when it was changed; 0 of what is gone. Of a link, its own."""
+    try:
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode):
+            with path.open("rb") as file:
+                file.seek(max(0, found.st_size - 200))
+                if said := WRITTEN.search(file.read()):
+                    return datetime.fromisoformat(said[1].decode()).timestamp()
+    except OSError:
+        return 0.0
+    except (ValueError, OverflowError):
+        pass
+    return found.st_mtime
 
 
 # --- several people, one store ----------------------------------------------------------------

@@ -1,4 +1,8 @@
-"""What dead processes left in a store. A finished run is never among it."""
+"""What dead processes left in a store. A finished run is never among it.
+
+A process of this machine is seen to be dead. What may belong to another one is judged by how long
+it is untouched, by the clocks of both; but a claim that beats is alive, whatever clocks say.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +66,12 @@ class GarbageScan:
         return self.untouched(path, older) if dead is None else dead
 
     def claimed(self, key: str, owner: str) -> bool:
-        """Whether somebody out of sight may be at the run: its claim is there, and beats."""
+        """Whether somebody out of sight is at the run: its claim is young, or beats now."""
         claim = self.store.root / ".claims" / key
         return (
-            owner_dead(owner) is None and key in self.live and not self.untouched(claim, self.older)
+            owner_dead(owner) is None
+            and key in self.live
+            and (not self.untouched(claim, self.older) or key in self.store.claims.beating)
         )
 
     def untouched(self, path: Path, older: float) -> bool:
@@ -89,10 +95,13 @@ def _work(scan: GarbageScan) -> Found:
 def _claims(scan: GarbageScan) -> Found:
     """Claims of dead processes, and files written beside them."""
     for path in entries(scan.store.root / ".claims"):
-        claim = read_claim(path) if KEY.fullmatch(path.name) else None
-        dead = claim is not None and seen_dead(claim)
+        if KEY.fullmatch(path.name):
+            claim = read_claim(path)
+            dead = False if claim is None else seen_dead(claim)
+        else:  # `.new.<token>.<owner>`, not yet a claim
+            dead = owner_dead(path.name.partition(".new.")[2].partition(".")[2])
         old = scan.untouched(path, scan.older) and path.name != ".lock"
-        if dead or (dead is not False and old):
+        if dead or (dead is None and old and path.name not in scan.store.claims.beating):
             yield path, "its process is gone"
 
 

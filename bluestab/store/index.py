@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bluestab.core.plain_files import check_plain
 from bluestab.core.types import RunRecord
 from bluestab.store.files import new_aside
 from bluestab.store.records import DamagedRecord, from_text
@@ -65,6 +66,7 @@ class _Index:
         """Raises what pyarrow raises if the file is missing or cannot be used."""
         import pyarrow.parquet as pq
 
+        check_plain(path)
         self.path = path
         self.file = pq.ParquetFile(path, page_checksum_verification=True)
         schema = self.file.schema_arrow

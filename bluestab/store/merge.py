@@ -159,6 +159,6 @@ def _merge_manifest(into: Store, name: str, path: Path, merged: Merged) -> None:
             continue  # damaged, but not ours to replace
     target = into.root / "sweeps" / f"{title}.json"
     write_text(target, to_json({**manifest, "name": title}))
-    changed = path.stat().st_mtime_ns  # by which the latest sweep is found
+    changed = path.stat().st_mtime_ns  # of older versions, which do not say when it was written
     os.utime(target, ns=(changed, changed))
     merged.sweeps.append(title)

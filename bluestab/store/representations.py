@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.plain_files import check_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +78,7 @@ def read_representations(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_plain(path)
         with safe_open(path, framework="np") as file:
             vectors = {at: file.get_tensor(at) for at in file.keys()}  # noqa: SIM118
             said = (file.metadata() or {}).get("sha256")

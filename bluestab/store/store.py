@@ -34,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.paths import check_readable, expanded
+from bluestab.core.plain_files import read_text
 from bluestab.core.printable import printable_lines
 from bluestab.core.secrets import cleaned_command, cleaned_tree, cleaned_value
 from bluestab.core.types import RunRecord
@@ -46,6 +48,7 @@ from bluestab.store.files import (
     make_folder,
     share_tree,
     write_text,
+    written_at,
 )
 from bluestab.store.processes import owner, owner_dead
 from bluestab.store.records import DamagedRecord, damaged, from_text, to_text
@@ -76,7 +79,7 @@ def record_text(path: Path) -> str:
         if os.path.islink(one):
             raise damaged(path, f"{one.name} is a link, and what it leads to is not this store's")
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except PermissionError as error:
         raise DamagedRecord(
             f"{path} cannot be read ({error.strerror}); ask whose it is for the right to read it "
@@ -92,11 +95,12 @@ class Store:
     """The results below one folder."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.claims = Claims(self.root)
 
     def make_writable(self) -> None:
         """Create the store if needed. Raises StoreError if it cannot be written."""
+        check_readable(self.root, "the store is")
         if found := self.links():
             raise StoreError(
                 f"{found[0]} is a link to {os.readlink(found[0])}: what lies there is not the "
@@ -307,10 +311,10 @@ class Store:
         return path
 
     def manifests(self) -> dict[str, Path]:
-        """Sweeps of this store by name, the latest last."""
+        """Sweeps of this store by name, the latest last: by what they say, which copies keep."""
         folder = self.root / "sweeps"
         paths = [] if os.path.islink(folder) else folder.glob("*.json")
-        return {path.stem: path for path in sorted(paths, key=_changed)}
+        return {path.stem: path for path in sorted(paths, key=written_at)}
 
     def whole_manifests(self) -> Iterator[dict[str, Any]]:
         """Those of the sweeps that can be read; damaged ones are said by `store verify`."""
@@ -340,7 +344,7 @@ def parse_manifest(path: Path) -> dict[str, Any]:
     try:
         if os.path.islink(path):
             raise ValueError("it is a link, and what it leads to is not this store's")
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_text(path))
         check_manifest(manifest)
         command = printable_lines(cleaned_command(manifest["command"]))
         runs = [
@@ -352,11 +356,3 @@ def parse_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} is damaged ({error}); run the sweep's command again to rewrite it"
         ) from error
-
-
-def _changed(path: Path) -> int:
-    """Time of change in nanoseconds; 0 of what is gone. Of a link, its own."""
-    try:
-        return path.lstat().st_mtime_ns
-    except OSError:
-        return 0

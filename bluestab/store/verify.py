@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.keys import cell_of, key_of
-from bluestab.core.plain_files import inside
+from bluestab.core.plain_files import check_plain, inside
 from bluestab.core.types import RunRecord
 from bluestab.store.cleaning import files_with_secrets
 from bluestab.store.disk import entries
@@ -81,10 +81,21 @@ def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
             yield str(error)
             continue
         try:
-            if digest_of(file) != digest:
+            if is_sparse(file):
+                yield f"{file} is not what was written: most of it is a hole"
+            elif digest_of(file) != digest:
                 yield f"{file} is not what was written: its SHA-256 is not the one in record.json"
         except OSError as error:
             yield f"{file} cannot be read ({error.strerror}), but record.json lists it"
+
+
+def is_sparse(file: Path) -> bool:
+    """Whether a file says to be far larger than what it takes of the disk; nothing here writes so.
+
+    Reading a terabyte of nothing takes an hour. Raises OSError.
+    """
+    found = file.stat()
+    return found.st_size > 2**30 and found.st_blocks * 512 < found.st_size // 16
 
 
 def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Iterator[str]:
@@ -98,6 +109,7 @@ def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Ite
     file = folder / "predictions.parquet"
     items = _test_items(record)
     try:
+        check_plain(file)
         found = (pq.read_table(file) if whole else pq.read_metadata(file)).num_rows
     except (OSError, ValueError, pa.ArrowException) as error:
         yield f"{file} cannot be read ({str(error).splitlines()[0]})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from bluestab.core.config import references
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
 
@@ -182,7 +184,8 @@ class OptunaSweeper(OurSweeper):
             )
         node = OmegaConf.to_container(self.config.search, resolve=True)
         search = plan_search(node, name=sweep["name"], fixed=fixed, choices=choices)  # type: ignore[arg-type]
-        self.launcher.search(search)
+        kept = references(self.config, {"search": node}, "search").get("search.storage")
+        self.launcher.search(replace(search, storage_reference=kept))
 
 
 def space_text(override: Override) -> str:

@@ -295,3 +295,24 @@ def test_the_door_is_light(small: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("light\n")
     assert "2 runs in" not in done.stdout or "4 runs in 2 cells" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "verb"),
+    [
+        ("BLUESTAB_CONF", ("list", "task")),
+        ("BLUESTAB_CONF", ("check", "task=gad")),
+        ("BLUESTAB_STORE", ("status",)),
+        ("BLUESTAB_CACHE", ("cache", "size")),
+    ],
+)
+def test_a_folder_of_the_environment_that_cannot_be_read(
+    cli: Callable[..., Any], variable: str, verb: tuple[str, ...]
+) -> None:
+    Path("loop").symlink_to("loop")
+    for value in ("/" + "x" * 300, str(Path("loop").absolute())):
+        said = cli(*verb, **{variable: value})
+        assert said.code == 2, said
+        assert "which cannot be read (" in said.err
+        assert len(said.err.strip().splitlines()) == 1
+    assert "Traceback" not in cli(*verb, **{variable: "~nobody-of-this-name/x"}).err

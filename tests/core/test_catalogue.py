@@ -37,6 +37,18 @@ def test_the_file_and_its_first_line_are_named(own: Callable[[str, str], None], 
     assert said == "technique.llrd is None: expected a technique with its knobs"
 
 
+def test_an_outer_level_of_another_name_is_one_sentence(
+    cli: Callable[..., Any], own: Callable[[str, str], None]
+) -> None:
+    own("technique/mine", "other:\n  _target_: lab.Mine\n")
+    said = cli("check", "technique=mine", *LINE)
+    assert said.code == 2, said
+    assert "mine.yaml: its outer level is 'other:', expected 'mine:'" in said.err
+    own("technique/mine", "mine:\n  _target_: lab.Mine\nllrd:\n  decay: 0.9\n")
+    nodes = {"mine": {"_target_": "lab.Mine"}, "llrd": {"decay": 0.9}, "given": {}}
+    assert outer_level_problems("technique", nodes) == []
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -27,6 +27,7 @@ from bluestab.report.frames.runs import Configs, Row, named, rows_of
 from bluestab.report.frames.summary import SUMMARY_COLUMNS, summary_frame
 from bluestab.report.terminal.tables import size
 from bluestab.report.write import write_report
+from bluestab.store import store as store_module
 from bluestab.store.disk import usage
 from bluestab.store.store import Store
 
@@ -446,13 +447,13 @@ def test_a_baseline_that_is_no_arm(tmp_path: Path) -> None:
 def test_records_are_read_once(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     stored(Path("runs"), RECORDS)
     read: list[Path] = []
-    real = Path.read_text
+    real = store_module.read_text
 
-    def noted(path: Path, *args: Any, **kwargs: Any) -> str:
+    def noted(path: Path) -> str:
         read.append(path)
-        return real(path, *args, **kwargs)
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_text", noted)
+    monkeypatch.setattr(store_module, "read_text", noted)
     assert cli("report").code == 0
     assert len([path for path in read if path.name == "record.json"]) == len(RECORDS)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bluestab.store import claims
 from bluestab.store.gc import orphans, remove
 from bluestab.store.processes import owner
 from bluestab.store.store import Store
@@ -236,3 +237,26 @@ def test_old_names_say_too_little_to_know_the_process(tmp_path: Path, dead: int)
     assert orphans(Store(tmp_path)) == []
     age(work, 8)
     assert [left.path for left in orphans(Store(tmp_path))] == [work]
+
+
+def test_a_claim_that_beats_is_alive_whatever_clocks_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of this machine is a month ahead of that of the machine that works."""
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    store, key = Store(tmp_path), run(0).key
+    claim = store.claims.take(key)
+    assert claim is not None
+    claim.content["machine"] = "elsewhere//"
+    work = tmp_path / ".work" / f"{key}.node-7.cluster.org.12"
+    work.mkdir(parents=True)
+    (tmp_path / ".resume" / key).mkdir(parents=True)
+    ahead = time.time() + 30 * DAY
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with claim:
+        time.sleep(0.2)
+        assert orphans(Store(tmp_path)) == []
+        claim.content["beat"] = -1
+        monkeypatch.setattr(claims.Claim, "beat", lambda self: None)
+        time.sleep(0.2)
+        assert {left.path.name for left in orphans(Store(tmp_path))} == {key, work.name}

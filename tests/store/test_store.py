@@ -20,6 +20,7 @@ import pytest
 from bluestab.core.errors import StoreError
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
+from bluestab.store import store as store_module
 from bluestab.store.files import write_text
 from bluestab.store.processes import owner
 from bluestab.store.records import DamagedRecord, from_text, to_json, to_text
@@ -295,8 +296,12 @@ def test_the_latest_manifest_is_the_one_written_last(tmp_path: Path) -> None:
     assert store.manifest(None) is None
     for tick, name in enumerate(["b", "a", "c", "b"]):
         path = store.write_manifest(name, {"name": name, "command": str(tick), "runs": []})
-        os.utime(path, ns=(tick * 10**9, tick * 10**9))
+        os.utime(path, ns=((9 - tick) * 10**9, (9 - tick) * 10**9))  # as a copy may leave it
     assert list(store.manifests()) == ["a", "c", "b"]
+    (tmp_path / "sweeps" / "old.json").write_text("{}")  # says nothing: the time of its file
+    os.utime(tmp_path / "sweeps" / "old.json", (2, 2))
+    assert list(store.manifests()) == ["old", "a", "c", "b"]
+    (tmp_path / "sweeps" / "old.json").unlink()
     latest, named = store.manifest(None), store.manifest("a")
     assert latest is not None
     assert named is not None
@@ -402,7 +407,7 @@ def test_what_cannot_be_read_now_is_not_set_aside(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", unreadable)
+        patch.setattr(store_module, "read_text", unreadable)
         with pytest.raises(DamagedRecord, match="Input/output error"):
             store.read(KEY)
         assert store.set_aside_damaged(KEY) is None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core.plain_files import read_text
 from bluestab.store.store import Store
 from bluestab.training.loop.diagnostics import COLUMN
 
@@ -55,7 +56,7 @@ class Curve:
 def read_curve(folder: Path, metric: str) -> Curve | None:
     """The curve in the folder of a run; None if it has left none, or none that can be read."""
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
+        text = read_text(folder / FILE)
         rows = list(csv.DictReader(io.StringIO(text)))
         if not rows:
             return None

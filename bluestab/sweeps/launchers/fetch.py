@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -19,6 +18,7 @@ from rich.progress import (
 
 from bluestab.core import rules
 from bluestab.core.errors import BluestabError, ConfigError
+from bluestab.core.paths import expanded
 from bluestab.core.printable import printable
 from bluestab.core.types import SPLITS
 from bluestab.data.downloads import Downloader, DownloadError
@@ -46,10 +46,10 @@ class Fetch(Backend):
     def __init__(self, *, dry_run: bool, source: str | None) -> None:
         if wrong := rules.problems({"hydra.launcher.dry_run": (dry_run, rules.FLAG)}):
             raise ConfigError(*wrong)
-        if source is not None and not Path(source).expanduser().is_dir():
+        if source is not None and not expanded(source).is_dir():
             raise ConfigError(f"--from {source}: no such folder")
         self.dry_run = dry_run
-        self.source = None if source is None else Path(source).expanduser()
+        self.source = None if source is None else expanded(source)
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """As far as it can be checked without the data: they are what is to be brought."""

@@ -6,17 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from bluestab.core.config import quoted
+from bluestab.core.config import REFERENCE, quoted
 from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.plain_files import read_text
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_tree, cleaned_value, is_cleaned
-from bluestab.store.files import write_text
+from bluestab.store.files import write_text, written_at
 from bluestab.store.records import to_json
 from bluestab.sweeps.grouping import GROUP
 from bluestab.sweeps.search.defaults import as_before
@@ -39,11 +41,12 @@ def write_search_file(search: Search) -> None:
     content = {
         "name": search.name,
         "command": command_line(),
-        "storage": cleaned_value(kept),
+        "storage": search.storage_reference or cleaned_value(kept),
         "storage_is_in": "store" if inside else None,
         "folder": os.getcwd(),
         "asked": cleaned_tree({**search.asked, "node": {**search.asked["node"], "storage": None}}),
         "group": search.group,
+        "written": datetime.now(UTC).isoformat(),
     }
     write_text(search.folder / FILE, to_json(content))
 
@@ -80,8 +83,10 @@ def _found(storage: str, content: Mapping[str, Any], folder: Path, root: Path) -
 
     Older versions wrote the place of that day; the usual file lies beside `search.json`.
     """
+    if REFERENCE.search(storage) or is_cleaned(storage):
+        return storage
     file = file_of(storage)
-    if file is None or is_cleaned(storage):
+    if file is None:
         return storage
     if content.get("storage_is_in") == "store":
         if file.is_absolute() or ".." in file.parts:
@@ -125,7 +130,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
 
     Raises StoreError if there is none, ConfigError if it cannot be planned any more.
     """
-    files = sorted(root.glob(f"searches/*/{FILE}"), key=lambda file: file.lstat().st_mtime_ns)
+    files = sorted(root.glob(f"searches/*/{FILE}"), key=written_at)
     known = {file.parent.name: file for file in files}
     if not known or (name is not None and name not in known):
         raise StoreError(
@@ -134,7 +139,7 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         )
     file = known[name or list(known)[-1]]
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         asked, kept = content["asked"], content["storage"]
         asked = {key: dict(asked[key]) for key in ("node", "fixed", "choices")}
         kept, group = _found(str(kept), content, file.parent, root), content.get("group", 1)
@@ -148,6 +153,11 @@ def read_search(root: Path, name: str | None, storage: str | None = None) -> Sea
         raise StoreError(
             f"{file} is damaged ({error}); the command of the search writes it again"
         ) from error
+    if storage is None and REFERENCE.search(kept):  # of a stranger's choice: it is not filled in
+        raise ConfigError(
+            f"the storage of search {file.parent.name} was given as {kept}, which is not looked up "
+            "here; give it with --storage URL"
+        )
     if storage is None and not is_cleaned(kept):
         storage = kept
     if storage is None:

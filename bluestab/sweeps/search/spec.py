@@ -67,6 +67,7 @@ class Search:
     storage     where the study is: a URL, or the path of a journal file
     root        folder of the store
     asked       what all this was made of: `node`, `fixed`, `choices` of `plan_search`
+    storage_reference  how the storage was written, if it came from the environment
     group       seeds of a point that train as one at most; None: what memory is expected to hold
     sign        of the task's metric: -1 where lower scores are better
     range       of the task's metric: no score lies beyond it
@@ -91,6 +92,7 @@ class Search:
     storage: str
     root: str
     asked: Mapping[str, Any]
+    storage_reference: str | None = None
     group: int | None = 1
     sign: int = 1
     range: tuple[float, float] = (-math.inf, math.inf)

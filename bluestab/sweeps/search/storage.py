@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.paths import expanded
+from bluestab.core.plain_files import check_plain
 from bluestab.core.secrets import cleaned, cleaned_value
 from bluestab.store.files import belongs, make_folder, share
 from bluestab.sweeps.search.patience import StoragePatience, reason_away
@@ -119,7 +121,7 @@ def file_of(where: str) -> Path | None:
         return Path(where)
     if not where.startswith("sqlite:"):
         return None
-    return Path(where.partition("///")[2].partition("?")[0]).expanduser()
+    return expanded(where.partition("///")[2].partition("?")[0])
 
 
 def _need_file(file: Path | None) -> None:
@@ -188,6 +190,7 @@ def _journal(path: Path, *, read_only: bool = False) -> BaseStorage:
 def _check_journal(path: Path) -> None:
     """Raises ValueError for a file that is not one: nothing is appended to it, or cut from it."""
     if path.exists():
+        check_plain(path)
         with path.open("rb") as file:
             line = file.readline(2**16)
         if line and not (line.startswith(b"{") and (b'"op_code"' in line or line[-1:] != b"\n")):

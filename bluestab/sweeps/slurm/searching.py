@@ -25,6 +25,12 @@ def shared(search: Search) -> Search:
     """The search with a storage that means the same on every node. Raises ConfigError if it has
     one that nodes cannot share."""
     where = search.storage
+    if search.storage_reference is not None:
+        raise ConfigError(
+            f"search.storage is {search.storage_reference}: tasks are told the storage through a "
+            "file, where the variable's value does not belong; name the URL itself, its password "
+            "left out (~/.pgpass), or leave it out (a journal file in the store)"
+        )
     if "://" not in where:
         return replace(search, storage=str(Path(where).absolute()))
     if where.startswith("sqlite:"):

@@ -31,6 +31,7 @@ from typing import Any
 from bluestab.core import secrets
 from bluestab.core.config import filled
 from bluestab.core.errors import StoreError
+from bluestab.core.plain_files import read_text
 from bluestab.store.files import make_folder, write_text
 from bluestab.store.records import to_json
 from bluestab.store.schema import is_segment
@@ -74,7 +75,7 @@ class Submission:
         """Raises StoreError if the orders cannot be read."""
         self.folder = folder
         try:
-            self.content: Mapping[str, Any] = json.loads((folder / "orders.json").read_text())
+            self.content: Mapping[str, Any] = json.loads(read_text(folder / "orders.json"))
             _ = [self.content[name] for name in ("sweep", "runs", "configs", "tasks", "launcher")]
             if not is_segment(self.content["sweep"]):
                 raise ValueError(f"its sweep is {self.content['sweep']!r}, which is no file name")
@@ -124,7 +125,7 @@ class Submission:
         found = []
         for path in sorted(self.folder.glob("array-*.json")):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads(path.read_text())
+                content = json.loads(read_text(path))
                 numbers = int(content["first"]), int(content["tasks"])
                 found.append(Array(content["job"], *numbers, str(content.get("cluster", ""))))
         return found
@@ -173,7 +174,7 @@ class Submission:
 
     def _refused(self) -> int:
         with suppress(OSError, ValueError):
-            return int((self.folder / "refused").read_text())
+            return int(read_text(self.folder / "refused"))
         return 0
 
     def refuse(self, tasks: int) -> None:
@@ -196,7 +197,7 @@ class Submission:
         path = self.folder / "vain" / job
         before = 0
         with suppress(OSError, ValueError):
-            before = int(path.read_text())
+            before = int(read_text(path))
         now = 0 if got_on else before + 1
         make_folder(path.parent)
         write_text(path, str(now))

@@ -124,3 +124,40 @@ def test_a_storage_that_is_not_one_is_a_sentence(
     assert "Traceback" not in found.err
     assert said in cli("status").out
     assert tree(Path.cwd()) == before
+
+
+def test_a_storage_from_the_environment_is_kept_as_its_reference(
+    small: Path, tmp_path: Path
+) -> None:
+    """And never filled in by who reads it: a stranger may have written what it is sent to."""
+    from dataclasses import replace
+
+    from bluestab.core.errors import ConfigError
+    from bluestab.sweeps.search.saved import read_search, write_search_file
+    from bluestab.sweeps.slurm.searching import shared
+    from tests.support import simulated_search
+
+    url = f"sqlite:///{tmp_path}/of-a-host.db"
+    search = simulated_search.plan(tmp_path / "runs", storage=url)
+    search = replace(search, storage_reference="${oc.env:OWN_URL}")
+    write_search_file(search)
+    text = (search.folder / "search.json").read_text()
+    assert "${oc.env:OWN_URL}" in text
+    assert "of-a-host" not in text
+    with pytest.raises(ConfigError, match=r"given as \$\{oc.env:OWN_URL\}.*--storage URL"):
+        read_search(tmp_path / "runs", "s")
+    assert read_search(tmp_path / "runs", "s", url).storage == url
+    with pytest.raises(ConfigError, match=r"search.storage is \$\{oc.env:OWN_URL\}: tasks"):
+        shared(search)
+
+
+@pytest.mark.slow
+def test_a_search_whose_storage_is_in_the_environment(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/of-a-host.db"
+    said = cli(*LINE, "search.storage=${oc.env:OWN_URL}", OWN_URL=url)
+    assert said.code == 0, said.err
+    assert [name for name, data in tree(Path.cwd()).items() if b"of-a-host" in data] == []
+    assert cli("search", OWN_URL=url).code == 2
+    assert cli("search", "--storage", url).code == 0

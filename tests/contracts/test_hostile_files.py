@@ -1,0 +1,326 @@
+"""Files that are not what their names say, put anywhere into a store or an export.
+
+Pipes, sockets, devices, folders, links, holes of a terabyte, strange names and dates, bytes that
+are no text: every verb that reads a store or an export says what is wrong in a sentence, or goes on
+without; none waits, fills the memory, ends in a traceback, or touches anything outside.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluestab.store.store import Store
+from tests.contracts.test_hostile import ORDERS, outside
+from tests.store.test_artefacts import SHORT
+from tests.support import simulated_search
+from tests.support.stored_runs import put, run, sweep
+
+SECONDS, MEGABYTES = 10, 4096
+"""Of the processor, and of memory with torch; without it a tenth is used."""
+
+TERABYTE = 2**40
+
+
+def a_socket(file: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, chdir(file.parent):
+        listening.bind(file.name)
+
+
+def a_device(file: Path) -> None:
+    try:
+        os.mknod(file, 0o600 | 0o020000, os.makedev(1, 5))  # /dev/zero, which never ends
+    except PermissionError:
+        file.symlink_to("/dev/zero")
+
+
+def holes(file: Path) -> None:
+    file.touch()
+    os.truncate(file, TERABYTE)
+
+
+before: dict[Path, bytes] = {}
+"""What was in the place of the file."""
+
+
+def changed(how: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(how(before[file]))
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a socket": a_socket,
+    "a device": a_device,
+    "a folder": Path.mkdir,
+    "a terabyte of nothing": holes,
+    "a link to itself": lambda file: file.symlink_to(file.name),
+    "a link to nowhere": lambda file: file.symlink_to("nowhere"),
+    "a link out": lambda file: file.symlink_to("/etc/hostname"),
+    "empty": Path.touch,
+    "no text": lambda file: file.write_bytes(b"\xff\xfe\x00\x80" * 99),
+    "NULs": lambda file: file.write_bytes(b"\0" * 4096),
+    "a mark of byte order": changed(lambda data: b"\xef\xbb\xbf" + data),
+    "the half of it": changed(lambda data: data[: len(data) // 2]),
+    "twice": changed(lambda data: data + data),
+    "every key twice": changed(lambda data: data.replace(b"{", b'{"name": [], "key": 1,', 1)),
+    "deep": lambda file: file.write_text('{"a":' * 50_000 + "1" + "}" * 50_000),
+    "a list": lambda file: file.write_text("[[], {}, null]"),
+    "a large header": lambda file: file.write_bytes((2**62).to_bytes(8, "little") + b"{" * 99),
+    "not there": lambda file: None,
+}
+"""What stands in the place of a file."""
+
+STORED = (
+    *("KEY/record.json", "KEY/config.yaml", "KEY/predictions.parquet", "KEY/curve.csv"),
+    *("KEY/log.txt", "CRASHED/record.json", "sweeps/s.json", ".claims/KEY", ".index.parquet"),
+    *("searches/s/search.json", "searches/s/study.journal", "searches/s/found.json"),
+    *(".slurm/s.1/orders.json", "KEY", "sweeps", ".crashed", ".work", ".claims", ".claims/.lock"),
+)
+EXPORTED = (
+    *("bluestab.json", "config.json", "model.safetensors", "tokenizer.json"),
+    *("tokenizer_config.json", "README.md", "vocab.txt"),
+)
+READING = (
+    *("status", "report --out out", "report --all --out out", "store verify", "search --out out"),
+    *("store gc --older 0", "store gc --secrets", "store merge", "compare"),
+)
+"""Verbs about a store."""
+
+OF_A_RUN = ("reproduce", "export", "predict")
+"""Verbs about one run of it."""
+
+NAMES = (
+    *("a\nb", "x" * 255, "\x1b[2J", " ", "-rf", "0" * 16 + "\n", "ABCDEF0123456789", "a b.json"),
+    *("..json", ".json", "0" * 17, "é" * 100, "*.json", "{}", "${oc.env:HOME}.json"),
+)
+"""Names that files and folders of a store may have; the last of bytes that are no text."""
+
+PLACES = ("", "sweeps", ".work", ".claims", ".crashed", ".damaged", ".resume", ".slurm", "searches")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> Path:
+    """A store with runs, a crash, a sweep, a search and what was handed to SLURM."""
+    pytest.importorskip("torch")
+    import bluestab.inference.export
+    import bluestab.inference.predictor
+    import bluestab.inference.reproduce  # noqa: F401  not once per child
+    from bluestab.sweeps.search.pool import see_through
+    from bluestab.sweeps.search.saved import write_search_file
+
+    folder = tmp_path_factory.mktemp("pristine")
+    store = Store(folder / "theirs")
+    records = [run(0), run(1), run(2, "diverged"), run(3, "crashed")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLUESTAB_DATA", str(corpora))
+        search = simulated_search.plan(store.root, n_trials=2, seeds=1)
+        simulated_search.begin(search)
+        see_through(search, [None], simulated_search.execute)
+        write_search_file(search)
+    (store.root / "searches/s/found.json").write_text("{}")
+    for record in records:
+        put(store, record)
+    sweep(store, "s", *records)
+    claim = store.claims.take(run(0).key)
+    assert claim is not None
+    orders = store.root / ".slurm/s.1/orders.json"
+    orders.parent.mkdir(parents=True)
+    orders.write_text(json.dumps(ORDERS))
+    (store.root / ".index.parquet").write_bytes(b"PAR1")
+    (folder / "mine.txt").write_text("a text\n")
+    return folder
+
+
+def words(verb: str) -> Sequence[str]:
+    """The verb about the store `theirs`, from the folder that it lies in."""
+    name, *rest = verb.split()
+    if name in ("reproduce", "export", "predict"):
+        more = {"export": ["--out", "out"], "predict": ["--input", "mine.txt", "--output", "o"]}
+        return [name, run(0).key, "--store", "theirs", *more.get(name, []), "--device", "cpu"]
+    if name == "compare":
+        return ["compare", "theirs", "theirs"]
+    if name == "store":
+        return [
+            name,
+            rest[0],
+            *(["grown", "theirs"] if rest[0] == "merge" else ["theirs", *rest[1:]]),
+        ]
+    return [name, "theirs", *rest]
+
+
+def complaint(arguments: Sequence[str]) -> str:
+    """What is wrong with how a command ends; nothing if all is well."""
+    from bluestab.cli.app import main
+
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["bluestab", *arguments]
+    code: Any = 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as leaving:
+        code = leaving.code or 0
+    except BaseException as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {str(error)[:200]} ({place.filename}:{place.lineno})"
+    said = err.getvalue()
+    if code not in (0, 1, 2):
+        return f"exit code {code}: {said[:200]}"
+    if code == 2 and not (said.startswith("bluestab: ") and len(said) < 4000):
+        return f"no sentence: {said[:300]!r}"
+    if "Traceback" in said + out.getvalue():
+        return f"a traceback: {said[-300:]}"
+    return "" if "\x1b" not in said + out.getvalue() else "codes of a terminal"
+
+
+def complaints(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
+    """Each command in a process of its own, in time and memory, with nothing changed outside."""
+    found = []
+    for command in commands:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.chdir(folder)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(12 * SECONDS)  # of the clock: nothing is waited for
+            resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS))
+            os.write(writing, complaint(command).encode(errors="replace")[:4000])
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read().decode()
+        _, status, used = os.wait4(child, 0)
+        if status:
+            said = f"ended with {os.waitstatus_to_exitcode(status)}"
+        elif used.ru_utime + used.ru_stime > SECONDS:
+            said = f"{used.ru_utime + used.ru_stime:.0f} s"
+        elif used.ru_maxrss > MEGABYTES * 1024:
+            said = f"{used.ru_maxrss // 1024} MB"
+        if said:
+            found.append(f"{' '.join(command)}: {said}")
+    return found
+
+
+def watched(folder: Path, store: Path, commands: Sequence[Sequence[str]]) -> list[str]:
+    """`complaints`, and what of other folders is not as it was."""
+    around = folder.parent / "around"
+    around.mkdir(exist_ok=True)
+    (around / "file").write_text("somebody else's")
+    was = outside(around, store)
+    found = complaints(folder, commands)
+    return found if outside(around, store) == was else [*found, "something outside has changed"]
+
+
+def place_of(root: Path, name: str) -> Path:
+    return root / name.replace("KEY", run(0).key).replace("CRASHED", f".crashed/{run(3).key}")
+
+
+def in_the_place(file: Path, kind: str) -> None:
+    before[file] = file.read_bytes() if file.is_file() else b""
+    if file.is_dir():
+        shutil.rmtree(file)
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    KINDS[kind](file)
+
+
+QUICK = (
+    *(("KEY/record.json", "a pipe"), ("sweeps/s.json", "a terabyte of nothing")),
+    *((".claims/KEY", "a device"), ("KEY/predictions.parquet", "a folder")),
+)
+
+
+@pytest.mark.parametrize(("name", "kind"), QUICK)
+def test_a_few_files_of_a_store(
+    pristine: Path, tmp_path: Path, small: Path, name: str, kind: str
+) -> None:
+    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    in_the_place(place_of(folder / "theirs", name), kind)
+    commands = [words(verb) for verb in ("status", "store verify", "store gc --older 0")]
+    assert watched(folder, folder / "theirs", commands) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_a_store(
+    pristine: Path, tmp_path: Path, small: Path, name: str, kind: str
+) -> None:
+    found = []
+    for verb in (*READING, *(OF_A_RUN if name.startswith("KEY") else ())):
+        folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+        in_the_place(place_of(folder / "theirs", name), kind)
+        found += watched(folder, folder / "theirs", [words(verb)])
+        shutil.rmtree(folder)
+    assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_strange_names_and_dates(pristine: Path, tmp_path: Path, small: Path, place: str) -> None:
+    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    inside = folder / "theirs" / place
+    inside.mkdir(exist_ok=True)
+    for n, name in enumerate((*NAMES, os.fsdecode(b"\xff\xfe.json"))):
+        path = inside / name
+        path.mkdir() if n % 2 else path.write_text("{}")
+        os.utime(path, (2**33 + n, 2**33 + n) if n % 3 else (-(2**31), -(2**31)))
+    assert watched(folder, folder / "theirs", [words(verb) for verb in READING]) == []
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_files_of_an_export(make_run: Any, exported: Path, tmp_path: Path, name: str) -> None:
+    from bluestab.inference.export import export
+    from bluestab.inference.weights import find_run
+    from tests.training.test_execute import done
+
+    if not (exported / "out").exists():
+        made = make_run("task=gad", "model=tiny", *SHORT, "keep=last")
+        done(made, exported / "runs")
+        export(find_run(made.key, Store(exported / "runs")), exported / "out", "cpu")
+    found = []
+    for kind in KINDS:
+        here = tmp_path / "here"
+        folder = shutil.copytree(exported / "out", here / "out")
+        in_the_place(folder / name, kind)
+        (here / "x.txt").write_text("a gene\n")
+        line = ["predict", "out", "--input", "x.txt", "--output", "o.txt", "--device", "cpu"]
+        found += [f"{kind}: {said}" for said in watched(here, folder, [line])]
+        shutil.rmtree(here)
+    assert found == []
+
+
+@pytest.mark.slow
+def test_a_manifest_of_a_million_runs(pristine: Path, tmp_path: Path, small: Path) -> None:
+    """It is read, or refused; either in time."""
+    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    file = folder / "theirs" / "sweeps" / "s.json"
+    content = json.loads(file.read_text())
+    content["runs"] = [{"key": f"{n:016x}", "overrides": []} for n in range(1_000_000)]
+    file.write_text(json.dumps(content))
+    commands = [words(v) for v in ("status", "store verify", "store gc", "store merge")]
+    assert watched(folder, folder / "theirs", commands) == []
+
+
+def test_how_many() -> None:
+    n_verbs = sum(len(READING) + 3 * name.startswith("KEY") for name in STORED)
+    assert len(KINDS) * (n_verbs + len(EXPORTED)) + len(PLACES) * len(NAMES) > 3000
