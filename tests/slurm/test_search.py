@@ -73,7 +73,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
         said_until(process, f"job {job} (4 tasks) works on it already; attached")
         until(lambda: len(at_work(site)) == 4, "they have come back")
         release(site.store, "end")
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=600)
     finally:
         cluster.do("start-node", node)
     assert process.returncode == 0, said + site.logs()
