@@ -75,7 +75,7 @@ class Astray:
 
     def say(self, user: int, *arguments: str, inside: bool = False, code: int = 0) -> str:
         process = self.start(user, *arguments, inside=inside)
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == code, said
         return said
 
@@ -125,7 +125,7 @@ def test_a_polluted_environment_a_job_around_it_and_a_colleague(astray: Astray) 
     said = said_until(process, "submitted 2 runs")
     assert f"4 runs are with job {job} (2 tasks) already; attached" in said
     release(astray.store, "end")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert attempts(astray.store) == {str(seed): 1 for seed in range(6)}
     ours = [job for one in submissions(astray.store) for job in one.jobs()]
@@ -151,7 +151,7 @@ def test_a_search_of_two_people(astray: Astray, kind: str, request: pytest.Fixtu
     process = astray.start(BOB, *astray.search(*where, "search.n_trials=8"))
     said = said_until(process, f"job {job} (2 tasks) works on it already; attached")
     release(astray.store, "end")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert "best" in said
     said = astray.say(BOB, *astray.search(*where, "search.n_trials=12"))
@@ -207,7 +207,7 @@ def test_a_database_that_is_stopped_under_a_search(
         postgres_server.stop("immediate")
         time.sleep(6)
         postgres_server.start()
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said + site.logs()
     assert "Traceback" not in said + site.logs()
     assert said.count("is away") == said.count("is back after") == 2

@@ -59,7 +59,7 @@ def test_four_tasks_one_study_and_a_node_that_dies(
     """The command leaves at once; whoever types it again waits, and gets the report."""
     storage = None if kind == "journal" else request.getfixturevalue(kind)
     simulated_search.acts(site.store.root, all="await end")
-    shape = ["search.workers=4", "search.n_trials=16"]
+    shape = ["search.workers=4", "search.n_trials=8"]
     shape += [] if storage is None else [f"search.storage='{storage}'"]
     said = site.run(*shape, "hydra.launcher.wait=false")
     (job,) = site.submission.jobs()
@@ -73,13 +73,13 @@ def test_four_tasks_one_study_and_a_node_that_dies(
         said_until(process, f"job {job} (4 tasks) works on it already; attached")
         until(lambda: len(at_work(site)) == 4, "they have come back")
         release(site.store, "end")
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=600)
     finally:
         cluster.do("start-node", node)
     assert process.returncode == 0, said + site.logs()
     assert "best" in said
     assert (site.folder / "report" / "s" / "search.html").is_file()
-    assert_each_point_once(site, 16, storage)
+    assert_each_point_once(site, 8, storage)
     again = Counter(simulated_search.attempts(site.store.root))
     assert sum(n - 1 for n in again.values()) <= 2, "only what the node was doing is done again"
     at_it = {i for i in range(4) if any(took(f"{job}_{i}", t) for t in trials(site.store, storage))}

@@ -94,7 +94,7 @@ def test_a_node_that_drains(make_site: MakeSite) -> None:
     node = next(t.node for t in site.live() if t.node)
     state(node, "drain")
     try:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said + site.logs()
         assert attempts(site.store) == {str(seed): 1 for seed in range(4)}
         state("n[1-3]", "drain")
@@ -114,14 +114,14 @@ def test_a_task_and_then_all_are_cancelled_by_hand(make_site: MakeSite) -> None:
     until(lambda: len(site.store.running()) == 3, "three tasks work")
     (job,) = site.submission.jobs()
     scheduler.ask("scancel", f"{job}_1")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said + site.logs()
     assert set(site.statuses().values()) == {"done"}
     process = site.start("sweep.seeds=5", "hydra.launcher.runs_per_task=1")
     acts(site.store, **{f"s{seed}": ["train 900"] for seed in range(5)})
     until(lambda: len(site.store.running()) == 2, "two tasks work")
     scheduler.ask("scancel", submissions(site.store)[-1].jobs()[0])
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "all tasks have ended, and 2 of 5 runs are missing; the same command goes on" in said
     assert re.search(r"task \d+_0: CANCELLED", said)
@@ -150,8 +150,9 @@ def test_data_that_the_nodes_do_not_see(make_site: MakeSite, corpora: Path) -> N
     if "mount: " in said:
         pytest.skip("no mounts here")
     assert done.returncode == 1, said
-    assert str(data) in said
-    assert "disk that the nodes share" in said
+    assert (
+        "data, models and code must be on a disk that the nodes share; train.tsv: not found" in said
+    )
 
 
 def test_an_interpreter_that_the_nodes_do_not_have(make_site: MakeSite) -> None:

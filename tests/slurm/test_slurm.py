@@ -101,7 +101,7 @@ def test_a_submitter_that_dies_before_it_knows_the_job(make_site: MakeSite) -> N
     process = site.start("hydra.launcher.runs_per_task=2")
     assert f"with job {job} (1 tasks) already; attached" in said_until(process, "attached")
     release(site.store, "end")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said + site.logs()
     assert len(submissions(site.store)) == 1
     assert set(site.statuses().values()) == {"done"}
@@ -129,7 +129,7 @@ def test_a_task_that_is_killed_whole(make_site: MakeSite) -> None:
     release(site.store, "all have begun")  # those of seeds 2 and 3 go on with seed 0
     until(lambda: attempts(site.store).get("0") == 3, "three have died")
     release(site.store, "three have died")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 1, said + site.logs()
     expected = {0: "crashed", 1: "done", 2: "done", 3: "done"}
     assert site.statuses() == expected, said + site.logs()

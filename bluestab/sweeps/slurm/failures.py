@@ -114,7 +114,7 @@ def said_in(log: Path) -> str:
         )
     found = re.findall(r"^bluestab: (.*)", last, flags=re.MULTILINE)
     found = found or [match.group() for pattern, _ in IN_LOG if (match := pattern.search(last))]
-    return found[-1][:200] if found else ""
+    return found[-1][:400] if found else ""
 
 
 def _starts(log: Path) -> list[str]:

@@ -239,8 +239,8 @@ def checked(order: RunOrder) -> Run:
         run = check(order.cfg)
     except BluestabError as error:
         raise BluestabError(
-            f"{error}; the machine that submitted found no fault with it: data, models and code "
-            "must be on a disk that the nodes share"
+            "impossible here, if not on the machine that submitted: data, models and code must be "
+            f"on a disk that the nodes share; {error}"
         ) from error
     if run.key != order.key:
         raise BluestabError(

@@ -29,7 +29,7 @@ OURS = frozenset(
 """Options of sbatch that are not for a person to set. A task has one node, on which a run has all
 its `trainer.devices`, and is one process there, which starts those of the devices."""
 
-SHAPE = re.compile(r"-N.*|-n.*|--nodes(=.*)?|--ntasks(-per-node)?(=.*)?")
+SHAPE = re.compile(r"-N.*|-n.*|--nodes(=.*)?|--ntasks(-per-\w+)?(=.*)?")
 """Options of srun that ask for several nodes or processes, as some of OURS do."""
 
 SUBMIT_LIMIT = re.compile(r"\w*Submit\w*Limit")

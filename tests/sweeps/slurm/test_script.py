@@ -88,7 +88,9 @@ def test_what_no_knob_sets_may_be_set() -> None:
     assert said.endswith("say hydra.launcher.mail_user")
 
 
-@pytest.mark.parametrize("argument", ["--nodes=2", "-N2", "-N 2", "--ntasks=8", "-n8", "--nodes"])
+@pytest.mark.parametrize(
+    "argument", ["--nodes=2", "-N2", "-N 2", "--ntasks=8", "-n8", "--nodes", "--ntasks-per-gpu=2"]
+)
 def test_a_task_has_one_node(argument: str) -> None:
     """Whichever way more are asked for."""
     (said,) = option_problems({"srun_args": ["--label", argument]})
