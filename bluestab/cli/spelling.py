@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 from bluestab.cli.names import NAMES
 from bluestab.cli.unknown import instead_of, known_keys
-from bluestab.core.catalogue import KINDS, entries
+from bluestab.core.catalogue import KINDS, files
 from bluestab.core.errors import ConfigError, nearest
 
 ALONE = ("-m", "--multirun", "-r", "--run", "--help", "-h", "--hydra-help", "--version",
          "--resolve", "--dry-run", "--debug")  # fmt: skip
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cn", "--config-name", "-cp",
-              "--config-path", "-cd", "--config-dir", "--experimental-rerun", "-sc",
-              "--shell-completion")  # fmt: skip
+              "--config-path", "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
 SHOWN = "-m, --dry-run, --cfg job, --info, --debug, --help"
 CURLY = str.maketrans("\u2018\u2019\u201a\u201c\u201d\u201e\u2010\u2011\u2012\u2013\u2014\u2212",
                       "'''\"\"\"------")  # fmt: skip
@@ -51,6 +50,8 @@ def _problem(word: str, rest: Sequence[str]) -> str | None:
 def _flag(word: str, rest: Sequence[str]) -> str:
     """`--learning_rate 3e-5`, `--seed=3`, `--mulitrun`."""
     name, sign, value = word.lstrip("-").partition("=")
+    if name in ("sc", "shell-completion"):
+        return f'{word} is for other Hydra programs; say eval "$(bluestab completion bash)"'
     if close := nearest(f"--{name}", (*ALONE, *WITH_VALUE, "--multi-run"), 0.8):
         return f"there is no flag {word}; did you mean {close[0].replace('multi-run', 'multirun')}?"
     if not sign and rest and not rest[0].startswith("-") and "=" not in rest[0]:
@@ -113,7 +114,7 @@ def _lone_word(word: str, rest: Sequence[str]) -> str | None:
     if match := re.fullmatch(r"([\w./]+):(.+)", word):
         return f"{word}: a knob is set with the sign =: {match[1]}={match[2]}"
     for kind in KINDS:
-        if word in entries(kind):
+        if word in files(kind):
             line = f"bluestab run -m +sweeps={word}" if kind == "sweep" else f"{kind}={word}"
             return f"'{word}' is no KEY=VALUE, but the name of a {kind}; say {line}"
     return None

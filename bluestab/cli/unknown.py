@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from bluestab.cli.foreign_names import CHOICES, INSTEAD, RENAMED
-from bluestab.core.catalogue import KINDS, entries, outer_level_problems
+from bluestab.core.catalogue import KINDS, files, outer_level_problems
 from bluestab.core.config import compose
 from bluestab.core.errors import did_you_mean, nearest
 from bluestab.core.paths import conf_dir
@@ -33,7 +33,7 @@ def unknown_key(key: str) -> str:
     if own := _elsewhere(key, known):
         return head + _meant(*own)
     top = key.partition(".")[0]
-    if top in entries("technique"):
+    if top in files("technique"):
         return f"{head}; knobs of {top} are set as technique.{key}=... where technique={top} is"
     while group and group not in known:
         group = group.rpartition(".")[0]
@@ -94,7 +94,7 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
 
 def unknown_technique_knob(key: str, parts: Sequence[str]) -> str:
     """A knob of a technique that the run lacks, or that the technique does not have."""
-    name, every = parts[1], entries("technique")
+    name, every = parts[1], files("technique")
     if name not in every:
         return f"{key}: " + unknown_choice("technique", name, list(every))
     nodes: Any = OmegaConf.to_container(compose([f"technique={name}"]).technique, resolve=False)
