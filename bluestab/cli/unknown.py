@@ -28,6 +28,8 @@ def unknown_key(key: str) -> str:
     known = known_keys()
     head, value = f"there is no key '{key}'", _typed_value(key)
     group, _, name = key.rpartition(".")
+    if key.replace("/", ".") in known:
+        return head + _meant(key.replace("/", "."))
     if found := instead_of(key, value):
         return f"{head}; {found}"
     if own := _elsewhere(key, known):
@@ -78,6 +80,11 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
     other = CHOICES.get(kind, {}).get(re.sub(r"[^a-z0-9]+", "_", name.lower()))
     if other:
         return f"{head}; here it is {kind}={other}"
+    stem = name.removesuffix(".yaml")
+    if stem != name and stem in options:
+        return head + _meant(stem)
+    if kind == "task" and re.search(r"\.(csv|tsv|jsonl?|parquet|conll|txt)$", name):
+        return f"{head}; for data of your own: task=classification task.train={whole}"
     several = re.split(r"[+ &]+", name)
     if kind == "technique" and len(several) > 1 and set(several) <= set(options):
         return f"{head}; several in one run are a list: 'technique=[{','.join(several)}]'"
