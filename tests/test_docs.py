@@ -73,6 +73,8 @@ def test_every_run_in_the_readme_can_be_started(
     searching = "sweeper=optuna" in command or "+sweeps=search_" in command
     few = ["search.n_trials=3"] if searching else []  # each of its points is composed
     checking = re.sub(r"^bluestab run", "bluestab check", command)
+    # weights that the reader fetches first
+    monkeypatch.setattr("bluestab.sweeps.launchers.check.is_here", lambda model: True)
     typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
 
 

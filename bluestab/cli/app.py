@@ -15,11 +15,14 @@ import typer
 
 from bluestab.cli import inference
 from bluestab.cli.cluster import cancel, print_standing, standing_note
+from bluestab.cli.completion import completion
 from bluestab.cli.data import HYDRA as INSPECT
 from bluestab.cli.data import inspect
+from bluestab.cli.explain import explain, list_
 from bluestab.cli.notebooks import notebooks
 from bluestab.cli.search import search
 from bluestab.cli.store import STORE, cache_app, existing, store_app
+from bluestab.cli.verbs import Verbs, hydra_help, usage_problem
 from bluestab.core.types import At
 
 NEWCOMER = """\
@@ -30,7 +33,9 @@ bluestab compares remedies for unstable fine-tuning, over many seeds.
   bluestab --help                       everything else"""
 
 HYDRA: dict[str, Any] = {**INSPECT, "help_option_names": []}
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Verbs, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 app.add_typer(store_app, name="store")
 app.add_typer(cache_app, name="cache")
 
@@ -38,15 +43,33 @@ SWEEP = Annotated[str | None, typer.Option("--sweep", help="Name of a sweep; def
 
 
 @app.callback(invoke_without_command=True)
-def newcomer(context: typer.Context) -> None:
-    """Seed-honest comparison of stabilisation techniques for fine-tuning BERT and ELECTRA."""
+def newcomer(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version")] = False,
+) -> None:
+    """Compares remedies for unstable fine-tuning of BERT and ELECTRA, over many seeds."""
+    if version:
+        from bluestab.core.provenance import versions
+
+        print(f"bluestab {versions().get('bluestab', 'unknown')}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(NEWCOMER)
 
 
+def _helped(context: typer.Context) -> bool:
+    """Print the screen of a verb whose arguments are Hydra's, if it is asked for."""
+    asked = bool({"--help", "-h"} & set(context.args))
+    if asked:
+        print(hydra_help(str(context.info_name), str(context.command.help)), end="")
+    return asked
+
+
 @app.command(context_settings=HYDRA)
 def run(context: typer.Context) -> None:
-    """Fine-tune one run, or with -m a sweep: bluestab run -m task=biosses technique=none,reinit"""
+    """Fine-tune one model, or with -m a sweep over many seeds."""
+    if _helped(context):
+        return
     from bluestab.cli.hydra_app import run_app
     from bluestab.core.errors import Interrupted
 
@@ -61,7 +84,9 @@ def run(context: typer.Context) -> None:
 
 @app.command(context_settings=HYDRA)
 def check(context: typer.Context) -> None:
-    """Compose, validate and forecast, start nothing: bluestab check -m +sweeps=quickstart"""
+    """Validate a run or a sweep and forecast its cost; start nothing."""
+    if _helped(context):
+        return
     from bluestab.cli.hydra_app import run_app
 
     group = "hydra.launcher.group="
@@ -93,9 +118,11 @@ def fetch(
         typer.Option("--from", help="Take the original files from this folder; no network"),
     ] = None,
 ) -> None:
-    """Bring the data and the models of a run or a sweep here: bluestab fetch -m +sweeps=quickstart
+    """Bring the data and the models of a run or a sweep here.
 
-    Takes the same overrides as run: bluestab fetch task=gad model=biomedbert_base
+    Takes the same overrides as run.
+
+    Examples: bluestab fetch task=gad model=biomedbert_base; bluestab fetch -m +sweeps=zhang2021
     """
     from bluestab.cli.hydra_app import run_app
     from bluestab.core.config import quoted
@@ -123,21 +150,9 @@ def _without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[
 app.command("inspect", context_settings=INSPECT)(inspect)
 
 
-@app.command("list")
-def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sweep")]) -> None:
-    """What exists, one line each: bluestab list technique"""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from bluestab.core.catalogue import entries
-    from bluestab.report.terminal.tables import console
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for name, line in entries(kind).items():
-        table.add_row(name, escape(line))
-    console().print(table)
+app.command("list")(list_)
+app.command("explain")(explain)
+app.command("completion", context_settings={"ignore_unknown_options": True})(completion)
 
 
 @app.command()
@@ -151,7 +166,10 @@ def status(
         float, typer.Option("--every", min=0.1, help="With --watch: seconds between two looks")
     ] = 2.0,
 ) -> None:
-    """Done, running, crashed and missing runs of a sweep: bluestab status --watch"""
+    """Where a sweep stands: done, running, crashed, missing.
+
+    Example: bluestab status --watch
+    """
     from bluestab.cli.search import print_searches
 
     found = existing(store)
@@ -202,7 +220,10 @@ def report(
         bool, typer.Option("--figures", help="Figures for papers, too, as PNG, SVG and PDF")
     ] = False,
 ) -> None:
-    """The page of a sweep, report.html, its tables and figure: bluestab report --at best"""
+    """What a sweep shows: a page, tables for papers, a figure.
+
+    Examples: bluestab report; bluestab report runs --at best --baseline llrd
+    """
     from bluestab.core.errors import StoreError
     from bluestab.report.figures import MOST_ARMS
     from bluestab.report.frames.results import read_results
@@ -233,7 +254,10 @@ def compare(
         Path | None, typer.Option("--out", help="CSV file to write the table to")
     ] = None,
 ) -> None:
-    """The same arms in two stores, on shared seeds: bluestab compare before/runs runs"""
+    """The same arms in two stores, on shared seeds.
+
+    Example: bluestab compare before/runs runs
+    """
     from bluestab.core.errors import StoreError
     from bluestab.report.frames.compare import compare as compared
     from bluestab.report.terminal.closing_table import print_comparison
@@ -363,9 +387,17 @@ def main() -> None:
     from bluestab.core.secrets import cleaned
 
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False) or 0)
     except BluestabError as error:
         if debug:
             raise
-        print(f"bluestab: {printable_lines(cleaned(str(error)))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        said, code = str(error), error.exit_code
+    except Exception as error:
+        if debug or not hasattr(error, "format_message"):  # typer's own errors have it
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the screen of help
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(2)
+        said, code = usage_problem(error), error.exit_code  # type: ignore[attr-defined]
+    print(f"bluestab: {printable_lines(cleaned(said))}", file=sys.stderr)
+    sys.exit(code)

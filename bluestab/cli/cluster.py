@@ -20,7 +20,10 @@ SWEEP = Annotated[
 
 
 def cancel(store: STORE = None, sweep: SWEEP = None) -> None:
-    """End the SLURM tasks of a store or a sweep; what is finished stays: bluestab cancel runs"""
+    """End the SLURM tasks of a store or a sweep.
+
+    What is finished stays. Example: bluestab cancel runs
+    """
     from bluestab.core.errors import StoreError
     from bluestab.sweeps.slurm.cancelling import cancel as end
     from bluestab.sweeps.slurm.submission import submissions

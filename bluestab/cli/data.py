@@ -26,10 +26,12 @@ def inspect(
         typer.Option("--save-as", help="Keep the task: task=NAME then works from any folder"),
     ] = None,
 ) -> None:
-    """What the data of a task are like: bluestab inspect task=classification task.train=mine.csv
+    """What the data of a task are like; nothing is trained.
 
     Takes the same overrides as run: counts, labels, lengths, repeated texts, leaks between the
-    parts, and what differences the test part can show. Nothing is trained or fetched.
+    parts, and what differences the test part can show.
+
+    Example: bluestab inspect task=classification task.train=mine.csv
     """
     from bluestab.cli.hydra_app import run_app
     from bluestab.core.errors import ConfigError

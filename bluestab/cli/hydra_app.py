@@ -56,6 +56,10 @@ WHOLE = {
     "hydra.mode": "a sweep is asked for by -m",
 }
 """Keys that hold others, or are chosen otherwise -> what sets them."""
+HEARD = ("hydra.launcher.", "hydra.sweeper.", "hydra.searchpath", "hydra.callbacks",
+         "hydra.job.env_set", "hydra.job_logging", "hydra.hydra_logging",
+         *(f"hydra.{path}" for path in FOLDERS))  # fmt: skip
+"""Of Hydra's own node what has an effect, or a refusal of its own."""
 APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
 
 
@@ -257,6 +261,12 @@ def _check_whole(override: Override) -> None:
     """Raises ConfigError where a value is put in the place of a group of knobs."""
     key, said = override.key_or_group, str(override.input_line)
     value = said.partition("=")[2]
+    if key == "technique" and value.strip() == "[]":
+        raise ConfigError(f"{said}: plain fine-tuning is technique=none")
+    if key.startswith("hydra.") and key not in WHOLE and not key.startswith(HEARD):
+        raise ConfigError(
+            f"{said}: this has no effect here; of Hydra's own knobs those below hydra.launcher. do"
+        )
     if key in WHOLE and not said.startswith(("+", "~")) and not value.startswith("{"):
         seeds = f"'sweep.seeds=[{value.strip('[]')}]'" if "," in value else f"sweep.seeds={value}"
         raise ConfigError(f"{said}: {WHOLE[key].format(value, seeds=seeds)}")
@@ -274,6 +284,11 @@ def _check_added(override: Override) -> None:
     if key not in APPENDABLE:
         if found := instead_of(key, str(override.input_line).partition("=")[2]):
             raise ConfigError(f"{override.input_line}: {found}")
+        if key in known_keys() and key not in WHOLE:
+            plain = str(override.input_line).lstrip("+")
+            raise ConfigError(
+                f"{override.input_line}: what exists is set without the plus: {plain}"
+            )
         nearest = did_you_mean("+" + key, [f"+{group}" for group in APPENDABLE])
         raise ConfigError(
             f"{override.input_line}: '{key}' is no group that can be added{nearest} "

@@ -45,7 +45,9 @@ def export(
     store: STORE = None,
     device: DEVICE = "auto",
 ) -> None:
-    """A folder that plain transformers loads: bluestab export --best biosses --out model
+    """Write a model as a folder that plain transformers loads.
+
+    Example: bluestab export --best biosses --out model
 
     Weights that were not kept are trained again, and must come out as the record says.
     """
@@ -116,7 +118,9 @@ def predict(
         int, typer.Option("--batch-pieces", min=16, help="Word pieces per batch, with padding")
     ] = 8192,
 ) -> None:
-    """Labels for new text: bluestab predict KEY --input notes.csv --output labelled.csv
+    """Labels, probabilities and offsets for new text.
+
+    Example: bluestab predict KEY --input notes.csv --output labelled.csv
 
     The output is the input with predictions, probabilities and character offsets beside each item.
     The same command goes on after a kill.
@@ -162,7 +166,10 @@ def soup(
     store: STORE = None,
     device: DEVICE = "auto",
 ) -> None:
-    """Average the weights of seeds into one model, recorded like a run: bluestab soup KEY"""
+    """Average the weights of seeds into one model.
+
+    It is recorded like a run. Example: bluestab soup KEY
+    """
     from bluestab.core import devices
     from bluestab.core.errors import ConfigError, did_you_mean
     from bluestab.inference.soup import KINDS, make_soup, members_of
@@ -192,9 +199,9 @@ def reproduce(
         Path | None, typer.Option("--keep-in", help="Store for the new run; default: not kept")
     ] = None,
 ) -> None:
-    """Make a run again and compare: identical, within the noise, or different.
+    """Make a run again and compare the two.
 
-    Exit code 1 if it is different: bluestab reproduce KEY
+    Identical, within the noise, or different, with exit code 1. Example: bluestab reproduce KEY
     """
     from bluestab.core import devices
     from bluestab.inference.reproduce import reproduce as again

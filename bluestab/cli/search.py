@@ -27,7 +27,10 @@ def search(
         bool, typer.Option("--work", help="Be one more worker of it, until its points are told")
     ] = False,
 ) -> None:
-    """What a search has found so far: bluestab search; more hands for it: bluestab search --work"""
+    """What a search has found so far, or one more worker for it.
+
+    Examples: bluestab search; bluestab search --work
+    """
     from bluestab.store.store import Store
     from bluestab.sweeps.search.confirm import confirmed, report
     from bluestab.sweeps.search.drive import help_out

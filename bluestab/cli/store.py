@@ -13,13 +13,13 @@ STORE = Annotated[
     typer.Argument(help="Folder of results; default: $BLUESTAB_STORE, else runs"),
 ]
 store_app = typer.Typer(
-    help="Look after a folder of results: tidy it, check it, take in another one.",
+    help="Look after a folder of results: gc, verify, merge.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 cache_app = typer.Typer(
-    help="What is kept between runs: word pieces, and the data that bluestab fetch brought.",
+    help="Look after what is kept between runs: size, clear.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -60,7 +60,10 @@ def gc(
         typer.Option("--secrets", help="Take passwords, tokens and keys out of its files instead"),
     ] = False,
 ) -> None:
-    """Remove what dead processes left; never a finished run: bluestab store gc --dry-run"""
+    """Remove what dead processes left; never a finished run.
+
+    Example: bluestab store gc --dry-run
+    """
     from bluestab.core.printable import printable
     from bluestab.report.terminal.tables import size
     from bluestab.store.gc import orphans, remove
@@ -104,7 +107,10 @@ def _clean(store: Any, *, dry_run: bool) -> None:
 
 @store_app.command()
 def verify(store: STORE = None) -> None:
-    """Read everything and compare it with its checksums: bluestab store verify"""
+    """Read everything and compare it with its checksums.
+
+    Example: bluestab store verify
+    """
     from bluestab.store.verify import problems
 
     found = existing(store)
@@ -127,7 +133,10 @@ def merge(
     into: Annotated[Path, typer.Argument(help="The store that grows", metavar="INTO")],
     source: Annotated[Path, typer.Argument(help="The store to take from", metavar="FROM")],
 ) -> None:
-    """Add the runs, crashes and sweeps of another store: bluestab store merge runs colleague"""
+    """Add the runs, crashes and sweeps of another store.
+
+    Example: bluestab store merge runs colleague
+    """
     from bluestab.store.merge import merge as merge_stores
     from bluestab.store.store import Store
 
@@ -156,7 +165,7 @@ def _leave_with(problems: list[str]) -> None:
 
 @cache_app.command("size")
 def cache_size() -> None:
-    """Where the cache is and how much disk it takes: bluestab cache size"""
+    """Where the cache is and how much disk it takes."""
     from bluestab.core.paths import cache_dir
     from bluestab.data.cache import files
     from bluestab.report.terminal.tables import size
@@ -175,7 +184,7 @@ def cache_clear(
         bool, typer.Option("--data", help="The data that bluestab fetch brought, too")
     ] = False,
 ) -> None:
-    """Remove the word pieces that were kept: bluestab cache clear
+    """Remove the word pieces that were kept.
 
     Runs that are going on keep what they have open; on a network file system, clear the cache when
     no other machine uses it.

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from bluestab.cli.foreign_names import CHOICES, INSTEAD, RENAMED
-from bluestab.core.catalogue import KINDS, entries, outer_level_problems
+from bluestab.core.catalogue import KINDS, files, outer_level_problems
 from bluestab.core.config import compose
 from bluestab.core.errors import did_you_mean, nearest
 from bluestab.core.paths import conf_dir
@@ -28,12 +28,14 @@ def unknown_key(key: str) -> str:
     known = known_keys()
     head, value = f"there is no key '{key}'", _typed_value(key)
     group, _, name = key.rpartition(".")
+    if key.replace("/", ".") in known:
+        return head + _meant(key.replace("/", "."))
     if found := instead_of(key, value):
         return f"{head}; {found}"
     if own := _elsewhere(key, known):
         return head + _meant(*own)
     top = key.partition(".")[0]
-    if top in entries("technique"):
+    if top in files("technique"):
         return f"{head}; knobs of {top} are set as technique.{key}=... where technique={top} is"
     while group and group not in known:
         group = group.rpartition(".")[0]
@@ -78,6 +80,11 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
     other = CHOICES.get(kind, {}).get(re.sub(r"[^a-z0-9]+", "_", name.lower()))
     if other:
         return f"{head}; here it is {kind}={other}"
+    stem = name.removesuffix(".yaml")
+    if stem != name and stem in options:
+        return head + _meant(stem)
+    if kind == "task" and re.search(r"\.(csv|tsv|jsonl?|parquet|conll|txt)$", name):
+        return f"{head}; for data of your own: task=classification task.train={whole}"
     several = re.split(r"[+ &]+", name)
     if kind == "technique" and len(several) > 1 and set(several) <= set(options):
         return f"{head}; several in one run are a list: 'technique=[{','.join(several)}]'"
@@ -94,7 +101,7 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
 
 def unknown_technique_knob(key: str, parts: Sequence[str]) -> str:
     """A knob of a technique that the run lacks, or that the technique does not have."""
-    name, every = parts[1], entries("technique")
+    name, every = parts[1], files("technique")
     if name not in every:
         return f"{key}: " + unknown_choice("technique", name, list(every))
     nodes: Any = OmegaConf.to_container(compose([f"technique={name}"]).technique, resolve=False)

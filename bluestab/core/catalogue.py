@@ -74,13 +74,18 @@ def _outer_keys(file: Path) -> set[str]:
     return {str(key) for key in loaded} if isinstance(loaded, DictConfig) else set()
 
 
+def files(kind: str) -> dict[str, Path]:
+    """Name -> its yaml, a person's own first; nothing of them is read."""
+    found: dict[str, Path] = {}
+    for folder in folders(kind):
+        for file in folder.glob("*.yaml"):
+            found.setdefault(file.stem, file)
+    return dict(sorted(found.items()))
+
+
 def entries(kind: str) -> dict[str, str]:
     """Name -> one line: `about.summary`, or the comment the file opens with."""
-    found: dict[str, str] = {}
-    for folder in folders(kind):
-        for file in sorted(folder.glob("*.yaml")):
-            found.setdefault(file.stem, _line(file, kind))
-    return dict(sorted(found.items()))
+    return {name: _line(file, kind) for name, file in files(kind).items()}
 
 
 def shadowed() -> list[str]:

@@ -16,7 +16,7 @@ from bluestab.report.frames.folds import FOLD
 from bluestab.report.frames.runs import ATS, Row
 from bluestab.report.section import Json, Results, plain, table
 from bluestab.report.sections import SECTIONS
-from bluestab.report.words.glossary import GLOSSARY
+from bluestab.report.words.glossary import HEADINGS
 from bluestab.report.words.headline import headlines
 from bluestab.store.store import Store
 from bluestab.tasks.metric import metric_of_row
@@ -49,7 +49,7 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
             {r["metric"] for r in runs.values() if not metric_of_row(r).higher_is_better}
         ),
         "test_items": _test_items(runs.values()),
-        "glossary": dict(GLOSSARY),
+        "glossary": dict(HEADINGS),
         "headlines": _headlines(results),
         "advice": [
             {"task": one.task, "model": one.model, "at": results.at, "text": one.said()}

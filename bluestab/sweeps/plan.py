@@ -58,7 +58,7 @@ class Sweep:
     precision             that all runs got which left it open; None: none did
     notes                 what is to be said of knobs that were left open
     confirm               fresh seeds, on which the arm that it chooses is measured afterwards
-    confirms              of a confirmation: the sweep that chose, and cell -> role and name of its arm
+    confirms              of a confirmation: the sweep that chose; cell -> role and name of its arm
     """
 
     name: str

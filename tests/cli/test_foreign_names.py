@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from bluestab.cli.foreign_names import CHOICES, INSTEAD, RENAMED
+from bluestab.cli.foreign_names import CHOICES, INSTEAD, LAUNCHERS, RENAMED
 from bluestab.cli.unknown import known_keys
 from bluestab.core.catalogue import entries
 from bluestab.core.paths import conf_dir
 
+ROOT = Path(__file__).parents[2]
 NAMES = re.compile(
     r"\b([a-z_]+(?:\.[a-z_0-9]+)+|(?:device|keep|technique|store|logger|profile|on_oom))="
 )
@@ -44,3 +46,16 @@ def test_the_usual_names_are_there() -> None:
         ckpt_path callbacks experiment hparams_search model_name_or_path train_file
         validation_file test_file max_seq_length dataset_name task_name optimizer scheduler"""
     assert [name for name in usual.split() if name not in {**RENAMED, **INSTEAD}] == []
+
+
+def test_the_table_of_the_readme_says_the_same() -> None:
+    table = (ROOT / "README.md").read_text().partition("| transformers, Lightning, Hydra")[2]
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    for row in rows:
+        theirs, here = row.strip("| ").split(" | ")
+        for name in re.findall(r"`(\w+)(?:=\w+)?`", theirs):
+            if name not in LAUNCHERS:
+                said = RENAMED.get(name) or INSTEAD[name]
+                assert any(part in said for part in re.findall(r"`([\w./ +=-]+)`", here)) or (
+                    "nothing to set" in said
+                ), name

@@ -44,6 +44,7 @@ def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("optim.foo=1", "below optim there are lr, batch_size, bucket"),
         ("trainer.attention.tpu=eager", "below trainer.attention there are cpu, cuda, mps"),
         ("foo.bar=1", "at the top there are task, model, technique"),
+        ("optim/lr=1", "did you mean 'optim.lr'?"),
         ("foo=1", "at the top there are task, model, technique"),
     ],
 )
@@ -78,6 +79,8 @@ OPTIONS = {
         ("technique", "freeze+llrd", "several in one run are a list: 'technique=[freeze,llrd]'"),
         ("hydra/launcher", "submitit_slurm", "here it is hydra/launcher=slurm"),
         ("hydra/launcher", "x", "valid: local, pool, slurm"),
+        ("task", "mine.csv", "task=classification task.train=mine.csv"),
+        ("task", "gad.yaml", "did you mean 'gad'?"),
         ("sweeps", "quick-start", "did you mean 'quickstart'?"),
     ],
 )
@@ -112,6 +115,9 @@ def test_knobs_of_techniques() -> None:
         ((*SWEEP, "hydra.sweep.dir=out"), ["hydra.sweep.dir is 'out'", "store=out"]),
         ((*RUN, "hydra.job.chdir=true"), ["hydra.job.chdir is True", "store=FOLDER"]),
         (("run", "+sweeps=quickstart"), ["add -m", "bluestab run -m +sweeps=quickstart"]),
+        ((*RUN, "hydra.verbose=true"), ["no effect here"]),
+        ((*RUN, "technique=[]"), ["technique=none"]),
+        ((*RUN, "+seed=3"), ["without the plus: seed=3"]),
         ((*RUN, "sweep.seeds=5"), ["sweep.seeds=5 is for a sweep; add -m"]),
     ],
 )

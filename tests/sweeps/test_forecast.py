@@ -290,20 +290,20 @@ def test_check_forecasts_from_a_dry_step_then_from_history(
     assert "on 2 workers" in said.out
 
 
-def test_no_weights_no_device_no_forecast_but_no_failure(
+def test_no_weights_or_no_device_is_no_forecast_and_not_well(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     gad = [*ANY_FILE, "task=gad", "task.max_length=32", f"store={tmp_path / 'runs'}"]
     said = cli("check", *gad, "model=electra_base")
-    assert (said.code, said.err) == (0, "")
-    assert "the weights of model 'electra_base' are not on this machine" in said.out
+    weights = "the weights of model 'electra_base' are not on this machine"
+    assert (said.code, weights in said.out, weights in said.err) == (2, True, True)
     import torch
 
     if not torch.cuda.is_available():
         said = cli("check", *gad, "model=tiny", "device=cuda")
-        assert (said.code, said.err) == (0, "")
-        assert "device is cuda:0, but this machine has 0 CUDA devices" in said.out
+        device = "device is cuda:0, but this machine has 0 CUDA devices"
+        assert (said.code, device in said.out, device in said.err) == (2, True, True)
 
 
 def test_wrong_knobs_of_check_are_named(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from bluestab.core.errors import DataError
@@ -36,6 +37,16 @@ OTHERS = {
     "code: save it as JSONL or Parquet", ".pickle": "a pickle, which could run code: save it as "
     "JSONL or Parquet",
 }  # fmt: skip
+
+
+PARTS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("dev", "devel", "development", "valid", "validation", "val"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""Usual name of a file or folder -> the setting that reads it."""
+NO_DATA = re.compile(r"\.|(readme|licen[cs]e|citation)\b", re.IGNORECASE)
+"""Files that lie beside data."""
 
 
 def recognise(path: Path, *, words: bool) -> str:
@@ -110,13 +121,36 @@ def _of_folder(path: Path) -> str:
         return "brat"
     try:
         files = sorted(p.name for p in path.iterdir())[:5]
+        parts = _parts_of(path)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})") from error
+    if "train" in parts:
+        settings = " ".join(shlex.quote(f"task.{part}={where}") for part, where in parts.items())
+        raise DataError(path, f"is a folder of parts, not one of them; say {settings}")
     raise DataError(
         path,
         "is a folder, but neither a BRAT folder (.txt and .ann) nor a saved dataset (state.json); "
         f"it holds {', '.join(files) or 'nothing'}",
     )
+
+
+def _parts_of(path: Path) -> dict[str, Path]:
+    """Setting -> what it reads, of a folder with files or folders for training, validation, test.
+
+    A folder that is read file by file stands for its only one.
+    """
+    found: dict[str, Path] = {}
+    for entry in sorted(path.iterdir()):
+        part = PARTS.get(entry.name.lower().partition(".")[0])
+        if part is None or part in found:
+            continue
+        if not entry.is_dir() or is_dataset(entry) or any(entry.glob("*.ann")):
+            found[part] = entry
+            continue
+        files = [f for f in entry.iterdir() if f.is_file() and not NO_DATA.match(f.name)]
+        if len(files) == 1:
+            found[part] = files[0]
+    return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
 
 def _opens(line: str) -> bool:

@@ -4,7 +4,7 @@ in the order of its rank; what nobody ranked goes on in a second table below."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +62,17 @@ def print_fitted(
                 out.print(title, markup=False, soft_wrap=True)
             _print(out, columns, members, part)
     return [columns[i].called or columns[i].heading for i in sorted(gone)]
+
+
+def print_names(out: Console, lines: Mapping[str, str]) -> None:
+    """Names and a line about each, which goes on below itself where it is longer than the room."""
+    name = max(map(cell_len, lines), default=0)
+    for key, text in lines.items():
+        room = out.width - name - GAP
+        first = Text(key + " " * (name - cell_len(key) + GAP))
+        rest = Text(text).wrap(out, room) if room >= NAME else [Text(text)]
+        for i, line in enumerate(rest or [Text("")]):
+            out.print(Text.assemble(first if i == 0 else " " * (name + GAP), line), soft_wrap=True)
 
 
 def _width(columns: Sequence[Column], rows: Rows, i: int) -> int:

@@ -1,9 +1,11 @@
-"""Progress while runs go on: live bars in a terminal, one line per finished run elsewhere."""
+"""Progress while runs go on: live bars in a terminal; in a pipe or a log a line at every
+evaluation, one a minute where nothing else is said, and one per finished run."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -14,11 +16,22 @@ from bluestab.core.printable import printable
 from bluestab.core.types import RunRecord
 from bluestab.report.terminal.sweep_view import SweepView, started
 from bluestab.report.terminal.tables import console, seconds
-from bluestab.report.terminal.watch import Screen, drawn, time_left
+from bluestab.report.terminal.watch import Screen, drawn, plain, time_left
 from bluestab.report.words.phrases import verdict
 from bluestab.store.store import Store
 
 REDRAW = 0.5  # seconds between two looks at the store
+LOOK = 5.0  # the same where lines are printed
+SILENT = 60.0  # seconds after which a line says that the work goes on
+
+
+def _at(step: object, total: object, loss: object, score: object) -> str:
+    """`step 40/80, loss 0.321, validation 0.812`; scores only where they are known."""
+    said = f"step {step}/{total}"
+    if isinstance(loss, float):
+        shown = f"{score:.3f}" if isinstance(score, float) else "undefined"
+        said += f", loss {loss:.3f}, validation {shown}"
+    return said
 
 
 class RunBar:
@@ -26,6 +39,7 @@ class RunBar:
 
     def __init__(self, label: str = "") -> None:
         self.console = console()
+        self._said_at = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -51,8 +65,14 @@ class RunBar:
         """Called at every optimizer step; loss and validation score are given now and then."""
         self.bar.update(self.current, completed=step, total=total)
         if loss is not None:
-            said = "undefined" if score is None else f"{score:.3f}"
-            self.bar.update(self.current, note=f"loss {loss:.3f}, validation {said}")
+            note = _at(step, total, loss, score).partition(", ")[2]
+            self.bar.update(self.current, note=note)
+        silent = time.monotonic() - self._said_at
+        if not self.console.is_interactive and (loss is not None or silent >= SILENT):
+            label = self.bar.tasks[0].description
+            said = f"{label}: {_at(step, total, loss, score)}"
+            self.console.print(said, markup=False, soft_wrap=True)
+            self._said_at = time.monotonic()
 
 
 class SweepDisplay:
@@ -70,7 +90,10 @@ class SweepDisplay:
         self._screen: Screen | None = None
         self._lock = threading.RLock()  # reentrant: `say` may be called by a signal handler
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._redraw, name="display", daemon=True)
+        self._said_at = time.monotonic()
+        self._seen: dict[str, tuple[object, object]] = {}
+        work = self._redraw if self.console.is_interactive else self._tell
+        self._thread = threading.Thread(target=work, name="display", daemon=True)
         found = f", {self._view.done} already there" if self._view.done else ""
         self.say(f"{self._name}: {self._view.total} runs{found}")
 
@@ -79,13 +102,13 @@ class SweepDisplay:
             self._screen = Screen(self.console)
             self._screen.__enter__()
             self._draw()
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._thread.join()
         if self._screen is not None:
-            self._thread.join()
             self._screen.__exit__(*_)
 
     def end(self, record: RunRecord, label: str) -> None:
@@ -105,6 +128,26 @@ class SweepDisplay:
     def say(self, text: str) -> None:
         """A line for the person at the keyboard, which stays."""
         self.console.print(text, markup=False, soft_wrap=True)
+        self._said_at = time.monotonic()
+
+    def _tell(self) -> None:
+        with suppress(Exception):  # as below
+            while not self._ended.wait(LOOK):
+                with self._lock:
+                    self._view.refresh()
+                    for line in self._evaluations():
+                        self.say(line)
+                    if time.monotonic() - self._said_at >= SILENT:
+                        self.say(plain(self._view, self._name, self.workers))
+
+    def _evaluations(self) -> Iterator[str]:
+        """A line for each run that was evaluated since the last look."""
+        for key, claim in self._view.running.items():
+            found = (claim.get("loss"), claim.get("score"))
+            if found[0] is not None and self._seen.get(key) != found:
+                label = printable(claim.get("label") or key)
+                yield f"  {label}: {_at(claim.get('step'), claim.get('total'), *found)}"
+            self._seen[key] = found
 
     def _redraw(self) -> None:
         with suppress(Exception):  # a display that fails must not disturb the runs

@@ -27,6 +27,37 @@ BROKEN: dict[str, Broken] = {
         {"train": "d"},
         r"d: is a folder, but neither a BRAT",
     ),
+    "a folder with a folder for each part": (
+        "classification",
+        {
+            "d/train/x.csv": rows(),
+            "d/train/README.md": "",
+            "d/devel/x.csv": rows(),
+            "d/test/x.csv": rows(),
+        },
+        {"train": "d"},
+        r"d: is a folder of parts, not one of them; say task\.train=\S*d/train/x\.csv "
+        r"task\.validation=\S*d/devel/x\.csv task\.test=\S*d/test/x\.csv$",
+    ),
+    "a folder with a file for each part": (
+        "classification",
+        {"d/test.csv": rows(), "d/Train.csv": rows(), "d/val.csv": rows()},
+        {"train": "d"},
+        r"d: is a folder of parts.* task\.train=\S*d/Train\.csv task\.validation=\S*d/val\.csv "
+        r"task\.test=\S*d/test\.csv$",
+    ),
+    "a folder with BRAT folders for two parts": (
+        "tagging",
+        {"d/train/1.txt": "a", "d/train/1.ann": "", "d/test/1.txt": "a", "d/test/1.ann": ""},
+        {"train": "d"},
+        r"d: is a folder of parts.* task\.train=\S*d/train task\.test=\S*d/test$",
+    ),
+    "a folder with folders of many files": (
+        "classification",
+        {"d/train/1.txt": "a", "d/train/2.txt": "b", "d/test/1.txt": "c"},
+        {"train": "d"},
+        r"d: is a folder, but neither a BRAT.*; it holds test, train",
+    ),
     "folder, format given": (
         "classification",
         {"d/x.csv": rows()},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bluestab.report.terminal import progress
 from bluestab.report.terminal.progress import RunBar, SweepDisplay
 from bluestab.store.store import Store
 from tests.support.sweep_by_hand import Fake, Terminal, key
@@ -46,6 +48,7 @@ def test_a_display_works_without_a_manifest(
 
 DISPLAY = """
 import sys, time
+from bluestab.report.terminal import progress
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.store.store import Store
 store = Store(sys.argv[1])
@@ -97,4 +100,41 @@ def test_a_single_run_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
         bar.progress(2, 10, 0.5, None)
         assert bar.bar.tasks[0].completed == 2
         assert bar.bar.tasks[0].fields["note"] == "loss 0.500, validation undefined"
-    assert capsys.readouterr().out.strip() == ""
+    # in a pipe a line at every evaluation, here the one that is told
+    assert capsys.readouterr().out == (
+        "gad [b]tiny[/b] none seed 0: step 2/10, loss 0.500, validation undefined\n"
+    )
+
+
+def test_a_single_run_in_a_pipe_is_never_silent_for_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SILENT", 0.0)
+    with RunBar("a run") as bar:
+        bar.progress(1, 10, None, None)
+        bar.progress(2, 10, 0.5, 0.75)
+    assert capsys.readouterr().out.splitlines() == [
+        "a run: step 1/10",
+        "a run: step 2/10, loss 0.500, validation 0.750",
+    ]
+
+
+def test_a_sweep_in_a_pipe_says_evaluations_once_and_that_it_goes_on(
+    fake: Callable[[int], Fake],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "LOOK", 0.05)
+    sweep = fake(3)
+    evaluated = "  gad tiny llrd seed 1: step 3/9, loss 0.250, validation 0.750"
+    with (
+        sweep.at_work(1, step=3, total=9, loss=0.25, score=0.75),
+        SweepDisplay("mine", sweep.keys, sweep.store, workers=1),
+    ):
+        time.sleep(0.5)
+        assert capsys.readouterr().out.splitlines() == ["mine: 3 runs", evaluated]
+        monkeypatch.setattr(progress, "SILENT", 0.2)
+        time.sleep(0.5)
+        said = capsys.readouterr().out.splitlines()
+    assert 1 <= len(said) <= 3
+    assert said[0].startswith("mine: 0 of 3 done, 0 failed, 0 crashed, 1 running, 2 left")
