@@ -289,8 +289,8 @@ def test_they_are_counted(cli: Callable[..., Any], make_run: Make) -> None:
 
 def test_the_forecast_counts_them(make_run: Make, tmp_path: Path) -> None:
     """Bytes of float32 at last and best, whether or not the runs it knows kept any."""
-    from bluestab.sweeps.forecast import Cost
     from bluestab.sweeps import forecast
+    from bluestab.sweeps.forecast import Cost
     from bluestab.sweeps.launchers import check
 
     run = make_run("task=gad", "model=tiny", *SHORT)

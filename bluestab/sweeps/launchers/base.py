@@ -37,12 +37,16 @@ class Backend(ABC):
             jobs, apart = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name, self.kind_of)
         for line in filter(None, (check_name(sweep), *sweep.notes)):
-            print(line)
+            self.say(line)
         print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
             for line in said_of(sweep.runs, apart):
                 print(line)
         self.launch(sweep)
+
+    def say(self, line: str) -> None:
+        """A line for who started the command."""
+        print(line)
 
     def kind_of(self, device: str) -> Kind:
         """What `device` means where the runs will be done."""
