@@ -33,8 +33,8 @@ def weights_of(make_assembly: Make, *overrides: str) -> dict[str, Any]:
     "technique",
     [
         "none",
-        "llrd",
-        "prior_decay",
+        pytest.param("llrd", marks=pytest.mark.slow),
+        pytest.param("prior_decay", marks=pytest.mark.slow),
         pytest.param("recadam", marks=pytest.mark.slow),
         pytest.param("mixout", marks=pytest.mark.slow),
         pytest.param("ema", marks=pytest.mark.slow),
