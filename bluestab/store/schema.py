@@ -185,6 +185,8 @@ def check_manifest(content: Any) -> None:
         raise ValueError(f"declared is {_short(content['declared'])}, not a map")
     if "confirms" in content and not _is_confirmation(content["confirms"]):
         raise ValueError(f"confirms is {_short(content['confirms'])}: expected sweep and arms")
+    if not _map_of(lambda _: True)(content.get("settled", {})):
+        raise ValueError(f"settled is {_short(content['settled'])}, not a map")
     for n, launch in enumerate(_launches(content.get("launches", []))):
         if not isinstance(launch, dict) or not launch.keys() >= LAUNCH.keys():
             raise ValueError(f"launches[{n}] is {_short(launch)}: expected {', '.join(LAUNCH)}")

@@ -1,13 +1,13 @@
 """One precision for all runs of a sweep where it is left open, and the same again when it goes on.
 
 What a sweep settled for stands in its manifest (`settled`, and in the overrides of every run). A
-command that asks for runs of such a manifest takes the precision from there, on whatever machine it
-is typed; one that would need another, and lose what is finished, is stopped.
+command that asks for runs of such a manifest takes it from there, on whatever machine it is typed;
+one that would need another precision, and lose what is finished, is stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,51 +15,98 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.keys import key_of, with_trainer
 from bluestab.store.store import Store
 from bluestab.training.check import Run
-from bluestab.training.defaults import FORMER, PRECISION, KindOf, override_lines
+from bluestab.training.defaults import FORMER, MICRO_BATCH, PRECISION, KindOf, override_lines
 
+Manifest = Mapping[str, Any]
 Check = Callable[[KindOf], list[Run]]
 """Checks every run of the sweep, for a machine with such devices."""
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """Runs of one precision (None: it was said for each), and a sentence about what was open."""
+    """Runs of one precision, unless it was said for each; what was settled, for the manifest
+    (empty: nothing was open), and the same in a line."""
 
     runs: list[Run]
-    precision: int | str | None
+    settled: Mapping[str, Any]
     said: str | None
 
 
 def agree(check: Check, kind_of: KindOf) -> Agreed:
-    """Check every run, at one precision where that was left open.
+    """Check every run, at one precision where that was left open, and as the sweep was begun.
 
     Raises ConfigError as `check` does; and if the sweep was begun in bf16 and something of it is
     finished, but this machine does not compute in it, or a technique that was added cannot.
     """
     runs = check(kind_of)
+    if not any(run.settled.values for run in runs):
+        return Agreed(runs, {}, None)
+    store = Store(str(runs[0].cfg["store"]))
+    before = [manifest for manifest in store.whole_manifests() if manifest.get("settled")]
+    if (begun_on := _begun_on(runs, before, kind_of)) is not None:
+        kind_of = _as_on(begun_on, kind_of)
+        runs = check(kind_of)
     open_ = [run for run in runs if PRECISION in run.settled.values]
-    if not open_:
-        return Agreed(runs, None, said_of(runs))
     in_32 = [run for run in open_ if run.settled.values[PRECISION] == 32]
     refusing = [sentence for run in open_ for sentence in run.settled.float32]
-    if not in_32 and (_begun(open_, "bf16") or not _begun(open_, 32)):
-        return Agreed(runs, "bf16", said_of(runs, "the processor or GPU computes in it"))
-    if not in_32:
-        runs, why = check(_without_bf16(kind_of)), "as an earlier command settled for"
-        return Agreed(runs, 32, said_of(runs, why))
-    why = refusing[0] if refusing else "the processor or GPU has no bf16 arithmetic"
-    if not _begun(open_, 32):
-        _refuse_change(open_, why, has_arms=bool(refusing))
-    if len(in_32) < len(open_):
+    why = "the processor or GPU computes in it"
+    if in_32:
+        why = refusing[0] if refusing else "the processor or GPU has no bf16 arithmetic"
+        if not _begun(open_, before, 32):
+            n_done = sum(map(store.has, _begun(open_, before, "bf16")))
+            _refuse_change(n_done, why, has_arms=bool(refusing))
+        if len(in_32) < len(open_):
+            runs = check(_without_bf16(kind_of))
+    elif _begun(open_, before, 32) and not _begun(open_, before, "bf16"):
+        why = "as an earlier command settled for"
         runs = check(_without_bf16(kind_of))
-    return Agreed(runs, 32, said_of(runs, why))
+    return Agreed(runs, _settled(runs, kind_of), said_of(runs, why))
 
 
-def _refuse_change(runs: Sequence[Run], why: str, *, has_arms: bool) -> None:
-    """Raises ConfigError if some of these runs are finished in bf16, where they are to be done in
-    float32 now."""
-    store = Store(str(runs[0].cfg["store"]))
-    n_done = sum(store.has(key) for key in _begun(runs, "bf16"))
+def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
+    """What a manifest says of knobs that were open: precision, sizes, the kind of device."""
+    found: dict[str, Any] = {}
+    for run in runs:
+        values = run.settled.values
+        if PRECISION in values:
+            found[PRECISION] = values[PRECISION]
+        if MICRO_BATCH in values:
+            found.setdefault(MICRO_BATCH, [])
+            if values[MICRO_BATCH] not in found[MICRO_BATCH]:
+                found[MICRO_BATCH].append(values[MICRO_BATCH])
+    kinds = {kind_of(run.cfg["device"]).name for run in runs}
+    return {**found, "device": kinds.pop()} if found and len(kinds) == 1 else found
+
+
+def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) -> str | None:
+    """The kind of device for which an earlier command planned some of these runs, if it is another
+    one than here, and none was planned for this one."""
+    open_ = [run for run in runs if MICRO_BATCH in run.settled.values]
+    if not open_:
+        return None
+    here = kind_of(open_[0].cfg["device"]).name
+    found = None
+    for manifest in before:
+        then = manifest["settled"]
+        keys = {run["key"] for run in manifest["runs"]}
+        for size in then.get(MICRO_BATCH, ()):
+            for run in open_:
+                values = {MICRO_BATCH: size}
+                if PRECISION in run.settled.values and PRECISION in then:
+                    values[PRECISION] = then[PRECISION]
+                if key_of(with_trainer(run.hashed, values)) in keys:
+                    if then.get("device") in (here, None):
+                        return None
+                    found = then["device"]
+    return found
+
+
+def _as_on(name: str, kind_of: KindOf) -> KindOf:
+    return lambda device: kind_of(device)._replace(name=name)
+
+
+def _refuse_change(n_done: int, why: str, *, has_arms: bool) -> None:
+    """Raises ConfigError if runs are finished in bf16 that are to be done in float32 now."""
     if n_done:
         go_on = (
             "leave the arms that need float32 out here, and give them a command of their own"
@@ -91,14 +138,13 @@ def _without_bf16(kind_of: KindOf) -> KindOf:
     return lambda device: kind_of(device)._replace(bf16=False)
 
 
-def _begun(runs: Sequence[Run], precision: int | str) -> set[str]:
-    """Keys of these runs at this precision, as far as a sweep of their store settled for it."""
-    store = Store(str(runs[0].cfg["store"]))
+def _begun(runs: Sequence[Run], before: Sequence[Manifest], precision: int | str) -> set[str]:
+    """Keys of these runs at this precision, as far as a sweep settled for it."""
     keys = {key_of(with_trainer(run.hashed, {PRECISION: precision})) for run in runs}
     return keys & {
         run["key"]
-        for manifest in store.whole_manifests()
-        if (manifest.get("settled") or {}).get(PRECISION) == precision
+        for manifest in before
+        if manifest["settled"].get(PRECISION) == precision
         for run in manifest["runs"]
     }
 

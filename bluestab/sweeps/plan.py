@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
 from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
 from bluestab.training.check import Run, check
-from bluestab.training.defaults import PRECISION, KindOf
+from bluestab.training.defaults import KindOf
 
 SEED = re.compile(r"seed=(\d+)")
 STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
@@ -55,7 +55,7 @@ class Sweep:
     """The runs of one question, and where they go.
 
     baseline, difference  as `sweep.baseline` and `sweep.difference` declare them before any result
-    precision             that all runs got which left it open; None: none did
+    settled               what became of knobs that were left open; empty: none was
     notes                 what is to be said of knobs that were left open
     confirm               fresh seeds, on which the arm that it chooses is measured afterwards
     confirms              of a confirmation: the sweep that chose; cell -> role and name of its arm
@@ -66,7 +66,7 @@ class Sweep:
     runs: tuple[PlannedRun, ...]
     baseline: str = "none"
     difference: float = 0.01
-    precision: int | str | None = None
+    settled: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     confirm: tuple[int, ...] = ()
     confirms: Mapping[str, Any] | None = None
@@ -75,10 +75,9 @@ class Sweep:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and
         every key with its overrides."""
         runs = [(planned.run.key, planned.run.cell) for planned in self.runs]
-        settled = {} if self.precision is None else {"settled": {PRECISION: self.precision}}
         own = None if self.confirms is None else self.name
         return {
-            **settled,
+            **({"settled": dict(self.settled)} if self.settled else {}),
             "name": self.name,
             "command": command_line(),
             "declared": {
@@ -180,7 +179,7 @@ def plan_sweep(
         name=name,
         store=store,
         runs=tuple(in_order(_spelled_out(_named(list(planned.values()), name)))),
-        precision=agreed.precision,
+        settled=agreed.settled,
         notes=tuple(filter(None, (agreed.said, former_note(agreed.runs, store)))),
         **_declared(asked),
         confirm=() if confirms else _fresh(asked.get("confirm", 0), planned, store, name),

@@ -52,15 +52,17 @@ def finish(sweep: Sweep, n: int = 1) -> None:
 
 def test_one_precision_for_all_arms(plan: Plan) -> None:
     both = plan(FAST, "none", "llrd")
-    assert (precisions(both), both.precision) == ({"bf16"}, "bf16")
+    assert (precisions(both), both.settled["trainer.precision"]) == ({"bf16"}, "bf16")
     assert "trainer.precision=bf16 (the processor or GPU computes in it)" in both.notes[0]
     third = plan(FAST, "none", "r3f")
-    assert (precisions(third), third.precision) == ({32}, 32)
+    assert (precisions(third), third.settled["trainer.precision"]) == ({32}, 32)
     assert "trainer.precision=32 (technique.r3f.eps is 1e-05" in third.notes[0]
     slow = plan(SLOW, "none")
-    assert (precisions(slow), slow.precision) == ({32}, 32)
+    assert (precisions(slow), slow.settled["trainer.precision"]) == ({32}, 32)
     assert "no bf16 arithmetic" in slow.notes[0]
-    assert plan(FAST, "none", said=("trainer.precision=32",)).precision is None
+    assert (
+        plan(FAST, "none", said=("trainer.precision=32",)).settled.get("trainer.precision") is None
+    )
     mixed = plan(FAST, "none", "r3f", said=("trainer.precision=32", "trainer.micro_batch=null"))
     assert mixed.notes == ()
 
@@ -68,10 +70,13 @@ def test_one_precision_for_all_arms(plan: Plan) -> None:
 def test_the_manifest_spells_it_out(plan: Plan) -> None:
     sweep = plan(FAST, "none", said=("trainer.micro_batch.cpu=2", "trainer.precision=auto"))
     manifest = sweep.manifest()
-    assert manifest["settled"] == {"trainer.precision": "bf16"}
+    assert manifest["settled"] == {
+        "trainer.precision": "bf16", "trainer.micro_batch": [2], "device": "cpu"
+    }  # fmt: skip
     spelled = ["trainer.precision=bf16", "trainer.micro_batch=2"]
     assert manifest["runs"][0]["overrides"] == [*spelled, "technique=none", "seed=0"]
-    assert "settled" not in plan(SLOW, "none", said=("trainer.precision=32",)).manifest()
+    said = ("trainer.precision=32", "trainer.micro_batch=null")
+    assert "settled" not in plan(SLOW, "none", said=said).manifest()
     assert sweep.runs[0].run.cfg["sweep"]["arm"] is None, "the same for all is no arm's name"
 
 
@@ -85,6 +90,18 @@ def test_a_sweep_goes_on_as_it_was_begun(plan: Plan) -> None:
     assert "as an earlier command settled for" in more.notes[0]
     asked = plan(FAST, "none", said=("trainer.precision=bf16",))
     assert precisions(asked) == {"bf16"}, "what is said holds"
+
+
+def test_and_on_another_kind_of_device(plan: Plan) -> None:
+    """Whole batches on a GPU stay whole on a CPU, so that no run is done twice."""
+    begun = plan(Kind("cuda", True), "none")
+    begin(begun)
+    more = plan(FAST, "none", "llrd", seeds=3)
+    assert {p.run.key for p in begun.runs} < {p.run.key for p in more.runs}
+    assert {p.run.cfg["trainer"]["micro_batch"] for p in more.runs} == {None}
+    assert more.settled["device"] == "cuda"
+    own = plan(FAST, "none", said=("trainer.micro_batch=4",))
+    assert {p.run.cfg["trainer"]["micro_batch"] for p in own.runs} == {4}
 
 
 @pytest.mark.parametrize(

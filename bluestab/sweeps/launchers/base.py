@@ -38,7 +38,7 @@ class Backend(ABC):
             jobs, alone = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name, self.kind_of)
         for line in filter(None, (check_name(sweep), *sweep.notes)):
-            print(line)
+            self.say(line)
         print_notes(planned.run for planned in sweep.runs)
         if self.group != 1:
             for line in packing_summary(sweep.runs, alone):
@@ -50,6 +50,10 @@ class Backend(ABC):
     def confirm(self, compose: Compose, sweep: Sweep) -> None:
         """Measure the arm that the sweep chose on fresh seeds."""
         confirm(sweep, compose, self.launch)
+
+    def say(self, line: str) -> None:
+        """A line for who started the command."""
+        print(line)
 
     def kind_of(self, device: str) -> Kind:
         """What `device` means where the runs will be done."""

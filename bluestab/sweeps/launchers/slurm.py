@@ -51,6 +51,7 @@ from bluestab.sweeps.slurm.submission import (
     write_orders,
     write_search,
 )
+from bluestab.training.defaults import PRECISION
 from bluestab.training.execute import is_done
 
 if TYPE_CHECKING:
@@ -238,6 +239,9 @@ class Slurm(Backend):
                 print(f"# {line}" if self.dry_run else line)
         self._told.update(told)
 
+    def say(self, line: str) -> None:
+        print(f"# {line}" if self.dry_run else line)
+
     def kind_of(self, device: str) -> devices.Kind:
         return devices.kind_in_job(device, gpus=self.gpus > 0)
 
@@ -305,7 +309,7 @@ class Slurm(Backend):
             tasks=sum(array.tasks for array in arrays),
             launcher={
                 **self._for_tasks(),
-                "needs_bf16": sweep.precision == "bf16",
+                "needs_bf16": sweep.settled.get(PRECISION) == "bf16",
                 "runs_per_task": size.runs,
                 "task_seconds": size.seconds,
             },
