@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError  # noqa: E402
+from bluestab.report.frames.arms import arm_names  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import equal_weights, weights  # noqa: E402
@@ -47,6 +48,9 @@ def test_a_run_that_remembers(make_run: Make, first: str, tmp_path: Path) -> Non
     assert [stage.weights.task for stage in run.stages] == ["gad"]
     record = done(run, root)
     assert record.status == "done", record.result["error"]
+    cells = {name: one.result["config"] for name, one in (("p", plain), ("e", record))}
+    subject = ("ncbi_disease", "tiny")
+    assert arm_names(cells, dict.fromkeys(cells, subject)) == {"p": ("none", ""), "e": ("ewc", "")}
     effects = record.result["effects"]["ewc"]
     assert effects["strength_used"] > 0
     assert kept(root, record.key)["curve.csv"] != kept(root, plain.key)["curve.csv"]
