@@ -62,6 +62,7 @@ class Assembly:
     tokenizer: Any
     prefix: int | None
     earlier: Sequence[EarlierTask]
+    """Those whose test items are to be scored, too."""
 
     @property
     def steps(self) -> int:
@@ -187,7 +188,7 @@ def assemble(
         checkpoints=checkpoints,
         tokenizer=ready.tokenizer,
         prefix=prefix,
-        earlier=earlier,
+        earlier=earlier if cfg.get("score_earlier", False) else (),
     )
 
 

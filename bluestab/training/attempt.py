@@ -151,14 +151,12 @@ class Attempt:
             effects = assembly.effects()
             vectors = {} if cfg["keep_representations"] else None
             with _timed(seconds, "score"), phases("score"):
-                is_asked = cfg.get("score_earlier", False)
-                scored = self.run.stages if is_asked else ()
-                tasks = assembly.earlier if is_asked else ()
+                scored = self.run.stages if assembly.earlier else ()
                 by_at: dict[At, list[Scores]] = {}
 
                 def look(at: At) -> None:
                     by_at[at] = earlier_scores(
-                        scored, tasks, assembly.built, assembly.trainer, cfg["trainer"]
+                        scored, assembly.earlier, assembly.built, assembly.trainer, cfg["trainer"]
                     )
 
                 metrics = _score(

@@ -69,6 +69,7 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         sha256=None,
         path=str(weights.folder),
         head=cfg["model"].get("head", "default"),
+        lower_case=cfg["model"].get("lower_case"),
     )
     stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
     before = cfg["model"].get("init_from")

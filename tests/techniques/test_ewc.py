@@ -8,15 +8,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import nn  # noqa: E402
+
 from bluestab.models.curvature import fisher  # noqa: E402
 from bluestab.techniques.ewc import Ewc  # noqa: E402
 from bluestab.techniques.kfac_ewc import KfacEwc  # noqa: E402
 from bluestab.techniques.mas import Mas  # noqa: E402
 from tests.support.earlier_toy import (  # noqa: E402
     LR,
+    SEEDS,
     STEPS,
     answers,
     apart,
+    built_of,
     by_formula,
     close,
     earlier,
@@ -160,6 +164,16 @@ def test_auto_pulls_as_hard_half_way_as_the_task_did_at_first() -> None:
     trained(again, 0)
     again.load_state_dict(technique.state_dict())
     assert again._found == technique._found
+
+
+def test_a_weight_by_another_name_is_an_error() -> None:
+    network: Any = started()
+    built = built_of(network)
+    block = network.bert.encoder.layer[0]
+    block.wrapped = nn.Sequential(block.dense)
+    del block.dense
+    with pytest.raises(RuntimeError, match=r"layer\.0\.dense\.weight' and 1 more of the weights"):
+        ewc().recall(earlier(), built, SEEDS)
 
 
 def test_a_frozen_weight_is_not_pulled() -> None:
