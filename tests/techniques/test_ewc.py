@@ -74,6 +74,7 @@ def test_ewc_is_its_formula() -> None:
     assert built.model.get_parameter("classifier.weight").grad is not None
 
 
+@pytest.mark.slow
 def test_online_ewc_is_its_formula() -> None:
     """Schwarz et al. 2018: F <- decay F + F_new, one anchor."""
     tasks = earlier()
@@ -85,6 +86,7 @@ def test_online_ewc_is_its_formula() -> None:
     close(trained(ewc(anchors="online", decay=0.3))[0], expected)
 
 
+@pytest.mark.slow
 def test_mas_is_its_formula() -> None:
     """Aljundi et al. 2018: sum over tasks of mean |d ||f(x)||^2 / d w|, one anchor."""
     tasks = earlier()
@@ -104,7 +106,7 @@ def test_mas_is_its_formula() -> None:
     close(trained(Mas(strength=3.0))[0], expected)
 
 
-@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("sharing", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 def test_kfac_ewc_is_its_formula(sharing: Any) -> None:
     """lambda / 2 tr(D' G D A) for each layer and earlier task, by autograd of the penalty."""
     tasks = earlier()

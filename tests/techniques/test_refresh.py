@@ -90,10 +90,10 @@ def test_the_step_goes_up_and_draws_nothing_from_the_run_s_streams() -> None:
     technique, network, batch = refresh(noise=0.0), started(), items(5, 4, 1)
     built = built_of(network)
     technique.recall(earlier(), built, SEEDS)
-    before = float(loss(answers(network, batch), batch))
+    before = loss(answers(network, batch), batch).item()
     torch.manual_seed(5)
     streams = torch.get_rng_state()
     technique._unlearn(Steps(), built, batch)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), streams)
-    assert float(loss(answers(network, batch), batch)) > before
+    assert loss(answers(network, batch), batch).item() > before
     assert all(p.grad is None for p in network.parameters())

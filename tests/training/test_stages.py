@@ -54,7 +54,10 @@ def test_a_run_that_remembers(make_run: Make, first: str, tmp_path: Path) -> Non
     effects = record.result["effects"]["ewc"]
     assert effects["strength_used"] > 0
     assert kept(root, record.key)["curve.csv"] != kept(root, plain.key)["curve.csv"]
-    off = done(make_run(*then(first, "ewc", "technique.ewc.strength=0")), root)
+    off = done(
+        make_run(*then(first, "ewc", "technique.ewc.strength=0", "score_earlier=true")), root
+    )
+    assert off.result["earlier"][0]["run"] == first
     assert off.result["effects"] == {"ewc": {}}
     assert kept(root, off.key)["curve.csv"] == kept(root, plain.key)["curve.csv"]
 
@@ -74,6 +77,7 @@ def test_without_an_earlier_run_they_are_refused(name: str) -> None:
     assert f"techniques {name} and lora do not go together" in problem
 
 
+@pytest.mark.slow
 def test_changed_items_are_refused(make_run: Make, first: str, small: Path) -> None:
     """Where they are needed, and only there."""
     file = small / "gad" / "train.tsv"
@@ -119,6 +123,7 @@ def test_a_chain_is_all_tasks_so_far(make_run: Make, first: str, tmp_path: Path)
     assert kept(root, third.key) == kept(tmp_path / "b", again.key)
 
 
+@pytest.mark.slow
 def test_earlier_tasks_are_scored_with_the_head_they_left(
     make_run: Make, first: str, tmp_path: Path
 ) -> None:
