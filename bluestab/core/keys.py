@@ -41,6 +41,7 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.devices": 1,
     "trainer.rows": "all",
     "stop_degenerate": False,
+    "score_earlier": False,
     "task.overlap": None,
     "task.folds": None,
     "task.fold": None,
@@ -52,7 +53,7 @@ NEUTRAL: Mapping[str, Any] = {
     "attention_dropout": None,
     "head_dropout": None,
     "init_from": None,
-    "remembered": [],
+    "earlier": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
     "technique.reinit.layernorms_only": False,
@@ -67,7 +68,7 @@ def hashed_config(
     model_id: str,
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
-    remembered: Collection[str] = (),
+    earlier: Collection[str] = (),
     descriptive: Collection[str] = (),
     higher_is_better: bool = True,
 ) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def hashed_config(
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
-    remembered   keys of the earlier runs whose tasks a technique remembers
+    earlier      keys of the earlier runs whose tasks a technique remembers, or that are scored
     descriptive  fields of the task that only say how files are read (`Task.descriptive`)
     higher_is_better  of the task's metric: False is written down, so that readers of a record know
                  it, and a run from before directions were known, whose best step is its worst, has
@@ -93,7 +94,7 @@ def hashed_config(
         "model": model_id,
         **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
-        "remembered": list(remembered),
+        "earlier": list(earlier),
         "technique": [
             # where a search may look does not decide what one run gives
             [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]
@@ -102,6 +103,7 @@ def hashed_config(
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
         "stop_degenerate": cfg["stop_degenerate"],
+        "score_earlier": cfg.get("score_earlier", False),
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
     plain: dict[str, Any] = _plain(hashed)

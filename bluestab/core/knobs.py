@@ -64,6 +64,7 @@ RULES: Mapping[str, Rule] = {
     "on_oom": one_of("crash", "halve"),
     "keep": one_of("none", "best", "last", "all"),
     "keep_representations": FLAG,
+    "score_earlier": FLAG,
     "stop_degenerate": FLAG,
     "profile": FLAG,
     "optim.lr": above(0),

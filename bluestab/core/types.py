@@ -129,6 +129,9 @@ class RunRecord:
         effects           technique name -> what it did to this model
         censored          null, or {step, sign}: stopped there because it showed early signs of
                           failure, and scored as it stood (`stop_degenerate`); absent before 0.2
+        earlier           with `score_earlier` alone: for each task of the runs behind
+                          `model.init_from`, the first first: task, run (its key), metric, and at
+                          -> test metric name -> value, with the head that run left
         micro_batch       items per forward and backward pass; null: the whole batch; absent
                           before 0.2
         error             null, or {type, message} of a crash or divergence

@@ -322,7 +322,8 @@ def fisher(
                     single |= dict(module.module.named_parameters(prefix=module.path))
             mask = item["attention_mask"][0].bool()
             for module in modules:
-                module.add_inputs(mask)
+                if module.seen:
+                    module.add_inputs(mask)
             outputs = [output for module in modules for _, output in module.seen]
             wanted = [*outputs, *single.values()]
             for vector in answer_gradients(logits.detach(), item["labels"], labels, random):

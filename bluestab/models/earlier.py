@@ -61,8 +61,22 @@ class EarlierTask:
 
 def shared(earlier: EarlierTask, built: Built) -> list[str]:
     """Parameters that the network in training has from this task: those of the encoder, without
-    what was re-initialised."""
+    what was re-initialised.
+
+    Raises RuntimeError if one of them goes by another name there: it would be held on to by nobody.
+    """
     own = dict(earlier.network.named_parameters())
     live = dict(built.model.named_parameters())
     random = built.fresh | built.layers.head
-    return [n for n, p in live.items() if n not in random and n in own and own[n].shape == p.shape]
+    found = [
+        name
+        for name, value in built.reference.items()
+        if name not in random and name in own and own[name].shape == value.shape
+    ]
+    if renamed := [name for name in found if name not in live]:
+        raise RuntimeError(
+            f"'{renamed[0]}' and {len(renamed) - 1} more of the weights that task '{earlier.name}' "
+            "left have other names in the network in training: a technique has put something "
+            "around them; leave it out"
+        )
+    return found

@@ -88,6 +88,7 @@ RESULT: Mapping[str, tuple[Check, str]] = {
     "parameters": (_null_or(_of(dict)), "null or a map"),
     "effects": (_null_or(_of(dict)), "null or a map"),
     "censored": (_null_or(_of(dict)), "null or a map"),
+    "earlier": (_list_of(_of(dict)), "a list of maps"),
     "micro_batch": (_null_or(WHOLE), "null or a whole number"),
     "error": (
         _null_or(lambda v: isinstance(v, dict) and TEXT(v.get("type")) and TEXT(v.get("message"))),

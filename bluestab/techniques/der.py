@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bluestab.core.types import Batch
-from bluestab.techniques.replay import ReplayingLogits, logit_distance
+from bluestab.techniques.replay import ReplayingLogits
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +35,4 @@ class Der(ReplayingLogits):
         self.buffer_size = buffer_size
 
     def replayed(self, batch: Batch) -> torch.Tensor:
-        return self.alpha * self.term(
-            batch,
-            "logits",
-            lambda task, logits, items, rows: logit_distance(
-                logits, self.stored(task, rows, logits), items["labels"]
-            ),
-        )
+        return self.alpha * self.logits_term(batch)

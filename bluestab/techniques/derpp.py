@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bluestab.core.types import Batch
-from bluestab.techniques.replay import ReplayingLogits, logit_distance
+from bluestab.techniques.replay import ReplayingLogits
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +35,4 @@ class Derpp(ReplayingLogits):
         self.buffer_size = buffer_size
 
     def replayed(self, batch: Batch) -> torch.Tensor:
-        logits = self.term(
-            batch,
-            "logits",
-            lambda task, logits, items, rows: logit_distance(
-                logits, self.stored(task, rows, logits), items["labels"]
-            ),
-        )
-        labels = self.term(
-            batch, "labels", lambda task, logits, items, rows: task.loss(logits, items)
-        )
-        return self.alpha * logits + self.beta * labels
+        return self.alpha * self.logits_term(batch) + self.beta * self.labels_term(batch)

@@ -34,6 +34,4 @@ class Er(Replaying):
         self.buffer_size = buffer_size
 
     def replayed(self, batch: Batch) -> torch.Tensor:
-        return self.beta * self.term(
-            batch, "labels", lambda task, logits, items, rows: task.loss(logits, items)
-        )
+        return self.beta * self.labels_term(batch)

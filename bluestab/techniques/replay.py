@@ -103,6 +103,12 @@ class Replaying(Technique):
                 total = total + of(task, logits, items, rows) * (len(rows) / n)
         return total  # type: ignore[no-any-return]
 
+    def labels_term(self, batch: Batch) -> torch.Tensor:
+        """Mean loss of items drawn, each that of its task."""
+        return self.term(
+            batch, "labels", lambda task, logits, items, rows: task.loss(logits, items)
+        )
+
     def replayed(self, batch: Batch) -> torch.Tensor:
         """What is added to the loss of a batch."""
         raise NotImplementedError
@@ -140,6 +146,16 @@ class ReplayingLogits(Replaying):
                 task = earlier[number]
                 found = task.logits({}, task.batch([row]), training=False)
                 self._logits[number, row] = found[0]
+
+    def logits_term(self, batch: Batch) -> torch.Tensor:
+        """Mean squared difference of logits, now and then, of items drawn."""
+        return self.term(
+            batch,
+            "logits",
+            lambda task, logits, items, rows: logit_distance(
+                logits, self.stored(task, rows, logits), items["labels"]
+            ),
+        )
 
     def stored(self, task: EarlierTask, rows: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """Logits of these rows, padded to the width of a batch's."""

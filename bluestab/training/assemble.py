@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
 from bluestab.models.built import Built, Trained
+from bluestab.models.earlier import EarlierTask
 from bluestab.models.param_plan import ParamPlan
 from bluestab.tasks.base import Scores
 from bluestab.tasks.data import TaskData
@@ -60,6 +61,8 @@ class Assembly:
     checkpoints: Checkpoints | None
     tokenizer: Any
     prefix: int | None
+    earlier: Sequence[EarlierTask]
+    """Those whose test items are to be scored, too."""
 
     @property
     def steps(self) -> int:
@@ -121,11 +124,10 @@ def assemble(
     )
     built, tables = ready.built, ready.tables
     _to_device(ready, knobs, device)
-    if run.stages:
-        with phases("load"):
-            earlier = earlier_tasks(run.stages, attention, device)
-            for technique in applied:
-                technique.recall(earlier, built, seeds)
+    with phases("load"):
+        earlier = earlier_tasks(run.stages, attention, device)
+        for technique in applied if earlier else ():
+            technique.recall(earlier, built, seeds)
     optimizer, step = _wrapped(applied, ready, optim)
     order = training_order(tables["train"], optim, seeds.order)
     with phases("prefix"):
@@ -186,6 +188,7 @@ def assemble(
         checkpoints=checkpoints,
         tokenizer=ready.tokenizer,
         prefix=prefix,
+        earlier=earlier if cfg.get("score_earlier", False) else (),
     )
 
 

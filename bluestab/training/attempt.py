@@ -7,7 +7,7 @@ import gc
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,13 @@ from bluestab.core.errors import Diverged
 from bluestab.core.seeding import seed_global_streams
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, Split
 from bluestab.store.representations import first_pieces, of_items
+from bluestab.tasks.base import Scores
 from bluestab.training.job import Job
 from bluestab.training.loop.memory import Sizes, is_out_of_memory, keep_freed
 from bluestab.training.loop.phases import Phases, wait_for
 from bluestab.training.loop.ranks import together
 from bluestab.training.results import Outcome, measured_of, prediction_rows, result_of, write_files
+from bluestab.training.stages import earlier_entries, earlier_scores
 from bluestab.training.truncation import truncation_note
 from bluestab.training.weights import write_weights
 
@@ -144,15 +146,32 @@ class Attempt:
         predictions: list[dict[str, Any]] = []
         vectors: dict[str, np.ndarray] | None = None
         metrics, effects = None, None
+        earlier: list[dict[str, Any]] = []
         if error is None:
             effects = assembly.effects()
             vectors = {} if cfg["keep_representations"] else None
             with _timed(seconds, "score"), phases("score"):
+                scored = self.run.stages if assembly.earlier else ()
+                by_at: dict[At, list[Scores]] = {}
+
+                def look(at: At) -> None:
+                    by_at[at] = earlier_scores(
+                        scored, assembly.earlier, assembly.built, assembly.trainer, cfg["trainer"]
+                    )
+
                 metrics = _score(
-                    assembly, predictions, vectors, self.job.work, WEIGHTS_TO_KEEP[cfg["keep"]]
+                    assembly,
+                    predictions,
+                    vectors,
+                    self.job.work,
+                    WEIGHTS_TO_KEEP[cfg["keep"]],
+                    look,
                 )
+                earlier = earlier_entries(scored, by_at)
         seconds["total"] = sum(seconds.values())
-        result = result_of(self.run, assembly, metrics, effects, error, self.sizes.micro_batch)
+        result = result_of(
+            self.run, assembly, metrics, effects, error, self.sizes.micro_batch, earlier
+        )
         with phases("write"):
             write_files(self.job.work, assembly.history.rows, predictions, vectors)
         measured = measured_of(
@@ -240,8 +259,9 @@ def _score(
     vectors: dict[str, np.ndarray] | None,
     work: Path,
     keep: tuple[At, ...],
+    look: Callable[[At], None],
 ) -> dict[At, dict[Split, Any]]:
-    """Scores of the last and the best weights.
+    """Scores of the last and the best weights, at each of which `look` is called.
 
     Fills `predictions` with one row per test item, and `vectors`, unless None, with what
     `store/representations.py` says.
@@ -265,6 +285,7 @@ def _score(
             break
         with _vectors(assembly, at, vectors):
             assembly.trainer.test(assembly.module, assembly.loaders["test"], verbose=False)
+        look(at)
         module = assembly.module
         metrics[at] = {"validation": by_step[step], "test": dict(module.scores)}
         predictions += prediction_rows(

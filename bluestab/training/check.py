@@ -37,7 +37,7 @@ class Run:
     """A run that can be started: its parts, and what it is called.
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
-    stages     the runs that led to those, the first first; empty if no technique remembers them
+    stages     the runs that led to those, the first first; empty if nothing asks for them
     loggers    name -> logger that its rows and its record are sent to; they decide nothing
     settled    knobs that were left to the device and the techniques
     """
@@ -110,7 +110,14 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         store = Store(str(cfg.get("store")))
         kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
     stages: tuple[Stage, ...] | None = ()
-    if model is not None and kept is not None and any(t.remembers for t in usable.values()):
+    scored = cfg.get("score_earlier", False)
+    if scored and model is not None and model.init_from is None:
+        problems.append(
+            "score_earlier is true, but model.init_from names no earlier run whose task could be "
+            "scored; say model.init_from=KEY, or score_earlier=false"
+        )
+    remembered = scored or any(t.remembers for t in usable.values())
+    if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
     if problems or data is None or model is None or identity is None or stages is None:
         raise ConfigError(*problems)
@@ -121,7 +128,7 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         model_id=identity,
         fingerprint=data.fingerprint,
         init_from=None if kept is None else kept.sha256,
-        remembered=[stage.weights.run for stage in stages],
+        earlier=[stage.weights.run for stage in stages],
         descriptive=data.task.descriptive,
         higher_is_better=data.task.headline.higher_is_better,
     )

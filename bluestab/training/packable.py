@@ -31,6 +31,8 @@ def packable_problems(
         found.append(f"trainer.rows is {knobs['rows']}: a group trains whole tables")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
+    if cfg.get("score_earlier", False):
+        found.append("score_earlier is true: a group scores its own task alone")
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found

@@ -60,10 +60,12 @@ def result_of(
     effects: Mapping[str, Any] | None,
     error: Diverged | None,
     micro_batch: int | None,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The canonical half of the record.
 
     micro_batch  items of a forward pass in training; None: the whole batch
+    earlier      scores of earlier tasks; none, and the record says nothing of them
     """
     task = run.data.task
     ats: tuple[At, ...] = ("last", "best")
@@ -95,6 +97,7 @@ def result_of(
         "censored": ended.history.censored,
         "error": None if error is None else {"type": "Diverged", "message": str(error)},
         "micro_batch": micro_batch,
+        **({"earlier": list(earlier)} if earlier else {}),
     }
 
 

@@ -8,7 +8,7 @@ begins, and comes out the same whenever that is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,17 @@ from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights, find
 from bluestab.store.store import Store, parse_record
 from bluestab.tasks.data import TaskData, load_task
+from bluestab.training.loop.batches import collate, evaluation_batches, loader
+from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
     import torch
 
-    from bluestab.core.types import Batch
+    from bluestab.core.types import At, Batch
+    from bluestab.models.built import Built
     from bluestab.models.earlier import EarlierTask
+    from bluestab.tasks.base import Scores
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         sha256=None,
         path=str(weights.folder),
         head=cfg["model"].get("head", "default"),
+        lower_case=cfg["model"].get("lower_case"),
     )
     stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
     before = cfg["model"].get("init_from")
@@ -82,9 +88,7 @@ def earlier_tasks(
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
     from bluestab.models.networks import load_trained
-    from bluestab.training.loop.batches import collate
     from bluestab.training.loop.module import run_in_float32
-    from bluestab.training.tokenise import tokenised
 
     task, data = stage.data.task, stage.data
     table, tokenizer = tokenised(data, data.select(stage.seeds)["train"], stage.model)
@@ -103,3 +107,56 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
         return {name: value.to(device) for name, value in found.items()}
 
     return EarlierTask(task.name, network.to(device), task.loss, len(table), batch)
+
+
+def earlier_scores(
+    stages: Sequence[Stage],
+    tasks: Sequence[EarlierTask],
+    built: Built,
+    trainer: pl.Trainer,
+    knobs: Mapping[str, Any],
+) -> list[Scores]:
+    """The test scores of each stage's task now: the encoder as it stands, under the head that the
+    stage left.
+
+    tasks  the same stages, loaded
+    knobs  `trainer` of the config
+    """
+    import torch
+
+    from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
+
+    state = built.plain(built.model.state_dict())
+    now = {name: value for name, value in state.items() if name not in built.layers.head}
+    found = []
+    for stage, task in zip(stages, tasks, strict=True):
+        own = dict(task.network.named_parameters())
+        weights = {n: v for n, v in now.items() if n in own and v.shape == own[n].shape}
+        examples = stage.data.select(stage.seeds)["test"]
+        table, tokenizer = tokenised(stage.data, examples, stage.model)
+        logits, device = ItemLogits(), next(iter(own.values())).device
+        rows = evaluation_batches(table, knobs)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            for batch in loader(table, tokenizer.pad_token_id, batch_sampler=rows):
+                batch = {name: value.to(device) for name, value in batch.items()}
+                answers = task.logits(weights, batch, training=False)
+                logits.update(answers, batch["labels"], batch["items"])
+        _, _, scores = make_evaluator(stage.data, examples, table)(logits.compute())
+        found.append(scores)
+    return found
+
+
+def earlier_entries(
+    stages: Sequence[Stage], by_at: Mapping[At, Sequence[Scores]]
+) -> list[dict[str, Any]]:
+    """What the record says of earlier tasks; the best weights may have been the last."""
+    return [
+        {
+            "task": stage.weights.task,
+            "run": stage.weights.run,
+            "metric": stage.data.task.metric,
+            "last": dict(by_at["last"][i]),
+            "best": dict(by_at.get("best", by_at["last"])[i]),
+        }
+        for i, stage in enumerate(stages)
+    ]

@@ -134,13 +134,14 @@ def test_a_new_knob_stays_out_at_its_neutral_value(
 
 def test_every_key_of_the_config_is_hashed_or_declared_not_to_be(base: dict[str, Any]) -> None:
     assert set(base) == {"task", "model", "technique", "optim", "trainer", "seed", "seeds"} | {
-        "stop_degenerate", *NOT_HASHED
+        "stop_degenerate", "score_earlier", *NOT_HASHED
     }  # fmt: skip
     config = hashed(base)
     assert config.keys() == {
         "recipe_version", "task", "data", "model", "technique", "optim", "trainer", "seeds"
     }  # fmt: skip
-    assert hashed({**base, "stop_degenerate": True})["stop_degenerate"] is True
+    for knob in ("stop_degenerate", "score_earlier"):
+        assert hashed({**base, knob: True})[knob] is True
     for knob, value in (("head", "linear"), ("lower_case", False), ("head_dropout", 0)):
         assert hashed(changed(base, f"model.{knob}", value)) == {**config, knob: value}
     for group in ("optim", "trainer"):

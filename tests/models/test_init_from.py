@@ -630,10 +630,11 @@ def test_blurb_keeps_such_arms_apart(
 
 
 def test_what_the_readme_says(source: Callable[..., str], cli: Say, tmp_path: Path) -> None:
-    first, second = (c for c in commands() if "init_from" in c or "keep=last" in c)
+    lines = [c for c in commands() if "init_from" in c or "keep=last" in c]
+    assert len(lines) == 3
     key = source()
     small = [*ANY_FILE, *SHORT, f"store={tmp_path}/runs"]
-    for command in (first, second):
+    for command in lines:
         line = re.sub("biomedbert_base", "tiny", command).replace("KEY", key).split()[2:]
         said = cli("check", *line, *small, "hydra.launcher.dry_step=false")
         assert (said.code, said.err) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -113,6 +114,14 @@ class Steps:
     """Of a trainer, what callbacks read."""
 
     max_steps = STEPS
+    global_step = 0
+
+    @property
+    def precision_plugin(self) -> Any:
+        return self
+
+    def forward_context(self) -> Any:
+        return nullcontext()
 
 
 def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any], Built]:
@@ -129,12 +138,16 @@ def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any],
 
     step = technique.wrap_step(plain, built)
     callbacks = technique.callbacks(built)
+    clock: Any = Steps()
     for number in range(n_steps):
+        batch, clock.global_step = items(5, 4, 100 + number), number
+        for callback in callbacks:
+            callback.on_train_batch_start(clock, None, batch, number)  # type: ignore[arg-type]
         torch.manual_seed(number)
         optimizer.zero_grad()
-        step(items(5, 4, 100 + number)).loss.backward()
+        step(batch).loss.backward()
         for callback in callbacks:
-            callback.on_before_optimizer_step(Steps(), None, optimizer)  # type: ignore[arg-type]
+            callback.on_before_optimizer_step(clock, None, optimizer)  # type: ignore[arg-type]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     return {n: p.detach() for n, p in network.named_parameters()}, built

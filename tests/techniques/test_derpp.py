@@ -71,8 +71,8 @@ def replay(name: str, alpha: float, beta: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("technique", "alpha", "beta"),
     [
-        (Er(beta=0.5, buffer_size=SIZE), 0.0, 0.5),
-        (Der(alpha=0.3, buffer_size=SIZE), 0.3, 0.0),
+        pytest.param(Er(beta=0.5, buffer_size=SIZE), 0.0, 0.5, marks=pytest.mark.slow),
+        pytest.param(Der(alpha=0.3, buffer_size=SIZE), 0.3, 0.0, marks=pytest.mark.slow),
         (Derpp(alpha=0.3, beta=0.5, buffer_size=SIZE), 0.3, 0.5),
     ],
     ids=["er", "der", "derpp"],
@@ -143,6 +143,7 @@ def test_the_buffer_is_a_uniform_sample_without_replacement() -> None:
     assert len(reservoir([4, 6], 50, SEEDS)) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "technique",
     [Er(beta=0.0, buffer_size=3), Derpp(alpha=0.0, beta=0.0, buffer_size=3),

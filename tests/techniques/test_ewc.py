@@ -8,15 +8,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import nn  # noqa: E402
+
 from bluestab.models.curvature import fisher  # noqa: E402
 from bluestab.techniques.ewc import Ewc  # noqa: E402
 from bluestab.techniques.kfac_ewc import KfacEwc  # noqa: E402
 from bluestab.techniques.mas import Mas  # noqa: E402
 from tests.support.earlier_toy import (  # noqa: E402
     LR,
+    SEEDS,
     STEPS,
     answers,
     apart,
+    built_of,
     by_formula,
     close,
     earlier,
@@ -70,6 +74,7 @@ def test_ewc_is_its_formula() -> None:
     assert built.model.get_parameter("classifier.weight").grad is not None
 
 
+@pytest.mark.slow
 def test_online_ewc_is_its_formula() -> None:
     """Schwarz et al. 2018: F <- decay F + F_new, one anchor."""
     tasks = earlier()
@@ -81,6 +86,7 @@ def test_online_ewc_is_its_formula() -> None:
     close(trained(ewc(anchors="online", decay=0.3))[0], expected)
 
 
+@pytest.mark.slow
 def test_mas_is_its_formula() -> None:
     """Aljundi et al. 2018: sum over tasks of mean |d ||f(x)||^2 / d w|, one anchor."""
     tasks = earlier()
@@ -100,7 +106,7 @@ def test_mas_is_its_formula() -> None:
     close(trained(Mas(strength=3.0))[0], expected)
 
 
-@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("sharing", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 def test_kfac_ewc_is_its_formula(sharing: Any) -> None:
     """lambda / 2 tr(D' G D A) for each layer and earlier task, by autograd of the penalty."""
     tasks = earlier()
@@ -160,6 +166,16 @@ def test_auto_pulls_as_hard_half_way_as_the_task_did_at_first() -> None:
     trained(again, 0)
     again.load_state_dict(technique.state_dict())
     assert again._found == technique._found
+
+
+def test_a_weight_by_another_name_is_an_error() -> None:
+    network: Any = started()
+    built = built_of(network)
+    block = network.bert.encoder.layer[0]
+    block.wrapped = nn.Sequential(block.dense)
+    del block.dense
+    with pytest.raises(RuntimeError, match=r"layer\.0\.dense\.weight' and 1 more of the weights"):
+        ewc().recall(earlier(), built, SEEDS)
 
 
 def test_a_frozen_weight_is_not_pulled() -> None:

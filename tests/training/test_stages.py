@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError  # noqa: E402
+from bluestab.report.frames.arms import arm_names  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import equal_weights, weights  # noqa: E402
@@ -41,16 +42,22 @@ def test_a_run_that_remembers(make_run: Make, first: str, tmp_path: Path) -> Non
     """Its key names the earlier run; another technique is another result; strength 0 is none."""
     root = tmp_path / "runs"
     plain = done(make_run(*then(first, "none")), root)
-    assert "remembered" not in plain.result["config"], "nothing changes for runs without"
+    assert "earlier" not in plain.result["config"], "nothing changes for runs without"
     run = make_run(*then(first, "ewc"))
-    assert run.hashed["remembered"] == [first]
+    assert run.hashed["earlier"] == [first]
     assert [stage.weights.task for stage in run.stages] == ["gad"]
     record = done(run, root)
     assert record.status == "done", record.result["error"]
+    cells = {name: one.result["config"] for name, one in (("p", plain), ("e", record))}
+    subject = ("ncbi_disease", "tiny")
+    assert arm_names(cells, dict.fromkeys(cells, subject)) == {"p": ("none", ""), "e": ("ewc", "")}
     effects = record.result["effects"]["ewc"]
     assert effects["strength_used"] > 0
     assert kept(root, record.key)["curve.csv"] != kept(root, plain.key)["curve.csv"]
-    off = done(make_run(*then(first, "ewc", "technique.ewc.strength=0")), root)
+    off = done(
+        make_run(*then(first, "ewc", "technique.ewc.strength=0", "score_earlier=true")), root
+    )
+    assert off.result["earlier"][0]["run"] == first
     assert off.result["effects"] == {"ewc": {}}
     assert kept(root, off.key)["curve.csv"] == kept(root, plain.key)["curve.csv"]
 
@@ -70,6 +77,7 @@ def test_without_an_earlier_run_they_are_refused(name: str) -> None:
     assert f"techniques {name} and lora do not go together" in problem
 
 
+@pytest.mark.slow
 def test_changed_items_are_refused(make_run: Make, first: str, small: Path) -> None:
     """Where they are needed, and only there."""
     file = small / "gad" / "train.tsv"
@@ -95,7 +103,7 @@ def test_a_chain_is_all_tasks_so_far(make_run: Make, first: str, tmp_path: Path)
     assert second.result["effects"]["er"] == {"replayed_from": {"gad": 24}}
     line = ("task=biosses", f"model.init_from={second.key}", *SHORT)
     run = make_run(*line, "technique=er", "technique.er.buffer_size=30")
-    assert run.hashed["remembered"] == [first, second.key]
+    assert run.hashed["earlier"] == [first, second.key]
     tasks = earlier_tasks(run.stages, "eager", torch.device("cpu"))
     assert [task.name for task in tasks] == ["gad", "ncbi_disease"]
     for task, key in zip(tasks, (first, second.key), strict=True):
@@ -113,6 +121,29 @@ def test_a_chain_is_all_tasks_so_far(make_run: Make, first: str, tmp_path: Path)
     assert sum(third.result["effects"]["er"]["replayed_from"].values()) == 30
     again = done(make_run(*line, "technique=er", "technique.er.buffer_size=30"), tmp_path / "b")
     assert kept(root, third.key) == kept(tmp_path / "b", again.key)
+
+
+@pytest.mark.slow
+def test_earlier_tasks_are_scored_with_the_head_they_left(
+    make_run: Make, first: str, tmp_path: Path
+) -> None:
+    """An encoder that did not move scores what it scored then; one that moved does not."""
+    root = tmp_path / "runs"
+    before = Store(root).read(first).result["metrics"]["last"]["test"]
+    frozen = ("technique.freeze.depth=2", "technique.freeze.eval_mode=false")
+    still = done(make_run(*then(first, "freeze", *frozen, "score_earlier=true")), root)
+    (entry,) = still.result["earlier"]
+    assert (entry["task"], entry["run"], entry["metric"]) == ("gad", first, "positive_f1")
+    assert entry["last"] == entry["best"] == before
+    moved = done(make_run(*then(first, "none", "score_earlier=true")), root)
+    assert moved.result["earlier"][0]["last"] != before
+    assert moved.result["config"]["earlier"] == [first]
+    assert "earlier" not in done(make_run(*then(first, "none")), root).result
+
+
+def test_nothing_earlier_to_score_is_refused(make_run: Make) -> None:
+    with pytest.raises(ConfigError, match=r"score_earlier is true, but model\.init_from names no"):
+        make_run("task=gad", *SHORT, "score_earlier=true")
 
 
 @pytest.mark.slow
