@@ -268,8 +268,8 @@ def _run_one(cfg: Any) -> None:
 
     plain = resolved(cfg)
     checked = check(plain)
-    print_notes([checked])
     store = Store(plain["store"])
+    print_notes([checked], store)
     tell_damaged(store, [checked])
     if is_done(checked, store):
         print("already in the store:")

@@ -36,7 +36,7 @@ class Backend(ABC):
         sweep = plan_sweep(compose, jobs, name)
         if replaced := check_name(sweep):
             print(replaced)
-        print_notes(planned.run for planned in sweep.runs)
+        print_notes((planned.run for planned in sweep.runs), sweep.store)
         if self.group != 1:
             for line in said_of(sweep.runs, apart):
                 print(line)
