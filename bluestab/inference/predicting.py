@@ -89,6 +89,7 @@ def carry_out(
             text_pair=order.text_pair,
             several=len(weights) > 1,
         )
+        form.writes_to(order.output)
     elif not order.source.is_dir():
         raise ConfigError(f"--format brat reads a folder of .txt files; {order.source} is none")
     elif order.text or order.text_pair:
