@@ -152,6 +152,8 @@ def sweep(overrides: Sequence[str] = (), **knobs: object) -> FinishedSweep:
         run_app(lambda _: None, ["-m", *asked])
         store, command = Store(cfg.store), printable_lines(command_line())
         names = [m["name"] for m in store.whole_manifests() if m["command"] == command]
+    if not names:  # a dry run of a launcher
+        raise ConfigError(f"nothing was started: {join(line)}")
     return FinishedSweep(store.root, names[-1])
 
 

@@ -89,6 +89,7 @@ def test_the_wheel_holds_every_file_of_the_checkout_that_a_run_needs(wheel: Path
     )
     assert files("bluestab/data/converters", "*.txt") <= shipped
     assert "bluestab/py.typed" in shipped
+    assert {f"bluestab/{f}" for f in files("notebooks", "*.ipynb")} <= shipped
 
 
 def test_the_wheel_holds_nothing_else(wheel: Path) -> None:

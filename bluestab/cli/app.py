@@ -303,8 +303,8 @@ def _run_one(cfg: Any) -> None:
 
     plain = resolved(cfg)
     checked = check(plain)
-    print_notes([checked])
     store = Store(plain["store"])
+    print_notes([checked], store)
     if former := former_note([checked], store):
         print(former)
     tell_damaged(store, [checked])

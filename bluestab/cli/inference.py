@@ -93,7 +93,7 @@ def predict(
         typer.Option(
             "--format",
             help="text (a line, an item) | csv | tsv | jsonl | conll | brat | task (the task's own "
-            "file); default: by the name of the file",
+            "file; rows in a .csv or .tsv, else jsonl); default: by the name of the file",
         ),
     ] = None,
     text: Annotated[

@@ -91,8 +91,8 @@ def card(
         *_front_matter(cfg, metric, output),
         f"# {shown(names['task'])} by {shown(names['model'])}, {kind} {seeds}",
         "",
-        f"{shown(names['model'])}, fine-tuned on {shown(about.get('summary', names['task']))}. "
-        f"Stabilisation: {shown(technique)}. Weights after the "
+        f"{shown(names['model'])}, fine-tuned on {result['items']['train']:,} training items of "
+        f"{shown(names['task'])}. Stabilisation: {shown(technique)}. Weights after the "
         f"{'last step' if at == 'last' else 'best validation score'}.",
         "",
         "## How good, and how lucky",
@@ -116,7 +116,7 @@ def card(
         "## Data",
         "",
         f"* {shown(about.get('summary', names['task']))}",
-        f"* Licence of the data: {shown(about.get('licence', 'unknown'))}",
+        f"* Licence of the data: {shown(about.get('licence') or 'unknown')}",
         f"* Citation: {shown(about.get('citation', 'unknown'))}",
         "* Items used: " + ", ".join(f"{n} {split}" for split, n in result["items"].items()),
         f"* Pretrained model: {shown(result['config']['model'])}, licence "
@@ -150,11 +150,35 @@ def _front_matter(cfg: Mapping[str, Any], metric: str, output: Output) -> list[s
         "pipeline_tag": output.pipeline,
         "tags": ["bluestab", *([name] if (name := cfg["task"]["name"]) else [])],
         "metrics": [metric],
-        "license": "other",
+        **_licence(str((cfg["task"].get("about") or {}).get("licence") or "")),
     }
     if cfg["model"].get("hub"):
         said["base_model"] = str(cfg["model"]["hub"])
     return ["---", *(f"{k}: {json.dumps(v)}" for k, v in said.items()), "---", ""]
+
+
+LICENCES = {
+    "MIT": "mit", "Apache-2.0": "apache-2.0", "CC0-1.0": "cc0-1.0", "GNU GPL v3": "gpl-3.0",
+    "CC BY 4.0": "cc-by-4.0", "CC BY 3.0": "cc-by-3.0", "CC BY-SA 4.0": "cc-by-sa-4.0",
+    "CC BY-NC 4.0": "cc-by-nc-4.0",
+}  # fmt: skip
+"""How a yaml's licence begins -> the identifier that model hubs know."""
+
+
+def _licence(said: str) -> dict[str, str]:
+    """The licence of the data, for the front matter; hubs have no identifier of the public domain.
+
+    Of weights that were trained on them it is the least that is to be kept: the card names that of
+    the pretrained model, too.
+    """
+    for begins, name in LICENCES.items():
+        if re.match(rf"{re.escape(begins)}(?![\w-])", said):
+            return {"license": name}
+    if "public domain" in said.lower():
+        return {"license": "other", "license_name": "public-domain"}
+    return {
+        "license": "unknown" if not said or said.startswith(("yours", "not stated")) else "other"
+    }
 
 
 def _luck(records: Sequence[RunRecord], cell: Cell, at: At, metric: str) -> Iterator[str]:

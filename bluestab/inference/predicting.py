@@ -10,7 +10,14 @@ from typing import Any
 from bluestab.core.errors import ConfigError
 from bluestab.data.locate import sha256_of
 from bluestab.inference.answers import check_threshold
-from bluestab.inference.formats.base import Format, as_json, item_of, needs_pair
+from bluestab.inference.formats.base import (
+    SUFFIXES,
+    Format,
+    as_json,
+    item_of,
+    needs_pair,
+    suffix_of,
+)
 from bluestab.inference.formats.recognise import FORMATS, format_of
 from bluestab.inference.stream import Counts, Progress, answered, predict_file
 from bluestab.inference.weights import Weights, open_weights
@@ -74,6 +81,8 @@ def carry_out(
     task, labels = weights[0].task, weights[0].labels
     check_threshold(task, order.threshold)
     name = format_of(order.source, order.form, task)
+    if order.form == "task" and SUFFIXES.get(suffix_of(order.output)) in ("csv", "jsonl"):
+        name = "task"  # words, too: what is written is what the name of the output says
     if order.score and (name not in ("conll", "task") or order.threshold is not None):
         raise ConfigError(
             "--score reads gold labels as the task does, so it needs --format task (or conll), and "
@@ -89,6 +98,7 @@ def carry_out(
             text_pair=order.text_pair,
             several=len(weights) > 1,
         )
+        form.writes_to(order.output)
     elif not order.source.is_dir():
         raise ConfigError(f"--format brat reads a folder of .txt files; {order.source} is none")
     elif order.text or order.text_pair:

@@ -310,6 +310,15 @@ class Store:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
 
+    def latest_log(self) -> tuple[Path, str] | None:
+        """The log of the run that finished last, and its text; None where there is none."""
+        logs = [self.folder(key) / "log.txt" for key in self.keys()]
+        try:
+            newest = max(logs, key=_changed)
+            return newest, newest.read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError):
+            return None
+
     def manifests(self) -> dict[str, Path]:
         """Sweeps of this store by name, the latest last: by what they say, which copies keep."""
         folder = self.root / "sweeps"

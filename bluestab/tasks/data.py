@@ -57,6 +57,15 @@ class TaskData:
             if split != "train"
         }
 
+    def used(self) -> list[str]:
+        """Which parts a run uses a share of, in a sentence; none if it uses all items."""
+        shares = [
+            f"{self.size(split):,} of {len(items):,} for {split} (task.{split}_size)"
+            for split, items in self.splits.items()
+            if self.size(split) < len(items)
+        ]
+        return [f"items that a run uses: {', '.join(shares)}"] if shares else []
+
     def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
         """The items a run uses: subsets where the task asks for them, else everything."""
         return {

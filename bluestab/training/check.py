@@ -56,9 +56,9 @@ class Run:
     settled: Settled = Settled()  # noqa: RUF009  # frozen
 
     def notes(self) -> list[str]:
-        """What to know before it starts: what was recognised, repaired, left out or drawn in a
-        person's own files, and whether it starts from a run that failed."""
-        said = [f"{self.data.task.name}: {note}" for note in self.data.notes]
+        """What to know before it starts, beside `data.notes`: how many of the items it uses, and
+        whether it starts from a run that failed."""
+        said = [f"{self.data.task.name}: {used}" for used in self.data.used()]
         if self.init_from is not None and self.init_from.failed:
             said.append(
                 f"model.init_from={self.init_from.said}: a failed run: with these weights it is no "

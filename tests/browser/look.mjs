@@ -32,6 +32,39 @@ const drawn = (tab) => tab.waitForSelector('#main[data-drawn="all"]', { timeout:
 const bodies = (tab) => tab.evaluate(() => Object.fromEntries(
   [...document.querySelectorAll("section, #answer")].map((one) => [one.id, one.hidden ? "" : one.innerHTML])));
 
+// words that stand on two lines, and tables that go on beyond their edge without a word about it
+function phone() {
+  for (const one of document.querySelectorAll("details.numbers")) one.open = true;
+  const broken = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (!node.parentElement.checkVisibility() || node.parentElement.closest("svg, script, .unseen")) continue;
+    for (const { 0: word, index } of node.data.matchAll(/[\p{L}\p{N}.]{2,24}/gu)) {
+      const range = document.createRange();
+      range.setStart(node, index);
+      range.setEnd(node, index + word.length);
+      const rows = new Set([...range.getClientRects()].filter((box) => box.width).map((box) => Math.round(box.top)));
+      if (rows.size > 1) broken.push(word);
+    }
+  }
+  return new Promise((done) => setTimeout(() => done({
+    broken,
+    cut: [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1 && !box.classList.contains("cut")).length,
+    tables: document.querySelectorAll(".scroll.cut").length,
+  }), 100));
+}
+function printed() {
+  const seen = (one) => one.checkVisibility({ visibilityProperty: true });
+  return {
+    closed: document.querySelectorAll("details.numbers:not([open])").length,
+    opened: document.querySelectorAll("details.numbers").length,
+    buttons: [...document.querySelectorAll("button, input, select, summary.button")].filter((one) => seen(one) && !one.closest("th")).map((one) => one.textContent),
+    short: [...document.querySelectorAll("td code")].filter((one) => seen(one) && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflow !== "visible").length,
+    commands: [...document.querySelectorAll("#runs td code, #setup td code.on-paper")].filter((one) => seen(one) && one.textContent.startsWith("bluestab run")).length,
+    breaking: [...document.querySelectorAll("table:not(.long)")].filter((one) => getComputedStyle(one).breakInside !== "avoid").length,
+    theme: document.documentElement.dataset.theme,
+  };
+}
+
 // how long until a person can read the answer and use the filters
 const timed = await opened();
 found.open_ms = await timed.evaluate(() => performance.getEntriesByType("navigation")[0].loadEventEnd);
@@ -39,6 +72,12 @@ found.title = await timed.title();
 found.headline = await timed.evaluate(() => document.querySelector(".headline")?.textContent ?? null);
 found.sections = await timed.evaluate(() => Object.fromEntries([...document.querySelectorAll("section")].map((one) => [one.id, one.hidden ? 0 : one.querySelectorAll("svg, table").length])));
 found.text = await timed.evaluate(() => document.body.innerText);
+found.first = await timed.evaluate(() => [...document.querySelectorAll("#top p")].filter((one) => one.getBoundingClientRect().bottom <= innerHeight).map((one) => one.textContent));
+if (await timed.$("#top abbr")) {
+  await timed.hover("#top abbr");
+  found.glossary = await timed.evaluate(() => document.getElementById("tip").textContent);
+  await timed.mouse.move(1, 1);
+}
 found.change = await timed.evaluate(() => [...document.querySelectorAll("#change-table tbody tr")].map((row) => [...row.children].map((cell) => cell.textContent)));
 
 // every filter, and which sections it changes
@@ -86,6 +125,15 @@ for (const theme of ["light", "dark"]) for (const width of [390, 820, 1280]) {
   if (shots) {
     mkdirSync(shots, { recursive: true });
     await tab.screenshot({ path: `${shots}/${theme}-${width}.png`, clip: { x: 0, y: 0, width, height: 3000 }, captureBeyondViewport: true });
+  }
+  if (width === 390 && theme === "light") found.phone = await tab.evaluate(phone);
+  if (width === 1280 && theme === "light") {
+    await tab.emulateMediaType("print");
+    await tab.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    found.print = await tab.evaluate(printed);
+    await tab.evaluate(() => dispatchEvent(new Event("afterprint")));
+    found.print.closed_after = await tab.evaluate(() => document.querySelectorAll("details.numbers:not([open])").length);
+    await tab.emulateMediaType("screen");
   }
   if (width !== 820) {
     await tab.evaluate(() => { for (const one of document.querySelectorAll("details")) one.open = !one.classList.contains("menu"); });

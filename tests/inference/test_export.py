@@ -159,6 +159,11 @@ def test_predict_finds_the_recorded_score(
             continue
         assert found[name] == ("undefined" if value is None else repr(value))
     assert f"{run.data.task.metric} {found[run.data.task.metric]}, the same" in said.out
+    if task in ("hoc", "ncbi_disease"):  # several labels, tags: the same scores from a table
+        again = cli("predict", str(tmp_path / "out"), "--input", str(file), "--output", "o.csv",
+                    "--format", "task", "--score", "--device", "cpu")  # fmt: skip
+        assert again.out.partition("\n")[2] == said.out.partition("\n")[2]
+        assert Path("o.csv").read_text().startswith("id,")
 
 
 def test_weights_that_were_not_kept_are_trained_again(make_run: Make, tmp_path: Path) -> None:
@@ -308,6 +313,29 @@ def test_the_card_tells_the_seeds(make_run: Make, tmp_path: Path) -> None:
     assert "\n## \\[x" not in text
     assert "\\[x\\](javascript" in text
     assert text.startswith("---\n")
+    used = store.read(run.key).result["items"]["train"]
+    assert f"fine-tuned on {used} training items of biosses" in text
+    assert 'license: "other"' in text, "what nobody knows"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("public domain (United States Government Work)", "other public-domain"),
+        ("public domain mark (BigBIO); BioCreative asked users to register", "other public-domain"),
+        ("CC BY 4.0 (this conversion); corpus in the public domain (BigBIO)", "cc-by-4.0"),
+        ("CC BY-NC 4.0, not for commercial use", "cc-by-nc-4.0"),
+        ("MIT", "mit"),
+        ("yours", "unknown"),
+        ("not stated by the distributors (BigBIO lists CC BY 4.0)", "unknown"),
+        ("", "unknown"),
+        ("BioASQ participants only", "other"),
+    ],
+)
+def test_the_card_names_the_licence_of_the_data(said: str, expected: str) -> None:
+    from bluestab.inference.card import _licence
+
+    assert " ".join(_licence(said).values()) == expected
 
 
 def test_best_is_chosen_on_validation(make_run: Make, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ def several() -> list[RunRecord]:
     for task in ("biosses", "gad"):
         for model in ("small", "large"):
             for seed in range(8):
-                records.append(record(0.4 + 0.01 * seed, seed=seed + 10, task=task, model=model))
+                score = 0.1 if task == "gad" and not seed else 0.4 + 0.01 * seed
+                records.append(record(score, seed=seed + 10, task=task, model=model))
                 one = record(
                     0.6 + 0.013 * seed + 0.05 * (task == "gad"),
                     LLRD,
@@ -181,6 +182,42 @@ def test_points_can_be_walked_by_keyboard(whole: tuple[Any, Any]) -> None:
     assert not hidden
     assert "seed" in said
     assert "bluestab run technique=x" in said
+
+
+def test_what_to_use_and_why_is_in_the_first_screen(tmp_path: Path) -> None:
+    records = [
+        *plain({0: 0.61, 1: 0.64, 2: 0.66}),
+        *plain({0: 0.52, 1: 0.56, 2: 0.57}, technique=LLRD),
+    ]
+    for one in records:
+        one.result["items"] = {"train": 64, "validation": 16, "test": 20}
+    data, found = look(tmp_path, records)
+    first = " ".join(found["first"])
+    assert data["test_items"] == {"biosses": [20]}
+    for said in ("20 test items", "What to use: none", "0.637 \u00b1 0.025 (3)", "No run failed."):
+        assert said in first
+    assert found["glossary"].startswith("mean \u00b1 std")
+    assert "n - 1" in found["glossary"]
+    assert found["sections"]["failed"] == found["sections"]["gradients"] == 0, "none failed"
+    assert "unknown with 3 seeds" in found["text"]
+    assert "seed, other in every arm" in found["text"]
+    assert "\u22120.08" in found["headline"], "a minus, not a hyphen"
+
+
+def test_a_phone_cuts_no_table_without_a_word_and_breaks_no_word(whole: tuple[Any, Any]) -> None:
+    _, found = whole
+    assert found["phone"]["broken"] == []
+    assert found["phone"]["cut"] == 0
+    assert found["phone"]["tables"] >= 2, "some go on to the right, and say so"
+
+
+def test_on_paper_everything_is_open(whole: tuple[Any, Any]) -> None:
+    data, found = whole
+    paper = found["print"]
+    assert (paper["closed"], paper["buttons"], paper["short"], paper["breaking"]) == (0, [], 0, 0)
+    assert paper["opened"] == paper["closed_after"] > 0, "and as it was, afterwards"
+    assert paper["commands"] >= min(50, len(data["runs"]["rows"]))
+    assert paper["theme"] == "light"
 
 
 def test_names_are_shown_and_never_executed(tmp_path: Path) -> None:

@@ -119,6 +119,31 @@ def test_one_file_may_be_there(make_run: Make, own: Path) -> None:
     assert "no file for validation" in " ".join(run.data.notes)
 
 
+def test_how_files_were_read_is_said_once_and_how_many_items_are_used_always(
+    make_run: Make, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bluestab.report.terminal.tables import print_notes
+    from bluestab.store.store import Store
+
+    run, store = make_run(*CSV, "task.train_size=8"), Store(tmp_path / "runs")
+    assert len(run.data.notes) > 1
+    used = "mine: items that a run uses: 8 of 26 for train (task.train_size)"
+    print_notes([run, run], store)
+    assert capsys.readouterr().out.splitlines() == [*(f"mine: {n}" for n in run.data.notes), used]
+    latest = store.root / run.key
+    latest.mkdir(parents=True)
+    (latest / "record.json").write_text("{}")
+    (latest / "log.txt").write_text("\n".join(f"INFO {note}" for note in run.data.notes))
+    print_notes([run], store)
+    once, again = capsys.readouterr().out.splitlines()
+    assert "read as for the latest run, see" in once
+    assert again == used
+    (latest / "log.txt").write_text("of other data")
+    print_notes([run], store)
+    assert len(capsys.readouterr().out.splitlines()) == len(run.data.notes) + 1
+    assert make_run(*CSV).notes() == [], "all items are used"
+
+
 def test_what_belongs_together_stays_together(make_run: Make, own: Path) -> None:
     lines = [f"{i // 4},text {i} {i % 3},{'yes' if i % 2 else 'no'}" for i in range(80)]
     (own / "grouped.csv").write_text("PMID,text,label\n" + "\n".join(lines))

@@ -10,7 +10,8 @@ tsv    a header, no quotes  the same
 jsonl  an object a line     the object, and a field `prediction`
 conll  a word a line        the line, a tag, its probability (and disagreement)
 brat   a folder of .txt     the .txt and its .ann (see `inference/brat.py`)
-task   the task's own file  jsonl: id and prediction (read whole: for corpora)
+task   the task's own file  id and prediction: rows if the output is a .csv or .tsv, else jsonl
+                            (read whole: for corpora)
 
 Offsets count characters (Unicode code points) of the text as it stands in the file, from 0, the
 end exclusive.
@@ -40,6 +41,15 @@ MOST_CHARACTERS = 2_000_000
 """Of one item: more is no text but a mistake, or a compressed file that unpacks without end."""
 
 COLUMNS = ("prediction", "probability", "probabilities", "disagreement", "truncated")
+
+
+SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""End of a name (before .gz) -> what people and programs then expect in the file."""
+
+
+def suffix_of(path: Path) -> str:
+    """The end of a name, in small letters, without that of gzip."""
+    return next((s.lower() for s in reversed(path.suffixes) if s != ".gz"), "")
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,16 @@ class Format(ABC):
     @abstractmethod
     def written(self, item: Item, answer: Answer) -> str:
         """The item with its answer, line ends included."""
+
+    def writes_to(self, output: Path) -> None:
+        """Take note of the file that is written. Raises ConfigError if its name promises another
+        format than it gets."""
+        told = SUFFIXES.get(suffix_of(output))
+        if told is not None and self.name in SUFFIXES.values() and told != self.name:
+            raise ConfigError(
+                f"--output is '{output}', but answers to {self.name} are written as {self.name}: "
+                f"name it {output.name.partition('.')[0]}.{self.name}"
+            )
 
     def head(self) -> str:
         """What stands before the first item."""

@@ -60,13 +60,13 @@ def cells(answer: Answer, item: Item | None = None) -> list[str]:
 
 
 def own_column(task: Task, knob: str, columns: Sequence[str], taken: Sequence[str] = ()) -> str:
-    """`text` if there is such a column, else the one that the task's own files have, else one whose
+    """The one that the task's own files have, else `text` if there is such a column, else one whose
     name tells it, as in training."""
     own = getattr(task, knob, None)
-    if knob in columns:
-        return knob
     if isinstance(own, str) and own in columns:
         return own
+    if knob in columns:
+        return knob
     return find(Rows(Path(), tuple(columns), (), ()), knob, taken=taken) or knob
 
 
@@ -150,10 +150,11 @@ class CsvFormat(Format):
         return dialect_of(self.path, text, tabs=self.tabs, quoting=quoting, whole=False)
 
     def _is_named(self, head: list[Record]) -> bool:
-        """Does the first row name the columns? As in training, but where it cannot be told it
-        does: so it was asked for."""
+        """Does the first row name the columns? As in training; where it cannot be told, it does if
+        the files of the training had names, which columns that are numbers had not."""
         if not self.task.own or not head:
             return True
+        otherwise = not isinstance(getattr(self.task, "text", None), int) or self.text is not None
         first = [cell.strip() for cell in head[0][0]]
         own = [getattr(self.task, knob, None) for knob in ("text", "text_pair")]
         given = [self.text, self.text_pair, *(n for n in own if isinstance(n, str) and n in first)]
@@ -161,16 +162,19 @@ class CsvFormat(Format):
         kept = [row for row, _ in head if len(row) == width]
         rows = Rows(self.path, tuple(map(str, range(width))), kept, range(len(kept)), named=False)
         if len(kept) < 2:
-            return True
+            return otherwise
         try:
             return with_header(rows, getattr(self.task, "header", None), given).named
         except DataError:
-            return True
+            return otherwise
 
     def _column(self, knob: str, name: str | None, taken: Sequence[str]) -> int:
         own = getattr(self.task, knob, None)
-        if not self._names and name is None and isinstance(own, int) and own < len(self.header):
-            return own
+        if not self._names and name is None and isinstance(own, int):
+            if own < len(self.header):
+                return own
+            if len(self.header) == 1 and not taken:  # the texts alone, without what was beside them
+                return 0
         name = name or own_column(self.task, knob, self.header, taken)
         if self.header.count(name) != 1:
             many = "several columns" if name in self.header else "no column"

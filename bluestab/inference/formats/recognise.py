@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,20 @@ from typing import Any
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.types import Example
 from bluestab.data.formats.recognise import ENDINGS as TRAINED
-from bluestab.inference.formats.base import Format, Item, Position, as_json, dumps, lines
+from bluestab.inference.formats.base import (
+    COLUMNS,
+    SUFFIXES,
+    Format,
+    Item,
+    Position,
+    as_json,
+    dumps,
+    lines,
+    plain,
+    suffix_of,
+)
 from bluestab.inference.formats.conll import ConllFormat
-from bluestab.inference.formats.delimited import CsvFormat, TsvFormat
+from bluestab.inference.formats.delimited import CsvFormat, TsvFormat, cells
 from bluestab.inference.formats.jsonl import JsonlFormat
 from bluestab.inference.formats.text import TextFormat
 from bluestab.tasks.base import Task
@@ -26,6 +39,7 @@ class CorpusFormat(Format):
 
     name = "task"
     as_trained = True
+    separator: str | None = None
 
     def check(self) -> None:
         self.no_columns()
@@ -38,14 +52,44 @@ class CorpusFormat(Format):
                 item = Example(example.id, example.text, example.text_pair, blank)
                 yield Item(example.id, item, text, spans), Position(number + 1, 0, number + 1)
 
+    def writes_to(self, output: Path) -> None:
+        """Rows for a .csv or .tsv, JSON lines for every other name."""
+        self.separator = {"csv": ",", "tsv": "\t"}.get(SUFFIXES.get(suffix_of(output), ""))
+
+    def head(self) -> str:
+        return self._row(["id", *(["tags"] if self.task.output.per_word else []), *COLUMNS])
+
     def written(self, item: Item, answer: Answer) -> str:
         tags = {"tags": answer.prediction} if answer.of_words else {}
+        if self.separator is not None:
+            return self._row([item.raw, *map(dumps, tags.values()), *cells(answer, item)])
         return dumps({"id": item.raw, **tags, **as_json(answer, item)}) + "\n"
 
+    def _row(self, values: Sequence[str]) -> str:
+        """As csv writes it; nothing where there are no rows."""
+        if self.separator is None:
+            return ""
+        out = io.StringIO()
+        csv.writer(out, delimiter=self.separator, lineterminator="\n").writerow(values)
+        return out.getvalue()
+
     def predictions(self, output: Path) -> Iterator[Any]:
-        field = "tags" if self.task.output.per_word else "prediction"
-        for line, _, _ in lines(output, Position()):
-            yield json.loads(line)[field]
+        words = self.task.output.per_word
+        if self.separator is None:
+            for line, _, _ in lines(output, Position()):
+                yield json.loads(line)["tags" if words else "prediction"]
+            return
+        names = {plain(label): label for label in self.labels}
+        several = isinstance(self.task.output.blank(self.labels, ""), tuple)
+        text = (line for line, _, _ in lines(output, Position()))
+        for row in csv.DictReader(text, delimiter=self.separator):
+            said = row["prediction"]
+            if words:
+                yield json.loads(row["tags"])
+            elif self.task.output.numeric:
+                yield float(said)
+            else:
+                yield [names[s] for s in said.split("; ") if s] if several else names[said]
 
 
 def _laid_out(example: Example) -> tuple[str, list[tuple[int, int]]]:
@@ -92,8 +136,7 @@ def format_of(path: Path, said: str | None, task: Task) -> str:
         return "conll" if said == "task" and _is_conll(path, task) else said
     if path.is_dir():
         return "brat"
-    suffixes = [s for s in path.suffixes if s != ".gz"]
-    found = ENDINGS.get(suffixes[-1].lower() if suffixes else "")
+    found = ENDINGS.get(suffix_of(path))
     if found is None:
         raise ConfigError(
             f"the name {path.name!r} does not tell what is in it; say --format {'|'.join(known)}"

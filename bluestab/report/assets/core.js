@@ -215,7 +215,8 @@ function extent(values, pad = 0.05) {
   const known = values.filter(there);
   if (!known.length) return [0, 1];
   let low = known.reduce((a, b) => Math.min(a, b)), high = known.reduce((a, b) => Math.max(a, b));
-  if (low === high) { low -= Math.abs(low) * 0.05 || 0.05; high += Math.abs(high) * 0.05 || 0.05; }
+  // means of equal scores differ in their last digits: an axis of such a span has no end of ticks
+  if (high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) { low -= Math.abs(low) * 0.05 || 0.05; high += Math.abs(high) * 0.05 || 0.05; }
   const room = (high - low) * pad;
   return [low - room, high + room];
 }

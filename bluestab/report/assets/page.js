@@ -28,7 +28,7 @@ const repeat = (command, what) => command && [copy(command, what), h("code", { c
 
 // --- the answer
 
-const minus = (words) => words.replace(/(^|[\s([,])-(?=\d)/g, `$1${MINUS}`).replace(/(\d) %/g, "$1\u00a0%");
+const minus = (words) => words.replace(/(^|[\s([,])-(?=\d)/g, `$1${MINUS}`);
 function sentence(parts) {
   const whole = (words) => minus(words).replace(/\[[^\]]*\]/g, (found) => found.replace(" ", "\u00a0")); // an interval stays on its line
   return parts.map(([kind, words]) => (kind === "arm" ? h("b", {}, words) : whole(words)));
@@ -37,12 +37,13 @@ function sentence(parts) {
 function toCopy(one) {
   const rows = (one?.rows ?? []).filter((row) => row.n), shown = rows.slice(0, 6);
   return shown.length > 0 && h("p", { class: "evidence to-copy" }, h("span", {}, term("mean \u00b1 std"), ` of ${metric(one.metric)}:`),
-    shown.map((row) => h("span", {}, h("b", {}, row.arm), " ", plusMinus(row), ` (${row.n})`, copy(plusMinus(row), `mean and std of ${row.arm}`))),
+    shown.map((row) => h("span", {}, h("b", {}, row.arm), " ", h("span", { class: "pm" }, plusMinus(row), ` (${row.n})`, copy(plusMinus(row), `mean and std of ${row.arm}`)))),
     rows.length > shown.length && `and ${count(rows.length - shown.length, "arm")} more below`);
 }
-function use(said) {
+const MANY = 6; // answers of which each takes a paragraph
+function use(said, n) {
   const found = DATA.advice.find((one) => one.at === said.at && one.task === said.task && one.model === said.model);
-  return found && h("p", { class: "use" }, h("b", {}, "What to use: "), minus(found.text.replace(/^use /, "")), ".");
+  return found && h("p", { class: "use" }, h("b", {}, "What to use: "), minus((n > MANY ? found.text.split(";")[0] : found.text).replace(/^use /, "")), ".");
 }
 function answer(view) {
   const said = DATA.headlines.filter((one) => one.at === state.at && (!state.task || one.task === state.task) && (!state.model || one.model === state.model));
@@ -51,14 +52,14 @@ function answer(view) {
     const crashed = RUNS.filter((run) => run.status === "crashed").length;
     made.push(h("p", { class: "headline" }, crashed ? `No run has finished: ${count(crashed, "run")} crashed.` : "No run has finished yet."));
   } else if (said.length === 1) {
-    made.push(h("p", { class: `headline${said[0].text.length > 140 ? " long" : ""}` }, sentence(said[0].parts)), use(said[0]), toCopy(view.subjects[0]));
+    made.push(h("p", { class: `headline${said[0].text.length > 140 ? " long" : ""}` }, sentence(said[0].parts)), use(said[0], 1), toCopy(view.subjects[0]));
   } else {
     const better = said.filter((one) => one.verdict === "better").length;
     const compared = said.filter((one) => one.verdict !== "alone").length;
     made.push(h("p", { class: "headline" }, compared
       ? `In ${better} of ${compared} pairs of task and model an arm is shown to beat its baseline.`
       : `${count(said.length, "pair")} of task and model, nothing to compare.`),
-      h("ul", { class: "answers" }, said.map((one) => h("li", {}, h("small", {}, `${one.task} with ${one.model}`), sentence(one.parts), use(one)))));
+      h("ul", { class: "answers" }, said.map((one) => h("li", {}, h("small", {}, `${one.task} with ${one.model}`), sentence(one.parts), use(one, said.length)))));
   }
   const failed = said.length > 0 && (view.rows.some((row) => row.failed_share > 0) ? ["Runs that ", term("failed"), " stay in every mean."] : ["No run ", term("failed"), "."]);
   return [made, failed && h("p", { class: "evidence" }, failed, " In brackets: ", term("95 % interval"), " over seeds, for all arms of a task and model at once, and ", term("p"), " by the same test.",
@@ -96,7 +97,7 @@ const frameSection = (name, title) => () => {
   const shown = (frame?.columns ?? []).filter((column) => column !== "at" && column !== "cell" && rows.some((row) => there(row[column])));
   const numeric = (column) => rows.every((row) => !there(row[column]) || typeof row[column] === "number");
   const cell = (value) => (!there(value) ? "" : typeof value !== "number" ? String(value) : Number.isInteger(value) ? value : fixed(value, 4));
-  return rows.length > 0 && dataTable(title, shown.map((column) => [column, numeric(column)]), rows.map((row) => shown.map((column) => cell(row[column]))));
+  return rows.length > 0 && dataTable(title, shown.map((column) => [column.replaceAll("_", " "), numeric(column)]), rows.map((row) => shown.map((column) => cell(row[column]))));
 };
 const SECTIONS = DATA.sections.map(({ name, title, about }) => [name, title, about, DRAW[name] ?? frameSection(name, title)]);
 
@@ -174,7 +175,7 @@ function drawSection([id, title, about, draw]) {
   const made = [draw(current)].flat(Infinity).filter(Boolean), section = byId(id);
   section.hidden = !made.length;
   byId(`to-${id}`).hidden = !made.length;
-  section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, minus(about)) : "", ...made);
+  section.replaceChildren(h("h2", { tabindex: -1 }, title), about ? h("p", { class: "about" }, about.replaceAll(" %", "\u00a0%")) : "", ...made);
   markCut(section);
 }
 // a table that goes on beyond its edge says so

@@ -19,11 +19,17 @@ Rows = list[list[str]]
 
 
 def print_inspection(found: Inspection) -> None:
-    """All of it, random items included: the terminal is the person's own."""
+    """All of it, random items included: the terminal is the person's own. Counts and warnings come
+    last, where the eye is; long items before them."""
     out = console()
     out.print(f"{found.task}, read by {found.model}, scored by {found.metric}", markup=False)
     for note in found.notes:
         out.print(f"  {note}", markup=False, soft_wrap=True)
+    if found.shown:
+        out.print("\ntraining items as the model gets them", markup=False)
+    for name, text, target in found.shown:
+        shown = text if len(text) <= WIDE else text[:WIDE] + " ..."
+        out.print(f"  {name} -> {target}\n    {shown}", markup=False, soft_wrap=True)
     for heading, rows in sections(found):
         out.print(f"\n{heading}", markup=False, soft_wrap=True)
         table = Table(box=None, pad_edge=False, show_header=True)
@@ -35,11 +41,6 @@ def print_inspection(found: Inspection) -> None:
     out.print()
     for sentence in sentences(found):
         out.print(sentence, markup=False, soft_wrap=True)
-    if found.shown:
-        out.print("\ntraining items as the model gets them", markup=False)
-    for name, text, target in found.shown:
-        shown = text if len(text) <= WIDE else text[:WIDE] + " ..."
-        out.print(f"  {name} -> {target}\n    {shown}", markup=False, soft_wrap=True)
 
 
 def sections(found: Inspection) -> list[tuple[str, Rows]]:

@@ -75,20 +75,22 @@ def phase_table(phases: Mapping[str, float]) -> Table:
 
 
 def print_record(record: RunRecord, folder: str) -> None:
-    """The scores of one run as a table, and where the rest is."""
+    """The scores of one run as a table, its metric first, and where the rest is."""
     out = console()
     result = record.result
     if result["metrics"] is not None:
         table = Table(box=None, pad_edge=False)
         for heading in ("", "validation last", "test last", "validation best", "test best"):
             table.add_column(heading, justify="left" if not heading else "right")
-        for name in result["metrics"]["last"]["test"]:
-            cells = [
-                number(result["metrics"][at][split][name])
+        headline = result["metric"]
+        for name in sorted(result["metrics"]["last"]["test"], key=lambda one: one != headline):
+            values = [
+                result["metrics"][at][split][name]
                 for at in ("last", "best")
                 for split in ("validation", "test")
             ]
-            table.add_row(name, *cells)
+            if name == headline or any(value is not None for value in values):
+                table.add_row(name, *map(number, values))
         out.print(table)
     if source := record.measured["names"].get("init_from"):
         out.print(f"encoder from the {source['at']} weights of {source['task']} {source['run']}")
@@ -100,9 +102,22 @@ def print_record(record: RunRecord, folder: str) -> None:
     out.print(f"{verdict(record)}; everything about this run: {folder}", markup=False)
 
 
-def print_notes(runs: Iterable[Run]) -> None:
-    """What to know before these runs start, each note once."""
-    for note in dict.fromkeys(note for run in runs for note in run.notes()):
+def print_notes(runs: Iterable[Run], store: Store | None = None) -> None:
+    """What to know before these runs start, each note once.
+
+    store  where the latest run may have been of the same data: then its log has the notes on how
+           they were read, and one line names it
+    """
+    said: dict[str, None] = {}
+    latest = None if store is None else store.latest_log()
+    for run in runs:
+        name, reading = run.data.task.name, run.data.notes
+        if latest is not None and len(reading) > 1 and all(note in latest[1] for note in reading):
+            said[f"{name}: read as for the latest run, see {latest[0]} or bluestab inspect"] = None
+        else:
+            said |= dict.fromkeys(f"{name}: {note}" for note in reading)
+        said |= dict.fromkeys(run.notes())
+    for note in said:
         console().print(note, markup=False, soft_wrap=True)
 
 

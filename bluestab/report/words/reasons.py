@@ -22,6 +22,8 @@ def reasons(verdict: Verdict, sign: int = 1) -> str:
 def _main(verdict: Verdict, sign: int) -> str:
     if verdict.state == "alone":
         return f"there is nothing to compare {verdict.baseline} with"
+    if verdict.first is None and verdict.folds:
+        return "not enough folds to say: an interval needs two or more, with scores that differ"
     if verdict.first is None:
         return "not enough seeds to say: every arm needs two or more"
     if verdict.state == "open":

@@ -39,7 +39,7 @@ class Backend(ABC):
         sweep = plan_sweep(compose, jobs, name, self.kind_of)
         for line in filter(None, (check_name(sweep), *sweep.notes)):
             self.say(line)
-        print_notes(planned.run for planned in sweep.runs)
+        print_notes((planned.run for planned in sweep.runs), sweep.store)
         if self.group != 1:
             for line in packing_summary(sweep.runs, alone):
                 print(line)

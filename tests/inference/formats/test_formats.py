@@ -333,6 +333,55 @@ def test_what_training_reads_is_read(tmp_path: Path, name: str) -> None:
             assert row.strip() in out.read_bytes().decode().replace("\r\n", "\n")
 
 
+def test_what_the_run_knew_is_not_asked_again(tmp_path: Path) -> None:
+    """Columns and whether a line names them, for new files that lack the labels, too."""
+    trained = write(tmp_path / "f.csv", "a,1,red\nb,2,x\na,3,red one\n")
+    numbered = own(trained, text=2, label=0, id=1)
+    for name, content in {
+        "all": "a,1,red\nb,2,x\n",
+        "one row": "a,1,red\n",
+        "nothing told": "p,q,red\nr,s,x\n",
+        "the texts alone": "red\nx y\n",
+    }.items():
+        source = write(tmp_path / f"{name}.csv", content)
+        form = FORMATS["csv"](source, numbered, ("a", "b"))
+        texts = [i.text for i, _ in form.items(Position())]
+        assert texts == [line.split(",")[-1] for line in content.splitlines()], name
+    named = own(write(tmp_path / "g.csv", "note,text,label\nred,9,a\nx,8,b\n"), text="note")
+    both = write(tmp_path / "h.csv", "text,note\n9,red\n8,x\n")
+    form = FORMATS["csv"](both, named, ("a", "b"))
+    assert [i.text for i, _ in form.items(Position())] == ["red", "x"]
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t"), ("jsonl", None)])
+def test_the_tasks_own_file_is_written_as_its_name_says(
+    tmp_path: Path, suffix: str, separator: str | None
+) -> None:
+    source = write(tmp_path / "f.csv", "text,label\nred,a\nx y,b\nz,a\n")
+    form = FORMATS["task"](source, own(source), ("0", "1"))
+    out = tmp_path / f"out.{suffix}"
+    form.writes_to(out)
+    assert predict_file(form, lengths, out, {}).items == 3
+    said = list(form.predictions(out))
+    assert len(said) == 3
+    with out.open(newline="", encoding="utf-8") as file:
+        if separator is None:
+            rows = [json.loads(line) for line in file]
+        else:
+            rows = list(csv.DictReader(file, delimiter=separator))
+    assert [row["prediction"] for row in rows] == said
+    assert len({row["id"] for row in rows}) == 3
+
+
+def test_no_name_promises_another_format(tmp_path: Path) -> None:
+    source = write(tmp_path / "f.csv", "text,label\nred,a\nx y,b\n")
+    form = FORMATS["csv"](source, own(source), ("a", "b"))
+    with pytest.raises(ConfigError, match=r"are written as csv: name it out\.csv"):
+        form.writes_to(tmp_path / "out.jsonl")
+    for name in ("out.csv", "out.CSV.gz", "out.txt", "out"):
+        form.writes_to(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [("a.CSV", "csv"), ("a.ndjson", "jsonl"), ("a.iob2", "conll"), ("a.tab", "tsv"),
