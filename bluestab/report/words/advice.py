@@ -146,6 +146,7 @@ def with_standings(summary: pd.DataFrame, found: Sequence[Advice], at: str) -> N
             values = {
                 "validation_mean": standing.mean,
                 "validation_bound": standing.low,
+                "spread_n": standing.n_fine,
                 "spread_ratio": standing.ratio,
                 "spread_ratio_bound": standing.upper,
                 "standing": standing.state,

@@ -78,13 +78,16 @@ def _open(verdict: Verdict, first: Standing, sign: int) -> str:
             f"mean ({first.low:.4f}), but failed in more of the shared runs than "
             f"{verdict.baseline}{until}"
         )
-    return f"not enough seeds to say: {first.arm} looks best, but {_lacking(verdict, first)}{until}"
+    best = "looks best on validation"
+    return f"not enough seeds to say: {first.arm} {best}, but {_lacking(verdict, first)}{until}"
 
 
 def _lacking(verdict: Verdict, first: Standing) -> str:
     n, where = first.more_seeds, " in every fold" if verdict.folds else _of_kinds(first)
     if first.upper is None:
         spread = "its spread is not known"
+        if first.n_fine is not None and first.n_fine < first.n:
+            spread += f": at {first.n_fine} of {first.n} shared runs neither failed"
         if first.ratio == math.inf:
             spread = f"{verdict.baseline} does not vary, so there is no ratio of spreads to go by"
     elif first.upper <= verdict.margin:
