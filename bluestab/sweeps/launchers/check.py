@@ -24,7 +24,7 @@ from bluestab.sweeps.forecast import workload as workload_of
 from bluestab.sweeps.grouping import GROUP, is_packed
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
-from bluestab.sweeps.plan import Compose, Sweep
+from bluestab.sweeps.plan import Sweep
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -40,6 +40,8 @@ HISTORY = 1000  # latest runs of the store that are looked at
 class Check(Backend):
     """dry_step: time a few steps where no finished run is alike; workers: of the forecast; group:
     as the launcher has it that would do the runs."""
+
+    trains = False
 
     def __init__(self, *, dry_step: bool, workers: int, group: int | None) -> None:
         wrong = rules.problems(
@@ -60,9 +62,6 @@ class Check(Backend):
                 f"what it chooses on {len(sweep.confirm)} fresh seeds"
             )
         self.show(sweep.store, [p.run for p in sweep.runs])
-
-    def confirm(self, compose: Compose, sweep: Sweep) -> None:
-        """Nothing was chosen."""
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
