@@ -298,6 +298,8 @@ def test_failing_counts() -> None:
     assert seldom.upper < MARGIN
     assert (seldom.state, seldom.more_seeds) == ("undecided", 2)
     assert (seldom.n, seldom.n_fine, seldom.too_few) == (20, 4, True)
+    said = reasons(judge({**alike, "freeze": arm(0.53, 0.08, stream=1)}, "none", {"freeze": late}))
+    assert "(at 4 of 20 shared runs neither failed); at least 2 more seeds are needed" in said
     # failing less is enough
     wild = {"none": arm(0.5, 0.05), "freeze": arm(0.51, 0.05, stream=1)}
     assert judge(wild, "none").state == "open"

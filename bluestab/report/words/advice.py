@@ -62,11 +62,11 @@ class Advice:
         n_arms = len(self.found.standings)
         if self.confirmed:
             return "; what fresh seeds say of it stands below"
-        if n_arms < 3:
+        if n_arms < 3 or self.found.state != "use":
             return ""
         return (
             f"; means that chose among {n_arms} arms are optimistic, their bounds are not, and "
-            "sweep.confirm=10 measures it on fresh seeds"
+            f"sweep.confirm=10 measures {self.found.arm} on fresh seeds"
         )
 
     def _caution(self) -> str:

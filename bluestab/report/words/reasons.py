@@ -86,8 +86,6 @@ def _lacking(verdict: Verdict, first: Standing) -> str:
     n, where = first.more_seeds, " in every fold" if verdict.folds else _of_kinds(first)
     if first.upper is None:
         spread = "its spread is not known"
-        if first.n_fine is not None and first.n_fine < first.n:
-            spread += f": at {first.n_fine} of {first.n} shared runs neither failed"
         if first.ratio == math.inf:
             spread = f"{verdict.baseline} does not vary, so there is no ratio of spreads to go by"
     elif first.upper <= verdict.margin:
@@ -97,6 +95,8 @@ def _lacking(verdict: Verdict, first: Standing) -> str:
             f"its spread may be up to {first.upper:.2f} times that of {verdict.baseline}, and at "
             f"most {verdict.margin:g} times is accepted"
         )
+    if first.too_few and first.n_fine is not None and first.n_fine < first.n:
+        spread += f" (at {first.n_fine} of {first.n} shared runs neither failed)"
     if first.too_few and n is not None:
         more, verb = f"{n} more seed{'s' * (n > 1)}", "are" if n > 1 else "is"
         if first.shared:
