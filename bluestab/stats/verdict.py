@@ -90,8 +90,9 @@ class Standing:
     fails_more    it failed more often than the baseline, shown or not
     better        its validation mean is shown to be better than the baseline's
     more_seeds    until its spread would be approved (in every fold); None if none would do
-    too_few       there are not even those that an exact test needs
+    too_few       neither failed in fewer runs than an exact test needs
     shared        kinds of seed that its runs share; `more_seeds` are of each of them
+    n_fine        runs at which neither failed: what the ratio is of
     """
 
     arm: str
@@ -107,6 +108,7 @@ class Standing:
     more_seeds: int | None = None
     too_few: bool = False
     shared: tuple[str, ...] = ()
+    n_fine: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def judge(
         return verdict(
             "open", first=first, because="no better bound", leader=leader, until=baseline
         )
-    if first.too_few and leader.state == "undecided":
+    few = [key for key in scores[first.arm] if key in scores[baseline]]
+    if layout.lacking(few, stats.fewest_pairs(1 - level)) and leader.state == "undecided":
         first = leader  # bounds of so few seeds rank arms by the luck of their spread
     until = next((one.arm for one in ranked if one.state in ("approved", "baseline")), None)
     if first.fails_more:
@@ -251,21 +254,24 @@ def _baseline(arm: str, own: Scores, terms: _Terms) -> Standing:
 def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
     shared = [key for key in own if key in terms.reference]
     mean, low = _mean(own, terms)
-    ratio, lower, upper, n_fine = _spread(own, shared, tested, terms)
-    lacking = terms.layout.lacking(shared, stats.fewest_pairs(1 - terms.level))
+    failed = tested.failed | tested.reference_failed
+    fine = [key for key in shared if key not in failed]
+    ratio, lower, upper = _spread(own, fine, terms)
+    fewest = stats.fewest_pairs(1 - terms.level)
+    lacking, of_spread = (terms.layout.lacking(keys, fewest) for keys in (shared, fine))
     against = [
         why
         for why, holds in (
             ("worse", terms.shown.get(arm) == -1),
             ("worse on test", tested.effect in ("worse", "behind")),
             ("fails more", tested.fails == "more"),
-            ("varies more", not lacking and lower is not None and lower > terms.margin),
+            ("varies more", not of_spread and lower is not None and lower > terms.margin),
         )
         if holds
     ]
     fails_more = len(tested.failed) > len(tested.reference_failed)
     better = terms.shown.get(arm) == 1 or tested.fails == "less"
-    steady = upper is not None and upper <= terms.margin
+    steady = not of_spread and upper is not None and upper <= terms.margin
     more = None
     if against:
         state = "ruled out"
@@ -273,26 +279,23 @@ def _judged(arm: str, own: Scores, tested: Evidence, terms: _Terms) -> Standing:
         state = "approved"
     else:
         state = "undecided"
-        more = lacking or _more_seeds(n_fine, ratio, upper, terms.margin)
+        more = of_spread or _more_seeds(terms.layout.n_seeds(fine), ratio, upper, terms.margin)
     return Standing(
         arm, len(shared), mean, low, ratio, upper, state,
-        tuple(against), fails_more, terms.shown.get(arm) == 1, more, lacking > 0,
-        terms.layout.shared(shared),
+        tuple(against), fails_more, terms.shown.get(arm) == 1, more, of_spread > 0,
+        terms.layout.shared(shared), len(fine),
     )  # fmt: skip
 
 
 def _spread(
-    own: Scores, shared: Sequence[Any], tested: Evidence, terms: _Terms
-) -> tuple[float | None, float | None, float | None, int]:
-    """Ratio of the standard deviations where neither arm failed, its bounds, and how many seeds."""
-    failed = tested.failed | tested.reference_failed
-    fine = [key for key in shared if key not in failed]
+    own: Scores, keys: Sequence[Any], terms: _Terms
+) -> tuple[float | None, float | None, float | None]:
+    """Ratio of the standard deviations at these keys, and its bounds."""
     alpha = (1 - terms.level) / max(terms.n_arms - 1, 1)
-    ratio, found = terms.layout.spread(own, terms.reference, fine, 1 - 2 * alpha)
-    n = terms.layout.n_seeds(fine)
+    ratio, found = terms.layout.spread(own, terms.reference, keys, 1 - 2 * alpha)
     if found is None:
-        return ratio, None, 0.0 if ratio == 0 else None, n
-    return ratio, found.low, found.high, n
+        return ratio, None, 0.0 if ratio == 0 else None
+    return ratio, found.low, found.high
 
 
 def _mean(scores: Scores, terms: _Terms) -> tuple[float | None, float | None]:

@@ -182,6 +182,11 @@ class OptunaSweeper(OurSweeper):
                 "sweep.arms declares the arms of a grid; a search draws its points: name its "
                 "knobs, or leave out hydra/sweeper=optuna"
             )
+        if sweep["confirm"]:
+            raise ConfigError(
+                f"sweep.confirm is {sweep['confirm']!r}, which a grid reads; a search keeps fresh "
+                "seeds by search.confirm"
+            )
         node = OmegaConf.to_container(self.config.search, resolve=True)
         search = plan_search(node, name=sweep["name"], fixed=fixed, choices=choices)  # type: ignore[arg-type]
         kept = references(self.config, {"search": node}, "search").get("search.storage")

@@ -290,6 +290,16 @@ def test_failing_counts() -> None:
     with_failure = judge({**scores, "none": rescued}, "none", {"freeze": equal}).standings[1]
     assert with_failure.ratio is not None
     assert 0.3 < with_failure.ratio < 0.5
+    # of few seeds at which neither failed no spread is shown, however small
+    alike = {**scores, "freeze": {**arm(0.5, 0.1), **arm(0.501, 1e-5, n=4, stream=2)}}
+    late = Evidence("open", frozenset(range(4, 20)), frozenset(range(4, 20)))
+    seldom = judge(alike, "none", {"freeze": late}).standings[1]
+    assert seldom.upper is not None
+    assert seldom.upper < MARGIN
+    assert (seldom.state, seldom.more_seeds) == ("undecided", 2)
+    assert (seldom.n, seldom.n_fine, seldom.too_few) == (20, 4, True)
+    said = reasons(judge({**alike, "freeze": arm(0.53, 0.08, stream=1)}, "none", {"freeze": late}))
+    assert "(at 4 of 20 shared runs neither failed); at least 2 more seeds are needed" in said
     # failing less is enough
     wild = {"none": arm(0.5, 0.05), "freeze": arm(0.51, 0.05, stream=1)}
     assert judge(wild, "none").state == "open"

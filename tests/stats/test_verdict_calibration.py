@@ -124,13 +124,20 @@ def of_crossed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("shares", "folds"),
-    [((0.2, 0.2), False), ((0.4, 0.4), False), ((0.2, 0.0), True), ((0.6, 0.0), True)],
+    ("shares", "folds", "before"),
+    [
+        ((0.2, 0.2), False, "92, 31.5, 4, 7.5"),
+        ((0.4, 0.4), False, "83, 50, 13.5, 16.5"),
+        ((0.2, 0.0), True, "not measured"),
+        ((0.6, 0.0), True, "90.5, 24, 15, 18"),
+    ],
 )
-def test_a_verdict_knows_which_runs_share_seeds(shares: tuple[float, float], folds: bool) -> None:
-    """With 25 runs taken for independent: see what is printed beside."""
+def test_a_verdict_knows_which_runs_share_seeds(
+    shares: tuple[float, float], folds: bool, before: str
+) -> None:
+    """Before: 25 runs taken for independent."""
     found = of_crossed(shares, folds=folds)
-    print(f"5 {'seeds x 5 folds' if folds else 'x 5 seeds'}, {shares}: {found}")
+    print(f"5 {'seeds x 5 folds' if folds else 'x 5 seeds'}, {shares}: {found}; before: {before}")
     error = 300 * (0.05 * 0.95 / EXPERIMENTS) ** 0.5
     assert found["covered"] >= 95 - error
     for wrong in ("apart", "approved", "ruled out"):

@@ -129,6 +129,10 @@ def test_seeds_that_an_earlier_sweep_had_are_not_fresh(command: Command) -> None
                     ["sweep.confirm=[3,9]"],
                     "sweep.confirm names seed 3, which the sweep itself uses",
                 ),
+                (
+                    ["sweep.confirm=3", "sweep.arms=null", "hydra/sweeper=optuna"],
+                    "a search keeps fresh seeds by search.confirm",
+                ),
                 (["sweep.confirm=3", "seeds.init=0,1"], "so no seed would be fresh"),
             )
         ),

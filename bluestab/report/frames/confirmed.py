@@ -9,8 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from bluestab import stats
 from bluestab.core.errors import StoreError
+from bluestab.report.frames.bounded import keep_in_range
 from bluestab.report.frames.contrasts import contrasts
+from bluestab.report.frames.looks import looked_cells
 from bluestab.report.frames.runs import gather
 from bluestab.report.frames.summary import arm_runs
 from bluestab.report.searches import confirmation_of
@@ -18,13 +21,14 @@ from bluestab.report.section import Results, Section
 from bluestab.report.tables import there
 from bluestab.report.words.phrases import p_words
 from bluestab.store.store import Store
-from bluestab.tasks.metric import metric_of_row
+from bluestab.tasks.metric import DIRECTION, metric_of_row
 
 COLUMNS = (
-    "task", "model", "metric", "arm", "against", "role", "n_paired", "mean", "mean_against",
-    "delta", "delta_low", "delta_high", "test_name", "p", "failed_paired", "failed_baseline",
-    "no_p", "left",
+    "task", "model", "metric", DIRECTION, "arm", "against", "role", "pairs", "n_paired",
+    "mean", "mean_against", "delta", "delta_low", "delta_high", "test_name", "p",
+    "failed_paired", "failed_baseline", "no_p", "left",
 )  # fmt: skip
+NAMES = ("arm", "against")
 
 
 def confirmed_frame(results: Results, store: Store) -> pd.DataFrame:
@@ -45,28 +49,31 @@ def confirmed_frame(results: Results, store: Store) -> pd.DataFrame:
         if row["at"] == results.at and row["status"] != "crashed" and row["cell"] in arms:
             role = arms[row["cell"]]["role"]
             by_subject[row["task"], row["model"]].setdefault(role, []).append(row)
-    table = []
-    for (task, model), of_role in by_subject.items():
+    looked, table = looked_cells(store, manifest, pd.DataFrame()), []
+    for of_role in by_subject.values():
         for role in ("baseline", "matched"):
             if "winner" not in of_role or role not in of_role:
                 continue
             both = of_role["winner"], of_role[role]
             own, other = (arm_runs(part) for part in both)
-            found = contrasts({role: (own, other)})[role]
+            cells = [part[0]["cell"] for part in both]
+            again = [role] if looked & {*cells} else []
+            found = contrasts({role: (own, other)}, looked=again)[role]
             shared = [seed for seed in own.scores if seed in other.scores]
-            names = [arms[part[0]["cell"]]["arm"] for part in both]
-            first = both[0][0]
-            table.append(
-                {
-                    **{name: found[name] for name in COLUMNS if name in found},
-                    **{"task": task, "model": model, "metric": first["metric"], "role": role},
-                    **{"arm": names[0], "against": names[1], "left": left},
-                    **{
-                        name: sum(arm.scores[seed] for seed in shared) / max(len(shared), 1)
-                        for name, arm in (("mean", own), ("mean_against", other))
-                    },
-                }
-            )
+            if not shared:
+                continue
+            row = {
+                **{name: found.get(name) for name in COLUMNS},
+                **{name: both[0][0][name] for name in ("task", "model", "metric", DIRECTION)},
+                **{"role": role, "left": left},
+                **{name: arms[cell]["arm"] for name, cell in zip(NAMES, cells, strict=True)},
+                **{
+                    name: stats.mean([arm.scores[seed] for seed in shared])
+                    for name, arm in (("mean", own), ("mean_against", other))
+                },
+            }
+            keep_in_range(row)
+            table.append(row)
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
@@ -98,8 +105,13 @@ def confirmed_sentences(results: Results) -> list[str]:
         )
         p = f" ({p_words(row['p'])})" if there(row["p"]) else f" (no p: {row['no_p']})"
         missing = f"; {row['left']} runs are missing" if row["left"] else ""
+        n, _, rest = str(row["pairs"]).partition(" ")
+        seeds = f"{n} fresh seeds {rest}".rstrip()
+        if row["failed_paired"] or row["failed_baseline"]:
+            p += f"; {row['failed_paired']:.0f} of its runs failed instead of "
+            p += f"{row['failed_baseline']:.0f}"
         said.append(
-            f"{row['task']} with {row['model']}, on {row['n_paired']} fresh seeds, which chose "
+            f"{row['task']} with {row['model']}, on {seeds}, which chose "
             f"nothing: {row['arm']} has test {metric_of_row(row).words} {row['mean']:.4f} against "
             f"{row['mean_against']:.4f} of {row['against']}: {row['delta']:+.4f}{between}{p}"
             f"{missing}"

@@ -99,7 +99,9 @@ def looking_sentences(summary: pd.DataFrame, left: int, planned: int, at: str) -
         )
         yield (
             f"{task} with {model}: seeds were added after results could be seen ({arms}); {how}; "
-            "all seeds of a question in one command (sweep.seeds) would make the plain test hold"
+            f"a report made before had its own {100 * LEVEL:g} %, and both together err in "
+            f"{200 * LEVEL:g} % at most (Boole's inequality); all seeds of a question in one "
+            "command (sweep.seeds) would make the plain test hold"
         )
     compared = summary[(summary["at"] == at) & summary["p"].notna()]
     if left and len(compared):

@@ -17,7 +17,9 @@ from bluestab.report.frames.runs import Row
 from bluestab.report.tables import LEVEL, there
 from bluestab.tasks.metric import DIRECTION
 
-STANDING_COLUMNS = ("validation_bound", "spread_ratio", "spread_ratio_bound", "standing", "against")
+STANDING_COLUMNS = (
+    "validation_bound", "spread_n", "spread_ratio", "spread_ratio_bound", "standing", "against",
+)  # fmt: skip
 """How the verdict judges an arm, see `stats.verdict.Standing`."""
 
 SUMMARY_COLUMNS = (

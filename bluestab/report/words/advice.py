@@ -65,11 +65,11 @@ class Advice:
         n_arms = len(self.found.standings)
         if self.confirmed:
             return "; what fresh seeds say of it stands below"
-        if n_arms < 3:
+        if n_arms < 3 or self.found.state != "use":
             return ""
         return (
             f"; means that chose among {n_arms} arms are optimistic, their bounds are not, and "
-            "sweep.confirm=10 measures it on fresh seeds"
+            f"sweep.confirm=10 measures {self.found.arm} on fresh seeds"
         )
 
     def _caution(self) -> str:
@@ -149,6 +149,7 @@ def with_standings(summary: pd.DataFrame, found: Sequence[Advice], at: str) -> N
             values = {
                 "validation_mean": standing.mean,
                 "validation_bound": standing.low,
+                "spread_n": standing.n_fine,
                 "spread_ratio": standing.ratio,
                 "spread_ratio_bound": standing.upper,
                 "standing": standing.state,

@@ -241,7 +241,7 @@ def _open(compared: Sequence[Row]) -> list[Part]:
             *parts,
             ("text", ". So far "),
             ("arm", first["arm"]),
-            ("text", f" looks best: {change}."),
+            ("text", f" looks best on test: {change}."),
         ]
     return [*parts, ("text", ", nor looks better; nearest is "), ("arm", first["arm"]),
             ("text", f": {change}.")]  # fmt: skip

@@ -80,7 +80,8 @@ def _open(verdict: Verdict, first: Standing, sign: int) -> str:
             f"mean ({first.low:.4f}), but failed in more of the shared runs than "
             f"{verdict.baseline}{until}"
         )
-    return f"not enough seeds to say: {first.arm} looks best, but {_lacking(verdict, first)}{until}"
+    best = "looks best on validation"
+    return f"not enough seeds to say: {first.arm} {best}, but {_lacking(verdict, first)}{until}"
 
 
 def _lacking(verdict: Verdict, first: Standing) -> str:
@@ -96,6 +97,8 @@ def _lacking(verdict: Verdict, first: Standing) -> str:
             f"its spread may be up to {first.upper:.2f} times that of {verdict.baseline}, and at "
             f"most {verdict.margin:g} times is accepted"
         )
+    if first.too_few and first.n_fine is not None and first.n_fine < first.n:
+        spread += f" (at {first.n_fine} of {first.n} shared runs neither failed)"
     if first.too_few and n is not None:
         more, verb = f"{n} more seed{'s' * (n > 1)}", "are" if n > 1 else "is"
         if first.shared:

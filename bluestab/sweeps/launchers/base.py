@@ -24,10 +24,12 @@ class Backend(ABC):
     One crash never stops the other runs; finished runs are skipped; what comes of each run is in
     the store, not in a return value.
 
-    group  sibling runs that train as one at most; None: what memory is expected to hold
+    group   sibling runs that train as one at most; None: what memory is expected to hold
+    trains  does runs, so that what a sweep chose can be measured on fresh seeds
     """
 
     group: int | None = 1
+    trains: bool = True
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """Compose and check all runs, say what was found in own files, then see them through.
@@ -44,12 +46,8 @@ class Backend(ABC):
             for line in packing_summary(sweep.runs, alone):
                 print(line)
         self.launch(sweep)
-        if sweep.confirm:
-            self.confirm(compose, sweep)
-
-    def confirm(self, compose: Compose, sweep: Sweep) -> None:
-        """Measure the arm that the sweep chose on fresh seeds."""
-        confirm(sweep, compose, self.launch)
+        if sweep.confirm and self.trains:
+            confirm(sweep, compose, self.launch)
 
     def say(self, line: str) -> None:
         """A line for who started the command."""

@@ -30,7 +30,7 @@ from bluestab.sweeps.grouping import GROUP, is_packed
 from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
-from bluestab.sweeps.plan import Compose, Sweep
+from bluestab.sweeps.plan import Sweep
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -46,6 +46,8 @@ class Check(Backend):
     """dry_step: time a few steps where no finished run is alike; group: as the launcher has it that
     would do the runs; launcher: its name; gpus: does it ask a scheduler for any? workers: of the
     forecast; null: one, or as many as the launcher `auto` would take."""
+
+    trains = False
 
     def __init__(
         self, *, dry_step: bool, workers: int | None, group: int | None, launcher: str, gpus: bool
@@ -80,9 +82,6 @@ class Check(Backend):
                 f"what it chooses on {len(sweep.confirm)} fresh seeds"
             )
         self.show(sweep.store, runs)
-
-    def confirm(self, compose: Compose, sweep: Sweep) -> None:
-        """Nothing was chosen."""
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""

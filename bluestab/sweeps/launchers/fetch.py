@@ -43,6 +43,8 @@ class NotBrought(BluestabError):
 class Fetch(Backend):
     """dry_run: say what would be brought; source: a folder to take files from, not the network."""
 
+    trains = False
+
     def __init__(self, *, dry_run: bool, source: str | None) -> None:
         if wrong := rules.problems({"hydra.launcher.dry_run": (dry_run, rules.FLAG)}):
             raise ConfigError(*wrong)

@@ -94,7 +94,7 @@ class Slurm(Backend):
     ) -> None:
         known = locals()
         self.wait, self.dry_run, self.python = wait, dry_run, python
-        self.dry_step = dry_step
+        self.dry_step, self.trains = dry_step, not dry_run
         self.runs_per_task, self.workers_per_task = runs_per_task, workers_per_task
         self.per_gpu, self.group, self.array_parallelism = per_gpu, group, array_parallelism
         self.options: dict[str, Any] = {name: known[name] for name in OPTIONS}

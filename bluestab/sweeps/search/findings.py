@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bluestab import stats
 from bluestab.core.types import At, RunRecord
+from bluestab.report.words.phrases import p_words
+from bluestab.stats.changes import changes
 from bluestab.sweeps.search.objectives import Outcome, is_of_scores, maximised, outcome, worth
 from bluestab.sweeps.search.points import Knob, shown
 from bluestab.sweeps.search.samplers import CONSTRAINT
@@ -257,15 +258,15 @@ def _shrunk(by: float) -> str:
 
 
 def _against(winner: Arm, other: Arm, called: str) -> str:
-    shared = [seed for seed in winner.scores if seed in other.scores]
-    a, b = [winner.scores[s] for s in shared], [other.scores[s] for s in shared]
-    differences = [x - y for x, y in zip(a, b, strict=True)]
+    pairs: dict[Hashable, tuple[float, float]] = {
+        seed: (own, other.scores[seed])
+        for seed, own in winner.scores.items()
+        if seed in other.scores
+    }
     means = f"test {winner.mean:.4f} against {other.mean:.4f} of {called}"
-    if not shared or not any(differences):
-        return f"{means}: no difference on {len(shared)} fresh seeds"
-    change = math.fsum(differences) / len(differences)
-    interval = stats.default_interval(differences)
-    test = stats.paired_permutation(a, b)
-    p = "-" if test.p is None else f"{test.p:.3f}"
-    between = "" if interval is None else f" (95 % {interval.low:+.4f} to {interval.high:+.4f})"
-    return f"{means}: {change:+.4f}{between} on {len(shared)} fresh seeds, p {p}"
+    change = changes({called: pairs})[called]
+    if change.delta is None or all(x == y for x, y in pairs.values()):
+        return f"{means}: no difference on {len(pairs)} fresh seeds"
+    between = "" if change.low is None else f" (95 % {change.low:+.4f} to {change.high:+.4f})"
+    p = "p -" if change.p is None else p_words(change.p)
+    return f"{means}: {change.delta:+.4f}{between} on {len(pairs)} fresh seeds, {p}"

@@ -67,6 +67,7 @@ def test_a_test_that_holds_at_any_look(tmp_path: Path) -> None:
     (said,) = looking_sentences(read_results(store, store.manifest("b")).summary, 0, 36, "last")
     assert "seeds were added after results could be seen (llrd, reinit)" in said
     assert "Ville" in said
+    assert "a report made before had its own 5 %, and both together err in 10 % at most" in said
 
 
 def test_too_few_for_it(tmp_path: Path) -> None:

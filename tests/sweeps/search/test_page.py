@@ -17,7 +17,14 @@ from bluestab.report.searches import FILE, read_entries
 from bluestab.store.store import Store
 from bluestab.sweeps.search.confirm import report
 from bluestab.sweeps.search.figures import figures
-from bluestab.sweeps.search.findings import Findings, best_first, importance, points_frame
+from bluestab.sweeps.search.findings import (
+    Arm,
+    Findings,
+    _against,
+    best_first,
+    importance,
+    points_frame,
+)
 from bluestab.sweeps.search.page import write_search
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.trials import Trials
@@ -110,6 +117,17 @@ def test_figures_show_what_there_is(searched: Searched) -> None:
         assert -0.011 <= limits[0] <= limits[1] <= 1.011, "F1 ends at 0 and 1"
     rows = drawn["seeds"].axes[0].collections
     assert len(rows) == 3 * len(found.ranked), "a point per seed"
+
+
+def test_p_and_interval_of_a_winner_are_one_statement() -> None:
+    """Six seeds, one of which gains nine times as much as the others: Student's t crosses zero."""
+    gains = [0.01, 0.01, 0.01, 0.01, 0.01, 0.09]
+    other = Arm("baseline", "none", None, 0.5, dict.fromkeys(range(6), 0.5), 0.0, 1)
+    winner = Arm("winner", "llrd", 0.6, 0.6, {s: 0.5 + x for s, x in enumerate(gains)}, 0.0, 1)
+    assert _against(winner, other, "the baseline").endswith(
+        "+0.0233 (95 % +0.0100 to +0.0900) on 6 fresh seeds, p = 0.031"
+    )
+    assert _against(other, other, "itself").endswith("no difference on 6 fresh seeds")
 
 
 def test_several_objectives_have_a_front(searched: Searched, tmp_path: Path) -> None:
