@@ -534,3 +534,17 @@ def test_damaged_records_are_counted_and_named(
         assert "bluestab store verify runs\n" in said.out
     assert "4 done, 1 diverged, 0 running, 1 crashed, 0 missing, 3 damaged" in said.out
     (_,) = (line for line in cli("report").out.splitlines() if line.split()[2:4] == ["none", "1"])
+
+
+def test_the_metric_of_a_run_stands_first_and_what_is_undefined_nowhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bluestab.report.terminal.tables import print_record
+
+    one = record(0.5)
+    for by_split in one.result["metrics"].values():
+        for split, found in by_split.items():
+            by_split[split] = {"positive_f1": None, "ece": 0.1, **found}
+    print_record(one, "runs/x")
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]]
+    assert names == ["pearson", "ece"]
