@@ -11,7 +11,8 @@ loading included:
             people run
     tuned   the same script with all an expert adds: bf16, eager attention, padding to the longest
             of the batch, one process for all seeds
-    ours    bluestab run -m, launcher pool, bf16, trainer.micro_batch=4
+    ours    bluestab run -m with no knob of speed set: launcher, precision and micro-batches as
+            bluestab chooses them (where the processor has bf16: pool, bf16, 4)
     bucket  the same with optim.bucket=50 trainer.micro_batch=8: batches of like length, which are
             another recipe
 
@@ -164,8 +165,7 @@ def ours(task: str, n_seeds: int, epochs: int, frozen: int, *more: str) -> float
         return seconds(
             sys.executable, "-m", "bluestab", "run", "-m", f"task={task}", "model=minilm",
             *part, "task.max_length=128", *technique, "optim.lr=5e-5", "optim.batch_size=16",
-            f"optim.epochs={epochs}", "trainer.precision=bf16", "trainer.micro_batch=4",
-            f"sweep.seeds={n_seeds}", "hydra/launcher=pool", f"store={folder}/runs", *more,
+            f"optim.epochs={epochs}", f"sweep.seeds={n_seeds}", f"store={folder}/runs", *more,
         )  # fmt: skip
 
 
