@@ -79,6 +79,7 @@ def folder_with_command(tmp_path: Path) -> Path:
     return bin_
 
 
+@pytest.mark.slow
 def test_bash_asks_and_readline_gets_what_follows_the_sign(tmp_path: Path) -> None:
     lines = 'eval "$(bluestab completion bash)"; COMP_LINE="bluestab run task=bios"; ' + (
         'COMP_POINT=${#COMP_LINE}; _bluestab; printf "<%s>" "${COMPREPLY[@]}"'

@@ -66,6 +66,7 @@ def test_check_looks_for_the_device_of_the_runs(cli: Say) -> None:
     assert cli(*here, "hydra/launcher=slurm").code == 0
 
 
+@pytest.mark.slow
 def test_keys_of_the_task_that_is_chosen(cli: Say) -> None:
     said = refused(cli, ("run", "task=classification", "task.labl=x", "task.train=x.csv"))
     assert "did you mean 'task.label'?" in said

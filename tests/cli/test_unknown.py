@@ -102,24 +102,33 @@ def test_knobs_of_techniques() -> None:
     assert said("technique.llrd.decay").endswith("add technique=llrd")
 
 
+LOOKS_RIGHT: list[tuple[tuple[str, ...], list[str]]] = [
+    ((*RUN, "seeds=5"), ["sweep.seeds=5 with -m", "seed=3"]),
+    ((*RUN, "sweep=quickstart"), ["bluestab run -m +sweeps=quickstart"]),
+    ((*RUN, "hydra.run.dir=out"), ["hydra.run.dir is 'out'", "store=out"]),
+    (("run", "+sweeps=quickstart"), ["add -m", "bluestab run -m +sweeps=quickstart"]),
+    ((*SWEEP, "seeds=1,2"), ["'sweep.seeds=[1,2]'"]),
+    ((*RUN, "sweeps=quickstart"), ["bluestab run -m +sweeps=quickstart"]),
+    ((*RUN, "+experiment=mine"), ["bluestab run -m +sweeps=NAME"]),
+    ((*RUN, "hydra.launcher=pool"), ["hydra/launcher=pool"]),
+    ((*SWEEP, "hydra.sweep.dir=out"), ["hydra.sweep.dir is 'out'", "store=out"]),
+    ((*RUN, "hydra.job.chdir=true"), ["hydra.job.chdir is True", "store=FOLDER"]),
+    ((*RUN, "hydra.verbose=true"), ["no effect here"]),
+    ((*RUN, "technique=[]"), ["technique=none"]),
+    ((*RUN, "+seed=3"), ["without the plus: seed=3"]),
+    ((*RUN, "sweep.seeds=5"), ["sweep.seeds=5 is for a sweep; add -m"]),
+]
+QUICK = 4  # one of each kind; the others take their time for a composition each
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((*RUN, "seeds=5"), ["sweep.seeds=5 with -m", "seed=3"]),
-        ((*SWEEP, "seeds=1,2"), ["'sweep.seeds=[1,2]'"]),
-        ((*RUN, "sweeps=quickstart"), ["bluestab run -m +sweeps=quickstart"]),
-        ((*RUN, "sweep=quickstart"), ["bluestab run -m +sweeps=quickstart"]),
-        ((*RUN, "+experiment=mine"), ["bluestab run -m +sweeps=NAME"]),
-        ((*RUN, "hydra.launcher=pool"), ["hydra/launcher=pool"]),
-        ((*RUN, "hydra.run.dir=out"), ["hydra.run.dir is 'out'", "store=out"]),
-        ((*SWEEP, "hydra.sweep.dir=out"), ["hydra.sweep.dir is 'out'", "store=out"]),
-        ((*RUN, "hydra.job.chdir=true"), ["hydra.job.chdir is True", "store=FOLDER"]),
-        (("run", "+sweeps=quickstart"), ["add -m", "bluestab run -m +sweeps=quickstart"]),
-        ((*RUN, "hydra.verbose=true"), ["no effect here"]),
-        ((*RUN, "technique=[]"), ["technique=none"]),
-        ((*RUN, "+seed=3"), ["without the plus: seed=3"]),
-        ((*RUN, "sweep.seeds=5"), ["sweep.seeds=5 is for a sweep; add -m"]),
+        pytest.param(*one, marks=[] if i < QUICK else pytest.mark.slow)
+        for i, one in enumerate(LOOKS_RIGHT)
     ],
 )
-def test_what_looks_right_to_hydra(cli: Say, arguments: list[str], expected: list[str]) -> None:
+def test_what_looks_right_to_hydra(
+    cli: Say, arguments: tuple[str, ...], expected: list[str]
+) -> None:
     refused(cli, arguments, *expected)
