@@ -117,25 +117,18 @@ def test_seeds_that_an_earlier_sweep_had_are_not_fresh(command: Command) -> None
     assert {run["seed"] for run in second["runs"]} == {12, 13}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         (["sweep.confirm=-1"], "sweep.confirm is -1: expected 0, a number of seeds"),
-        *(
-            pytest.param(line, told, marks=pytest.mark.slow)
-            for line, told in (
-                (["sweep.confirm=true"], "sweep.confirm is True: expected 0"),
-                (
-                    ["sweep.confirm=[3,9]"],
-                    "sweep.confirm names seed 3, which the sweep itself uses",
-                ),
-                (
-                    ["sweep.confirm=3", "sweep.arms=null", "hydra/sweeper=optuna"],
-                    "a search keeps fresh seeds by search.confirm",
-                ),
-                (["sweep.confirm=3", "seeds.init=0,1"], "so no seed would be fresh"),
-            )
+        (["sweep.confirm=true"], "sweep.confirm is True: expected 0"),
+        (["sweep.confirm=[3,9]"], "sweep.confirm names seed 3, which the sweep itself uses"),
+        (
+            ["sweep.confirm=3", "sweep.arms=null", "hydra/sweeper=optuna"],
+            "a search keeps fresh seeds by search.confirm",
         ),
+        (["sweep.confirm=3", "seeds.init=0,1"], "so no seed would be fresh"),
     ],
 )
 def test_what_cannot_be_confirmed_is_said_first(
