@@ -314,7 +314,7 @@ class Store:
         """The log of the run that finished last, and its text; None where there is none."""
         logs = [self.folder(key) / "log.txt" for key in self.keys()]
         try:
-            newest = max(logs, key=_changed)
+            newest = max(logs, key=lambda log: log.stat().st_mtime)
             return newest, newest.read_text(encoding="utf-8", errors="replace")
         except (OSError, ValueError):
             return None
