@@ -161,6 +161,7 @@ TESTED_BY = {
     "bluestab.__main__": "test_floors.py",
     "bluestab.cli.cluster": "slurm/test_slurm.py",
     "bluestab.cli.data": "tasks/test_own.py",
+    "bluestab.cli.hydra_errors": "cli/test_hydra_app.py",
     "bluestab.cli.inference": "inference/test_reproduce.py",
     "bluestab.cli.notebooks": "test_docs.py",
     "bluestab.cli.store": "store/test_gc.py",

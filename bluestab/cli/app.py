@@ -87,24 +87,14 @@ def check(context: typer.Context) -> None:
     """Validate a run or a sweep and forecast its cost; start nothing."""
     if _helped(context):
         return
-    from bluestab.cli.hydra_app import run_app
+    from bluestab.cli.hydra_app import of_launcher, run_app, without_launcher
 
     group = "hydra.launcher.group="
     kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=", group)
-    arguments = [*_without_launcher(context.args, kept), "hydra/launcher=check"]
+    arguments = [*without_launcher(context.args, kept), "hydra/launcher=check"]
     if "hydra/launcher=packed" in context.args and not any(a.startswith(group) for a in arguments):
         arguments.append("hydra.launcher.group=null")  # its default
-    run_app(_check_one, [*arguments, *_of_launcher(context.args)])
-
-
-def _of_launcher(arguments: list[str]) -> list[str]:
-    """What `check` must know of the launcher that a line asks for."""
-    mark, asked = "hydra/launcher=", ("hydra.launcher.gpus_per_node=", "hydra.launcher.gres=")
-    named = [a.removeprefix(mark) for a in arguments if a.startswith(mark)] or ["auto"]
-    gpus = any(a.startswith(asked) and a.partition("=")[2] not in ("0", "null") for a in arguments)
-    known = ("auto", "local", "pool", "packed", "slurm")
-    name = named[-1] if named[-1] in known else "local"
-    return [f"hydra.launcher.launcher={name}", f"hydra.launcher.gpus={str(gpus).lower()}"]
+    run_app(_check_one, [*arguments, *of_launcher(context.args)])
 
 
 @app.command(context_settings={**HYDRA, "help_option_names": ["--help"]})
@@ -124,7 +114,7 @@ def fetch(
 
     Examples: bluestab fetch task=gad model=biomedbert_base; bluestab fetch -m +sweeps=zhang2021
     """
-    from bluestab.cli.hydra_app import run_app
+    from bluestab.cli.hydra_app import run_app, without_launcher
     from bluestab.core.config import quoted
     from bluestab.core.errors import Interrupted
 
@@ -132,19 +122,11 @@ def fetch(
     if source is not None:
         knobs.append(f"hydra.launcher.source={quoted(str(source))}")
     try:
-        run_app(_fetch_one, [*_without_launcher(context.args), "hydra/launcher=fetch", *knobs])
+        run_app(_fetch_one, [*without_launcher(context.args), "hydra/launcher=fetch", *knobs])
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; what was brought is kept, the same command goes on"
         ) from error
-
-
-def _without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[str]:
-    """The line of a sweep as it stands; of its launcher, only what is `kept` matters."""
-    if not any(a.startswith("hydra/launcher=") for a in arguments):
-        return arguments
-    launcher = ("hydra/launcher=", "hydra.launcher.")
-    return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
 
 
 app.command("inspect", context_settings=INSPECT)(inspect)

@@ -12,7 +12,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,18 @@ from typing import Any
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError  # type: ignore[import-untyped]
 
+from bluestab.cli.hydra_errors import explained
 from bluestab.cli.names import NAMES, line_that_works, not_resolved, typed
 from bluestab.cli.spelling import check_spelling
 from bluestab.cli.unknown import (
     instead_of,
     known_keys,
-    unknown_choice,
-    unknown_key,
-    unknown_technique_knob,
 )
 from bluestab.core.catalogue import check_own_yamls, shadowed
 from bluestab.core.config import PRIMARY, compose
-from bluestab.core.errors import BRING, BluestabError, ConfigError, did_you_mean
+from bluestab.core.errors import BRING, ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir
 from bluestab.core.provenance import command_line
 from bluestab.sweeps.grid import check_names
@@ -69,7 +63,7 @@ def composed(overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
     Starts nothing. Raises ConfigError for what cannot be composed, and for what is no override.
     """
     _check_primary()
-    with _explained():
+    with explained():
         return _precheck(typed(overrides, multirun=multirun), multirun, "use bluestab.sweep")
 
 
@@ -97,7 +91,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
             caught.append(error)
 
     try:
-        with _explained():
+        with explained():
             if not informing:
                 cfg = _precheck([a for a in arguments if not a.startswith("-")], multirun)
                 arguments = [*arguments, *_searching(cfg, arguments, multirun)]
@@ -304,98 +298,6 @@ def _first(override: Override) -> str:
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Hydra's own errors become ConfigErrors in our words."""
-    try:
-        yield
-    except BluestabError:
-        raise
-    except OverrideParseException as error:
-        if "=" not in error.override:
-            raise ConfigError(
-                f"cannot read the override {error.override!r}: expected KEY=VALUE"
-                + _cut_at_blank(error.override)
-            ) from error
-        raise ConfigError(
-            f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}"
-            + _how_to_type(error.override)
-        ) from error
-    except MissingConfigException as error:
-        raise ConfigError(_missing(error)) from error
-    except HydraException as error:
-        raise ConfigError(_refused(error)) from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml file"
-        raise ConfigError(f"{where}: not valid yaml ({error.problem})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{_not_utf8()} is not UTF-8 ({error}); convert it to UTF-8") from error
-
-
-def _cut_at_blank(override: str) -> str:
-    """`task.train=my data.csv` without quotes reaches us as two arguments."""
-    words = shlex.split(command_line())
-    before = words[: words.index(override)] if override in words else []
-    if not before or "=" not in before[-1] or override.startswith("-"):
-        return ""
-    whole = shlex.quote(f"{before[-1]} {override}")
-    return f"; a name with a blank needs quotes in the shell: {whole}"
-
-
-def _how_to_type(override: str) -> str:
-    """The line that is right if the value is a text, and what lists need."""
-    said = "; lists and choices with brackets need quotes in the shell: 'technique=[freeze,llrd]'"
-    line = line_that_works(shlex.split(command_line()), override)
-    if override.startswith("technique=") or line is None:
-        return said
-    return (said if "[" in override else "") + f"; if all of it is one text, type: {line}"
-
-
-def _not_utf8() -> str:
-    """The file among a person's own that Hydra could not decode (it does not say which)."""
-    for file in (f for folder in ("conf", "sweeps") for f in Path(folder).rglob("*.yaml")):
-        try:
-            file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            return str(file)
-    return "a yaml file"
-
-
-def _missing(error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
-    if not group:
-        return str(error).splitlines()[0]
-    return unknown_choice(group, name, error.options or [])
-
-
-def _refused(error: HydraException) -> str:
-    text = " ".join(str(error).split())
-    cause = error.__cause__
-    match = re.search(r"Could not override '([^']+)'", text)
-    if match is None:
-        return f"{text} ({str(cause).splitlines()[0]})" if cause and str(cause) else text
-    key = match.group(1)
-    if key.startswith("hydra.launcher."):
-        return _refused_of_launcher(key)
-    parts = key.split(".")
-    if parts[0] == "technique" and len(parts) > 1:
-        return unknown_technique_knob(key, parts)
-    if key in known_keys():
-        return f"'{key}' cannot be set here: what it belongs to is taken out of this config"
-    return unknown_key(key)
-
-
-def _refused_of_launcher(key: str) -> str:
-    """A knob that the launcher of this command does not have."""
-    chosen = [a for a in sys.argv if a.startswith("hydra/launcher=")] or ["hydra/launcher=auto"]
-    knobs = [str(knob) for knob in compose(chosen[-1:]).hydra.launcher]
-    names = [f"hydra.launcher.{knob}" for knob in knobs if knob not in ("_target_", "backend")]
-    return f"there is no key '{key}' with {chosen[-1]}" + did_you_mean(key, names)
-
-
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Paths and values of every `_target_`, inside lists too: Hydra instantiates those as well."""
     if isinstance(node, Mapping):
@@ -406,3 +308,21 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _targets(value, f"{path}{i}.")
+
+
+def without_launcher(arguments: list[str], kept: tuple[str, ...] = ()) -> list[str]:
+    """The line of a sweep as it stands; of its launcher, only what is `kept` matters."""
+    if not any(a.startswith("hydra/launcher=") for a in arguments):
+        return arguments
+    launcher = ("hydra/launcher=", "hydra.launcher.")
+    return [a for a in arguments if a.startswith(kept) or not a.startswith(launcher)]
+
+
+def of_launcher(arguments: list[str]) -> list[str]:
+    """What `check` must know of the launcher that a line asks for."""
+    mark, asked = "hydra/launcher=", ("hydra.launcher.gpus_per_node=", "hydra.launcher.gres=")
+    named = [a.removeprefix(mark) for a in arguments if a.startswith(mark)] or ["auto"]
+    gpus = any(a.startswith(asked) and a.partition("=")[2] not in ("0", "null") for a in arguments)
+    known = ("auto", "local", "pool", "packed", "slurm")
+    name = named[-1] if named[-1] in known else "local"
+    return [f"hydra.launcher.launcher={name}", f"hydra.launcher.gpus={str(gpus).lower()}"]
