@@ -43,16 +43,8 @@ SWEEP = Annotated[str | None, typer.Option("--sweep", help="Name of a sweep; def
 
 
 @app.callback(invoke_without_command=True)
-def newcomer(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version")] = False,
-) -> None:
+def newcomer(context: typer.Context) -> None:
     """Compares remedies for unstable fine-tuning of BERT and ELECTRA, over many seeds."""
-    if version:
-        from bluestab.core.provenance import versions
-
-        print(f"bluestab {versions().get('bluestab', 'unknown')}")
-        raise typer.Exit
     if context.invoked_subcommand is None:
         print(NEWCOMER)
 
@@ -358,6 +350,11 @@ inference.register(app)
 def main() -> None:
     """Console entry point."""
     arguments = sys.argv[1:]
+    if arguments[:1] == ["--version"]:  # an option of typer would cost every start 0.2 s
+        from bluestab.core.provenance import versions
+
+        print(f"bluestab {versions()['bluestab']}")
+        sys.exit(0)
     debug = "--debug" in arguments
     if debug:
         sys.argv = [sys.argv[0], *(a for a in arguments if a != "--debug")]

@@ -13,8 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bluestab.cli.names import FILES
-
 BASH = r"""_bluestab() {
     local line="${COMP_LINE:0:COMP_POINT}" current
     local -a words
@@ -122,6 +120,8 @@ def _names(verb: str) -> Iterable[str]:
 
 
 def _overrides(before: Sequence[str], current: str) -> Iterator[str]:
+    from bluestab.cli.names import FILES
+
     key, sign, value = current.partition("=")
     if sign:
         head = re.match(r"(.*[,\[])?", value)

@@ -14,7 +14,7 @@ from bluestab.core.catalogue import KINDS, files
 from bluestab.core.errors import ConfigError, nearest
 
 ALONE = ("-m", "--multirun", "-r", "--run", "--help", "-h", "--hydra-help", "--version",
-         "--resolve", "--dry-run", "--debug")  # fmt: skip
+         "--resolve", "--debug")  # fmt: skip
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cn", "--config-name", "-cp",
               "--config-path", "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
 WINDOWS = re.compile(r"[A-Za-z]:(?!\Z)")
@@ -32,8 +32,12 @@ def check_spelling(arguments: Sequence[str]) -> None:
     if len(chosen) > 1:
         names = ",".join(word.partition("=")[2].strip("[]") for word in chosen)
         raise ConfigError(f"{' '.join(chosen)}: one of them would win; {_both(names)}")
+    before = ""
     while words:
         word, rest = words[0], words[1:]
+        if "=" not in word and before.partition("=")[0] in NAMES:  # a name with a blank in it
+            return
+        before = word
         if word in WITH_VALUE:
             words = rest[1:] if rest and "=" not in rest[0] else rest
             continue

@@ -262,6 +262,16 @@ def test_quotes_and_exit_codes_in_a_shell(small: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == set()
 
 
+def test_the_first_screen_loads_neither_hydra_nor_pydantic() -> None:
+    code = (
+        "import sys; from bluestab.cli.app import main; sys.argv = ['bluestab', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted({'hydra', 'pydantic', 'omegaconf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("\n[]\n"), done.stderr
+
+
 def test_the_door_is_light(small: Path, tmp_path: Path) -> None:
     """Help, lists and checks of whole sweeps load none of the heavy packages."""
     commands = [

@@ -30,7 +30,7 @@ Say = Callable[..., Any]
     [
         ("", {"run ", "report ", "list ", "explain "}),
         ("re", {"report ", "reproduce "}),
-        ("--v", {"--version "}),
+        ("--h", {"--help "}),
         ("run task=bio", {"task=bioasq ", "task=biosses "}),
         ("run hydra/launcher=", {f"hydra/launcher={n} " for n in ("local", "pool", "slurm")}),
         ("run -m +sweeps=quick", {"+sweeps=quickstart "}),

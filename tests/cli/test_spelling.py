@@ -72,12 +72,13 @@ def test_what_was_meant(line: str, meant: str) -> None:
         "task=gad 'technique=[freeze, llrd]' -m",
         "--cfg job task=gad",
         "--info plugins",
-        "-m +sweeps=quickstart --dry-run --debug",
+        "-m +sweeps=quickstart --debug",
         "~task.recipe",
         "'task.train=my data.csv' task.label=",
         "task.name=\u2018quoted\u2019\u2014name",
         "--config-dir elsewhere task=gad",
         "word",
+        "task.train=my data.csv",
     ],
 )
 def test_what_is_fine_or_refused_elsewhere(line: str) -> None:
