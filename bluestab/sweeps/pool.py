@@ -239,7 +239,8 @@ class RunPool(WorkerPool[RunProcess]):
             try:
                 record = record_death(planned.run, self.store, **known)
             except DiskFull as error:
-                pause_until_room(self.store, self.stop, self.display.say, error)
+                small = DiskFull(str(error))  # nothing is trained for it: it can be waited for
+                pause_until_room(self.store, self.stop, self.display.say, small)
                 if self.stop.asked:
                     raise
             else:

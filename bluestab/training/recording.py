@@ -50,7 +50,10 @@ def publish(run: Run, store: Store, work: Path, record: RunRecord) -> RunRecord:
 
 def disk_full_error(store: Store, key: str) -> DiskFull:
     """The DiskFull to raise for a run whose result did not fit on the disk, while it is there."""
-    needed = store.free_bytes() + store.building_bytes()
+    try:
+        needed = store.free_bytes() + store.building_bytes()
+    except OSError:  # not even its folder could be made
+        needed = 0
     return DiskFull(
         f"no room left for the result of run {key} in '{store.root}', where {needed / 1e6:.1f} MB "
         "did not suffice; make room or keep less (keep=none), the same command goes on from here",
