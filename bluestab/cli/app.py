@@ -118,14 +118,20 @@ def list_(kind: Annotated[str, typer.Argument(help="task, model, technique or sw
     from rich.markup import escape
     from rich.table import Table
 
-    from bluestab.core.catalogue import entries
+    from bluestab.core.catalogue import entries, grouped_models
     from bluestab.report.terminal.tables import console
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, line in entries(kind).items():
-        table.add_row(name, escape(line))
+    if kind == "model":
+        for group, rows in grouped_models().items():
+            table.add_row(f"[bold]{escape(group)}[/bold]")
+            for row in rows:
+                table.add_row(*map(escape, row))
+    else:
+        for name, line in entries(kind).items():
+            table.add_row(name, escape(line))
     console().print(table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
 from bluestab.core.plain_files import check_yaml
 
 KINDS = ("task", "model", "technique", "sweep")
+OWN = "your own checkpoint"
+GROUPS = (OWN, "general", "biomedical and clinical", "other languages")
+"""Groups of models, in the order in which they are listed (`about.group`); others follow."""
+UNREADABLE = (
+    *(OSError, ValueError, YAMLError, OmegaConfBaseException, ConfigError, RecursionError),
+)
 
 
 def folders(kind: str) -> list[Path]:
@@ -69,11 +76,29 @@ def _outer_keys(file: Path) -> set[str]:
 
 def entries(kind: str) -> dict[str, str]:
     """Name -> one line: `about.summary`, or the comment the file opens with."""
-    found: dict[str, str] = {}
+    return {name: _line(file, kind) for name, file in sorted(_files(kind).items())}
+
+
+def _files(kind: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
     for folder in folders(kind):
         for file in sorted(folder.glob("*.yaml")):
-            found.setdefault(file.stem, _line(file, kind))
-    return dict(sorted(found.items()))
+            found.setdefault(file.stem, file)
+    return found
+
+
+def grouped_models() -> dict[str, list[tuple[str, str, str, str]]]:
+    """Group -> (name, line, language and longest input, licence) of every model, as yamls say."""
+    found: dict[str, list[tuple[str, str, str, str]]] = {group: [] for group in GROUPS}
+    for name, line in entries("model").items():
+        node: Any = {}
+        with suppress(*UNREADABLE):
+            node = OmegaConf.to_container(OmegaConf.load(_files("model")[name]))
+        about = node.get("about") or {}
+        reads = f"{about.get('language', '')}, {node.get('max_length')} pieces".removeprefix(", ")
+        group = found.setdefault(str(about.get("group", OWN)), [])
+        group.append((name, line, reads, str(about.get("licence", ""))))
+    return {group: rows for group, rows in found.items() if rows}
 
 
 def shadowed() -> list[str]:
@@ -90,10 +115,7 @@ def shadowed() -> list[str]:
 def _line(file: Path, kind: str) -> str:
     try:
         return _summary(file, kind)
-    except (
-        *(OSError, ValueError, YAMLError, OmegaConfBaseException),
-        *(ConfigError, RecursionError),
-    ) as error:
+    except UNREADABLE as error:
         return f"cannot be read: {' '.join(str(error).split())[:200]}"
 
 

@@ -21,6 +21,7 @@ from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
+from bluestab.models.discover import described
 from bluestab.models.init_from import SavedWeights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
@@ -79,7 +80,7 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
 
     Raises ConfigError with every problem found.
     """
-    problems, model, techniques = _without_files(cfg)
+    problems, cfg, model, techniques = _without_files(cfg)
     if model is not None and model.init_from is not None:
         _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
@@ -91,7 +92,7 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
 
 def check(cfg: Mapping[str, Any]) -> Run:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found."""
-    problems, model, usable = _without_files(cfg)
+    problems, cfg, model, usable = _without_files(cfg)
     loggers = _loggers(cfg.get("logger") or {}, problems)
     data = _collect(problems, lambda: load_task(cfg["task"]))
     problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
@@ -126,10 +127,16 @@ def check(cfg: Mapping[str, Any]) -> Run:
     )
 
 
-def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dict[str, Technique]]:
-    """Problems of everything but the task, the model (None: unusable) and the techniques."""
+def _without_files(
+    cfg: Mapping[str, Any],
+) -> tuple[list[str], Mapping[str, Any], Model | None, dict[str, Technique]]:
+    """Problems of everything but the task; the config with what the checkpoint says of the model;
+    the model (None: unusable) and the techniques."""
     problems = knob_problems(cfg)
-    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
+    model = None
+    if (node := _collect(problems, lambda: described(cfg["model"]))) is not None:
+        cfg = {**cfg, "model": node}
+        model = _collect(problems, lambda: instantiate(node, Model, "model"))
     if model is not None and (wrong := check_model(model)):
         problems += wrong
         model = None  # its facts are not to be trusted below
@@ -144,7 +151,7 @@ def _without_files(cfg: Mapping[str, Any]) -> tuple[list[str], Model | None, dic
         problems += technique_problems(cfg, model, usable)
     if not problems and model is not None:
         problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
-    return problems, model, usable
+    return problems, cfg, model, usable
 
 
 def _not_packed(
