@@ -26,7 +26,7 @@ FAMILIES = (
     *("big_bird", "eurobert", "megatron-bert"),
 )
 TASKS = ("gad", "ncbi_disease")
-QUICK = {("albert", "gad", "llrd"), ("albert", "gad", "freeze")}
+QUICK = {("albert", "gad", "llrd")}
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ REFUSED = {
     "roformer": "never trains 'roformer.encoder.embed_positions.weight'",
     "squeezebert": "no list of its modules hand a state",
 }
-QUICK = ("albert", "deberta-v2", "mpnet")
+QUICK = ("deberta-v2",)
 
 
 def families(names: Any) -> list[Any]:
