@@ -1,4 +1,4 @@
-"""The verb that looks at data: `bluestab inspect`."""
+"""The verb that looks at data, or at a model: `bluestab inspect`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def inspect(
     ] = 10,
     save_as: Annotated[
         str | None,
-        typer.Option("--save-as", help="Keep the task: task=NAME then works from any folder"),
+        typer.Option("--save-as", help="Keep the task (or model): task=NAME works anywhere"),
     ] = None,
 ) -> None:
     """What the data of a task are like; nothing is trained.
 
     Takes the same overrides as run: counts, labels, lengths, repeated texts, leaks between the
     parts, and what differences the test part can show.
+    `bluestab inspect model model=auto model.path=DIR` looks at a model instead: what it is made of.
 
     Example: bluestab inspect task=classification task.train=mine.csv
     """
@@ -41,10 +42,33 @@ def inspect(
     if any(argument in ("-m", "--multirun") for argument in context.args):
         raise ConfigError("inspect looks at one task; leave -m out")
 
+    if of_model := context.args[:1] == ["model"]:
+        if html is not None:
+            raise ConfigError("inspect model writes no page; leave --html out")
+        context.args.pop(0)
+
     def look(cfg: Any) -> None:
-        _inspect(cfg, html, with_text, examples, save_as)
+        if of_model:
+            _inspect_model(cfg, save_as)
+        else:
+            _inspect(cfg, html, with_text, examples, save_as)
 
     run_app(look, context.args)
+
+
+def _inspect_model(cfg: Any, save_as: str | None) -> None:
+    from bluestab.core.config import resolved
+    from bluestab.models.discover import described
+    from bluestab.models.model_inspection import inspect_model
+    from bluestab.models.saved import save_model
+
+    node = described(resolved(cfg)["model"])
+    model, rows = inspect_model(node)
+    for heading, text in rows:
+        print(f"{heading:<16}{text}")
+    if save_as is not None:
+        file = save_model(save_as, node, model.identity())
+        print(f"\nwrote {file}; from any folder: bluestab run model={save_as}")
 
 
 def _inspect(

@@ -33,7 +33,7 @@ def list_(
 
     Example: bluestab list technique
     """
-    from bluestab.core.catalogue import KINDS, entries
+    from bluestab.core.catalogue import KINDS, entries, grouped_models
     from bluestab.report.terminal.fitted import print_names
     from bluestab.report.terminal.tables import console
 
@@ -41,7 +41,11 @@ def list_(
     for one in (kind,) if kind else KINDS:
         if kind is None:
             out.print(f"{one}s", style="bold")
-        print_names(out, entries(one))
+        groups = grouped_models() if one == "model" else {"": entries(one)}
+        for group, names in groups.items():
+            if group:
+                out.print(f"{group}:")
+            print_names(out, names)
     if kind is None:
         out.print("\nmore about one of them: bluestab explain NAME")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
 from bluestab.core.plain_files import check_yaml
 
 KINDS = ("task", "model", "technique", "sweep")
+OWN = "your own checkpoint"
+GROUPS = (OWN, "general", "biomedical and clinical", "other languages")
+"""Groups of models, in the order in which they are listed (`about.group`); others follow."""
+UNREADABLE = (
+    *(OSError, ValueError, YAMLError, OmegaConfBaseException, ConfigError, RecursionError),
+)
 
 
 def folders(kind: str) -> list[Path]:
@@ -88,6 +95,22 @@ def entries(kind: str) -> dict[str, str]:
     return {name: _line(file, kind) for name, file in files(kind).items()}
 
 
+def grouped_models() -> dict[str, dict[str, str]]:
+    """Group -> name -> line, language, longest input and licence of every model, as yamls say."""
+    found: dict[str, dict[str, str]] = {group: {} for group in GROUPS}
+    for name, line in entries("model").items():
+        node: Any = {}
+        with suppress(*UNREADABLE):
+            node = OmegaConf.to_container(OmegaConf.load(files("model")[name]))
+        about = node.get("about") or {}
+        longest = node.get("max_length")
+        pieces = f"{longest} pieces" if isinstance(longest, int) else None
+        facts = (line, about.get("language"), pieces, about.get("licence"))
+        group = found.setdefault(str(about.get("group", OWN)), {})
+        group[name] = "; ".join(str(fact) for fact in facts if fact)
+    return {group: rows for group, rows in found.items() if rows}
+
+
 def shadowed() -> list[str]:
     """Own files (./conf, `own_conf_dir`, ./sweeps) that stand in for ours of the same name."""
     hidden = []
@@ -102,10 +125,7 @@ def shadowed() -> list[str]:
 def _line(file: Path, kind: str) -> str:
     try:
         return _summary(file, kind)
-    except (
-        *(OSError, ValueError, YAMLError, OmegaConfBaseException),
-        *(ConfigError, RecursionError),
-    ) as error:
+    except UNREADABLE as error:
         return f"cannot be read: {' '.join(str(error).split())[:200]}"
 
 

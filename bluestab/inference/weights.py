@@ -190,7 +190,16 @@ def _weights(
 ) -> Weights:
     config = untrusted.check_weights(folder)
     task = instantiate(complete_task(parts["task"]), Task, "task")  # type: ignore[type-abstract]
-    model = instantiate(_complete(parts["model"]), Model, "model")
+    # the folder is the model now, whatever its training began with
+    model = replace(
+        instantiate(_complete(parts["model"]), Model, "model"),
+        hub=None,
+        package=None,
+        config=None,
+        init_from=None,
+        path=str(folder),
+        sha256=digest,
+    )
     problems = task.check() + check_model(model)
     if problems:
         raise ConfigError(*(f"{folder}: {problem}" for problem in problems))
@@ -205,14 +214,12 @@ def _weights(
         or not all(map(ATTENTION[0], attention.values()))  # transformers takes names of hub code
     ):
         raise ConfigError(f"{folder}: precision {precision!r} or attention {attention!r} is wrong")
-    # the folder is the model now, whatever its training began with
-    own = replace(model, hub=None, package=None, config=None, path=str(folder), init_from=None)
     return Weights(
         folder=folder,
         sha256=digest,
         task=task.settled(labels, ()),
         labels=labels,
-        model=replace(own, sha256=digest),
+        model=model,
         precision=str(precision),
         attention=dict(attention),
         said=said,

@@ -19,6 +19,7 @@ from bluestab.core import rules
 from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import read_json
 from bluestab.core.rules import Rule
+from bluestab.models.hub import SENTENCEPIECE
 
 ACTIVATIONS = (
     "gelu",
@@ -127,11 +128,12 @@ def clean_config(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     Raises ConfigError, one sentence per value that is out of its range.
     """
     family = config.get("model_type")
-    keys = KEYS.get(family) if isinstance(family, str) else None
-    if keys is None:
-        raise ConfigError(f"{where} says model_type {family!r}: expected {', '.join(KEYS)}")
+    if not isinstance(family, str):
+        raise ConfigError(f"{where} says model_type {family!r}: expected the name of a family")
+    keys = _rules_of(family, where)
     for key, usual in OTHERWISE.items():
-        if key in config and config[key] not in usual:
+        own = family not in KEYS and key == "position_embedding_type" and key in keys
+        if key in config and config[key] not in usual and not own:
             raise ConfigError(f"{where} has {key} {_short(config[key])}: expected {usual[0]!r}")
     kept = {key: config[key] for key in keys if key in config}
     if family == "modernbert":  # an older transformers wrote nothing where these are the usual
@@ -140,6 +142,12 @@ def clean_config(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
         holds, expected = keys[key]
         if not holds(value):
             raise ConfigError(f"{where} has {key} {_short(value)}: expected {expected}")
+    if family == "big_bird":
+        # its sparse attention goes over to the full one, for good, at the first batch of short
+        # texts: what a text gets would depend on those before it
+        kept["attention_type"] = "original_full"
+    if family not in KEYS:  # how they go together is transformers' to check
+        return kept
     heads, size = kept.get("num_attention_heads"), kept.get("hidden_size")
     if heads is not None and size is not None and size % heads:
         raise ConfigError(
@@ -156,17 +164,33 @@ def clean_config(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     return kept
 
 
+def _rules_of(family: str, where: Path) -> Mapping[str, Rule]:
+    if family in KEYS:
+        return KEYS[family]
+    from bluestab.models.native import rules_of, why_no_encoder
+
+    if why := why_no_encoder(family):
+        raise ConfigError(f"{where} says model_type {family!r}: {why}")
+    return rules_of(family, _BERT)
+
+
 # --- tokenizers ----------------------------------------------------------------------------------
 
 CLASSES = (
     *("BertTokenizer", "ElectraTokenizer", "RobertaTokenizer", "GPT2Tokenizer"),
     *("BertTokenizerFast", "ElectraTokenizerFast", "RobertaTokenizerFast", "GPT2TokenizerFast"),
     *("PreTrainedTokenizerFast", "TokenizersBackend"),
+    *(
+        f"{family}Tokenizer{kind}"
+        for family in ("DebertaV2", "XLMRoberta", "Camembert", "MPNet", "Albert", "DistilBert")
+        for kind in ("", "Fast")
+    ),
+    *("LongformerTokenizer", "LongformerTokenizerFast", "BigBirdTokenizer", "BigBirdTokenizerFast"),
 )
 TOKENS = tuple(f"{name}_token" for name in ("unk", "sep", "pad", "cls", "mask", "bos", "eos"))
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 TOKEN_FLAGS = ("lstrip", "rstrip", "normalized", "single_word", "special")
-FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE)
 """Files of a tokenizer that hold its vocabulary: plain data, read by the tokenizers library."""
 
 

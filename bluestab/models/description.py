@@ -1,8 +1,8 @@
 """The yaml of a model: where its weights are, what they are, and the facts known before loading.
 
 One yaml describes a model, no code: its checkpoint, which of its parts are embeddings, blocks and
-pooler, and the facts that `check` needs. `networks.py` loads what is described here; `FAMILIES`
-is the table of the kinds of network it can load.
+pooler, and the facts that `check` needs. `networks.py` loads what is described here, `discover.py`
+finds what a yaml leaves to the checkpoint (`auto`).
 """
 
 from __future__ import annotations
@@ -24,30 +24,18 @@ from bluestab.core.paths import expanded
 from bluestab.core.plain_files import inside
 from bluestab.core.types import ModelFacts
 from bluestab.data.locate import sha256_of
-from bluestab.models.hub import download, local_copy, offline
+from bluestab.models.hub import CONVERT, OLD_WEIGHTS, download, local_copy, offline
+from bluestab.models.native import why_no_encoder
 
+FAMILIES = (
+    *("bert", "electra", "roberta", "modernbert", "deberta-v2", "distilbert", "xlm-roberta"),
+    *("camembert", "mpnet", "albert", "longformer", "big_bird", "eurobert", "megatron-bert"),
+)
+"""transformers' `model_type` of the networks that are tried with every technique. Others may be
+taken, too: `native.py` says which."""
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """What must be known of a kind of network beside what its yaml says.
-
-    byte_level      its word pieces begin with the space before them: words that come one by one
-                    (tagging) must get that space, or all of them are glued together
-    after_padding   its positions are numbered from `pad_token_id + 1` on, so that it reads that
-                    many word pieces fewer than it has positions
-    """
-
-    byte_level: bool
-    after_padding: bool
-
-
-FAMILIES: Mapping[str, Family] = {
-    "bert": Family(byte_level=False, after_padding=False),
-    "electra": Family(byte_level=False, after_padding=False),
-    "roberta": Family(byte_level=True, after_padding=True),
-    "modernbert": Family(byte_level=True, after_padding=False),
-}
-"""transformers' `model_type` -> what we know of it."""
+BYTE_LEVEL = ("roberta", "modernbert", "longformer", "eurobert")
+"""Families whose word pieces are of bytes: their tokenizers keep capitals."""
 
 HEADS = ("default", "linear", "mean", "max", "attention", "average:K", "concat:K")
 """What `model.head` may be, K a number of blocks; `heads.py` says what each is."""
@@ -129,7 +117,13 @@ class Model:
 def _complete(folder: Path, what: str) -> Path:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ConfigError(f"{what}: {folder} holds no {name}")
+            old = OLD_WEIGHTS if (folder / OLD_WEIGHTS).is_file() else None
+            how = (
+                f" but {old}, {CONVERT} model.path={folder}"
+                if old and name != "config.json"
+                else ""
+            )
+            raise ConfigError(f"{what}: {folder} holds no {name}{how}")
     return folder
 
 
@@ -191,14 +185,12 @@ def check_model(model: Model) -> list[str]:
             f"model '{model.name}' must name exactly one of hub, package, config; it names "
             f"{', '.join(given) or 'none'}"
         )
-    if model.family not in FAMILIES:
-        problems.append(
-            f"model.family is '{model.family}'" + did_you_mean(str(model.family), FAMILIES)
-        )
+    if model.family not in FAMILIES and (why := why_no_encoder(str(model.family))):
+        problems.append(f"model.family is '{model.family}': {why}")
     problems += _head_problems(model)
     if model.lower_case not in (None, True, False):
         problems.append(f"model.lower_case is {model.lower_case!r}: expected true, false or null")
-    elif model.lower_case is not None and FAMILIES.get(model.family, FAMILIES["bert"]).byte_level:
+    elif model.lower_case is not None and model.family in BYTE_LEVEL:
         problems.append(
             f"model.lower_case is {model.lower_case!r}, but tokenizers of family {model.family} "
             f"keep every byte; say model.lower_case=null"

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bluestab.core.errors import ConfigError
+
 MARK = "bluestab_head"
 """Entry in `config.json` of saved weights: plain transformers has no such head, and would put a
 random pooler or dense layer before the trained linear one."""
@@ -105,6 +107,7 @@ class Pooling(nn.Module):
         states = [state.float() if norm is None else norm(state.float()) for state in states]
         if mask is None:
             mask = torch.ones(states[-1].shape[:2], device=states[-1].device)
+        states = [state[:, : mask.shape[1]] for state in states]  # Longformer pads to its window
         scores = None if self.score is None else self.score(states[-1]).squeeze(-1)
         return pooled(self.kind, states, mask, scores)
 
@@ -141,7 +144,8 @@ def make_pooled(network: nn.Module, head: str, blocks: str, final_norm: str | No
             return layer
         return nn.Linear(k * layer.in_features, layer.out_features, bias=layer.bias is not None)
 
-    classifier = net.classifier
+    classifier: Any = getattr(net, "classifier", None)
+    _check_known(net, head)
     if net.config.model_type == "modernbert":
         net.head = pooling
         net.config.classifier_pooling = "cls"
@@ -154,21 +158,36 @@ def make_pooled(network: nn.Module, head: str, blocks: str, final_norm: str | No
     setattr(net.config, MARK, head)
 
 
-def make_linear(network: nn.Module) -> None:
+def _check_known(net: Any, head: str) -> None:
+    """Raises ConfigError for a network whose own head is built in a way that is not known here."""
+    pooler, last = (getattr(net.base_model, "pooler", None), getattr(net, "classifier", None))
+    if (
+        net.config.model_type != "modernbert"
+        and not isinstance(getattr(last, "out_proj", None), nn.Linear)
+        and not (isinstance(last, nn.Linear) and type(pooler).__name__.endswith("Pooler"))
+    ):
+        raise ConfigError(
+            f"model.head is {head}, but what stands between encoder and last layer in family "
+            f"{net.config.model_type} cannot be exchanged; say model.head=default"
+        )
+
+
+def make_linear(network: nn.Module, *, per_word: bool) -> None:
     """Replace what a transformers network has between its encoder and its last linear layer.
 
     The last layer keeps its name, so that it starts from the values it has under the other head.
     Networks for tokens have nothing to replace but in ModernBERT.
     """
     net: Any = network
-    classifier = net.classifier
+    classifier: Any = getattr(net, "classifier", None)
+    if per_word and net.config.model_type != "modernbert":
+        return
+    _check_known(net, "linear")
     if net.config.model_type == "modernbert":
         net.head = nn.Identity()
         net.config.classifier_pooling = "cls"
     elif isinstance(getattr(classifier, "out_proj", None), nn.Linear):
         net.classifier = LinearHead(classifier.dropout, classifier.out_proj)
-    elif getattr(net.base_model, "pooler", None) is not None:
-        net.base_model.pooler = FirstPiece()
     else:
-        return
+        net.base_model.pooler = FirstPiece()
     setattr(net.config, MARK, "linear")

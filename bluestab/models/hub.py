@@ -12,10 +12,17 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-HUB_FILES = ["*.json", "*.txt", "model.safetensors"]
-OLD_WEIGHTS = "pytorch_model.bin"  # transformers reads it with weights_only=True
+from bluestab.core.errors import BRING, ConfigError
+
+HUB_FILES = ["*.json", "*.txt", "*.model", "model.safetensors"]  # .model: of SentencePiece
+OLD_WEIGHTS = "pytorch_model.bin"
+CONVERT = (
+    "a pickle, which may run code when it is read carelessly; convert it with: bluestab fetch "
+    "model=auto"
+)
 TIMEOUT = 10.0  # seconds for an answer about a model; without it, a mute hub is waited for for ever
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+SENTENCEPIECE = ("spm.model", "sentencepiece.bpe.model", "spiece.model")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 
 
 def offline() -> bool:
@@ -54,7 +61,55 @@ def download(hub: str, revision: str | None) -> Path:
         if not (folder / "model.safetensors").is_file():
             patterns = [*HUB_FILES, OLD_WEIGHTS]
             snapshot_download(hub, revision=revision, allow_patterns=patterns)
+        if (folder / OLD_WEIGHTS).is_file():
+            convert(folder)
     return folder
+
+
+def convert(folder: Path) -> None:
+    """Write `model.safetensors` beside weights of the old kind, if it is not there.
+
+    They are read with torch's `weights_only`, which makes tensors and nothing else. Raises OSError
+    if they hold anything else.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    new = folder / "model.safetensors"
+    if new.is_file():
+        return
+    try:
+        held = torch.load(folder / OLD_WEIGHTS, map_location="cpu", weights_only=True)
+        tensors = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
+    except Exception as error:  # a pickle may be wrong in any way
+        said = " ".join(str(error).split())[:200]
+        raise OSError(f"{folder / OLD_WEIGHTS} cannot be converted ({said})") from error
+    whole = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    aside = folder / f".{new.name}.{os.getpid()}"
+    save_file(whole, aside, metadata={"format": "pt"})
+    aside.replace(new)
+
+
+def config_folder(hub: str, revision: str | None) -> Path:
+    """The folder of a model's config.json, which is brought now if it is not here.
+
+    Raises ConfigError where that is not possible.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub, "config.json", revision=revision)
+    if isinstance(found, str):
+        return Path(found).parent
+    try:
+        with _os_errors():
+            return Path(hf_hub_download(hub, "config.json", revision=revision)).parent
+    except OSError as error:
+        at = f" model.revision={revision}" if revision else ""
+        why = "HF_HUB_OFFLINE is set" if offline() else " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"the config.json of {hub} is not on this machine and cannot be brought ({why}); "
+            f"{BRING} model=auto model.hub={hub}{at}"
+        ) from error
 
 
 def remote_size(hub: str, revision: str | None) -> int:

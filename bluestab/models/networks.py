@@ -21,7 +21,8 @@ from bluestab.core.seeding import generator
 from bluestab.core.types import Head
 from bluestab.data.locate import sha256_of
 from bluestab.models.clean_config import clean_config
-from bluestab.models.description import FAMILIES, Model
+from bluestab.models.description import Model
+from bluestab.models.discover import longest_input
 from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.init_from import SavedWeights
@@ -69,7 +70,7 @@ def load(
     weights lack something, are not what the yaml says, or have changed since they were found.
     """
     pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
-    _verify_facts(model, pristine.config)
+    _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
     if below:
@@ -100,7 +101,7 @@ def load_trained(
     Raises ConfigError if a value is missing there: it would be random.
     """
     network, missing = _pretrained(model, head, n_labels, attention)
-    _verify_facts(model, network.config)
+    _verify_facts(model, network)
     if missing:
         raise ConfigError(
             f"{model.path} has no values for {len(missing)} parameters, e.g. '{missing[0]}'"
@@ -112,7 +113,15 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
     """What is read once per process for all runs that ask for the same."""
     kept = None if init_from is None else init_from.sha256
     dropout = tuple(getattr(model, knob) for knob in KNOBS)
-    content = (model.name, model.identity(), model.head, model.lower_case, dropout, kept)
+    content = (
+        model.name,
+        model.family,
+        model.identity(),
+        model.head,
+        model.lower_case,
+        dropout,
+        kept,
+    )
     return Shared(content, model, init_from)
 
 
@@ -222,7 +231,7 @@ def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
     from bluestab.models.heads import make_linear, make_pooled
 
     if model.head == "linear" or (model.head != "default" and head.per_word):
-        make_linear(network)
+        make_linear(network, per_word=head.per_word)
     elif model.head != "default":
         make_pooled(network, model.head, model.blocks, model.final_norm)
     return network
@@ -257,21 +266,17 @@ def _read(network: nn.Module, names: set[str], folder: Path) -> set[str]:
     return found
 
 
-def _longest_input(config: Any) -> int:
-    """Word pieces that a network can read."""
-    family = FAMILIES.get(config.model_type)
-    taken = config.pad_token_id + 1 if family is not None and family.after_padding else 0
-    return int(config.max_position_embeddings) - taken
-
-
-def _verify_facts(model: Model, config: Any) -> None:
+def _verify_facts(model: Model, network: nn.Module) -> None:
+    config: Any = network.config
+    encoder = f"{network.base_model_prefix}.{model.blocks}."
+    names = [n.removeprefix(encoder) for n, _ in network.named_parameters() if encoder in n]
     for fact, seen, said in (
         ("family", config.model_type, model.family),
-        ("layers", config.num_hidden_layers, model.layers),
+        ("layers", len({name.partition(".")[0] for name in names}), model.layers),
         ("hidden_size", config.hidden_size, model.hidden_size),
-        ("max_length", _longest_input(config), model.max_length),
+        ("max_length", longest_input(network), model.max_length),
     ):
-        if seen != said:
+        if seen is not None and seen != said:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
@@ -331,7 +336,7 @@ def initialise(
     with torch.no_grad():
         if leaf == "bias":
             parameter.zero_()
-        elif isinstance(module, nn.LayerNorm):
+        elif type(module).__name__.endswith("Norm"):  # of torch, or a family's own
             parameter.fill_(1.0)
         elif isinstance(module, nn.Linear | nn.Embedding):
             parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))

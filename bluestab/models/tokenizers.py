@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError
 from bluestab.models.clean_config import clean_tokenizer
-from bluestab.models.description import FAMILIES, Model
+from bluestab.models.description import BYTE_LEVEL, Model
 from bluestab.models.foreign import foreign
 from bluestab.models.networks import shared_of
 
@@ -21,39 +21,50 @@ def load_tokenizer(model: Model, *, words: bool = False) -> PreTrainedTokenizerF
     """The model's tokenizer, read once per process; `words`: for texts that come word by word."""
     shared = shared_of(model)  # known by its weights alone, which two folders may share
     own = Shared((shared.content, model.path), *shared.values)
-    return _tokenizer(own, words and FAMILIES[model.family].byte_level)
+    return _tokenizer(own, words)
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
-    """`spaced`: every word gets the space before it that it has inside a text."""
+def _tokenizer(shared: Shared, words: bool) -> PreTrainedTokenizerFast:
+    """`words`: where pieces begin with a space, every word gets that which it has in a text."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     model, _ = shared.values
     folder = model.folder()
-    more = {"add_prefix_space": True} if spaced else {}
+    more: dict[str, Any] = {}
+    if words and model.family in BYTE_LEVEL:
+        more["add_prefix_space"] = True
     if model.lower_case is not None:
         more["do_lower_case"] = model.lower_case
     tokenizer: Any
     if folder is None:
         tokenizer = _CHARACTERS[model.family](model.max_length, **more)
     elif model.path is None:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+        with foreign(folder, "holds no tokenizer that can be read"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
     else:  # from anywhere, where the others are pinned
         with (
             foreign(folder, "holds no tokenizer that can be read"),
             clean_tokenizer(folder, model.family) as clean,
         ):
             tokenizer = AutoTokenizer.from_pretrained(clean, local_files_only=True, **more)
-    if spaced:
+    if words and (model.family in BYTE_LEVEL or is_byte_level(tokenizer)):
         _insist(tokenizer, "pre_tokenizer", "add_prefix_space", True, model.name)
     if model.lower_case is not None:
         _insist(tokenizer, "normalizer", "lowercase", model.lower_case, model.name)
     if folder is not None:
         _check_padding(tokenizer, folder)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def is_byte_level(tokenizer: Any) -> bool:
+    """Whether its word pieces are of bytes, and begin with the space before them: words that come
+    one by one must get that space, or all of them are glued together."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel)
 
 
 def _check_padding(tokenizer: Any, folder: Any) -> None:

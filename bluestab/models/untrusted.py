@@ -13,7 +13,8 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import MOST_BYTES, inside, read_json
-from bluestab.models.description import FAMILIES
+from bluestab.models.clean_config import KEYS, clean_config
+from bluestab.models.hub import OLD_WEIGHTS
 
 WEIGHTS = "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".msgpack")
@@ -34,7 +35,8 @@ def check_weights(folder: Path) -> dict[str, Any]:
         if pickled:
             raise ConfigError(
                 f"{folder} holds its weights as {pickled[0]}, a pickle, which may run code when it "
-                f"is read; only {WEIGHTS} is read"
+                f"is read; only {WEIGHTS} is read (bluestab fetch model=auto model.path={folder} "
+                f"converts {OLD_WEIGHTS})"
             )
         raise ConfigError(f"{folder} holds no {WEIGHTS}")
     check_code(folder)
@@ -46,12 +48,10 @@ def check_weights(folder: Path) -> dict[str, Any]:
         if path.suffix in (".json", ".txt") and path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes: too large to be read")
     config = read_json(folder / "config.json")
-    if config.get("model_type") not in FAMILIES:
-        raise ConfigError(
-            f"{folder / 'config.json'} says model_type {config.get('model_type')!r}: expected "
-            f"{', '.join(FAMILIES)}"
-        )
-    _check_sizes(folder, config)
+    if config.get("model_type") in KEYS:
+        _check_sizes(folder, config)
+    else:  # the network is compared with its weights when it is loaded: `check_shapes`
+        clean_config(config, folder / "config.json")
     return config
 
 

@@ -29,23 +29,35 @@ SHORT = (
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""
 
 
+ENCODERS = (
+    *("bert", "electra", "roberta", "model", "deberta", "distilbert", "mpnet", "albert"),
+    "longformer",
+)
+BLOCKS = r"(?:encoder\.layer|layers|transformer\.layer|encoder\.albert_layer_groups)\.(\d+)"
+BOTTOM = (
+    r"embeddings|embeddings_project|embed_tokens|encoder\.(?:rel_embeddings|LayerNorm|"
+    r"relative_attention_bias|embedding_hidden_mapping_in)"
+)
+"""What the families call their parts; written by hand, not found as a model's yaml may be."""
+
+
 def depth_of(name: str) -> int:
     """Depth of a parameter or module by its name: 0 embeddings, 1..L blocks, L+1 all above."""
-    block = re.match(r"(?:\w+\.encoder\.layer|model\.layers)\.(\d+)(\.|$)", name)
-    if block:
+    encoder, _, inner = name.partition(".")
+    if encoder not in ENCODERS:
+        return LAYERS + 1
+    if block := re.match(rf"{BLOCKS}(\.|$)", inner):
         return int(block[1]) + 1
-    bottom = re.match(r"(bert|electra|roberta|model)\.embeddings(_project)?(\.|$)", name)
-    return 0 if bottom else LAYERS + 1
+    return 0 if re.match(rf"({BOTTOM})(\.|$)", inner) else LAYERS + 1
 
 
 def is_head(name: str) -> bool:
-    return not name.startswith(("bert.", "electra.", "roberta.", "model."))
+    return name.partition(".")[0] not in ENCODERS
 
 
 def is_layer(path: str) -> bool:
     """Whether a module path is one whole layer, as freezing counts them."""
-    inside = r"embeddings|embeddings_project|encoder\.layer\.\d+|layers\.\d+"
-    return bool(re.fullmatch(rf"\w+\.({inside})", path))
+    return bool(re.fullmatch(rf"\w+\.({BOTTOM}|{BLOCKS})", path))
 
 
 @dataclass(frozen=True)

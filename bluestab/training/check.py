@@ -21,6 +21,7 @@ from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
+from bluestab.models.discover import described
 from bluestab.models.init_from import SavedWeights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
@@ -151,10 +152,14 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
 def _without_files(
     cfg: Mapping[str, Any], kind_of: KindOf | None
 ) -> tuple[list[str], Mapping[str, Any], Settled, Model | None, dict[str, Technique]]:
-    """Problems of everything but the task, the config with what it left open (if there are none),
+    """Problems of everything but the task; the config with what the checkpoint says of the model,
+    and with what it left open (if there are no problems), which stands beside it by itself;
     the model (None: unusable) and the techniques."""
     problems = knob_problems(cfg)
-    model = _collect(problems, lambda: instantiate(cfg["model"], Model, "model"))
+    model = None
+    if (node := _collect(problems, lambda: described(cfg["model"]))) is not None:
+        cfg = {**cfg, "model": node}
+        model = _collect(problems, lambda: instantiate(node, Model, "model"))
     if model is not None and (wrong := check_model(model)):
         problems += wrong
         model = None  # its facts are not to be trusted below

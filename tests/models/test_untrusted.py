@@ -104,7 +104,7 @@ POISONS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     ),
     "another kind of network": (
         lambda f, m: edit(f / "config.json", lambda c: c.update(model_type="opt")),
-        "says model_type 'opt': expected bert, electra",
+        "says model_type 'opt': no encoder that can be trained here: transformers has no masked",
     ),
     "a network that fills any memory": (
         lambda f, m: edit(f / "config.json", lambda c: c.update(vocab_size=10**12)),

@@ -22,6 +22,7 @@ from bluestab.models.networks import load
 from bluestab.models.tokenizers import load_tokenizer
 
 FILES = {file.stem: file for file in sorted((conf_dir() / "model").glob("*.yaml"))}
+AUTO = FILES.pop("auto")  # describes no model of its own
 NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f in FILES.items()}
 HUB = [name for name, node in NODES.items() if node["hub"] is not None]
 RANDOM = [name for name, node in NODES.items() if node["config"] is not None]

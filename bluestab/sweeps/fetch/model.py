@@ -23,6 +23,8 @@ class ModelResource(Resource):
 
     def look(self, context: FetchContext, *, ask: bool = False) -> FetchStatus:
         model = self.model
+        if (old := self._unconverted()) is not None:
+            return FetchStatus(str(old.parent), ((str(old), old.stat().st_size),))
         if model.path is not None or model.package is not None:
             try:
                 folder = model.folder()
@@ -44,6 +46,12 @@ class ModelResource(Resource):
         return FetchStatus(str(hub.cache()), ((source, size),))
 
     def bring(self, context: FetchContext) -> FetchStatus:
+        if (old := self._unconverted()) is not None:
+            try:
+                hub.convert(old.parent)
+            except OSError as error:
+                raise DownloadError(str(error)) from error
+            return _found(old.parent, f"{old.name} was converted to model.safetensors")
         assert self.model.hub is not None
         if context.folder is not None:
             raise DownloadError(
@@ -62,6 +70,13 @@ class ModelResource(Resource):
                 f"(looked for {', '.join(hub.HUB_FILES)}, {hub.OLD_WEIGHTS})"
             )
         return _found(folder, self._pin(folder))
+
+    def _unconverted(self) -> Path | None:
+        """Weights of the old kind in the folder that `model.path` names, if there are no others."""
+        if self.model.path is None:
+            return None
+        old = Path(self.model.path).expanduser() / hub.OLD_WEIGHTS
+        return old if old.is_file() and not (old.parent / "model.safetensors").is_file() else None
 
     def _pin(self, folder: Path) -> str:
         if self.model.revision is not None:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("bluestab")
 
 FOLDER = "hidden_states"
+FAMILIES = ("bert", "electra", "roberta", "modernbert", "xlm-roberta", "camembert")
+"""Families whose blocks run once per pass, give a tensor and nothing beside it, and whose masks
+come from the model: in others the frozen blocks are computed in every step."""
 FORMAT = 1
 """Part of every key: bumped when what is stored, or how it is computed, changes."""
 
@@ -56,6 +59,8 @@ class Prefix:
 
 def find_prefix(built: Built, plan: ParamPlan, techniques: Sequence[Technique]) -> Prefix | None:
     """The constant part of the network as techniques left it; None if not even one block is."""
+    if getattr(built.model.config, "model_type", None) not in FAMILIES:
+        return None
     if any(technique.reads_embeddings and not technique.is_neutral() for technique in techniques):
         return None
     model, layers = built.model, built.layers

@@ -142,6 +142,9 @@ def test_hubs_that_refuse(
 def test_old_weights_only_where_there_are_no_others(
     hub_cli: Say, site: Site, checkpoint: Path
 ) -> None:
+    import torch
+
+    torch.save({"weight": torch.ones(2)}, checkpoint / "pytorch_model.bin")
     (checkpoint / "model.safetensors").unlink()
     serve_model(site, checkpoint, "org/tiny")
     said = hub_cli("fetch", *HUB, "--dry-run")

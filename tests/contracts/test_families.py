@@ -1,0 +1,88 @@
+"""Every family of encoders under techniques, engines, resume and export: tiny random checkpoints.
+
+The quick part is ALBERT, whose depths are unlike those of the others; the rest is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bluestab.testing.claimed_effects import agree, effects_problems
+from bluestab.testing.laboratory import Lab, laboratory
+from bluestab.testing.observed_training import equal_weights, weights
+from bluestab.testing.technique_arms import NAMES, chosen, refusal
+from bluestab.testing.techniques import bare_scores
+from tests.support.encoders import checkpoint
+from tests.support.family_lab import FamilyLab
+
+FAMILIES = (
+    *("albert", "deberta-v2", "distilbert", "xlm-roberta", "camembert", "mpnet", "longformer"),
+    *("big_bird", "eurobert", "megatron-bert"),
+)
+TASKS = ("gad", "ncbi_disease")
+QUICK = {("albert", "gad", "llrd")}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> Iterator[Lab]:
+    with laboratory(corpora, tmp_path_factory.mktemp("checkpoints")) as found:
+        yield FamilyLab(found.folder)
+
+
+def cases() -> list[Any]:
+    """Every technique on every family; the task alternates."""
+    found = []
+    for i, family in enumerate(FAMILIES):
+        for j, name in enumerate(NAMES):
+            case = (family, TASKS[(i + j) % 2], name)
+            if (family, "gad", name) in QUICK:
+                case = (family, "gad", name)
+            found.append(case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow))
+    return found
+
+
+@pytest.mark.parametrize(("family", "task", "name"), cases())
+def test_a_technique_does_what_it_says(lab: Lab, family: str, task: str, name: str) -> None:
+    """Its effects are those that a witness sees, and an interrupted run goes on bit by bit."""
+    if said := refusal(lab, task, family, *chosen(name)):
+        pytest.skip(said)
+    plain = lab.trained(task, family, "technique=none")[1]
+    assembly, seen = lab.trained(task, family, *chosen(name))
+    assert effects_problems(assembly.techniques, assembly.effects(), seen, plain, {}) == []
+    assert not set(seen.frozen) & set(seen.moved)
+    again, spy, goes_on = lab.resumed(task, family, *chosen(name))
+    assert again.losses == seen.losses
+    assert spy.losses == seen.losses[2:]
+    assert equal_weights(weights(goes_on.built.model), seen.end)
+    assert agree(goes_on.effects(), assembly.effects())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_transformers_gives_the_same_logits(lab: Lab, family: str, task: str) -> None:
+    assembly, seen = lab.trained(task, family, "technique=none")
+    assembly.trainer.validate(assembly.module, assembly.loaders["validation"], verbose=False)
+    expected, logits = bare_scores(lab.checkpoint(family), assembly, seen)
+    for found, bare in zip(assembly.module.item_logits, logits, strict=True):
+        assert np.array_equal(found, bare)
+    assert dict(assembly.module.scores) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("accelerate") is None, reason="transformers' Trainer needs it")
+@pytest.mark.parametrize("task", ["gad", "ncbi_disease"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_thirty_losses_equal_transformers_trainer_in_every_family(
+    make_assembly: Any, family: str, task: str, tmp_path: Path
+) -> None:
+    from tests.training.test_parity import compare_with_trainer
+
+    folder = checkpoint(family, tmp_path / "checkpoint")
+    compare_with_trainer(make_assembly, task, ("model=auto", f"model.path={folder}"), tmp_path)
