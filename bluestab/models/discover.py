@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import ConfigError
+from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.plain_files import read_json
 from bluestab.models.clean_config import clean_config
 from bluestab.models.foreign import foreign
@@ -76,13 +77,15 @@ class _Calls:
 
 
 def described(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The yaml of a model with what its checkpoint says in the place of every `auto`.
+    """The yaml of a model with what its checkpoint says in the place of every `auto`, and knobs that
+    came later than an own yaml at the value that does nothing.
 
     Raises ConfigError where the checkpoint is not here, or does not say it beyond doubt.
     """
+    node = {**{knob: NEUTRAL[knob] for knob in OF_THE_MODEL}, **node}
     wanted = [name for name in FOUND if node.get(name) == AUTO]
     if not wanted:
-        return dict(node)
+        return node
     folder = _config_folder(node)
     found: dict[str, Any] = {"name": _name(node)}
     if wanted != ["name"]:

@@ -60,4 +60,4 @@ def test_alone_they_list(cli: Say) -> None:
 def test_a_list_fits_the_window(cli: Say) -> None:
     lines = cli("list", "technique", COLUMNS="60").out.splitlines()
     assert max(map(len, lines)) <= 60
-    assert len(cli("list", "technique").out.splitlines()) == len(files("technique"))
+    assert len(cli("list", "technique", COLUMNS="200").out.splitlines()) == len(files("technique"))

@@ -161,6 +161,14 @@ def test_what_is_ambiguous_is_refused_with_the_reason(family: str, tmp_path: Pat
     assert REFUSED[family] in str(caught.value)
 
 
+def test_a_yaml_that_is_older_than_a_knob_still_describes_its_model() -> None:
+    node = {"name": "mine", "dropout": 0.2}
+    assert described(node) == {
+        **{"name": "mine", "dropout": 0.2, "attention_dropout": None, "head_dropout": None},
+        **{"head": "default", "lower_case": None, "init_from": None},
+    }
+
+
 def test_a_field_that_is_given_is_not_looked_for(tmp_path: Path) -> None:
     node = auto(checkpoint("bert", tmp_path), max_length=64, name="mine")
     assert (node["max_length"], node["name"], node["layers"]) == (64, "mine", 3)
