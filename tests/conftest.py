@@ -22,6 +22,7 @@ from tests.support.in_process import exit_code
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # that of the terminal, which pytest-xdist tells its workers
 # a shell's background jobs ignore Ctrl-C, and so would the commands at which tests press it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
