@@ -16,6 +16,7 @@ import pytest
 
 from bluestab.core.paths import conf_dir
 from bluestab.testing.corpora import ANY_FILE
+from tests.support.encoders import checkpoint
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"
@@ -47,6 +48,8 @@ def typed(
     else:
         monkeypatch.delenv("BLUESTAB_DATA")
     Path("mine.csv").write_text(OWN)  # what the reader has
+    if "./checkpoint" in command and not Path("checkpoint").exists():
+        checkpoint("bert", Path("checkpoint"))
     said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
     assert said.code == 0, said.err
 

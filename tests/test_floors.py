@@ -185,7 +185,6 @@ TESTED_BY = {
     "bluestab.inference.predicting": "inference/test_export.py",
     "bluestab.models.built": "techniques/test_mixout.py",
     "bluestab.models.likelihood": "models/test_curvature.py",
-    "bluestab.models.hub": "sweeps/fetch/test_model.py",
     "bluestab.models.model_inspection": "models/test_discover.py",
     "bluestab.models.native": "models/test_discover.py",
     "bluestab.models.saved": "models/test_discover.py",

@@ -11,7 +11,7 @@ import typer
 def notebooks(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; default: this one")] = Path(),
 ) -> None:
-    """Write the example notebooks here, beside the store runs/: bluestab notebooks
+    """Write the example notebooks here, beside the store runs/.
 
     They read the store of the folder that they lie in, or $BLUESTAB_STORE. Files that are there
     stay as they are.

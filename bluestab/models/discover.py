@@ -77,8 +77,8 @@ class _Calls:
 
 
 def described(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The yaml of a model with what its checkpoint says in the place of every `auto`, and knobs that
-    came later than an own yaml at the value that does nothing.
+    """The yaml of a model with what its checkpoint says in the place of every `auto`, and knobs
+    that came later than an own yaml at the value that does nothing.
 
     Raises ConfigError where the checkpoint is not here, or does not say it beyond doubt.
     """

@@ -21,12 +21,13 @@ def load_tokenizer(model: Model, *, words: bool = False) -> PreTrainedTokenizerF
     """The model's tokenizer, read once per process; `words`: for texts that come word by word."""
     shared = shared_of(model)  # known by its weights alone, which two folders may share
     own = Shared((shared.content, model.path), *shared.values)
-    return _tokenizer(own, words)
+    spaced = words and (model.family in BYTE_LEVEL or is_byte_level(_tokenizer(own, False)))
+    return _tokenizer(own, spaced)
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(shared: Shared, words: bool) -> PreTrainedTokenizerFast:
-    """`words`: where pieces begin with a space, every word gets that which it has in a text."""
+def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
+    """`spaced`: every word gets the space before it that it has inside a text."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -34,7 +35,7 @@ def _tokenizer(shared: Shared, words: bool) -> PreTrainedTokenizerFast:
     model, _ = shared.values
     folder = model.folder()
     more: dict[str, Any] = {}
-    if words and model.family in BYTE_LEVEL:
+    if spaced:
         more["add_prefix_space"] = True
     if model.lower_case is not None:
         more["do_lower_case"] = model.lower_case
@@ -50,7 +51,7 @@ def _tokenizer(shared: Shared, words: bool) -> PreTrainedTokenizerFast:
             clean_tokenizer(folder, model.family) as clean,
         ):
             tokenizer = AutoTokenizer.from_pretrained(clean, local_files_only=True, **more)
-    if words and (model.family in BYTE_LEVEL or is_byte_level(tokenizer)):
+    if spaced:
         _insist(tokenizer, "pre_tokenizer", "add_prefix_space", True, model.name)
     if model.lower_case is not None:
         _insist(tokenizer, "normalizer", "lowercase", model.lower_case, model.name)

@@ -459,7 +459,8 @@ def test_workers_elsewhere_need_store_and_storage_alone(make: Plan, store: Path)
     write_search_file(search)
     again = read_search(store, None)
     assert replace(again, asked={}, fixed=()) == replace(search, asked={}, fixed=())
-    assert {f.replace("'", "") for f in again.fixed} == set(search.fixed)
+    settled = {"trainer.precision=32", "trainer.micro_batch=null"}  # what the search left open
+    assert {f.replace("'", "") for f in again.fixed} - settled == set(search.fixed)
     assert json.loads((search.folder / "search.json").read_text())["name"] == "s"
 
 
@@ -477,7 +478,7 @@ def test_a_point_that_is_given_back_is_no_death(
         return len(told) > 3  # in the middle of a run
 
     with monkeypatch.context() as patch:
-        patch.setattr(preemption, "asked", asked)
+        patch.setattr(preemption, "is_requested", asked)
         assert Worker(search, execute=simulated_search.execute).work() == "interrupted"
     first, queued = trials.all()
     assert (first.state.name, first.user_attrs["why"]) == ("FAIL", "interrupted")

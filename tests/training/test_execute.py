@@ -29,7 +29,15 @@ from bluestab.training.loop.history import ValidationHistory  # noqa: E402
 Make = Callable[..., Any]
 
 ANYTHING = ("task.sha256.train=null", "task.sha256.validation=null", "task.sha256.test=null")
-TINY = ("model=tiny", "device=cpu", "optim.batch_size=8", "optim.steps=4", "trainer.eval_every=1")
+TINY = (
+    "model=tiny",
+    "device=cpu",
+    "optim.batch_size=8",
+    "optim.steps=4",
+    "trainer.eval_every=1",
+    "trainer.precision=32",
+    "trainer.micro_batch=null",
+)
 
 
 def quiet(*_: Any) -> None:

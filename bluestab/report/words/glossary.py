@@ -93,6 +93,7 @@ COLUMNS = {
     "p_failed": "p of the change of the failed share (McNemar's exact test).",
     "p_failed_adjusted": "p of the change of the failed share, corrected over the arms (Holm).",
     "unseen_failed": "share of failed runs that the seeds at hand cannot exclude.",
+    "spread_n": "runs at which neither arm failed, by which spread_ratio is judged; six at least.",
     "std_ratio": "std over the baseline's std, with a jackknife interval.",
     "p_std_name": "test of the ratio of stds.",
     "p_std": "p of the ratio of stds, for this arm alone.",

@@ -118,7 +118,7 @@ def test_given_back_it_goes_on_with_the_same_bytes(
         if step == 5 and not reached:
             reached.append(step)
 
-    monkeypatch.setattr(preemption, "asked", lambda: len(reached) == 1)
+    monkeypatch.setattr(preemption, "is_requested", lambda: len(reached) == 1)
     with pytest.raises(Preempted):
         do("parts", TWO, progress=at_five, checkpoint_every=1000)
     assert children() == []

@@ -79,7 +79,7 @@ def test_what_is_given_back_is_saved_first(
     from bluestab.core import preemption
 
     steps: list[int] = []
-    monkeypatch.setattr(preemption, "asked", lambda: len(steps) >= 2)
+    monkeypatch.setattr(preemption, "is_requested", lambda: len(steps) >= 2)
     runs = [make_run(*ASKED, "checkpoint_every=1h", f"seed={s}") for s in range(2)]
     with pytest.raises(preemption.Preempted):
         execute(runs, store, [lambda *s: steps.append(s[0]), told])
