@@ -79,7 +79,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     elif multirun:
         arguments = [_carried(argument) for argument in arguments]
     arguments = typed(arguments, multirun=multirun)
-    if multirun and not any(a.startswith("hydra/launcher=") for a in arguments):
+    if multirun and not informing and not any(a.startswith("hydra/launcher=") for a in arguments):
         arguments.append("hydra/launcher=auto")  # local where Python composes a config
     _check_primary()
     caught: list[Exception] = []

@@ -10,9 +10,7 @@ from collections.abc import Iterable
 
 from bluestab.core import devices
 from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
-from bluestab.report.terminal.closing_table import print_outcome
 from bluestab.report.words.phrases import reason
-from bluestab.report.write import write_report
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
 from bluestab.training.check import Run
@@ -59,6 +57,8 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
     from bluestab.report.frames.results import read_results
+    from bluestab.report.terminal.closing_table import print_outcome
+    from bluestab.report.write import write_report
 
     manifest = sweep.manifest()
     results = read_results(sweep.store, manifest)

@@ -26,6 +26,11 @@ REAL = os.environ.get("BLUESTAB_DATA")
 OURS = [name for name in GRIDS if name not in PAPERS and name != "quickstart"]
 
 
+def all_but(names: list[str], *slower: str) -> list[Any]:
+    """All names, those slow that are named."""
+    return some_of(names, *(n for n in names if n not in slower))
+
+
 def some_of(names: list[str], *quicker: str) -> list[Any]:
     """All names, those slow that are not named: composing every arm of a file takes seconds."""
     return [n if n in quicker else pytest.param(n, marks=pytest.mark.slow) for n in names]
@@ -49,7 +54,7 @@ def test_opens_with_question_and_cost(name: str) -> None:
     assert f"name: {name}\n" in TEXTS[name]
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", all_but(GRIDS, "techniques_biosses", "du_nguyen2023"))
 def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -375,9 +375,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("when", "left"), [("step", 2), pytest.param("publish", 3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "left"), [("step", 2), ("publish", 3)])
 def test_a_death_costs_what_its_group_had_not_recorded(
     small: Path, tmp_path: Path, when: str, left: int
 ) -> None:

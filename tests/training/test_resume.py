@@ -468,7 +468,14 @@ def test_the_trainer_requeues_no_job(
 
 
 def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> None:
-    overrides = ("task=gad", "model=tiny", "optim.epochs=12", "checkpoint_every=2")
+    overrides = (
+        "task=gad",
+        "model=tiny",
+        "optim.epochs=12",
+        "checkpoint_every=2",
+        "trainer.precision=32",
+        "trainer.micro_batch=null",
+    )
     run = making(*overrides)()
     command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("BLUESTAB")}

@@ -10,7 +10,6 @@ from bluestab.core import devices
 from bluestab.core.devices import Kind
 from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
-from bluestab.sweeps.confirmation import confirm
 from bluestab.sweeps.grouping import packing_summary, with_engines
 from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
@@ -47,6 +46,8 @@ class Backend(ABC):
                 print(line)
         self.launch(sweep)
         if sweep.confirm and self.trains:
+            from bluestab.sweeps.confirmation import confirm  # reads results: pandas
+
             confirm(sweep, compose, self.launch)
 
     def say(self, line: str) -> None:

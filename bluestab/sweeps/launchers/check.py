@@ -16,7 +16,6 @@ from bluestab.core import devices, rules
 from bluestab.core.devices import Kind
 from bluestab.core.errors import BRING, BluestabError, ConfigError
 from bluestab.store.store import Store
-from bluestab.sweeps.confirmation import most_runs
 from bluestab.sweeps.forecast import (
     Cost,
     KnownCosts,
@@ -77,6 +76,8 @@ class Check(Backend):
             self.workers = choice.workers
             print(choice.said)
         if sweep.confirm:
+            from bluestab.sweeps.confirmation import most_runs
+
             print(
                 f"at most {most_runs(sweep)} runs more, which the forecast leaves out, measure "
                 f"what it chooses on {len(sweep.confirm)} fresh seeds"

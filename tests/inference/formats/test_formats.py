@@ -264,6 +264,7 @@ def test_what_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         predict_file(tagger(source, "text"), capitals, out, {"options": 1})
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     """40,000 lines need what 4,000 need."""
     import tracemalloc
