@@ -24,7 +24,7 @@ from bluestab.store.store import Store
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.scheduler import ArrayTask
 from bluestab.sweeps.slurm.submission import Submission, submissions
-from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.corpora import TINY_RUN
 from tests.support.in_process import exit_code
 
 HERE = Path(__file__).parent
@@ -204,7 +204,7 @@ def make_site(cluster: Cluster, corpora: Path, tmp_path: Path) -> Iterator[Calla
             "HF_HUB_OFFLINE": "1",
         }
         environment.pop("BLUESTAB_STORE", None)
-        common = [*ANY_FILE, "task=gad", "model=tiny", "device=cpu", *overrides]
+        common = [*TINY_RUN, *overrides]
         made.append(Site(folder, common, stand_ins, environment))
         return made[-1]
 

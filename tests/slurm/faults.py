@@ -37,7 +37,7 @@ from bluestab.store.records import to_json  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.sweeps.slurm import scheduler  # noqa: E402
 from bluestab.sweeps.slurm.submission import submissions  # noqa: E402
-from bluestab.testing.corpora import ANY_FILE, write_corpora  # noqa: E402
+from bluestab.testing.corpora import TINY_RUN, write_corpora  # noqa: E402
 from tests.slurm.conftest import free_ports, one_cluster  # noqa: E402
 from tests.support.polluted import POLLUTION  # noqa: E402
 from tests.support.two_users import interpreter_for_all, packages, shared_folder  # noqa: E402
@@ -66,7 +66,7 @@ class Sweep:
             "PYTHONPATH": ":".join([str(HERE.parents[1]), *packages()]),
         }
         self.overrides = [
-            *("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu"),
+            *("run", "-m", *TINY_RUN),
             *(f"optim.epochs={asked.epochs}", "optim.batch_size=4"),
             f"checkpoint_every={max(1, asked.epochs // 2)}",
             f"sweep.seeds={asked.runs}",

@@ -16,7 +16,7 @@ from bluestab.store.store import Store
 from bluestab.sweeps.search.told import points
 from bluestab.sweeps.slurm import scheduler
 from bluestab.sweeps.slurm.submission import submissions
-from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.corpora import TINY_RUN
 from bluestab.testing.simulated_runs import acts, attempts, release
 from tests.slurm.conftest import HERE, ROOT, Cluster, Site, said_until, until
 from tests.slurm.test_search import SEARCH, assert_each_point_once, trials
@@ -87,7 +87,7 @@ class Astray:
 
     def _line(self) -> tuple[str, ...]:
         fake = f"hydra.launcher.python='{self.interpreter} {HERE / 'with_stand_ins.py'}'"
-        line = ("run", "-m", *ANY_FILE, "task=gad", "model=tiny", "device=cpu", "sweep.name=s")
+        line = ("run", "-m", *TINY_RUN, "sweep.name=s")
         return (*line, "hydra/launcher=slurm", fake)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bluestab.store.store import Store
 from bluestab.sweeps.slurm import scheduler
-from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.corpora import TINY_RUN
 from tests.slurm.conftest import Cluster, Site, until
 from tests.slurm.test_slurm import assert_tidy, last_states
 from tests.training.test_execute import kept
@@ -38,7 +38,7 @@ def undisturbed(
     def made(*overrides: str) -> dict[str, dict[str, bytes]]:
         if overrides not in known:
             folder = tmp_path_factory.mktemp("local")
-            site = Site(folder, [*ANY_FILE, "task=gad", "model=tiny", "device=cpu"], False, {})
+            site = Site(folder, [*TINY_RUN], False, {})
             environment = {**os.environ, "BLUESTAB_DATA": str(corpora)}
             environment["PYTHONPATH"] = str(Path(__file__).parents[2])
             line = [sys.executable, "-m", "bluestab", "run", "-m", *site.common, *overrides]
