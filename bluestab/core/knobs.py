@@ -93,7 +93,6 @@ RULES: Mapping[str, Rule] = {
     "trainer.prefix_cache": FLAG,
     "trainer.prefix_gb": above(0),
     "trainer.loader_workers": whole(0, high=64),
-    "trainer.rows": one_of("all", "items"),
     "trainer.engine": one_of("lightning", "packed"),
     "trainer.attention.cpu": ATTENTION,
     "trainer.attention.cuda": ATTENTION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluestab.core.types import Batch
@@ -29,8 +29,6 @@ class Built:
     loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
     plain       weights of the model by name -> by the names, and with the values, that a plain
                 transformers network needs to give the same logits: what a run keeps
-    left_out    parameter name -> how many of its values are not in the model: rows of the word
-                embeddings that no item looks up (`trainer.rows`)
     """
 
     model: nn.Module
@@ -40,7 +38,6 @@ class Built:
     initialise: Callable[[str, torch.Generator], None]
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
     plain: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
-    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

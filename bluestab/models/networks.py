@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 class Loaded:
     """A network ready to be edited: own copy of the weights, head still to be drawn.
 
-    head_modules  paths that compute in float32 whatever the precision of the rest
-    complete      weights by name -> the same with all rows of the word embeddings
-    left_out      parameter -> how many of its values the network has not (`models/vocabulary.py`)
+    head_modules are the paths that compute in float32 whatever the precision of the rest.
     """
 
     network: nn.Module
@@ -49,8 +47,6 @@ class Loaded:
     fresh: frozenset[str]
     reference: Mapping[str, torch.Tensor]
     initializer_range: float
-    complete: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
-    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def load(

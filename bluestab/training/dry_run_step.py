@@ -117,8 +117,7 @@ def dry_step(run: Run) -> DryStep:
         step=step_seconds,
         evaluate=evaluate,
         memory_mb=peak_memory_mb(device),
-        parameters=sum(p.numel() for p in assembly.built.model.parameters())
-        + sum(assembly.built.left_out.values()),
+        parameters=sum(p.numel() for p in assembly.built.model.parameters()),
         test_bytes=per_item * n_items["test"],
         device=name,
     )

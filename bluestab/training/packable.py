@@ -27,8 +27,6 @@ def packable_problems(
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
-    if knobs["rows"] != "all":
-        found.append(f"trainer.rows is {knobs['rows']}: a group trains whole tables")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
     if cfg.get("score_earlier", False):

@@ -17,7 +17,6 @@ from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.networks import Loaded, initialise, load
 from bluestab.models.param_plan import ParamPlan, base_plan, param_groups
-from bluestab.models.vocabulary import renumbered, used_pieces, with_rows
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.observed import changed
@@ -40,8 +39,6 @@ def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
         reference=loaded.reference,
         initialise=lambda name, random: initialise(loaded.network, name, random, std),
         loss=data.task.loss,
-        plain=loaded.complete,
-        left_out=loaded.left_out,
     )
 
 
@@ -81,12 +78,6 @@ def build_optimizer(
         eps=optim["eps"],
         bias_correction=optim["bias_correction"],
     )
-
-
-def _embeddings_freeze(techniques: Sequence[Technique], model: Model) -> bool:
-    """Do they never train? Then nothing is saved by leaving rows out, and what they and the frozen
-    blocks give for a text stays the same for all runs."""
-    return any(0 in technique.frozen_depths(model.facts()) for technique in techniques)
 
 
 @dataclass
@@ -139,10 +130,6 @@ def prepare(
         attention=attention,
         init_from=init_from,
     )
-    if cfg["trainer"]["rows"] == "items" and not _embeddings_freeze(techniques, model):
-        used = used_pieces(list(tables.values()), tokenizer)
-        tables = {split: renumbered(table, used) for split, table in tables.items()}
-        loaded = with_rows(loaded, used)
     built = apply_to_model(techniques, build(loaded, data, seeds), seeds)
     plan = finished_plan(techniques, built, optim["weight_decay"])
     parameters = dict(built.model.named_parameters())

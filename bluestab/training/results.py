@@ -75,8 +75,7 @@ def result_of(
         raw = {at: metrics[at]["test"][task.metric] for at in ats}
         score = {at: task.failure_score if raw[at] is None else raw[at] for at in ats}
         degenerate = {at: task.is_degenerate(raw[at]) for at in ats}
-    plan, left_out = ended.plan, ended.built.left_out
-    sizes = {n: p.numel() + left_out.get(n, 0) for n, p in ended.built.model.named_parameters()}
+    plan, parameters = ended.plan, dict(ended.built.model.named_parameters())
     return {
         **identity_of(run),
         "status": "done" if error is None else "diverged",
@@ -90,8 +89,8 @@ def result_of(
         "truncated": dict(ended.truncated),
         "lost": {"unit": task.unit, **ended.lost},
         "parameters": {
-            "total": sum(sizes.values()),
-            "trainable": sum(size for name, size in sizes.items() if plan[name].trainable),
+            "total": sum(p.numel() for p in parameters.values()),
+            "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),
         },
         "effects": effects,
         "censored": ended.history.censored,

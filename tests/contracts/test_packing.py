@@ -83,8 +83,7 @@ def test_an_own_technique_without_the_mix_in_trains_by_itself() -> None:
     class Own(Technique):
         packs = True
 
-    knobs = {"micro_batch": None, "devices": 1, "rows": "all", "attention": {"cpu": "eager"}}
-    cfg = {"trainer": knobs}
+    cfg = {"trainer": {"micro_batch": None, "devices": 1, "attention": {"cpu": "eager"}}}
     facts = ModelFacts("tiny", "bert", 2, hidden_size=32, max_length=64, pooler=True)
     (problem,) = packable_problems(cfg, facts, {"own": Own()})
     assert problem == "technique own has no form for several runs at once"
