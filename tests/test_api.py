@@ -150,9 +150,12 @@ def test_a_sweep_and_answers_for_new_text(
 
     monkeypatch.chdir(tmp_path)
     argv, around = list(sys.argv), object()
-    monkeypatch.setattr(GlobalHydra.instance(), "hydra", around)  # an application that asks
-    found = bluestab.sweep(SHORT, technique="none,reinit", sweep={"seeds": 1}, keep="last")
-    assert GlobalHydra.instance().hydra is around
+    GlobalHydra.instance().hydra = around  # type: ignore[assignment]  # an application that asks
+    try:
+        found = bluestab.sweep(SHORT, technique="none,reinit", sweep={"seeds": 1}, keep="last")
+        assert GlobalHydra.instance().hydra is around
+    finally:
+        GlobalHydra.instance().hydra = None  # by now another instance
     assert (sys.argv, os.environ.get("BLUESTAB_COMMAND")) == (argv, None)
     assert sorted(found.runs["arm"]) == ["none", "reinit"]
     assert set(found.summary["arm"]) == {"none", "reinit"}

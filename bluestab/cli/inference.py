@@ -58,6 +58,8 @@ def export(
     from bluestab.inference.export import export as write
     from bluestab.inference.weights import find_run
 
+    if best is not None and best.startswith("-"):
+        raise ConfigError(f"--best names a task, and {best!r} is none: --best biosses --out model")
     if out is None:
         raise ConfigError("export needs --out FOLDER, the new folder to write")
     if (run is None) == (best is None):

@@ -371,6 +371,8 @@ def test_on_the_command_line(cli: Say, tmp_path: Path) -> None:
     said = cli("predict", key, "--input", "x.txt", "--output", "o")
     assert said.code == 2
     assert f"run {key} kept no weights; have it keep them with bluestab run task=gad" in said.err
+    said = cli("export", "--best", "--out", "model")
+    assert (said.code, "--best names a task, and '--out' is none" in said.err) == (2, True)
     said = cli("export", "--best", "gad", "--out", "model")
     assert (said.code, said.err) == (0, "")
     assert "trained again" in said.out
