@@ -13,6 +13,9 @@ AGAINST = {
     "varies more": "shown to vary more than {margin:g} times as much",
 }
 
+ANY_SPREAD = 100
+"""A ratio of spreads that may be as large as this is not known."""
+
 
 def reasons(verdict: Verdict, sign: int = 1) -> str:
     """One sentence without its end; sign: -1 where lower scores are better."""
@@ -86,7 +89,7 @@ def _open(verdict: Verdict, first: Standing, sign: int) -> str:
 
 def _lacking(verdict: Verdict, first: Standing) -> str:
     n, where = first.more_seeds, " in every fold" if verdict.folds else _of_kinds(first)
-    if first.upper is None:
+    if first.upper is None or first.upper >= ANY_SPREAD:
         spread = "its spread is not known"
         if first.ratio == math.inf:
             spread = f"{verdict.baseline} does not vary, so there is no ratio of spreads to go by"
