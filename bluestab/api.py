@@ -92,7 +92,7 @@ def run(overrides: Sequence[str] = (), **knobs: object) -> RunRecord:
     from bluestab.sweeps.lifecycle import make_ready
     from bluestab.training.check import check
 
-    checked = check(resolved(composed(_asked(overrides, knobs))))
+    checked = check(resolved(composed(_as_overrides(overrides, knobs))))
     store = Store(checked.cfg["store"])
     make_ready([checked], store)
     record = attempt(checked, store)
@@ -140,16 +140,16 @@ def sweep(overrides: Sequence[str] = (), **knobs: object) -> FinishedSweep:
     from bluestab.cli.hydra_app import composed, run_app
     from bluestab.core.provenance import command_line
 
-    asked = _asked(overrides, knobs)
-    line = ["bluestab", "run", "-m", *asked]
+    given = _as_overrides(overrides, knobs)
+    line = ["bluestab", "run", "-m", *given]
     with _as_command(line):
-        cfg = composed(asked, multirun=True)
+        cfg = composed(given, multirun=True)
         kinds = (str(cfg.hydra.sweeper._target_), str(cfg.hydra.launcher.backend))
         if cfg.sweep.get("search") or not kinds[0].endswith(".GridSweeper"):
             raise ConfigError(f"this is a search, which bluestab.sweep does not do: {join(line)}")
         if kinds[1].endswith((".Check", ".Fetch")):
             raise ConfigError(f"this starts no run, which bluestab.sweep is for: {join(line)}")
-        run_app(lambda _: None, ["-m", *asked])
+        run_app(lambda _: None, ["-m", *given])
         store, command = Store(cfg.store), printable_lines(command_line())
         names = [m["name"] for m in store.whole_manifests() if m["command"] == command]
     if not names:  # a dry run of a launcher
@@ -288,7 +288,7 @@ def load_predictions(key: str, store: StorePath = None) -> pd.DataFrame:
     return read_predictions(home.folder(whole) / "predictions.parquet", digest).to_pandas()
 
 
-def _asked(overrides: Sequence[str], knobs: Mapping[str, object]) -> list[str]:
+def _as_overrides(overrides: Sequence[str], knobs: Mapping[str, object]) -> list[str]:
     """Overrides and keyword arguments as the command line has them. Raises TypeError, or
     ConfigError for options of the command line."""
     if isinstance(overrides, str | Mapping) or not all(isinstance(o, str) for o in overrides):

@@ -129,7 +129,7 @@ def test_keyword_arguments_are_overrides() -> None:
         "keep_text": False,
         "store": Path("here, there"),
     }
-    assert api._asked(["seed=3"], knobs) == [
+    assert api._as_overrides(["seed=3"], knobs) == [
         *("seed=3", "task=gad", "technique=[freeze,llrd]", "optim.lr=3e-05", "optim.steps=4"),
         *("optim.epochs=null", "keep_text=false", "store='here, there'"),
     ]

@@ -313,7 +313,7 @@ def _check_one(cfg: Any) -> None:
     from bluestab.core.config import resolved
     from bluestab.report.terminal.tables import print_notes
     from bluestab.store.store import Store
-    from bluestab.sweeps.defaults import former_note, said_of
+    from bluestab.sweeps.defaults import former_note, settled_line
     from bluestab.sweeps.launchers.check import Check
     from bluestab.training.check import check
 
@@ -324,7 +324,9 @@ def _check_one(cfg: Any) -> None:
     launcher = Check(
         dry_step=knobs.dry_step, workers=knobs.workers, group=1, launcher="local", gpus=False
     )
-    for line in filter(None, (said_of([checked]), former_note([checked], Store(plain["store"])))):
+    for line in filter(
+        None, (settled_line([checked]), former_note([checked], Store(plain["store"])))
+    ):
         print(line)
     launcher.show(Store(plain["store"]), [checked])
 

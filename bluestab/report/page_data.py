@@ -52,7 +52,7 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "glossary": dict(HEADINGS),
         "headlines": _headlines(results),
         "advice": [
-            {"task": one.task, "model": one.model, "at": results.at, "text": one.said()}
+            {"task": one.task, "model": one.model, "at": results.at, "text": one.recommendation()}
             for one in results.advice
         ],
         "summary": table(results.summary),

@@ -26,8 +26,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -310,14 +310,15 @@ class Store:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
 
-    def latest_log(self) -> tuple[Path, str] | None:
-        """The log of the run that finished last, and its text; None where there is none."""
-        logs = [self.folder(key) / "log.txt" for key in self.keys()]
-        try:
-            newest = max(logs, key=lambda log: log.stat().st_mtime)
-            return newest, newest.read_text(encoding="utf-8", errors="replace")
-        except (OSError, ValueError):
-            return None
+    def latest_keys(self, without: Collection[str] = ()) -> list[str]:
+        """Keys of the runs that are there, the one that was finished last first."""
+        dated = []
+        with suppress(OSError), os.scandir(self.root) as entries:
+            for entry in entries:
+                if KEY.fullmatch(entry.name) and entry.name not in without:
+                    with suppress(OSError):
+                        dated.append((entry.stat().st_mtime, entry.name))
+        return [key for _, key in sorted(dated, reverse=True)]
 
     def manifests(self) -> dict[str, Path]:
         """Sweeps of this store by name, the latest last: by what they say, which copies keep."""

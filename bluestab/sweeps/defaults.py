@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from bluestab.core.errors import ConfigError
@@ -29,7 +30,7 @@ class Agreed:
 
     runs: list[Run]
     settled: Mapping[str, Any]
-    said: str | None
+    line: str | None
 
 
 def agree(check: Check, kind_of: KindOf) -> Agreed:
@@ -60,7 +61,7 @@ def agree(check: Check, kind_of: KindOf) -> Agreed:
     elif _begun(open_, before, 32) and not _begun(open_, before, "bf16"):
         why = "as an earlier command settled for"
         runs = check(_without_bf16(kind_of))
-    return Agreed(runs, _settled(runs, kind_of), said_of(runs, why))
+    return Agreed(runs, _settled(runs, kind_of), settled_line(runs, why))
 
 
 def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
@@ -85,19 +86,25 @@ def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) 
     if not open_:
         return None
     here = kind_of(open_[0].cfg["device"]).name
+
+    @cache  # most manifests of a store settled for the same
+    def keys_with(size: int | None, precision: int | str | None) -> frozenset[str]:
+        then = {MICRO_BATCH: size} | ({} if precision is None else {PRECISION: precision})
+        return frozenset(
+            key_of(
+                with_trainer(run.hashed, {p: v for p, v in then.items() if p in run.settled.values})
+            )
+            for run in open_
+        )
+
     found = None
     for manifest in before:
         then = manifest["settled"]
         keys = {run["key"] for run in manifest["runs"]}
-        for size in then.get(MICRO_BATCH, ()):
-            for run in open_:
-                values = {MICRO_BATCH: size}
-                if PRECISION in run.settled.values and PRECISION in then:
-                    values[PRECISION] = then[PRECISION]
-                if key_of(with_trainer(run.hashed, values)) in keys:
-                    if then.get("device") in (here, None):
-                        return None
-                    found = then["device"]
+        if any(keys & keys_with(size, then.get(PRECISION)) for size in then.get(MICRO_BATCH, ())):
+            if then.get("device") in (here, None):
+                return None
+            found = then["device"]
     return found
 
 
@@ -120,7 +127,7 @@ def _refuse_change(n_done: int, why: str, *, has_arms: bool) -> None:
         )
 
 
-def said_of(runs: Sequence[Run], why: str = "") -> str | None:
+def settled_line(runs: Sequence[Run], why: str = "") -> str | None:
     """What has become of knobs that were left open, in a line; None: nothing was."""
     values: dict[str, dict[str, None]] = {}
     for run in runs:

@@ -180,7 +180,7 @@ def plan_sweep(
         store=store,
         runs=tuple(in_order(_spelled_out(_named(list(planned.values()), name)))),
         settled=agreed.settled,
-        notes=tuple(filter(None, (agreed.said, former_note(agreed.runs, store)))),
+        notes=tuple(filter(None, (agreed.line, former_note(agreed.runs, store)))),
         **_declared(asked),
         confirm=() if confirms else _fresh(asked.get("confirm", 0), planned, store, name),
         confirms=confirms,

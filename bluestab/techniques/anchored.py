@@ -18,7 +18,7 @@ auto      The strength at which the pull is as large as the task's gradient was 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, is_number
@@ -111,12 +111,17 @@ class Anchored(Technique):
         """Sum of F d, by name, at the weights as they are."""
         import torch
 
-        total: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            for curvature, anchor in self._penalties:
-                delta = {n: self._parameters[n] - anchor[n] for n in curvature.names}
-                for name, value in curvature.times(delta).items():
-                    total[name] = total[name] + value if name in total else value
+            return self._sum(lambda anchor: {n: self._parameters[n] - w for n, w in anchor.items()})
+
+    def _sum(
+        self, change: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Sum over the penalties of F times a change, which may depend on the anchor."""
+        total: dict[str, torch.Tensor] = {}
+        for curvature, anchor in self._penalties:
+            for name, value in curvature.times(change(anchor)).items():
+                total[name] = total[name] + value if name in total else value
         return total
 
     def _auto(self, lr: float, steps: int) -> float:
@@ -126,11 +131,7 @@ class Anchored(Technique):
         squares = [0.0, 0.0]
         shapes = {n: p for _, a in self._penalties for n, p in a.items()}
         signs = random_signs(shapes, self._seeds, self.name)
-        total: dict[str, Any] = {}
-        for curvature, _ in self._penalties:
-            for name, value in curvature.times(signs).items():
-                total[name] = total.get(name, 0.0) + value
-        for name, value in total.items():
+        for name, value in self._sum(lambda _: signs).items():
             gradient = self._parameters[name].grad
             if gradient is not None:
                 squares[0] += float(torch.linalg.vector_norm(gradient)) ** 2

@@ -35,7 +35,7 @@ def test_the_closing_table_fits_the_window(
         assert ("no room here for" in said) == (columns in ("80", "100"))
 
 
-def test_check_tells_its_rows_apart_and_that_weights_are_missing(
+def test_check_names_every_arm_and_the_weights_that_are_missing(
     cli: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two arms of one technique have two names; what cannot start is not well."""

@@ -135,6 +135,24 @@ class Site:
         line = ["run", "-m", *self.common, "hydra/launcher=slurm", *python, *overrides]
         return [sys.executable, "-m", "bluestab", *line]
 
+    def refused_behind(self, mount: str) -> str:
+        """What the command says that fails behind a mount of its own, which no node sees; skips the
+        test where nothing can be mounted."""
+        alone = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+        done = subprocess.run(
+            [*alone, *self.command()],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        said = done.stdout + done.stderr
+        if "mount: " in said:
+            pytest.skip("no mounts here")
+        assert done.returncode == 1, said
+        return said
+
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """The command in the background."""
         process = subprocess.Popen(

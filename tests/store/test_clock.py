@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from bluestab.store.store import Store
 from bluestab.store.verify import problems
 from bluestab.testing.corpora import ANY_FILE
+from tests.support.preloaded import preloaded
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +24,8 @@ JUMPS = "import time; a = [time.time() for _ in range(9)]; print(max(a) - min(a)
 
 
 def test_jumping_clocks(tmp_path: Path, corpora: Path) -> None:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler here")
-    library = tmp_path / "clock.so"
-    source = Path(__file__).parents[1] / "support" / "jumping_clock.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    environment = {**os.environ, "BLUESTAB_DATA": str(corpora), "LD_PRELOAD": str(library)}
+    library = str(preloaded("jumping_clock", tmp_path))
+    environment = {**os.environ, "BLUESTAB_DATA": str(corpora), "LD_PRELOAD": library}
 
     def bluestab(*words: str, jumping: bool = True) -> str:
         env = environment if jumping else {**environment, "LD_PRELOAD": ""}

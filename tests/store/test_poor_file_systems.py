@@ -6,7 +6,6 @@ The kernel that this runs on need not know such a file system: a preloaded libra
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from bluestab.store.store import Store
 from bluestab.store.verify import problems
 from bluestab.testing.corpora import ANY_FILE
+from tests.support.preloaded import preloaded
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +34,8 @@ Start = Callable[..., Started]
 @pytest.fixture
 def start(tmp_path: Path, corpora: Path) -> Start:
     """A command whose file system lacks what is named."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler here")
-    library = tmp_path / "poor.so"
-    source = Path(__file__).parents[1] / "support" / "poor_file_system.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    given = {**os.environ, "BLUESTAB_DATA": str(corpora), "LD_PRELOAD": str(library)}
+    library = str(preloaded("poor_file_system", tmp_path))
+    given = {**os.environ, "BLUESTAB_DATA": str(corpora), "LD_PRELOAD": library}
 
     def begin(lacks: str, *words: str) -> Started:
         return subprocess.Popen(

@@ -38,7 +38,7 @@ def read_results(
 
     Raises ConfigError if the baseline is no arm: its comparisons would silently be left out.
     """
-    baseline, difference = _asked(manifest, baseline, difference)
+    baseline, difference = _declared(manifest, baseline, difference)
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
     arms = set() if runs.empty else {*runs["arm"], *runs["technique"]}
@@ -74,7 +74,7 @@ def read_results(
     return replace(results, frames={**results.frames, **frames})
 
 
-def _asked(
+def _declared(
     manifest: Mapping[str, Any] | None, baseline: str | None, difference: float | None = None
 ) -> tuple[str, float]:
     """What to compare with, and what is worth finding: as given, else as the sweep declared it."""
@@ -92,7 +92,7 @@ def quick_results(
     at: At = "last",
 ) -> Results:
     """Runs, summary and configs alone: no prediction is read, so this takes a moment."""
-    baseline, difference = _asked(manifest, baseline)
+    baseline, difference = _declared(manifest, baseline)
     rows, configs, found_damaged = gather(store, manifest)
     runs = named(rows, configs.named())
     looked = looked_cells(store, manifest, runs)

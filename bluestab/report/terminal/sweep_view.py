@@ -15,7 +15,7 @@ from typing import Any
 from bluestab.core.errors import StoreError
 from bluestab.core.types import RunRecord
 from bluestab.report.terminal.time_left import Means, left, remaining
-from bluestab.store.store import KEY, Store
+from bluestab.store.store import Store
 from bluestab.tasks.metric import metric_of_result
 
 PATIENCE = 10.0  # seconds without a running run after which a sweep stands still
@@ -188,14 +188,8 @@ def _total_seconds(record: RunRecord) -> float:
 
 def latest_records(store: Store, n: int, without: Mapping[str, Any]) -> list[RunRecord]:
     """Up to n finished runs of the store, the latest first; damaged ones are passed over."""
-    dated = []
-    with suppress(OSError), os.scandir(store.root) as entries:
-        for entry in entries:
-            if KEY.fullmatch(entry.name) and entry.name not in without:
-                with suppress(OSError):
-                    dated.append((entry.stat().st_mtime, entry.name))
     records = []
-    for _, key in sorted(dated, reverse=True)[:n]:
+    for key in store.latest_keys(without)[:n]:
         with suppress(StoreError):
             records.append(store.read(key))
     return records

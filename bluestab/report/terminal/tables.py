@@ -6,6 +6,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -109,9 +111,11 @@ def print_notes(runs: Iterable[Run], store: Store | None = None) -> None:
            they were read, and one line names it
     """
     said: dict[str, None] = {}
-    latest = None if store is None else store.latest_log()
+    latest: tuple[Path, str] | None = None
     for run in runs:
         name, reading = run.data.task.name, run.data.notes
+        if latest is None and store is not None and len(reading) > 1:
+            latest = _latest_log(store)
         if latest is not None and len(reading) > 1 and all(note in latest[1] for note in reading):
             said[f"{name}: read as for the latest run, see {latest[0]} or bluestab inspect"] = None
         else:
@@ -119,6 +123,15 @@ def print_notes(runs: Iterable[Run], store: Store | None = None) -> None:
         said |= dict.fromkeys(run.notes())
     for note in said:
         console().print(note, markup=False, soft_wrap=True)
+
+
+def _latest_log(store: Store) -> tuple[Path, str]:
+    """The log of the run that was finished last, and its text; empty where there is none."""
+    for key in store.latest_keys()[:1]:
+        log = store.folder(key) / "log.txt"
+        with suppress(OSError):
+            return log, log.read_text(encoding="utf-8", errors="replace")
+    return store.root, ""
 
 
 def print_damaged(out: Console, damaged: Mapping[str, str]) -> None:

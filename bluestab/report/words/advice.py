@@ -50,9 +50,9 @@ class Advice:
         return reasons(self.found, 1 if self.higher_is_better else -1)
 
     def sentence(self) -> str:
-        return f"{self.task} with {self.model}: {self.said()}"
+        return f"{self.task} with {self.model}: {self.recommendation()}"
 
-    def said(self) -> str:
+    def recommendation(self) -> str:
         """What to use and why, where task and model are known."""
         if self.found.arm is None or self.row is None:
             return self.why + self._caution()

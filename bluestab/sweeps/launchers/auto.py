@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluestab.core import devices
 from bluestab.report.terminal.tables import size
 from bluestab.store.store import Store
-from bluestab.sweeps.forecast import KnownCosts, finished_runs, on_device, workload
+from bluestab.sweeps.forecast import Finished, KnownCosts, finished_runs, on_device, workload
 from bluestab.sweeps.grouping import HOST_MB, expected_bytes
 from bluestab.sweeps.launchers.local import Local
 from bluestab.sweeps.launchers.pool import Pool
@@ -35,7 +35,7 @@ class WorkerChoice:
     why: str
 
     @property
-    def said(self) -> str:
+    def line(self) -> str:
         if self.workers == 1:
             return f"hydra/launcher=local ({self.why})"
         return f"hydra/launcher=pool with {self.workers} workers ({self.why})"
@@ -49,7 +49,7 @@ class Auto(Pool):
         to_do = [p.run for p in sweep.runs if not sweep.store.has(p.run.key)]
         choice = choose(to_do, sweep.store, most=self.workers, per_gpu=self.per_gpu)
         if to_do:
-            print(choice.said)
+            print(choice.line)
         if choice.workers > 1:
             self.workers = choice.workers
             super().launch(sweep)
@@ -74,10 +74,12 @@ def choose(
     most: int | None = None,
     per_gpu: int = 1,
     environment: Mapping[str, str] = os.environ,
+    finished: Iterable[Finished] | None = None,
 ) -> WorkerChoice:
     """How many workers these runs get on this machine.
 
-    most  workers that were asked for at most; None: nobody did
+    most      workers that were asked for at most; None: nobody did
+    finished  runs to learn from; None: the latest of the store
     """
     if not to_do:
         return WorkerChoice(1, "nothing is to do")
@@ -87,7 +89,7 @@ def choose(
         )
     allowed = cores(environment)
     on = assign_devices([run.cfg for run in to_do], None, per_gpu, allowed)
-    each = memory_mb(to_do, store, on[0])
+    each = memory_mb(to_do, finished_runs(store) if finished is None else finished, on[0])
     fitting = max(1, int(SHARE * devices.memory_mb() / each))
     if on[0] == "cpu":
         places = f"{allowed} CPU core{'s' * (allowed > 1)}"
@@ -109,10 +111,10 @@ def cores(environment: Mapping[str, str] = os.environ) -> int:
     return min(devices.cores(), int(asked)) if asked.isdigit() and int(asked) else devices.cores()
 
 
-def memory_mb(to_do: Sequence[Run], store: Store, device: str) -> float:
-    """Memory of this machine that one worker takes, in MiB: by like runs in the store, else
+def memory_mb(to_do: Sequence[Run], finished: Iterable[Finished], device: str) -> float:
+    """Memory of this machine that one worker takes, in MiB: by like runs that are finished, else
     estimated for the longest texts that the task lets pass."""
-    known = KnownCosts(on_device(list(finished_runs(store)), device, device.partition(":")[0]))
+    known = KnownCosts(on_device(list(finished), device, device.partition(":")[0]))
     found = []
     for run in {run.cell: run for run in to_do}.values():
         steps, _ = planned_steps(run)

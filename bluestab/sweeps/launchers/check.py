@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from bluestab.core.errors import BRING, BluestabError, ConfigError
 from bluestab.store.store import Store
 from bluestab.sweeps.forecast import (
     Cost,
+    Finished,
     KnownCosts,
     finished_runs,
     forecast,
@@ -70,11 +71,12 @@ class Check(Backend):
 
     def launch(self, sweep: Sweep) -> None:
         runs = [p.run for p in sweep.runs]
+        finished = list(finished_runs(sweep.store))
         if self.launcher == "auto":
             to_do = [run for run in runs if not sweep.store.has(run.key)]
-            choice = choose(to_do, sweep.store, most=self.workers)
+            choice = choose(to_do, sweep.store, most=self.workers, finished=finished)
             self.workers = choice.workers
-            print(choice.said)
+            print(choice.line)
         if sweep.confirm:
             from bluestab.sweeps.confirmation import most_runs
 
@@ -82,7 +84,7 @@ class Check(Backend):
                 f"at most {most_runs(sweep)} runs more, which the forecast leaves out, measure "
                 f"what it chooses on {len(sweep.confirm)} fresh seeds"
             )
-        self.show(sweep.store, runs)
+        self.show(sweep.store, runs, finished)
 
     def search(self, search: Search) -> None:
         """At most what it would run, at points drawn at random: racing stops about half of it."""
@@ -95,12 +97,17 @@ class Check(Backend):
         )
         self.show(Store(search.root), runs)
 
-    def show(self, store: Store, runs: Sequence[Run]) -> None:
+    def show(
+        self, store: Store, runs: Sequence[Run], finished: Iterable[Finished] | None = None
+    ) -> None:
         """What would be run, and what it costs. Raises ConfigError if something for it is missing,
-        once all is said."""
+        once all is said.
+
+        finished  as of `foresee`
+        """
         to_do = [run for run in runs if not store.has(run.key)]
         missing = [*_missing(to_do), *(_no_device(to_do) if self.launcher != "slurm" else ())]
-        outlook = foresee(store, to_do, dry_steps=self.dry_step)
+        outlook = foresee(store, to_do, dry_steps=self.dry_step, finished=finished)
         keep = runs[0].cfg["keep"]
         costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
         print_plan(
@@ -154,15 +161,26 @@ class Outlook:
     notes: list[str] = field(default_factory=list)
 
 
-def foresee(store: Store, runs: Sequence[Run], *, dry_steps: bool) -> Outlook:
-    """The cost of every cell, as far as it can be known. Nothing is written."""
+def foresee(
+    store: Store,
+    runs: Sequence[Run],
+    *,
+    dry_steps: bool,
+    finished: Iterable[Finished] | None = None,
+) -> Outlook:
+    """The cost of every cell, as far as it can be known. Nothing is written.
+
+    finished  runs to learn from; None: the latest of the store
+    """
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.cell, []).append(run)
     outlook = Outlook()
-    finished = list(finished_runs(store)) if cells else []
+    if finished is None and cells:
+        finished = finished_runs(store)
+    known_runs = list(finished or ())
     for cell, (run, *_) in cells.items():
-        known = KnownCosts(on_device(finished, run.cfg["device"], _here()))
+        known = KnownCosts(on_device(known_runs, run.cfg["device"], _here()))
         cost = known.cost(
             cell, workload_of(run.hashed), tuple(run.techniques), planned_steps(run)[0]
         )

@@ -40,7 +40,7 @@ def test_the_least_of_cores_memory_and_runs(machine: Make, make_sweep: Make) -> 
     sweep = make_sweep(seeds=4)
     machine(3)
     assert chosen(sweep).workers == 3
-    assert chosen(sweep).said.startswith("hydra/launcher=pool with 3 workers (3 CPU cores, memory ")
+    assert chosen(sweep).line.startswith("hydra/launcher=pool with 3 workers (3 CPU cores, memory ")
     machine(16)
     assert chosen(sweep).workers == 4
     assert chosen(sweep).why.endswith("4 runs to do")
@@ -51,7 +51,7 @@ def test_the_least_of_cores_memory_and_runs(machine: Make, make_sweep: Make) -> 
     machine(16, gib=1)
     assert chosen(sweep).workers == 1
     machine(1)
-    assert chosen(sweep).said.startswith("hydra/launcher=local (1 CPU core, ")
+    assert chosen(sweep).line.startswith("hydra/launcher=local (1 CPU core, ")
     assert chosen(make_sweep("trainer.threads=2")).workers == 1
 
 
