@@ -283,13 +283,14 @@ class Store:
                 place.mkdir()  # takes the name; a folder may be renamed over an empty one
             except FileExistsError:
                 continue
-            if os.path.islink(folder):
-                place.rmdir()  # no link can be renamed over a folder
             try:
                 return folder.rename(place)
-            except FileNotFoundError:  # another process was faster
+            except OSError as error:
                 place.rmdir()
-                return None
+                if isinstance(error, FileNotFoundError):  # another process was faster
+                    return None
+                # a link, or a file system that renames no folder over another
+                return folder.rename(place)
         raise AssertionError("there is always a next number")
 
     def _write_record(self, work: Path, record: RunRecord) -> RunRecord:
