@@ -102,6 +102,19 @@ def dead_asides(path: Path) -> list[Path]:
     return [path.with_name(n) for n in names if owner_dead(n.removeprefix(beginning))]
 
 
+def entries(folder: Path, *, root: bool = False) -> list[Path]:
+    """What a folder holds; nothing if it is a link, which may lead out of the store.
+
+    root  the folder is a store itself, whose place is its owner's choice
+    """
+    if os.path.islink(folder) and not root:
+        return []
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
 def files_below(folder: Path) -> dict[str, Path]:
     """Name below `folder` -> file, `record.json` left out."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}

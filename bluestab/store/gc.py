@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bluestab.core.errors import StoreError
 from bluestab.store.claims import read_claim, seen_dead
-from bluestab.store.disk import entries, extent
+from bluestab.store.disk import extent
+from bluestab.store.files import entries
 from bluestab.store.processes import owner_dead
 from bluestab.store.store import KEY, Store, parse_manifest
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
-from bluestab.store.disk import entries
-from bluestab.store.files import flush_tree, write_text
+from bluestab.store.files import entries, flush_tree, write_text
 from bluestab.store.records import DamagedRecord, to_json
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 from bluestab.store.verify import file_problems

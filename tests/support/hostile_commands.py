@@ -13,6 +13,7 @@ import resource
 import signal
 import stat
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,7 +27,7 @@ SECONDS, MEGABYTES = 10, 900
 """Of the processor, and of memory beside what the modules take (100 MB; with torch 600 MB)."""
 
 GIVEN = ("theirs", "out", "o", "o.txt", "grown")
-"""What a command may write to: the stranger's folder, and those that it is told to write to."""
+"""What a command may write to: the stranger's folder, and what it is told to write, also aside."""
 
 OWN_PICKLES = ("hydra", "omegaconf", "enum", "collections", "typing")
 PLAIN = [("builtins", name) for name in ("dict", "list", "str", "int", "float", "bool")]
@@ -101,14 +102,21 @@ def _place(path: Any, folder: Any) -> Path | None:
 
 def _watch(folder: Path, found: list[str]) -> None:
     """Note every write outside of `GIVEN`, and what of the stranger's is run, from now on."""
-    given = [Path(os.path.realpath(folder)) / name for name in GIVEN]
+    here, scratch = Path(os.path.realpath(folder)), Path(os.path.realpath(tempfile.gettempdir()))
     caches = [Path(os.environ["BLUESTAB_CACHE"]), Path("/dev"), Path("/proc")]
+
+    def may_be(place: Path) -> bool:
+        if place.is_relative_to(here):
+            top = place.relative_to(here).parts[:1] or ("out",)  # itself: to see that it is there
+            return any(t == n or t.lstrip(".").startswith(f"{n}.") for t in top for n in GIVEN)
+        own = place.is_relative_to(scratch) and place.relative_to(scratch).parts[0]
+        return any(place.is_relative_to(one) for one in caches) or str(own).startswith("bluestab-")
 
     def written(path: Any, in_folder: Any = -1) -> None:
         place = _place(path, in_folder)
         if place is None or "__pycache__" in place.parts:
             return
-        if not any(place.is_relative_to(one) for one in (*given, *caches)):
+        if not may_be(place):
             found.append(f"writes {place}")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

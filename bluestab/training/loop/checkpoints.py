@@ -163,7 +163,7 @@ def set_aside(path: Path, why: str) -> None:
     """Keep one unusable checkpoint for a person to look at, and go on without it."""
     log.warning("checkpoint %s is set aside: %s; the run starts from its beginning", path, why)
     with contextlib.suppress(FileNotFoundError):
-        path.replace(path.with_name("unusable.ckpt"))
+        put_in_place(path, path.with_name("unusable.ckpt"))
 
 
 def discard(folder: Path) -> None:
