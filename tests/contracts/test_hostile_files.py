@@ -238,11 +238,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_files_of_an_export(make_run: Any, exported: Path, tmp_path: Path, name: str) -> None:
+def test_files_of_an_export(
+    make_run: Any, exported: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bluestab.inference.export import export
     from bluestab.inference.weights import find_run
     from tests.training.test_execute import done
 
+    monkeypatch.setattr("bluestab.inference.predictor.cores", lambda: 1)  # threads do not fork
     if not (exported / "out").exists():
         made = make_run("task=gad", "model=tiny", *SHORT, "keep=last")
         done(made, exported / "runs")
