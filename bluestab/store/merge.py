@@ -150,6 +150,8 @@ def _merge_manifest(into: Store, name: str, path: Path, merged: Merged) -> None:
     for n in itertools.count(1):
         title = name if n == 1 else f"{name}-{n}"
         if title not in known:
+            if into.twin(title):
+                continue
             break
         try:
             if parse_manifest(known[title])["runs"] == manifest["runs"]:

@@ -309,14 +309,29 @@ class Store:
         return written
 
     def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
-        """Say what a sweep consists of, before its first run."""
+        """Say what a sweep consists of, before its first run.
+
+        Raises StoreError if it cannot be written, or would be another's file where case is ignored.
+        """
         path = self.root / "sweeps" / f"{name}.json"
+        if twin := self.twin(name):
+            raise StoreError(
+                f"the store '{self.root}' has a sweep '{twin}', from which '{name}' differs in "
+                "case only: where a file system ignores case they are one file; give it another "
+                "name: sweep.name=NAME"
+            )
         try:
             clean = cleaned_tree(manifest)
             write_text(path, to_json({**clean, "written": datetime.now(UTC).isoformat()}))
         except OSError as error:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
+
+    def twin(self, name: str) -> str | None:
+        """A sweep whose name differs from this one in case only, unless this one is there, too."""
+        known = [path.stem for path in entries(self.root / "sweeps") if path.suffix == ".json"]
+        alike = [other for other in known if other.casefold() == name.casefold()]
+        return None if not alike or name in alike else alike[0]
 
     def latest_keys(self, without: Collection[str] = ()) -> list[str]:
         """Keys of the runs that are there, the one that was finished last first."""

@@ -47,6 +47,23 @@ def holes(file: Path) -> None:
     os.truncate(file, TERABYTE)
 
 
+def closed(file: Path) -> None:
+    """As it was, but nobody may read it, or look into it."""
+    if before[file]:
+        file.write_bytes(before[file])
+    else:
+        file.mkdir()
+    file.chmod(0)
+
+
+def foreign(file: Path) -> None:
+    """Somebody else's, as a colleague with umask 077 leaves it."""
+    closed(file)
+    if os.geteuid() == 0:
+        file.chmod(0o700 if file.is_dir() else 0o600)
+        os.chown(file, 65534, 65534)
+
+
 before: dict[Path, bytes] = {}
 """What was in the place of the file."""
 
@@ -74,6 +91,8 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "deep": lambda file: file.write_text('{"a":' * 50_000 + "1" + "}" * 50_000),
     "a list": lambda file: file.write_text("[[], {}, null]"),
     "a large header": lambda file: file.write_bytes((2**62).to_bytes(8, "little") + b"{" * 99),
+    "closed": closed,
+    "somebody else's": foreign,
     "not there": lambda file: None,
 }
 """What stands in the place of a file."""
