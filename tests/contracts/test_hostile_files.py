@@ -282,6 +282,19 @@ def test_files_of_an_export(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["closed", "somebody else's"])
+def test_an_export_that_may_not_be_looked_into(tmp_path: Path, small: Path, how: str) -> None:
+    pytest.importorskip("torch")
+    here = tmp_path / "here"
+    here.mkdir()
+    in_the_place(here / "out", how)
+    (here / "x.txt").write_text("a gene\n")
+    line = ["predict", "out", "--input", "x.txt", "--output", "o.txt", "--device", "cpu"]
+    found = watched(here, here / "out", [line])
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n_runs", [MOST_RUNS, 1_000_000])
 def test_a_manifest_without_end(warm: Path, tmp_path: Path, small: Path, n_runs: int) -> None:
     """It is read, or refused; either in time."""
