@@ -22,6 +22,7 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.paths import expanded, real
+from bluestab.core.plain_files import check_plain
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
@@ -224,13 +225,14 @@ def verified(folder: Path, at: At, record: RunRecord, own: Store, where: str) ->
     name = f"checkpoint/{at}/model.safetensors"
     file = folder / name
     try:
+        check_plain(file)
+        with safe_open(file, framework="numpy") as opened:  # which looks at its length, too
+            opened.keys()
         digest = sha256_of(file)
         # weights that were added to a finished run are not listed in its record
         listed = (record.measured["files"] or {}).get(name, digest)
         if digest != listed:
             raise ValueError("its SHA-256 is not the one in record.json")
-        with safe_open(file, framework="numpy") as opened:
-            opened.keys()
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(
             f"{where}: {file} is damaged ({error}); remove {file.parent} and have the run keep it "

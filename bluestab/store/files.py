@@ -121,9 +121,20 @@ def files_below(folder: Path) -> dict[str, Path]:
     return {name: f for name, f in files.items() if name != "record.json" and os.path.isfile(f)}
 
 
+def is_sparse(file: Path) -> bool:
+    """Whether a file says to be far larger than what it takes of the disk; nothing here writes so.
+
+    Reading a terabyte of nothing takes an hour. Raises OSError.
+    """
+    found = file.stat()
+    return found.st_size > 2**30 and found.st_blocks * 512 < found.st_size // 16
+
+
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file. Raises OSError also for what is no file."""
+    """SHA-256 of a file. Raises OSError also for what is no file, or for the most part a hole."""
     check_plain(path)
+    if is_sparse(path):
+        raise OSError(errno.EFBIG, "most of it is a hole")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

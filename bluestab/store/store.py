@@ -329,8 +329,7 @@ class Store:
 
     def twin(self, name: str) -> str | None:
         """A sweep whose name differs from this one in case only, unless this one is there, too."""
-        known = [path.stem for path in entries(self.root / "sweeps") if path.suffix == ".json"]
-        alike = [other for other in known if other.casefold() == name.casefold()]
+        alike = [other for other in self.manifests() if other.casefold() == name.casefold()]
         return None if not alike or name in alike else alike[0]
 
     def latest_keys(self, without: Collection[str] = ()) -> list[str]:
@@ -376,9 +375,8 @@ def _refuse(links: Sequence[Path]) -> None:
     """Raises StoreError if there are any."""
     if links:
         raise StoreError(
-            f"{links[0]} is a link to {os.readlink(links[0])}: what lies there is not the "
-            "store's own, and could be lost; remove the link, or name that folder itself with "
-            "store=FOLDER"
+            f"{links[0]} is a link to {os.readlink(links[0])}: what lies there is not the store's "
+            "own, and could be lost; remove the link, or name that folder itself: store=FOLDER"
         )
 
 

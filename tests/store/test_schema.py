@@ -288,3 +288,15 @@ def test_a_merged_run_brings_no_links(store: Store, tmp_path: Path) -> None:
     merged = merge(Store(tmp_path / "into"), store)
     assert run(0).key not in merged.runs
     assert "extra is a link" in " ".join(merged.left_out)
+
+
+def test_a_file_that_cannot_be_copied_costs_its_run_alone(store: Store, tmp_path: Path) -> None:
+    """A terabyte of nothing filled the disk; a pipe ended the whole merge."""
+    os.mkfifo(store.folder(run(0).key) / "extra")
+    hole = store.folder(run(1).key) / "log.txt"
+    os.truncate(hole, 2**33)
+    merged = merge(Store(tmp_path / "into"), store)
+    assert merged.runs == [run(2).key]
+    pipe, terabyte = sorted(merged.left_out, key=lambda said: "hole" in said)
+    assert "extra cannot be read (it is a pipe" in pipe
+    assert "log.txt is not what was written: most of it is a hole" in terabyte

@@ -160,6 +160,7 @@ def complaints(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(12 * SECONDS)  # of the clock: nothing is waited for
             resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))  # nothing fills the disk
             _as_anybody()
             noted: list[str] = []
             _watch(folder, noted)
