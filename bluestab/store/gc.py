@@ -118,8 +118,9 @@ def _asides(scan: GarbageScan) -> Found:
 
 
 def _crashes(scan: GarbageScan) -> Found:
-    """Crashes of runs that have succeeded since."""
-    for path in entries(scan.store.root / ".crashed"):
+    """Crashes of runs that have succeeded since, and deaths that were counted at them."""
+    root = scan.store.root
+    for path in (*entries(root / ".crashed"), *entries(root / ".deaths")):
         if KEY.fullmatch(path.name) and path.name not in scan.live and _done(scan, path.name):
             yield path, "the run has finished since"
 
