@@ -29,7 +29,8 @@ TRAINER_COMPUTATIONAL = (
 )
 
 OF_THE_MODEL = (
-    *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "init_from"),
+    *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "global_attention"),
+    "init_from",
 )
 """Knobs that the config has below `model` and the hashed config beside it."""
 
@@ -51,6 +52,7 @@ NEUTRAL: Mapping[str, Any] = {
     "dropout": None,
     "attention_dropout": None,
     "head_dropout": None,
+    "global_attention": "first_piece",
     "init_from": None,
     "earlier": [],
     "optim.bias_correction": True,

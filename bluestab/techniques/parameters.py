@@ -35,4 +35,4 @@ def is_layernorm(model: nn.Module, name: str) -> bool:
 
 def is_attention(name: str) -> bool:
     """Whether a path, of a module or of a parameter, leads through an attention."""
-    return bool({"attention", "attn"}.intersection(name.split(".")))
+    return bool({"attention", "attn", "self_attn"}.intersection(name.split(".")))

@@ -60,7 +60,10 @@ def _distance_kept(seen: ObservedTraining, plain: ObservedTraining) -> float:
 def _masked(seen: ObservedTraining, plain: ObservedTraining) -> int:
     """Tensors whose first gradient has more zeros than it has in plain training (added: than 0)."""
     firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
-    usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
+    usual = {
+        n: max((z for z in zeros if z is not None), default=0.0)
+        for n, zeros in plain.gradients.items()
+    }
     return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
 
 

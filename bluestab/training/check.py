@@ -22,6 +22,7 @@ from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
+from bluestab.models.global_attention import FIRST_PIECE
 from bluestab.models.init_from import SavedWeights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
@@ -90,7 +91,7 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
     if model is not None and model.init_from is not None:
         _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
-    problems += _too_long(task, model) + _no_pieces(task, model)
+    problems += _misfits(task, model)
     if problems or task is None or model is None:
         raise ConfigError(*problems)
     return RunComponents(task, model, techniques)
@@ -104,7 +105,7 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
     problems, cfg, settled, model, usable = _without_files(cfg, kind_of)
     loggers = _loggers(cfg.get("logger") or {}, problems)
     data = _collect(problems, lambda: load_task(cfg["task"]))
-    problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
+    problems += _misfits(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
     kept = None
     if model is not None and identity is not None and model.init_from is not None:
@@ -227,8 +228,15 @@ def _task(node: Mapping[str, Any]) -> Task:
     return task
 
 
-def _too_long(task: Task | None, model: Model | None) -> list[str]:
-    if task is None or model is None or task.max_length <= model.max_length:
+def _misfits(task: Task | None, model: Model | None) -> list[str]:
+    """Knobs of the model that the task cannot have, one sentence each."""
+    if task is None or model is None:
+        return []
+    return _too_long(task, model) + _no_pair(task, model) + _no_pieces(task, model)
+
+
+def _too_long(task: Task, model: Model) -> list[str]:
+    if task.max_length <= model.max_length:
         return []
     return [
         f"task.max_length is {task.max_length}, but {model.name} reads at most "
@@ -236,8 +244,17 @@ def _too_long(task: Task | None, model: Model | None) -> list[str]:
     ]
 
 
-def _no_pieces(task: Task | None, model: Model | None) -> list[str]:
-    if task is None or model is None or not task.output.per_word or model.head in SINGLE_PIECE:
+def _no_pair(task: Task, model: Model) -> list[str]:
+    if task.pair or model.global_attention == FIRST_PIECE:
+        return []
+    return [
+        f"model.global_attention is {model.global_attention}, but task '{task.name}' reads one "
+        f"text, all of which would attend to all; say model.global_attention=first_piece"
+    ]
+
+
+def _no_pieces(task: Task, model: Model) -> list[str]:
+    if not task.output.per_word or model.head in SINGLE_PIECE:
         return []
     return [
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
