@@ -182,11 +182,13 @@ def _yamls(folder: Path) -> list[Path]:
 
 def _files(begun: str) -> Iterator[str]:
     """Paths that begin so; a folder ends in a slash and goes on."""
+    from bluestab.core.paths import expanded
+
     folder, _, name = begun.rpartition("/")
-    where = Path(folder or ("/" if begun.startswith("/") else "."))
-    if not where.expanduser().is_dir():
+    where = expanded(folder or ("/" if begun.startswith("/") else "."))
+    if not where.is_dir():
         return
-    for entry in sorted(os.scandir(where.expanduser()), key=lambda entry: entry.name):
+    for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
         if entry.name.startswith(name or "") and (name or not entry.name.startswith(".")):
             path = f"{begun[: len(begun) - len(name)]}{entry.name}"
             yield f"{path}/" if entry.is_dir() else f"{path} "

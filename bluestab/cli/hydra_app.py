@@ -31,7 +31,7 @@ from bluestab.cli.unknown import (
 from bluestab.core.catalogue import check_own_yamls, shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
-from bluestab.core.paths import conf_dir, own_conf_dir
+from bluestab.core.paths import conf_dir, own_conf_dir, real
 from bluestab.core.provenance import command_line
 from bluestab.sweeps.grid import check_names
 
@@ -139,7 +139,7 @@ def _all_at_once(said: str) -> str | None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return folder.resolve() == conf_dir().resolve()
+    return real(folder) == real(conf_dir())
 
 
 def _carried(argument: str) -> str:

@@ -54,6 +54,7 @@ def export(
     from bluestab.cli.store import existing
     from bluestab.core import devices
     from bluestab.core.errors import ConfigError
+    from bluestab.core.paths import real
     from bluestab.inference.cell import best as best_run
     from bluestab.inference.export import export as write
     from bluestab.inference.weights import find_run
@@ -70,7 +71,7 @@ def export(
         found = existing(store)
         record, why = best_run(found, best, model, "last")
         print(why)
-        chosen = find_run(str(found.root.resolve() / record.key), found)
+        chosen = find_run(str(real(found.root) / record.key), found)
     exported = write(chosen, out, devices.resolve(device), ensemble=ensemble)
     for remark in exported.remarks:
         print(remark)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.paths import expanded
+from bluestab.core.paths import expanded, real
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
@@ -103,14 +103,14 @@ def find(value: object, store: Store, model: Model) -> SavedWeights:
     own = Store(folder.parent)
     check_saved(folder, at, record, own, where)
     _check_model(folder, at, record, model, where)
-    in_store = folder.resolve() == store.folder(record.key).resolve()
+    in_store = real(folder) == real(store.folder(record.key))
     return SavedWeights(
-        folder=folder.resolve() / "checkpoint" / at,
+        folder=real(folder) / "checkpoint" / at,
         sha256=verified(folder, at, record, own, where),
         run=record.key,
         at=at,
         task=record.measured["names"]["task"],
-        said=f"{record.key if in_store else folder.resolve()}:{at}",
+        said=f"{record.key if in_store else real(folder)}:{at}",
         failed=bool((record.result["degenerate"] or {}).get(at)),
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
-from bluestab.store.files import new_aside
+from bluestab.store.files import new_aside, put_in_place
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def save(figure: Figure, path: Path | str, suffixes: Sequence[str] = SUFFIXES) -
         aside = new_aside(target)
         with mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
             figure.savefig(aside, format=suffix[1:], dpi=300 if len(suffixes) > 1 else 150)
-        aside.replace(target)
+        put_in_place(aside, target)
         written.append(target)
     return written
 

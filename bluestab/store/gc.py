@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bluestab.core.errors import StoreError
 from bluestab.store.claims import read_claim, seen_dead
-from bluestab.store.disk import entries, extent
+from bluestab.store.disk import extent
+from bluestab.store.files import entries
 from bluestab.store.processes import owner_dead
 from bluestab.store.store import KEY, Store, parse_manifest
 
@@ -118,7 +119,7 @@ def _asides(scan: GarbageScan) -> Found:
 
 
 def _crashes(scan: GarbageScan) -> Found:
-    """Crashes of runs that have succeeded since, and deaths that were counted at them."""
+    """Crashes and deaths of runs that have succeeded since."""
     root = scan.store.root
     for path in (*entries(root / ".crashed"), *entries(root / ".deaths")):
         if KEY.fullmatch(path.name) and path.name not in scan.live and _done(scan, path.name):

@@ -15,6 +15,9 @@ from bluestab.core.types import SPLITS, WEIGHTS_TO_KEEP
 DEEPEST = 40
 """Levels of nesting; those of the deepest record that bluestab writes are a dozen."""
 
+MOST_RUNS = 250_000
+"""Of one sweep; 100,000 can be asked for at once (sweeps/grid.py)."""
+
 HEX = re.compile(r"[0-9a-f]{16}")
 SEGMENT = re.compile(r"\w[\w.+-]{0,199}")
 """A name that may become a file name: one segment, no sign that a path or a shell knows."""
@@ -178,6 +181,8 @@ def check_manifest(content: Any) -> None:
         raise ValueError(f"command is {_short(content['command'])}, not a text")
     if not isinstance(content["runs"], list):
         raise ValueError(f"runs is {_short(content['runs'])}, not a list")
+    if len(content["runs"]) > MOST_RUNS:
+        raise ValueError(f"it lists {len(content['runs']):,} runs; at most {MOST_RUNS:,} are read")
     for n, run in enumerate(content["runs"]):
         if not isinstance(run, dict) or not {"key", "overrides"} <= run.keys():
             raise ValueError(f"runs[{n}] is {_short(run)}, not a map with key and overrides")

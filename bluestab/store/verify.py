@@ -11,8 +11,7 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.plain_files import check_plain, inside
 from bluestab.core.types import RunRecord
 from bluestab.store.cleaning import files_with_secrets
-from bluestab.store.disk import entries
-from bluestab.store.files import digest_of
+from bluestab.store.files import digest_of, entries
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.representations import read_representations
 from bluestab.store.schema import is_segment

@@ -72,6 +72,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         make(f"sweeps/.s.json.{os.getpid()}", 0.1, file=True),
         make(f"..index.parquet.node-7.cluster.org.{dead}", 0.1, file=True),
         make(f".resume/{done.key}"),
+        make(f".deaths/{done.key}"),
         make(f".resume/{unknown.key}", 8),
         f".crashed/{crash_then_done.key}",
     }
@@ -84,6 +85,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         make(f"sweeps/.s.json.node-7.{dead}", file=True),
         make(f".resume/{damaged.key}"),
         make(f".resume/{missing.key}", 100),
+        make(f".deaths/{missing.key}", 100),
         make(f".resume/{run(7).key}", 6),
         f".crashed/{crash.key}",
         done.key,
