@@ -42,6 +42,7 @@ NEUTRAL: Mapping[str, Any] = {
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,
+    "task.shots": None,
     "task.folds": None,
     "task.fold": None,
     "task.split_seed": 0,
@@ -55,6 +56,7 @@ NEUTRAL: Mapping[str, Any] = {
     "earlier": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
+    "optim.patience": None,
     "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
