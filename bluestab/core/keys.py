@@ -43,6 +43,7 @@ NEUTRAL: Mapping[str, Any] = {
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,
+    "task.shots": None,
     "task.folds": None,
     "task.fold": None,
     "task.split_seed": 0,
@@ -57,6 +58,7 @@ NEUTRAL: Mapping[str, Any] = {
     "earlier": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
+    "optim.patience": None,
     "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
@@ -136,11 +138,12 @@ def key_of(hashed: Mapping[str, Any]) -> str:
 
 
 def cell_of(hashed: Mapping[str, Any]) -> str:
-    """16 hex digits of the run without its seeds, and without its fold of a cross-validation.
+    """16 hex digits of the run without its seeds, without its fold of a cross-validation, and
+    without the members that a merged network is made of.
 
     Only runs of one cell are ever averaged.
     """
-    rest = {k: v for k, v in hashed.items() if k != "seeds"}
+    rest = {k: v for k, v in hashed.items() if k not in ("seeds", "members")}
     if isinstance(task := rest.get("task"), Mapping):
         rest["task"] = {k: v for k, v in task.items() if k != "fold"}
     return key_of(rest)

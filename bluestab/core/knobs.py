@@ -72,6 +72,7 @@ RULES: Mapping[str, Rule] = {
     "optim.bucket": whole(2, null=True),
     "optim.epochs": whole(1, null=True),
     "optim.steps": whole(1, null=True),
+    "optim.patience": whole(1, null=True),
     "optim.warmup": (_warmup, "a fraction >= 0 and < 1, or a whole number of steps >= 1"),
     "optim.weight_decay": at_least(0),
     "optim.beta1": at_least(0, below=1),

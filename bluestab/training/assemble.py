@@ -134,7 +134,12 @@ def assemble(
         prefix, frozen = frozen_states(
             knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
         )
-    history = ValidationHistory(task.headline, built.model)
+    history = ValidationHistory(
+        task.headline,
+        built.model,
+        selects=task.shots is None,
+        patience=cfg["optim"].get("patience"),
+    )
     module = FineTuning(
         model=built.model,
         step=step,
@@ -261,7 +266,11 @@ def _evaluated(
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[metric])
         watch(history.rows)
-        if not watched or step >= total:
+        if step >= total:
+            return False
+        if history.is_stalled():
+            return True
+        if not watched:
             return False
         sign = diagnostics.failure_sign(
             history.rows, warmup_steps=ready.warmup_steps, constant=constant

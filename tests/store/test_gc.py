@@ -262,16 +262,3 @@ def test_a_claim_that_beats_is_alive_whatever_clocks_say(
         monkeypatch.setattr(claims.Claim, "beat", lambda self: None)
         time.sleep(0.2)
         assert {left.path.name for left in orphans(Store(tmp_path))} == {key, work.name}
-
-
-def test_deaths_at_a_run_that_finished_go(tmp_path: Path) -> None:
-    """Its process was killed between the run's rename and forgetting them."""
-    store, done, open_ = Store(tmp_path), run(1), run(2)
-    with store.building(done.key) as work:
-        store.finish(work, done)
-    for one in (done, open_):
-        (tmp_path / ".deaths" / one.key).mkdir(parents=True)
-        (tmp_path / ".deaths" / one.key / "a").write_text("{}")
-    assert [orphan.path.relative_to(tmp_path) for orphan in orphans(store)] == [
-        Path(".deaths") / done.key
-    ]

@@ -115,9 +115,9 @@ def _said(value: Any) -> str:
 
 
 def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted path -> value, without techniques, seeds, and the runs behind `init_from`, which that
-    and the techniques say already."""
-    return dict(leaves(node, without=("technique", "seeds", "earlier")))
+    """Dotted path -> value, without techniques, seeds, the members of a merged network, and the
+    runs behind `init_from`, which that and the techniques say already."""
+    return dict(leaves(node, without=("technique", "seeds", "members", "earlier")))
 
 
 def _last_part(text: str) -> str:
