@@ -39,7 +39,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from bluestab.models.quantised import Mask, CompactTensor, Quantised, coded
+from bluestab.models.quantised import CompactTensor, Mask, Quantised, coded
 
 SMALLEST = 1024
 """Tensors of fewer numbers are kept as they are."""

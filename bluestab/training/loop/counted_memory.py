@@ -34,7 +34,7 @@ class Ledger:
     """Counts; an observer of `models.activations.saving`.
 
     moments   bytes of the optimizer's state, when asked
-    saved     bytes that autograd holds now
+    saved     bytes that autograd holds now; most_saved: at most so far
     unpacked  of the largest tensor that was restored from fewer bytes
     """
 
@@ -42,7 +42,7 @@ class Ledger:
         self.moments = moments
         self.saved = 0
         self._parameters = list(model.parameters())
-        self._own = {p.untyped_storage().data_ptr() for p in self._parameters}
+        self._own = {p.untyped_storage()._cdata for p in self._parameters}
         self._held: dict[int, tuple[int, int]] = {}  # storage -> how often, bytes
         self._with_gradient: set[int] = set()
         self._gradients = 0
@@ -58,7 +58,7 @@ class Ledger:
         """Forget the peak so far."""
         self.unpacked = 0
         self._peak = (0, 0, 0)
-        self._highest = 0
+        self._highest = self.most_saved = 0
 
     def look(self) -> None:
         """Take stock, where gradients and moments may have come or gone: around an update."""
@@ -82,13 +82,14 @@ class Ledger:
 
     def hold(self, x: torch.Tensor) -> int | None:
         storage = x.untyped_storage()
-        place = storage.data_ptr()
+        place: int = storage._cdata
         if place in self._own:
             return None
         count, n_bytes = self._held.get(place, (0, storage.nbytes()))
         self._held[place] = (count + 1, n_bytes)
         if count == 0:
             self.saved += n_bytes
+            self.most_saved = max(self.most_saved, self.saved)
             self._compare()
         return place
 
