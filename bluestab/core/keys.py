@@ -26,6 +26,7 @@ TASK_DESCRIPTIVE = frozenset(
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
     *("micro_batch", "prefix_cache", "devices", "engine"),
+    *("activations", "activation_bits", "attention_bits", "wide_bits", "norm_share"),
 )
 
 OF_THE_MODEL = (
@@ -40,6 +41,11 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.prefix_cache": True,
     "trainer.engine": "lightning",
     "trainer.devices": 1,
+    "trainer.activations": "full",
+    "trainer.activation_bits": 4,
+    "trainer.attention_bits": 8,
+    "trainer.wide_bits": 8,
+    "trainer.norm_share": 0.1,
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,

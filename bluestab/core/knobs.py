@@ -8,7 +8,7 @@ from typing import Any
 
 from bluestab.core.config import leaves
 from bluestab.core.errors import did_you_mean
-from bluestab.core.rules import FLAG, Rule, above, at_least, is_number, one_of, whole
+from bluestab.core.rules import FLAG, Rule, above, at_least, is_number, one_of, whole, within
 from bluestab.core.secrets import REFERENCES
 
 TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
@@ -31,6 +31,10 @@ def _text(value: Any) -> bool:
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 ON_CRASH = re.compile(r"continue|stop|retry:[1-9]\d{0,2}")
 ATTENTION = one_of("eager", "sdpa", "flash_attention_2")
+BITS: Rule = (
+    lambda value: value is None or (isinstance(value, int) and value in (4, 8)),
+    "4, 8 or null",
+)
 SIZE, SAID_OF_SIZE = whole(1, null=True)
 DEVICE_KINDS = frozenset(("cpu", "cuda", "mps"))
 
@@ -91,6 +95,11 @@ RULES: Mapping[str, Rule] = {
         f"{SAID_OF_SIZE}; or one of these for each of cpu, cuda and mps",
     ),
     "trainer.gradient_checkpointing": FLAG,
+    "trainer.activations": one_of("full", "compressed"),
+    "trainer.activation_bits": BITS,
+    "trainer.attention_bits": BITS,
+    "trainer.wide_bits": BITS,
+    "trainer.norm_share": within("(0, 1)", null=True),
     "trainer.prefix_cache": FLAG,
     "trainer.prefix_gb": above(0),
     "trainer.loader_workers": whole(0, high=64),
@@ -123,5 +132,12 @@ def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
     if optim.get("epochs") is None and optim.get("steps") is None:
         problems.append(
             "optim.epochs and optim.steps are both null: one must say how long to train"
+        )
+    trainer = cfg["trainer"] if isinstance(cfg.get("trainer"), Mapping) else {}
+    if trainer.get("activations") == "compressed" and trainer.get("gradient_checkpointing") is True:
+        problems.append(
+            "trainer.activations is compressed, but trainer.gradient_checkpointing is true: blocks "
+            "that are computed again on the way back save nothing that could be compressed; "
+            "choose one"
         )
     return problems

@@ -54,6 +54,12 @@ SECTIONS = (
         "Change of the mean against time per run. To the left is cheaper; up is better, and down "
         "where lower scores are.",
     ),
+    Section(
+        "memory",
+        "What memory it takes",
+        "Change of the mean against bytes of weights, gradients, moments and saved activations "
+        "where a step of training needs most, counted alike on every device.",
+    ),
     CONFIRMED,
     BUDGET,
     VARIANCE,

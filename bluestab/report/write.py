@@ -24,7 +24,7 @@ RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
     "metric", "higher_is_better", "score", "validation", "degenerate", "failed", "censored",
     "steps", "micro_batch", "fold", "lost_train", "lost_test", "lost_unit",
-    "seconds", "recipe_version", "commit", "dirty", "bluestab", "torch",
+    "seconds", "memory", "recipe_version", "commit", "dirty", "bluestab", "torch",
 )  # fmt: skip
 
 

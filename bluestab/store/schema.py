@@ -124,6 +124,7 @@ MEASURED: Mapping[str, tuple[Check, str]] = {
     "precision": (_null_or(_of(str, int)), "a text"),
     "finished": (_null_or(TEXT), "a time"),
     "packed": (_null_or(_of(dict)), "null or a map"),
+    "memory": (_null_or(_map_of(WHOLE)), "bytes by part"),
 }
 """Field of what was measured -> what it may hold; those after `files` may be absent."""
 

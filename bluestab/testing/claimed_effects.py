@@ -78,6 +78,12 @@ def _trains_from(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, i
     return found
 
 
+def _trained_steps(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, int]:
+    """Tensors that have no gradient in some step -> in how many they have one."""
+    counted = {n: sum(zeros is not None for zeros in z) for n, z in seen.gradients.items()}
+    return {n: steps for n, steps in counted.items() if steps < len(seen.losses)}
+
+
 def effects_problems(
     techniques: Mapping[str, Technique],
     effects: Mapping[str, Mapping[str, Any]],
@@ -172,6 +178,7 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     "distance": _distance_kept,
     "masked_tensors": _masked,
     "trains_from": _trains_from,
+    "trained_steps": _trained_steps,
     # what was put around layers
     "adapters": lambda seen, plain: len(
         [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]

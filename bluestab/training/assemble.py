@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
+from bluestab.models.activations import Compression
 from bluestab.models.built import Built, Trained
 from bluestab.models.earlier import EarlierTask
 from bluestab.models.param_plan import ParamPlan
@@ -155,6 +156,7 @@ def assemble(
             for split in ("validation", "test")
         },
         phases=phases,
+        compression=Compression.of(knobs),
         ranks=ranks,
         evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
     )

@@ -29,6 +29,11 @@ def packable_problems(
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
+    if knobs["activations"] != "full":
+        found.append(
+            f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
+            "of all siblings together"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
     if cfg["optim"].get("patience") is not None:

@@ -121,6 +121,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         **_lost(result.get("lost")),
         "recipe_version": result["config"]["recipe_version"],
         "seconds": measured["seconds"]["total"],
+        "memory": (measured.get("memory") or {}).get("total"),
         "commit": measured["commit"],
         "dirty": measured["dirty"],
         "bluestab": versions.get("bluestab"),
