@@ -171,7 +171,7 @@ def _check_one_run(cfg: DictConfig, arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith(("+sequence=", "sequence.")):
             raise ConfigError(
-                f"{argument} is many runs, one after another; add -m: bluestab run -m {argument} ..."
+                f"{argument}: stages are runs of their own; add -m: bluestab run -m {argument} ..."
             )
         if argument.startswith("sweep."):
             raise ConfigError(f"{argument} is for a sweep; add -m: bluestab run -m {argument} ...")

@@ -6,8 +6,8 @@ helps: Pruksachatkun et al. 2020, ACL). As in the code of the former (github.com
 bert_on_stilts), the encoder is taken with its pooler, the head is fresh, and the weights are those
 after the last step unless the knob says `:best`.
 
-A stage of a sequence of tasks says `stage:KEY:AT`: the same weights, which are then known by the run
-that leaves them (`keys.py`), not by their content, so that a stage has a key before they exist.
+A stage of a sequence of tasks says `stage:KEY:AT`: the same weights, which are then known by the
+run that leaves them (`keys.py`), not by their content: a stage has a key before they exist.
 
 Weights are found and verified here, before anything is loaded; `networks.py` reads them.
 """

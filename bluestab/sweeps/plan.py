@@ -319,7 +319,9 @@ def check_name(sweep: Sweep) -> str | None:
 
 def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
     """The same runs, each with the names of its sweep and its arm, for those who are told of it."""
-    rest = [[o for o in p.overrides if not (SEED.fullmatch(o) or LINK.fullmatch(o))] for p in planned]
+    rest = [
+        [o for o in p.overrides if not (SEED.fullmatch(o) or LINK.fullmatch(o))] for p in planned
+    ]
     shared = set.intersection(*map(set, rest))
     named = []
     for one, overrides in zip(planned, rest, strict=True):

@@ -38,12 +38,13 @@ class StageOrder:
     def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
         self.store = store
         self._undone = {planned.run.key: planned for planned in runs}
+        self._made_again = {key for key in self._undone if store.has(key)}
         self._without_weights: set[str | None] = set()
 
     def is_hopeless(self, planned: PlannedRun) -> bool:
         """Whether the stage before has left no weights, and will not."""
         before = self._undone.get(key_before(planned.run) or "")
-        if before is not None and is_done(before.run, self.store):
+        if before is not None and self._is_finished(before.run):
             del self._undone[before.run.key]
             if self.store.read(before.run.key).status != "done":
                 self.give_up(before)
@@ -51,6 +52,10 @@ class StageOrder:
             return False
         self.give_up(planned)
         return True
+
+    def _is_finished(self, run: Run) -> bool:
+        """Of a run that is made again for its weights, whether these are there."""
+        return is_done(run, self.store) if run.key in self._made_again else self.store.has(run.key)
 
     def is_early(self, planned: PlannedRun) -> bool:
         """Whether the stage before is not finished; asked after `is_hopeless`."""
