@@ -103,6 +103,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "technique": "+".join(names["technique"]) or "none",
         "seed": names["seed"],
         "init_from": _said(names.get("init_from")),
+        "predecessor": result["config"].get("predecessor"),
         "streams": with_fold(tuple(sorted(seeds.items())), fold),
         "fold": fold,
         "folds": result["config"]["task"].get("folds"),
@@ -149,6 +150,9 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
             "at": at,
             "score": result["score"][at],
             "validation": validation,
+            "earlier": tuple(
+                (one["task"], one[at].get(one["metric"])) for one in result.get("earlier") or ()
+            ),
             # what choosing an arm goes by: no run is left out of it
             "judged": result.get(
                 "failure_score", result["config"]["task"].get("failure_score", result["score"][at])
