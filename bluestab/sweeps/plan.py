@@ -100,6 +100,7 @@ class Sweep:
                     "cell": planned.run.cell,
                     "seed": planned.run.cfg["seed"],
                     "overrides": list(planned.overrides),
+                    **({"lends": True} if planned.lends else {}),
                 }
                 for planned in self.runs
             ],

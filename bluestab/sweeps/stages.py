@@ -17,6 +17,21 @@ def key_before(run: Run) -> str | None:
     return None if run.predecessor is None else run.predecessor["key"]
 
 
+def runs_before(runs: Iterable[Run]) -> dict[str, tuple[Run, ...]]:
+    """Cell -> the stages before it, the first first, for each cell of a sweep that is a stage."""
+    by_key = {run.key: run for run in runs}
+    found: dict[str, tuple[Run, ...]] = {}
+    for run in by_key.values():
+        if run.cell not in found and run.predecessor is not None:
+            chain: list[Run] = []
+            before = by_key.get(run.predecessor["key"])
+            while before is not None:
+                chain.insert(0, before)
+                before = by_key.get(key_before(before) or "")
+            found[run.cell] = tuple(chain)
+    return found
+
+
 def still_to_do(runs: Sequence[PlannedRun], store: Store) -> list[PlannedRun]:
     """Runs that are not finished, in order.
 

@@ -232,3 +232,14 @@ def test_a_damaged_link_is_one_sentence() -> None:
 
     with pytest.raises(ConfigError, match="with all 16 digits"):
         predecessor_of("stage:12ab:last")
+
+
+@pytest.mark.slow
+def test_check_forecasts_a_sequence(two: Cli) -> None:
+    said = two("check", "-m", *TWO, "technique=none,ewc")
+    assert said.code == 0, said.err
+    assert "6 runs in 3 cells" in said.out
+    assert "ewc, after=gad" in said.out
+    assert "until then it is not in the forecast" in said.out
+    assert "no forecast" not in said.out
+    assert not Path("runs").exists()
