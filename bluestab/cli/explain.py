@@ -26,7 +26,7 @@ METRICS = {
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="task, model, technique or sweep; default: all of them")
+        str | None, typer.Argument(help="task, model, technique, sweep or sequence; default: all")
     ] = None,
 ) -> None:
     """What exists, a line each: tasks, models, techniques, sweeps.
@@ -118,7 +118,8 @@ def _of_kind(asked: str) -> Iterator[str]:
         if file is None:
             continue
         node: Any = OmegaConf.load(file)
-        says = f"bluestab run -m +sweeps={asked}" if kind == "sweep" else f"{kind}={asked}"
+        group = {"sweep": "+sweeps", "sequence": "+sequence"}.get(kind)
+        says = f"bluestab run -m {group}={asked}" if group else f"{kind}={asked}"
         lines = [f"{asked}: a {kind}, chosen by {says}", ""]
         if kind == "technique":
             target = str(OmegaConf.select(node, f"{asked}._target_"))

@@ -61,6 +61,7 @@ NEUTRAL: Mapping[str, Any] = {
     "head_dropout": None,
     "global_attention": "first_piece",
     "init_from": None,
+    "predecessor": None,
     "earlier": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
@@ -77,6 +78,7 @@ def hashed_config(
     model_id: str,
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
+    predecessor: Mapping[str, str] | None = None,
     earlier: Collection[str] = (),
     descriptive: Collection[str] = (),
     higher_is_better: bool = True,
@@ -86,6 +88,8 @@ def hashed_config(
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
+    predecessor  of a stage of a sequence, instead: key and cell of the stage before, and at (which
+                 of its weights); they decide the weights, and are known before these exist
     earlier      keys of the earlier runs whose tasks a technique remembers, or that are scored
     descriptive  fields of the task that only say how files are read (`Task.descriptive`)
     higher_is_better  of the task's metric: False is written down, so that readers of a record know
@@ -103,6 +107,7 @@ def hashed_config(
         "model": model_id,
         **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
+        "predecessor": predecessor,
         "earlier": list(earlier),
         "technique": [
             # where a search may look does not decide what one run gives
@@ -145,11 +150,14 @@ def key_of(hashed: Mapping[str, Any]) -> str:
 
 def cell_of(hashed: Mapping[str, Any]) -> str:
     """16 hex digits of the run without its seeds, without its fold of a cross-validation, and
-    without the members that a merged network is made of.
+    without the members that a merged network is made of; of the stage before, the cell alone
+    counts.
 
     Only runs of one cell are ever averaged.
     """
     rest = {k: v for k, v in hashed.items() if k not in ("seeds", "members")}
+    if isinstance(before := rest.get("predecessor"), Mapping):
+        rest["predecessor"] = {k: v for k, v in before.items() if k != "key"}
     if isinstance(task := rest.get("task"), Mapping):
         rest["task"] = {k: v for k, v in task.items() if k != "fold"}
     return key_of(rest)

@@ -110,7 +110,7 @@ RULES: Mapping[str, Rule] = {
 }
 """What each plain knob may hold. Tasks, models and techniques check their own."""
 
-CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep", REFERENCES)
+CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep", "sequence", REFERENCES)
 
 
 def knob_problems(cfg: Mapping[str, Any]) -> list[str]:

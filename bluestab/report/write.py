@@ -95,7 +95,8 @@ def _write_page(
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:
-    """summary.md, and one tables/TASK_MODEL.tex per task and model; older ones go."""
+    """summary.md, one tables/TASK_MODEL.tex per task and model, and those of sections; older ones
+    go."""
     notes = [one.sentence() for one in results.advice]
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     notes += pairing_sentences(results.summary, results.runs, results.at)
@@ -107,6 +108,9 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     for task, model, rows in tables(results.summary, results.at):
         text = latex(task, model, rows, results.at)
         _write(folder / "tables" / f"{_unused(segment(f'{task}_{model}'), taken)}.tex", text)
+    for section in UPWARDS:
+        if (found := section.latex(results)) is not None:
+            _write(folder / "tables" / f"{_unused(section.name, taken)}.tex", found)
     return [folder / "summary.md", folder / "tables"]
 
 

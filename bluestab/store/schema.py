@@ -138,6 +138,7 @@ RUN: Mapping[str, tuple[Check, str]] = {
     "overrides": (_list_of(TEXT), "a list of texts"),
     "cell": (_null_or(KEY), "16 hexadecimal digits"),
     "seed": (_null_or(WHOLE), "a whole number"),
+    "lends": (_null_or(_of(bool)), "true or false"),
 }
 
 
