@@ -25,7 +25,7 @@ TASK_DESCRIPTIVE = frozenset(
 )
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
-    *("micro_batch", "prefix_cache", "devices", "engine"),
+    *("micro_batch", "prefix_cache", "devices", "engine", "dropout_masks"),
 )
 
 OF_THE_MODEL = (
@@ -39,6 +39,7 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.prefix_cache": True,
     "trainer.engine": "lightning",
     "trainer.devices": 1,
+    "trainer.dropout_masks": "torch",
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,
