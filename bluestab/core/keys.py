@@ -25,7 +25,7 @@ TASK_DESCRIPTIVE = frozenset(
 )
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
-    *("micro_batch", "prefix_cache", "devices", "engine"),
+    *("micro_batch", "prefix_cache", "devices", "engine", "dropout_masks"),
     *("activations", "activation_bits", "attention_bits", "wide_bits", "norm_share"),
 )
 
@@ -46,6 +46,7 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.attention_bits": 8,
     "trainer.wide_bits": 8,
     "trainer.norm_share": 0.1,
+    "trainer.dropout_masks": "torch",
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,

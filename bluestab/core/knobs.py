@@ -35,14 +35,21 @@ BITS: Rule = (
     lambda value: value is None or (isinstance(value, int) and value in (4, 8)),
     "4, 8 or null",
 )
-SIZE, SAID_OF_SIZE = whole(1, null=True)
+PER_DEVICE = ("micro_batch", "dropout_masks")
+"""Knobs of the trainer that are one value, or one for each kind of device."""
 DEVICE_KINDS = frozenset(("cpu", "cuda", "mps"))
 
 
-def _size_or_per_device(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return SIZE(value)
-    return value.keys() == DEVICE_KINDS and all(map(SIZE, value.values()))
+def _or_per_device(rule: Rule) -> Rule:
+    """One value for every device, or one for each kind of device."""
+    holds, said = rule
+
+    def one_or_each(value: Any) -> bool:
+        if not isinstance(value, Mapping):
+            return holds(value)
+        return value.keys() == DEVICE_KINDS and all(map(holds, value.values()))
+
+    return one_or_each, f"{said}; or one of these for each of cpu, cuda and mps"
 
 
 RULES: Mapping[str, Rule] = {
@@ -90,10 +97,8 @@ RULES: Mapping[str, Rule] = {
     "trainer.eval_every": whole(1, null=True),
     "trainer.eval_batch_size": whole(1),
     "trainer.eval_tokens": whole(1, null=True),
-    "trainer.micro_batch": (
-        _size_or_per_device,
-        f"{SAID_OF_SIZE}; or one of these for each of cpu, cuda and mps",
-    ),
+    "trainer.micro_batch": _or_per_device(whole(1, null=True)),
+    "trainer.dropout_masks": _or_per_device(one_of("torch", "sfc64")),
     "trainer.gradient_checkpointing": FLAG,
     "trainer.activations": one_of("full", "compressed"),
     "trainer.activation_bits": BITS,
@@ -116,10 +121,11 @@ CHECKED_ELSEWHERE = ("task", "model", "technique", "logger", "sweep", "sequence"
 def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
     """Wrong values, unknown keys and missing keys outside the plug-ins, one sentence each."""
     found = dict(leaves(cfg, without=CHECKED_ELSEWHERE))
-    sizes = cfg["trainer"].get("micro_batch") if isinstance(cfg.get("trainer"), Mapping) else None
-    if isinstance(sizes, Mapping):  # one value, whatever it is made of
-        found = {p: v for p, v in found.items() if not p.startswith("trainer.micro_batch.")}
-        found["trainer.micro_batch"] = dict(sizes)
+    trainer = cfg["trainer"] if isinstance(cfg.get("trainer"), Mapping) else {}
+    for knob in PER_DEVICE:
+        if isinstance(values := trainer.get(knob), Mapping):  # one value, whatever it is made of
+            found = {p: v for p, v in found.items() if not p.startswith(f"trainer.{knob}.")}
+            found[f"trainer.{knob}"] = dict(values)
     problems = [
         f"unknown key {path}" + did_you_mean(path, RULES) for path in found if path not in RULES
     ]

@@ -27,6 +27,8 @@ def packable_problems(
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
+    if not isinstance(knobs["dropout_masks"], Mapping) and knobs["dropout_masks"] != "torch":
+        found.append(f"trainer.dropout_masks is {knobs['dropout_masks']}: a group draws its own")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
     if knobs["activations"] != "full":

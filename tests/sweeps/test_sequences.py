@@ -182,7 +182,10 @@ def test_a_stage_that_crashes_stops_no_other_sequence(
         (["sequence.orders=[[gad,gad]]"], "sequence.orders lists ['gad', 'gad']"),
         (["sequence.from=first"], "sequence.from is 'first': expected one of last, best"),
         (["sequence.tasks=[gad]"], "expected two or more different tasks"),
-        (["sequence.tasks=[gad,ncbi_diseas]"], "there is no task 'ncbi_diseas'; did you mean 'ncbi_disease'?"),
+        (
+            ["sequence.tasks=[gad,ncbi_diseas]"],
+            "there is no task 'ncbi_diseas'; did you mean 'ncbi_disease'?",
+        ),
         (["+sequence.order=2"], "sequence.order"),
         (["task=gad"], "task=gad: with +sequence each stage sets task; leave it out"),
         (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
