@@ -42,7 +42,7 @@ def deliver(run: AutoRun, stopped: bool) -> None:
     print(f"\n{said}")
     for sentence in more_sentences(run):
         print(sentence)
-    names = [n for n in ("report.html", "model", "methods.md", "auto.yaml", "summary.csv")]
+    names = ("report.html", "model", "methods.md", "auto.yaml", "summary.csv")
     there = [name for name in names if (run.folder / name).exists()]
     print(f"delivered in {run.folder}: {', '.join(there)}")
 
@@ -58,8 +58,8 @@ def _model(run: AutoRun) -> list[str]:
             return []
         shutil.rmtree(folder)
     device = next((o.partition("=")[2] for o in run.here if o.startswith("device=")), "auto")
-    found = find_run(str(run.store.root.resolve() / chosen["key"]), run.store)
     try:
+        found = find_run(str(run.store.root.resolve() / chosen["key"]), run.store)
         return [*export(found, folder, devices.resolve(device), ensemble=ensemble).remarks]
     except BluestabError as error:
         return [f"no model: {line}" for line in str(error).splitlines()]

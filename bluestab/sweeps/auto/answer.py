@@ -65,9 +65,9 @@ def _confirmed(run: AutoRun, winner: str, confirmed: Row) -> str:
     if "ahead" in (confirmed["effect"], test["effect"]):
         share = percent(max(row["unseen_failed"] or 0 for row in (confirmed, test)))
         return (
-            f"{winner} scored better than {PLAIN} {seeds} ({on_test}) and is delivered; that it "
-            f"helps is not shown, for so few seeds cannot exclude that up to {share} of its runs "
-            "fail, which would undo that."
+            f"Use {winner}, which scored better than {PLAIN} {seeds} ({on_test}); that it helps is "
+            f"not shown, for so few seeds cannot exclude that up to {share} of its runs fail, which "
+            "would undo that."
         )
     return f"Use {winner}: it is shown to help, {seeds}: {on_test}, against {PLAIN}."
 
@@ -101,8 +101,9 @@ def more_sentences(run: AutoRun) -> Iterator[str]:
 
 
 def methods(run: AutoRun, said: str) -> str:
-    """`methods.md`: data, arms, seeds, rule, result, versions, cost; times in a line of their own."""
-    plan, records = run.plan, [*run.records(run.raced).values(), *run.records(run.fresh).values()]
+    """`methods.md`: data, arms, seeds, rule, result, versions; cost in a line of its own."""
+    plan = run.plan
+    records = [*run.records(run.raced).values(), *run.records(run.fresh).values()]
     about, delivered = plan.subject, plan.decided("deliver") or {}
     items = ", ".join(f"{n:,} {split}" for split, n in about["items"].items())
     raced = {seed for _, seed in run.raced}
@@ -127,7 +128,7 @@ def methods(run: AutoRun, said: str) -> str:
         "Software: " + ", ".join(f"{name} {version}" for name, version in known.items()) + ".",
         "",
         f"Cost: {sum(r.measured['seconds']['total'] for r in records) / 3600:.2f} hours of "
-        f"computing on {', '.join(sorted({str(r.measured['device']) for r in records}))}.",
+        f"computing on {', '.join(sorted({str(r.measured.get('device')) for r in records}))}.",
         "",
         f"Command: `{command_line()}`",
     ]
@@ -142,8 +143,8 @@ def _recipe(run: AutoRun) -> str:
     optim = first.result["config"]["optim"]
     return (
         f"Plain fine-tuning used AdamW with a peak learning rate of {optim['lr']:g}, batches of "
-        f"{optim['batch_size']}, {first.result['steps']} steps of which "
-        f"{first.result['warmup_steps']} were warm-up, and weight decay {optim['weight_decay']:g}."
+        f"{optim['batch_size']}, {first.result['steps']} steps, a warm-up of {optim['warmup']:g} "
+        f"and weight decay {optim['weight_decay']:g}."
     )
 
 

@@ -86,17 +86,17 @@ def _of_optimizer(optim: dict[str, float]) -> list[CandidateArm]:
     if not optim["bias_correction"]:
         found.append(
             CandidateArm(
-                "bias_correction",
+                "none, bias_correction=True",
                 ("technique=none", "optim.bias_correction=true"),
                 "without it Adam's first steps are too large, and runs fail",
                 f"{MOSBACH}; {ZHANG}",
             )
         )
-    for name, factor in (("lower_rate", 0.5), ("higher_rate", 2.0)):
+    for factor in (0.5, 2.0):
         rate = f"{optim['lr'] * factor:.4g}"
         found.append(
             CandidateArm(
-                name,
+                f"none, lr={rate}",
                 ("technique=none", f"optim.lr={rate}"),
                 f"a learning rate of {rate} in place of {optim['lr']:g}: no one rate suits all "
                 "small data",
@@ -107,7 +107,7 @@ def _of_optimizer(optim: dict[str, float]) -> list[CandidateArm]:
     if optim["steps"] is None and epochs and epochs < SHORT:
         found.append(
             CandidateArm(
-                "longer",
+                f"none, epochs={2 * epochs}",
                 ("technique=none", f"optim.epochs={2 * epochs}"),
                 f"{2 * epochs} epochs in place of {epochs}: small data need more steps",
                 MOSBACH,
@@ -120,8 +120,11 @@ def given_arms(jobs: Sequence[Sequence[str]]) -> list[CandidateArm]:
     """The arms that the command line names, whatever is known of them."""
     found = []
     for job in jobs:
-        said = [o.removeprefix("technique=") for o in job]
-        found.append(CandidateArm(" ".join(said), tuple(job), "named on the command line", "you"))
+        values = {override.partition("=")[0]: override.partition("=")[2] for override in job}
+        technique = values.pop("technique", "none").strip("[]").replace(",", "+")
+        said = [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
+        name = ", ".join([technique, *said])
+        found.append(CandidateArm(name, tuple(job), "named on the command line", "yours"))
     return found
 
 

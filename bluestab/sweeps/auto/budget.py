@@ -22,6 +22,7 @@ class Budget(ABC):
     def use(self, n: int) -> None:
         """Runs are asked for, whether or not they are in the store."""
 
+    @abstractmethod
     def learn(self, n: int, seconds: float) -> None:
         """So many runs took so long, all at once."""
 
@@ -47,6 +48,9 @@ class RunBudget(Budget):
 
     def use(self, n: int) -> None:
         self._used += n
+
+    def learn(self, n: int, seconds: float) -> None:
+        pass
 
 
 class TimeBudget(Budget):

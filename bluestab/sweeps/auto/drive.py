@@ -8,8 +8,7 @@ death at any moment.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from bluestab.sweeps.auto.plan import (
     AutoPlan,
 )
 from bluestab.sweeps.auto.race import best_of, evidence, losers, means
-from bluestab.sweeps.confirmation import ConfirmedArm, matched
+from bluestab.sweeps.confirmation import ConfirmedArm, matched_arm
 from bluestab.sweeps.grouping import with_engines
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.plan import SEED, Compose, Job, PlannedRun, Sweep, plan_sweep
@@ -89,7 +88,7 @@ class AutoRun:
             for arm, by in dropped.items():
                 print(f"  {arm} leaves the race: {by} beats it more often than not")
             alive = [arm for arm in alive if arm not in dropped]
-            print(f"race: {len(seeds)} seeds; left: {', '.join(alive)}", flush=True)
+            print(f"race: {len(seeds)} seeds; left: {'; '.join(alive)}", flush=True)
 
     def _next_seeds(self, alive: Sequence[str], n: int) -> list[int]:
         """The seeds of the next round; none: the race is over."""
@@ -154,7 +153,7 @@ class AutoRun:
             line = [o for o in self.job(arms[name], 0) if not SEED.fullmatch(o)]
             cell = next(p.run.cell for (arm, _), p in self.raced.items() if arm == name)
             found[role] = ConfirmedArm(role, name, cell, [line])
-        third = matched(found["baseline"], found["winner"], self.compose)
+        third = matched_arm(found["baseline"], found["winner"], self.compose)
         return {**found, **({} if third is None else {"matched": third})}
 
     def of_role(self, role: str) -> list[RunRecord]:

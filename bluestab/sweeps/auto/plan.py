@@ -148,7 +148,7 @@ class AutoPlan:
             f"#   mkdir -p sweeps && cp auto.yaml sweeps/{self.name}.yaml && "
             f"bluestab run -m +sweeps={self.name}\n"
         )
-        return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
+        return head + str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100))
 
     def write(self, folder: Path) -> None:
         """Raises StoreError if the folder cannot be written."""
@@ -214,10 +214,11 @@ def rule_sentences() -> list[str]:
         f"dropped has probability {ERROR:g} at most",
         "winner: of the arms left, the best mean validation score; a failed run counts with its "
         "failure score",
-        f"claim: on fresh seeds, which chose nothing, winner and baseline differ at {LEVEL:g} "
-        "(two-sided, sign flips of paired differences), on validation and on test, and failures "
-        "that these seeds did not show could not turn it",
-        "delivered: the winner if validation on fresh seeds says so, else plain fine-tuning; of "
-        "its seeds the one with the best validation score",
-        "no decision reads a test score",
+        "delivered: the winner if its mean validation score on fresh seeds, which chose nothing, "
+        f"is better than plain fine-tuning's at {LEVEL:g} (two-sided, sign flips of paired "
+        "differences), else plain fine-tuning; of its seeds the one with the best validation score",
+        f"said to help: what is delivered by that rule, if its test scores on these seeds are "
+        f"better at {LEVEL:g}, too, and failures that so few seeds need not show could turn "
+        "neither",
+        "race, winner and what is delivered do not depend on any test score",
     ]

@@ -5,13 +5,13 @@ same batches and the same head. Looked at after any seed, an arm is dropped if i
 another beats it more often than not.
 
 Hypothesis of arm a: at no seed, whatever came before, is any one arm b more likely to beat a than
-to be beaten by it. Against each b a fortune is bet on a losing the next seed at which the two differ
-(`stats.anytime.fortune_above`); under the hypothesis none of these grows on average, nor does their
-mean over all b. By Ville's inequality (1939) the chance that the mean ever reaches A / error, at any
-look, is at most error / A, so that of A arms one for which the hypothesis holds is ever dropped with
-probability `error` at most (Boole's inequality). Sizes are not bet on: failed runs and heavy tails
-make no difference to that. An arm whose mean is not below that of who beats it most is kept, too:
-it wins seldom, and by much.
+to be beaten by it. Against each b a fortune is bet on a losing the next seed at which the two
+differ (`stats.anytime.fortune_above`); under the hypothesis none of these grows on average, nor
+does their mean over all b. By Ville's inequality (1939) the chance that the mean ever reaches
+A / error, at any look, is at most error / A, so that of A arms one for which the hypothesis holds
+is ever dropped with probability `error` at most (Boole's inequality). Sizes are not bet on: failed
+runs and heavy tails make no difference to that. An arm whose mean is not below that of who beats it
+most is kept, too: it wins seldom, and by much.
 
 To drop an arm claims nothing: what is claimed is measured on fresh seeds.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from bluestab.training.check import Run, check
 from bluestab.training.inspection import inspect
 
 USABLE = 0.9
-"""Of the time that runs may take: starts of workers, tables and the last run's end take the rest."""
+"""Of the time that runs may take; starts of workers and the last run's end take the rest."""
 
 
 Deliver = Callable[[AutoRun, bool], None]
@@ -52,7 +53,7 @@ def request_of(
     Alternatives, and techniques, name the arms. Raises ConfigError for what auto chooses itself.
     """
     for key in ("seed", "task", "model"):
-        if key == "seed" and key in choices or len(choices.get(key, ())) > 1:
+        if len(choices.get(key, ())) > (key != "seed"):
             raise ConfigError(
                 f"{choices[key][0]}: auto takes one task and one model, and its own seeds; leave "
                 f"{key} out, or say one"
@@ -77,7 +78,8 @@ def request_of(
 
 def run_auto(request: AutoRequest, backend: Backend, compose: Compose, deliver: Deliver) -> None:
     """All of it. Raises Interrupted if a person stopped it: what can be said is delivered."""
-    auto = begin(request, backend, compose)
+    composed = lru_cache(maxsize=None)(compose)  # a line is asked for in every round
+    auto = begin(request, backend, lambda line: composed(tuple(line)))
     if not backend.trains:
         return
     try:

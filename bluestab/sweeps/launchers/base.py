@@ -15,8 +15,8 @@ from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 
 if TYPE_CHECKING:
     from bluestab.store.store import Store
-    from bluestab.training.check import Run
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Backend(ABC):

@@ -16,8 +16,8 @@ from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.pool import assign_devices, run_in_pool
 
 if TYPE_CHECKING:
-    from bluestab.training.check import Run
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Pool(Backend):

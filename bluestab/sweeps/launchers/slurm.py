@@ -55,8 +55,8 @@ from bluestab.training.defaults import PRECISION
 from bluestab.training.execute import is_done
 
 if TYPE_CHECKING:
-    from bluestab.training.check import Run
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Slurm(Backend):
