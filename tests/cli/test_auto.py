@@ -199,7 +199,7 @@ def test_the_folder_of_another_command_is_left_alone(auto: Command) -> None:
     said = auto("runs=30", *ARMS)
     assert said.code == 2
     assert "holds the plan of another command: there runs is 24, here 30" in said.err
-    Path("auto/auto-gad-tiny/auto.yaml").write_text("- no plan\n")
+    Path("auto/auto-gad-tiny/auto.yaml").write_text("auto: {name: x}\nsweep: {}\n")
     said = auto("runs=30", *ARMS)
     assert "is no plan of bluestab auto" in said.err
     assert before.startswith("# @package _global_")

@@ -65,9 +65,9 @@ def _confirmed(run: AutoRun, winner: str, confirmed: Row) -> str:
     if "ahead" in (confirmed["effect"], test["effect"]):
         share = percent(max(row["unseen_failed"] or 0 for row in (confirmed, test)))
         return (
-            f"Use {winner}, which scored better than {PLAIN} {seeds} ({on_test}); that it helps is "
-            f"not shown, for so few seeds cannot exclude that up to {share} of its runs fail, which "
-            "would undo that."
+            f"Use {winner}, which scored better than {PLAIN} {seeds} ({on_test}); that it helps "
+            f"is not shown, for so few seeds cannot exclude that up to {share} of its runs fail, "
+            "which would undo that."
         )
     return f"Use {winner}: it is shown to help, {seeds}: {on_test}, against {PLAIN}."
 

@@ -82,7 +82,7 @@ class AutoRun:
             scores = self._scores()
             dropped = losers(scores, alive, self.plan.baseline)
             self._update(
-                fortunes={arm: round(evidence(scores, arm)[0], 4) for arm in alive},
+                fortunes={a: round(found, 4) for a, (found, _) in evidence(scores).items()},
                 dropped=dropped,
             )
             for arm, by in dropped.items():

@@ -32,23 +32,23 @@ Scores = Mapping[int, float]
 """Seed -> validation score, where more is better."""
 
 
-def evidence(scores: Mapping[str, Scores], arm: str) -> tuple[float, str | None]:
-    """The fortune against `arm`, see above, and the arm that brought most of it, if its mean over
-    the seeds they share is better."""
-    own = scores[arm]
-    found: dict[str, float] = {}
-    for other, theirs in scores.items():
-        if other == arm:
-            continue
-        differences = np.array([own[s] - theirs[s] for s in own if s in theirs])
-        lost, apart = int((differences < 0).sum()), int((differences != 0).sum())
-        found[other] = float(fortune_above(lost, apart))
-    if not found:
-        return 0.0, None
-    most = max(found, key=lambda other: found[other])
-    shared = [seed for seed in own if seed in scores[most]]
-    behind = math.fsum(own[s] for s in shared) < math.fsum(scores[most][s] for s in shared)
-    return math.fsum(found.values()) / len(found), most if behind else None
+def evidence(scores: Mapping[str, Scores]) -> dict[str, tuple[float, str | None]]:
+    """Arm -> the fortune against it, see above, and the arm that brought most of it, if the mean of
+    that one over the seeds they share is better."""
+    names = list(scores)
+    seeds = sorted({seed for own in scores.values() for seed in own})
+    table = np.array([[own.get(s, math.nan) for s in seeds] for own in scores.values()])
+    ahead = table[:, None, :] - table[None, :, :]  # (arm, other, seed); nan where one has no score
+    lost, apart = (ahead < 0).sum(axis=2), (np.abs(ahead) > 0).sum(axis=2)
+    fortune = fortune_above(lost, apart)
+    np.fill_diagonal(fortune, 0.0)
+    behind = np.nansum(ahead, axis=2) < 0
+    found: dict[str, tuple[float, str | None]] = {}
+    for i, name in enumerate(names):
+        most = int(fortune[i].argmax())
+        mean = float(fortune[i].sum()) / max(1, len(names) - 1)
+        found[name] = (mean, names[most] if behind[i, most] else None)
+    return found
 
 
 def losers(
@@ -58,14 +58,12 @@ def losers(
 
     scores  of all arms of the race, of dropped ones as far as they went
     """
-    found = {}
-    for arm in alive:
-        if arm == baseline:
-            continue
-        fortune, by = evidence(scores, arm)
-        if by is not None and fortune >= len(scores) / error:
-            found[arm] = by
-    return found
+    found = evidence(scores)
+    return {
+        arm: by
+        for arm, (fortune, by) in found.items()
+        if arm in alive and arm != baseline and by is not None and fortune >= len(scores) / error
+    }
 
 
 def shared_seeds(scores: Mapping[str, Scores], alive: Sequence[str]) -> list[int]:
