@@ -170,6 +170,61 @@ def test_kills_change_nothing(auto: Command, kills: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [0, 3])
+def test_hours_are_kept_where_others_slow_the_machine(
+    auto: Command, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    """A run takes 10 seconds by a clock of the test, and 20 from the middle of the budget on."""
+    clock = [0.0]
+    for module in ("budget", "drive"):
+        fake = SimpleNamespace(monotonic=lambda: clock[0])
+        monkeypatch.setattr(f"bluestab.sweeps.auto.{module}.time", fake)
+    monkeypatch.setattr("bluestab.sweeps.auto.start._seconds", lambda *_: 10.0)
+    real = simulated_search.execute
+
+    def execute(run: Any, store: Store, progress: Any) -> Any:
+        if not store.has(run.key):
+            clock[0] += 10 if clock[0] < 300 else 20
+        return real(run, store, progress)
+
+    monkeypatch.setattr(simulated_search, "execute", execute)
+    measured = simulated_search.measured
+    monkeypatch.setattr(
+        simulated_search,
+        "measured",
+        lambda run, seconds: measured(run, 10.0 if clock[0] <= 300 else 20.0),
+    )
+
+    def launch(_: Any, sweep: Sweep) -> None:
+        begin(sweep)
+        for planned in sweep.runs:
+            if killed and not sweep.store.has(planned.run.key) and clock[0] >= killed[0]:
+                killed.pop(0)
+                raise Killed
+            if clock[0] < (sweep.deadline or 0):
+                execute(planned.run, sweep.store, lambda *_: None)
+        close(sweep, stopped=True)
+
+    killed = [clock[0] + 140.0 * (i + 1) for i in range(kills)]
+    monkeypatch.setattr("bluestab.sweeps.launchers.local.Local.launch", launch)
+    line = ("hours=0.17", "out=timed", *ARMS)
+    for _ in range(kills):
+        with pytest.raises(Killed):
+            auto(*line)
+    said = auto(*line)
+    assert said.code == 0, said.err
+    assert 0.8 * 612 <= clock[0] <= 1.1 * 612
+    n = len(Store(Path("runs")).keys())
+    assert len(simulated_search.attempts(Path("runs"))) == n
+    assert step("timed", "choose")["winner"] == "llrd, decay=0.8"
+    assert step("timed", "confirm")["n_paired"] >= 6
+    before = decided("timed")["decisions"]
+    assert auto(*line).code == 0, "everything is there: it is delivered again"
+    assert decided("timed")["decisions"] == before
+    assert len(Store(Path("runs")).keys()) == n
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -26,6 +26,10 @@ class Budget(ABC):
     def learn(self, n: int, seconds: float) -> None:
         """So many runs took so long, all at once."""
 
+    @abstractmethod
+    def lost(self, seconds: float) -> None:
+        """Runs of a command that was killed took so long, one after another."""
+
     @property
     def deadline(self) -> float | None:
         """`time.monotonic` after which no further run is to begin; None: there is none."""
@@ -50,6 +54,9 @@ class RunBudget(Budget):
         self._used += n
 
     def learn(self, n: int, seconds: float) -> None:
+        pass
+
+    def lost(self, seconds: float) -> None:
         pass
 
 
@@ -92,3 +99,6 @@ class TimeBudget(Budget):
         if n:
             self._runs, self._took = self._runs + n, self._took + seconds
             self._per_run = self._took / self._runs
+
+    def lost(self, seconds: float) -> None:
+        self._begun -= seconds / self._workers

@@ -56,16 +56,18 @@ class AutoRun:
     here: tuple[str, ...] = ()
     raced: Runs = field(default_factory=dict)
     fresh: Runs = field(default_factory=dict)
+    _n_before: int = 0
 
     def go(self) -> None:
         """From the race to the run that is delivered; what was decided before is decided again,
         from the same runs."""
         before, self.plan.decisions = self.plan.decisions, []
-        self._race([one for one in before if one["step"] == "race"])
+        self._n_before = len(before)
+        self._race(before)
         winner = self._choose()
         if winner != self.plan.baseline:
             confirmed = next((one for one in before if one["step"] == "confirm"), None)
-            self._confirm(winner, None if confirmed is None else confirmed["seeds"])
+            self._confirm(winner, confirmed)
         self._deliver(winner)
 
     # --- the race
@@ -73,12 +75,17 @@ class AutoRun:
     def _race(self, before: Sequence[Mapping[str, Any]]) -> None:
         alive = [arm.name for arm in self.plan.arms]
         seeds: list[int] = []
-        known = [one["seeds"] for one in before]
-        while new := known.pop(0) if known else self._next_seeds(alive, len(seeds)):
+        known = [one for one in before if one["step"] == "race"]
+        over = len(known) < len(before)  # what followed was decided, too
+        while known or not over:
+            again = known.pop(0) if known else None
+            new = again["seeds"] if again else self._next_seeds(alive, len(seeds))
+            if not new:
+                return
             seeds += new
             self._note("race", seeds=new, alive=list(alive))
             self.budget.use(len(new) * len(alive))
-            self._launch_race(alive, new)
+            self._launch_race(alive, new, killed=again is not None and "dropped" not in again)
             scores = self._scores()
             dropped = losers(scores, alive, self.plan.baseline)
             self._update(
@@ -98,10 +105,10 @@ class AutoRun:
         most = min(MOST_RACE_SEEDS - n, self.budget.left(race=True) // len(alive))
         return list(range(n, n + max(0, min(a_round, most))))
 
-    def _launch_race(self, alive: Sequence[str], seeds: Sequence[int]) -> None:
+    def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:
         arms = {arm.name: arm for arm in self.plan.arms}
         jobs = {(name, seed): self.job(arms[name], seed) for seed in seeds for name in alive}
-        self._launch(jobs, self.raced, self.plan.name)
+        self._launch(jobs, self.raced, self.plan.name, killed=killed)
 
     def _scores(self) -> dict[str, dict[int, float]]:
         found: dict[str, dict[int, float]] = {arm.name: {} for arm in self.plan.arms}
@@ -120,15 +127,13 @@ class AutoRun:
 
     # --- the confirmation
 
-    def _confirm(self, winner: str, before: Sequence[int] | None) -> None:
+    def _confirm(self, winner: str, before: Mapping[str, Any] | None) -> None:
         lines = self._contenders(winner)
         left = self.budget.left(race=False)
-        if left // len(lines) < FEWEST and before is None:
+        if left // len(lines) < FEWEST if before is None else "matched" not in before["arms"]:
             lines.pop("matched", None)
-        n = min(MOST_FRESH, left // len(lines)) if before is None else len(before)
+        n = min(MOST_FRESH, left // len(lines)) if before is None else len(before["seeds"])
         seeds = list(range(FIRST_FRESH, FIRST_FRESH + n)) if n >= FEWEST else []
-        if before is not None and len(before):
-            seeds = list(before)
         self._note("confirm", seeds=seeds, arms=list(lines))
         if not seeds:
             print(f"no confirmation: {n} fresh seeds are left, and {FEWEST} are the fewest")
@@ -142,7 +147,9 @@ class AutoRun:
             "sweep": self.plan.name,
             "arms": {one.cell: {"role": one.role, "arm": one.arm} for one in lines.values()},
         }
-        self._launch(jobs, self.fresh, confirmation_of(self.plan.name), confirms)
+        killed = before is not None and "effect" not in before
+        name = confirmation_of(self.plan.name)
+        self._launch(jobs, self.fresh, name, confirms, killed=killed)
         row = contrast(self.of_role("winner"), self.of_role("baseline"), "validation")
         self._update(**{name: row.get(name) for name in CONFIRMED})
 
@@ -198,14 +205,23 @@ class AutoRun:
         known: Runs,
         name: str,
         confirms: Mapping[str, Any] | None = None,
+        *,
+        killed: bool,
     ) -> None:
-        """See these runs through, beside those of the same sweep that were asked for before."""
+        """See these runs through, beside those of the same sweep that were asked for before.
+
+        killed  an earlier command was at it when it died: what it did took time, too
+        """
         lines: Sequence[Job] = list(jobs.values())
         if self.backend.group != 1:
             lines, _ = with_engines(self.compose, lines)
         sweep = plan_sweep(self.compose, lines, name, self.backend.kind_of, confirms)
         planned = {one.overrides: one for one in sweep.runs}  # nothing is left open in these lines
-        known |= {place: planned[tuple(job)] for place, job in zip(jobs, lines, strict=True)}
+        new = {place: planned[tuple(job)] for place, job in zip(jobs, lines, strict=True)}
+        known |= new
+        if killed:
+            found = self.records(new).values()
+            self.budget.lost(sum(record.measured["seconds"]["total"] for record in found))
         whole = replace(
             sweep, runs=tuple(known.values()), blind=True, deadline=self.budget.deadline
         )
@@ -238,6 +254,8 @@ class AutoRun:
         self._write()
 
     def _write(self) -> None:
+        if len(self.plan.decisions) < self._n_before:
+            return  # those that follow stand in the file, and are decided again in a moment
         self.plan.spent = self.budget.spent
         self.plan.write(self.folder)
 
