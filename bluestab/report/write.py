@@ -98,6 +98,7 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     """summary.md, one tables/TASK_MODEL.tex per task and model, and those of sections; older ones
     go."""
     notes = [one.sentence() for one in results.advice]
+    notes = notes if results.answer is None else [results.answer]
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     notes += pairing_sentences(results.summary, results.runs, results.at)
     first = looking_of(results)

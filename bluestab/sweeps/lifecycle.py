@@ -57,18 +57,8 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
 
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
-    from bluestab.report.frames.results import read_results
-    from bluestab.report.terminal.closing_table import print_outcome
-    from bluestab.report.write import write_report
-
-    manifest = sweep.manifest()
-    results = read_results(sweep.store, manifest)
-    print_outcome(results)
-    try:
-        written = write_report(results, store=sweep.store, manifest=manifest)
-        print("wrote " + ", ".join(str(path) for path in written))
-    except StoreError as error:  # the runs are safe, which is what counts
-        print(f"no report: {error}")
+    if not sweep.blind:
+        _report(sweep)
     missing = [p for p in sweep.runs if not sweep.store.has(p.run.key)]
     if stopped and missing:
         raise Interrupted(
@@ -97,3 +87,18 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
         if never:
             lines.append(f"{never} more were not started (on_crash=stop)")
         raise RunsCrashed("\n".join(lines))
+
+
+def _report(sweep: Sweep) -> None:
+    from bluestab.report.frames.results import read_results
+    from bluestab.report.terminal.closing_table import print_outcome
+    from bluestab.report.write import write_report
+
+    manifest = sweep.manifest()
+    results = read_results(sweep.store, manifest)
+    print_outcome(results)
+    try:
+        written = write_report(results, store=sweep.store, manifest=manifest)
+        print("wrote " + ", ".join(str(path) for path in written))
+    except StoreError as error:  # the runs are safe, which is what counts
+        print(f"no report: {error}")

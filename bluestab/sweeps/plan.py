@@ -65,6 +65,8 @@ class Sweep:
     notes                 what is to be said of knobs that were left open
     confirm               fresh seeds, on which the arm that it chooses is measured afterwards
     confirms              of a confirmation: the sweep that chose; cell -> role and name of its arm
+    blind                 nobody is shown a test score yet: no table and no report at its end
+    deadline              `time.monotonic` after which no further run begins on this machine
     """
 
     name: str
@@ -76,6 +78,8 @@ class Sweep:
     notes: tuple[str, ...] = ()
     confirm: tuple[int, ...] = ()
     confirms: Mapping[str, Any] | None = None
+    blind: bool = False
+    deadline: float | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and

@@ -265,8 +265,10 @@ def run_in_pool(
     if not still_to_do(sweep.runs, sweep.store):
         worker_devices = []
     with (
-        SweepDisplay(sweep.name, keys, sweep.store, workers=len(worker_devices)) as display,
-        Stop(display.say) as stop,
+        SweepDisplay(
+            sweep.name, keys, sweep.store, workers=len(worker_devices), blind=sweep.blind
+        ) as display,
+        Stop(display.say, sweep.deadline) as stop,
     ):
         if worker_devices:
             queue = Queue(in_blocks(sweep.runs, group), sweep.store)

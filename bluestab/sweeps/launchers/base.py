@@ -15,7 +15,9 @@ from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
 from bluestab.sweeps.sequences import has_sequence
 
 if TYPE_CHECKING:
+    from bluestab.store.store import Store
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Backend(ABC):
@@ -66,6 +68,10 @@ class Backend(ABC):
     def kind_of(self, device: str) -> Kind:
         """What `device` means where the runs will be done."""
         return devices.kind_of(device)
+
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        """How many of these runs are done at the same time, for a forecast."""
+        return 1
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:
