@@ -367,7 +367,7 @@ def main() -> None:
     # idle threads must sleep, not spin: two processes on two cores are 4 times faster so
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from bluestab.core.errors import BluestabError
+    from bluestab.core.errors import BluestabError, file_problem, is_of_a_file
     from bluestab.core.printable import printable_lines
     from bluestab.core.secrets import cleaned
 
@@ -377,6 +377,10 @@ def main() -> None:
         if debug:
             raise
         said, code = str(error), error.exit_code
+    except OSError as error:
+        if debug or not is_of_a_file(error):
+            raise
+        said, code = file_problem(error), 2
     except Exception as error:
         if debug or not hasattr(error, "format_message"):  # typer's own errors have it
             raise

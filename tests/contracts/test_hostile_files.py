@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import chdir
@@ -24,7 +25,7 @@ from bluestab.store.store import Store
 from tests.contracts.test_hostile import ORDERS
 from tests.store.test_artefacts import SHORT
 from tests.support import simulated_search
-from tests.support.hostile_commands import complaint, watched
+from tests.support.hostile_commands import SECONDS, complaint, watched
 from tests.support.stored_runs import put, run, sweep
 
 TERABYTE = 2**40
@@ -235,6 +236,23 @@ def test_files_of_a_store(warm: Path, tmp_path: Path, small: Path, name: str, ki
         found += watched(folder, folder / "theirs", [words(verb)])
         shutil.rmtree(folder)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", READING)
+def test_a_whole_process_takes_less_than_a_gigabyte(
+    pristine: Path, tmp_path: Path, small: Path, verb: str
+) -> None:
+    """Everything that it imports included."""
+    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    for name in ("KEY/record.json", "KEY/config.yaml", "CRASHED/record.json", ".index.parquet"):
+        in_the_place(place_of(folder / "theirs", name), "a terabyte of nothing")
+    started = subprocess.Popen([sys.executable, "-m", "bluestab", *words(verb)], cwd=folder)
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    assert started.returncode in (0, 1, 2)
+    assert used.ru_maxrss < 2**20, "kB"
+    assert used.ru_utime + used.ru_stime < SECONDS
 
 
 @pytest.mark.slow
