@@ -277,7 +277,8 @@ def main() -> None:
                     f"{mb['most saved']:8.0f} {mb['unpacked']:7.0f} {mb['total']:8.0f} "
                     f"{base[0]['total'] / whole['total']:6.2f} "
                     f"{base[0]['most saved'] / whole['most saved']:7.2f} | "
-                    f"{after['total'] / 2**20:8.0f} {base[1]['total'] / after['total']:6.2f} {took}",
+                    f"{after['total'] / 2**20:8.0f} "
+                    f"{base[1]['total'] / after['total']:6.2f} {took}",
                     flush=True,
                 )
                 gc.collect()

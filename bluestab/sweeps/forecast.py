@@ -18,6 +18,7 @@ from bluestab.report.terminal.sweep_view import latest_records
 from bluestab.report.terminal.time_left import remaining
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
+from bluestab.training.loop.memory import counted_mb
 
 if TYPE_CHECKING:
     from bluestab.training.dry_run_step import DryStep
@@ -38,7 +39,7 @@ CostSource = Literal[
 class Cost:
     """What one run costs.
 
-    seconds    wall clock; memory_mb: peak by kind (process, gpu)
+    seconds    wall clock; memory_mb: peak by kind (process, gpu, and what was counted)
     disk       bytes of the run's folder without checkpoints
     parameters of the network, for checkpoints
     source     where this is known from; runs: how many finished runs it is the mean of
@@ -123,7 +124,10 @@ class Finished:
             steps=result["steps"],
             fit=seconds["fit"],
             rest=seconds["total"] - seconds["fit"],
-            memory_mb=measured.get("peak_memory_mb") or {},
+            memory_mb={
+                **(measured.get("peak_memory_mb") or {}),
+                **counted_mb(measured.get("memory") or {}),
+            },
             parameters=result["parameters"]["total"],
             device=str(measured.get("device", "")),
             disk=disk,
