@@ -172,18 +172,26 @@ def soup(
         typer.Option(
             "--kind",
             help="uniform: the mean | greedy: those that help on validation | task_arithmetic | "
-            "ties | regmean: by the inputs of its training items",
+            "ties | regmean: by the inputs of its training items | adamerging: by --texts",
         ),
     ] = "uniform",
     coefficient: Annotated[
         float | None,
         typer.Option(
-            "--coefficient", help="How far from the start; task_arithmetic 0.4, ties 1 unless said"
+            "--coefficient",
+            help="How far from the start; task_arithmetic 0.4, ties 1, adamerging begins at 0.3",
         ),
     ] = None,
     density: Annotated[
         float | None,
         typer.Option("--density", help="ties: share of each member's changes that stays; 0.2"),
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option("--texts", help="adamerging: file of texts without labels, as predict reads"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="adamerging: of 16 texts per task; 500")
     ] = None,
     store: STORE = None,
     device: DEVICE = "auto",
@@ -201,7 +209,7 @@ def soup(
 
     if kind not in KINDS:
         raise ConfigError(f"--kind is {kind!r}" + did_you_mean(kind, KINDS))
-    how = How(kind=kind, coefficient=coefficient, density=density)
+    how = How(kind=kind, coefficient=coefficient, density=density, texts=texts, steps=steps)
     devices.resolve(device)
     members = members_of(runs, store_of(store))
     soups = make_soups(members, how, device)
@@ -221,6 +229,11 @@ def soup(
             print(
                 f"the plain mean of the same weights scores {one.average:.4f}, "
                 f"{kind} {one.record.result['score'][at]:.4f}"
+            )
+        if texts is not None:
+            print(
+                "its coefficients were fitted to the texts of this file, without labels: if they "
+                "are test texts, the score is transductive"
             )
         print_record(one.record, str(root.folder(one.record.key)))
 

@@ -12,9 +12,11 @@ import numpy as np
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.types import Example, Split
+from bluestab.data.locate import sha256_of
 from bluestab.inference.members import quality
 from bluestab.inference.weights import Weights
 from bluestab.models import merging
+from bluestab.models.adamerging import UnlabelledTask, adamerge
 from bluestab.models.untrusted import WEIGHTS
 from bluestab.tasks.base import Scores
 from bluestab.training.check import Run
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 
 AVERAGES = ("uniform", "greedy")
 FROM_THE_START = ("task_arithmetic", "ties")
-KINDS = (*AVERAGES, *FROM_THE_START, "regmean")
-COEFFICIENTS = {"task_arithmetic": 0.4, "ties": 1.0}
-"""What Yadav et al. 2023 take where no validation items are at hand to choose it by."""
+BY_TEXTS = ("adamerging",)
+KINDS = (*AVERAGES, *FROM_THE_START, "regmean", *BY_TEXTS)
+COEFFICIENTS = {"task_arithmetic": 0.4, "ties": 1.0, "adamerging": 0.3}
+"""What Yadav et al. 2023 take where no validation items are at hand to choose it by; of adamerging
+where it begins (Yang et al. 2024)."""
 DENSITY = 0.2
+STEPS = 500
+TEXTS_PER_STEP = 16
 SCALE = 0.9
 REGMEAN_ITEMS = 1000
 """Training items of a member, at most, whose inputs `regmean` looks at (Jin et al. 2023)."""
@@ -37,18 +43,24 @@ REGMEAN_ITEMS = 1000
 class How:
     """How members are merged; None: the kind's own default. Raises ConfigError.
 
-    coefficient  how far along the merged task vectors, above 0, at most 10
+    coefficient  how far along the merged task vectors, above 0, at most 10; of `adamerging` where
+                 it begins
+    texts        of `adamerging`: a file of texts without labels, as `predict` reads them
+    steps        of `adamerging`
     density      of `ties`: the share of a task vector that trimming leaves, in (0, 1]
     """
 
     kind: str = "uniform"
     coefficient: float | None = None
     density: float | None = None
+    texts: Path | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         for name, kinds, top in (
-            ("coefficient", FROM_THE_START, 10.0),
+            ("coefficient", (*FROM_THE_START, *BY_TEXTS), 10.0),
             ("density", ("ties",), 1.0),
+            ("steps", BY_TEXTS, 1e6),
         ):
             value = getattr(self, name)
             if value is None:
@@ -60,15 +72,27 @@ class How:
                 )
             if not 0.0 < value <= top:
                 raise ConfigError(f"--{name} is {value:g}: expected a number in (0, {top:g}]")
+        if self.kind in BY_TEXTS and self.texts is None:
+            raise ConfigError(
+                f"--kind {self.kind} needs --texts FILE, texts without labels that its "
+                "coefficients are fitted to"
+            )
+        if self.kind not in BY_TEXTS and self.texts is not None:
+            raise ConfigError(f"--texts is {self.texts}, but --kind {self.kind} reads no texts")
+        if self.texts is not None and not self.texts.is_file():
+            raise ConfigError(f"--texts is '{self.texts}': there is no such file")
 
     def knobs(self) -> dict[str, Any]:
         """What decides the weights, beside the members."""
         said: dict[str, Any] = {"kind": self.kind}
-        if self.kind in FROM_THE_START:
+        if self.kind in COEFFICIENTS:
             chosen = self.coefficient
             said["coefficient"] = COEFFICIENTS[self.kind] if chosen is None else chosen
         if self.kind == "ties":
             said["density"] = DENSITY if self.density is None else self.density
+        if self.texts is not None:
+            said["steps"] = STEPS if self.steps is None else self.steps
+            said["texts"] = f"sha256:{sha256_of(self.texts)}"
         if self.kind == "regmean":
             said |= {"scale": SCALE, "items": REGMEAN_ITEMS}
         return said
@@ -92,6 +116,7 @@ class MergedTask:
         self.rows: list[dict[str, Any]] = []
         self.tried: list[dict[str, Any]] = []
         self.merged: dict[str, torch.Tensor] = {}
+        self.fitted: dict[str, Any] = {}
 
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put these weights into the network: they are the merged ones from now on."""
@@ -205,10 +230,12 @@ def merge(tasks: Sequence[MergedTask], how: How) -> None:
     shared = _shared(tasks)
     members = [state for task in tasks for state in task.states]
     encoder = [{n: state[n] for n in shared} for state in members]
-    if how.kind in FROM_THE_START:
+    knobs = how.knobs()
+    if how.kind in (*FROM_THE_START, *BY_TEXTS):
         start = {n: v for n, v in tasks[0].start().items() if n in shared}
-        knobs = how.knobs()
-        if how.kind == "ties":
+        if how.texts is not None:
+            merged = _by_texts(tasks, start, encoder, how.texts, knobs)
+        elif how.kind == "ties":
             merged = merging.ties(start, encoder, knobs["coefficient"], knobs["density"])
         else:
             merged = merging.task_arithmetic(start, encoder, knobs["coefficient"])
@@ -219,6 +246,56 @@ def merge(tasks: Sequence[MergedTask], how: How) -> None:
         merged = merging.mean(encoder)
     for task in tasks:
         task.take(merging.mean(task.states) | merged)
+
+
+def _by_texts(
+    tasks: Sequence[MergedTask],
+    start: Mapping[str, torch.Tensor],
+    members: Sequence[Mapping[str, torch.Tensor]],
+    texts: Path,
+    knobs: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """The encoder by `adamerging`, under heads that are the mean of each task's. Raises ConfigError
+    or DataError for texts that a task cannot read, and for answers without an entropy."""
+    unlabelled, n_texts = [], []
+    for task in tasks:
+        task.take(merging.mean(task.states))
+        items = _texts(task, texts)
+        output = task.run.data.task.output
+        if output.activation == "none":
+            raise ConfigError(
+                f"--kind adamerging lowers the entropy of answers, and {task.run.data.task.name} "
+                "predicts numbers, which have none; leave its runs out"
+            )
+        batches = task.predictor.endless(items, TEXTS_PER_STEP)
+        unlabelled.append(UnlabelledTask(task.predictor.network, output.activation, batches))
+        n_texts.append(len(items))
+    device = tasks[0].predictor.device
+    merged, coefficients = adamerge(
+        {n: v.to(device) for n, v in start.items()},
+        [{n: v.to(device) for n, v in state.items()} for state in members],
+        unlabelled,
+        initial=knobs["coefficient"],
+        steps=knobs["steps"],
+    )
+    for task, n in zip(tasks, n_texts, strict=True):
+        mean = [sum(own) / len(own) for own in zip(*coefficients.values(), strict=True)]
+        task.fitted = {"texts_seen": n, "mean_coefficient_by_member": mean}
+    return {name: value.cpu() for name, value in merged.items()}
+
+
+def _texts(task: MergedTask, path: Path) -> list[Example]:
+    """What a task reads in a file of texts; empty ones are left out."""
+    from bluestab.inference.formats.base import Position
+    from bluestab.inference.formats.recognise import FORMATS, format_of
+
+    kind = task.run.data.task
+    name = format_of(path, None, kind)
+    form = FORMATS[name](path, kind, task.run.data.labels, text=None, text_pair=None, several=False)
+    found = [item.example for item, _ in form.items(Position()) if item.example is not None]
+    if not found:
+        raise ConfigError(f"--texts is '{path}', which holds no text that {kind.name} reads")
+    return found
 
 
 def _shared(tasks: Sequence[MergedTask]) -> list[str]:

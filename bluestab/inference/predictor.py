@@ -16,6 +16,7 @@ from torch import nn
 
 from bluestab.core.devices import cores
 from bluestab.core.errors import ConfigError
+from bluestab.core.seeding import generator
 from bluestab.core.types import Batch, Example
 from bluestab.inference.answers import answer, check_threshold
 from bluestab.inference.weights import Weights
@@ -147,12 +148,26 @@ class Predictor:
             parts[item].append(by_row[row])
         return [np.concatenate(own) for own in parts]
 
-    def batches(self, number: int, encoded: Any) -> Iterator[Batch]:
-        """What was encoded for the network of this number, in batches of rows of like length."""
+    def endless(self, examples: Sequence[Example], size: int) -> Iterator[Batch]:
+        """These items for the first network, `size` rows at a time, shuffled anew when all have
+        been; the order is the same every time."""
+        encoded = self._encoded(self._tokenizers[0], examples)
+        random = generator(0, "endless")
+        while True:
+            order = torch.randperm(len(encoded["input_ids"]), generator=random).tolist()
+            rows = [order[i : i + size] for i in range(0, len(order), size)]
+            yield from self.batches(0, encoded, rows)
+
+    def batches(
+        self, number: int, encoded: Any, rows: Iterable[list[int]] | None = None
+    ) -> Iterator[Batch]:
+        """What was encoded for the network of this number, in batches of rows of like length unless
+        it is said which."""
         padding = self._tokenizers[number].pad_token_id
         assert padding is not None
         names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
-        for batch in _batches([len(ids) for ids in encoded["input_ids"]], self.pieces):
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        for batch in _batches(lengths, self.pieces) if rows is None else rows:
             items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
             yield {name: value.to(self.device) for name, value in collate(items, padding).items()}
 

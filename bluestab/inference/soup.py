@@ -5,6 +5,7 @@ greedy           members by their validation score, best first; each stays in if
                  scores no worse on validation than without (Wortsman et al. 2022, arXiv 2203.05482,
                  recipe 1); members of one task only
 task_arithmetic, ties, regmean   see `models.merging`
+adamerging       see `models.adamerging`: its coefficients are fitted to texts without labels
 
 Members are seeds of one configuration, or runs of several tasks that began with the same weights:
 then they share one encoder, each task keeps a head of its own, and every task gets a run of the
@@ -101,6 +102,8 @@ def make_soups(members: Sequence[FinishedRun], how: How, device: str) -> list[So
             for task, noted in zip(tasks, more, strict=True):
                 noted["average_test"] = task.score("test")[0][task.run.data.task.metric]
         merge(tasks, how)
+        for task, noted in zip(tasks, more, strict=True):
+            noted.update(task.fitted)
     if len(groups) > 1:
         with_ = {task_name(own[0].record): [r.record.key for r in own] for own in groups}
         for noted in more:

@@ -12,8 +12,9 @@ Applies   To the weights of the linear layers of the blocks that have pretrained
           alone, and the optimizer's moments are those of phi.
 Clipping  Is that of the gradients of w. Weight decay acts on phi.
 Cost      Two powers and a copy per weight and step.
-Not with  What else acts on weights around an update: `sam`, `recadam`, `prior_decay`, `smart` with
+Not with  What else acts on weights after an update: `recadam`, `prior_decay`, `smart` with
           technique.smart.proximal. `lora`: its updates begin at 0, which phi never leaves.
+          `train_only` where it trains no matrices.
 Against   Adam divides by the size of the gradients and so undoes much of the scaling: expect the
           effect with pruning afterwards, if at all. No result with pretrained encoders is known.
 """
@@ -21,20 +22,22 @@ Against   Adam divides by the size of the gradients and so undoes much of the sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique
+from bluestab.techniques.base import Technique, before_each_step
 from bluestab.techniques.child_tuning import when_gradients_are_final
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices
 
 if TYPE_CHECKING:
     import torch
+    from pytorch_lightning import Callback, Trainer
 
-AROUND_AN_UPDATE = ("sam", "recadam", "prior_decay")
+AFTER_AN_UPDATE = ("recadam", "prior_decay")
 
 
 def psi(phi: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -60,11 +63,11 @@ class Powerprop(Technique):
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         others = cfg["technique"]
-        found = [name for name in AROUND_AN_UPDATE if name in others]
+        found = [name for name in AFTER_AN_UPDATE if name in others]
         if others.get("smart", {}).get("proximal"):
             found.append("smart")
         problems = [
-            f"techniques powerprop and {name} both act on the weights around an update, where "
+            f"techniques powerprop and {name} both act on the weights after an update, where "
             "powerprop has others in their place; choose one"
             for name in found
         ]
@@ -72,6 +75,12 @@ class Powerprop(Technique):
             problems.append(
                 "the updates of technique lora begin at 0, where technique powerprop has no "
                 "gradient: they would never move; choose one"
+            )
+        only = others.get("train_only", {"patterns": ["."]})
+        if not only["patterns"] and "attention" not in only["parts"]:
+            problems.append(
+                f"technique train_only trains {', '.join(only['parts'])} alone, and technique "
+                "powerprop acts on matrices: it would do nothing; choose one"
             )
         return problems
 
@@ -81,6 +90,7 @@ class Powerprop(Technique):
         """The same optimizer, which finds phi and its gradients, and leaves w behind."""
         import torch
 
+        self._registered = self.is_neutral()
         if self.is_neutral():
             return optimizer
         wanted = set(block_matrices(built))
@@ -109,9 +119,19 @@ class Powerprop(Technique):
                 parameter.copy_(w + (psi(parameter, self.alpha) - psi(phi, self.alpha)))
             held.clear()
 
-        when_gradients_are_final(optimizer, before)
+        self._register = partial(when_gradients_are_final, optimizer, before)
         optimizer.register_step_post_hook(after)
         return optimizer
+
+    def callbacks(self, built: Built) -> list[Callback]:
+        def begin(_: Trainer) -> None:
+            # after the hooks of all others, so that no pass of the network (sam makes two in a
+            # step) finds phi where weights should be
+            if not self._registered:
+                self._registered = True
+                self._register()
+
+        return [before_each_step(begin)]
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         if self.is_neutral() or not trained.moved:

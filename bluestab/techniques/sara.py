@@ -49,7 +49,8 @@ def quantile(w: torch.Tensor, share: float) -> torch.Tensor:
     """The magnitude that this share of the entries, at least one, does not exceed."""
     # on the CPU: on a GPU `kthvalue` is not deterministic, which the trainer forbids
     flat = w.detach().abs().flatten().cpu()
-    return flat.kthvalue(max(1, math.floor(share * flat.numel()))).values.to(w.device)
+    bound: torch.Tensor = flat.kthvalue(max(1, math.floor(share * flat.numel()))).values
+    return bound.to(w.device)
 
 
 def nuclear_gradient(w: torch.Tensor) -> torch.Tensor:

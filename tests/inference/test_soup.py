@@ -129,6 +129,46 @@ def test_the_verb_for_two_tasks(two: list[str], cli: Say, tmp_path: Path) -> Non
         assert all(torch.equal(p, stored[n]) for n, p in network.named_parameters())
 
 
+@pytest.mark.slow
+def test_coefficients_by_texts(two: list[str], cli: Say, tmp_path: Path) -> None:
+    """It says that it saw them; other texts are another run."""
+    store = Store(tmp_path / "runs")
+    texts = tmp_path / "new.txt"
+    texts.write_text("colon cancer was found\n\nthe gene TP53 in patients\n")
+    line = ("soup", *two, "--kind", "adamerging", "--steps", "3", "--device", "cpu")
+    where = ("--store", str(store.root))
+    said = cli(*line, "--texts", str(texts), *where)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("fitted to the texts of this file, without labels") == 2
+    made = set(store.keys()) - set(two)
+    for key in made:
+        record = store.read(key)
+        assert record.result["effects"]["soup"]["texts_seen"] == 2
+        coefficients = record.result["effects"]["soup"]["mean_coefficient_by_member"]
+        assert len(coefficients) == 2
+        assert all(abs(c - 0.3) <= 0.0031 for c in coefficients), "three steps of 1e-3"
+        knobs = dict(record.result["config"]["technique"])["soup"]
+        assert knobs["steps"] == 3
+        assert knobs["texts"] == f"sha256:{sha256_of(texts)}"
+    texts.write_text("another text\n")
+    assert cli(*line, "--texts", str(texts), *where).code == 0
+    assert len(set(store.keys()) - set(two) - made) == 2
+    (tmp_path / "none.txt").write_text("\n")
+    said = cli(*line, "--texts", str(tmp_path / "none.txt"), *where)
+    assert (said.code, "holds no text that gad reads" in said.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_numbers_have_no_entropy(make_run: Make, two: list[str], cli: Say, tmp_path: Path) -> None:
+    other = trained(make_run, tmp_path / "runs", "biosses")
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_pair\none text,another text\n")
+    line = ("soup", two[0], other, "--kind", "adamerging", "--texts", str(pairs))
+    said = cli(*line, "--store", str(tmp_path / "runs"), "--device", "cpu")
+    assert said.code == 2
+    assert "biosses predicts numbers, which have none" in said.err
+
+
 # --- refused -------------------------------------------------------------------------------------
 
 
@@ -169,6 +209,10 @@ def test_greedy_takes_one_task(two: list[str], tmp_path: Path) -> None:
         (("--kind", "tie"), "--kind is 'tie'; did you mean 'ties'?"),
         (("--kind", "uniform", "--density", "0.5"), "--kind uniform has none; it belongs to ties"),
         (("--kind", "regmean", "--coefficient", "1"), "belongs to task_arithmetic and ties"),
+        (("--kind", "adamerging"), "--kind adamerging needs --texts FILE"),
+        (("--kind", "adamerging", "--texts", "no.txt"), "there is no such file"),
+        (("--kind", "ties", "--texts", "no.txt"), "--kind ties reads no texts"),
+        (("--kind", "ties", "--steps", "9"), "--steps is 9, but --kind ties has none"),
         (("--kind", "ties", "--density", "0"), r"--density is 0: expected a number in (0, 1]"),
         (("--kind", "ties", "--coefficient", "nan"), "--coefficient is nan: expected a number"),
     ],

@@ -69,7 +69,7 @@ def test_where_there_is_no_gradient_bits_stay() -> None:
     assert all(torch.equal(w, network().get_parameter(n)) for n, w in weights.items())
 
 
-@pytest.mark.parametrize("other", ["sam", "recadam", "prior_decay", "lora"])
+@pytest.mark.parametrize("other", ["recadam", "prior_decay", "lora", "train_only"])
 def test_what_it_does_not_go_with(make_run: Callable[..., Any], other: str) -> None:
     (problem,) = refusals(make_run, f"technique=[powerprop,{other}]")
     assert "powerprop" in problem
