@@ -65,7 +65,7 @@ def test_every_run_in_the_readme_can_be_started(
     if "KEY" in command or "OWNER" in command:
         pytest.skip("names what its reader has: see test_init_from.py and test_discover.py")
     unshipped = any(name in command for name in ("biosses", "gad")) or (
-        "+sweeps" in command and "quickstart" not in command
+        re.search(r"[+](sweeps|sequence)", command) and "quickstart" not in command
     )
     if unshipped and not REAL:
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")

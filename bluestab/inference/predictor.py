@@ -16,9 +16,10 @@ from torch import nn
 
 from bluestab.core.devices import cores
 from bluestab.core.errors import ConfigError
-from bluestab.core.types import Example
+from bluestab.core.types import Batch, Example
 from bluestab.inference.answers import answer, check_threshold
 from bluestab.inference.weights import Weights
+from bluestab.models.curvature import InputFactor, input_factors
 from bluestab.models.networks import load_trained
 from bluestab.models.passes import model_logits
 from bluestab.models.tokenizers import load_tokenizer
@@ -70,9 +71,14 @@ class Predictor:
         check_finite(network.named_parameters(), weights.said)
         return network.to(self.device)
 
+    @property
+    def network(self) -> nn.Module:
+        """The first one."""
+        return self._networks[0]
+
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put other weights into the first network. Raises RuntimeError if one is missing."""
-        self._networks[0].load_state_dict(dict(state), strict=True)
+        self.network.load_state_dict(dict(state), strict=True)
 
     def logits(self, examples: Sequence[Example]) -> list[tuple[list[int], bool, list[np.ndarray]]]:
         """Per item: which parts its rows stand for, whether it was cut, logits per network."""
@@ -92,6 +98,12 @@ class Predictor:
         for item, truncated in zip(encoded["example"], encoded["truncated"], strict=True):
             cut[item] = cut[item] or truncated
         return [(parts[i], cut[i], [one[i] for one in found]) for i in range(len(examples))]
+
+    def input_factors(self, examples: Sequence[Example]) -> list[InputFactor]:
+        """Of the linear maps of the first network, on these items."""
+        return input_factors(
+            self.network, self.batches(0, self._encoded(self._tokenizers[0], examples))
+        )
 
     def answers(self, examples: Sequence[Example]) -> list[Answer]:
         """One per item, in order."""
@@ -124,16 +136,9 @@ class Predictor:
         self, network: nn.Module, number: int, encoded: Any, n_items: int
     ) -> list[np.ndarray]:
         """Item -> its logits (n_rows, n_labels), float32."""
-        padding = self._tokenizers[number].pad_token_id
-        assert padding is not None
-        names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
         gathered = ItemLogits()
         with torch.inference_mode(), _autocast(self.weights[number].precision, self.device):
-            for batch in _batches([len(ids) for ids in encoded["input_ids"]], self.pieces):
-                items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
-                tensors = {
-                    name: value.to(self.device) for name, value in collate(items, padding).items()
-                }
+            for tensors in self.batches(number, encoded):
                 logits = model_logits(network, tensors)
                 gathered.update(logits.cpu(), tensors["labels"].cpu(), tensors["items"].cpu())
         by_row = gathered.compute()
@@ -141,6 +146,15 @@ class Predictor:
         for row, item in enumerate(encoded["example"]):
             parts[item].append(by_row[row])
         return [np.concatenate(own) for own in parts]
+
+    def batches(self, number: int, encoded: Any) -> Iterator[Batch]:
+        """What was encoded for the network of this number, in batches of rows of like length."""
+        padding = self._tokenizers[number].pad_token_id
+        assert padding is not None
+        names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
+        for batch in _batches([len(ids) for ids in encoded["input_ids"]], self.pieces):
+            items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
+            yield {name: value.to(self.device) for name, value in collate(items, padding).items()}
 
 
 def check_finite(parameters: Iterable[tuple[str, torch.Tensor]], where: object) -> None:

@@ -118,7 +118,7 @@ def _seed(run: Row) -> str:
 
 RUN_COLUMNS = (
     "key", "cell", "seed", "status", "last", "best", "validation_last", "validation_best",
-    "failed_last", "failed_best", "censored", "steps", "seconds", "command", "error",
+    "failed_last", "failed_best", "censored", "steps", "seconds", "memory", "command", "error",
 )  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def _runs(runs: Mapping[str, Row], commands: Mapping[str, Sequence[str]]) -> Jso
         if run["status"] == "crashed":
             at = {"last": {}, "best": {}}
         row: Row = {
-            **{k: run[k] for k in ("key", "cell", "status", "censored", "steps", "seconds")},
+            **{k: run[k] for k in ("key", "cell", "status", "censored", "steps")},
+            **{k: run[k] for k in ("seconds", "memory")},
             "seed": _seed(run),
             "command": said,
             "error": run["error"],

@@ -97,6 +97,7 @@ class Section:
     frame      results and store -> its table. NAME.csv, unless it is empty
     sentences  results -> what the frame says: in the terminal, and below the tables of summary.md
     printed    results -> lines and tables in the terminal
+    latex      results -> tables for papers, tables/NAME.tex; None: there is none now
     data       results -> entries of the page's data, for the script; else the frame under its name
 
     A section without anything drawn is not shown.
@@ -109,6 +110,7 @@ class Section:
     sentences: Callable[[Results], Sequence[str]] = _nothing
     printed: Callable[[Results], Sequence[Block]] = _nothing
     data: Callable[[Results], Mapping[str, Json]] | None = None
+    latex: Callable[[Results], str | None] = lambda _: None
 
     def page(self, results: Results) -> Mapping[str, Json]:
         """Its entries of the page's data; none if all that it draws is there for every section."""

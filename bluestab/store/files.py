@@ -44,7 +44,37 @@ def write_text(path: Path, text: str) -> None:
     aside.write_text(text, encoding="utf-8")
     share(aside)
     flush(aside)
-    aside.replace(path)
+    put_in_place(aside, path)
+
+
+NO_REPLACING = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.ENOTSUP)
+"""Errors of a file system that renames a file over no other (sshfs); some mean missing rights."""
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a file that is whole to its name, in place of the one that has it.
+
+    Where the file system refuses that, the old one is moved away first: for a moment none has the
+    name, and if the process dies in it, until it is written again.
+
+    Raises OSError.
+    """
+    try:
+        aside.replace(path)
+    except OSError as error:
+        if error.errno not in NO_REPLACING or not os.path.isfile(path):
+            raise
+        old = path.with_name(f".{path.name}.old.{owner()}")
+        try:
+            path.rename(old)
+        except OSError:
+            raise error from None
+        try:
+            aside.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        old.unlink()
 
 
 def new_aside(path: Path) -> Path:
@@ -70,6 +100,19 @@ def dead_asides(path: Path) -> list[Path]:
     except OSError:
         return []
     return [path.with_name(n) for n in names if owner_dead(n.removeprefix(beginning))]
+
+
+def entries(folder: Path, *, root: bool = False) -> list[Path]:
+    """What a folder holds; nothing if it is a link, which may lead out of the store.
+
+    root  the folder is a store itself, whose place is its owner's choice
+    """
+    if os.path.islink(folder) and not root:
+        return []
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def files_below(folder: Path) -> dict[str, Path]:

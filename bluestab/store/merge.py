@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
-from bluestab.store.disk import entries
-from bluestab.store.files import flush_tree, write_text
+from bluestab.store.files import entries, flush_tree, write_text
 from bluestab.store.records import DamagedRecord, to_json
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 from bluestab.store.verify import file_problems
@@ -151,6 +150,8 @@ def _merge_manifest(into: Store, name: str, path: Path, merged: Merged) -> None:
     for n in itertools.count(1):
         title = name if n == 1 else f"{name}-{n}"
         if title not in known:
+            if into.twin(title):
+                continue
             break
         try:
             if parse_manifest(known[title])["runs"] == manifest["runs"]:

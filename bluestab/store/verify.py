@@ -11,8 +11,7 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.plain_files import check_plain, inside
 from bluestab.core.types import RunRecord
 from bluestab.store.cleaning import files_with_secrets
-from bluestab.store.disk import entries
-from bluestab.store.files import digest_of
+from bluestab.store.files import digest_of, entries
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.representations import read_representations
 from bluestab.store.schema import is_segment
@@ -73,8 +72,11 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
 
 
 def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
-    """Files beside a record that are missing, or are not what it lists."""
+    """Files beside a record that are missing, or are not what it lists; weights of one kind may
+    have been removed as a whole, since a run makes them again."""
     for name, digest in listed.items():
+        if name.startswith("checkpoint/") and not os.path.lexists((folder / name).parent):
+            continue
         try:
             file = inside(folder, name, f"{folder / 'record.json'}")
         except ConfigError as error:

@@ -65,18 +65,20 @@ def from_dry_step(
     steps_per_epoch: int,
     eval_every: int | None,
     source: CostSource = "dry step",
+    earlier: int = 0,
 ) -> Cost:
     """A whole run from a dry step.
 
-    Two tests are counted, of the last and of the best weights; a copy of the best is kept in memory
-    where the model is.
+    Two tests are counted, of the last and of the best weights, and as many of each of the `earlier`
+    tasks of a sequence, which are taken to be as large; a copy of the best is kept in memory where
+    the model is.
     """
     n = evaluations(steps, steps_per_epoch, eval_every)
     seconds = (
         dry.prepare
         + steps * dry.step
         + n * dry.evaluate["validation"]
-        + min(n, 2) * dry.evaluate["test"]
+        + min(n, 2) * (1 + earlier) * dry.evaluate["test"]
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
     place = "gpu" if "gpu" in dry.memory_mb else "process"
@@ -211,21 +213,29 @@ class Forecast:
     disk: float
 
 
-def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "none") -> Forecast:
+def forecast(
+    costs: Sequence[Cost | None], *, workers: int = 1, keep: str | Sequence[str] = "none"
+) -> Forecast:
     """Sum up the runs that are still to do.
 
-    keep  which checkpoints stay: none, best, last, all (4 bytes for each parameter)
+    keep  which checkpoints stay, of all runs or of each: none, best, last, all (4 bytes for each
+          parameter)
     """
     known = [cost for cost in costs if cost is not None]
     kinds = sorted({kind for cost in known for kind in cost.memory_mb})
-    checkpoint = 4 * len(WEIGHTS_TO_KEEP[keep]) * MARGIN
+    kept = [keep] * len(costs) if isinstance(keep, str) else keep
+    numbers = sum(
+        len(WEIGHTS_TO_KEEP[one]) * cost.parameters
+        for one, cost in zip(kept, costs, strict=True)
+        if cost is not None
+    )
     return Forecast(
         runs=len(costs),
         unknown=len(costs) - len(known),
         workers=workers,
         seconds=remaining([cost.seconds for cost in known], [], workers) if known else None,
         memory_mb={k: max(cost.memory_mb.get(k, 0) for cost in known) for k in kinds},
-        disk=sum(cost.disk + checkpoint * cost.parameters for cost in known),
+        disk=sum(cost.disk for cost in known) + 4 * MARGIN * numbers,
     )
 
 

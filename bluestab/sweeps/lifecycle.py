@@ -13,6 +13,7 @@ from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
 from bluestab.report.words.phrases import reason
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.stages import left_out
 from bluestab.training.check import Run
 from bluestab.training.execute import is_done
 
@@ -69,6 +70,12 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
         for planned in missing
         if (record := sweep.store.crash(planned.run.key)) is not None
     ]
+    early = left_out(sweep.runs, sweep.store)
+    if early:
+        print(
+            f"{len(early)} stages were not started: one before them crashed or diverged, and left "
+            "no weights to go on from"
+        )
     if ended:
         lines = [f"{len(ended)} of {len(sweep.runs)} runs crashed:"]
         for planned, record in ended:
@@ -76,7 +83,7 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
             lines.append(f"  {reason(record)[:200]}")
             lines.append(f"    again: {planned.command}")
             lines.append(f"    log:   {log}")
-        never = len(missing) - len(ended)
+        never = len(missing) - len(ended) - len(early)
         if never:
             lines.append(f"{never} more were not started (on_crash=stop)")
         raise RunsCrashed("\n".join(lines))

@@ -69,7 +69,13 @@ def is_here(model: Model) -> bool:
 
 
 def dry_step(run: Run) -> DryStep:
-    """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here."""
+    """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here.
+
+    A stage whose earlier tasks are not trained yet does so without what holds on to these.
+    """
+    if run.waits:
+        free = {name: one for name, one in run.techniques.items() if not one.remembers}
+        run = replace(run, techniques=free)
     name = devices.resolve(run.cfg["device"])
     if not is_here(run.model):
         raise ConfigError(f"the weights of model '{run.model.name}' are not on this machine")

@@ -170,6 +170,11 @@ class OptunaSweeper(OurSweeper):
         fixed: dict[str, str] = {}
         choices: dict[str, str | list[str]] = {}
         for key, override in self.overrides(arguments):
+            if re.match(r"\+?sequence\b", key):
+                raise ConfigError(
+                    f"{override.input_line}: a search draws points of one task each; a sequence of "
+                    "tasks is a grid: leave out hydra/sweeper=optuna"
+                )
             fixed.pop(key, None)  # what comes later wins: the command line over a file
             choices.pop(key, None)
             if not override.is_sweep_override():

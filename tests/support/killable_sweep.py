@@ -27,7 +27,11 @@ OVERRIDES = (
     "task.max_length=64",  # `tiny` reads characters: whole pairs would take seconds a step
     "optim.steps=40",
     "trainer.eval_every=10",
-    *("trainer.precision=32", "trainer.micro_batch=null"),  # in every process the same runs
+    *(
+        "trainer.precision=32",
+        "trainer.micro_batch=null",
+        "trainer.dropout_masks=torch",
+    ),  # in every process the same runs
     "task.sha256.train=null",
     "task.sha256.validation=null",
     "task.sha256.test=null",

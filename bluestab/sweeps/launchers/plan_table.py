@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bluestab.report.frames.arms import arm_names
+from bluestab.report.frames.arms import arm_names, with_stages
 from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_lines, seconds, size
 from bluestab.report.words.phrases import number
 from bluestab.store.store import Store
+from bluestab.sweeps.stages import runs_before
 
 if TYPE_CHECKING:
     from bluestab.sweeps.forecast import Cost, Forecast
@@ -81,7 +82,10 @@ def _cells(
 ) -> Iterator[list[str]]:
     """A row for each cell, called as the report will call it."""
     about = {c: (of[0].data.task.name, of[0].model.name) for c, of in cells.items()}
-    names = arm_names({cell: members[0].hashed for cell, members in cells.items()}, about)
+    hashed = {cell: members[0].hashed for cell, members in cells.items()}
+    before = runs_before(run for members in cells.values() for run in members)
+    tasks = {cell: [run.data.task.name for run in stages] for cell, stages in before.items()}
+    names = arm_names(with_stages(hashed, tasks), about)
     previous = None
     for cell, members in cells.items():
         first, cost = members[0], costs.get(cell)

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 class Slurm(Backend):
     """Knobs: see conf/hydra/launcher/slurm.yaml."""
 
+    takes_stages = False
+
     def __init__(
         self,
         *,
