@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from bluestab.core.errors import Interrupted
+from bluestab.core.types import SPLITS
 from bluestab.inference.export import Exported
 from bluestab.store.store import Store
 from bluestab.sweeps.lifecycle import begin, close
@@ -57,6 +58,12 @@ def auto(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Command:
         return Exported(folder, [])
 
     monkeypatch.setattr("bluestab.sweeps.launchers.local.Local.launch", launch)
+    result = simulated_search.result
+
+    def with_items(run: Any, *rest: Any) -> dict[str, Any]:
+        return {**result(run, *rest), "items": {s: run.data.size(s) for s in SPLITS}}
+
+    monkeypatch.setattr(simulated_search, "result", with_items)
     monkeypatch.setattr("bluestab.inference.delivery.find_run", find_run)
     monkeypatch.setattr("bluestab.inference.delivery.export", export)
 
@@ -89,6 +96,11 @@ def test_a_remedy_is_found_confirmed_and_delivered(
     assert "budget: 60 runs" in plan
     assert "none: plain fine-tuning" in plan
     assert "(Ville 1939)" in plan
+    assert "10 validation items are too few to choose by: 5 folds of all items" in plan
+    runs = (Store(Path("runs")).manifest("auto-gad-tiny") or {})["runs"]
+    assert {(r["seed"] % 5, next(o for o in r["overrides"] if "fold=" in o)) for r in runs} == {
+        (k, f"task.fold={k}") for k in range(5)
+    }
     assert len(Store(Path("runs")).keys()) <= 60
     race, answer = ran.split("confirming ")
     assert "test" not in race.lower().replace("auto-gad-tiny", "")

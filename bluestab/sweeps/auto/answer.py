@@ -89,6 +89,11 @@ def more_sentences(run: AutoRun) -> Iterator[str]:
             f"Failed on fresh seeds, by test score: {test['failed_paired']} of "
             f"{test['n_paired']} runs of the arm, {test['failed_baseline']} of {PLAIN}."
         )
+        if run.plan.folds is not None:
+            yield (
+                f"Each seed has one of {run.plan.folds} folds: p and interval are of these items; "
+                "the page allows for other items, too, and its intervals over folds are wider."
+            )
         if run.of_role("matched"):
             beside = contrast(run.of_role("winner"), run.of_role("matched"), "test")
             yield (
@@ -113,7 +118,7 @@ def methods(run: AutoRun, said: str) -> str:
         "# Methods",
         "",
         f"We fine-tuned {about['model']} on {about['task']} ({items} items) and scored "
-        f"{about['metric']}. {_recipe(run)} {len(plan.arms)} arms entered a race over "
+        f"{about['metric']}. {_parts(run)}{_recipe(run)} {len(plan.arms)} arms entered a race over "
         f"{len(raced)} random seeds, which drive initialisation, order of the examples and "
         f"dropout: {arms}. {' '.join(_sentence(rule) for rule in plan.rule)} "
         f"In all {len(records)} runs were made, and test scores of all of them were recorded when "
@@ -133,6 +138,15 @@ def methods(run: AutoRun, said: str) -> str:
         f"Command: `{command_line()}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _parts(run: AutoRun) -> str:
+    if run.plan.folds is None:
+        return ""
+    return (
+        f"All items together were divided into {run.plan.folds} folds, and each seed tested on one "
+        "of them in turn, validated on the next and trained on the others. "
+    )
 
 
 def _recipe(run: AutoRun) -> str:

@@ -141,7 +141,7 @@ class AutoRun:
         print(f"confirming {winner} on {len(seeds)} fresh seeds, beside plain fine-tuning")
         self.budget.use(len(seeds) * len(lines))
         jobs = {
-            (role, s): [*one.lines[0], f"seed={s}"] for s in seeds for role, one in lines.items()
+            (role, s): self._placed(one.lines[0], s) for s in seeds for role, one in lines.items()
         }
         confirms = {
             "sweep": self.plan.name,
@@ -189,7 +189,13 @@ class AutoRun:
         """Overrides of a run; what an arm sets takes the place of what was fixed."""
         own = {override.partition("=")[0] for override in arm.overrides}
         fixed = [o for o in self.plan.fixed if o.partition("=")[0] not in own]
-        return [*fixed, *arm.overrides, *self.here, f"seed={seed}"]
+        return self._placed([*fixed, *arm.overrides, *self.here], seed)
+
+    def _placed(self, line: Sequence[str], seed: int) -> list[str]:
+        """The line with a seed and, in a cross-validation, the fold that this seed takes."""
+        rest = [o for o in line if not o.startswith(("seed=", "task.fold="))]
+        fold = [] if self.plan.folds is None else [f"task.fold={seed % self.plan.folds}"]
+        return [*rest, *fold, f"seed={seed}"]
 
     def records(self, runs: Runs) -> dict[tuple[str, int], RunRecord]:
         """Those that are finished, in order."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bluestab.core.types import RunRecord
 from bluestab.report.frames.contrasts import contrasts
+from bluestab.report.frames.folds import without_fold
 from bluestab.report.frames.runs import rows_of
 from bluestab.report.frames.summary import arm_runs
 from bluestab.tasks.metric import metric_of_row
@@ -30,6 +31,8 @@ def contrast(own: Sequence[RunRecord], other: Sequence[RunRecord], part: Part) -
     """Change of the mean of `own` against `other` over shared seeds, its test and its interval, as
     reports have them (`contrasts`), with `mean` and `mean_against`.
 
+    Seeds that each take one fold of a cross-validation are what is repeated: were the arms alike,
+    their scores could be exchanged at every seed, whatever the fold.
     By validation a run failed if it has no score or none better than the task's bound.
     """
     sides = [[_by(row_of(record), part) for record in side] for side in (own, other)]
@@ -42,6 +45,7 @@ def contrast(own: Sequence[RunRecord], other: Sequence[RunRecord], part: Part) -
 
 
 def _by(row: Row, part: Part) -> Row:
+    row = {**row, "streams": without_fold(row["streams"])}
     if part == "test":
         return row
     bound, value = row["failed_below"], row["validation"]

@@ -85,6 +85,7 @@ class AutoPlan:
     fixed      overrides of every run, with what it left open to the machine spelled out
     subject    task, model, metric, data: other data are another plan; look: sentences about them
     arms       of the race, the baseline first; left_out: sentences about others
+    folds      of all items together, of which each seed takes one in turn; None: the task's split
     n_runs     that the budget is expected to allow
     decisions  in order, each with its `step`: race, choose, confirm, deliver
     spent      seconds of earlier commands, where the budget is time
@@ -99,6 +100,7 @@ class AutoPlan:
     left_out: Sequence[str]
     n_runs: int
     rule: Sequence[str]
+    folds: int | None = None
     decisions: list[dict[str, Any]] = field(default_factory=list)
     spent: float | None = None
 
@@ -113,6 +115,8 @@ class AutoPlan:
     def text(self) -> str:
         """`auto.yaml`."""
         params = dict(override.split("=", 1) for override in self.fixed)
+        if self.folds is not None:
+            params["task.fold"] = ",".join(map(str, range(self.folds)))
         n_seeds = max(
             [2, *(1 + max(one["seeds"]) for one in self.decisions if one["step"] == "race")]
         )
@@ -135,6 +139,7 @@ class AutoPlan:
                     for arm in self.arms
                 ],
                 "left_out": list(self.left_out),
+                "folds": self.folds,
                 "n_runs": self.n_runs,
                 "rule": list(self.rule),
                 "decisions": self.decisions,
@@ -185,6 +190,7 @@ def read_plan(folder: Path) -> AutoPlan | None:
             left_out=node["left_out"],
             n_runs=node["n_runs"],
             rule=node["rule"],
+            folds=node["folds"],
             decisions=list(node["decisions"]),
             spent=node.get("spent_seconds"),
         )

@@ -35,6 +35,9 @@ from bluestab.sweeps.plan import SEED, Compose, plan_sweep
 from bluestab.training.check import Run, check
 from bluestab.training.inspection import inspect
 
+FOLDS = 5
+PARTS = ("task.folds=", "task.fold=", "task.train_size=", "task.validation", "task.test")
+"""How the parts are chosen on the command line."""
 USABLE = 0.9
 """Of the time that runs may take; starts of workers and the last run's end take the rest."""
 
@@ -121,8 +124,29 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
 
 def _base(request: AutoRequest, backend: Backend, compose: Compose) -> Run:
     """A run of the baseline."""
-    job = [*request.fixed, *BASELINE.overrides, "seed=0"]
+    fold = ["task.fold=0"] if _asked_folds(request) is not None else []
+    job = [*request.fixed, *fold, *BASELINE.overrides, "seed=0"]
     return check(resolved(compose(job)), backend.kind_of)
+
+
+def _asked_folds(request: AutoRequest) -> int | None:
+    """`task.folds` of the command line, if it is a number."""
+    said = [o.partition("=")[2] for o in request.fixed if o.startswith("task.folds=")]
+    return int(said[-1]) if said and said[-1].isdigit() else None
+
+
+def _folds(request: AutoRequest, backend: Backend, compose: Compose, base: Run) -> int | None:
+    """Folds where the validation part is too small to choose, and nobody chose the parts."""
+    if (asked := _asked_folds(request)) is not None:
+        return asked
+    if base.data.size("validation") >= FEW_ITEMS or any(o.startswith(PARTS) for o in request.fixed):
+        return None
+    job = [*request.fixed, *BASELINE.overrides, f"task.folds={FOLDS}", "task.fold=0", "seed=0"]
+    try:
+        check(resolved(compose(job)), backend.kind_of)
+    except ConfigError:
+        return None
+    return FOLDS
 
 
 def _here(request: AutoRequest) -> tuple[str, ...]:
@@ -198,7 +222,12 @@ def _plan(
     else:
         settled = base.settled
     plan.fixed = [*settled.overrides(), *asked["fixed"]]
+    plan.folds = _folds(request, backend, compose, base)
+    if plan.folds is not None:
+        plan.fixed = [o for o in plan.fixed if not o.startswith("task.folds=")]
+        plan.fixed.append(f"task.folds={plan.folds}")
     most = 1 + len(wanted) if request.given else n_arms(n_runs, len(wanted))
+    plan.look = [*plan.look, _parts(plan)]
     plan.arms, plan.left_out = _possible(run, wanted, most)
     return plan
 
@@ -241,12 +270,24 @@ def _look(base: Run) -> list[str]:
         f"training items: median {lengths.median} {found.unit}, longest {lengths.most}",
         *sentences(found),
     ]
-    if (n := found.parts["validation"].n) < FEW_ITEMS:
-        said.append(
+    return said
+
+
+def _parts(plan: AutoPlan) -> str:
+    """How the items are divided, and what that means for the choice."""
+    n = plan.subject["items"]["validation"]
+    if plan.folds is not None:
+        few = f"{n} validation items are too few to choose by: " if n < FEW_ITEMS else ""
+        return (
+            f"{few}{plan.folds} folds of all items together, each seed on one of them in turn, so "
+            "that every item validates and tests"
+        )
+    if n < FEW_ITEMS:
+        return (
             f"mind: {n} validation items choose, the same for all seeds; a choice of theirs may be "
             "theirs alone, and no number of seeds makes up for that"
         )
-    return said
+    return f"the task's own parts; {n} validation items choose"
 
 
 def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
