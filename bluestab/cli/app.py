@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from bluestab.cli import inference
+from bluestab.cli.auto import auto
 from bluestab.cli.cluster import cancel, print_standing, standing_note
 from bluestab.cli.completion import completion
 from bluestab.cli.data import HYDRA as INSPECT
@@ -72,6 +73,9 @@ def run(context: typer.Context) -> None:
         raise Interrupted(
             "interrupted; what was finished is kept, the same command goes on"
         ) from error
+
+
+app.command(context_settings=HYDRA)(auto)
 
 
 @app.command(context_settings=HYDRA)

@@ -133,14 +133,14 @@ def _overrides(before: Sequence[str], current: str) -> Iterator[str]:
             yield from (f"{begun}{one}{'' if open_list else ' '}" for one in _values(key))
         return
     yield from (f"{group}=" for group in GROUPS)
-    yield "+sweeps="
+    yield from ("+sweeps=", "+sequence=")
     yield from (f"{path}=" for path in _knobs(before, current))
 
 
 def _values(key: str) -> Iterable[str]:
     """Choices of a group, or of a knob that has few."""
     group = key.lstrip("+")
-    if key in GROUPS or group == "sweeps":
+    if key in GROUPS or group in ("sweeps", "sequence"):
         found = dict.fromkeys(file.stem for folder in _folders(group) for file in _yamls(folder))
         return [name for name in found if group != "hydra/launcher" or name not in INTERNAL]
     return VALUES.get(key, ())

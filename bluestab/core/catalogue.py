@@ -16,7 +16,7 @@ from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir, real, sweeps_dir
 from bluestab.core.plain_files import check_yaml
 
-KINDS = ("task", "model", "technique", "sweep")
+KINDS = ("task", "model", "technique", "sweep", "sequence")
 OWN = "your own checkpoint"
 GROUPS = (OWN, "general", "biomedical and clinical", "other languages")
 """Groups of models, in the order in which they are listed (`about.group`); others follow."""

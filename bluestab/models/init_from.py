@@ -6,6 +6,9 @@ helps: Pruksachatkun et al. 2020, ACL). As in the code of the former (github.com
 bert_on_stilts), the encoder is taken with its pooler, the head is fresh, and the weights are those
 after the last step unless the knob says `:best`.
 
+A stage of a sequence of tasks says `stage:KEY:AT`: the same weights, which are then known by the
+run that leaves them (`keys.py`), not by their content: a stage has a key before they exist.
+
 Weights are found and verified here, before anything is loaded; `networks.py` reads them.
 """
 
@@ -30,6 +33,7 @@ from bluestab.models.description import Model
 from bluestab.store.store import KEY, Store, parse_record
 
 PREFIX = re.compile(r"[0-9a-f]{4,16}")
+STAGE = "stage:"
 EXPECTED = (
     "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, the "
     "folder of a run, or null"
@@ -76,6 +80,7 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str):
         raise ConfigError(f"{knob} is {value!r}: {EXPECTED}")
+    text = text.removeprefix(STAGE)
     run, _, which = text.rpartition(":")
     at = next((at for at in WEIGHTS_TO_KEEP["all"] if at == which), None)
     if at is None:
@@ -83,6 +88,22 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     if not (PREFIX.fullmatch(run) or _is_path(run)):
         raise ConfigError(f"{knob} is '{text}': {EXPECTED}")
     return run, at
+
+
+def predecessor_of(value: object) -> tuple[str, At] | None:
+    """Key and weights that `stage:KEY:AT` names; None: it is no stage of a sequence.
+
+    Raises ConfigError if what it names is no whole key.
+    """
+    if not isinstance(value, str) or not value.startswith(STAGE):
+        return None
+    run, at = parse(value)
+    if not KEY.fullmatch(run):
+        raise ConfigError(
+            f"model.init_from is '{value}': expected {STAGE}KEY:last or {STAGE}KEY:best, with all "
+            "16 digits of the key of the stage before"
+        )
+    return run, at or "last"
 
 
 def _is_path(text: str) -> bool:
@@ -111,7 +132,9 @@ def find(value: object, store: Store, model: Model) -> SavedWeights:
         run=record.key,
         at=at,
         task=record.measured["names"]["task"],
-        said=f"{record.key if in_store else real(folder)}:{at}",
+        said=str(value)
+        if predecessor_of(value)
+        else f"{record.key if in_store else real(folder)}:{at}",
         failed=bool((record.result["degenerate"] or {}).get(at)),
     )
 

@@ -124,6 +124,7 @@ MEASURED: Mapping[str, tuple[Check, str]] = {
     "precision": (_null_or(_of(str, int)), "a text"),
     "finished": (_null_or(TEXT), "a time"),
     "packed": (_null_or(_of(dict)), "null or a map"),
+    "memory": (_null_or(_map_of(WHOLE)), "bytes by part"),
 }
 """Field of what was measured -> what it may hold; those after `files` may be absent."""
 
@@ -137,6 +138,7 @@ RUN: Mapping[str, tuple[Check, str]] = {
     "overrides": (_list_of(TEXT), "a list of texts"),
     "cell": (_null_or(KEY), "16 hexadecimal digits"),
     "seed": (_null_or(WHOLE), "a whole number"),
+    "lends": (_null_or(_of(bool)), "true or false"),
 }
 
 

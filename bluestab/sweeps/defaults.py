@@ -10,13 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.keys import key_of, with_trainer
 from bluestab.store.store import Store
 from bluestab.training.check import Run
-from bluestab.training.defaults import FORMER, MICRO_BATCH, PRECISION, KindOf, override_lines
+from bluestab.training.defaults import (
+    FORMER,
+    MASKS,
+    MICRO_BATCH,
+    PRECISION,
+    KindOf,
+    override_lines,
+)
 
 Manifest = Mapping[str, Any]
 Check = Callable[[KindOf], list[Run]]
@@ -65,16 +73,17 @@ def agree(check: Check, kind_of: KindOf) -> Agreed:
 
 
 def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
-    """What a manifest says of knobs that were open: precision, sizes, the kind of device."""
+    """What a manifest says of knobs that were open: precision, sizes, masks, the kind of device."""
     found: dict[str, Any] = {}
     for run in runs:
         values = run.settled.values
         if PRECISION in values:
             found[PRECISION] = values[PRECISION]
-        if MICRO_BATCH in values:
-            found.setdefault(MICRO_BATCH, [])
-            if values[MICRO_BATCH] not in found[MICRO_BATCH]:
-                found[MICRO_BATCH].append(values[MICRO_BATCH])
+        for knob in (MICRO_BATCH, MASKS):
+            if knob in values:
+                found.setdefault(knob, [])
+                if values[knob] not in found[knob]:
+                    found[knob].append(values[knob])
     kinds = {kind_of(run.cfg["device"]).name for run in runs}
     return {**found, "device": kinds.pop()} if found and len(kinds) == 1 else found
 
@@ -82,14 +91,15 @@ def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
 def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) -> str | None:
     """The kind of device for which an earlier command planned some of these runs, if it is another
     one than here, and none was planned for this one."""
-    open_ = [run for run in runs if MICRO_BATCH in run.settled.values]
+    open_ = [run for run in runs if {MICRO_BATCH, MASKS} & run.settled.values.keys()]
     if not open_:
         return None
     here = kind_of(open_[0].cfg["device"]).name
 
     @cache  # most manifests of a store settled for the same
-    def keys_with(size: int | None, precision: int | str | None) -> frozenset[str]:
-        then = {MICRO_BATCH: size} | ({} if precision is None else {PRECISION: precision})
+    def keys_with(size: int | None, masks: str, precision: int | str | None) -> frozenset[str]:
+        then = {MICRO_BATCH: size, MASKS: masks}
+        then |= {} if precision is None else {PRECISION: precision}
         return frozenset(
             key_of(
                 with_trainer(run.hashed, {p: v for p, v in then.items() if p in run.settled.values})
@@ -101,7 +111,8 @@ def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) 
     for manifest in before:
         then = manifest["settled"]
         keys = {run["key"] for run in manifest["runs"]}
-        if any(keys & keys_with(size, then.get(PRECISION)) for size in then.get(MICRO_BATCH, ())):
+        settled = product(then.get(MICRO_BATCH, [None]), then.get(MASKS, ["torch"]))
+        if any(keys & keys_with(size, masks, then.get(PRECISION)) for size, masks in settled):
             if then.get("device") in (here, None):
                 return None
             found = then["device"]
@@ -162,12 +173,14 @@ def former_note(runs: Iterable[Run], store: Store) -> str | None:
     former: dict[str, Any] = {}
     n_all = n_found = 0
     for run in runs:
-        then = {path: FORMER[path] for path in run.settled.values}
-        key = key_of(with_trainer(run.hashed, then))
         n_all += 1
-        if key != run.key and store.has(key) and not store.has(run.key):
-            n_found += 1
-            former |= then
+        for knobs in (FORMER, {MASKS: FORMER[MASKS]}):
+            then = {path: value for path, value in knobs.items() if path in run.settled.values}
+            key = key_of(with_trainer(run.hashed, then))
+            if key != run.key and store.has(key) and not store.has(run.key):
+                n_found += 1
+                former |= then
+                break
     if not n_found:
         return None
     return (

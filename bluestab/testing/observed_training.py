@@ -24,7 +24,11 @@ LAYERS = 2
 
 SHORT = (
     *("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1"),
-    *("trainer.precision=32", "trainer.micro_batch=null"),  # the same on every machine
+    *(
+        "trainer.precision=32",
+        "trainer.micro_batch=null",
+        "trainer.dropout_masks=torch",
+    ),  # the same on every machine
 )
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""
 

@@ -7,6 +7,7 @@ task loss -> plain step -> wrap_step -> LightningModule; callbacks -> Trainer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
+from bluestab.models.activations import Compression
 from bluestab.models.built import Built, Trained
 from bluestab.models.earlier import EarlierTask
 from bluestab.models.param_plan import ParamPlan
@@ -26,6 +28,7 @@ from bluestab.training.check import Run
 from bluestab.training.loop import diagnostics
 from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
 from bluestab.training.loop.checkpoints import Checkpoints, identity
+from bluestab.training.loop.dropout_masks import Sfc64Dropout, with_sfc64
 from bluestab.training.loop.evaluation import make_evaluator
 from bluestab.training.loop.frozen_prefix import States, frozen_states
 from bluestab.training.loop.history import ValidationHistory
@@ -128,13 +131,18 @@ def assemble(
         earlier = earlier_tasks(run.stages, attention, device)
         for technique in applied if earlier else ():
             technique.recall(earlier, built, seeds)
-    optimizer, step = _wrapped(applied, ready, optim)
+    optimizer, step = _wrapped(applied, ready, cfg)
     order = training_order(tables["train"], optim, seeds.order)
     with phases("prefix"):
         prefix, frozen = frozen_states(
             knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
         )
-    history = ValidationHistory(task.headline, built.model)
+    history = ValidationHistory(
+        task.headline,
+        built.model,
+        selects=task.shots is None,
+        patience=cfg["optim"].get("patience"),
+    )
     module = FineTuning(
         model=built.model,
         step=step,
@@ -150,6 +158,7 @@ def assemble(
             for split in ("validation", "test")
         },
         phases=phases,
+        compression=Compression.of(knobs),
         ranks=ranks,
         evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
     )
@@ -199,21 +208,26 @@ def _to_device(ready: Prepared, knobs: Mapping[str, Any], device: torch.device) 
         run_in_float32(model.get_submodule(path))
     if knobs["gradient_checkpointing"]:
         # not the reentrant kind: it gives no gradients where nothing below a block trains
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        options: dict[str, Any] = {"use_reentrant": False}
+        if knobs["dropout_masks"] == "sfc64":
+            options["context_fn"] = lambda: (nullcontext(), Sfc64Dropout())  # when computed again
+        model.gradient_checkpointing_enable(options)  # type: ignore[operator]
     model.to(device)
 
 
 def _wrapped(
-    techniques: Sequence[Technique], ready: Prepared, optim: Mapping[str, Any]
+    techniques: Sequence[Technique], ready: Prepared, cfg: Mapping[str, Any]
 ) -> tuple[torch.optim.Optimizer, Step]:
     """Optimizer and training step; the technique listed first is the outermost of the steps."""
     built = ready.built
-    optimizer = build_optimizer(built, ready.plan, optim)
+    optimizer = build_optimizer(built, ready.plan, cfg["optim"])
     for technique in techniques:
         optimizer = technique.wrap_optimizer(optimizer, built)
     step = plain_step(built.model, built.loss)
     for technique in reversed(techniques):
         step = technique.wrap_step(step, built)
+    if cfg["trainer"]["dropout_masks"] == "sfc64":
+        step = with_sfc64(step)
     return optimizer, step
 
 
@@ -261,7 +275,11 @@ def _evaluated(
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[metric])
         watch(history.rows)
-        if not watched or step >= total:
+        if step >= total:
+            return False
+        if history.is_stalled():
+            return True
+        if not watched:
             return False
         sign = diagnostics.failure_sign(
             history.rows, warmup_steps=ready.warmup_steps, constant=constant

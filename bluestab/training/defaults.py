@@ -1,8 +1,9 @@
 """Knobs that the yaml leaves to the device and the techniques, made plain values before they enter
-a key: `trainer.precision=auto` and `trainer.micro_batch` per device.
+a key: `trainer.precision=auto`, `trainer.micro_batch` and `trainer.dropout_masks` per device.
 
 What changes no statistics is on by default where it pays: bfloat16 where the device computes in it,
-parts of a batch sorted by length on CPUs. What somebody says stays as it was said.
+on CPUs parts of a batch sorted by length and dropout masks from a faster generator. What somebody
+says stays as it was said.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 from bluestab.core.devices import Kind
 
 PRECISION, MICRO_BATCH = "trainer.precision", "trainer.micro_batch"
-FORMER: Mapping[str, Any] = {PRECISION: 32, MICRO_BATCH: None}
+MASKS = "trainer.dropout_masks"
+FORMER: Mapping[str, Any] = {PRECISION: 32, MICRO_BATCH: None, MASKS: "torch"}
 """What these were where nothing was said, up to and including 0.1."""
 
 KindOf = Callable[[str], Kind]
@@ -65,6 +67,10 @@ def settle(
             size = None
         values[MICRO_BATCH] = size
         cfg = _with(cfg, micro_batch=size)
+    masks = cfg["trainer"]["dropout_masks"]
+    if isinstance(masks, Mapping):
+        values[MASKS] = "torch" if cfg["trainer"]["engine"] == "packed" else masks[kind.name]
+        cfg = _with(cfg, dropout_masks=values[MASKS])
     return dict(cfg), Settled(values, why)
 
 

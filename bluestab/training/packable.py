@@ -27,10 +27,19 @@ def packable_problems(
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
+    if not isinstance(knobs["dropout_masks"], Mapping) and knobs["dropout_masks"] != "torch":
+        found.append(f"trainer.dropout_masks is {knobs['dropout_masks']}: a group draws its own")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
+    if knobs["activations"] != "full":
+        found.append(
+            f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
+            "of all siblings together"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
+    if cfg["optim"].get("patience") is not None:
+        found.append("optim.patience is set: a group trains to one end")
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found

@@ -21,6 +21,7 @@ from bluestab.testing import simulated_runs
 from bluestab.testing.corpora import ANY_FILE
 
 Plan = Callable[..., Sweep]
+FORMERLY = ("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch")
 FAST, SLOW = Kind("cpu", True), Kind("cpu", False)
 
 
@@ -63,7 +64,7 @@ def test_one_precision_for_all_arms(plan: Plan) -> None:
     assert (
         plan(FAST, "none", said=("trainer.precision=32",)).settled.get("trainer.precision") is None
     )
-    mixed = plan(FAST, "none", "r3f", said=("trainer.precision=32", "trainer.micro_batch=null"))
+    mixed = plan(FAST, "none", "r3f", said=FORMERLY)
     assert mixed.notes == ()
 
 
@@ -71,12 +72,12 @@ def test_the_manifest_spells_it_out(plan: Plan) -> None:
     sweep = plan(FAST, "none", said=("trainer.micro_batch.cpu=2", "trainer.precision=auto"))
     manifest = sweep.manifest()
     assert manifest["settled"] == {
-        "trainer.precision": "bf16", "trainer.micro_batch": [2], "device": "cpu"
+        "trainer.precision": "bf16", "trainer.micro_batch": [2],
+        "trainer.dropout_masks": ["sfc64"], "device": "cpu",
     }  # fmt: skip
-    spelled = ["trainer.precision=bf16", "trainer.micro_batch=2"]
+    spelled = ["trainer.precision=bf16", "trainer.micro_batch=2", "trainer.dropout_masks=sfc64"]
     assert manifest["runs"][0]["overrides"] == [*spelled, "technique=none", "seed=0"]
-    said = ("trainer.precision=32", "trainer.micro_batch=null")
-    assert "settled" not in plan(SLOW, "none", said=said).manifest()
+    assert "settled" not in plan(SLOW, "none", said=FORMERLY).manifest()
     assert sweep.runs[0].run.cfg["sweep"]["arm"] is None, "the same for all is no arm's name"
 
 
@@ -126,17 +127,23 @@ def test_a_finished_run_is_not_left_behind(
 
 
 def test_runs_of_the_former_defaults_are_counted(plan: Plan) -> None:
-    former = plan(SLOW, "none", said=("trainer.precision=32", "trainer.micro_batch=null"))
+    former = plan(SLOW, "none", said=FORMERLY)
     finish(former)
     sweep = plan(FAST, "none", "llrd")
     assert precisions(sweep) == {"bf16"}
     (_, note) = sweep.notes
     assert note.startswith("1 of 4 runs are in the store as earlier versions did them")
-    assert note.endswith("add trainer.precision=32 trainer.micro_batch=null")
+    assert note.endswith(f"add {' '.join(FORMERLY)}")
     half = plan(FAST, "none", said=("trainer.precision=32",))
-    assert half.notes[1].endswith("add trainer.micro_batch=null")
+    assert half.notes[1].endswith("add trainer.micro_batch=null trainer.dropout_masks=torch")
     finish(sweep, 4)
     assert former_note([p.run for p in sweep.runs], sweep.store) is None
+
+
+def test_runs_with_torchs_masks_are_counted(plan: Plan) -> None:
+    """Those of the version that had the other defaults, but not this one."""
+    finish(plan(FAST, "none", said=("trainer.dropout_masks=torch",)))
+    assert plan(FAST, "none", "llrd").notes[1].endswith("add trainer.dropout_masks=torch")
 
 
 def test_under_slurm_gpus_decide(plan: Plan, tmp_path: Path) -> None:

@@ -69,11 +69,42 @@ def test_what_becomes_of_what_is_left_open(
 
 def test_a_default_is_what_it_becomes(on: Make) -> None:
     """The same run, by whichever name: what was said to be fast keeps its key as a default."""
-    run, said = on(FAST_CPU), ("trainer.precision=bf16", "trainer.micro_batch=4")
+    said = ("trainer.precision=bf16", "trainer.micro_batch=4", "trainer.dropout_masks=sfc64")
+    run = on(FAST_CPU)
     assert run.settled.overrides() == list(said)
     spelled = on(GPU, *said)
     assert spelled.key == run.key
     assert spelled.settled.overrides() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "masks"),
+    [
+        (FAST_CPU, (), "sfc64"),
+        (GPU, (), "torch"),
+        (FAST_CPU, ("trainer.dropout_masks=torch",), "torch"),
+        (GPU, ("trainer.dropout_masks=sfc64",), "sfc64"),
+        (FAST_CPU, ("trainer.engine=packed",), "torch"),
+    ],
+)
+def test_who_draws_dropout_masks(
+    on: Make, kind: Kind, overrides: tuple[str, ...], masks: str
+) -> None:
+    run = on(kind, *overrides)
+    assert run.cfg["trainer"]["dropout_masks"] == masks
+    assert run.hashed["trainer"].get("dropout_masks", "torch") == masks
+
+
+def test_a_group_draws_its_own_masks(on: Make) -> None:
+    with pytest.raises(ConfigError, match=r"dropout_masks is sfc64: a group draws its own"):
+        on(FAST_CPU, "trainer.engine=packed", "trainer.dropout_masks=sfc64")
+
+
+@pytest.mark.parametrize("value", ["mt19937", "{cpu:mt19937}"])
+def test_unknown_masks_are_refused(on: Make, value: str) -> None:
+    expected = "expected one of torch, sfc64; or one of these for each of cpu, cuda and mps"
+    with pytest.raises(ConfigError, match=f"trainer.dropout_masks is .*: {expected}"):
+        on(FAST_CPU, f"trainer.dropout_masks={value}")
 
 
 def test_a_technique_that_needs_whole_batches_gets_them(
@@ -90,9 +121,10 @@ def test_a_technique_that_needs_whole_batches_gets_them(
 
 
 def test_the_former_defaults_keep_their_keys(on: Make) -> None:
-    former = on(FAST_CPU, "trainer.precision=32", "trainer.micro_batch=null")
+    said = ("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch")
+    former = on(FAST_CPU, *said)
     assert former.hashed["trainer"]["precision"] == 32
-    assert "micro_batch" not in former.hashed["trainer"]
+    assert not {"micro_batch", "dropout_masks"} & former.hashed["trainer"].keys()
     assert with_trainer(on(FAST_CPU).hashed, FORMER) == former.hashed
 
 

@@ -37,6 +37,7 @@ TINY = (
     "trainer.eval_every=1",
     "trainer.precision=32",
     "trainer.micro_batch=null",
+    "trainer.dropout_masks=torch",
 )
 
 
@@ -470,6 +471,7 @@ def test_bf16_keeps_weights_head_and_loss_in_float32(
         ("task=gad", "model=tiny", "technique=[freeze,mixout]", "technique.freeze.depth=1"),
         ("task=gad", "model=tiny_roberta", "technique=rdrop", "trainer.micro_batch=3"),
         ("task=gad", "model=tiny", "technique=lora"),
+        ("task=gad", "model=tiny", "trainer.dropout_masks=sfc64", "trainer.micro_batch=3"),
     ],
     ids=" ".join,
 )

@@ -50,6 +50,7 @@ VARIANTS = {
     "all": (
         *("trainer.loader_workers=2", "trainer.micro_batch=3", "trainer.precision=bf16"),
         *("trainer.eval_every=2", "optim.bucket=2", "trainer.eval_tokens=128"),
+        "trainer.dropout_masks=sfc64",
     ),
 }
 

@@ -11,11 +11,18 @@ from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
 from bluestab.sweeps.search.spec import Search
 from bluestab.training.check import check_parts
-from bluestab.training.defaults import FORMER, MICRO_BATCH, PRECISION, KindOf, override_lines
+from bluestab.training.defaults import (
+    FORMER,
+    MASKS,
+    MICRO_BATCH,
+    PRECISION,
+    KindOf,
+    override_lines,
+)
 
 
 def settled(search: Search, before: Mapping[str, str] | None, kind_of: KindOf) -> Search:
-    """The search with plain values of `trainer.precision` and `trainer.micro_batch` in `fixed`.
+    """The search with plain values of the knobs of `training/defaults.py` in `fixed`.
 
     before   what an earlier command of this study fixed, which holds; None: there is none
     kind_of  devices of the machines that will do the runs
@@ -27,13 +34,13 @@ def settled(search: Search, before: Mapping[str, str] | None, kind_of: KindOf) -
     if fixed.get(PRECISION, "auto") == "auto" and PRECISION not in chosen:
         bf16 = kind.bf16 and not _needs_float32(search)
         values[PRECISION] = _before(before, PRECISION) or ("bf16" if bf16 else "32")
-    if not any(path.startswith(MICRO_BATCH) for path in {*fixed, *chosen}):
-        sizes = resolved(compose([]))["trainer"]["micro_batch"]
-        size = "null" if sizes[kind.name] is None else sizes[kind.name]
-        # for every device, and still left open: null where a point needs whole batches
-        values[MICRO_BATCH] = (
-            _before(before, MICRO_BATCH) or f"{{cpu:{size},cuda:{size},mps:{size}}}"
-        )
+    for path in (MICRO_BATCH, MASKS):
+        if any(said.startswith(path) for said in {*fixed, *chosen}):
+            continue
+        own = resolved(compose([]))["trainer"][path.removeprefix("trainer.")][kind.name]
+        value = "null" if own is None else own
+        # for every device, and still left open: a point may need another value
+        values[path] = _before(before, path) or f"{{cpu:{value},cuda:{value},mps:{value}}}"
     kept = [line for line in search.fixed if line.partition("=")[0] not in values]
     return replace(
         search,

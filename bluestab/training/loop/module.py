@@ -19,8 +19,10 @@ from torch import nn
 from bluestab.core.errors import Diverged
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import Batch, Split, Step, StepOutput
+from bluestab.models.activations import Compression, saving
 from bluestab.models.passes import model_logits
 from bluestab.tasks.base import Scores
+from bluestab.training.loop.counted_memory import Ledger, moment_bytes
 from bluestab.training.loop.evaluation import Evaluator, ItemLogits
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
 from bluestab.training.loop.micro_batches import micro_batches
@@ -47,6 +49,18 @@ def _float32(value: Any) -> Any:
     return value.float() if is_half else value
 
 
+def casts_kept(device: torch.device) -> torch.autocast:
+    """Inside, autocast casts each weight once for as long as the context around it lasts: for all
+    parts of a batch and all passes of a technique. Lightning's own casts it for every use."""
+    kind = device.type
+    return torch.autocast(
+        kind,
+        dtype=torch.get_autocast_dtype(kind),
+        enabled=torch.is_autocast_enabled(kind),
+        cache_enabled=True,
+    )
+
+
 def finite_check_every(device: torch.device) -> int:
     """Steps between two checks that their losses are finite: on a GPU each makes the host wait."""
     return 1 if device.type == "cpu" else 16
@@ -71,6 +85,7 @@ class FineTuning(pl.LightningModule):
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     evaluators   how to score validation and test
     phases       notes where the time goes
+    compression  how activations are saved; None: as they are
     ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
                  mean gradient norm by layer group); True stops the training
@@ -90,6 +105,7 @@ class FineTuning(pl.LightningModule):
         seeds: Seeds,
         evaluators: Mapping[Split, Evaluator],
         phases: Phases,
+        compression: Compression | None,
         ranks: Ranks,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
     ) -> None:
@@ -104,6 +120,8 @@ class FineTuning(pl.LightningModule):
         self._seeds = seeds
         self._evaluators = evaluators
         self._phases = phases
+        self._compression = compression
+        self.ledger = Ledger(model, lambda: moment_bytes(optimizer))
         self._ranks = ranks
         self._evaluated = evaluated
         self.logits = ItemLogits()
@@ -145,11 +163,16 @@ class FineTuning(pl.LightningModule):
         self._again, self.begun = self.begun == self.global_step, self.global_step
         self.evaluating = False
         self._optimizer.zero_grad()
+        self.ledger.look()
         parts = self._ranks.mine(micro_batches(batch, self._micro_batch, self._count))
         losses: list[torch.Tensor] = []
         for index, share, part in parts:
             self.draw_dropout_anew(index)
-            with self._phases("forward"):
+            with (
+                self._phases("forward"),
+                saving(self._compression, self.ledger),
+                casts_kept(self.device),
+            ):
                 loss = self._step(part).loss
             if share != 1.0:
                 loss = loss * share
@@ -161,7 +184,6 @@ class FineTuning(pl.LightningModule):
                     torch.autocast(loss.device.type, enabled=False),
                 ):
                     loss.backward()  # type: ignore[no-untyped-call]
-                torch.clear_autocast_cache()
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if self._ranks.size > 1:
             total = self._ranks.sum_of(total)
@@ -204,6 +226,7 @@ class FineTuning(pl.LightningModule):
         """The update; the passes that it asks for are phases of their own."""
         with self._phases("optimizer"):
             super().optimizer_step(*args, **kwargs)
+        self.ledger.look()
 
     def optimizer_zero_grad(self, *_: Any) -> None:
         """Done where the step begins: here it would erase those of earlier micro-batches."""

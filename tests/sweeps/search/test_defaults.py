@@ -42,6 +42,7 @@ def defaults(search: Any) -> tuple[str | None, str | None]:
 @pytest.mark.slow
 def test_one_precision_for_all_points(plan: Any) -> None:
     assert defaults(plan(FAST)) == ("bf16", ON_CPU)
+    assert "trainer.dropout_masks={cpu:sfc64,cuda:sfc64,mps:sfc64}" in plan(FAST).fixed
     assert defaults(plan(SLOW)) == ("32", ON_CPU)
     assert defaults(plan(GPU)) == ("bf16", "{cpu:null,cuda:null,mps:null}")
     said = {"trainer.precision": "32", "trainer.micro_batch": "2"}
@@ -60,17 +61,18 @@ def test_a_study_goes_on_as_it_was_begun(plan: Any) -> None:
     assert defaults(read_search(Path("runs"), "s")) == defaults(begun)
     file = begun.folder / "search.json"
     content = json.loads(file.read_text())
-    for path in ("trainer.precision", "trainer.micro_batch"):
+    for path in ("trainer.precision", "trainer.micro_batch", "trainer.dropout_masks"):
         del content["asked"]["fixed"][path]  # as an earlier version wrote it
     file.write_text(json.dumps(content))
     assert defaults(plan(FAST)) == ("32", "null")
+    assert "trainer.dropout_masks=torch" in plan(FAST).fixed
     assert defaults(read_search(Path("runs"), "s")) == ("32", "null")
 
 
 def test_what_was_said_before_is_left_alone() -> None:
     assert as_before({"trainer.micro_batch": "4"}, {}) == {
-        "trainer.precision": "32", "trainer.micro_batch": "4"
+        "trainer.precision": "32", "trainer.micro_batch": "4", "trainer.dropout_masks": "torch"
     }  # fmt: skip
     assert as_before({}, {"trainer.precision": "choice(32,bf16)"}) == {
-        "trainer.micro_batch": "null"
-    }
+        "trainer.micro_batch": "null", "trainer.dropout_masks": "torch"
+    }  # fmt: skip
