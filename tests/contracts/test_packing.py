@@ -83,7 +83,8 @@ def test_an_own_technique_without_the_mix_in_trains_by_itself() -> None:
     class Own(Technique):
         packs = True
 
-    cfg = {"trainer": {"micro_batch": None, "devices": 1, "attention": {"cpu": "eager"}}}
+    knobs = {"micro_batch": None, "dropout_masks": "torch", "devices": 1}
+    cfg = {"trainer": {**knobs, "attention": {"cpu": "eager"}}}
     facts = ModelFacts("tiny", "bert", 2, hidden_size=32, max_length=64, pooler=True)
     (problem,) = packable_problems(cfg, facts, {"own": Own()})
     assert problem == "technique own has no form for several runs at once"

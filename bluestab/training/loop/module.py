@@ -49,18 +49,6 @@ def _float32(value: Any) -> Any:
     return value.float() if is_half else value
 
 
-def casts_kept(device: torch.device) -> torch.autocast:
-    """Inside, autocast casts each weight once for as long as the context around it lasts: for all
-    parts of a batch and all passes of a technique. Lightning's own casts it for every use."""
-    kind = device.type
-    return torch.autocast(
-        kind,
-        dtype=torch.get_autocast_dtype(kind),
-        enabled=torch.is_autocast_enabled(kind),
-        cache_enabled=True,
-    )
-
-
 def finite_check_every(device: torch.device) -> int:
     """Steps between two checks that their losses are finite: on a GPU each makes the host wait."""
     return 1 if device.type == "cpu" else 16
@@ -168,11 +156,7 @@ class FineTuning(pl.LightningModule):
         losses: list[torch.Tensor] = []
         for index, share, part in parts:
             self.draw_dropout_anew(index)
-            with (
-                self._phases("forward"),
-                saving(self._compression, self.ledger),
-                casts_kept(self.device),
-            ):
+            with self._phases("forward"), saving(self._compression, self.ledger):
                 loss = self._step(part).loss
             if share != 1.0:
                 loss = loss * share
@@ -184,6 +168,7 @@ class FineTuning(pl.LightningModule):
                     torch.autocast(loss.device.type, enabled=False),
                 ):
                     loss.backward()  # type: ignore[no-untyped-call]
+                torch.clear_autocast_cache()
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if self._ranks.size > 1:
             total = self._ranks.sum_of(total)

@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 from bluestab.training.loop.gradients import gradient_norms  # noqa: E402
 from bluestab.training.loop.micro_batches import counted_items, counted_labels, micro_batches  # noqa: E402
-from bluestab.training.loop.module import casts_kept  # noqa: E402
 from tests.training.test_execute import TINY, done, kept  # noqa: E402
 
 Make = Callable[..., Any]
@@ -139,51 +138,6 @@ def gradients(assembly: Any, batch: Any, size: int | None) -> tuple[dict[str, An
         {n: p.grad.clone() for n, p in module.model.named_parameters() if p.grad is not None},
         float(module._losses[-1]),
     )
-
-
-def test_a_pass_without_gradients_takes_none_from_the_next() -> None:
-    layer, values = torch.nn.Linear(4, 4), torch.ones(2, 4)
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), casts_kept(values.device):
-        with torch.no_grad():
-            layer(values)
-        layer(values).float().sum().backward()
-    assert layer.weight.grad is not None
-    assert not torch.is_autocast_enabled("cpu")
-
-
-@pytest.mark.parametrize("technique", ["none", "rdrop"])
-def test_weights_are_cast_once_for_all_parts_of_a_batch(
-    make_assembly: Make, technique: str
-) -> None:
-    """With the bits of casts made anew for every part."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    overrides = ("task=gad", *TINY, "trainer.precision=bf16", f"technique={technique}")
-    assembly = make_assembly(*overrides)
-    batch = next(iter(assembly.loaders["train"]))
-    casts: list[int] = []
-
-    class Casts(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
-            kwargs = kwargs or {}
-            if func is torch.ops.aten._to_copy.default and kwargs["dtype"] == torch.bfloat16:
-                casts.extend({args[0].data_ptr()} & weights)
-            return func(*args, **kwargs)
-
-    weights = {p.data_ptr() for p in assembly.module.model.parameters() if p.dim() == 2}
-    with Casts():
-        found = gradients(assembly, batch, 2)
-    assert len(casts) == len(set(casts)) > 5
-    step = assembly.module._step
-
-    def anew(part: Any) -> Any:
-        torch.clear_autocast_cache()
-        return step(part)
-
-    assembly.module._step = anew
-    expected = gradients(assembly, batch, 2)
-    assert found[1] == expected[1]
-    assert all(torch.equal(gradient, expected[0][name]) for name, gradient in found[0].items())
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
