@@ -209,6 +209,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("argument", ["sequence=two", "sequence.orders=all"])
+def test_a_sequence_is_added_with_a_plus(two: Cli, argument: str) -> None:
+    said = two("run", "-m", argument, *SHORT)
+    assert said.code == 2
+    assert "a sequence of tasks is bluestab run -m +sequence=NAME" in said.err
+
+
 def test_one_run_is_no_sequence(two: Cli) -> None:
     said = two("run", "+sequence=two", *SHORT)
     assert said.code == 2
