@@ -240,6 +240,8 @@ INSTEAD = {
     "callbacks": "say technique=NAME; one of your own: README, Your own technique",
     "experiment": SWEEP_FILE,
     "sweeps": SWEEP_FILE,
+    "sequence": "a sequence of tasks is bluestab run -m +sequence=NAME, with which sequence.orders "
+    "and its like go; bluestab list sequence shows them",
     "hparams_search": SEARCH,
     "sweep_config": SWEEP_FILE,
     "trial": SEARCH,

@@ -30,7 +30,7 @@ def unknown_key(key: str) -> str:
     group, _, name = key.rpartition(".")
     if key.replace("/", ".") in known:
         return head + _meant(key.replace("/", "."))
-    if found := instead_of(key, value):
+    if found := instead_of("sequence" if key.startswith("sequence.") else key, value):
         return f"{head}; {found}"
     if own := _elsewhere(key, known):
         return head + _meant(*own)

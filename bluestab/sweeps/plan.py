@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
 from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
-from bluestab.sweeps.sequences import StageJob, chains_of, has_sequence
+from bluestab.sweeps.sequences import StageJob, chains_of, has_sequence, tasks_before
 from bluestab.training.check import Run, check
 from bluestab.training.defaults import KindOf
 
@@ -262,6 +262,10 @@ def _fresh(
     if not asked:
         return ()
     for one in planned.values():
+        if one.run.predecessor is not None:
+            raise ConfigError(
+                "sweep.confirm chooses an arm of a task; for a sequence of tasks leave it out"
+            )
         for override in one.overrides:
             if override.startswith(("seeds.init=", "seeds.order=", "seeds.dropout=")):
                 raise ConfigError(
@@ -324,9 +328,8 @@ def check_name(sweep: Sweep) -> str | None:
 
 def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
     """The same runs, each with the names of its sweep and its arm, for those who are told of it."""
-    rest = [
-        [o for o in p.overrides if not (SEED.fullmatch(o) or LINK.fullmatch(o))] for p in planned
-    ]
+    after = tasks_before([one.run for one in planned])
+    rest = [[*_telling(p.overrides, after.get(p.run.cell, ()), p.lends)] for p in planned]
     shared = set.intersection(*map(set, rest))
     named = []
     for one, overrides in zip(planned, rest, strict=True):
@@ -337,6 +340,17 @@ def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
         }
         named.append(replace(one, run=replace(one.run, cfg=cfg)))
     return named
+
+
+def _telling(overrides: Job, after: Sequence[str], lends: bool) -> Iterator[str]:
+    """What tells a run from others, its seed left out; of a stage, which tasks it comes after in
+    place of what follows from that."""
+    for override in overrides:
+        follows = (after and override == "score_earlier=true") or LINK.fullmatch(override)
+        if not (SEED.fullmatch(override) or follows or (lends and override.startswith("keep="))):
+            yield override
+    if after:
+        yield f"after={'>'.join(after)}"
 
 
 def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -76,7 +76,7 @@ class Queue(Source):
         runs = list(runs)
         self.store = store
         self.ready = deque(still_to_do(runs, store))
-        self._stages = StageOrder(self.ready, store)
+        self._stages = StageOrder(runs, self.ready, store)
         self.elsewhere: deque[PlannedRun] = deque()
         policy = str(runs[0].run.cfg["on_crash"]) if runs else "continue"
         self._stops = policy == "stop"
@@ -109,7 +109,8 @@ class Queue(Source):
             self.ready.extendleft(reversed(waiting))
         if self.elsewhere and time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + LOOK_AGAIN
-            self.ready, self.elsewhere = self.elsewhere, self.ready
+            self.ready.extend(self.elsewhere)
+            self.elsewhere.clear()
             return self.next()
         return None
 

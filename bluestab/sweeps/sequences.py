@@ -13,9 +13,9 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,6 +25,9 @@ from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.instantiate import load_class
 from bluestab.models.init_from import STAGE
 from bluestab.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from bluestab.training.check import Run
 
 Overrides = tuple[str, ...]
 Order = tuple[str, ...]
@@ -37,6 +40,7 @@ WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
 WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
 """What a run is asked to keep -> what it keeps for the next stage, too."""
 UNKNOWN_KEY = "0" * 16
+MOST_ORDERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,33 @@ class Plan:
         return list(found)
 
 
+def key_before(run: Run) -> str | None:
+    """Key of the stage that a run goes on from."""
+    return None if run.predecessor is None else run.predecessor["key"]
+
+
+def keys_before(runs: Iterable[Run]) -> dict[str, tuple[str, ...]]:
+    """Key -> keys of the stages before it, the first first, of all runs of a sweep."""
+    link = {run.key: key_before(run) for run in runs}
+
+    def before(key: str) -> tuple[str, ...]:
+        last = link.get(key)
+        return () if last is None else (*before(last), last)
+
+    return {key: before(key) for key in link}
+
+
+def tasks_before(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+    """Cell of a stage -> the tasks before it, the first first."""
+    task = {run.key: run.data.task.name for run in runs}
+    before = keys_before(runs)
+    return {
+        run.cell: tuple(task[key] for key in before[run.key] if key in task)
+        for run in runs
+        if run.predecessor is not None
+    }
+
+
 def has_sequence(job: Sequence[str]) -> bool:
     """Whether these overrides name a sequence."""
     return any(SEQUENCE.match(override) for override in job)
@@ -103,7 +134,8 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
     if not plan.keep_data:
         _refuse_kept_items(cfg, remembering)
     first = _without(plain, remembering, list(cfg.technique or {}))
-    keep = (WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST)[cfg.keep]
+    with_weights = WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST
+    keep = with_weights.get(cfg.keep, cfg.keep)  # another value is refused when the run is checked
     lending = cfg.keep != keep
     chains = []
     for order in plan.in_orders():
@@ -155,6 +187,7 @@ def read_plan(node: Any) -> Plan:
         }
     )
     n_orders = math.factorial(len(tasks))
+    most = min(n_orders, MOST_ORDERS)
     if isinstance(orders, list):
         wrong = [o for o in orders if not _names(o) or sorted(o) != sorted(tasks)]
         if wrong or not orders or len({*map(tuple, orders)}) < len(orders):
@@ -163,10 +196,10 @@ def read_plan(node: Any) -> Plan:
                 f"sequence.orders lists {said!r}: expected different orders of the tasks "
                 f"{', '.join(tasks)}"
             )
-    elif orders != "all" and not rules.whole(1, high=n_orders)[0](orders):
+    elif not ((orders == "all" and n_orders == most) or rules.whole(1, high=most)[0](orders)):
         problems.append(
-            f"sequence.orders is {orders!r}: expected all, a number from 1 to {n_orders} (the "
-            f"orders of {len(tasks)} tasks), or a list of orders"
+            f"sequence.orders is {orders!r}: expected all (at most {MOST_ORDERS:,}), a number from "
+            f"1 to {most} ({len(tasks)} tasks have {n_orders:,} orders), or a list of orders"
         )
     if problems:
         raise ConfigError(*problems)

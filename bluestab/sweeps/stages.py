@@ -8,62 +8,50 @@ from dataclasses import replace
 from bluestab.core.errors import BluestabError
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import PlannedRun
+from bluestab.sweeps.sequences import key_before, keys_before
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_done
-
-
-def key_before(run: Run) -> str | None:
-    """Key of the stage that a run goes on from."""
-    return None if run.predecessor is None else run.predecessor["key"]
-
-
-def runs_before(runs: Iterable[Run]) -> dict[str, tuple[Run, ...]]:
-    """Cell -> the stages before it, the first first, for each cell of a sweep that is a stage."""
-    by_key = {run.key: run for run in runs}
-    found: dict[str, tuple[Run, ...]] = {}
-    for run in by_key.values():
-        if run.cell not in found and run.predecessor is not None:
-            chain: list[Run] = []
-            before = by_key.get(run.predecessor["key"])
-            while before is not None:
-                chain.insert(0, before)
-                before = by_key.get(key_before(before) or "")
-            found[run.cell] = tuple(chain)
-    return found
 
 
 def still_to_do(runs: Sequence[PlannedRun], store: Store) -> list[PlannedRun]:
     """Runs that are not finished, in order.
 
-    One that lends its weights is finished without them once all that go on from it are.
+    One that lends its weights is finished without them once all stages behind it are: each of these
+    needs the weights of all before it.
     """
-    undone = {planned.run.key for planned in runs if not store.has(planned.run.key)}
-    lacking = {p.run.key: p for p in runs if not is_done(p.run, store)}
-    undone |= {key for key, planned in lacking.items() if not planned.lends}
-    needed = {key_before(p.run) for p in runs if p.run.key in undone}
-    while more := (needed & {*lacking}) - undone:  # made again, for which the one before is needed
-        undone |= more
-        needed = {key_before(lacking[key].run) for key in more}
-    return [planned for planned in runs if planned.run.key in undone]
+    lacking = {p.run.key for p in runs if not is_done(p.run, store)}
+    left = {
+        p.run.key for p in runs if p.run.key in lacking and not (p.lends and store.has(p.run.key))
+    }
+    before = keys_before(planned.run for planned in runs)
+    left |= lacking.intersection(key for one in left for key in before[one])
+    return [planned for planned in runs if planned.run.key in left]
 
 
 class StageOrder:
-    """What the stages of a queue wait for: the stage before them, with its weights."""
+    """What the stages of a queue wait for: all stages before them, with their weights.
 
-    def __init__(self, runs: Iterable[PlannedRun], store: Store) -> None:
+    runs  all of the sweep; undone: those that are to be done
+    """
+
+    def __init__(
+        self, runs: Iterable[PlannedRun], undone: Iterable[PlannedRun], store: Store
+    ) -> None:
         self.store = store
-        self._undone = {planned.run.key: planned for planned in runs}
+        self._before = keys_before(planned.run for planned in runs)
+        self._undone = {planned.run.key: planned for planned in undone}
         self._made_again = {key for key in self._undone if store.has(key)}
-        self._without_weights: set[str | None] = set()
+        self._without_weights: set[str] = set()
 
     def is_hopeless(self, planned: PlannedRun) -> bool:
-        """Whether the stage before has left no weights, and will not."""
-        before = self._undone.get(key_before(planned.run) or "")
-        if before is not None and self._is_finished(before.run):
-            del self._undone[before.run.key]
-            if self.store.read(before.run.key).status != "done":
-                self.give_up(before)
-        if key_before(planned.run) not in self._without_weights:
+        """Whether a stage before has left no weights, and will not."""
+        before = self._before.get(planned.run.key, ())
+        for stage in (self._undone[key] for key in before if key in self._undone):
+            if self._is_finished(stage.run):
+                del self._undone[stage.run.key]
+                if self.store.read(stage.run.key).status != "done":
+                    self.give_up(stage)
+        if self._without_weights.isdisjoint(before):
             return False
         self.give_up(planned)
         return True
@@ -73,8 +61,8 @@ class StageOrder:
         return is_done(run, self.store) if run.key in self._made_again else self.store.has(run.key)
 
     def is_early(self, planned: PlannedRun) -> bool:
-        """Whether the stage before is not finished; asked after `is_hopeless`."""
-        return key_before(planned.run) in self._undone
+        """Whether a stage before is not finished; asked after `is_hopeless`."""
+        return not self._undone.keys().isdisjoint(self._before.get(planned.run.key, ()))
 
     def give_up(self, planned: PlannedRun) -> None:
         """It crashed or diverged, or could not be started: nothing goes on from it."""

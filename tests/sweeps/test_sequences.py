@@ -178,7 +178,12 @@ def test_a_stage_that_crashes_stops_no_other_sequence(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["sequence.orders=3"], "sequence.orders is 3: expected all, a number from 1 to 2"),
+        (
+            ["sequence.orders=3"],
+            "sequence.orders is 3: expected all (at most 1,000), a number from",
+        ),
+        (["keep=some"], "keep is 'some': expected one of none"),
+        (["sweep.confirm=3"], "sweep.confirm chooses an arm of a task"),
         (["sequence.orders=[[gad,gad]]"], "sequence.orders lists ['gad', 'gad']"),
         (["sequence.from=first"], "sequence.from is 'first': expected one of last, best"),
         (["sequence.tasks=[gad]"], "expected two or more different tasks"),
@@ -202,6 +207,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert said in found.err
     assert "Traceback" not in found.err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("argument", ["sequence=two", "sequence.orders=all"])
+def test_a_sequence_is_added_with_a_plus(two: Cli, argument: str) -> None:
+    said = two("run", "-m", argument, *SHORT)
+    assert said.code == 2
+    assert "a sequence of tasks is bluestab run -m +sequence=NAME" in said.err
 
 
 def test_one_run_is_no_sequence(two: Cli) -> None:
@@ -235,6 +247,54 @@ def test_a_damaged_link_is_one_sentence() -> None:
 
     with pytest.raises(ConfigError, match="with all 16 digits"):
         predecessor_of("stage:12ab:last")
+
+
+def test_a_stage_needs_the_weights_of_all_before_it(tmp_path: Path) -> None:
+    """Three stages by hand: what is done again, and what waits for what."""
+    from types import SimpleNamespace
+
+    from bluestab.sweeps.stages import StageOrder, still_to_do
+
+    def planned(key: str, before: str | None, keep: str = "last") -> Any:
+        cfg = {"keep": keep, "keep_representations": False}
+        link = None if before is None else {"key": before}
+        run = SimpleNamespace(key=key, predecessor=link, cfg=cfg)
+        return SimpleNamespace(run=run, lends=keep == "last")
+
+    first, second = planned("1" * 16, None), planned("2" * 16, "1" * 16)
+    third, other = planned("3" * 16, "2" * 16, "none"), planned("4" * 16, "2" * 16, "none")
+    done, weights, bad = [first, second, third], [second], []
+
+    class Fake:
+        def has(self, key: str) -> bool:
+            return any(one.run.key == key for one in done)
+
+        def read(self, key: str) -> Any:
+            return SimpleNamespace(status="diverged" if key in bad else "done")
+
+    def finished(run: Any, store: Any) -> bool:
+        (one,) = (p for p in (first, second, third, other) if p.run is run)
+        return one in done and (not one.lends or one in weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bluestab.sweeps.stages.is_done", finished)
+        store: Any = Fake()
+        assert still_to_do([first, second, third], store) == []
+        runs = [first, second, third, other]
+        left = still_to_do(runs, store)
+        assert left == [first, other], "its first task is held on to as well"
+        order = StageOrder(runs, left, store)
+        assert not order.is_hopeless(other)
+        assert order.is_early(other)
+        weights.append(first)
+        assert not order.is_hopeless(other)
+        assert not order.is_early(other)
+        done.clear()
+        order = StageOrder(runs, runs, store)
+        done.append(first)
+        bad.append(first.run.key)
+        assert order.is_hopeless(second)
+        assert order.is_hopeless(other)
 
 
 @pytest.mark.slow

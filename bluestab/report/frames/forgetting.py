@@ -39,7 +39,7 @@ HEADINGS = (
 
 def _at(results: Results, name: str) -> list[Row]:
     frame = results.frame(name)
-    return frame.to_dict("records") if len(frame) else []  # type: ignore[return-value]
+    return frame.to_dict("records") if len(frame) else []
 
 
 def _cells(row: Row) -> list[str]:

@@ -257,21 +257,25 @@ def _against(own: Sequence[Chain], reference: Sequence[Chain]) -> Row:
     if not pairs:
         return {"n_paired": 0}
     mine, others = [a for a, _ in pairs], [b for _, b in pairs]
-    forgot = [[numbers.forgetting(c.upwards) for c in side] for side in (mine, others)]
-    changes = [a - b for a, b in zip(*forgot, strict=True)]
-    test = stats.mean_test(*forgot, _design(mine))
+    forgot, forgot_before = (
+        [numbers.forgetting(chain.upwards) for chain in side] for side in (mine, others)
+    )
+    changes = [a - b for a, b in zip(forgot, forgot_before, strict=True)]
+    test = stats.mean_test(forgot, forgot_before, _design(mine))
     row = {
         "n_paired": len(pairs),
         **_with_ends("change", changes, mine),
         "test_name": test.name,
         "p": test.p,
     }
-    drops = [[float(numbers.drops(c.upwards).mean()) for c in side] for side in (mine, others)]
-    of_baseline = stats.mean_interval(drops[1], _design(others))
+    drops, drops_before = (
+        [float(numbers.drops(chain.upwards).mean()) for chain in side] for side in (mine, others)
+    )
+    of_baseline = stats.mean_interval(drops_before, _design(others))
     if of_baseline is None or of_baseline.low <= 0:
         return row
-    seeds = [[*_by_seed(mine, side).values()] for side in drops]
-    ratio, interval = numbers.reduction(*seeds, level=1 - LEVEL)
+    own_seeds, other_seeds = (list(_by_seed(mine, side).values()) for side in (drops, drops_before))
+    ratio, interval = numbers.reduction(own_seeds, other_seeds, 1 - LEVEL)
     row["reduction"] = ratio
     if interval is not None:
         row |= {"reduction_low": interval.low, "reduction_high": interval.high}

@@ -177,7 +177,8 @@ def _arms(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         key: " ".join(
             override.removeprefix("technique=")
             for override in overrides
-            if n[override] < len(said) and not override.startswith("seed=")
+            if n[override] < len(said)
+            and not override.startswith(("seed=", "model.init_from=stage:"))
         )
         or "all runs"
         for key, overrides in said.items()

@@ -31,7 +31,7 @@ from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
 from bluestab.sweeps.plan import Sweep
-from bluestab.sweeps.stages import runs_before
+from bluestab.sweeps.sequences import tasks_before
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -232,7 +232,7 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
         "hydra.launcher.dry_step=false leaves that out",
         flush=True,
     )
-    before = runs_before(run for members in cells for run in members)
+    before = tasks_before([run for members in cells for run in members])
     if any(one.remembers for run, *_ in cells if run.waits for one in run.techniques.values()):
         outlook.notes.append(
             "what stages pay to hold on to earlier tasks is known when the first has finished: "

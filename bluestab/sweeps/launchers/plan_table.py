@@ -12,7 +12,7 @@ from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_lines, seconds, size
 from bluestab.report.words.phrases import number
 from bluestab.store.store import Store
-from bluestab.sweeps.stages import runs_before
+from bluestab.sweeps.sequences import tasks_before
 from bluestab.training.loop.memory import COUNTED
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ def _cells(
     """A row for each cell, called as the report will call it."""
     about = {c: (of[0].data.task.name, of[0].model.name) for c, of in cells.items()}
     hashed = {cell: members[0].hashed for cell, members in cells.items()}
-    before = runs_before(run for members in cells.values() for run in members)
-    tasks = {cell: [run.data.task.name for run in stages] for cell, stages in before.items()}
-    names = arm_names(with_stages(hashed, tasks), about)
+    before = tasks_before([run for members in cells.values() for run in members])
+    names = arm_names(with_stages(hashed, before), about)
     previous = None
     for cell, members in cells.items():
         first, cost = members[0], costs.get(cell)
