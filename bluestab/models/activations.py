@@ -7,7 +7,8 @@ output, x: what was saved, x': what is restored, s: step of the quantiser):
 
 activation   input of GELU and SiLU, by one of 2^bits points, at which the derivative f' is right to
              half a cell: |f'(x') - f'(x)| <= v / 2^(bits + 1), v the total variation of f' (1.52
-             for GELU, 1.40 for SiLU): with 4 bits the gradient of x is off by at most 0.05 |g|
+             for GELU, 1.40 for SiLU), and 0.002: with 4 bits the gradient of x is off by at most
+             0.05 |g|
 attention    operands of its products and what softmax gives, in 2^bits - 1 equal steps between
              the smallest and the largest of a tensor: |x' - x| <= s / 2, s = (max - min) /
              (2^bits - 1); a product's gradient g x^T is off by at most s / 2 times the sum of |g|

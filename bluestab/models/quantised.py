@@ -142,35 +142,40 @@ WIDEST = 12.0
 """|x| beyond which the derivative of an activation function is that of its limit, to 1e-4."""
 
 
+BINS = 2**14
+"""Equal parts of the range in which an input is looked up."""
+
+
 @lru_cache(maxsize=16)
 def codebook(function: Callable[..., torch.Tensor], bits: int, more: str) -> Any:
-    """(cells, points): inputs up to which each but the last code stands, and the input that stands
-    for it, float32.
+    """(codes, points): the code of every bin of [-WIDEST, WIDEST], uint8, and the input that stands
+    for a code, float32.
 
-    The derivative varies as much within each cell, so that it is met to half of that.
+    The derivative varies as much among the inputs of each code, so that it is met to half of that.
     more  `approximate=tanh` or "": a knob of GELU
     """
-    grid = torch.linspace(-WIDEST, WIDEST, 240_001, dtype=torch.float64)
+    grid = torch.linspace(-WIDEST, WIDEST, BINS + 1, dtype=torch.float64)
     knobs = {"approximate": "tanh"} if more else {}
     slope = function(grid, **knobs).diff() / grid.diff()
     x = (grid[1:] + grid[:-1]) / 2
     travelled = torch.cat([slope.new_zeros(1), slope.diff().abs().cumsum(0)])
     n = 2**bits
-    cell = (travelled / travelled[-1] * n).long().clamp_(max=n - 1)
-    points, ends = [], []
+    codes = (travelled / travelled[-1] * n).long().clamp_(max=n - 1)
+    points = []
     for code in range(n):
-        inside = (cell == code).nonzero().flatten()
+        inside = (codes == code).nonzero().flatten()
         here = slope[inside]
         middle = (here.min() + here.max()) / 2
         points.append(x[inside[(here - middle).abs().argmin()]])
-        ends.append(x[inside[-1]])
-    return torch.stack(ends[:-1]).float(), torch.stack(points).float()
+    return codes.to(torch.uint8), torch.stack(points).float()
 
 
 def coded(
     x: torch.Tensor, function: Callable[..., torch.Tensor], bits: int, more: str = ""
 ) -> Coded:
     """The input of an activation function, for its backward pass."""
-    ends, points = (part.to(x.device) for part in codebook(function, bits, more))
-    codes = torch.bucketize(x.detach().float().contiguous(), ends, out_int32=True).to(torch.uint8)
+    by_bin, points = (part.to(x.device) for part in codebook(function, bits, more))
+    scale = BINS / (2 * WIDEST)
+    place = x.detach().float().nan_to_num(nan=0.0).add_(WIDEST).mul_(scale)
+    codes = by_bin[place.clamp_(0, BINS - 1).to(torch.int32)]
     return Coded(Codes.of(codes, bits, x.dtype), points)
