@@ -33,7 +33,7 @@ INSTEAD = {
     "cancel": "kill stop scancel abort",
     "status --watch": "watch monitor progress dashboard ui top",
     "status": "info state jobs squeue",
-    "soup": "average ensemble merge-weights",
+    "soup": "average ensemble merge-weights merge-models fuse task-arithmetic",
     "reproduce": "replicate rerun repeat",
     "explain": "docs doc man describe card define what knobs options params glossary help-knob",
     "run --cfg job": "config conf cfg show-config",

@@ -133,3 +133,25 @@ def before_each_step(act: Callable[[Trainer], None]) -> Callback:
             act(trainer)
 
     return BeforeEachStep()
+
+
+def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[], None]) -> None:
+    """Call `act` between the backward pass with its clipping and the update it leads to.
+
+    The trainer does both inside the closure that it hands to `optimizer.step`.
+    """
+
+    def before(_: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        closure = kwargs.get("closure")
+        if closure is None:
+            act()
+            return None
+
+        def closed() -> Any:
+            loss = closure()
+            act()
+            return loss
+
+        return args, {**kwargs, "closure": closed}
+
+    optimizer.register_step_pre_hook(before)

@@ -26,7 +26,7 @@ Against   Over earlier techniques the authors report 0.6 to 1.3 points (over pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, one_of, whole, within
@@ -35,7 +35,7 @@ from bluestab.core.types import Batch, ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.models.likelihood import evaluating, mean_over_batches
 from bluestab.models.passes import model_logits
-from bluestab.techniques.base import Technique, before_each_step
+from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.parameters import pretrained
 
 if TYPE_CHECKING:
@@ -62,28 +62,6 @@ def top_share(scores: Mapping[str, torch.Tensor], p: float) -> dict[str, torch.T
     keep = max(1, round(p * together.numel()))
     bound = float(together.kthvalue(together.numel() - keep + 1).values)
     return {name: score >= bound for name, score in scores.items()}
-
-
-def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[], None]) -> None:
-    """Call `act` between the backward pass with its clipping and the update it leads to.
-
-    The trainer does both inside the closure that it hands to `optimizer.step`.
-    """
-
-    def before(_: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        closure = kwargs.get("closure")
-        if closure is None:
-            act()
-            return None
-
-        def closed() -> Any:
-            loss = closure()
-            act()
-            return loss
-
-        return args, {**kwargs, "closure": closed}
-
-    optimizer.register_step_pre_hook(before)
 
 
 class ChildTuning(Technique):

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique, before_each_step
-from bluestab.techniques.child_tuning import when_gradients_are_final
+from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices
 

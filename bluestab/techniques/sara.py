@@ -32,8 +32,7 @@ from bluestab.core.rules import Rule, at_least, within
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique, before_each_step
-from bluestab.techniques.child_tuning import when_gradients_are_final
+from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.parameters import block_matrices, pretrained
 
@@ -49,7 +48,7 @@ def quantile(w: torch.Tensor, share: float) -> torch.Tensor:
     """The magnitude that this share of the entries, at least one, does not exceed."""
     # on the CPU: on a GPU `kthvalue` is not deterministic, which the trainer forbids
     flat = w.detach().abs().flatten().cpu()
-    bound: torch.Tensor = flat.kthvalue(max(1, math.floor(share * flat.numel()))).values
+    bound, _ = flat.kthvalue(max(1, math.floor(share * flat.numel())))
     return bound.to(w.device)
 
 
@@ -59,7 +58,7 @@ def nuclear_gradient(w: torch.Tensor) -> torch.Tensor:
 
     u, s, vh = torch.linalg.svd(w, full_matrices=False)
     above = s > s.max() * max(w.shape) * torch.finfo(w.dtype).eps
-    return (u * above) @ vh
+    return (u * above) @ vh  # type: ignore[no-any-return]
 
 
 class Sara(Technique):

@@ -38,7 +38,7 @@ def packable_problems(
         )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
-    if cfg["optim"].get("patience") is not None:
+    if cfg.get("optim", {}).get("patience") is not None:
         found.append("optim.patience is set: a group trains to one end")
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")

@@ -100,6 +100,21 @@ def test_merges_of_other_seeds_are_one_cell(make_run: Make, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_seeds_of_one_task_from_their_start(make_run: Make, tmp_path: Path) -> None:
+    """Half of each task vector is the mean of the encoders; heads are averaged by every kind."""
+    store = Store(tmp_path / "runs")
+    keys = [trained(make_run, store.root, "gad", f"seed={s}", "seeds.init=0") for s in (0, 1)]
+    members = members_of(keys[:1], store)
+    how = How(kind="task_arithmetic", coefficient=0.5)
+    ((half,), (mean,)) = (make_soups(members, one, "cpu") for one in (how, How()))
+    assert half.record.key != mean.record.key
+    assert half.average == pytest.approx(mean.record.result["score"]["last"])
+    one, other = (weights_of(store, soup.record.key) for soup in (half, mean))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=1e-7)
+
+
+@pytest.mark.slow
 def test_the_verb_for_two_tasks(two: list[str], cli: Say, tmp_path: Path) -> None:
     """It says what each member and the plain mean score; the report has it as an arm, and plain
     transformers loads what is exported."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_a_run_uses_no_validation_label(make_run: Make, tmp_path: Path) -> None:
     assert result["best_step"] == result["steps"]
     folder = Store(tmp_path / "runs").folder(record.key)
     assert recorded(folder, "best") == recorded(folder, "last")
+
+
+@pytest.mark.slow
+def test_other_validation_labels_change_no_weight(make_run: Make, tmp_path: Path) -> None:
+    run = make_run(*FEW, "optim.epochs=6", "optim.lr=1e-2")
+    others = [replace(e, target="0") for e in run.data.splits["validation"]]
+    data = replace(run.data, splits={**run.data.splits, "validation": others})
+    one = done(run, tmp_path / "runs")
+    two = done(replace(run, data=data), tmp_path / "others")
+    found = [r.result["metrics"]["last"]["validation"]["positive_f1"] for r in (one, two)]
+    assert found[0] != found[1], "they were looked at for the record"
+    for at in ("last", "best"):
+        folders = (tmp_path / root / one.key for root in ("runs", "others"))
+        assert len({str(recorded(folder, at)) for folder in folders}) == 1
 
 
 def test_the_training_loss_ends_it(make_run: Make, tmp_path: Path) -> None:
