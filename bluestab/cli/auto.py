@@ -47,6 +47,9 @@ def auto(context: typer.Context) -> None:
         raise ConfigError("auto is a sweep by itself; leave -m out")
     if any(argument.startswith("hydra/sweeper=") for argument in context.args):
         raise ConfigError("auto races by itself; leave hydra/sweeper out")
+    for argument in context.args:
+        if argument.startswith(("+sweeps=", "sweep.")) and not argument.startswith("sweep.name="):
+            raise ConfigError(f"{argument}: auto plans arms and seeds itself; leave it out")
     given = [f"auto.{a}" if OWN.match(a) else a for a in context.args]
     try:
         run_app(lambda _: None, ["-m", *given, "hydra/sweeper=auto"])

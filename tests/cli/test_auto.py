@@ -249,6 +249,10 @@ def test_hours_are_kept_where_others_slow_the_machine(
         (["runs=40", "optim.lr=interval(0,1)"], "intervals belong to a search"),
         (["runs=40", "-m"], "auto is a sweep by itself; leave -m out"),
         (["runs=40", "technique=lrd"], "lrd"),
+        (["runs=40", "seeds.init=3"], "seeds.init=3: no seed would be fresh in all streams"),
+        (["runs=40", "sweep.seeds=3"], "sweep.seeds=3: auto plans arms and seeds itself"),
+        (["runs=40", "+sweeps=quickstart"], "+sweeps=quickstart: auto plans arms and seeds"),
+        (["runs=40", "hydra/launcher=slurm", "hydra.launcher.wait=false"], "wait=true"),
     ],
 )
 def test_what_cannot_be_done_is_said_first(auto: Command, line: list[str], told: str) -> None:

@@ -180,7 +180,7 @@ class SweepDisplay:
         self._screen.draw(what)
 
 
-def _view(store: Store, name: str, keys: Sequence[str], blind: bool) -> SweepView:
+def _view(store: Store, name: str, keys: Sequence[str], blind: bool = False) -> SweepView:
     """Cells come from the manifest, which tells how long runs take; the keys alone do too."""
     try:
         manifest = store.manifest(name)

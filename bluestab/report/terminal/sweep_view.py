@@ -48,7 +48,7 @@ class SweepView:
         self._store = Store(store.root)  # what it has seen of claims is its own
         self._kind = {str(run["key"]): _kind(run) for run in runs}
         self._pending = dict.fromkeys(self._kind)
-        self._since, self._blind = since, blind
+        self._since, self.blind = since, blind
         self._means = Means()
         # a sweep that was started a moment ago is on its way to its first run
         self._last_running = time.monotonic() - max(0.0, time.time() - since)
@@ -112,13 +112,13 @@ class SweepView:
         try:
             record = self._store.read(key)
             self._means.add(*self._kind[key], _total_seconds(record))
-            self.failed += record.failed and not self._blind
+            self.failed += record.failed and not self.blind
         except (StoreError, OSError, KeyError, TypeError, ValueError):
             self.damaged.add(key)  # the next start of the sweep does it again
             return
         del self._pending[key]
         self.done += 1
-        if self._blind:
+        if self.blind:
             return
         with suppress(KeyError, TypeError, ValueError):  # it is drawn, and nothing more
             score = float(record.result["score"]["last"])

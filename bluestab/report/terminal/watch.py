@@ -30,8 +30,9 @@ def shortened(label: str, width: int) -> str:
 
 
 def counted(view: SweepView) -> str:
+    failed = "" if view.blind else f"{view.failed} failed, "
     text = (
-        f"{view.done} of {view.total} done, {view.failed} failed, {len(view.crashed)} crashed, "
+        f"{view.done} of {view.total} done, {failed}{len(view.crashed)} crashed, "
         f"{len(view.running)} running, {view.left} left"
     )
     return text + (f", {len(view.damaged)} damaged" if view.damaged else "")

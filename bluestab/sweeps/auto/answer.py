@@ -36,7 +36,8 @@ def answer(run: AutoRun, *, stopped: bool = False) -> str:
     if winner == run.plan.baseline:
         return (
             f"{NOTHING}: of {n_arms} arms {PLAIN} has the best mean on validation, over "
-            f"{chosen['n_seeds']} seeds."
+            f"{chosen['n_seeds']} seeds"
+            + ("." if chosen["n_seeds"] >= FEWEST else ", which are too few to tell arms apart.")
         )
     if confirmed is None or not confirmed["seeds"] or not confirmed.get("n_paired"):
         return (

@@ -102,7 +102,11 @@ class AutoRun:
         if len(alive) < 2 or (len(alive) == 2 and n >= RACE_SEEDS):
             return []
         a_round = max(1, round(self.plan.n_runs / LOOKS / len(alive)))
-        most = min(MOST_RACE_SEEDS - n, self.budget.left(race=True) // len(alive))
+        left = self.budget.left(race=True)
+        if best_of(means(self._scores(), alive), self.plan.baseline) == self.plan.baseline:
+            # nothing would be confirmed: the rest is theirs, but for the fewest fresh seeds
+            left = max(left, self.budget.left(race=False) - 2 * FEWEST)
+        most = min(MOST_RACE_SEEDS - n, left // len(alive))
         return list(range(n, n + max(0, min(a_round, most))))
 
     def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:

@@ -21,6 +21,7 @@ from bluestab.sweeps.auto.budget import Budget, RunBudget, TimeBudget
 from bluestab.sweeps.auto.drive import AutoRun
 from bluestab.sweeps.auto.plan import (
     FEWEST_RUNS,
+    FILE,
     AutoPlan,
     AutoRequest,
     n_arms,
@@ -61,6 +62,11 @@ def request_of(
                 f"{choices[key][0]}: auto takes one task and one model, and its own seeds; leave "
                 f"{key} out, or say one"
             )
+    for key in ("seeds.init", "seeds.order", "seeds.dropout"):
+        if key in choices:
+            raise ConfigError(
+                f"{choices[key][0]}: no seed would be fresh in all streams; leave it out"
+            )
     names = {key for key, values in choices.items() if len(values) > 1 or "technique" in key}
     fixed = tuple(values[0] for key, values in choices.items() if key not in names)
     given: list[tuple[str, ...]] = []
@@ -99,17 +105,21 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     Raises ConfigError for what cannot be run, and if the folder holds the plan of another command.
     """
     request.check()
+    if not getattr(backend, "wait", True):
+        raise ConfigError("auto decides by the runs before: hydra.launcher.wait=true")
     base = _base(request, backend, compose)
     store = Store(base.cfg["store"])
     name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
     folder = Path(request.out or Path("auto") / name)
     plan = read_plan(folder)
-    make_ready([base], store)
+    if backend.trains:
+        make_ready([base], store)
     workers = backend.at_once([base] * FEWEST_RUNS, store)
     per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
     if plan is None:
         plan = _plan(request, backend, compose, base, name, per_run)
-        plan.write(folder)
+        if backend.trains:
+            plan.write(folder)
     else:
         _check_same(plan, request, base, folder)
         print(f"going on with the plan in {folder}")
@@ -317,4 +327,4 @@ def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
         print(f"  not {sentence}")
     for sentence in plan.rule:
         print(f"  {sentence}")
-    print(f"the plan and every decision: {folder / 'auto.yaml'}\n", flush=True)
+    print(f"the plan and every decision: {folder / FILE}\n", flush=True)

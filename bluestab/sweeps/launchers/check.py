@@ -71,6 +71,11 @@ class Check(Backend):
             return devices.kind_in_job(device, gpus=self.gpus)
         return super().kind_of(device)
 
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        if self.launcher == "auto":
+            return choose(runs, store, most=self.workers).workers
+        return self.workers or 1
+
     def launch(self, sweep: Sweep) -> None:
         runs = [p.run for p in sweep.runs]
         finished = list(finished_runs(sweep.store))
