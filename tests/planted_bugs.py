@@ -1,4 +1,4 @@
-"""Ten bugs, each planted in a copy of the checkout: do the quick tests find them?
+"""Eleven bugs, each planted in a copy of the checkout: do the quick tests find them?
 
     python tests/planted_bugs.py [WORD ...]    all, or those whose name has one of the words
 
@@ -50,6 +50,12 @@ PLANTS = (
         "        torch._foreach_copy_(moving, before)\n    return loss\n",
         "        pass\n    return loss\n",
         "sam_on_a_quadratic",
+    ),
+    Plant(
+        "moments that move what is frozen",
+        "        self._optimizer.zero_grad()\n",
+        "        self._optimizer.zero_grad(set_to_none=False)\n",
+        "test_a_frozen_unit_stands_still",
     ),
     Plant(
         "the best step inverted",

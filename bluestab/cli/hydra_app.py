@@ -31,7 +31,7 @@ from bluestab.cli.unknown import (
 from bluestab.core.catalogue import check_own_yamls, shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
-from bluestab.core.paths import conf_dir, own_conf_dir
+from bluestab.core.paths import conf_dir, own_conf_dir, real
 from bluestab.core.provenance import command_line
 from bluestab.sweeps.grid import check_names
 
@@ -54,7 +54,7 @@ HEARD = ("hydra.launcher.", "hydra.sweeper.", "hydra.searchpath", "hydra.callbac
          "hydra.job.env_set", "hydra.job_logging", "hydra.hydra_logging",
          *(f"hydra.{path}" for path in FOLDERS))  # fmt: skip
 """Of Hydra's own node what has an effect, or a refusal of its own."""
-APPENDABLE = ("sweeps",)  # groups that are added with a plus sign
+APPENDABLE = ("sweeps", "sequence")  # groups that are added with a plus sign
 
 
 def composed(overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
@@ -139,7 +139,7 @@ def _all_at_once(said: str) -> str | None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return folder.resolve() == conf_dir().resolve()
+    return real(folder) == real(conf_dir())
 
 
 def _carried(argument: str) -> str:
@@ -169,6 +169,10 @@ def _check_one_run(cfg: DictConfig, arguments: Sequence[str]) -> None:
     if chosen:
         print("note: this is one run with the settings of a sweep; -m runs the sweep")
     for argument in arguments:
+        if argument.startswith(("+sequence=", "sequence.")):
+            raise ConfigError(
+                f"{argument}: stages are runs of their own; add -m: bluestab run -m {argument} ..."
+            )
         if argument.startswith("sweep."):
             raise ConfigError(f"{argument} is for a sweep; add -m: bluestab run -m {argument} ...")
 
@@ -242,8 +246,8 @@ def _check_choice(override: Override, multirun: bool, to_sweep: str) -> None:
         )
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         raise ConfigError(f"{said}: glob() is not known here; name the alternatives: {key}=a,b")
-    if key == "sweeps":
-        raise ConfigError(f"{said}: one sweep at a time")
+    if key in APPENDABLE:
+        raise ConfigError(f"{said}: one {key.removesuffix('s')} at a time")
     if key.split(".")[0] in ("sweep", "search") and not key.startswith("sweep.knobs."):
         raise ConfigError(f"{said} is no choice to run; a list needs brackets: '{key}=[0,1,2]'")
     if key == "technique":

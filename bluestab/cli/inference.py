@@ -54,6 +54,7 @@ def export(
     from bluestab.cli.store import existing
     from bluestab.core import devices
     from bluestab.core.errors import ConfigError
+    from bluestab.core.paths import real
     from bluestab.inference.cell import best as best_run
     from bluestab.inference.export import export as write
     from bluestab.inference.weights import find_run
@@ -70,7 +71,7 @@ def export(
         found = existing(store)
         record, why = best_run(found, best, model, "last")
         print(why)
-        chosen = find_run(str(found.root.resolve() / record.key), found)
+        chosen = find_run(str(real(found.root) / record.key), found)
     exported = write(chosen, out, devices.resolve(device), ensemble=ensemble)
     for remark in exported.remarks:
         print(remark)
@@ -160,37 +161,81 @@ def predict(
 def soup(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Runs to average; one: all seeds of its cell"),
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs to merge, of one task or of several that began with the same weights; one: "
+            "all seeds of its cell",
+        ),
     ],
     kind: Annotated[
-        str, typer.Option("--kind", help="uniform: all | greedy: those that help on validation")
+        str,
+        typer.Option(
+            "--kind",
+            help="uniform: the mean | greedy: those that help on validation | task_arithmetic | "
+            "ties | regmean: by the inputs of its training items | adamerging: by --texts",
+        ),
     ] = "uniform",
+    coefficient: Annotated[
+        float | None,
+        typer.Option(
+            "--coefficient",
+            help="How far from the start; task_arithmetic 0.4, ties 1, adamerging begins at 0.3",
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option("--density", help="ties: share of each member's changes that stays; 0.2"),
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option("--texts", help="adamerging: file of texts without labels, as predict reads"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="adamerging: of 16 texts per task; 500")
+    ] = None,
     store: STORE = None,
     device: DEVICE = "auto",
 ) -> None:
-    """Average the weights of seeds into one model.
+    """Merge the weights of runs into one model.
 
-    It is recorded like a run. Example: bluestab soup KEY
+    It is recorded like a run, per task. Example: bluestab soup KEY1 KEY2 --kind ties
     """
     from bluestab.core import devices
     from bluestab.core.errors import ConfigError, did_you_mean
-    from bluestab.inference.soup import KINDS, make_soup, members_of
+    from bluestab.inference.members import members_of, task_name
+    from bluestab.inference.merging import KINDS, How
+    from bluestab.inference.soup import make_soups
     from bluestab.report.terminal.tables import print_record
 
     if kind not in KINDS:
         raise ConfigError(f"--kind is {kind!r}" + did_you_mean(kind, KINDS))
+    how = How(kind=kind, coefficient=coefficient, density=density, texts=texts, steps=steps)
     devices.resolve(device)
     members = members_of(runs, store_of(store))
-    cooked = make_soup(members, kind, device)
-    for remark in cooked.remarks:
+    soups = make_soups(members, how, device)
+    for remark in soups[0].remarks:
         print(remark)
-    at = members[0].at
-    scores = [one.result["score"][at] for one in cooked.members]
-    print(
-        f"{len(scores)} of {len(members)} seeds are in it; alone they score "
-        f"{min(scores):.4f} to {max(scores):.4f}, mean {sum(scores) / len(scores):.4f}"
-    )
-    print_record(cooked.record, str(members[0].store.folder(cooked.record.key)))
+    at, root = members[0].at, members[0].store
+    for one in soups:
+        scores = [member.result["score"][at] for member in one.members]
+        all_of = sum(task_name(m.record) == task_name(one.record) for m in members)
+        if len(soups) > 1:
+            print(f"\n{task_name(one.record)}:")
+        print(
+            f"{len(scores)} of {all_of} seeds are in it; alone they score "
+            f"{min(scores):.4f} to {max(scores):.4f}, mean {sum(scores) / len(scores):.4f}"
+        )
+        if one.average is not None:
+            print(
+                f"the plain mean of the same weights scores {one.average:.4f}, "
+                f"{kind} {one.record.result['score'][at]:.4f}"
+            )
+        if texts is not None:
+            print(
+                "its coefficients were fitted to the texts of this file, without labels: if they "
+                "are test texts, the score is transductive"
+            )
+        print_record(one.record, str(root.folder(one.record.key)))
 
 
 def reproduce(

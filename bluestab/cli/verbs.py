@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from bluestab.core.errors import ConfigError, nearest
 
 GROUPS = {
-    "Runs and sweeps": ("run", "check", "fetch", "inspect", "status", "cancel", "search"),
+    "Runs and sweeps": ("run", "auto", "check", "fetch", "inspect", "status", "cancel", "search"),
     "What comes of them": ("report", "compare", "export", "predict", "soup", "reproduce"),
     "What there is": ("list", "explain", "notebooks", "completion"),
     "Files": ("store", "cache"),

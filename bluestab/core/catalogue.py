@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from bluestab.core.errors import ConfigError, did_you_mean
-from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
+from bluestab.core.paths import conf_dir, own_conf_dir, real, sweeps_dir
 from bluestab.core.plain_files import check_yaml
 
-KINDS = ("task", "model", "technique", "sweep")
+KINDS = ("task", "model", "technique", "sweep", "sequence")
 OWN = "your own checkpoint"
 GROUPS = (OWN, "general", "biomedical and clinical", "other languages")
 """Groups of models, in the order in which they are listed (`about.group`); others follow."""
@@ -31,14 +31,14 @@ def folders(kind: str) -> list[Path]:
         raise ConfigError(f"there is no list of '{kind}'" + did_you_mean(kind, KINDS))
     if kind == "sweep":
         places = [Path.cwd() / "sweeps", sweeps_dir()]
-        return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
+        return [folder for folder in dict.fromkeys(map(real, places)) if folder.is_dir()]
     return _conf_folders(kind)
 
 
 def _conf_folders(group: str) -> list[Path]:
     own = own_conf_dir()
     places = [Path.cwd() / "conf" / group, *([own / group] if own else []), conf_dir() / group]
-    return [folder for folder in dict.fromkeys(p.resolve() for p in places) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(map(real, places)) if folder.is_dir()]
 
 
 def outer_level_problems(group: str, nodes: Mapping[str, Any]) -> list[str]:

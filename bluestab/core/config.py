@@ -50,10 +50,11 @@ def quoted(text: str, mark: str = "'") -> str:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain containers, without what is no part of a run.
 
-    These are Hydra's own node, and that of a search, whose storage may be a matter of passwords.
+    These are Hydra's own node, that of `bluestab auto`, and that of a search, whose storage may be
+    a matter of passwords.
     What loggers have from the environment is noted below `references`, for `secrets.stored`.
     """
-    node = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("hydra", "search")])
+    node = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("hydra", "search", "auto")])
     try:
         found: dict[str, Any] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         kept = references(node, found, "logger")

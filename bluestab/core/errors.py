@@ -79,6 +79,26 @@ class TimedOut(Exception):
         super().__init__(f"not finished after timeout={limit:g} seconds, at optimizer step {step}")
 
 
+OF_A_FILE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR),
+    *(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT),
+)
+"""Errors of a file system that say something of the file, and nothing of this program."""
+
+
+def is_of_a_file(error: OSError) -> bool:
+    """Whether an error says what is wrong with a file or folder that it names."""
+    return error.errno in OF_A_FILE and error.filename is not None
+
+
+def file_problem(error: OSError) -> str:
+    """The sentence about it."""
+    return (
+        f"{str(error.filename)[:300]} cannot be read or written ({error.strerror}); name another "
+        "file or folder, or ask whose it is for the right to use it"
+    )
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Was the disk, or a quota on it, full: anywhere in the chain of causes?"""
     seen: set[int] = set()

@@ -26,10 +26,12 @@ TASK_DESCRIPTIVE = frozenset(
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
     *("micro_batch", "prefix_cache", "devices", "engine", "dropout_masks"),
+    *("activations", "activation_bits", "attention_bits", "wide_bits", "norm_share"),
 )
 
 OF_THE_MODEL = (
-    *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "init_from"),
+    *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "global_attention"),
+    "init_from",
 )
 """Knobs that the config has below `model` and the hashed config beside it."""
 
@@ -39,10 +41,16 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.prefix_cache": True,
     "trainer.engine": "lightning",
     "trainer.devices": 1,
+    "trainer.activations": "full",
+    "trainer.activation_bits": 4,
+    "trainer.attention_bits": 8,
+    "trainer.wide_bits": 8,
+    "trainer.norm_share": 0.1,
     "trainer.dropout_masks": "torch",
     "stop_degenerate": False,
     "score_earlier": False,
     "task.overlap": None,
+    "task.shots": None,
     "task.folds": None,
     "task.fold": None,
     "task.split_seed": 0,
@@ -52,10 +60,13 @@ NEUTRAL: Mapping[str, Any] = {
     "dropout": None,
     "attention_dropout": None,
     "head_dropout": None,
+    "global_attention": "first_piece",
     "init_from": None,
+    "predecessor": None,
     "earlier": [],
     "optim.bias_correction": True,
     "optim.bucket": None,
+    "optim.patience": None,
     "technique.reinit.layernorms_only": False,
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
@@ -68,6 +79,7 @@ def hashed_config(
     model_id: str,
     fingerprint: Mapping[str, str],
     init_from: str | None = None,
+    predecessor: Mapping[str, str] | None = None,
     earlier: Collection[str] = (),
     descriptive: Collection[str] = (),
     higher_is_better: bool = True,
@@ -77,6 +89,8 @@ def hashed_config(
     model_id     what the weights are (`Model.identity`)
     fingerprint  split -> SHA-256 of the data file's content
     init_from    SHA-256 of the weights that `model.init_from` names, wherever they lie
+    predecessor  of a stage of a sequence, instead: key and cell of the stage before, and at (which
+                 of its weights); they decide the weights, and are known before these exist
     earlier      keys of the earlier runs whose tasks a technique remembers, or that are scored
     descriptive  fields of the task that only say how files are read (`Task.descriptive`)
     higher_is_better  of the task's metric: False is written down, so that readers of a record know
@@ -94,6 +108,7 @@ def hashed_config(
         "model": model_id,
         **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
+        "predecessor": predecessor,
         "earlier": list(earlier),
         "technique": [
             # where a search may look does not decide what one run gives
@@ -135,11 +150,15 @@ def key_of(hashed: Mapping[str, Any]) -> str:
 
 
 def cell_of(hashed: Mapping[str, Any]) -> str:
-    """16 hex digits of the run without its seeds, and without its fold of a cross-validation.
+    """16 hex digits of the run without its seeds, without its fold of a cross-validation, and
+    without the members that a merged network is made of; of the stage before, the cell alone
+    counts.
 
     Only runs of one cell are ever averaged.
     """
-    rest = {k: v for k, v in hashed.items() if k != "seeds"}
+    rest = {k: v for k, v in hashed.items() if k not in ("seeds", "members")}
+    if isinstance(before := rest.get("predecessor"), Mapping):
+        rest["predecessor"] = {k: v for k, v in before.items() if k != "key"}
     if isinstance(task := rest.get("task"), Mapping):
         rest["task"] = {k: v for k, v in task.items() if k != "fold"}
     return key_of(rest)

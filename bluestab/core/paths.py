@@ -24,6 +24,12 @@ def expanded(name: Path | str) -> Path:
         return Path(name)
 
 
+def real(path: Path | str) -> Path:
+    """A path with the links in it followed, as far as they lead: a loop of links ends there, where
+    `Path.resolve` of Python up to 3.12 raises RuntimeError."""
+    return Path(os.path.realpath(expanded(path)))
+
+
 def check_readable(folder: Path, said: str) -> None:
     """Raises BluestabError for a folder that is there, or may be there, and cannot be read.
 

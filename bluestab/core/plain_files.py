@@ -14,6 +14,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from bluestab.core.errors import ConfigError
+from bluestab.core.paths import real
 
 MOST_BYTES = 64 * 2**20
 """Of a text file that is read whole (the largest tokenizer.json known has 34 MB)."""
@@ -159,7 +160,7 @@ def inside(folder: Path, name: object, where: str) -> Path:
     if strange or PurePosixPath(str(name)).is_absolute() or ".." in parts:
         raise ConfigError(f"{where} names the file {name!r}, which is not inside {folder}")
     path = folder.joinpath(*parts)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not real(path).is_relative_to(real(folder)):
         raise ConfigError(f"{where} names the file {name!r}, a link that leads out of {folder}")
     return path
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -118,6 +119,7 @@ def cleaned_tree(value: Any, name: str = "") -> Any:
     return cleaned(value) if "\n" in value else cleaned_value(value)
 
 
+@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Whether the value of a knob, variable or field of this name is a credential."""
     last = re.split(r"[.\[\]]", name.strip("-+~\"' "))[-1]

@@ -139,7 +139,10 @@ class RunRecord:
         names (what a person calls task, model, techniques, seed; init_from: run, at and task of
         the weights it started from, if it did), seconds (prepare, fit, score, total), phases
         (seconds, see `training/loop/phases.py`; profiled: whether the device was waited for),
-        peak_memory_mb, tokens_per_second, device, attention, precision,
+        peak_memory_mb, memory (bytes of weights, gradients, moments and saved activations where
+        these were most in a step of training, of the largest tensor restored from fewer bytes
+        (unpacked), and their total: `training/loop/counted_memory.py`; absent before 0.2; of runs
+        that trained as one, a share each), tokens_per_second, device, attention, precision,
         eval_batch_size (that memory sufficed for),
         frozen_prefix (blocks whose output was computed once, or null), resumed_from (step of the
         checkpoint, or null), versions, commit, dirty, host, command, finished (UTC)

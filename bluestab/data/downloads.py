@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from bluestab.core.errors import BluestabError, is_disk_full
 from bluestab.data.remotes import Remote, url_problem
-from bluestab.store.files import flush
+from bluestab.store.files import flush, put_in_place
 
 if TYPE_CHECKING:
     import requests
@@ -127,7 +127,7 @@ class Downloader:
                         f"gave a file with sha256 {found}, expected {remote.sha256}; it was removed"
                     )
             flush(part)
-            part.replace(output)
+            put_in_place(part, Path(output))
 
         return download
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, DataError
+from bluestab.core.paths import real
 from bluestab.core.plain_files import read_text
 from bluestab.core.types import Example
 from bluestab.data.readers import read_bytes
@@ -67,7 +68,7 @@ def predict_folder(
     if output.exists():
         raise ConfigError(f"{output} is there already; remove it, or choose another --output")
     texts = documents(folder)
-    said = dumps({"input": str(folder.resolve()), **made})
+    said = dumps({"input": str(real(folder)), **made})
     partial = output.with_name(output.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     journal = partial / JOURNAL

@@ -15,6 +15,7 @@ from typing import Any
 
 from bluestab.core.types import At, RunRecord
 from bluestab.inference.cell import Cell, validation
+from bluestab.models.global_attention import FIRST_TEXT
 from bluestab.tasks.outputs import Output
 
 PLACE = re.compile(r"[/~\\\\]|[A-Za-z]:[/\\\\]|\.\.?/")
@@ -235,6 +236,14 @@ def _use(cfg: Mapping[str, Any], output: Output, ensemble: bool) -> list[str]:
             f"pipe({text}, truncation=True)"
         )
     code = f"from transformers import pipeline\n{call}"
+    if cfg["model"].get("global_attention") == FIRST_TEXT:
+        return [
+            "",
+            "Trained with global attention on the first text of a pair: plain transformers gives "
+            "the same only with a `global_attention_mask` of ones before the first separator. "
+            "With files:",
+            *block(predict),
+        ]
     return [*block(code), "or, with files of any length:", *block(predict)]
 
 

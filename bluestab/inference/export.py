@@ -22,6 +22,7 @@ from bluestab.inference.cell import Cell, cell_of_run
 from bluestab.inference.remake import keep_weights
 from bluestab.inference.weights import MANIFEST, FinishedRun, Weights, find_run, of_run, to_manifest
 from bluestab.models.clean_config import clean_config, clean_tokenizer_config
+from bluestab.models.global_attention import FIRST_TEXT, first_text
 from bluestab.models.init_from import command_of
 from bluestab.models.untrusted import WEIGHTS
 from bluestab.store.artefacts import read_predictions
@@ -260,6 +261,9 @@ def plain_logits(folder: Path, weights: Weights, items: Sequence[Example]) -> An
             max_length=task.max_length,
             return_tensors="pt",
         )
+        if weights.model.global_attention == FIRST_TEXT:
+            separator = model.config.sep_token_id
+            inputs["global_attention_mask"] = first_text(inputs["input_ids"], separator)
         with torch.inference_mode():
             logits = model(**inputs).logits[0].float()
         if words:

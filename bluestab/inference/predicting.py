@@ -66,7 +66,8 @@ class Done:
             (counts.abstained, "below --abstain-below and left out"),
         ):
             said += f", {number:,} {what}" if number else ""
-        return f"{said}; {fresh / max(seconds, 1e-9):,.0f} items per second with loading"
+        rate = fresh / max(seconds, 1e-9)
+        return f"{said}; {rate:,.{0 if rate >= 10 else 2}f} items per second with loading"
 
 
 def carry_out(

@@ -16,9 +16,11 @@ from torch import nn
 
 from bluestab.core.devices import cores
 from bluestab.core.errors import ConfigError
-from bluestab.core.types import Example
+from bluestab.core.seeding import generator
+from bluestab.core.types import Batch, Example
 from bluestab.inference.answers import answer, check_threshold
 from bluestab.inference.weights import Weights
+from bluestab.models.curvature import InputFactor, input_factors
 from bluestab.models.networks import load_trained
 from bluestab.models.passes import model_logits
 from bluestab.models.tokenizers import load_tokenizer
@@ -70,9 +72,14 @@ class Predictor:
         check_finite(network.named_parameters(), weights.said)
         return network.to(self.device)
 
+    @property
+    def network(self) -> nn.Module:
+        """The first one."""
+        return self._networks[0]
+
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put other weights into the first network. Raises RuntimeError if one is missing."""
-        self._networks[0].load_state_dict(dict(state), strict=True)
+        self.network.load_state_dict(dict(state), strict=True)
 
     def logits(self, examples: Sequence[Example]) -> list[tuple[list[int], bool, list[np.ndarray]]]:
         """Per item: which parts its rows stand for, whether it was cut, logits per network."""
@@ -92,6 +99,12 @@ class Predictor:
         for item, truncated in zip(encoded["example"], encoded["truncated"], strict=True):
             cut[item] = cut[item] or truncated
         return [(parts[i], cut[i], [one[i] for one in found]) for i in range(len(examples))]
+
+    def input_factors(self, examples: Sequence[Example]) -> list[InputFactor]:
+        """Of the linear maps of the first network, on these items."""
+        return input_factors(
+            self.network, self.batches(0, self._encoded(self._tokenizers[0], examples))
+        )
 
     def answers(self, examples: Sequence[Example]) -> list[Answer]:
         """One per item, in order."""
@@ -124,16 +137,9 @@ class Predictor:
         self, network: nn.Module, number: int, encoded: Any, n_items: int
     ) -> list[np.ndarray]:
         """Item -> its logits (n_rows, n_labels), float32."""
-        padding = self._tokenizers[number].pad_token_id
-        assert padding is not None
-        names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
         gathered = ItemLogits()
         with torch.inference_mode(), _autocast(self.weights[number].precision, self.device):
-            for batch in _batches([len(ids) for ids in encoded["input_ids"]], self.pieces):
-                items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
-                tensors = {
-                    name: value.to(self.device) for name, value in collate(items, padding).items()
-                }
+            for tensors in self.batches(number, encoded):
                 logits = model_logits(network, tensors)
                 gathered.update(logits.cpu(), tensors["labels"].cpu(), tensors["items"].cpu())
         by_row = gathered.compute()
@@ -141,6 +147,29 @@ class Predictor:
         for row, item in enumerate(encoded["example"]):
             parts[item].append(by_row[row])
         return [np.concatenate(own) for own in parts]
+
+    def endless(self, examples: Sequence[Example], size: int) -> Iterator[Batch]:
+        """These items for the first network, `size` rows at a time, shuffled anew when all have
+        been; the order is the same every time."""
+        encoded = self._encoded(self._tokenizers[0], examples)
+        random = generator(0, "endless")
+        while True:
+            order = torch.randperm(len(encoded["input_ids"]), generator=random).tolist()
+            rows = [order[i : i + size] for i in range(0, len(order), size)]
+            yield from self.batches(0, encoded, rows)
+
+    def batches(
+        self, number: int, encoded: Any, rows: Iterable[list[int]] | None = None
+    ) -> Iterator[Batch]:
+        """What was encoded for the network of this number, in batches of rows of like length unless
+        it is said which."""
+        padding = self._tokenizers[number].pad_token_id
+        assert padding is not None
+        names = [n for n in encoded if n in ("input_ids", "token_type_ids", "labels")]
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        for batch in _batches(lengths, self.pieces) if rows is None else rows:
+            items = [{n: encoded[n][row] for n in names} | {"item": row} for row in batch]
+            yield {name: value.to(self.device) for name, value in collate(items, padding).items()}
 
 
 def check_finite(parameters: Iterable[tuple[str, torch.Tensor]], where: object) -> None:

@@ -15,7 +15,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import instantiate, load_class
 from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import ATTENTION
-from bluestab.core.paths import expanded
+from bluestab.core.paths import expanded, real
 from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
@@ -121,7 +121,7 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
                 f"{first.said} answers for {first.task.name} {list(first.labels)}, {other.said} "
                 f"for {other.task.name} {list(other.labels)}: only equal questions are averaged"
             )
-    if len({w.folder.resolve() for w in found}) < len(found):
+    if len({real(w.folder) for w in found}) < len(found):
         raise ConfigError("the same weights are named twice; several runs must be different ones")
     return found
 

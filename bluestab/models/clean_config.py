@@ -17,6 +17,7 @@ from typing import Any
 
 from bluestab.core import rules
 from bluestab.core.errors import ConfigError
+from bluestab.core.paths import real
 from bluestab.core.plain_files import read_json
 from bluestab.core.rules import Rule
 from bluestab.models.hub import SENTENCEPIECE
@@ -260,7 +261,7 @@ def clean_tokenizer(folder: Path, family: str) -> Iterator[Path]:
         clean = Path(name)
         for file in FILES:
             if (folder / file).is_file():
-                (clean / file).symlink_to((folder / file).resolve())
+                (clean / file).symlink_to(real(folder / file))
         own = {
             **_read(folder / "special_tokens_map.json"),
             **_read(folder / "tokenizer_config.json"),

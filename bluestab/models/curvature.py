@@ -184,6 +184,16 @@ class Curvature:
         return sum(factor.numel() for block in self.blocks for factor in block.factors())
 
 
+@dataclass(frozen=True)
+class InputFactor:
+    """A of one module alone: a (I, I), with a bias (I + 1, I + 1); of an Embedding its diagonal,
+    (V,)."""
+
+    weight: str
+    bias: str | None
+    a: torch.Tensor
+
+
 # --- estimating them -----------------------------------------------------------------------------
 
 
@@ -251,17 +261,23 @@ class _Sums:
             g = g.sum(dim=0, keepdim=True)
         self.g = self.g + g.T @ g
 
+    def inputs(self) -> InputFactor | None:
+        """None if no input ever came here."""
+        if not self.positions:
+            return None
+        bias = None if getattr(self.module, "bias", None) is None else f"{self.path}.bias"
+        return InputFactor(f"{self.path}.weight", bias, self.a / self.positions)
+
     def block(self, n_items: int) -> Block | None:
         """None if no gradient ever came here."""
         import torch
 
-        if not isinstance(self.g, torch.Tensor):
+        if not isinstance(self.g, torch.Tensor) or (seen := self.inputs()) is None:
             return None
-        weight, a, g = f"{self.path}.weight", self.a / self.positions, self.g / n_items
+        g = self.g / n_items
         if isinstance(self.module, torch.nn.Embedding):
-            return LookupBlock(weight, a, g)
-        bias = None if self.module.bias is None else f"{self.path}.bias"
-        return KroneckerBlock(weight, bias, a, g)
+            return LookupBlock(seen.weight, seen.a, g)
+        return KroneckerBlock(seen.weight, seen.bias, seen.a, g)
 
 
 def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> list[_Sums]:
@@ -282,6 +298,27 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
         ):
             found.append(_Sums(path, module, sharing))
     return found
+
+
+def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFactor]:
+    """A of every Linear and Embedding with weights of its own, over all items; labels play no part.
+
+    Raises RuntimeError where a module's inputs cannot be told by word piece.
+    """
+    import torch
+
+    modules = _factored(network, dict(network.named_parameters()), "expand")
+    with evaluating(network, ()), torch.no_grad(), ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.module.register_forward_hook(module.hook).remove)
+        for item in (item for batch in batches for item in items_of(batch)):
+            network(**inputs_of(item))
+            mask = item["attention_mask"][0].bool()
+            for module in modules:
+                if module.seen:
+                    module.add_inputs(mask)
+                module.seen.clear()
+    return [factor for module in modules if (factor := module.inputs()) is not None]
 
 
 def fisher(

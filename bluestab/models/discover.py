@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
+from bluestab.core.paths import expanded, real
 from bluestab.core.plain_files import read_json
 from bluestab.models.clean_config import clean_config
 from bluestab.models.foreign import foreign
@@ -100,7 +101,7 @@ def described(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name(node: Mapping[str, Any]) -> str:
     if node.get("path") is not None:
-        return Path(str(node["path"])).expanduser().resolve().name
+        return real(str(node["path"])).name
     return str(node.get("hub")).rpartition("/")[2]
 
 
@@ -109,7 +110,7 @@ def _config_folder(node: Mapping[str, Any]) -> Path:
     from bluestab.models.hub import config_folder
 
     if node.get("path") is not None:
-        folder = Path(str(node["path"])).expanduser()
+        folder = expanded(str(node["path"]))
         if not (folder / "config.json").is_file():
             raise ConfigError(f"model.path is '{node['path']}': no folder with a config.json")
         return folder

@@ -6,6 +6,9 @@ helps: Pruksachatkun et al. 2020, ACL). As in the code of the former (github.com
 bert_on_stilts), the encoder is taken with its pooler, the head is fresh, and the weights are those
 after the last step unless the knob says `:best`.
 
+A stage of a sequence of tasks says `stage:KEY:AT`: the same weights, which are then known by the
+run that leaves them (`keys.py`), not by their content: a stage has a key before they exist.
+
 Weights are found and verified here, before anything is loaded; `networks.py` reads them.
 """
 
@@ -21,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError, StoreError
-from bluestab.core.paths import expanded
+from bluestab.core.paths import expanded, real
+from bluestab.core.plain_files import check_plain
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
 from bluestab.data.locate import sha256_of
@@ -29,6 +33,7 @@ from bluestab.models.description import Model
 from bluestab.store.store import KEY, Store, parse_record
 
 PREFIX = re.compile(r"[0-9a-f]{4,16}")
+STAGE = "stage:"
 EXPECTED = (
     "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, the "
     "folder of a run, or null"
@@ -75,6 +80,7 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str):
         raise ConfigError(f"{knob} is {value!r}: {EXPECTED}")
+    text = text.removeprefix(STAGE)
     run, _, which = text.rpartition(":")
     at = next((at for at in WEIGHTS_TO_KEEP["all"] if at == which), None)
     if at is None:
@@ -82,6 +88,22 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     if not (PREFIX.fullmatch(run) or _is_path(run)):
         raise ConfigError(f"{knob} is '{text}': {EXPECTED}")
     return run, at
+
+
+def predecessor_of(value: object) -> tuple[str, At] | None:
+    """Key and weights that `stage:KEY:AT` names; None: it is no stage of a sequence.
+
+    Raises ConfigError if what it names is no whole key.
+    """
+    if not isinstance(value, str) or not value.startswith(STAGE):
+        return None
+    run, at = parse(value)
+    if not KEY.fullmatch(run):
+        raise ConfigError(
+            f"model.init_from is '{value}': expected {STAGE}KEY:last or {STAGE}KEY:best, with all "
+            "16 digits of the key of the stage before"
+        )
+    return run, at or "last"
 
 
 def _is_path(text: str) -> bool:
@@ -103,14 +125,16 @@ def find(value: object, store: Store, model: Model) -> SavedWeights:
     own = Store(folder.parent)
     check_saved(folder, at, record, own, where)
     _check_model(folder, at, record, model, where)
-    in_store = folder.resolve() == store.folder(record.key).resolve()
+    in_store = real(folder) == real(store.folder(record.key))
     return SavedWeights(
-        folder=folder.resolve() / "checkpoint" / at,
+        folder=real(folder) / "checkpoint" / at,
         sha256=verified(folder, at, record, own, where),
         run=record.key,
         at=at,
         task=record.measured["names"]["task"],
-        said=f"{record.key if in_store else folder.resolve()}:{at}",
+        said=str(value)
+        if predecessor_of(value)
+        else f"{record.key if in_store else real(folder)}:{at}",
         failed=bool((record.result["degenerate"] or {}).get(at)),
     )
 
@@ -224,13 +248,14 @@ def verified(folder: Path, at: At, record: RunRecord, own: Store, where: str) ->
     name = f"checkpoint/{at}/model.safetensors"
     file = folder / name
     try:
+        check_plain(file)
+        with safe_open(file, framework="numpy") as opened:  # which looks at its length, too
+            opened.keys()
         digest = sha256_of(file)
         # weights that were added to a finished run are not listed in its record
         listed = (record.measured["files"] or {}).get(name, digest)
         if digest != listed:
             raise ValueError("its SHA-256 is not the one in record.json")
-        with safe_open(file, framework="numpy") as opened:
-            opened.keys()
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(
             f"{where}: {file} is damaged ({error}); remove {file.parent} and have the run keep it "

@@ -25,6 +25,7 @@ from bluestab.models.description import Model
 from bluestab.models.discover import longest_input
 from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
+from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.untrusted import check_code
@@ -115,6 +116,7 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
         model.identity(),
         model.head,
         model.lower_case,
+        model.global_attention,
         dropout,
         kept,
     )
@@ -178,6 +180,7 @@ def _pretrained(
         config = with_dropout(own, model)
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
         set_head_dropout(network, own, model)
+        set_global_attention(network, model)
         network = _with_head(model, network, head)
         # a checkpoint that never was: the same random values in every run and on every machine
         names = [name for name, _ in network.named_parameters()]
@@ -205,6 +208,7 @@ def _pretrained(
             ignore_mismatched_sizes=model.head.startswith("concat"),
         )
     set_head_dropout(network, own, model)
+    set_global_attention(network, model)
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
     network = _with_head(model, network, head)
     new = {n for n, p in network.named_parameters() if id(p) not in before}

@@ -97,14 +97,17 @@ def perturbed(model: nn.Module, delta: torch.Tensor) -> Iterator[None]:
     wrap and are wrapped alike, and RoBERTa still reads its positions off the word pieces, which
     embeddings alone would not tell it.
     """
+    import torch
 
     def add(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        if output.shape != delta.shape:
+        more = output.shape[1] - delta.shape[1]  # Longformer fills up its last window
+        padded = torch.nn.functional.pad(delta, (0, 0, 0, more)) if more > 0 else delta
+        if output.shape != padded.shape:
             raise RuntimeError(
                 f"word embeddings have shape {tuple(output.shape)}, their perturbation "
                 f"{tuple(delta.shape)}: try another attention kernel (trainer.attention)"
             )
-        return output + delta
+        return output + padded
 
     hook = word_embeddings(model).register_forward_hook(add)
     try:

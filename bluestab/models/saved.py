@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bluestab.core.paths import conf_dir
+from bluestab.core.paths import conf_dir, real
 from bluestab.store.own_yamls import filled_yaml, own_file, write_own
 
 
@@ -24,7 +24,7 @@ def save_model(name: str, node: Mapping[str, Any], identity: str) -> Path:
     values = {key: value for key, value in node.items() if key != "about"}
     values["name"] = name
     if node["path"] is not None:
-        values["path"] = str(Path(str(node["path"])).expanduser().resolve())
+        values["path"] = str(real(str(node["path"])))
     elif node["hub"] is not None and node["revision"] is None:
         commit = identity.rpartition("@")[2]
         values["revision"] = commit if re.fullmatch("[0-9a-f]{40}", commit) else None

@@ -45,14 +45,22 @@ def check_weights(folder: Path) -> dict[str, Any]:
             raise ConfigError(f"{folder} holds no {name}")
     for path in folder.iterdir():
         inside(folder, path.name, "the folder itself")
-        if path.suffix in (".json", ".txt") and path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size} bytes: too large to be read")
+        if path.suffix in (".json", ".txt") and (size := _size(path)) > MOST_BYTES:
+            raise ConfigError(f"{path} has {size} bytes: too large to be read")
     config = read_json(folder / "config.json")
     if config.get("model_type") in KEYS:
         _check_sizes(folder, config)
     else:  # the network is compared with its weights when it is loaded: `check_shapes`
         clean_config(config, folder / "config.json")
     return config
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file. Raises ConfigError for a link that leads nowhere."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def check_code(folder: Path) -> None:

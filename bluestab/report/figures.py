@@ -1,7 +1,7 @@
 """Figures for papers: one function each, from the tables of the Python API. Colour-blind safe.
 
     seeds, budget      of runs:     bluestab.load_store(path)
-    failed, changes, cost  of arms: bluestab.load_summary(path)
+    failed, changes, cost, memory  of arms: bluestab.load_summary(path)
     curves, gradients  of evaluations: bluestab.load_curves(path)
 
 Every function returns a matplotlib figure, one panel per task and model; `columns` is its width in
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
-from bluestab.store.files import new_aside
+from bluestab.store.files import new_aside, put_in_place
 from bluestab.tasks.metric import Metric, metric_of_row
 
 if TYPE_CHECKING:
@@ -108,17 +108,27 @@ def changes(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Fi
 
 def cost(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure:
     """Change of the mean against mean seconds per run, in times of the baseline's."""
+    return _change_against(_arms(summary, at), "seconds_mean", "time per run", columns)
+
+
+def memory(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figure:
+    """Change of the mean against counted bytes of training, in times of the baseline's."""
     part = _arms(summary, at)
-    seconds = {
-        (r["task"], r["model"], r["arm"]): r["seconds_mean"] for r in part.to_dict("records")
-    }
+    known = part[part["memory_mean"].notna()]
+    return _change_against(known, "memory_mean", "memory of training", columns)
+
+
+def _change_against(part: pd.DataFrame, column: str, words: str, columns: Columns) -> Figure:
+    used = {(r["task"], r["model"], r["arm"]): r[column] for r in part.to_dict("records")}
+    compared = [(r["task"], r["model"], r["baseline"]) in used for r in part.to_dict("records")]
+    part = part.loc[compared]
     panels = _panels(part[part["delta"].notna()])
     figure, axes = _figure(panels, columns, height=2.5)
     for axis, (title, group) in zip(axes, panels, strict=True):
         axis.axhline(0, color=GREY, linewidth=0.8, linestyle="--")
         ranked = sorted(group.to_dict("records"), key=lambda arm: -abs(arm["delta"]))
         for place, arm in enumerate(ranked):
-            times = arm["seconds_mean"] / seconds[arm["task"], arm["model"], arm["baseline"]]
+            times = arm[column] / used[arm["task"], arm["model"], arm["baseline"]]
             axis.plot(times, arm["delta"], "o", color=BLUE, markersize=4)
             if place < MOST_LINES:  # the largest changes; more names would lie over each other
                 where = (times, arm["delta"])
@@ -126,7 +136,7 @@ def cost(summary: pd.DataFrame, at: str = "last", columns: Columns = 1) -> Figur
         axis.axvline(1, color=GREY, linewidth=0.8, linestyle="--")
         axis.margins(x=0.2, y=0.15)
         axis.set_title(f"{title}: change in {group['metric'].iloc[0]}", loc="left", fontsize=9)
-    figure.supxlabel("time per run, in times of the baseline", fontsize=8, color=DARK)
+    figure.supxlabel(f"{words}, in times of the baseline", fontsize=8, color=DARK)
     return figure
 
 
@@ -211,6 +221,7 @@ def save_all(
         "failed": lambda: failed(summary, at),
         "changes": lambda: changes(summary, at),
         "cost": lambda: cost(summary, at),
+        "memory": lambda: memory(summary, at),
         "budget": lambda: budget(runs, at),
         "curves": lambda: curves(evaluations),
         "gradients": lambda: gradients(evaluations),
@@ -238,7 +249,7 @@ def save(figure: Figure, path: Path | str, suffixes: Sequence[str] = SUFFIXES) -
         aside = new_aside(target)
         with mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
             figure.savefig(aside, format=suffix[1:], dpi=300 if len(suffixes) > 1 else 150)
-        aside.replace(target)
+        put_in_place(aside, target)
         written.append(target)
     return written
 

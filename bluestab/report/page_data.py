@@ -54,6 +54,7 @@ def page_data(results: Results, store: Store, manifest: Mapping[str, Any] | None
         "advice": [
             {"task": one.task, "model": one.model, "at": results.at, "text": one.recommendation()}
             for one in results.advice
+            if results.answer is None
         ],
         "summary": table(results.summary),
         "runs": _runs(runs, commands),
@@ -117,7 +118,7 @@ def _seed(run: Row) -> str:
 
 RUN_COLUMNS = (
     "key", "cell", "seed", "status", "last", "best", "validation_last", "validation_best",
-    "failed_last", "failed_best", "censored", "steps", "seconds", "command", "error",
+    "failed_last", "failed_best", "censored", "steps", "seconds", "memory", "command", "error",
 )  # fmt: skip
 
 
@@ -129,7 +130,8 @@ def _runs(runs: Mapping[str, Row], commands: Mapping[str, Sequence[str]]) -> Jso
         if run["status"] == "crashed":
             at = {"last": {}, "best": {}}
         row: Row = {
-            **{k: run[k] for k in ("key", "cell", "status", "censored", "steps", "seconds")},
+            **{k: run[k] for k in ("key", "cell", "status", "censored", "steps")},
+            **{k: run[k] for k in ("seconds", "memory")},
             "seed": _seed(run),
             "command": said,
             "error": run["error"],
@@ -155,6 +157,10 @@ def _left(
 
 
 def _headlines(results: Results) -> Json:
+    if results.answer is not None and not results.runs.empty:
+        subject = {name: str(results.runs.iloc[0][name]) for name in ("task", "model")}
+        said = {"verdict": "open", "arm": None, "text": results.answer}
+        return [{**subject, **said, "at": at, "parts": [["text", results.answer]]} for at in ATS]
     verdicts = {(one.task, one.model): one.found for one in results.advice}
     return [
         {

@@ -40,6 +40,7 @@ class Results:
     left_out  sentences about files of predictions that cannot be used
     searches  what the searches of the store have left, see `read_entries`
     planned   keys of the runs of the sweep, whether or not they have a result
+    answer    a sentence that stands in the place of headline and advice: what was decided elsewhere
     """
 
     name: str
@@ -56,6 +57,7 @@ class Results:
     left_out: Sequence[str] = ()
     searches: Sequence[Json] = ()
     planned: Sequence[str] = ()
+    answer: str | None = None
 
     @property
     def missing(self) -> int:
@@ -95,6 +97,7 @@ class Section:
     frame      results and store -> its table. NAME.csv, unless it is empty
     sentences  results -> what the frame says: in the terminal, and below the tables of summary.md
     printed    results -> lines and tables in the terminal
+    latex      results -> tables for papers, tables/NAME.tex; None: there is none now
     data       results -> entries of the page's data, for the script; else the frame under its name
 
     A section without anything drawn is not shown.
@@ -107,6 +110,7 @@ class Section:
     sentences: Callable[[Results], Sequence[str]] = _nothing
     printed: Callable[[Results], Sequence[Block]] = _nothing
     data: Callable[[Results], Mapping[str, Json]] | None = None
+    latex: Callable[[Results], str | None] = lambda _: None
 
     def page(self, results: Results) -> Mapping[str, Json]:
         """Its entries of the page's data; none if all that it draws is there for every section."""

@@ -6,6 +6,7 @@ from bluestab.report.frames.beside_published import PUBLISHED
 from bluestab.report.frames.blurb_scores import BLURB
 from bluestab.report.frames.budget import BUDGET
 from bluestab.report.frames.confirmed import CONFIRMED
+from bluestab.report.frames.forgetting import FORGETTING, STAGES
 from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.over_tasks import OVER_TASKS
@@ -54,6 +55,14 @@ SECTIONS = (
         "Change of the mean against time per run. To the left is cheaper; up is better, and down "
         "where lower scores are.",
     ),
+    Section(
+        "memory",
+        "What memory it takes",
+        "Change of the mean against bytes of weights, gradients, moments and saved activations "
+        "where a step of training needs most, counted alike on every device.",
+    ),
+    FORGETTING,
+    STAGES,
     CONFIRMED,
     BUDGET,
     VARIANCE,

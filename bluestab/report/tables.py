@@ -63,22 +63,40 @@ def latex(task: str, model: str, rows: Sequence[Row], at: str) -> str:
     """One table with booktabs' rules, to be `\\input`; needs `\\usepackage{booktabs}`."""
     body = []
     for row in rows:
-        arm, *numbers = (_escaped(cell) for cell in _cells(row))
-        cells = [arm, *(_minus(number) for number in numbers)]
+        cells = _latex_cells(_cells(row), n_words=1)
         if _is_better(row):
             cells[MEAN] = rf"\textbf{{{cells[MEAN]}}}"
-        body.append("    " + " & ".join(cells) + r" \\")
+        body.append(cells)
+    return _booktabs(f"{task}, {model}. {caption(rows, at)}", f"{task}-{model}", HEADINGS, body, 1)
+
+
+def latex_grid(
+    title: str, label: str, headings: Sequence[str], rows: Sequence[Sequence[str]], n_words: int
+) -> str:
+    """A table of a section in the same form; the first `n_words` cells of a row are words."""
+    body = [_latex_cells(row, n_words) for row in rows]
+    return _booktabs(title, label, headings, body, n_words)
+
+
+def _latex_cells(row: Sequence[str], n_words: int) -> list[str]:
+    cells = [_escaped(cell) for cell in row]
+    return [*cells[:n_words], *map(_minus, cells[n_words:])]
+
+
+def _booktabs(
+    title: str, label: str, headings: Sequence[str], body: Sequence[Sequence[str]], n_words: int
+) -> str:
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_escaped(f'{task}, {model}. {caption(rows, at)}')}}}",
-            rf"  \label{{tab:{_label(task)}-{_label(model)}}}",
-            r"  \begin{tabular}{l" + "r" * (len(HEADINGS) - 1) + "}",
+            rf"  \caption{{{_escaped(title)}}}",
+            rf"  \label{{tab:{_label(label)}}}",
+            r"  \begin{tabular}{" + "l" * n_words + "r" * (len(headings) - n_words) + "}",
             r"    \toprule",
-            "    " + " & ".join(_escaped(heading) for heading in HEADINGS) + r" \\",
+            "    " + " & ".join(_escaped(heading) for heading in headings) + r" \\",
             r"    \midrule",
-            *body,
+            *("    " + " & ".join(cells) + r" \\" for cells in body),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",

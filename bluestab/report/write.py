@@ -24,7 +24,7 @@ RUN_COLUMNS = (
     "key", "cell", "task", "model", "technique", "arm", "config_diff", "seed", "at", "status",
     "metric", "higher_is_better", "score", "validation", "degenerate", "failed", "censored",
     "steps", "micro_batch", "fold", "lost_train", "lost_test", "lost_unit",
-    "seconds", "recipe_version", "commit", "dirty", "bluestab", "torch",
+    "seconds", "memory", "recipe_version", "commit", "dirty", "bluestab", "torch",
 )  # fmt: skip
 
 
@@ -95,8 +95,10 @@ def _write_page(
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:
-    """summary.md, and one tables/TASK_MODEL.tex per task and model; older ones go."""
+    """summary.md, one tables/TASK_MODEL.tex per task and model, and those of sections; older ones
+    go."""
     notes = [one.sentence() for one in results.advice]
+    notes = notes if results.answer is None else [results.answer]
     notes += [sentence for section in UPWARDS for sentence in section.sentences(results)]
     notes += pairing_sentences(results.summary, results.runs, results.at)
     first = looking_of(results)
@@ -107,6 +109,9 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     for task, model, rows in tables(results.summary, results.at):
         text = latex(task, model, rows, results.at)
         _write(folder / "tables" / f"{_unused(segment(f'{task}_{model}'), taken)}.tex", text)
+    for section in UPWARDS:
+        if (found := section.latex(results)) is not None:
+            _write(folder / "tables" / f"{_unused(section.name, taken)}.tex", found)
     return [folder / "summary.md", folder / "tables"]
 
 

@@ -57,6 +57,22 @@ def p_of_signs(k: int, n: int) -> float:
     return min(1.0, 1 / fortune(k, n))
 
 
+def fortune_above(k: npt.ArrayLike, n: npt.ArrayLike) -> FloatArray:
+    """What a stake of 1 has become after `k` of `n` signs were positive, spread evenly over the
+    coins that are biased towards positive ones alone.
+
+    Where no sign is more likely positive than negative, whatever came before, this does not grow on
+    average (a supermartingale): that it ever reaches 1/level has at most probability `level`
+    (Ville 1939). Arrays of one shape, 0 <= k <= n.
+    """
+    from scipy.special import betainc, betaln  # not scipy.stats, which takes a second to load
+
+    k, n = np.asarray(k, dtype=float), np.asarray(n, dtype=float)
+    log = (n + 1) * math.log(2) + betaln(k + 1, n - k + 1)
+    found: FloatArray = np.exp(np.minimum(log, 700.0)) * betainc(n - k + 1, k + 1, 0.5)
+    return found
+
+
 def fewest_looked(level: float = 0.05) -> int:
     """Fewest seeds, all of one sign, at which `p_of_signs` is at most `level`."""
     n = 1

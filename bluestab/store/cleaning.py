@@ -21,8 +21,7 @@ from bluestab.core import plain_files, secrets
 from bluestab.core.errors import BluestabError, StoreError
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import config_text
-from bluestab.store.disk import entries
-from bluestab.store.files import digest_of, write_text
+from bluestab.store.files import digest_of, entries, write_text
 from bluestab.store.index import NAME as INDEX
 from bluestab.store.records import to_json, to_text
 from bluestab.store.store import KEY, Store, parse_record

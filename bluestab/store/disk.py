@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bluestab.store.files import entries
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import KEY
 
@@ -77,16 +78,3 @@ def extent(path: Path) -> tuple[int, float]:
         size, changed = extent(entry)
         total, latest = total + size, max(latest, changed)
     return total, latest
-
-
-def entries(folder: Path, *, root: bool = False) -> list[Path]:
-    """What a folder holds; nothing if it is a link, which may lead out of the store.
-
-    root  the folder is a store itself, whose place is its owner's choice
-    """
-    if os.path.islink(folder) and not root:
-        return []
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []

@@ -44,7 +44,37 @@ def write_text(path: Path, text: str) -> None:
     aside.write_text(text, encoding="utf-8")
     share(aside)
     flush(aside)
-    aside.replace(path)
+    put_in_place(aside, path)
+
+
+NO_REPLACING = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.ENOTSUP)
+"""Errors of a file system that renames a file over no other (sshfs); some mean missing rights."""
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a file that is whole to its name, in place of the one that has it.
+
+    Where the file system refuses that, the old one is moved away first: for a moment none has the
+    name, and if the process dies in it, until it is written again.
+
+    Raises OSError.
+    """
+    try:
+        aside.replace(path)
+    except OSError as error:
+        if error.errno not in NO_REPLACING or not os.path.isfile(path):
+            raise
+        old = path.with_name(f".{path.name}.old.{owner()}")
+        try:
+            path.rename(old)
+        except OSError:
+            raise error from None
+        try:
+            aside.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        old.unlink()
 
 
 def new_aside(path: Path) -> Path:
@@ -72,15 +102,39 @@ def dead_asides(path: Path) -> list[Path]:
     return [path.with_name(n) for n in names if owner_dead(n.removeprefix(beginning))]
 
 
+def entries(folder: Path, *, root: bool = False) -> list[Path]:
+    """What a folder holds; nothing if it is a link, which may lead out of the store.
+
+    root  the folder is a store itself, whose place is its owner's choice
+    """
+    if os.path.islink(folder) and not root:
+        return []
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
 def files_below(folder: Path) -> dict[str, Path]:
     """Name below `folder` -> file, `record.json` left out."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
     return {name: f for name, f in files.items() if name != "record.json" and os.path.isfile(f)}
 
 
+def is_sparse(file: Path) -> bool:
+    """Whether a file says to be far larger than what it takes of the disk; nothing here writes so.
+
+    Reading a terabyte of nothing takes an hour. Raises OSError.
+    """
+    found = file.stat()
+    return found.st_size > 2**30 and found.st_blocks * 512 < found.st_size // 16
+
+
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file. Raises OSError also for what is no file."""
+    """SHA-256 of a file. Raises OSError also for what is no file, or for the most part a hole."""
     check_plain(path)
+    if is_sparse(path):
+        raise OSError(errno.EFBIG, "most of it is a hole")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

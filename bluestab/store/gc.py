@@ -1,4 +1,5 @@
-"""What dead processes left in a store. A finished run is never among it.
+"""What dead processes left in a store, and weights that nobody needs any more. The record of a
+finished run is never among it.
 
 A process of this machine is seen to be dead. What may belong to another one is judged by how long
 it is untouched, by the clocks of both; but a claim that beats is alive, whatever clocks say.
@@ -10,25 +11,28 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bluestab.core.errors import StoreError
 from bluestab.store.claims import read_claim, seen_dead
-from bluestab.store.disk import entries, extent
+from bluestab.store.disk import extent
+from bluestab.store.files import entries
 from bluestab.store.processes import owner_dead
 from bluestab.store.store import KEY, Store, parse_manifest
 
 ASIDE = re.compile(r"\..+\.\d+")
+BEFORE = re.compile(r"model\.init_from=(?:stage:)?([0-9a-f]{4,16})\b")
 ASIDE_SECONDS = 3600
 """A file written aside is renamed within seconds; older ones of other machines are abandoned."""
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A file or folder that no process will use any more, and why."""
+    """A file or folder that nobody will use any more, and why."""
 
     path: Path
     why: str
@@ -52,13 +56,18 @@ class GarbageScan:
         return set(self.store.running())
 
     @cached_property
-    def wanted(self) -> set[str] | None:
-        """Keys of all sweeps; None if that cannot be known."""
+    def planned(self) -> list[Mapping[str, Any]] | None:
+        """The runs of all sweeps; None if that cannot be known."""
         try:
             manifests = [parse_manifest(path) for path in self.store.manifests().values()]
         except StoreError:
             return None
-        return {run["key"] for manifest in manifests for run in manifest["runs"]}
+        return [run for manifest in manifests for run in manifest["runs"]]
+
+    @cached_property
+    def wanted(self) -> set[str] | None:
+        """Keys of all sweeps; None if that cannot be known."""
+        return None if self.planned is None else {run["key"] for run in self.planned}
 
     def abandoned(self, path: Path, owner: str, older: float) -> bool:
         """Whether the process of this name is dead, or, elsewhere, its work long untouched."""
@@ -118,8 +127,9 @@ def _asides(scan: GarbageScan) -> Found:
 
 
 def _crashes(scan: GarbageScan) -> Found:
-    """Crashes of runs that have succeeded since."""
-    for path in entries(scan.store.root / ".crashed"):
+    """Crashes and deaths of runs that have succeeded since."""
+    root = scan.store.root
+    for path in (*entries(root / ".crashed"), *entries(root / ".deaths")):
         if KEY.fullmatch(path.name) and path.name not in scan.live and _done(scan, path.name):
             yield path, "the run has finished since"
 
@@ -140,12 +150,41 @@ def _resumes(scan: GarbageScan) -> Found:
             yield path, "no sweep has this run"
 
 
-RULES: tuple[Callable[[GarbageScan], Found], ...] = (_work, _claims, _asides, _crashes, _resumes)
+def _lent(scan: GarbageScan) -> Found:
+    """Weights that runs kept for later stages of a sequence alone, all of which have finished."""
+    planned = scan.planned or ()
+    lending = {run["key"] for run in planned if run.get("lends")}
+    lending -= {run["key"] for run in planned if not run.get("lends")}  # asked for elsewhere
+    if not lending:
+        return
+    before = {run["key"]: match[1] for run in planned if (match := _goes_on_from(run))}
+    left = {run["key"] for run in planned if not _done(scan, run["key"])}
+    needed: set[str] = set()
+    while left:
+        left = {before[key] for key in left if key in before} - needed
+        needed |= left
+    for key in sorted(lending - scan.live):
+        if not any(key.startswith(one) for one in needed) and _done(scan, key):
+            weights = scan.store.folder(key) / "checkpoint"
+            if os.path.isdir(weights):
+                yield weights, "kept for later stages, which have all finished"
+
+
+def _goes_on_from(run: Mapping[str, Any]) -> re.Match[str] | None:
+    """The key of the run that this one starts from, or its first digits."""
+    found = (BEFORE.match(override) for override in run["overrides"])
+    return next((match for match in found if match), None)
+
+
+RULES: tuple[Callable[[GarbageScan], Found], ...] = (
+    *(_work, _claims, _asides, _crashes, _resumes),
+    _lent,
+)
 """One function per kind of orphan."""
 
 
 def orphans(store: Store, older_days: float = 7.0) -> list[Orphan]:
-    """What `gc` would remove: never a completed run, never what a live process works on.
+    """What `gc` would remove: never a record, never what a live process works on.
 
     older_days  for what may belong to another machine: removed if untouched for so long
     """

@@ -18,7 +18,7 @@ from typing import Any
 
 from bluestab.core.plain_files import check_plain
 from bluestab.core.types import RunRecord
-from bluestab.store.files import new_aside
+from bluestab.store.files import new_aside, put_in_place
 from bluestab.store.records import DamagedRecord, from_text
 from bluestab.store.store import Store, record_text
 
@@ -192,7 +192,7 @@ def _write(
             use_dictionary=["status"],
             write_page_checksum=True,
         )
-        aside.replace(root / NAME)
+        put_in_place(aside, root / NAME)
     except OSError:
         with suppress(OSError):
             aside.unlink()

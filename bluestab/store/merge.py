@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import StoreError
-from bluestab.store.disk import entries
-from bluestab.store.files import flush_tree, write_text
+from bluestab.core.plain_files import check_plain
+from bluestab.store.files import entries, flush_tree, is_sparse, write_text
 from bluestab.store.records import DamagedRecord, to_json
 from bluestab.store.store import KEY, Store, parse_manifest, parse_record
 from bluestab.store.verify import file_problems
@@ -58,8 +59,8 @@ def merge(into: Store, source: Store) -> Merged:
             _merge_manifest(into, name, path, merged)
     except OSError as error:
         raise StoreError(
-            f"the store '{into.root}' cannot be written ({error.strerror}); what was added is "
-            "whole, the same command goes on from here"
+            f"the store '{into.root}' cannot be written ({error.strerror or error}); what was "
+            "added is whole, the same command goes on from here"
         ) from error
     return merged
 
@@ -121,6 +122,9 @@ def _copy(
     publish: Callable[[Path, str], object],
 ) -> bool:
     """Copy a run's folder aside, see that the copy is whole, publish it."""
+    if (wrong_with := _uncopyable(folder)) is not None:
+        merged.left_out.append(wrong_with)
+        return False
     with into.building(key) as work:
         shutil.copytree(folder, work, dirs_exist_ok=True, symlinks=True)
         try:
@@ -132,13 +136,26 @@ def _copy(
         if wrong:
             merged.left_out += [sentence.replace(str(work), str(folder)) for sentence in wrong]
             return False
-        if links := [path for path in work.rglob("*") if os.path.islink(path)]:
-            name = links[0].relative_to(work)
-            merged.left_out.append(f"{folder / name} is a link; a run holds files of its own only")
-            return False
         flush_tree(work)
         publish(work, key)
     return True
+
+
+def _uncopyable(folder: Path) -> str | None:
+    """What is in a run's folder that cannot be copied, or would fill the disk, in a sentence."""
+    for path in (folder, *sorted(folder.rglob("*"))):
+        try:
+            if os.path.islink(path):
+                return f"{path} is a link; a run holds files of its own only"
+            if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not os.path.isdir(path):
+                check_plain(path)
+                if is_sparse(path):
+                    return f"{path} is not what was written: most of it is a hole"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror}); ask whose it is"
+    return None
 
 
 def _merge_manifest(into: Store, name: str, path: Path, merged: Merged) -> None:
@@ -151,6 +168,8 @@ def _merge_manifest(into: Store, name: str, path: Path, merged: Merged) -> None:
     for n in itertools.count(1):
         title = name if n == 1 else f"{name}-{n}"
         if title not in known:
+            if into.twin(title):
+                continue
             break
         try:
             if parse_manifest(known[title])["runs"] == manifest["runs"]:

@@ -15,6 +15,9 @@ from bluestab.core.types import SPLITS, WEIGHTS_TO_KEEP
 DEEPEST = 40
 """Levels of nesting; those of the deepest record that bluestab writes are a dozen."""
 
+MOST_RUNS = 250_000
+"""Of one sweep; 100,000 can be asked for at once (sweeps/grid.py)."""
+
 HEX = re.compile(r"[0-9a-f]{16}")
 SEGMENT = re.compile(r"\w[\w.+-]{0,199}")
 """A name that may become a file name: one segment, no sign that a path or a shell knows."""
@@ -121,6 +124,7 @@ MEASURED: Mapping[str, tuple[Check, str]] = {
     "precision": (_null_or(_of(str, int)), "a text"),
     "finished": (_null_or(TEXT), "a time"),
     "packed": (_null_or(_of(dict)), "null or a map"),
+    "memory": (_null_or(_map_of(WHOLE)), "bytes by part"),
 }
 """Field of what was measured -> what it may hold; those after `files` may be absent."""
 
@@ -134,6 +138,7 @@ RUN: Mapping[str, tuple[Check, str]] = {
     "overrides": (_list_of(TEXT), "a list of texts"),
     "cell": (_null_or(KEY), "16 hexadecimal digits"),
     "seed": (_null_or(WHOLE), "a whole number"),
+    "lends": (_null_or(_of(bool)), "true or false"),
 }
 
 
@@ -178,6 +183,8 @@ def check_manifest(content: Any) -> None:
         raise ValueError(f"command is {_short(content['command'])}, not a text")
     if not isinstance(content["runs"], list):
         raise ValueError(f"runs is {_short(content['runs'])}, not a list")
+    if len(content["runs"]) > MOST_RUNS:
+        raise ValueError(f"it lists {len(content['runs']):,} runs; at most {MOST_RUNS:,} are read")
     for n, run in enumerate(content["runs"]):
         if not isinstance(run, dict) or not {"key", "overrides"} <= run.keys():
             raise ValueError(f"runs[{n}] is {_short(run)}, not a map with key and overrides")

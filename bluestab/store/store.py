@@ -26,7 +26,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ from bluestab.core.types import RunRecord
 from bluestab.store.claims import Claims
 from bluestab.store.files import (
     digest_of,
+    entries,
     files_below,
     flush,
     flush_tree,
@@ -61,6 +62,9 @@ OWN = (
     "sweeps", "searches",
 )  # fmt: skip
 """Folders of a store in which bluestab itself writes and removes."""
+
+GOES_ON = (".deaths", ".resume", ".crashed", "searches")
+"""Of these, those whose entries are folders that bluestab writes on in."""
 
 FILES_OF_A_RUN = 24  # those of two checkpoints and their folders included
 
@@ -101,12 +105,7 @@ class Store:
     def make_writable(self) -> None:
         """Create the store if needed. Raises StoreError if it cannot be written."""
         check_readable(self.root, "the store is")
-        if found := self.links():
-            raise StoreError(
-                f"{found[0]} is a link to {os.readlink(found[0])}: what lies there is not the "
-                "store's own, and could be lost; remove the link, or name that folder itself with "
-                "store=FOLDER"
-            )
+        _refuse(self.links())
         try:
             work = self.root / ".work"
             make_folder(work)
@@ -121,7 +120,10 @@ class Store:
 
     def links(self) -> list[Path]:
         """The store's own folders that are links; nothing behind them is written or removed."""
-        return [path for name in OWN if (path := self.root / name).is_symlink()]
+        own = [self.root / name for name in OWN]
+        inside = [path for name in GOES_ON for path in entries(self.root / name)]
+        journals = [path / "study.journal" for path in entries(self.root / "searches")]
+        return [path for path in (*own, *inside, *journals) if os.path.islink(path)]
 
     def free_bytes(self) -> int:
         """Room left on the disk of this store, for ordinary users."""
@@ -208,8 +210,13 @@ class Store:
 
     @contextmanager
     def building(self, key: str) -> Iterator[Path]:
-        """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it."""
+        """A folder to build a run in; it is removed unless `finish` or `keep_crash` took it.
+
+        Raises StoreError if what belongs to the run is a link.
+        """
         work = self.work_path(key)
+        own = (path for name in OWN for path in (self.root / name, self.root / name / key))
+        _refuse([path for path in own if os.path.islink(path)])
         for left in self.abandoned(key):
             shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -283,13 +290,14 @@ class Store:
                 place.mkdir()  # takes the name; a folder may be renamed over an empty one
             except FileExistsError:
                 continue
-            if os.path.islink(folder):
-                place.rmdir()  # no link can be renamed over a folder
             try:
                 return folder.rename(place)
-            except FileNotFoundError:  # another process was faster
+            except OSError as error:
                 place.rmdir()
-                return None
+                if isinstance(error, FileNotFoundError):  # another process was faster
+                    return None
+                # a link, or a file system that renames no folder over another
+                return folder.rename(place)
         raise AssertionError("there is always a next number")
 
     def _write_record(self, work: Path, record: RunRecord) -> RunRecord:
@@ -301,14 +309,28 @@ class Store:
         return written
 
     def write_manifest(self, name: str, manifest: Mapping[str, Any]) -> Path:
-        """Say what a sweep consists of, before its first run."""
+        """Say what a sweep consists of, before its first run.
+
+        Raises StoreError if it cannot be written, or would be another's file where case is ignored.
+        """
         path = self.root / "sweeps" / f"{name}.json"
+        if twin := self.twin(name):
+            raise StoreError(
+                f"the store '{self.root}' has a sweep '{twin}', from which '{name}' differs in "
+                "case only: where a file system ignores case they are one file; give it another "
+                "name: sweep.name=NAME"
+            )
         try:
             clean = cleaned_tree(manifest)
             write_text(path, to_json({**clean, "written": datetime.now(UTC).isoformat()}))
         except OSError as error:
             raise StoreError(f"{path} cannot be written ({error.strerror})") from error
         return path
+
+    def twin(self, name: str) -> str | None:
+        """A sweep whose name differs from this one in case only, unless this one is there, too."""
+        alike = [other for other in self.manifests() if other.casefold() == name.casefold()]
+        return None if not alike or name in alike else alike[0]
 
     def latest_keys(self, without: Collection[str] = ()) -> list[str]:
         """Keys of the runs that are there, the one that was finished last first."""
@@ -347,6 +369,15 @@ class Store:
                 f"{', '.join(known) or 'none'}"
             )
         return parse_manifest(known[name])
+
+
+def _refuse(links: Sequence[Path]) -> None:
+    """Raises StoreError if there are any."""
+    if links:
+        raise StoreError(
+            f"{links[0]} is a link to {os.readlink(links[0])}: what lies there is not the store's "
+            "own, and could be lost; remove the link, or name that folder itself: store=FOLDER"
+        )
 
 
 def parse_manifest(path: Path) -> dict[str, Any]:

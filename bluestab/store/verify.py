@@ -11,8 +11,7 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.plain_files import check_plain, inside
 from bluestab.core.types import RunRecord
 from bluestab.store.cleaning import files_with_secrets
-from bluestab.store.disk import entries
-from bluestab.store.files import digest_of
+from bluestab.store.files import digest_of, entries, is_sparse
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.representations import read_representations
 from bluestab.store.schema import is_segment
@@ -73,8 +72,11 @@ def run_problems(folder: Path, key: str) -> Iterator[str]:
 
 
 def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
-    """Files beside a record that are missing, or are not what it lists."""
+    """Files beside a record that are missing, or are not what it lists; weights of one kind may
+    have been removed as a whole, since a run makes them again."""
     for name, digest in listed.items():
+        if name.startswith("checkpoint/") and not os.path.lexists((folder / name).parent):
+            continue
         try:
             file = inside(folder, name, f"{folder / 'record.json'}")
         except ConfigError as error:
@@ -87,15 +89,6 @@ def file_problems(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
                 yield f"{file} is not what was written: its SHA-256 is not the one in record.json"
         except OSError as error:
             yield f"{file} cannot be read ({error.strerror}), but record.json lists it"
-
-
-def is_sparse(file: Path) -> bool:
-    """Whether a file says to be far larger than what it takes of the disk; nothing here writes so.
-
-    Reading a terabyte of nothing takes an hour. Raises OSError.
-    """
-    found = file.stat()
-    return found.st_size > 2**30 and found.st_blocks * 512 < found.st_size // 16
 
 
 def _prediction_problems(folder: Path, record: RunRecord, *, whole: bool) -> Iterator[str]:

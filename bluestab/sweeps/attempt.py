@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from bluestab.core.errors import is_disk_full
+from bluestab.core.errors import BluestabError, is_disk_full
 from bluestab.core.types import RunRecord
 from bluestab.report.words.phrases import describe
 from bluestab.store.claims import Claim
 from bluestab.store.store import Store
+from bluestab.sweeps.failures import record_death
+from bluestab.sweeps.stages import ready
 from bluestab.training.check import Run
 from bluestab.training.execute import is_done
 from bluestab.training.loop.schedules import updates
@@ -63,6 +65,10 @@ def _claimed(
         return None
     _note_epochs(claim, run)
     with claim:
+        try:
+            run = ready(run)
+        except BluestabError as error:
+            return record_death(run, store, how=error)
 
         def noted(*state: Any) -> None:
             claim.progress(*state)

@@ -97,11 +97,13 @@ def _contenders(sweep: Sweep, compose: Compose) -> Iterator[list[ConfirmedArm]]:
             ConfirmedArm(role, arm, cells[arm], _lines(sweep, cells[arm]))
             for role, arm in (("baseline", one.baseline), ("winner", winner))
         )
-        matched = _matched(baseline, chosen, compose)
+        matched = matched_arm(baseline, chosen, compose)
         yield [baseline, chosen] if matched is None else [baseline, matched, chosen]
 
 
-def _matched(baseline: ConfirmedArm, winner: ConfirmedArm, compose: Compose) -> ConfirmedArm | None:
+def matched_arm(
+    baseline: ConfirmedArm, winner: ConfirmedArm, compose: Compose
+) -> ConfirmedArm | None:
     """None where that is one of the two, or no run can be of this kind."""
     own = [
         [o for o in line if not o.startswith(("technique=", "technique."))] for line in winner.lines

@@ -16,14 +16,15 @@ def record_death(
     run: Run,
     store: Store,
     *,
-    how: WorkerDied,
+    how: Exception,
     pid: int = 0,
     said: str = "",
     seconds: float = 0,
 ) -> RunRecord:
-    """Record the crash of a run whose process died, with its log so far; returns the record.
+    """Record the crash of a run whose process died, or that could not be started, with its log so
+    far; returns the record.
 
-    how   what ended the process
+    how   what ended the process, or is in the way
     said  the end of its output
 
     Raises DiskFull if there is no room for that.
@@ -37,7 +38,7 @@ def record_death(
 
 
 def _death(
-    run: Run, store: Store, how: WorkerDied, pid: int, said: str, seconds: float
+    run: Run, store: Store, how: Exception, pid: int, said: str, seconds: float
 ) -> RunRecord:
     log = ""
     for folder in store.abandoned(run.key):

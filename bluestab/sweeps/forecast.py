@@ -18,6 +18,7 @@ from bluestab.report.terminal.sweep_view import latest_records
 from bluestab.report.terminal.time_left import remaining
 from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
+from bluestab.training.loop.memory import counted_mb
 
 if TYPE_CHECKING:
     from bluestab.training.dry_run_step import DryStep
@@ -38,7 +39,7 @@ CostSource = Literal[
 class Cost:
     """What one run costs.
 
-    seconds    wall clock; memory_mb: peak by kind (process, gpu)
+    seconds    wall clock; memory_mb: peak by kind (process, gpu, and what was counted)
     disk       bytes of the run's folder without checkpoints
     parameters of the network, for checkpoints
     source     where this is known from; runs: how many finished runs it is the mean of
@@ -65,18 +66,20 @@ def from_dry_step(
     steps_per_epoch: int,
     eval_every: int | None,
     source: CostSource = "dry step",
+    earlier: int = 0,
 ) -> Cost:
     """A whole run from a dry step.
 
-    Two tests are counted, of the last and of the best weights; a copy of the best is kept in memory
-    where the model is.
+    Two tests are counted, of the last and of the best weights, and as many of each of the `earlier`
+    tasks of a sequence, which are taken to be as large; a copy of the best is kept in memory where
+    the model is.
     """
     n = evaluations(steps, steps_per_epoch, eval_every)
     seconds = (
         dry.prepare
         + steps * dry.step
         + n * dry.evaluate["validation"]
-        + min(n, 2) * dry.evaluate["test"]
+        + min(n, 2) * (1 + earlier) * dry.evaluate["test"]
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
     place = "gpu" if "gpu" in dry.memory_mb else "process"
@@ -121,7 +124,10 @@ class Finished:
             steps=result["steps"],
             fit=seconds["fit"],
             rest=seconds["total"] - seconds["fit"],
-            memory_mb=measured.get("peak_memory_mb") or {},
+            memory_mb={
+                **(measured.get("peak_memory_mb") or {}),
+                **counted_mb(measured.get("memory") or {}),
+            },
             parameters=result["parameters"]["total"],
             device=str(measured.get("device", "")),
             disk=disk,
@@ -211,21 +217,29 @@ class Forecast:
     disk: float
 
 
-def forecast(costs: Sequence[Cost | None], *, workers: int = 1, keep: str = "none") -> Forecast:
+def forecast(
+    costs: Sequence[Cost | None], *, workers: int = 1, keep: str | Sequence[str] = "none"
+) -> Forecast:
     """Sum up the runs that are still to do.
 
-    keep  which checkpoints stay: none, best, last, all (4 bytes for each parameter)
+    keep  which checkpoints stay, of all runs or of each: none, best, last, all (4 bytes for each
+          parameter)
     """
     known = [cost for cost in costs if cost is not None]
     kinds = sorted({kind for cost in known for kind in cost.memory_mb})
-    checkpoint = 4 * len(WEIGHTS_TO_KEEP[keep]) * MARGIN
+    kept = [keep] * len(costs) if isinstance(keep, str) else keep
+    numbers = sum(
+        len(WEIGHTS_TO_KEEP[one]) * cost.parameters
+        for one, cost in zip(kept, costs, strict=True)
+        if cost is not None
+    )
     return Forecast(
         runs=len(costs),
         unknown=len(costs) - len(known),
         workers=workers,
         seconds=remaining([cost.seconds for cost in known], [], workers) if known else None,
         memory_mb={k: max(cost.memory_mb.get(k, 0) for cost in known) for k in kinds},
-        disk=sum(cost.disk + checkpoint * cost.parameters for cost in known),
+        disk=sum(cost.disk for cost in known) + 4 * MARGIN * numbers,
     )
 
 

@@ -13,6 +13,7 @@ from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
 from bluestab.report.words.phrases import reason
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.stages import left_out
 from bluestab.training.check import Run
 from bluestab.training.execute import is_done
 
@@ -56,6 +57,39 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
 
     stopped  a person stopped the sweep: raises Interrupted instead if runs are missing
     """
+    if not sweep.blind:
+        _report(sweep)
+    missing = [p for p in sweep.runs if not sweep.store.has(p.run.key)]
+    if stopped and missing:
+        raise Interrupted(
+            f"stopped: {len(sweep.runs) - len(missing)} of {len(sweep.runs)} runs are finished and "
+            "kept; the same command goes on"
+        )
+    ended = [
+        (planned, record)
+        for planned in missing
+        if (record := sweep.store.crash(planned.run.key)) is not None
+    ]
+    early = left_out(sweep.runs, sweep.store)
+    if early:
+        print(
+            f"{len(early)} stages were not started: one before them crashed or diverged, and left "
+            "no weights to go on from"
+        )
+    if ended:
+        lines = [f"{len(ended)} of {len(sweep.runs)} runs crashed:"]
+        for planned, record in ended:
+            log = sweep.store.crash_folder(record.key) / "log.txt"
+            lines.append(f"  {reason(record)[:200]}")
+            lines.append(f"    again: {planned.command}")
+            lines.append(f"    log:   {log}")
+        never = len(missing) - len(ended) - len(early)
+        if never:
+            lines.append(f"{never} more were not started (on_crash=stop)")
+        raise RunsCrashed("\n".join(lines))
+
+
+def _report(sweep: Sweep) -> None:
     from bluestab.report.frames.results import read_results
     from bluestab.report.terminal.closing_table import print_outcome
     from bluestab.report.write import write_report
@@ -68,25 +102,3 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
         print("wrote " + ", ".join(str(path) for path in written))
     except StoreError as error:  # the runs are safe, which is what counts
         print(f"no report: {error}")
-    missing = [p for p in sweep.runs if not sweep.store.has(p.run.key)]
-    if stopped and missing:
-        raise Interrupted(
-            f"stopped: {len(sweep.runs) - len(missing)} of {len(sweep.runs)} runs are finished and "
-            "kept; the same command goes on"
-        )
-    ended = [
-        (planned, record)
-        for planned in missing
-        if (record := sweep.store.crash(planned.run.key)) is not None
-    ]
-    if ended:
-        lines = [f"{len(ended)} of {len(sweep.runs)} runs crashed:"]
-        for planned, record in ended:
-            log = sweep.store.crash_folder(record.key) / "log.txt"
-            lines.append(f"  {reason(record)[:200]}")
-            lines.append(f"    again: {planned.command}")
-            lines.append(f"    log:   {log}")
-        never = len(missing) - len(ended)
-        if never:
-            lines.append(f"{never} more were not started (on_crash=stop)")
-        raise RunsCrashed("\n".join(lines))

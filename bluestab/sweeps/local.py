@@ -28,7 +28,10 @@ def run_here(
     store, sizer = sweep.store, PackSizer(group)
     queue = Queue(in_blocks(sweep.runs, group), store)
     keys = [planned.run.key for planned in sweep.runs]
-    with SweepDisplay(sweep.name, keys, store, workers=1) as display, Stop(display.say) as stop:
+    with (
+        SweepDisplay(sweep.name, keys, store, workers=1, blind=sweep.blind) as display,
+        Stop(display.say, sweep.deadline) as stop,
+    ):
         while len(queue) and not stop.asked:
             members = next_group(queue, sizer.size)
             if not members:

@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig
@@ -24,11 +24,13 @@ from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
 from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
+from bluestab.sweeps.sequences import StageJob, chains_of, has_sequence
 from bluestab.training.check import Run, check
 from bluestab.training.defaults import KindOf
 
 SEED = re.compile(r"seed=(\d+)")
 STREAM = re.compile(r"seeds\.(init|order|dropout|split)=(\d+)")
+LINK = re.compile(r"model\.init_from=(stage:.*)")
 
 SILENCE = 5.0  # seconds that the checks of many runs may take without a word
 MOST_COMPOSED = 500  # configs that are remembered at once: one takes 0.1 MB
@@ -39,10 +41,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that can be started, and the overrides that make it from the primary config."""
+    """A run that can be started, and the overrides that make it from the primary config.
+
+    lends  it keeps weights for the stages that go on from it, and for nobody else
+    """
 
     run: Run
     overrides: tuple[str, ...]
+    lends: bool = False
 
     @property
     def command(self) -> str:
@@ -59,6 +65,8 @@ class Sweep:
     notes                 what is to be said of knobs that were left open
     confirm               fresh seeds, on which the arm that it chooses is measured afterwards
     confirms              of a confirmation: the sweep that chose; cell -> role and name of its arm
+    blind                 nobody is shown a test score yet: no table and no report at its end
+    deadline              `time.monotonic` after which no further run begins on this machine
     """
 
     name: str
@@ -70,6 +78,8 @@ class Sweep:
     notes: tuple[str, ...] = ()
     confirm: tuple[int, ...] = ()
     confirms: Mapping[str, Any] | None = None
+    blind: bool = False
+    deadline: float | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What `status` and `report` refer to: what was declared, which launch asked for what, and
@@ -94,6 +104,7 @@ class Sweep:
                     "cell": planned.run.cell,
                     "seed": planned.run.cfg["seed"],
                     "overrides": list(planned.overrides),
+                    **({"lends": True} if planned.lends else {}),
                 }
                 for planned in self.runs
             ],
@@ -130,6 +141,8 @@ def check_each(
                 cfg.seed = int(match.group(1))
             elif match := STREAM.fullmatch(override):
                 cfg.seeds[match.group(1)] = int(match.group(2))
+            elif match := LINK.fullmatch(override):
+                cfg.model.init_from = match.group(1)
         try:
             checked.append((job, check(resolved(cfg))))
         except ConfigError as error:
@@ -143,9 +156,45 @@ def check_each(
 
 
 def _any_stream(override: str) -> str:
-    """The same for every seed of a stream; whether one is given decides what follows `seed`."""
+    """The same for every seed of a stream, and for every run that a stage goes on from; whether one
+    is given decides what follows `seed`."""
     match = STREAM.fullmatch(override)
+    if LINK.fullmatch(override):
+        return "model.init_from=null"
     return f"seeds.{match.group(1)}=0" if match else override
+
+
+def check_stages(
+    compose: Compose, jobs: Sequence[Job], kind_of: KindOf
+) -> list[tuple[StageJob, Run]]:
+    """`check_each` where jobs may be sequences of tasks: all their stages, the first ones first."""
+    composed = cache(lambda seedless: compose(seedless))
+    chains = [chain for job in jobs for chain in _chains(composed, job)]
+    runs: dict[str, Run] = {}
+    known: dict[Job, Run] = {}
+    before: list[Run | None] = [None] * len(chains)
+    found = []
+    for number in range(max(map(len, chains), default=1)):
+        stages = {
+            i: (chain[number], chain[number].after(before[i].key if before[i] else ""))  # type: ignore[union-attr]
+            for i, chain in enumerate(chains)
+            if number < len(chain)
+        }
+        new = [job for job in dict.fromkeys(job for _, job in stages.values()) if job not in known]
+        checked = check_each(compose, new, partial(check, kind_of=kind_of, planned=runs))
+        known.update(checked)
+        for i, (stage, job) in stages.items():
+            before[i] = known[job]
+            runs[known[job].key] = known[job]
+            found.append((replace(stage, overrides=tuple(job)), known[job]))
+    return found
+
+
+def _chains(compose: Compose, job: Job) -> list[list[StageJob]]:
+    if has_sequence(job):
+        seedless = tuple(override for override in job if not SEED.fullmatch(override))
+        return chains_of(job, compose(seedless))
+    return [[StageJob(tuple(job))]]
 
 
 def plan_sweep(
@@ -162,13 +211,19 @@ def plan_sweep(
     confirms  see `Sweep`
     """
 
+    stages: dict[str, StageJob] = {}
+
     def checked(kind_of: KindOf) -> list[Run]:
-        return [run for _, run in check_each(compose, jobs, partial(check, kind_of=kind_of))]
+        found = check_stages(compose, jobs, kind_of)
+        for stage, run in found:
+            stages.setdefault(run.key, stage)
+        return [run for _, run in found]
 
     agreed = agree(checked, kind_of or devices.kind_of)
     planned: dict[str, PlannedRun] = {}
-    for job, run in zip(jobs, agreed.runs, strict=True):
-        planned.setdefault(run.key, PlannedRun(run, tuple(job)))
+    for run in agreed.runs:
+        stage = stages[run.key]
+        planned.setdefault(run.key, PlannedRun(run, stage.overrides, stage.lends))
     read_published()  # the table at the end shows them: what is wrong there is said before it
     first = next(iter(planned.values())).run
     tasks = list(dict.fromkeys(p.run.data.task.name for p in planned.values()))
@@ -269,7 +324,9 @@ def check_name(sweep: Sweep) -> str | None:
 
 def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
     """The same runs, each with the names of its sweep and its arm, for those who are told of it."""
-    rest = [[o for o in p.overrides if not SEED.fullmatch(o)] for p in planned]
+    rest = [
+        [o for o in p.overrides if not (SEED.fullmatch(o) or LINK.fullmatch(o))] for p in planned
+    ]
     shared = set.intersection(*map(set, rest))
     named = []
     for one, overrides in zip(planned, rest, strict=True):
@@ -285,9 +342,12 @@ def _named(planned: Sequence[PlannedRun], name: str) -> list[PlannedRun]:
 def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Task by task and model by model, so that data and weights are loaded once; inside, seed by
     seed over all arms, so that an interrupted sweep is a smaller sweep that still pairs its arms.
+    Stages of sequences seed by seed alone, and as they follow each other.
     """
     subjects: dict[tuple[str, str], int] = {}
     seeds: dict[int, int] = {}
+    if any(p.run.predecessor for p in planned):
+        return sorted(planned, key=lambda p: p.run.cfg["seed"])
     for p in planned:
         subjects.setdefault((p.run.data.task.name, p.run.hashed["model"]), len(subjects))
         seeds.setdefault(p.run.cfg["seed"], len(seeds))

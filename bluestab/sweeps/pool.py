@@ -28,8 +28,8 @@ from bluestab.sweeps.grouping import PackSizer, in_blocks, next_group
 from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.processes import LIBRARIES, WorkerPool, WorkerProcess, start_process
 from bluestab.sweeps.queue import Queue, Source
+from bluestab.sweeps.stages import still_to_do
 from bluestab.sweeps.stopping import Stop, pause_until_room, tell_waiting
-from bluestab.training.execute import is_done
 
 GRACE = 60.0  # seconds over its `timeout` after which a run that does not stop itself is killed
 OUTPUT_TAIL = 2**16  # bytes of a dead worker's output that are kept
@@ -262,11 +262,13 @@ def run_in_pool(
     group              runs that train as one at most; None: what memory is expected to hold
     """
     keys = [planned.run.key for planned in sweep.runs]
-    if all(is_done(planned.run, sweep.store) for planned in sweep.runs):
+    if not still_to_do(sweep.runs, sweep.store):
         worker_devices = []
     with (
-        SweepDisplay(sweep.name, keys, sweep.store, workers=len(worker_devices)) as display,
-        Stop(display.say) as stop,
+        SweepDisplay(
+            sweep.name, keys, sweep.store, workers=len(worker_devices), blind=sweep.blind
+        ) as display,
+        Stop(display.say, sweep.deadline) as stop,
     ):
         if worker_devices:
             queue = Queue(in_blocks(sweep.runs, group), sweep.store)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import PlannedRun
+from bluestab.sweeps.stages import StageOrder, still_to_do
 from bluestab.training.execute import is_done
 
 LOOK_AGAIN = 1.0  # seconds between two looks at runs that other processes are working on
@@ -74,7 +75,8 @@ class Queue(Source):
         super().__init__()
         runs = list(runs)
         self.store = store
-        self.ready = deque(p for p in runs if not is_done(p.run, store))
+        self.ready = deque(still_to_do(runs, store))
+        self._stages = StageOrder(self.ready, store)
         self.elsewhere: deque[PlannedRun] = deque()
         policy = str(runs[0].run.cfg["on_crash"]) if runs else "continue"
         self._stops = policy == "stop"
@@ -89,13 +91,22 @@ class Queue(Source):
 
     def next(self) -> PlannedRun | None:
         """A run that nobody is working on; None if there is none now (look again if `len`)."""
-        for _ in range(len(self.ready)):
-            planned = self.ready.popleft()
-            if is_done(planned.run, self.store):
-                continue
-            if self.store.claims.is_free(planned.run.key):
-                return planned
-            self.elsewhere.append(planned)
+        waiting: list[PlannedRun] = []
+        try:
+            for _ in range(len(self.ready)):
+                planned = self.ready.popleft()
+                if is_done(planned.run, self.store):
+                    continue
+                if self._stages.is_hopeless(planned):
+                    continue
+                if self._stages.is_early(planned):
+                    waiting.append(planned)
+                elif self.store.claims.is_free(planned.run.key):
+                    return planned
+                else:
+                    self.elsewhere.append(planned)
+        finally:
+            self.ready.extendleft(reversed(waiting))
         if self.elsewhere and time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + LOOK_AGAIN
             self.ready, self.elsewhere = self.elsewhere, self.ready
@@ -117,12 +128,15 @@ class Queue(Source):
             self.clear()
         elif self._crashes[planned.run.key] <= self._retries:
             self.ready.append(planned)
+        else:
+            self._stages.give_up(planned)
 
     def died(self, planned: PlannedRun) -> bool:
         """After the death of the process that did it: once more, before the others. Was it so?"""
         self._deaths[planned.run.key] += 1
         self.run_alone.add(planned.run.key)
         if self._deaths[planned.run.key] > 1:
+            self._stages.give_up(planned)
             return False
         self.ready.appendleft(planned)
         return True

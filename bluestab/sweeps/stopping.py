@@ -20,15 +20,26 @@ ROOM = 8 * 2**20  # bytes that must be free before a sweep that ran out of room 
 class Stop:
     """Ctrl-C once: `asked` is true, what runs is finished. Twice: KeyboardInterrupt, at once.
 
+    deadline  when it is asked by itself (`time.monotonic`); None: never
     until     when what runs is cut off (`time.monotonic`); None: it is finished
     order_at  when it is preempted, before that
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.asked = False
+    def __init__(self, say: Callable[[str], None], deadline: float | None = None) -> None:
+        self._pressed, self._deadline = False, deadline
         self.until: float | None = None
         self.order_at = 0.0
         self._say = say
+
+    @property
+    def asked(self) -> bool:
+        """Whether no further run is to begin."""
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return self._pressed or late
+
+    @asked.setter
+    def asked(self, value: bool) -> None:
+        self._pressed = value
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -40,7 +51,7 @@ class Stop:
             signal.signal(signal.SIGINT, self._before)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self._pressed:
             raise KeyboardInterrupt
         self.asked = True
         self._say("stopping: what runs is finished first; Ctrl-C again stops it too")

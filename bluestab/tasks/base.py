@@ -19,6 +19,7 @@ from bluestab.core.errors import did_you_mean
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.tasks.metric import Compared, Metric
 from bluestab.tasks.outputs import Output
+from bluestab.tasks.shots import shots_problems
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,7 @@ class Task(ABC):
     folds: int | None
     fold: int | None
     split_seed: int
+    shots: int | None = None
     grouping: str = "text"  # of yamls from before it: their runs keep their parts and keys
     max_length: int
     metric: str
@@ -154,6 +156,7 @@ class Task(ABC):
                     f"task.{split}_size is {size!r}: expected a number of items >= 1, a share "
                     "between 0 and 1, or null"
                 )
+        problems += shots_problems(self.shots, self.train_size, self.output, self.name)
         problems += self._fold_problems()
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")

@@ -23,6 +23,7 @@ from bluestab.data.locate import how_to_bring, locate, locate_own, sha256_of
 from bluestab.tasks.base import Task, n_items
 from bluestab.tasks.bounds import bound_of, misfits
 from bluestab.tasks.metric import failure_bounds
+from bluestab.tasks.shots import draw_shots, too_few
 from bluestab.tasks.splits import arrange
 
 EVALUATION_SEED = 0  # validation and test items depend on no seed of a run
@@ -60,11 +61,21 @@ class TaskData:
     def used(self) -> list[str]:
         """Which parts a run uses a share of, in a sentence; none if it uses all items."""
         shares = [
-            f"{self.size(split):,} of {len(items):,} for {split} (task.{split}_size)"
+            f"{self.size(split):,} of {len(items):,} for {split} (task.{self._knob(split)})"
             for split, items in self.splits.items()
             if self.size(split) < len(items)
         ]
-        return [f"items that a run uses: {', '.join(shares)}"] if shares else []
+        found = [f"items that a run uses: {', '.join(shares)}"] if shares else []
+        if self.task.shots is not None:
+            found.append(
+                f"task.shots={self.task.shots}: no validation label has a part in a run, so its "
+                "best weights are its last; what a report recommends is still read off validation"
+            )
+        return found
+
+    def _knob(self, split: Split) -> str:
+        """What says how many items of a split a run uses."""
+        return "shots" if split == "train" and self.task.shots is not None else f"{split}_size"
 
     def select(self, seeds: Seeds) -> dict[Split, list[Example]]:
         """The items a run uses: subsets where the task asks for them, else everything."""
@@ -75,7 +86,10 @@ class TaskData:
 
     def chosen(self, split: Split, seed: int = EVALUATION_SEED) -> list[Example]:
         """The items of one split that a run uses."""
-        examples, size = self.splits[split], self.size(split)
+        examples, shots = self.splits[split], self.task.shots
+        if split == "train" and shots is not None:
+            return draw_shots(self.task.output, examples, shots, seed)
+        size = self.size(split)
         if size == len(examples):
             return list(examples)
         return subset(examples, [e.id for e in examples], size, seed, f"subset/{split}")
@@ -83,6 +97,8 @@ class TaskData:
     def size(self, split: Split) -> int:
         """How many items of a split a run uses."""
         n = len(self.splits[split])
+        if split == "train" and self.task.shots is not None:
+            return len(self.chosen(split))
         asked = getattr(self.task, f"{split}_size")
         sized = _is_drawn_size(self.task, self.drawn, split)
         return n if asked is None or sized else n_items(asked, n)
@@ -158,6 +174,14 @@ def _load(shared: Shared) -> TaskData:
                 f"task.{split}_size is {size}, but {what} holds {n} items; say "
                 f"task.{split}_size={n} or fewer, or null for all"
             )
+    if task.shots is not None and (
+        lacking := too_few(task.output, parts.splits["train"], task.shots)
+    ):
+        said = ", ".join(f"{n} of {name}" for name, n in lacking.items())
+        problems.append(
+            f"task.shots is {task.shots}, but the training part has only {said}; say "
+            f"task.shots={min(lacking.values())} or fewer"
+        )
     if problems:
         raise ConfigError(*problems)
     if task.own:  # whatever file they came in

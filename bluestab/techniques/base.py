@@ -38,6 +38,8 @@ class Technique:
     frozen ones cannot be computed once for it."""
     remembers: ClassVar[bool] = False
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
+    keeps_items: ClassVar[bool] = False
+    """It asks training items of these tasks again in its steps."""
 
     # --- declared before anything heavy is loaded ---
 

@@ -139,7 +139,8 @@ class ChildTuning(Technique):
             for name, parameter in self._chosen.items():
                 if parameter.grad is None:
                     continue
-                self._masked.add(name)
+                if name not in self._masked and parameter.grad.any():
+                    self._masked.add(name)
                 if self.mode == "D":
                     parameter.grad.mul_(self._masks[name])
                 else:

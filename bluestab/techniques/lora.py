@@ -60,7 +60,15 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 """peft's name for the one update of a layer."""
 
-QUERY_VALUE = ("query", "value", "Wqkv")
+QUERY_VALUE = frozenset(
+    (
+        *("query", "value", "Wqkv"),
+        *("q_lin", "v_lin"),  # DistilBERT
+        *("query_proj", "value_proj"),  # DeBERTa
+        *("q", "v"),  # MPNet
+        *("q_proj", "v_proj"),  # EuroBERT
+    )
+)
 
 TARGETS: Mapping[str, Callable[[str], bool]] = {
     "query_value": lambda path: path.rpartition(".")[2] in QUERY_VALUE,

@@ -77,7 +77,8 @@ def without_dropout(model: nn.Module, paths: list[str]) -> list[str]:
             if isinstance(module, nn.Dropout) and module.p > 0:
                 module.p = 0.0
                 off.append(path)
-            if getattr(module, "attention_dropout", 0.0):  # ModernBERT's, inside the kernel
+            share = getattr(module, "attention_dropout", 0.0)
+            if isinstance(share, float) and share:  # ModernBERT's, inside the kernel
                 module.attention_dropout = 0.0
     return off
 

@@ -35,4 +35,18 @@ def is_layernorm(model: nn.Module, name: str) -> bool:
 
 def is_attention(name: str) -> bool:
     """Whether a path, of a module or of a parameter, leads through an attention."""
-    return bool({"attention", "attn"}.intersection(name.split(".")))
+    return bool({"attention", "attn", "self_attn"}.intersection(name.split(".")))
+
+
+def block_matrices(built: Built) -> list[str]:
+    """Weights of the linear layers of the blocks that still have a pretrained value."""
+    from torch import nn
+
+    inside = set(built.layers.names(*range(1, built.layers.n_layers + 1)))
+    return [
+        name
+        for name in pretrained(built)
+        if name in inside
+        and name.endswith(".weight")
+        and isinstance(built.model.get_submodule(name.removesuffix(".weight")), nn.Linear)
+    ]

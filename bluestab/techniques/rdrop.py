@@ -17,7 +17,7 @@ Seeds     The first pass drops what it drops in any arm; the second draws from a
           the step, the micro-batch and this technique.
 Cost      Two forward and backward passes per step, twice the memory for activations. Techniques
           listed after this one run in both passes.
-Not with  Nothing; where all dropout is off (model config, `freeze` up to the top) it does nothing.
+Not with  A network without any dropout (EuroBERT, or model.dropout=0 and model.head_dropout=0).
 Against   No report on the spread over seeds is known to us. The second pass alone halves the noise
           that dropout puts into the gradient: a comparison owes an arm with alpha close to 0.
 """
@@ -27,10 +27,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.core.errors import ConfigError
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
 from bluestab.models.divergences import divergence
+from bluestab.models.dropout import has_dropout
 from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
@@ -63,8 +65,14 @@ class Rdrop(Packable, Technique):
         }
 
     def wrap_step(self, step: Step, built: Built) -> Step:
+        """Raises ConfigError for a network without dropout, whose two passes are one."""
         if self.is_neutral():
             return step
+        if not has_dropout(built.model):
+            raise ConfigError(
+                "technique rdrop compares two passes that differ in their dropout, of which this "
+                "network has none; leave it out, or say model.dropout=0.1 if it was set to 0"
+            )
 
         def twice(batch: Batch) -> StepOutput:
             first = step(batch)

@@ -56,6 +56,7 @@ class Replaying(Technique):
     """buffer_size: items kept of all earlier tasks."""
 
     remembers: ClassVar[bool] = True
+    keeps_items: ClassVar[bool] = True
     reads_embeddings: ClassVar[bool] = True  # earlier items have no precomputed output
     name: ClassVar[str]
     weights: ClassVar[tuple[str, ...]]

@@ -60,7 +60,10 @@ def _distance_kept(seen: ObservedTraining, plain: ObservedTraining) -> float:
 def _masked(seen: ObservedTraining, plain: ObservedTraining) -> int:
     """Tensors whose first gradient has more zeros than it has in plain training (added: than 0)."""
     firsts = {n: [z for z in zeros if z is not None][:1] for n, zeros in seen.gradients.items()}
-    usual = {n: max(z for z in zeros if z is not None) for n, zeros in plain.gradients.items()}
+    usual = {
+        n: max((z for z in zeros if z is not None), default=0.0)
+        for n, zeros in plain.gradients.items()
+    }
     return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
 
 
@@ -73,6 +76,12 @@ def _trains_from(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, i
         if steps:
             found[depth] = min(steps[0], found.get(depth, steps[0]))
     return found
+
+
+def _trained_steps(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, int]:
+    """Tensors that have no gradient in some step -> in how many they have one."""
+    counted = {n: sum(zeros is not None for zeros in z) for n, z in seen.gradients.items()}
+    return {n: steps for n, steps in counted.items() if steps < len(seen.losses)}
 
 
 def effects_problems(
@@ -169,6 +178,7 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     "distance": _distance_kept,
     "masked_tensors": _masked,
     "trains_from": _trains_from,
+    "trained_steps": _trained_steps,
     # what was put around layers
     "adapters": lambda seen, plain: len(
         [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]

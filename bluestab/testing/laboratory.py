@@ -76,9 +76,13 @@ class Lab:
         from transformers import AutoModel
 
         if model not in self._plain:
-            network = AutoModel.from_pretrained(self.checkpoint(model), dtype=torch.float32)
-            prefix = network.base_model_prefix
-            self._plain[model] = {f"{prefix}.{n}": weight for n, weight in weights(network).items()}
+            network, info = AutoModel.from_pretrained(
+                self.checkpoint(model), dtype=torch.float32, output_loading_info=True
+            )
+            prefix, made_up = network.base_model_prefix, info["missing_keys"]
+            self._plain[model] = {
+                f"{prefix}.{n}": w for n, w in weights(network).items() if n not in made_up
+            }
         return self._plain[model]
 
     def composed(self, *asked: str) -> dict[str, Any]:

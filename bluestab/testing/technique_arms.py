@@ -39,9 +39,11 @@ HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_dise
          "multi-label": "hoc"}  # fmt: skip
 """Kind of head -> a task that has it."""
 
-SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01}
-"""Knobs by name whose default is meant for more than the two blocks of the tiny models, for smaller
-learning rates than theirs, or for float32 alone."""
+SMALL = {"depth": 1, "gamma": 100, "eps": 0.03, "step_size": 0.03, "start_noise": 0.01,
+         "slimfit.rate": 0.5}  # fmt: skip
+"""Knobs by name, or that of one technique, whose default is meant for more than the two blocks of
+the tiny models and the three steps of their trainings, for smaller learning rates than theirs, or
+for float32 alone."""
 
 
 def knobs_of(name: str) -> dict[str, Any]:
@@ -60,8 +62,8 @@ def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
     small = {
         f"technique.{name}.{knob}": value
         for name in names
-        for knob, value in SMALL.items()
-        if knob in node_of(name)
+        for path, value in SMALL.items()
+        if (knob := path.removeprefix(f"{name}.")) in node_of(name)
     }
     small |= {f"technique.{path.replace('__', '.')}": value for path, value in knobs.items()}
     shown = {path: "null" if value is None else value for path, value in small.items()}

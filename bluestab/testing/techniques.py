@@ -10,6 +10,7 @@ values do nothing; and what `effects` reports is what an independent witness saw
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -201,6 +202,13 @@ class TechniqueTraining(OneTechnique):
         sure = {name for name in plain.moved if not name.endswith("key.bias")}
         assert sure - set(seen.frozen) <= set(seen.moved)
         assert len(plain.moved) > 0.9 * len(plain.start), "three steps move nearly every tensor"
+
+    def test_without_a_gradient_nothing_moves(self, seen: ObservedTraining) -> None:
+        """In no step: neither moments of earlier gradients nor weight decay reach it."""
+        for step, (before, after) in enumerate(itertools.pairwise(seen.trail), start=1):
+            for name, zeros in seen.gradients.items():
+                if zeros[step] is None:
+                    assert torch.equal(before[name], after[name]), f"{name} in step {step}"
 
     def test_the_reference_is_still_the_checkpoint(
         self, trained: tuple[Assembly, ObservedTraining]

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bluestab.core.types import SPLITS, Example, Progress, Split, Step, Watch
+from bluestab.models.activations import Compression
 from bluestab.models.built import Built, Trained
 from bluestab.models.earlier import EarlierTask
 from bluestab.models.param_plan import ParamPlan
@@ -136,7 +137,12 @@ def assemble(
         prefix, frozen = frozen_states(
             knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
         )
-    history = ValidationHistory(task.headline, built.model)
+    history = ValidationHistory(
+        task.headline,
+        built.model,
+        selects=task.shots is None,
+        patience=cfg["optim"].get("patience"),
+    )
     module = FineTuning(
         model=built.model,
         step=step,
@@ -152,6 +158,7 @@ def assemble(
             for split in ("validation", "test")
         },
         phases=phases,
+        compression=Compression.of(knobs),
         ranks=ranks,
         evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
     )
@@ -268,7 +275,11 @@ def _evaluated(
         history.add(step, scores, loss, norms)
         progress(step, total, loss, scores[metric])
         watch(history.rows)
-        if not watched or step >= total:
+        if step >= total:
+            return False
+        if history.is_stalled():
+            return True
+        if not watched:
             return False
         sign = diagnostics.failure_sign(
             history.rows, warmup_steps=ready.warmup_steps, constant=constant

@@ -183,6 +183,7 @@ class Attempt:
             eval_batch_size=self.sizes.evaluation,
             frozen_prefix=assembly.prefix,
             resumed_from=None if found is None else found.step,
+            memory=assembly.module.ledger.report(),
         )
         return result, measured
 

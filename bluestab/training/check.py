@@ -22,6 +22,7 @@ from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
+from bluestab.models.global_attention import FIRST_PIECE
 from bluestab.models.init_from import SavedWeights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
@@ -39,6 +40,7 @@ class Run:
 
     init_from  the weights of an earlier run that it starts from; None: the model's own
     stages     the runs that led to those, the first first; empty if nothing asks for them
+    predecessor  of a stage of a sequence: key, cell and at of the stage before
     loggers    name -> logger that its rows and its record are sent to; they decide nothing
     settled    knobs that were left to the device and the techniques
     """
@@ -53,8 +55,14 @@ class Run:
     cell: str
     init_from: SavedWeights | None = None
     stages: tuple[Stage, ...] = ()
+    predecessor: Mapping[str, str] | None = None
     loggers: Mapping[str, Logger] = field(default_factory=dict)
     settled: Settled = Settled()  # noqa: RUF009  # frozen
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was planned before the stage that it goes on from was finished."""
+        return self.predecessor is not None and self.init_from is None
 
     def notes(self) -> list[str]:
         """What to know before it starts, beside `data.notes`: how many of the items it uses, and
@@ -90,26 +98,37 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
     if model is not None and model.init_from is not None:
         _collect(problems, partial(init_from.parse, model.init_from))
     task = _collect(problems, lambda: _task(cfg["task"]))
-    problems += _too_long(task, model) + _no_pieces(task, model)
+    problems += _misfits(task, model)
     if problems or task is None or model is None:
         raise ConfigError(*problems)
     return RunComponents(task, model, techniques)
 
 
-def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
+def check(
+    cfg: Mapping[str, Any],
+    kind_of: KindOf | None = None,
+    planned: Mapping[str, Run] | None = None,
+) -> Run:
     """Check a resolved config (plain containers). Raises ConfigError with every problem found.
 
     kind_of  devices of the machine that the run will be done on; None: those of this one
+    planned  key -> run that a stage may go on from before it is finished; such a stage `waits`
     """
     problems, cfg, settled, model, usable = _without_files(cfg, kind_of)
     loggers = _loggers(cfg.get("logger") or {}, problems)
     data = _collect(problems, lambda: load_task(cfg["task"]))
-    problems += _too_long(data and data.task, model) + _no_pieces(data and data.task, model)
+    problems += _misfits(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
-    kept = None
+    kept = predecessor = None
     if model is not None and identity is not None and model.init_from is not None:
         store = Store(str(cfg.get("store")))
-        kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
+        link = _collect(problems, partial(init_from.predecessor_of, model.init_from))
+        before = (planned or {}).get(link[0]) if link else None
+        if before is None:
+            kept = _collect(problems, partial(init_from.find, model.init_from, store, model))
+        if link and (before or kept):
+            cell = before.cell if before else store.read(link[0]).result["cell"]
+            predecessor = {"key": link[0], "cell": cell, "at": link[1]}
     stages: tuple[Stage, ...] | None = ()
     scored = cfg.get("score_earlier", False)
     if scored and model is not None and model.init_from is None:
@@ -128,8 +147,9 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         cfg,
         model_id=identity,
         fingerprint=data.fingerprint,
-        init_from=None if kept is None else kept.sha256,
-        earlier=[stage.weights.run for stage in stages],
+        init_from=None if kept is None or predecessor else kept.sha256,
+        predecessor=predecessor,
+        earlier=[] if predecessor else [stage.weights.run for stage in stages],
         descriptive=data.task.descriptive,
         higher_is_better=data.task.headline.higher_is_better,
     )
@@ -144,6 +164,7 @@ def check(cfg: Mapping[str, Any], kind_of: KindOf | None = None) -> Run:
         cell=cell_of(hashed),
         init_from=kept,
         stages=stages,
+        predecessor=predecessor,
         loggers=loggers,
         settled=settled,
     )
@@ -227,8 +248,15 @@ def _task(node: Mapping[str, Any]) -> Task:
     return task
 
 
-def _too_long(task: Task | None, model: Model | None) -> list[str]:
-    if task is None or model is None or task.max_length <= model.max_length:
+def _misfits(task: Task | None, model: Model | None) -> list[str]:
+    """Knobs of the model that the task cannot have, one sentence each."""
+    if task is None or model is None:
+        return []
+    return _too_long(task, model) + _no_pair(task, model) + _no_pieces(task, model)
+
+
+def _too_long(task: Task, model: Model) -> list[str]:
+    if task.max_length <= model.max_length:
         return []
     return [
         f"task.max_length is {task.max_length}, but {model.name} reads at most "
@@ -236,8 +264,17 @@ def _too_long(task: Task | None, model: Model | None) -> list[str]:
     ]
 
 
-def _no_pieces(task: Task | None, model: Model | None) -> list[str]:
-    if task is None or model is None or not task.output.per_word or model.head in SINGLE_PIECE:
+def _no_pair(task: Task, model: Model) -> list[str]:
+    if task.pair or model.global_attention == FIRST_PIECE:
+        return []
+    return [
+        f"model.global_attention is {model.global_attention}, but task '{task.name}' reads one "
+        f"text, all of which would attend to all; say model.global_attention=first_piece"
+    ]
+
+
+def _no_pieces(task: Task, model: Model) -> list[str]:
+    if not task.output.per_word or model.head in SINGLE_PIECE:
         return []
     return [
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "

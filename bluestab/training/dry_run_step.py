@@ -24,7 +24,7 @@ from bluestab.models.hub import local_copy
 from bluestab.tasks.data import TaskData
 from bluestab.training.check import Run
 from bluestab.training.loop.batches import ShuffledOrder
-from bluestab.training.loop.memory import keep_freed
+from bluestab.training.loop.memory import counted_mb, keep_freed
 from bluestab.training.loop.schedules import updates
 
 STEPS = 5  # timed steps, unless they take longer than:
@@ -39,6 +39,7 @@ class DryStep:
     prepare     seconds from nothing to the first step
     step        seconds of one optimizer step
     evaluate    split -> seconds to evaluate all its items
+    memory_mb   peaks of the process and the GPU, and of the count (`loop/counted_memory.py`)
     test_bytes  what the predictions of all test items take on disk, once
     """
 
@@ -69,7 +70,13 @@ def is_here(model: Model) -> bool:
 
 
 def dry_step(run: Run) -> DryStep:
-    """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here."""
+    """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here.
+
+    A stage whose earlier tasks are not trained yet does so without what holds on to these.
+    """
+    if run.waits:
+        free = {name: one for name, one in run.techniques.items() if not one.remembers}
+        run = replace(run, techniques=free)
     name = devices.resolve(run.cfg["device"])
     if not is_here(run.model):
         raise ConfigError(f"the weights of model '{run.model.name}' are not on this machine")
@@ -116,7 +123,7 @@ def dry_step(run: Run) -> DryStep:
         prepare=prepare,
         step=step_seconds,
         evaluate=evaluate,
-        memory_mb=peak_memory_mb(device),
+        memory_mb={**peak_memory_mb(device), **counted_mb(assembly.module.ledger.report())},
         parameters=sum(p.numel() for p in assembly.built.model.parameters()),
         test_bytes=per_item * n_items["test"],
         device=name,

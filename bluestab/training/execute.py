@@ -224,6 +224,7 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
         for part in _parts(work, folder):  # each appears in one rename
             part.rename(folder / part.relative_to(work))
         flush(folder)
+    store.claims.forget_deaths(run.key)
 
 
 def _made_again(job: Job, store: Store, wanted: str, asked: str) -> dict[str, Any]:

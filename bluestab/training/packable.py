@@ -31,8 +31,15 @@ def packable_problems(
         found.append(f"trainer.dropout_masks is {knobs['dropout_masks']}: a group draws its own")
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
+    if knobs["activations"] != "full":
+        found.append(
+            f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
+            "of all siblings together"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
+    if cfg["optim"].get("patience") is not None:
+        found.append("optim.patience is set: a group trains to one end")
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found

@@ -110,6 +110,7 @@ def measured_of(
     eval_batch_size: int,
     frozen_prefix: int | None,
     resumed_from: int | None,
+    memory: Mapping[str, int],
     group: int | None = None,
 ) -> dict[str, Any]:
     """The half of the record that differs from machine to machine, as far as training knows it.
@@ -117,6 +118,7 @@ def measured_of(
     seconds, phases  of all runs that trained as one; each gets its share, so that sums stay true
     pieces           word pieces that this run passed in training
     resumed_from     step of the checkpoint that it went on from
+    memory           bytes as `loop/counted_memory.py` counts them, of all that trained as one
     group            how many runs trained as one; None: it trained by itself
     """
     knobs, n = run.cfg["trainer"], group or 1
@@ -132,6 +134,7 @@ def measured_of(
         "eval_batch_size": eval_batch_size,
         "frozen_prefix": frozen_prefix,
         "resumed_from": resumed_from,
+        "memory": {part: n_bytes // n for part, n_bytes in memory.items()},
     }
     if group is not None:
         measured["packed"] = {"runs": group, "seconds": round(seconds["total"], 3)}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bluestab.models.description import Model
 
 NOT_ENCODED = TASK_DESCRIPTIVE | {
-    *("name", "train_size", "validation_size", "test_size", "folds", "fold", "split_seed"),
+    *("name", "train_size", "shots", "validation_size", "test_size", "folds", "fold", "split_seed"),
     *("metric", "failure_score", "failed_below"),
 }
 """Fields of a task that its word pieces do not depend on: the items themselves are looked at."""

@@ -7,7 +7,7 @@ start: it must not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,8 @@ from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir, sweeps_dir
 
 if TYPE_CHECKING:
+    from bluestab.sweeps.auto.drive import AutoRun
+    from bluestab.sweeps.auto.plan import AutoRequest
     from bluestab.sweeps.launchers.base import Backend
     from bluestab.sweeps.search.spec import Search
 
@@ -116,7 +118,7 @@ class OurSweeper(Sweeper):
         lines = [f"{key}={value}" for key, value in self.params.items()] + arguments
         for override in OverridesParser.create().parse_overrides(lines):
             key = technique_key(override.get_key_element())
-            if not re.match(r"sweep\.|search\b", key):
+            if not re.match(r"sweep\.|search\b|auto\.", key):
                 yield key, override
 
     def sweep_node(self) -> dict[str, Any]:
@@ -168,6 +170,11 @@ class OptunaSweeper(OurSweeper):
         fixed: dict[str, str] = {}
         choices: dict[str, str | list[str]] = {}
         for key, override in self.overrides(arguments):
+            if re.match(r"\+?sequence\b", key):
+                raise ConfigError(
+                    f"{override.input_line}: a search draws points of one task each; a sequence of "
+                    "tasks is a grid: leave out hydra/sweeper=optuna"
+                )
             fixed.pop(key, None)  # what comes later wins: the command line over a file
             choices.pop(key, None)
             if not override.is_sweep_override():
@@ -191,6 +198,29 @@ class OptunaSweeper(OurSweeper):
         search = plan_search(node, name=sweep["name"], fixed=fixed, choices=choices)  # type: ignore[arg-type]
         kept = references(self.config, {"search": node}, "search").get("search.storage")
         self.launcher.search(replace(search, storage_reference=kept))
+
+
+class AutoSweeper(OurSweeper):
+    """Shell of `bluestab.sweeps.auto`."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from bluestab.inference.delivery import deliver
+        from bluestab.sweeps.auto.start import request_of
+
+        choices: dict[str, list[str]] = {}
+        for key, override in self.overrides(arguments):
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise ConfigError(
+                    f"{override.input_line}: auto races the arms of a list; intervals belong to a "
+                    "search: bluestab run -m hydra/sweeper=optuna"
+                )
+            choices[key] = (
+                [f"{key}={value}" for value in override.sweep_string_iterator()]
+                if override.is_sweep_override()
+                else [f"{key}={override.get_value_element_as_str()}"]
+            )
+        node, sweep = OmegaConf.to_container(self.config.auto), self.sweep_node()
+        self.launcher.auto(request_of(node, sweep, choices), deliver)
 
 
 def space_text(override: Override) -> str:
@@ -283,17 +313,22 @@ class Launcher(HydraLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        loader = self.hydra_context.config_loader
-
-        def composed(overrides: Sequence[str]) -> DictConfig:
-            cfg = loader.load_sweep_config(self.config, list(overrides))
-            for name in DECLARED:  # of the whole sweep, so no job has it among its overrides
-                if name in self.config.sweep:
-                    cfg.sweep[name] = self.config.sweep[name]
-            return cfg
-
-        self._backend().take(composed, job_overrides, name=self.config.sweep.name)
+        self._backend().take(self._composed, job_overrides, name=self.config.sweep.name)
         return []
+
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        loader = self.hydra_context.config_loader
+        cfg = loader.load_sweep_config(self.config, list(overrides))
+        for name in DECLARED:  # of the whole sweep, so no job has it among its overrides
+            if name in self.config.sweep:
+                cfg.sweep[name] = self.config.sweep[name]
+        return cfg
+
+    def auto(self, request: AutoRequest, deliver: Callable[[AutoRun, bool], None]) -> None:
+        """From a budget to a delivered model."""
+        from bluestab.sweeps.auto.start import run_auto
+
+        run_auto(request, self._backend(), self._composed, deliver)
 
     def search(self, search: Search) -> None:
         """See a search through."""

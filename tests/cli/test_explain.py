@@ -17,7 +17,15 @@ Say = Callable[..., Any]
     ("name", "expected"),
     [
         ("llrd", ["technique=llrd", "Formula ", "Clark et al. 2020", "technique.llrd.decay=0.9"]),
-        ("gad", ["task=gad", "gene-disease", "task.train_size=null"]),
+        (
+            "gad",
+            [
+                "task=gad",
+                "gene-disease",
+                "counts train 4,261, validation 535",
+                "task.train_size=null",
+            ],
+        ),
         ("biomedbert_base", ["model=biomedbert_base", "PubMed", "Gu et al. 2022"]),
         ("quickstart", ["bluestab run -m +sweeps=quickstart"]),
         ("entity_f1", ["task.metric=entity_f1", "higher is better", "start and end agree"]),

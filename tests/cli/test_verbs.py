@@ -83,3 +83,33 @@ def test_version(cli: Say) -> None:
     import bluestab
 
     assert cli("--version").out == f"bluestab {bluestab.__version__}\n"
+
+
+LONG = "x" * 300
+NAMED_TOO_LONG = (
+    *(("status", LONG), ("report", LONG), ("report", "--out", LONG), ("search", LONG)),
+    *(("store", "gc", LONG), ("store", "verify", LONG), ("store", "merge", LONG, LONG)),
+    *(("predict", LONG, "--input", "a", "--output", "b"), ("export", LONG, "--out", "o")),
+    *(("reproduce", LONG), ("soup", LONG), ("compare", LONG, LONG), ("cancel", LONG)),
+    ("run", "task=gad", "model=tiny", f"store={LONG}"),
+    ("check", "task=gad", "model=auto", f"model.path={LONG}"),
+    ("check", "task=gad", "model=tiny", f"task.data_dir={LONG}"),
+    ("inspect", "task=classification", f"task.train={LONG}"),
+    ("list", "task", LONG),
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(w, marks=() if n == 14 else pytest.mark.slow)
+        for n, w in enumerate(NAMED_TOO_LONG)
+    ],
+    ids=lambda words: " ".join(words)[:24],
+)
+def test_a_name_that_no_file_system_takes(cli: Say, words: tuple[str, ...]) -> None:
+    """Path.is_file and the like raise OSError for it, as for a folder that may not be entered."""
+    said = cli(*words)
+    assert said.code in (1, 2)
+    assert said.err.startswith("bluestab: ")
+    assert "Traceback" not in said.err

@@ -7,30 +7,26 @@ without; none waits, fills the memory, ends in a traceback, or touches anything 
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import resource
 import shutil
-import signal
 import socket
+import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bluestab.store.schema import MOST_RUNS
 from bluestab.store.store import Store
-from tests.contracts.test_hostile import ORDERS, outside
+from tests.contracts.test_hostile import ORDERS
 from tests.store.test_artefacts import SHORT
 from tests.support import simulated_search
+from tests.support.hostile_commands import SECONDS, complaint, watched
 from tests.support.stored_runs import put, run, sweep
-
-SECONDS, MEGABYTES = 10, 4096
-"""Of the processor, and of memory with torch; without it a tenth is used."""
 
 TERABYTE = 2**40
 
@@ -50,6 +46,23 @@ def a_device(file: Path) -> None:
 def holes(file: Path) -> None:
     file.touch()
     os.truncate(file, TERABYTE)
+
+
+def closed(file: Path) -> None:
+    """As it was, but nobody may read it, or look into it."""
+    if before[file]:
+        file.write_bytes(before[file])
+    else:
+        file.mkdir()
+    file.chmod(0)
+
+
+def foreign(file: Path) -> None:
+    """Somebody else's, as a colleague with umask 077 leaves it."""
+    closed(file)
+    if os.geteuid() == 0:
+        file.chmod(0o700 if file.is_dir() else 0o600)
+        os.chown(file, 65534, 65534)
 
 
 before: dict[Path, bytes] = {}
@@ -79,6 +92,8 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "deep": lambda file: file.write_text('{"a":' * 50_000 + "1" + "}" * 50_000),
     "a list": lambda file: file.write_text("[[], {}, null]"),
     "a large header": lambda file: file.write_bytes((2**62).to_bytes(8, "little") + b"{" * 99),
+    "closed": closed,
+    "somebody else's": foreign,
     "not there": lambda file: None,
 }
 """What stands in the place of a file."""
@@ -101,6 +116,9 @@ READING = (
 
 OF_A_RUN = ("reproduce", "export", "predict")
 """Verbs about one run of it."""
+
+SEARCHED = ("searches", "sweeps", "KEY/record.json", "CRASHED", ".index.parquet", ".crashed")
+"""Beginnings of what `search`, which draws for two seconds, may read."""
 
 NAMES = (
     *("a\nb", "x" * 255, "\x1b[2J", " ", "-rf", "0" * 16 + "\n", "ABCDEF0123456789", "a b.json"),
@@ -144,6 +162,16 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def warm(pristine: Path) -> Path:
+    """The same, with all that the verbs import imported: once instead of in every child."""
+    copy = shutil.copytree(pristine, pristine.with_name("warm"))
+    with chdir(copy), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [])
+        assert [complaint(words(verb)) for verb in READING] == [""] * len(READING)
+    return pristine
+
+
 def words(verb: str) -> Sequence[str]:
     """The verb about the store `theirs`, from the folder that it lies in."""
     name, *rest = verb.split()
@@ -161,67 +189,10 @@ def words(verb: str) -> Sequence[str]:
     return [name, "theirs", *rest]
 
 
-def complaint(arguments: Sequence[str]) -> str:
-    """What is wrong with how a command ends; nothing if all is well."""
-    from bluestab.cli.app import main
-
-    out, err = io.StringIO(), io.StringIO()
-    sys.argv = ["bluestab", *arguments]
-    code: Any = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as leaving:
-        code = leaving.code or 0
-    except BaseException as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {str(error)[:200]} ({place.filename}:{place.lineno})"
-    said = err.getvalue()
-    if code not in (0, 1, 2):
-        return f"exit code {code}: {said[:200]}"
-    if code == 2 and not (said.startswith("bluestab: ") and len(said) < 4000):
-        return f"no sentence: {said[:300]!r}"
-    if "Traceback" in said + out.getvalue():
-        return f"a traceback: {said[-300:]}"
-    return "" if "\x1b" not in said + out.getvalue() else "codes of a terminal"
-
-
-def complaints(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
-    """Each command in a process of its own, in time and memory, with nothing changed outside."""
-    found = []
-    for command in commands:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.chdir(folder)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(12 * SECONDS)  # of the clock: nothing is waited for
-            resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS))
-            os.write(writing, complaint(command).encode(errors="replace")[:4000])
-            os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            said = pipe.read().decode()
-        _, status, used = os.wait4(child, 0)
-        if status:
-            said = f"ended with {os.waitstatus_to_exitcode(status)}"
-        elif used.ru_utime + used.ru_stime > SECONDS:
-            said = f"{used.ru_utime + used.ru_stime:.0f} s"
-        elif used.ru_maxrss > MEGABYTES * 1024:
-            said = f"{used.ru_maxrss // 1024} MB"
-        if said:
-            found.append(f"{' '.join(command)}: {said}")
-    return found
-
-
-def watched(folder: Path, store: Path, commands: Sequence[Sequence[str]]) -> list[str]:
-    """`complaints`, and what of other folders is not as it was."""
-    around = folder.parent / "around"
-    around.mkdir(exist_ok=True)
-    (around / "file").write_text("somebody else's")
-    was = outside(around, store)
-    found = complaints(folder, commands)
-    return found if outside(around, store) == was else [*found, "something outside has changed"]
+def verbs(name: str) -> list[str]:
+    """Those that may read a file of a store."""
+    reading = [v for v in READING if name.startswith(SEARCHED) or not v.startswith("search")]
+    return [*reading, *(OF_A_RUN if name.startswith("KEY") else ())]
 
 
 def place_of(root: Path, name: str) -> Path:
@@ -250,28 +221,45 @@ def test_a_few_files_of_a_store(
     folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
     in_the_place(place_of(folder / "theirs", name), kind)
     commands = [words(verb) for verb in ("status", "store verify", "store gc --older 0")]
-    assert watched(folder, folder / "theirs", commands) == []
+    found = watched(folder, folder / "theirs", commands)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_of_a_store(
-    pristine: Path, tmp_path: Path, small: Path, name: str, kind: str
-) -> None:
+def test_files_of_a_store(warm: Path, tmp_path: Path, small: Path, name: str, kind: str) -> None:
     found = []
-    for verb in (*READING, *(OF_A_RUN if name.startswith("KEY") else ())):
-        folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    for verb in verbs(name):
+        folder = shutil.copytree(warm, tmp_path / "here", symlinks=True)
         in_the_place(place_of(folder / "theirs", name), kind)
         found += watched(folder, folder / "theirs", [words(verb)])
         shutil.rmtree(folder)
-    assert found == []
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", READING)
+def test_a_whole_process_takes_less_than_a_gigabyte(
+    pristine: Path, tmp_path: Path, small: Path, verb: str
+) -> None:
+    """Everything that it imports included."""
+    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    for name in ("KEY/record.json", "KEY/config.yaml", "CRASHED/record.json", ".index.parquet"):
+        in_the_place(place_of(folder / "theirs", name), "a terabyte of nothing")
+    line = ["prlimit", "--fsize=1073741824", sys.executable, "-m", "bluestab", *words(verb)]
+    started = subprocess.Popen(line, cwd=folder)  # nothing fills the disk
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    assert started.returncode in (0, 1, 2)
+    assert used.ru_maxrss < 2**20, "kB"
+    assert used.ru_utime + used.ru_stime < SECONDS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
-def test_strange_names_and_dates(pristine: Path, tmp_path: Path, small: Path, place: str) -> None:
-    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+def test_strange_names_and_dates(warm: Path, tmp_path: Path, small: Path, place: str) -> None:
+    folder = shutil.copytree(warm, tmp_path / "here", symlinks=True)
     inside = folder / "theirs" / place
     inside.mkdir(exist_ok=True)
     for n, name in enumerate((*NAMES, os.fsdecode(b"\xff\xfe.json"))):
@@ -288,11 +276,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
-def test_files_of_an_export(make_run: Any, exported: Path, tmp_path: Path, name: str) -> None:
+def test_files_of_an_export(
+    make_run: Any, exported: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bluestab.inference.export import export
     from bluestab.inference.weights import find_run
     from tests.training.test_execute import done
 
+    monkeypatch.setattr("bluestab.inference.predictor.cores", lambda: 1)  # threads do not fork
     if not (exported / "out").exists():
         made = make_run("task=gad", "model=tiny", *SHORT, "keep=last")
         done(made, exported / "runs")
@@ -306,21 +297,36 @@ def test_files_of_an_export(make_run: Any, exported: Path, tmp_path: Path, name:
         line = ["predict", "out", "--input", "x.txt", "--output", "o.txt", "--device", "cpu"]
         found += [f"{kind}: {said}" for said in watched(here, folder, [line])]
         shutil.rmtree(here)
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
-def test_a_manifest_of_a_million_runs(pristine: Path, tmp_path: Path, small: Path) -> None:
+@pytest.mark.parametrize("how", ["closed", "somebody else's"])
+def test_an_export_that_may_not_be_looked_into(tmp_path: Path, small: Path, how: str) -> None:
+    pytest.importorskip("torch")
+    here = tmp_path / "here"
+    here.mkdir()
+    in_the_place(here / "out", how)
+    (here / "x.txt").write_text("a gene\n")
+    line = ["predict", "out", "--input", "x.txt", "--output", "o.txt", "--device", "cpu"]
+    found = watched(here, here / "out", [line])
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_runs", [MOST_RUNS, 1_000_000])
+def test_a_manifest_without_end(warm: Path, tmp_path: Path, small: Path, n_runs: int) -> None:
     """It is read, or refused; either in time."""
-    folder = shutil.copytree(pristine, tmp_path / "here", symlinks=True)
+    folder = shutil.copytree(warm, tmp_path / "here", symlinks=True)
     file = folder / "theirs" / "sweeps" / "s.json"
     content = json.loads(file.read_text())
-    content["runs"] = [{"key": f"{n:016x}", "overrides": []} for n in range(1_000_000)]
+    content["runs"] = [{"key": f"{n:016x}", "overrides": []} for n in range(n_runs)]
     file.write_text(json.dumps(content))
     commands = [words(v) for v in ("status", "store verify", "store gc", "store merge")]
-    assert watched(folder, folder / "theirs", commands) == []
+    found = watched(folder, folder / "theirs", commands)
+    assert not found, "\n".join(found)
 
 
 def test_how_many() -> None:
-    n_verbs = sum(len(READING) + 3 * name.startswith("KEY") for name in STORED)
+    n_verbs = sum(len(verbs(name)) for name in STORED)
     assert len(KINDS) * (n_verbs + len(EXPORTED)) + len(PLACES) * len(NAMES) > 3000

@@ -34,7 +34,7 @@ from bluestab.core.keys import cell_of, key_of
 from bluestab.core.paths import conf_dir
 from bluestab.core.types import Example, RunRecord
 from bluestab.inference.cell import Cell
-from bluestab.inference.soup import _WeightAverager
+from bluestab.inference.merging import MergedTask
 from bluestab.report.frames.results import read_results
 from bluestab.report.page import _asset
 from bluestab.report.page_data import page_data
@@ -443,7 +443,7 @@ def test_old_runs_of_an_error_are_pointed_out(tmp_path: Path) -> None:
 @by_name
 def test_a_greedy_soup_takes_what_helps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     metric, good, bad = better_and_worse(name)
-    kitchen: Any = object.__new__(_WeightAverager)
+    kitchen: Any = object.__new__(MergedTask)
     kitchen.run = SimpleNamespace(data=SimpleNamespace(task=SimpleNamespace(headline=metric)))
     kitchen.weights, kitchen.tried = range(4), []
     monkeypatch.setattr(kitchen, "mix", lambda chosen: None, raising=False)

@@ -14,9 +14,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.inference.export import export  # noqa: E402
+from bluestab.inference.members import members_of  # noqa: E402
 from bluestab.inference.predicting import Order, carry_out, score_lines  # noqa: E402
 from bluestab.inference.reproduce import reproduce  # noqa: E402
-from bluestab.inference.soup import make_soup, members_of  # noqa: E402
+from bluestab.inference.soup import make_soup  # noqa: E402
 from bluestab.inference.weights import find_run  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.training.execute import execute_one  # noqa: E402

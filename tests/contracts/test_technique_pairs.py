@@ -44,6 +44,7 @@ MODES: dict[str, list[dict[str, Any]]] = {
     "recadam": [{"t0": 2}],
     "reinit": [{"layernorms_only": "true"}, {"pooler": "false"}],
     "sam": [{"adaptive": "true"}],
+    "slimfit": [{"unit": "block", "moments": "drop"}, {"anneal": 0.5, "per_rate": "false"}],
     "smart": [{"proximal": 1, "steps": 2}],
     "swa": [{"rate": 0.5}],
     "thaw": [{"phases": 1}],

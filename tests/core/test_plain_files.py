@@ -11,7 +11,7 @@ import pytest
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.paths import conf_dir, sweeps_dir
-from bluestab.core.plain_files import check_yaml
+from bluestab.core.plain_files import check_yaml, inside
 
 NINE = ",".join(["*{}"] * 9)
 LETTERS = list(zip("abcdefgh", "bcdefghi", strict=True))
@@ -63,6 +63,30 @@ def test_ours_and_modest_aliases_pass(tmp_path: Path) -> None:
     own.write_text("a: [unfinished")  # is another's to say
     check_yaml(own)
     check_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_loops_of_links_are_a_sentence_or_nothing(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """Path.resolve ends in a RuntimeError there."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "README.md").symlink_to(loop)
+    with pytest.raises(ConfigError, match="leads out of"):
+        inside(export, "README.md", "bluestab.json")
+    for name in ("sweeps", "conf"):
+        Path(name).symlink_to(name)
+    for words in (("list", "sweep"), ("list", "task"), ("check", "task=gad", "model=tiny")):
+        said = cli(*words)
+        assert (said.code, "Traceback" in said.err) == (0 if words[0] == "list" else 2, False), said
+
+
+@pytest.mark.parametrize("path", ["loop", "~nobody-of-this-name/x"])
+def test_a_model_path_that_leads_nowhere(cli: Callable[..., Any], path: str) -> None:
+    Path("loop").symlink_to("loop")
+    said = cli("check", "task=gad", "model=auto", f"model.path={path}")
+    assert said.code == 2
+    assert said.err.startswith("bluestab: ")
 
 
 def test_a_reference_of_a_logger_is_text_when_it_is_read(tmp_path: Path) -> None:

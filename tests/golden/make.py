@@ -40,7 +40,9 @@ TRAINER = {
     "precision": 32, "devices": 1, "threads": 1, "eval_every": 4, "eval_batch_size": 4,
     "eval_tokens": None, "micro_batch": None, "dropout_masks": "torch",
     "gradient_checkpointing": False,
-    "prefix_cache": True, "prefix_gb": 1, "engine": "lightning", "loader_workers": 0,
+    "activations": "full", "activation_bits": 4, "attention_bits": 8, "wide_bits": 8,
+    "norm_share": 0.1, "prefix_cache": True, "prefix_gb": 1, "engine": "lightning",
+    "loader_workers": 0,
     "attention": {"cpu": "eager", "cuda": "sdpa", "mps": "sdpa"},
 }  # fmt: skip
 REST = {

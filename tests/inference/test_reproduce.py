@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError, StoreError  # noqa: E402
 from bluestab.core.keys import key_of  # noqa: E402
+from bluestab.inference.members import members_of  # noqa: E402
 from bluestab.inference.remake import checked  # noqa: E402
 from bluestab.inference.reproduce import judge, reproduce, surroundings  # noqa: E402
-from bluestab.inference.soup import make_soup, members_of  # noqa: E402
+from bluestab.inference.soup import make_soup  # noqa: E402
 from bluestab.inference.weights import find_run, of_run  # noqa: E402
 from bluestab.store.records import to_text  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402

@@ -92,3 +92,42 @@ def test_words_one_by_one_have_the_pieces_they_have_in_the_text(model: Any, text
     if "\r" not in text:
         together = tokenizer(" ".join(words), add_special_tokens=False)
         assert apart["input_ids"] == together["input_ids"]
+
+
+AS_ON_THE_HUB = {
+    "deberta-v2": "spm.model",
+    "xlm-roberta": "sentencepiece.bpe.model",
+    "camembert": "sentencepiece.bpe.model",
+    "albert": "spiece.model",
+}
+
+
+@pytest.mark.parametrize(("family", "file"), AS_ON_THE_HUB.items())
+def test_a_folder_with_a_model_of_sentencepiece_alone(
+    family: str, file: str, tmp_path: Path
+) -> None:
+    """As DeBERTa-v3 is published: no tokenizer.json. Pieces are those of sentencepiece itself."""
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+    folder = checkpoint(family, tmp_path / "checkpoint")
+    for name in ("tokenizer.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "tokenizer_config.json").write_text("{}")
+    named: dict[str, Any] = {"bos_piece": "[CLS]", "eos_piece": "[SEP]"}
+    own = {"deberta-v2": {**named, "unk_piece": "[UNK]"}, "albert": {**named, "pad_id": 3}}
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*TEXTS.values()] * 20),
+        model_prefix=str(tmp_path / "trained"),
+        vocab_size=120,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **own.get(family, {}),
+    )
+    (tmp_path / "trained.model").rename(folder / file)
+    node = {**NODES["tiny"], "config": None, **dict.fromkeys(FOUND, AUTO), "path": str(folder)}
+    tokenizer = load_tokenizer(model_of("tiny", **described(node)))
+    reference = SentencePieceProcessor(model_file=str(folder / file))
+    text = TEXTS["plain"].lower()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == reference.encode(text, out_type=str)
+    assert tokenizer.unk_token_id not in ids

@@ -131,6 +131,14 @@ POISONS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
         "names the folder '/etc': no plain name",
     ),
     "a link that leads out": (linked, "a link that leads out of"),
+    "a link to nowhere": (
+        lambda f, m: (f / "vocab.txt").symlink_to("nowhere"),
+        "vocab.txt cannot be read (No such file",
+    ),
+    "a loop of links": (
+        lambda f, m: (f / "vocab.txt").symlink_to("vocab.txt"),
+        "vocab.txt cannot be read (Too many levels",
+    ),
     "weights that were exchanged": (
         manifest(lambda c: c["members"][0].update(sha256="0" * 64)),
         "is damaged or another one",

@@ -145,6 +145,7 @@ def test_every_figure_is_drawn(whole: tuple[Any, Any]) -> None:
             "curves",
             "gradients",
             "cost",
+            "memory",
             "budget",
             "variance",
             "search",

@@ -96,6 +96,7 @@ def record(
             "seed": seed,
         },
         "seconds": {"total": seconds},
+        "memory": {"weights": 10, "total": 40 - 20 * ("llrd" in str(technique))},
         "commit": "abc",
         "dirty": False,
     }
@@ -155,6 +156,7 @@ def test_numbers_by_hand() -> None:
     assert (none["min"], none["max"]) == (0.2, 0.7)
     assert none["validation_mean"] == 0.5
     assert none["seconds_mean"] == 10.0
+    assert none["memory_mean"] == 40
     assert (none["baseline"], none["delta"], none["std_ratio"]) == (None, None, None)
 
     # the diverged run counts with the failure score -0.1, the crashed one not at all

@@ -72,6 +72,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         make(f"sweeps/.s.json.{os.getpid()}", 0.1, file=True),
         make(f"..index.parquet.node-7.cluster.org.{dead}", 0.1, file=True),
         make(f".resume/{done.key}"),
+        make(f".deaths/{done.key}"),
         make(f".resume/{unknown.key}", 8),
         f".crashed/{crash_then_done.key}",
     }
@@ -84,6 +85,7 @@ def test_only_what_is_left_over_goes(tmp_path: Path, dead: int) -> None:
         make(f"sweeps/.s.json.node-7.{dead}", file=True),
         make(f".resume/{damaged.key}"),
         make(f".resume/{missing.key}", 100),
+        make(f".deaths/{missing.key}", 100),
         make(f".resume/{run(7).key}", 6),
         f".crashed/{crash.key}",
         done.key,
@@ -260,3 +262,46 @@ def test_a_claim_that_beats_is_alive_whatever_clocks_say(
         monkeypatch.setattr(claims.Claim, "beat", lambda self: None)
         time.sleep(0.2)
         assert {left.path.name for left in orphans(Store(tmp_path))} == {key, work.name}
+
+
+def test_weights_that_were_lent_go_when_all_stages_are_done(tmp_path: Path) -> None:
+    """Not before the last of them is done; not where a person asked for them; the rest stays."""
+    from bluestab.store.verify import problems
+
+    store = Store(tmp_path)
+    first, second, third, other = (run(seed) for seed in range(4))
+    for record in (first, second):
+        with store.building(record.key) as work:
+            (work / "checkpoint" / "last").mkdir(parents=True)
+            (work / "checkpoint" / "last" / "model.safetensors").write_bytes(b"x" * 5000)
+            store.finish(work, record)
+
+    def planned(*, asked: bool = False) -> None:
+        def entry(record: Any, before: Any = None, lends: bool = False) -> dict[str, Any]:
+            link = [] if before is None else [f"model.init_from=stage:{before.key}:last"]
+            mark = {"lends": True} if lends else {}
+            return {"key": record.key, "cell": "0" * 16, "overrides": ["seed=0", *link], **mark}
+
+        runs = [
+            entry(first, lends=True),
+            entry(second, first, lends=True),
+            entry(third, second),
+            *([entry(first)] if asked else []),
+            *([{**entry(other), "overrides": [f"model.init_from={first.key[:6]}"]}] * asked),
+        ]
+        store.write_manifest("s", {"name": "s", "command": "bluestab run -m", "runs": runs})
+
+    planned()
+    assert not orphans(store), "the third stage may hold on to the first task, too"
+    put(store, third)
+    assert [one.path for one in orphans(store)] == [
+        store.folder(key) / "checkpoint" for key in sorted((first.key, second.key))
+    ]
+    planned(asked=True)
+    assert [one.path for one in orphans(store)] == [store.folder(second.key) / "checkpoint"]
+    planned()
+    before = list(problems(store))
+    for one in orphans(store):
+        assert remove(one) is None
+    assert sorted(store.keys()) == sorted(r.key for r in (first, second, third))
+    assert list(problems(store)) == before, "weights that are gone as a whole are no damage"

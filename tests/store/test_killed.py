@@ -216,13 +216,16 @@ def trained(*more: str, seeds: int = 1) -> Make:
 
 
 def of_the_run(*words: str) -> Do:
-    """A verb about the first run of the store."""
+    """A verb about the first run of the store, on one thread: those that OpenMP keeps for the next
+    time are not there in a child, which waits for them for ever."""
 
     def do(folder: Path) -> None:
         store = Store(folder / "runs")
         first = min(store.keys(), key=lambda key: store.read(key).measured["names"]["seed"])
         verb, *rest = words
-        spoken(verb, first, *rest, "--store", "runs", "--device", "cpu")(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bluestab.inference.predictor.cores", lambda: 1)
+            spoken(verb, first, *rest, "--store", "runs", "--device", "cpu")(folder)
 
     return do
 
@@ -304,7 +307,12 @@ def is_final(name: str) -> bool:
 CASES = [
     ("merge", 9, "KILL"),
     ("predict", 5, "half"),
-    *(pytest.param(v, 1, how, marks=pytest.mark.slow) for v in LIGHT for how in KILLS),
+    *(
+        pytest.param(v, 1, how, marks=pytest.mark.slow)
+        for v in LIGHT
+        for how in KILLS
+        if (v, how) != ("gc", "half")  # it writes no bytes
+    ),
     *(pytest.param(v, 1, "in turn", marks=pytest.mark.slow) for v in HEAVY),
 ]
 

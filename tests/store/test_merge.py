@@ -94,6 +94,19 @@ def test_manifests_of_one_name(store: Store, tmp_path: Path) -> None:
     assert merge(store, other).sweeps == ["s-3"]
 
 
+def test_names_that_differ_in_case_only_are_two(store: Store, tmp_path: Path) -> None:
+    """Where a file system ignores case, one would replace the other."""
+    sweep(store, "fine", run(0))
+    with pytest.raises(StoreError, match="'fine', from which 'Fine' differs in case only"):
+        sweep(store, "Fine", run(1))
+    other = Store(tmp_path / "other")
+    put(other, run(1))
+    sweep(other, "FINE", run(1))
+    assert merge(store, other).sweeps == ["FINE-2"]
+    assert merge(store, other).sweeps == []
+    sweep(store, "fine", run(0), run(2))
+
+
 def test_damage_does_not_spread_and_is_healed(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
     (put(other, run(10)) / "record.json").write_text("{")

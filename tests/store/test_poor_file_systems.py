@@ -1,6 +1,6 @@
-"""A store on a file system without hard links.
+"""A store on a file system without hard links, or that renames over nothing (sshfs).
 
-The kernel that this runs on need not know such a file system: a preloaded library refuses them.
+The kernel that this runs on need not know such a file system: a preloaded library refuses it.
 """
 
 from __future__ import annotations
@@ -72,3 +72,36 @@ def test_no_hard_links(tmp_path: Path, start: Start) -> None:
     code, _, err = ended(start("links", *LINE, *POOL))
     assert code == 0, err
     assert_whole(tmp_path, start)
+
+
+def test_no_renaming_over_what_is_there(tmp_path: Path, start: Start) -> None:
+    """A sweep that grows, a damaged run, pages and a merge: each writes over a name."""
+
+    def bluestab(*words: str) -> str:
+        code, out, err = ended(start("replace", *words))
+        assert code == 0, err
+        return out
+
+    (tmp_path / "taken").touch()
+    tried = "import os; open('a', 'w'); os.replace('a', 'taken')"
+    environment = {**os.environ, "LD_PRELOAD": str(tmp_path / "poor_file_system.so")}
+    refused = subprocess.run(
+        [sys.executable, "-c", tried],
+        cwd=tmp_path,
+        env={**environment, "POOR": "replace"},
+        capture_output=True,
+        text=True,
+    )
+    assert "FileExistsError" in refused.stderr, "the library is at work"
+    bluestab(*LINE, "sweep.seeds=1")
+    bluestab(*LINE, *POOL)
+    for key in Store(tmp_path / "runs").keys()[:1]:
+        (tmp_path / "runs" / key / "record.json").write_text("{")
+    bluestab(*LINE)
+    assert len(list((tmp_path / "runs" / ".damaged").iterdir())) == 1
+    for _ in range(2):
+        bluestab("report", "runs", "--out", "out")
+    assert_whole(tmp_path, start)
+    bluestab("store", "merge", "plain", "runs")
+    bluestab("store", "gc", "runs")
+    assert not list(tmp_path.rglob(".*.old.*"))

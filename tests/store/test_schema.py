@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,16 @@ def test_hostile_manifests_are_a_sentence(tmp_path: Path, kind: str) -> None:
     assert len(str(caught.value)) < 600
 
 
+def test_a_manifest_of_too_many_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bluestab.store.schema.MOST_RUNS", 2)
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps({**MANIFEST, "runs": MANIFEST["runs"] * 2}))
+    assert len(parse_manifest(file)["runs"]) == 2
+    file.write_text(json.dumps({**MANIFEST, "runs": MANIFEST["runs"] * 3}))
+    with pytest.raises(StoreError, match="it lists 3 runs; at most 2 are read"):
+        parse_manifest(file)
+
+
 def test_a_manifest_without_end_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("[" * 200_000)
     with pytest.raises(StoreError, match="is damaged"):
@@ -204,6 +215,68 @@ def test_nothing_behind_a_link_is_touched(tmp_path: Path, cli: Say, name: str) -
     assert {p: p.stat().st_mtime_ns for p in mine.root.rglob("*")} == before
 
 
+@pytest.mark.parametrize("name", [".resume", ".deaths", ".crashed", "searches"])
+def test_nothing_behind_a_link_in_an_own_folder_is_touched(
+    tmp_path: Path, store: Store, cli: Say, name: str
+) -> None:
+    """As a checkpoint would be written, and older ones be deleted, in `.resume/KEY`."""
+    mine, link = tmp_path / "mine", store.root / name / ("s" if name == "searches" else run(7).key)
+    mine.mkdir()
+    (mine / "step-00000002-0123456789abcdef.ckpt").write_text("mine")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(mine)
+    with pytest.raises(StoreError, match="is a link"):
+        store.make_writable()
+    if name != "searches":
+        with pytest.raises(StoreError, match="is a link"), store.building(run(7).key):
+            raise AssertionError("nothing is built")
+    assert f"{link.name} is a link" in cli("store", "verify", str(store.root)).out
+    cli("store", "gc", str(store.root), "--older", "0")
+    assert [path.name for path in mine.iterdir()] == ["step-00000002-0123456789abcdef.ckpt"]
+
+
+def test_a_journal_that_is_a_link(store: Store, tmp_path: Path) -> None:
+    """A search that goes on would append to a file of somebody else's."""
+    (store.root / "searches" / "s").mkdir(parents=True)
+    (store.root / "searches" / "s" / "study.journal").symlink_to(tmp_path / "mine")
+    with pytest.raises(StoreError, match=r"study\.journal is a link"):
+        store.make_writable()
+
+
+def test_hard_links_are_never_written_through(tmp_path: Path, cli: Say) -> None:
+    """Every file of a store is another name of one of mine; new content gets a new file."""
+    mine, theirs = tmp_path / "mine", Store(tmp_path / "theirs")
+    for seed in (0, 1):
+        put(theirs, run(seed))
+    put(theirs, run(5, "crashed"))
+    sweep(theirs, "s", run(0), run(1))
+    other = Store(tmp_path / "other")
+    put(other, run(2))
+    put(other, run(5))
+    sweep(other, "t", run(2))
+    log = theirs.folder(run(0).key) / "log.txt"
+    log.write_text("from http://bob:planted@host/\n")
+    claim = theirs.root / ".claims" / run(9).key
+    claim.parent.mkdir(exist_ok=True)
+    claim.write_text("{}")
+    for n, path in enumerate(p for p in sorted(theirs.root.rglob("*")) if p.is_file()):
+        mine.mkdir(exist_ok=True)
+        os.link(path, mine / str(n))
+    before = {p: (p.read_bytes(), p.stat().st_mode) for p in mine.iterdir()}
+    for words in (
+        ("store", "gc", "--older", "0"),
+        ("store", "gc", "--secrets"),
+        ("report", "--all"),
+        ("status",),
+        ("store", "verify"),
+    ):
+        assert cli(*words, str(theirs.root)).code in (0, 1)
+    assert "planted" not in log.read_text()
+    assert cli("store", "merge", str(theirs.root), str(other.root)).code == 0
+    sweep(theirs, "s", run(0), run(1), run(2))
+    assert {p: (p.read_bytes(), p.stat().st_mode) for p in mine.iterdir()} == before
+
+
 def test_a_run_that_is_a_link_is_one_line(store: Store, tmp_path: Path, cli: Say) -> None:
     other = Store(tmp_path / "other")
     put(other, run(7))
@@ -224,3 +297,15 @@ def test_a_merged_run_brings_no_links(store: Store, tmp_path: Path) -> None:
     merged = merge(Store(tmp_path / "into"), store)
     assert run(0).key not in merged.runs
     assert "extra is a link" in " ".join(merged.left_out)
+
+
+def test_a_file_that_cannot_be_copied_costs_its_run_alone(store: Store, tmp_path: Path) -> None:
+    """A terabyte of nothing filled the disk; a pipe ended the whole merge."""
+    os.mkfifo(store.folder(run(0).key) / "extra")
+    hole = store.folder(run(1).key) / "log.txt"
+    os.truncate(hole, 2**33)
+    merged = merge(Store(tmp_path / "into"), store)
+    assert merged.runs == [run(2).key]
+    pipe, terabyte = sorted(merged.left_out, key=lambda said: "hole" in said)
+    assert "extra cannot be read (it is a pipe" in pipe
+    assert "log.txt is not what was written: most of it is a hole" in terabyte

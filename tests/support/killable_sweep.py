@@ -36,6 +36,18 @@ OVERRIDES = (
     "task.sha256.validation=null",
     "task.sha256.test=null",
 )
+IN_SEQUENCE = "in sequence"
+SEQUENCE = (
+    "+sequence=disease_chemical",
+    "sequence.tasks=[biosses,gad,ncbi_disease]",
+    "sequence.orders=1",
+)
+ARMS = (
+    ("technique=none",),
+    ("technique=[ewc,refresh]",),
+    ("technique=er",),
+    ("technique=kfac_ewc",),
+)
 TECHNIQUES = (
     ("technique=none",),
     ("technique=llrd",),
@@ -45,12 +57,20 @@ TECHNIQUES = (
 
 
 def sweep(store: Path, n: int, *more: str) -> Any:
-    """A sweep of n runs over four techniques; the same one every time it is asked for."""
+    """A sweep of n runs over four techniques; the same one every time it is asked for.
+
+    With `IN_SEQUENCE` among the others: of four arms over three tasks, one after another, which are
+    nine runs for each seed.
+    """
     from bluestab.core.config import compose
     from bluestab.sweeps.plan import plan_sweep
 
-    jobs = [(*TECHNIQUES[i % 4], f"seed={i // 4}") for i in range(n)]
-    given = [*OVERRIDES, f"store={store}", *more]
+    if IN_SEQUENCE in more:
+        jobs = [(*ARMS[i % 4], *SEQUENCE, f"seed={i // 4}") for i in range(4 * (n // 9))]
+        given = [*OVERRIDES[1:], f"store={store}", *(one for one in more if one != IN_SEQUENCE)]
+    else:
+        jobs = [(*TECHNIQUES[i % 4], f"seed={i // 4}") for i in range(n)]
+        given = [*OVERRIDES, f"store={store}", *more]
     return plan_sweep(lambda some: compose([*given, *some]), jobs, "survive")
 
 

@@ -20,7 +20,8 @@ HALF = 20
 INTERRUPTED = 7  # exit code of a child that Ctrl-C, or the error of half a write, has ended
 
 
-def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
+def writes(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether an audit event changes a file system."""
     if event == "open":
         path, _, flags = arguments
         device = isinstance(path, str) and path.startswith(("/dev/", "/proc/"))
@@ -51,7 +52,7 @@ def killed_before(action: Callable[[], object], n: int, how: str = "KILL") -> bo
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             nonlocal passed
-            if _writes(event, arguments):
+            if writes(event, arguments):
                 passed += 1
                 if passed == n + 1:
                     _kill(how)

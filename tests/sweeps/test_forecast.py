@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,12 @@ def test_check_forecasts_from_a_dry_step_then_from_history(
     assert (said.code, said.err) == (0, "")
     assert "a dry step" in said.out
     assert "forecast for the 1 run to do, on one worker (cpu): 0:" in said.out
+    size = r"[\d.]+ .?B"
+    assert re.search(
+        f"counted, a step of training holds up to {size}: weights up to {size}, gradients {size}, "
+        f"moments {size}, saved activations {size}",
+        said.out,
+    )
     assert not (tmp_path / "runs").exists()
     assert cli("run", *line).code == 0
 

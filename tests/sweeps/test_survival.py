@@ -167,22 +167,19 @@ WANTED = (
 )  # fmt: skip
 
 
-def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
-    """Workers and parents, in all phases of a sweep of 40 runs."""
-    longer = ("optim.steps=300", "trainer.eval_every=60", "checkpoint_every=7")
-    undisturbed = Place(tmp_path / "undisturbed", corpora)
-    assert undisturbed.complete(N, 2, *longer[:2]) == 1
-    place = Place(tmp_path / "disturbed", corpora)
+def under_fire(place: Place, n: int, kills: int, *more: str) -> list[tuple[str, str]]:
+    """Kill workers and parents of a sweep of n runs, in all phases, then let it end; who died in
+    which phase."""
     dice = random.Random(0)
     killed: list[tuple[str, str]] = []
-    parent = place.start(N, 2, *longer)
+    parent = place.start(n, 2, *more)
     parents = 1
-    while len(killed) < 60:
+    while len(killed) < kills:
         if parent.poll() is not None:
             parent.communicate()
-            if len(place.store.keys()) == N:
+            if len(place.store.keys()) == n:
                 break
-            parent, parents = place.start(N, 2, *longer), parents + 1
+            parent, parents = place.start(n, 2, *more), parents + 1
         wanted = WANTED[len(killed) % len(WANTED)]
         time.sleep(dice.random() * 0.25)
         if "dispatch" in wanted or dice.random() < 0.1:
@@ -197,21 +194,47 @@ def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
         parent.kill()
         parent.communicate()
     before = len(place.store.keys())
-    again = place.complete(N, 2, *longer)
+    again = place.complete(n, 2, *more)
     phases = Counter(f"{who}: {re.sub('[0-9a-f]{16}', 'KEY', phase)}" for who, phase in killed)
     resumed = sum(
         json.loads((place.store.folder(k) / "record.json").read_text())["measured"]["resumed_from"]
         is not None
         for k in sorted(place.store.keys())
     )
-    print(f"\n{len(killed)} kills, {parents} parents, {before} of {N} runs finished under fire, "
+    print(f"\n{len(killed)} kills, {parents} parents, {before} of {n} runs finished under fire, "
           f"{again} more commands; {resumed} runs were resumed from a checkpoint")  # fmt: skip
     for phase, count in sorted(phases.items()):
         print(f"  {count:3} {phase}")
+    return killed
+
+
+def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
+    """Workers and parents, in all phases of a sweep of 40 runs."""
+    longer = ("optim.steps=300", "trainer.eval_every=60", "checkpoint_every=7")
+    undisturbed = Place(tmp_path / "undisturbed", corpora)
+    assert undisturbed.complete(N, 2, *longer[:2]) == 1
+    place = Place(tmp_path / "disturbed", corpora)
+    killed = under_fire(place, N, 60, *longer)
     assert len(killed) == 60
     in_runs = sum(bool(FITTING.match(phase)) for _, phase in killed)
     assert in_runs >= 30
     assert_same(place, contents(undisturbed.store))
+    ends = Counter(key for _, key, _ in place.log("end"))
+    assert max(ends.values()) == 1, "a run was finished twice"
+
+
+KILLS = 60
+
+
+def test_kills_in_a_sequence_of_tasks(corpora: Path, tmp_path: Path) -> None:
+    """Three stages, four arms, two seeds: nothing lost, and no byte changed."""
+    n, longer = 18, (killable_sweep.IN_SEQUENCE, "optim.steps=120", "checkpoint_every=7")
+    undisturbed = Place(tmp_path / "undisturbed", corpora)
+    assert undisturbed.complete(n, 0, *longer[:2]) == 1
+    place = Place(tmp_path / "disturbed", corpora)
+    killed = under_fire(place, n, KILLS, *longer)
+    print(f"{len(killed)} of {KILLS} kills found a process")
+    assert_same(place, contents(undisturbed.store), n)
     ends = Counter(key for _, key, _ in place.log("end"))
     assert max(ends.values()) == 1, "a run was finished twice"
 

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 
-OPTIM = {
+OPTIM: dict[str, Any] = {
     "lr": 2e-4,
     "weight_decay": 0.01,
     "beta1": 0.9,
@@ -83,13 +83,17 @@ def test_thirty_losses_equal_transformers_trainer(
 
 
 def compare_with_trainer(
-    make_assembly: Any, task: str, model: tuple[str, ...], tmp_path: Path
+    make_assembly: Any,
+    task: str,
+    model: tuple[str, ...],
+    tmp_path: Path,
+    optim: dict[str, Any] = OPTIM,
 ) -> None:
     """Raises AssertionError unless 30 losses of ours are those of transformers' Trainer."""
     assembly = make_assembly(
         f"task={task}",
         *model,
-        *(f"optim.{knob}={value}" for knob, value in OPTIM.items()),
+        *(f"optim.{knob}={value}" for knob, value in optim.items()),
         "optim.batch_size=8",
         "optim.steps=30",
         "trainer.eval_every=1",
@@ -114,7 +118,7 @@ def compare_with_trainer(
             {k: v for k, v in batch.items() if k != "items"} for batch in assembly.loaders["train"]
         ]
     sampler.set_epoch(0)
-    expected = trainer_losses(network, batches[:30], OPTIM, tmp_path / "trainer")
+    expected = trainer_losses(network, batches[:30], optim, tmp_path / "trainer")
 
     assembly.trainer.fit(assembly.module, assembly.loaders["train"], assembly.loaders["validation"])
     found = [row["train_loss"] for row in assembly.history.rows]

@@ -138,8 +138,11 @@ function gradientChart(runs, title, bad, width, bounds, steps) {
 }
 
 // what an arm costs beside what it gains
-function costChart(subject, width) {
-  const times = (row) => RUNS.filter((run) => run.cell === row.cell && run.status === "done").map((run) => run.seconds);
+const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`;
+const SPENT = { seconds: { words: "time per run", per: "per run (median)", short: "time", show: duration }, memory: { words: "memory of training", per: "of memory", short: "memory", show: megabytes } };
+function costChart(subject, width, what = "seconds") {
+  const spent = SPENT[what];
+  const times = (row) => RUNS.filter((run) => run.cell === row.cell && run.status === "done" && there(run[what])).map((run) => run[what]);
   // the median: one run beside a busy neighbour says nothing about a technique
   const typical = (row) => { const found = sorted(times(row)); return found.length ? quantile(found, 0.5) : null; };
   const baselines = subject.all.filter((row) => row.isBaseline && typical(row));
@@ -162,19 +165,19 @@ function costChart(subject, width) {
     return null;
   };
   for (const row of rows) taken.push([x(ratio(row)) - 4, y(row.delta) - 4, x(ratio(row)) + 4, y(row.delta) + 4]);
-  return frame(width, height, `Change of test ${metric(subject.metric)} against time per run, ${subject.task} with ${subject.model}. ` +
-    rows.slice(0, 12).map((row) => `${row.arm}: ${signed(row.delta)} at ${ratio(row).toFixed(2)} times the time`).join("; "),
+  return frame(width, height, `Change of test ${metric(subject.metric)} against ${spent.words}, ${subject.task} with ${subject.model}. ` +
+    rows.slice(0, 12).map((row) => `${row.arm}: ${signed(row.delta)} at ${ratio(row).toFixed(2)} times the ${spent.short}`).join("; "),
     yAxis(y, ys, left, right, { text: (v, all) => (v > 0 ? "+" : "") + tickText(v, all) }),
-    xAxis(x, xs, bottom, bottom, "median time per run, in times of the baseline", { text: (v, all) => `${tickText(v, all)}×` }),
+    xAxis(x, xs, bottom, bottom, `median ${spent.words}, in times of the baseline`, { text: (v, all) => `${tickText(v, all)}×` }),
     s("line", { class: "zero", x1: left, x2: right, y1: y(0), y2: y(0) }),
     s("line", { class: "zero", x1: x(1), x2: x(1), y1: 12, y2: bottom }),
     rows.map((row) => there(row.delta_all_low) && s("line", { class: "ci" + (worse(row) ? " bad" : ""), "stroke-opacity": 0.25, x1: x(ratio(row)), x2: x(ratio(row)), y1: y(inside(row.delta_all_low)), y2: y(inside(row.delta_all_high)) })),
-    tip(s("circle", { class: "hollow", cx: x(1), cy: y(0), r: 5 }), `${baselines.map((row) => row.arm).join(", ")}: the baseline`, baselines.map((row) => `${duration(base.get(row.arm))} per run`).join(", ")),
+    tip(s("circle", { class: "hollow", cx: x(1), cy: y(0), r: 5 }), `${baselines.map((row) => row.arm).join(", ")}: the baseline`, baselines.map((row) => `${spent.show(base.get(row.arm))} ${spent.per}`).join(", ")),
     [...rows].sort((a, b) => Math.abs(b.delta) - Math.abs(a.delta)).map((row) => {
       const cx = x(ratio(row)), cy = y(row.delta), spot = free(cx, cy, row.arm.length);
       return [
         tip(s("circle", { class: "dot" + (worse(row) ? " bad" : ""), cx, cy, r: 4.5 }), `${row.arm}: ${signed(row.delta)} ${span(row.delta_all_low, row.delta_all_high)}`,
-          `${duration(time.get(row))} per run (median), ${ratio(row).toFixed(2)} times the baseline's`),
+          `${spent.show(time.get(row))} ${spent.per}, ${ratio(row).toFixed(2)} times the baseline's`),
         spot && s("text", spot, row.arm)];
     }));
 }

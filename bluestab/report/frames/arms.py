@@ -63,6 +63,8 @@ def with_sources(
     names: dict[str, str] = {}
     weights: dict[str, set[str]] = defaultdict(set)
     for cell, source in sources.items():
+        if "init_from" not in configs[cell]:
+            continue
         names[cell] = f"{source['task']}/{source['run'][:8]}:{source['at']}"
         weights[names[cell]].add(configs[cell]["init_from"])
     named = dict(configs)
@@ -70,6 +72,29 @@ def with_sources(
         digest = configs[cell]["init_from"]
         clash = f" {_short(digest)}" if len(weights[name]) > 1 else ""
         named[cell] = {**configs[cell], "init_from": name + clash}
+    return named
+
+
+def with_stages(
+    configs: Mapping[str, Mapping[str, Any]], tasks_before: Mapping[str, Sequence[str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Cell -> config in which a stage of a sequence says which tasks it comes after.
+
+    tasks_before  cell -> the tasks before, the first first
+
+    Where the stages before differ in more, their cells tell them apart.
+    """
+    named = dict(configs)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for cell, tasks in tasks_before.items():
+        rest = {k: v for k, v in configs[cell].items() if k not in ("predecessor", "score_earlier")}
+        own = {k: v for k, v in rest.items() if k != "seeds"}
+        alike[_said([own, list(tasks)])].append(cell)
+        named[cell] = {**rest, "after": ">".join(tasks) or "another task"}
+    for cells in alike.values():
+        for cell in cells if len(cells) > 1 else ():
+            before = configs[cell]["predecessor"]["cell"][:8]
+            named[cell] = {**named[cell], "after": f"{named[cell]['after']} {before}"}
     return named
 
 
@@ -115,9 +140,9 @@ def _said(value: Any) -> str:
 
 
 def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted path -> value, without techniques, seeds, and the runs behind `init_from`, which that
-    and the techniques say already."""
-    return dict(leaves(node, without=("technique", "seeds", "earlier")))
+    """Dotted path -> value, without techniques, seeds, the members of a merged network, and the
+    runs behind `init_from`, which that and the techniques say already."""
+    return dict(leaves(node, without=("technique", "seeds", "members", "earlier")))
 
 
 def _last_part(text: str) -> str:

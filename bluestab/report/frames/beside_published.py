@@ -13,7 +13,7 @@ from bluestab.report.frames.published import read_published, verdict
 from bluestab.report.section import Section
 from bluestab.report.tables import there
 
-SIZES = ("train_size", "validation_size", "test_size", "folds")
+SIZES = ("train_size", "shots", "validation_size", "test_size", "folds")
 
 COLUMNS = (
     "task", "model", "arm", "at", "metric", "n", "mean",

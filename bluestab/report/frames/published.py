@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bluestab import stats
 from bluestab.core.errors import ConfigError
-from bluestab.core.paths import conf_dir
+from bluestab.core.paths import conf_dir, real
 from bluestab.tasks.metric import metric_of
 
 NEEDED = ("task", "model", "arm", "metric", "split", "mean", "table")
@@ -117,7 +117,7 @@ def read_published(folders: Iterable[Path] | None = None) -> list[Published]:
     Raises ConfigError with file, line and reason for the first that cannot be read.
     """
     if folders is None:
-        folders = dict.fromkeys((conf_dir() / "published", Path("conf/published").resolve()))
+        folders = dict.fromkeys((conf_dir() / "published", real("conf/published")))
     files = [file for folder in folders for file in sorted(folder.glob("*.csv"))]
     return [row for file in files for row in _rows(file)]
 

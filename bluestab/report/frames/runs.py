@@ -9,7 +9,7 @@ import pandas as pd
 
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import At, RunRecord
-from bluestab.report.frames.arms import arm_names, with_sources
+from bluestab.report.frames.arms import arm_names, with_sources, with_stages
 from bluestab.report.frames.folds import FOLD, with_fold
 from bluestab.report.frames.judging import Judge
 from bluestab.report.frames.pairing import test_part
@@ -48,20 +48,25 @@ def gather(
 
 
 class Configs:
-    """The hashed config of every cell, and the runs whose weights they started from."""
+    """The hashed config of every cell, the runs whose weights they started from, and of stages of
+    sequences the tasks before."""
 
     def __init__(self) -> None:
         self.hashed: dict[str, Mapping[str, Any]] = {}
         self.sources: dict[str, Mapping[str, str]] = {}
+        self.tasks_before: dict[str, tuple[str, ...]] = {}
 
     def add(self, record: RunRecord) -> None:
         cell = record.result["cell"]
         self.hashed.setdefault(cell, _without_fold(record.result["config"]))
         if source := record.measured["names"].get("init_from"):
             self.sources.setdefault(cell, source)
+        if record.result["config"].get("predecessor"):
+            tasks = tuple(entry["task"] for entry in record.result.get("earlier") or ())
+            self.tasks_before[cell] = tasks or self.tasks_before.get(cell, ())
 
     def named(self) -> dict[str, Mapping[str, Any]]:
-        return with_sources(self.hashed, self.sources)
+        return with_stages(with_sources(self.hashed, self.sources), self.tasks_before)
 
 
 def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -98,6 +103,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "technique": "+".join(names["technique"]) or "none",
         "seed": names["seed"],
         "init_from": _said(names.get("init_from")),
+        "predecessor": result["config"].get("predecessor"),
         "streams": with_fold(tuple(sorted(seeds.items())), fold),
         "fold": fold,
         "folds": result["config"]["task"].get("folds"),
@@ -121,6 +127,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         **_lost(result.get("lost")),
         "recipe_version": result["config"]["recipe_version"],
         "seconds": measured["seconds"]["total"],
+        "memory": (measured.get("memory") or {}).get("total"),
         "commit": measured["commit"],
         "dirty": measured["dirty"],
         "bluestab": versions.get("bluestab"),
@@ -144,6 +151,9 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
             "at": at,
             "score": result["score"][at],
             "validation": validation,
+            "earlier": tuple(
+                (one["task"], one[at].get(one["metric"])) for one in result.get("earlier") or ()
+            ),
             # what choosing an arm goes by: no run is left out of it
             "judged": result.get(
                 "failure_score", result["config"]["task"].get("failure_score", result["score"][at])

@@ -31,7 +31,7 @@ SUMMARY_COLUMNS = (
     "ci_all_low", "ci_all_high", "validation_mean", *STANDING_COLUMNS,
     "baseline", *CONTRAST_COLUMNS,
     "delta_items_low", "delta_items_high", "difference", "more_seeds",
-    "seconds_mean", "n_folds", "std_folds", "design", "not_paired",
+    "seconds_mean", "memory_mean", "n_folds", "std_folds", "design", "not_paired",
 )  # fmt: skip
 
 DIFFERENCE = 0.01
@@ -160,6 +160,7 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
     validation = [run["judged"] for run in part if there(run["judged"])]
     design = stats.design_of([run["streams"] for run in part])
     interval = stats.mean_interval([run["score"] for run in part], design)
+    memory = [run["memory"] for run in part if there(run["memory"])]
     return {
         **dict.fromkeys(SUMMARY_COLUMNS),
         **{k: first[k] for k in ("cell", "task", "model", "technique", "arm", "config_diff")},
@@ -179,6 +180,7 @@ def _summary_row(part: list[Row], first: Row, n_crashed: int) -> Row:
         "ci_method": None if interval is None else interval.method,
         "validation_mean": stats.mean(validation) if validation else None,
         "seconds_mean": stats.mean([run["seconds"] for run in part]) if n else None,
+        "memory_mean": stats.mean(memory) if memory else None,
         "design": str(design) or None,
         **nested_columns({run["streams"]: run["score"] for run in part}, _sizes(part)),
     }

@@ -80,13 +80,22 @@ class SweepDisplay:
 
     note     a standing line under the bars, as long as it is not empty
     workers  how many work on it, for the remaining time
+    blind    test scores are not shown
     """
 
-    def __init__(self, name: str, keys: Sequence[str], store: Store, *, workers: int) -> None:
-        self.note = ""
+    def __init__(
+        self,
+        name: str,
+        keys: Sequence[str],
+        store: Store,
+        *,
+        workers: int,
+        blind: bool = False,
+    ) -> None:
+        self.note, self._blind = "", blind
         self.console = console()
         self._name, self.workers = printable(name), workers
-        self._view = _view(store, name, keys)
+        self._view = _view(store, name, keys, blind)
         self._screen: Screen | None = None
         self._lock = threading.RLock()  # reentrant: `say` may be called by a signal handler
         self._ended = threading.Event()
@@ -122,7 +131,7 @@ class SweepDisplay:
             took = seconds(record.measured["seconds"]["total"])
             self.say(
                 f"[{view.done + len(view.crashed)}/{view.total}] {printable(label)}: "
-                f"{printable(verdict(record), 1000)} ({took}, {note})"
+                f"{printable(verdict(record, blind=self._blind), 1000)} ({took}, {note})"
             )
 
     def say(self, text: str) -> None:
@@ -171,7 +180,7 @@ class SweepDisplay:
         self._screen.draw(what)
 
 
-def _view(store: Store, name: str, keys: Sequence[str]) -> SweepView:
+def _view(store: Store, name: str, keys: Sequence[str], blind: bool) -> SweepView:
     """Cells come from the manifest, which tells how long runs take; the keys alone do too."""
     try:
         manifest = store.manifest(name)
@@ -181,4 +190,4 @@ def _view(store: Store, name: str, keys: Sequence[str]) -> SweepView:
     runs = [run for run in (manifest or {"runs": []})["runs"] if run["key"] in wanted]
     if len(runs) < len(wanted):
         runs = [{"key": key} for key in keys]
-    return SweepView(store, runs, started(store, name))
+    return SweepView(store, runs, started(store, name), blind=blind)

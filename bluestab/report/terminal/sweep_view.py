@@ -35,12 +35,20 @@ class SweepView:
     A finished run is read once; a look costs one listing of the store and one read per running run.
     """
 
-    def __init__(self, store: Store, runs: Sequence[Mapping[str, Any]], since: float = 0.0) -> None:
-        """runs: of the manifest; since: when the sweep was started (its manifest's mtime)."""
+    def __init__(
+        self,
+        store: Store,
+        runs: Sequence[Mapping[str, Any]],
+        since: float = 0.0,
+        *,
+        blind: bool = False,
+    ) -> None:
+        """runs: of the manifest; since: when the sweep was started (its manifest's mtime); blind:
+        test scores are not looked at, nor which runs failed by them."""
         self._store = Store(store.root)  # what it has seen of claims is its own
         self._kind = {str(run["key"]): _kind(run) for run in runs}
         self._pending = dict.fromkeys(self._kind)
-        self._since = since
+        self._since, self._blind = since, blind
         self._means = Means()
         # a sweep that was started a moment ago is on its way to its first run
         self._last_running = time.monotonic() - max(0.0, time.time() - since)
@@ -104,12 +112,14 @@ class SweepView:
         try:
             record = self._store.read(key)
             self._means.add(*self._kind[key], _total_seconds(record))
-            self.failed += record.failed
+            self.failed += record.failed and not self._blind
         except (StoreError, OSError, KeyError, TypeError, ValueError):
             self.damaged.add(key)  # the next start of the sweep does it again
             return
         del self._pending[key]
         self.done += 1
+        if self._blind:
+            return
         with suppress(KeyError, TypeError, ValueError):  # it is drawn, and nothing more
             score = float(record.result["score"]["last"])
             self.scores.setdefault(self._arm[key], []).append((score, record.failed))

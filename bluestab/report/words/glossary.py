@@ -109,6 +109,8 @@ COLUMNS = {
     "more_seeds": "seeds still lacking to find a change of `difference` with a power of 80 %, for "
     "all arms at once.",
     "seconds_mean": "mean seconds of a run.",
+    "memory_mean": "mean bytes of weights, gradients, moments and saved activations, where a step "
+    "of training needs most.",
     "n_folds": "folds, of a cross-validation.",
     "std_folds": "standard deviation over folds.",
     "design": "which seeds vary: empty where every run has its own.",

@@ -34,15 +34,20 @@ def reason(record: RunRecord) -> str:
     return ": ".join([error["type"], *error["message"].splitlines()[:1]])
 
 
-def verdict(record: RunRecord) -> str:
-    """One phrase: the test score at the last step, or what went wrong."""
+def verdict(record: RunRecord, *, blind: bool = False) -> str:
+    """One phrase: the test score at the last step, or what went wrong.
+
+    blind  the validation score in its place
+    """
     result = record.result
     if record.status == "crashed":
         return f"crashed, {reason(record)}"
     if record.status == "diverged":
         return f"diverged, {result['error']['message']}"
-    value = result["metrics"]["last"]["test"][result["metric"]]
+    value = result["metrics"]["last"]["validation" if blind else "test"][result["metric"]]
     said = "undefined" if value is None else f"{value:.4f}"
+    if blind:
+        return f"validation {result['metric']} {said}"
     return f"{result['metric']} {said}" + (" (failed: degenerate)" if record.failed else "")
 
 

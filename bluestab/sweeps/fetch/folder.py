@@ -19,7 +19,7 @@ from pathlib import Path
 from bluestab.core.paths import cache_dir
 from bluestab.data.downloads import DownloadError, written_to
 from bluestab.data.locate import own_folder
-from bluestab.store.files import flush, new_aside
+from bluestab.store.files import flush, new_aside, put_in_place
 
 MARKER = ".bluestab-fetch"
 """Says that a folder was made here and may be written and cleared; locked by who writes."""
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         aside.write_bytes(content)
         flush(aside)
-        aside.replace(path)
+        put_in_place(aside, path)
     finally:
         aside.unlink(missing_ok=True)
     flush(path.parent)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bluestab.core.errors import ConfigError, is_disk_full
+from bluestab.core.paths import expanded
 from bluestab.data.downloads import DownloadError
 from bluestab.models import hub
 from bluestab.models.description import Model
@@ -75,7 +76,7 @@ class ModelResource(Resource):
         """Weights of the old kind in the folder that `model.path` names, if there are no others."""
         if self.model.path is None:
             return None
-        old = Path(self.model.path).expanduser() / hub.OLD_WEIGHTS
+        old = expanded(self.model.path) / hub.OLD_WEIGHTS
         return old if old.is_file() and not (old.parent / "model.safetensors").is_file() else None
 
     def _pin(self, folder: Path) -> str:

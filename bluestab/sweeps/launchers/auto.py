@@ -56,6 +56,10 @@ class Auto(Pool):
         else:
             self._local().launch(sweep)
 
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        self._check()
+        return choose(runs, store, most=self.workers, per_gpu=self.per_gpu).workers
+
     def search(self, search: Search) -> None:
         """As `local`: points that are drawn side by side know less of each other, so that their
         number is for a person to choose (`search.workers`)."""

@@ -12,9 +12,12 @@ from bluestab.core.errors import ConfigError
 from bluestab.report.terminal.tables import print_notes
 from bluestab.sweeps.grouping import packing_summary, with_engines
 from bluestab.sweeps.plan import Compose, Job, Sweep, check_name, plan_sweep
+from bluestab.sweeps.sequences import has_sequence
 
 if TYPE_CHECKING:
+    from bluestab.store.store import Store
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Backend(ABC):
@@ -25,16 +28,24 @@ class Backend(ABC):
 
     group   sibling runs that train as one at most; None: what memory is expected to hold
     trains  does runs, so that what a sweep chose can be measured on fresh seeds
+    takes_stages  starts a stage of a sequence when the one before it is done
     """
 
     group: int | None = 1
     trains: bool = True
+    takes_stages: bool = True
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """Compose and check all runs, say what was found in own files, then see them through.
 
         Where runs may train as one, each first gets the engine that can train it.
         """
+        if any(map(has_sequence, jobs)) and not (self.takes_stages and self.group == 1):
+            raise ConfigError(
+                f"hydra/launcher={type(self).__name__.lower()} runs no sequence of tasks, whose "
+                "stages wait for each other; say hydra/launcher=local or pool, with "
+                "hydra.launcher.group=1"
+            )
         if self.group != 1:
             jobs, alone = with_engines(compose, jobs)
         sweep = plan_sweep(compose, jobs, name, self.kind_of)
@@ -57,6 +68,10 @@ class Backend(ABC):
     def kind_of(self, device: str) -> Kind:
         """What `device` means where the runs will be done."""
         return devices.kind_of(device)
+
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        """How many of these runs are done at the same time, for a forecast."""
+        return 1
 
     @abstractmethod
     def launch(self, sweep: Sweep) -> None:

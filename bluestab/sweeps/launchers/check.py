@@ -31,6 +31,7 @@ from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
 from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.stages import runs_before
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
 from bluestab.training.truncation import dataset_truncation_note
@@ -63,6 +64,7 @@ class Check(Backend):
             raise ConfigError(*wrong)
         self.dry_step, self.workers, self.group = dry_step, workers, group
         self.launcher, self.gpus = launcher, gpus
+        self.takes_stages = launcher != "slurm"
 
     def kind_of(self, device: str) -> Kind:
         if self.launcher == "slurm":
@@ -108,7 +110,7 @@ class Check(Backend):
         to_do = [run for run in runs if not store.has(run.key)]
         missing = [*_missing(to_do), *(_no_device(to_do) if self.launcher != "slurm" else ())]
         outlook = foresee(store, to_do, dry_steps=self.dry_step, finished=finished)
-        keep = runs[0].cfg["keep"]
+        keep = [run.cfg["keep"] for run in to_do]
         costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
         print_plan(
             store,
@@ -230,6 +232,12 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
         "hydra.launcher.dry_step=false leaves that out",
         flush=True,
     )
+    before = runs_before(run for members in cells for run in members)
+    if any(one.remembers for run, *_ in cells if run.waits for one in run.techniques.values()):
+        outlook.notes.append(
+            "what stages pay to hold on to earlier tasks is known when the first has finished: "
+            "until then it is not in the forecast"
+        )
     outlook.notes += list(_cut([groups[group][0][0] for group in order[:GROUPS]]))
     for group in order[:GROUPS]:
         if time.monotonic() > end:
@@ -259,6 +267,7 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
                 steps=steps,
                 steps_per_epoch=per_epoch,
                 eval_every=members[0].cfg["trainer"]["eval_every"],
+                earlier=len(before.get(members[0].cell, ())),
                 source="dry step" if group in measured else "like dry step",
             )
 

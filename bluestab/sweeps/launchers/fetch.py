@@ -28,6 +28,7 @@ from bluestab.sweeps.fetch.data import TaskResource
 from bluestab.sweeps.fetch.model import ModelResource
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.plan import SEED, Compose, Job, Sweep, check_each
+from bluestab.sweeps.sequences import has_sequence, without_links
 from bluestab.training.check import RunComponents, check_parts
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ class Fetch(Backend):
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """As far as it can be checked without the data: they are what is to be brought."""
         but_seeds = dict.fromkeys(tuple(o for o in j if not SEED.fullmatch(o)) for j in jobs)
-        self.bring([parts for _, parts in check_each(compose, list(but_seeds), check_parts)])
+        stages = {
+            stage: None
+            for job in but_seeds
+            for stage in (without_links(job, compose(job)) if has_sequence(job) else [job])
+        }
+        self.bring([parts for _, parts in check_each(compose, list(stages), check_parts)])
 
     def launch(self, sweep: Sweep) -> None:
         self.bring([check_parts(planned.run.cfg) for planned in sweep.runs])

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bluestab.report.frames.arms import arm_names
+from bluestab.report.frames.arms import arm_names, with_stages
 from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_lines, seconds, size
 from bluestab.report.words.phrases import number
 from bluestab.store.store import Store
+from bluestab.sweeps.stages import runs_before
+from bluestab.training.loop.memory import COUNTED
 
 if TYPE_CHECKING:
     from bluestab.sweeps.forecast import Cost, Forecast
@@ -81,7 +83,10 @@ def _cells(
 ) -> Iterator[list[str]]:
     """A row for each cell, called as the report will call it."""
     about = {c: (of[0].data.task.name, of[0].model.name) for c, of in cells.items()}
-    names = arm_names({cell: members[0].hashed for cell, members in cells.items()}, about)
+    hashed = {cell: members[0].hashed for cell, members in cells.items()}
+    before = runs_before(run for members in cells.values() for run in members)
+    tasks = {cell: [run.data.task.name for run in stages] for cell, stages in before.items()}
+    names = arm_names(with_stages(hashed, tasks), about)
     previous = None
     for cell, members in cells.items():
         first, cost = members[0], costs.get(cell)
@@ -127,7 +132,11 @@ def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
     about = f"{known}{outlook.runs} {'run' if outlook.runs == 1 else 'runs'} to do"
     workers = "one worker" if outlook.workers == 1 else f"{outlook.workers} workers"
     kinds = {"process": "memory", "gpu": "GPU memory"}
-    peaks = [f"{kinds.get(k, k)} up to {size(mb * 2**20)}" for k, mb in outlook.memory_mb.items()]
+    peaks = [
+        f"{name} up to {size(outlook.memory_mb[kind] * 2**20)}"
+        for kind, name in kinds.items()
+        if kind in outlook.memory_mb
+    ]
     out.print(
         f"forecast for the {about}, on {workers} ({', '.join(sorted(devices - {''}))}): "
         f"{seconds(outlook.seconds)}; per run: {', '.join(peaks) or 'memory not known'}; "
@@ -135,3 +144,16 @@ def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
         markup=False,
         soft_wrap=True,
     )
+    counted = {
+        kind.removeprefix(COUNTED): size(mb * 2**20)
+        for kind, mb in outlook.memory_mb.items()
+        if kind.startswith(COUNTED)
+    }
+    if counted:
+        out.print(
+            f"counted, a step of training holds up to {counted['total']}: weights up to "
+            f"{counted['weights']}, gradients {counted['gradients']}, "
+            f"moments {counted['moments']}, saved activations {counted['saved']}",
+            markup=False,
+            soft_wrap=True,
+        )

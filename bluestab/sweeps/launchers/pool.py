@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from bluestab.sweeps.pool import assign_devices, run_in_pool
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Pool(Backend):
@@ -58,6 +60,10 @@ class Pool(Backend):
         )
         if wrong:
             raise ConfigError(*wrong)
+
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        self._check()
+        return len(assign_devices([run.cfg for run in runs], self.workers, self.per_gpu))
 
     def devices(self, sweep: Sweep) -> list[str]:
         """The device of each worker."""

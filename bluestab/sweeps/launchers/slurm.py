@@ -56,10 +56,13 @@ from bluestab.training.execute import is_done
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
+    from bluestab.training.check import Run
 
 
 class Slurm(Backend):
     """Knobs: see conf/hydra/launcher/slurm.yaml."""
+
+    takes_stages = False
 
     def __init__(
         self,
@@ -137,6 +140,9 @@ class Slurm(Backend):
             return
         see_through(sweep, attached, before)
         close(sweep)
+
+    def at_once(self, runs: Sequence[Run], store: Store) -> int:
+        return (self.array_parallelism or 1) * (self.workers_per_task or 1)
 
     def search(self, search: Search) -> None:
         """Its tasks ask for points when they are free; they need the study and the store alone."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import StoreError
-from bluestab.store.files import flush, new_aside, write_text
+from bluestab.store.files import flush, new_aside, put_in_place, write_text
 from bluestab.sweeps.search.figures import figures, png
 from bluestab.sweeps.search.findings import Findings, verdict_sentences
 from bluestab.sweeps.search.points import Point, shown, spelled
@@ -104,7 +104,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
     aside = new_aside(path)
     aside.write_bytes(content)
     flush(aside)
-    aside.replace(path)
+    put_in_place(aside, path)
 
 
 def page(found: Findings, drawn: dict[str, bytes]) -> str:

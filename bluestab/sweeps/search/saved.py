@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bluestab.core.config import REFERENCE, quoted
 from bluestab.core.errors import ConfigError, StoreError
+from bluestab.core.paths import real
 from bluestab.core.plain_files import read_text
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_tree, cleaned_value, is_cleaned
@@ -63,7 +64,7 @@ def _portable(search: Search) -> tuple[str, bool]:
     file = file_of(search.storage)
     if file is None:
         return search.storage, False
-    place, root = file.resolve(), Path(search.root).resolve()
+    place, root = real(file), real(search.root)
     inside = place.is_relative_to(root)
     path = place.relative_to(root) if inside else place
     return _with_file(search.storage, path), inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from bluestab.sweeps.slurm.script import SUBMIT_LIMIT, refused
 from bluestab.sweeps.slurm.submission import Array, Submission
 
 LARGEST = 1000  # tasks of an array where the cluster does not tell its limit
+PAUSES = (1, 2, 5, 10, 20)  # seconds between looks for an array that sbatch gave no answer about
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,15 @@ def hand_over(
     arrays: Sequence[PlannedArray],
     script_of: Callable[[PlannedArray], str],
 ) -> None:
-    """Submit the arrays. Raises ConfigError if SLURM takes no task.
+    """Submit the arrays. Raises ConfigError if SLURM takes no task, NoAnswerError if it does not
+    say whether it took them.
 
     Where it takes fewer than asked, these do all the work, and nobody waits for the others.
     """
     local = _cluster_here()
     for number, array in enumerate(arrays):
         path = submission.folder / f"script-{number}.sh"
-        job, taken, refusal = _submit(path, array, script_of)
+        job, taken, refusal = _submit(submission, path, array, script_of)
         if taken:
             name, _, cluster = job.partition(";")
             submission.write_array(number, Array(name, array.first, taken, cluster or local))
@@ -74,7 +77,10 @@ def hand_over(
 
 
 def _submit(
-    path: Path, array: PlannedArray, script_of: Callable[[PlannedArray], str]
+    submission: Submission,
+    path: Path,
+    array: PlannedArray,
+    script_of: Callable[[PlannedArray], str],
 ) -> tuple[str, int, str]:
     """Submit an array, or one of half its tasks where a limit forbids it, and so on.
 
@@ -85,10 +91,28 @@ def _submit(
         write_text(path, script_of(replace(array, tasks=tasks)))
         try:
             return scheduler.submit(str(path)), tasks, refusal
+        except scheduler.NoAnswerError as error:
+            return _taken_without_answer(submission, error), tasks, refusal
         except scheduler.SchedulerError as error:
             refusal = str(error)
         tasks = tasks // 2 if SUBMIT_LIMIT.search(refusal) else 0
     return "", 0, refusal
+
+
+def _taken_without_answer(submission: Submission, error: scheduler.NoAnswerError) -> str:
+    """The id of the array that a silent sbatch handed over all the same, by its comment.
+
+    The orders stay where it is not seen, for its tasks may come yet.
+    """
+    known = {array.job for array in submission.arrays()}
+    for pause in PAUSES:
+        time.sleep(pause)
+        if new := set(scheduler.jobs_with_comment(submission.comment) or []) - known:
+            return max(new, key=int)
+    raise scheduler.NoAnswerError(
+        f"{error}, and in {sum(PAUSES)} seconds more no job of {submission.folder} was seen; type "
+        "the same command again once squeue answers: it finds the job if SLURM took it"
+    ) from error
 
 
 def _cluster_here() -> str:

@@ -83,7 +83,7 @@ def _follow(sweep: Sweep, status: TaskStatus, before: Mapping[str, int]) -> int:
     left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
     everything = [p.run.key for p in sweep.runs]
     asked_at = gone_at = -math.inf
-    with SweepDisplay(sweep.name, everything, sweep.store, workers=1) as display:
+    with SweepDisplay(sweep.name, everything, sweep.store, workers=1, blind=sweep.blind) as display:
         while True:
             for key in _ended(sweep, left, before):
                 planned = left.pop(key)

@@ -19,6 +19,7 @@ from bluestab.sweeps.slurm.environment import cleaned
 
 PATIENCE = 60  # seconds a command of SLURM may take that changes something
 LOOKING = 15  # seconds for one that only looks: a person waits for its answer
+TIMED_OUT = "Socket timed out"  # what SLURM's commands say of a controller that did not answer them
 LOOKS = (("squeue",), ("sacct",), ("scontrol", "show"))
 LIVE = frozenset(
     (
@@ -31,6 +32,10 @@ LIVE = frozenset(
 
 class SchedulerError(BluestabError):
     """SLURM refused, or could not be asked."""
+
+
+class NoAnswerError(SchedulerError):
+    """A command of SLURM gave no answer in time: what it was asked for may have happened."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +90,24 @@ def ask(*command: str) -> str:
     except FileNotFoundError as error:
         raise SchedulerError(f"there is no {command[0]} on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SchedulerError(f"{command[0]} gave no answer in {patience} seconds") from error
+        raise NoAnswerError(f"{command[0]} gave no answer in {patience} seconds") from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
-        raise SchedulerError(f"{command[0]} says: {said or f'exit code {done.returncode}'}")
+        kind = NoAnswerError if TIMED_OUT in said else SchedulerError
+        raise kind(f"{command[0]} says: {said or f'exit code {done.returncode}'}")
     return done.stdout
 
 
 def submit(script: str) -> str:
     """Hand a batch script to SLURM; the id of its array, `12`, or `12;cluster` where SLURM names
-    the cluster that took it. Raises SchedulerError.
+    the cluster that took it. Raises SchedulerError, NoAnswerError where it may have taken it.
 
     Some sites' sbatch says more before it: the id is a line of its own.
     """
     said = ask("sbatch", "--parsable", script)
     ids = re.findall(r"^\d+(?:;\S+)?$", said, flags=re.MULTILINE)
     if not ids:
-        raise SchedulerError(f"sbatch gave no job id but: {said.strip()[:200]}")
+        raise NoAnswerError(f"sbatch gave no job id but: {said.strip()[:200]}")
     return str(ids[-1])
 
 

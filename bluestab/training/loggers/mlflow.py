@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bluestab.core.paths import real
 from bluestab.core.rules import Rule
 from bluestab.core.types import RunRecord
 from bluestab.store.files import alone, write_text
@@ -47,7 +48,7 @@ class MlFlow(Logger):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        uri = self.uri or (info.store.resolve() / "mlruns").as_uri()
+        uri = self.uri or (real(info.store) / "mlruns").as_uri()
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient

@@ -33,7 +33,15 @@ from bluestab.core import preemption
 from bluestab.core.keys import RECIPE_VERSION
 from bluestab.core.knobs import TIME
 from bluestab.core.seeding import random_streams, restore_random_streams
-from bluestab.store.files import dead_asides, digest_of, flush, make_folder, new_aside, share
+from bluestab.store.files import (
+    dead_asides,
+    digest_of,
+    flush,
+    make_folder,
+    new_aside,
+    put_in_place,
+    share,
+)
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.batches import ShuffledOrder
 from bluestab.training.loop.history import ValidationHistory
@@ -100,7 +108,7 @@ class Files(CheckpointIO):
             share(aside)
             flush(aside)
             target = folder / f"step-{step:08d}-{_digest(aside)}.ckpt"
-            aside.replace(target)
+            put_in_place(aside, target)
         finally:
             aside.unlink(missing_ok=True)
         flush(folder)
@@ -155,7 +163,7 @@ def set_aside(path: Path, why: str) -> None:
     """Keep one unusable checkpoint for a person to look at, and go on without it."""
     log.warning("checkpoint %s is set aside: %s; the run starts from its beginning", path, why)
     with contextlib.suppress(FileNotFoundError):
-        path.replace(path.with_name("unusable.ckpt"))
+        put_in_place(path, path.with_name("unusable.ckpt"))
 
 
 def discard(folder: Path) -> None:

@@ -18,6 +18,8 @@ class ValidationHistory:
 
     best is the earliest step whose validation score no other beats, by `metric`; an undefined score
     beats nothing.
+    selects   False: validation scores are noted, and the best weights are the latest
+    patience  evaluations without a lower training loss after which a training has stalled
     censored says at which step and by which sign the training was stopped early, if it was.
     """
 
@@ -28,6 +30,8 @@ class ValidationHistory:
     best_score: float | None = None
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     censored: dict[str, Any] | None = None
+    selects: bool = True
+    patience: int | None = None
     trains: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,13 +50,24 @@ class ValidationHistory:
         better = score is not None and (
             self.best_score is None or self.metric.better(score, self.best_score)
         )
-        if better or self.best_step is None:
+        if better or self.best_step is None or not self.selects:
             self.best_step, self.best_score = step, score
             self.best_weights = {
                 name: parameter.detach().clone()
                 for name, parameter in self.model.named_parameters()
                 if name in self.trains
             }
+
+    def is_stalled(self) -> bool:
+        """The mean training loss between evaluations has not fallen below its lowest for `patience`
+        of them in a row; one that is no number has not fallen."""
+        if self.patience is None:
+            return False
+        lowest, since = float("inf"), 0
+        for row in self.rows:
+            fell = row["train_loss"] < lowest
+            lowest, since = (row["train_loss"], 0) if fell else (lowest, since + 1)
+        return since >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         return {

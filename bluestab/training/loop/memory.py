@@ -40,6 +40,15 @@ def keep_freed() -> None:
             mallopt(threshold, KEPT_FREE)
 
 
+COUNTED = "counted "
+"""How a part of the count is called beside the peaks that were measured."""
+
+
+def counted_mb(report: Mapping[str, int]) -> dict[str, float]:
+    """Bytes as `loop/counted_memory.py` reports them, in MiB, by names of their own."""
+    return {f"{COUNTED}{part}": n_bytes / 2**20 for part, n_bytes in report.items()}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether fewer items at once might have prevented this."""
     import torch

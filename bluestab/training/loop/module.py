@@ -19,8 +19,10 @@ from torch import nn
 from bluestab.core.errors import Diverged
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import Batch, Split, Step, StepOutput
+from bluestab.models.activations import Compression, saving
 from bluestab.models.passes import model_logits
 from bluestab.tasks.base import Scores
+from bluestab.training.loop.counted_memory import Ledger, moment_bytes
 from bluestab.training.loop.evaluation import Evaluator, ItemLogits
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
 from bluestab.training.loop.micro_batches import micro_batches
@@ -71,6 +73,7 @@ class FineTuning(pl.LightningModule):
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     evaluators   how to score validation and test
     phases       notes where the time goes
+    compression  how activations are saved; None: as they are
     ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
                  mean gradient norm by layer group); True stops the training
@@ -90,6 +93,7 @@ class FineTuning(pl.LightningModule):
         seeds: Seeds,
         evaluators: Mapping[Split, Evaluator],
         phases: Phases,
+        compression: Compression | None,
         ranks: Ranks,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
     ) -> None:
@@ -104,6 +108,8 @@ class FineTuning(pl.LightningModule):
         self._seeds = seeds
         self._evaluators = evaluators
         self._phases = phases
+        self._compression = compression
+        self.ledger = Ledger(model, lambda: moment_bytes(optimizer))
         self._ranks = ranks
         self._evaluated = evaluated
         self.logits = ItemLogits()
@@ -145,11 +151,12 @@ class FineTuning(pl.LightningModule):
         self._again, self.begun = self.begun == self.global_step, self.global_step
         self.evaluating = False
         self._optimizer.zero_grad()
+        self.ledger.look()
         parts = self._ranks.mine(micro_batches(batch, self._micro_batch, self._count))
         losses: list[torch.Tensor] = []
         for index, share, part in parts:
             self.draw_dropout_anew(index)
-            with self._phases("forward"):
+            with self._phases("forward"), saving(self._compression, self.ledger):
                 loss = self._step(part).loss
             if share != 1.0:
                 loss = loss * share
@@ -204,6 +211,7 @@ class FineTuning(pl.LightningModule):
         """The update; the passes that it asks for are phases of their own."""
         with self._phases("optimizer"):
             super().optimizer_step(*args, **kwargs)
+        self.ledger.look()
 
     def optimizer_zero_grad(self, *_: Any) -> None:
         """Done where the step begins: here it would erase those of earlier micro-batches."""

@@ -87,7 +87,9 @@ class Sibling:
         self._parameters = {
             n: p for n, p in built.model.named_parameters() if self.ready.plan[n].trainable
         }
-        self.history = ValidationHistory(self.run.data.task.headline, built.model)
+        self.history = ValidationHistory(
+            self.run.data.task.headline, built.model, selects=self.run.data.task.shots is None
+        )
 
     @property
     def techniques(self) -> list[Technique]:

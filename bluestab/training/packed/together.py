@@ -191,6 +191,7 @@ class _Scored:
             eval_batch_size=job.run.cfg["trainer"]["eval_batch_size"],
             frozen_prefix=group.prefix,
             resumed_from=self.begun or None,
+            memory=group.ledger.report(),
             group=len(self.jobs),
         )
         return result, measured

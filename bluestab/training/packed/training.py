@@ -14,11 +14,13 @@ import torch
 from bluestab.core import preemption
 from bluestab.core.errors import BluestabError
 from bluestab.core.types import Batch, Split, Step, StepOutput
+from bluestab.models.activations import saving
 from bluestab.models.passes import PREFIX, model_logits
 from bluestab.store.representations import first_pieces, of_items
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 from bluestab.training.loop.batches import collate, evaluation_batches
+from bluestab.training.loop.counted_memory import Ledger, moment_bytes
 from bluestab.training.loop.frozen_prefix import (
     Prefix,
     States,
@@ -136,10 +138,14 @@ class Group:
                 )
             if knobs["gradient_checkpointing"]:
                 self.stack.save_memory()
+            self.ledger = Ledger(self.stack.network, self._moment_bytes)
             self.inputs = {
                 split: Inputs(table, pad, self.device, states.get(split))
                 for split, table in ready.tables.items()
             }
+
+    def _moment_bytes(self) -> int:
+        return sum(moment_bytes(sibling.optimizer) for sibling in self.siblings)
 
     def _check_alike(self, run: Run, ready: Prepared) -> None:
         first = self.ready
@@ -224,7 +230,8 @@ class Group:
             sibling.begin_step()
         with self.phases("data"):
             batch = self.inputs["train"].batch(rows)
-        with self.phases("forward"), self._autocast():
+        self.ledger.look()
+        with self.phases("forward"), saving(None, self.ledger), self._autocast():
             losses = self._step(batch).loss
             said = losses.detach().tolist()
         for sibling, loss in zip(self.siblings, said, strict=True):
@@ -244,6 +251,7 @@ class Group:
             }
             for place in places:
                 self.siblings[place].step({name: own[place] for name, own in slices.items()})
+            self.ledger.look()
             for weight in self.stack.weights.values():
                 weight.grad = None
 

@@ -12,9 +12,9 @@ import pytest
 from bluestab.core.errors import BluestabError
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.slurm import scheduler
-from bluestab.sweeps.slurm.arrays import split
+from bluestab.sweeps.slurm.arrays import hand_over, split
 from bluestab.sweeps.slurm.submission import submissions
-from tests.support.simulated_slurm import launcher
+from tests.support.simulated_slurm import OURS, launcher, submitted
 
 MakeSweep = Callable[..., Sweep]
 REFUSED = (
@@ -103,9 +103,55 @@ def test_a_queue_that_is_full_leaves_nothing_and_says_so(
     assert submissions(sweep.store) == []
 
 
+SILENT = scheduler.NoAnswerError("sbatch gave no answer in 60 seconds")
+
+
+def test_a_job_that_sbatch_does_not_tell_of_is_found_by_its_comment(
+    make_sweep: MakeSweep, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site["scontrol"] = "MaxArraySize            = 3\n"
+    looks = iter(["", f"7|another\n31|{OURS}\n", f"31|{OURS}\n", f"31|{OURS}\n32|{OURS}\n"])
+
+    def slept(_: float) -> None:
+        site["squeue"] = next(looks)
+
+    monkeypatch.setattr("bluestab.sweeps.slurm.arrays.time.sleep", slept)
+    site["sbatch"] = SILENT
+    sweep = make_sweep(seeds=4)
+    submission = submitted(sweep, tasks=4)
+    hand_over(submission, split(4), lambda array: "")
+    assert [(array.job, array.tasks) for array in submission.arrays()] == [("31", 2), ("32", 2)]
+
+
+def test_orders_stay_where_nobody_knows_whether_slurm_took_them(
+    make_sweep: MakeSweep, site: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestab.sweeps.slurm.arrays.time.sleep", lambda _: None)
+    site["sbatch"] = SILENT
+    sweep = make_sweep(seeds=4)
+    with pytest.raises(scheduler.NoAnswerError, match="60 seconds, and in 38 seconds more no job"):
+        launcher(wait=False, runs_per_task=1).launch(sweep)
+    assert len(submissions(sweep.store)) == 1
+
+
 def test_an_id_below_what_a_site_has_to_say(said: dict[str, Any]) -> None:
     said["sbatch"] = "Welcome to the cluster\n--> 3 nodes are down\n 7\n12;alpha\n\n"
     assert scheduler.submit("script.sh") == "12;alpha"
     said["sbatch"] = "12 jobs are in the queue\n"
-    with pytest.raises(scheduler.SchedulerError, match="no job id but: 12 jobs are"):
+    with pytest.raises(scheduler.NoAnswerError, match="no job id but: 12 jobs are"):
+        scheduler.submit("script.sh")
+
+
+def test_a_controller_that_timed_out_may_have_taken_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "sbatch"
+    fake.write_text(
+        "#!/bin/sh\n"
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation'"
+        " >&2; exit 1\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(scheduler.NoAnswerError, match="Socket timed out on send/recv"):
         scheduler.submit("script.sh")

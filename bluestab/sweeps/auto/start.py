@@ -1,0 +1,320 @@
+"""Look at the data, time a step, make the plan or read it, and say it before the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bluestab.core.config import resolved
+from bluestab.core.errors import ConfigError, Interrupted
+from bluestab.core.types import SPLITS
+from bluestab.report.terminal.inspection_view import sentences
+from bluestab.report.terminal.tables import seconds as duration
+from bluestab.report.words.advice import FEW_ITEMS
+from bluestab.store.schema import segment
+from bluestab.store.store import Store
+from bluestab.sweeps.auto.arms import BASELINE, CandidateArm, candidates, given_arms
+from bluestab.sweeps.auto.budget import Budget, RunBudget, TimeBudget
+from bluestab.sweeps.auto.drive import AutoRun
+from bluestab.sweeps.auto.plan import (
+    FEWEST_RUNS,
+    AutoPlan,
+    AutoRequest,
+    n_arms,
+    read_plan,
+    rule_sentences,
+)
+from bluestab.sweeps.grid import expand
+from bluestab.sweeps.launchers.base import Backend
+from bluestab.sweeps.launchers.check import foresee
+from bluestab.sweeps.lifecycle import make_ready
+from bluestab.sweeps.plan import SEED, Compose, plan_sweep
+from bluestab.training.check import Run, check
+from bluestab.training.inspection import inspect
+
+FOLDS = 5
+PARTS = ("task.folds=", "task.fold=", "task.train_size=", "task.validation", "task.test")
+"""How the parts are chosen on the command line."""
+USABLE = 0.9
+"""Of the time that runs may take; starts of workers and the last run's end take the rest."""
+
+
+Deliver = Callable[[AutoRun, bool], None]
+"""Writes the folder; whether a person stopped it before its end."""
+
+
+def request_of(
+    node: Mapping[str, Any], sweep: Mapping[str, Any], choices: Mapping[str, Sequence[str]]
+) -> AutoRequest:
+    """What the command line asks for.
+
+    node, sweep  `auto` and `sweep` of the config; choices: key -> alternatives as `key=value`
+
+    Alternatives, and techniques, name the arms. Raises ConfigError for what auto chooses itself.
+    """
+    for key in ("seed", "task", "model"):
+        if len(choices.get(key, ())) > (key != "seed"):
+            raise ConfigError(
+                f"{choices[key][0]}: auto takes one task and one model, and its own seeds; leave "
+                f"{key} out, or say one"
+            )
+    names = {key for key, values in choices.items() if len(values) > 1 or "technique" in key}
+    fixed = tuple(values[0] for key, values in choices.items() if key not in names)
+    given: list[tuple[str, ...]] = []
+    if names:
+        own = [(key, values) for key, values in choices.items() if key in names]
+        jobs = expand(own, arms=None, seeds=1, default_technique=[])
+        given = [tuple(o for o in job if not SEED.fullmatch(o)) for job in jobs]
+    return AutoRequest(
+        fixed=fixed,
+        given=tuple(given),
+        hours=node["hours"],
+        runs=node["runs"],
+        out=node["out"],
+        ensemble=node["ensemble"],
+        name=sweep["name"],
+    )
+
+
+def run_auto(request: AutoRequest, backend: Backend, compose: Compose, deliver: Deliver) -> None:
+    """All of it. Raises Interrupted if a person stopped it: what can be said is delivered."""
+    composed = lru_cache(maxsize=None)(compose)  # a line is asked for in every round
+    auto = begin(request, backend, lambda line: composed(tuple(line)))
+    if not backend.trains:
+        return
+    try:
+        auto.go()
+    except Interrupted:
+        deliver(auto, True)
+        raise
+    deliver(auto, False)
+
+
+def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
+    """The plan, printed and written, or that of an earlier command, and the budget.
+
+    Raises ConfigError for what cannot be run, and if the folder holds the plan of another command.
+    """
+    request.check()
+    base = _base(request, backend, compose)
+    store = Store(base.cfg["store"])
+    name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
+    folder = Path(request.out or Path("auto") / name)
+    plan = read_plan(folder)
+    make_ready([base], store)
+    workers = backend.at_once([base] * FEWEST_RUNS, store)
+    per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
+    if plan is None:
+        plan = _plan(request, backend, compose, base, name, per_run)
+        plan.write(folder)
+    else:
+        _check_same(plan, request, base, folder)
+        print(f"going on with the plan in {folder}")
+    budget: Budget
+    if request.hours is None:
+        budget = RunBudget(int(request.runs or 0))
+    else:
+        budget = TimeBudget(3600 * request.hours, plan.spent or 0.0, per_run, workers)
+    _say(plan, folder, per_run, workers)
+    return AutoRun(plan, folder, store, backend, compose, budget, _here(request))
+
+
+def _base(request: AutoRequest, backend: Backend, compose: Compose) -> Run:
+    """A run of the baseline."""
+    fold = ["task.fold=0"] if _asked_folds(request) is not None else []
+    job = [*request.fixed, *fold, *BASELINE.overrides, "seed=0"]
+    return check(resolved(compose(job)), backend.kind_of)
+
+
+def _asked_folds(request: AutoRequest) -> int | None:
+    """`task.folds` of the command line, if it is a number."""
+    said = [o.partition("=")[2] for o in request.fixed if o.startswith("task.folds=")]
+    return int(said[-1]) if said and said[-1].isdigit() else None
+
+
+def _folds(request: AutoRequest, backend: Backend, compose: Compose, base: Run) -> int | None:
+    """Folds where the validation part is too small to choose, and nobody chose the parts."""
+    if (asked := _asked_folds(request)) is not None:
+        return asked
+    if base.data.size("validation") >= FEW_ITEMS or any(o.startswith(PARTS) for o in request.fixed):
+        return None
+    job = [*request.fixed, *BASELINE.overrides, f"task.folds={FOLDS}", "task.fold=0", "seed=0"]
+    try:
+        check(resolved(compose(job)), backend.kind_of)
+    except ConfigError:
+        return None
+    return FOLDS
+
+
+def _here(request: AutoRequest) -> tuple[str, ...]:
+    """Overrides that say where, and decide nothing."""
+    return tuple(o for o in request.fixed if o.startswith(("store=", "device=")))
+
+
+def _asked(request: AutoRequest) -> dict[str, Any]:
+    found = asdict(request)
+    return {
+        "fixed": [o for o in found["fixed"] if o not in _here(request)],
+        "given": [list(job) for job in found["given"]],
+        **{name: found[name] for name in ("hours", "runs", "ensemble")},
+    }
+
+
+def _subject(base: Run) -> dict[str, Any]:
+    items = base.data.select(base.seeds)
+    return {
+        "task": base.data.task.name,
+        "model": base.model.name,
+        "weights": base.hashed["model"],
+        "metric": base.data.task.metric,
+        "items": {split: len(items[split]) for split in SPLITS},
+        "data": dict(base.hashed["data"]),
+    }
+
+
+def _check_same(plan: AutoPlan, request: AutoRequest, base: Run, folder: Path) -> None:
+    """Raises ConfigError if the plan is that of other data or another command."""
+    now, before = (
+        {**_asked(request), "data": _subject(base)},
+        {**plan.asked, "data": dict(plan.subject)},
+    )
+    differs = [key for key in now if now[key] != before.get(key)]
+    if differs:
+        key = differs[0]
+        raise ConfigError(
+            f"{folder} holds the plan of another command: there {key} is {before.get(key)!r}, here "
+            f"{now[key]!r}; deliver to another folder (out=FOLDER), or remove {folder}"
+        )
+
+
+def _seconds(base: Run, store: Store) -> float:
+    """Of one run. Raises ConfigError if nothing says how long it takes."""
+    outlook = foresee(store, [base], dry_steps=True)
+    cost = outlook.costs.get(base.cell)
+    if cost is None:
+        why = "; ".join(outlook.gaps) or "a dry step says nothing"
+        raise ConfigError(f"hours needs to know how long a run takes: {why}; or say runs=100")
+    return cost.seconds
+
+
+def _plan(
+    request: AutoRequest,
+    backend: Backend,
+    compose: Compose,
+    base: Run,
+    name: str,
+    per_run: float,
+) -> AutoPlan:
+    n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
+    wanted = given_arms(request.given) if request.given else candidates(base)
+    asked = _asked(request)
+    plan = AutoPlan(
+        name, asked, asked["fixed"], _subject(base), _look(base), [BASELINE], [], n_runs,
+        rule_sentences(),
+    )  # fmt: skip
+    run = AutoRun(plan, Path(), Store("."), backend, compose, RunBudget(0), _here(request))
+    if request.given:  # they may need more bits than the machine would take by itself
+        jobs = [run.job(arm, 0) for arm in (BASELINE, *wanted)]
+        settled = plan_sweep(compose, jobs, name, backend.kind_of).runs[0].run.settled
+    else:
+        settled = base.settled
+    plan.fixed = [*settled.overrides(), *asked["fixed"]]
+    plan.folds = _folds(request, backend, compose, base)
+    if plan.folds is not None:
+        plan.fixed = [o for o in plan.fixed if not o.startswith("task.folds=")]
+        plan.fixed.append(f"task.folds={plan.folds}")
+    most = 1 + len(wanted) if request.given else n_arms(n_runs, len(wanted))
+    plan.look = [*plan.look, _parts(plan)]
+    plan.arms, plan.left_out = _possible(run, wanted, most)
+    return plan
+
+
+def _possible(
+    run: AutoRun, wanted: Sequence[CandidateArm], most: int
+) -> tuple[list[CandidateArm], list[str]]:
+    """The arms that can be run, and why others are left out.
+
+    Raises ConfigError if none but the baseline can.
+    """
+    arms, cells, left_out = [BASELINE], set[str](), []
+    for arm in (BASELINE, *wanted):
+        if len(arms) == most and arm is not BASELINE:
+            left_out.append(f"{arm.name}: the budget has no room for it")
+            continue
+        try:
+            cell = check(resolved(run.compose(run.job(arm, 0))), run.backend.kind_of).cell
+        except ConfigError as error:
+            left_out.append(f"{arm.name}: {'; '.join(error.problems)}")
+            continue
+        if cell in cells:
+            continue
+        cells.add(cell)
+        if arm is not BASELINE:
+            arms.append(arm)
+    if len(arms) < 2:
+        raise ConfigError(f"there is nothing to compare with plain fine-tuning: {left_out[0]}")
+    return arms, left_out
+
+
+def _look(base: Run) -> list[str]:
+    """What the data are like, in sentences."""
+    found = inspect(base, 0)
+    parts = ", ".join(f"{found.parts[split].n:,} {split}" for split in SPLITS)
+    labels = {k: n for split in SPLITS for k, n in found.parts[split].labels.items()}
+    lengths = found.parts["train"].lengths
+    said = [
+        f"{parts} items" + (f", {len(labels)} labels" if labels else ""),
+        f"training items: median {lengths.median} {found.unit}, longest {lengths.most}",
+        *sentences(found),
+    ]
+    return said
+
+
+def _parts(plan: AutoPlan) -> str:
+    """How the items are divided, and what that means for the choice."""
+    n = plan.subject["items"]["validation"]
+    if plan.folds is not None:
+        few = f"{n} validation items are too few to choose by: " if n < FEW_ITEMS else ""
+        return (
+            f"{few}{plan.folds} folds of all items together, each seed on one of them in turn, so "
+            "that every item validates and tests"
+        )
+    if n < FEW_ITEMS:
+        return (
+            f"mind: {n} validation items choose, the same for all seeds; a choice of theirs may be "
+            "theirs alone, and no number of seeds makes up for that"
+        )
+    return f"the task's own parts; {n} validation items choose"
+
+
+def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
+    """The plan, before the first run."""
+    about = plan.subject
+    print(f"\n{about['task']} with {about['model']}, scored by {about['metric']}")
+    for sentence in plan.look:
+        print(f"  {sentence}")
+    if per_run:
+        one = f"{duration(per_run * workers)} a run, {workers} at once"
+        print(f"budget: {plan.asked['hours']:g} hours, about {plan.n_runs} runs ({one})")
+    else:
+        print(f"budget: {plan.n_runs} runs")
+    if plan.n_runs < FEWEST_RUNS:
+        least = f"runs={FEWEST_RUNS}"
+        if per_run:
+            least = f"hours={FEWEST_RUNS * per_run / 3600 / USABLE:.2g}"
+        print(
+            f"  too few for an answer: {least} is the least that could show something. What they "
+            "can do is done: two arms on shared seeds, how much they scatter, and plain "
+            "fine-tuning's best seed"
+        )
+    print(f"arms, of {len(plan.arms) + len(plan.left_out)} considered:")
+    for arm in plan.arms:
+        print(f"  {arm.name}: {arm.reason} ({arm.source})")
+    for sentence in plan.left_out:
+        print(f"  not {sentence}")
+    for sentence in plan.rule:
+        print(f"  {sentence}")
+    print(f"the plan and every decision: {folder / 'auto.yaml'}\n", flush=True)

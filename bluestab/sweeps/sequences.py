@@ -1,0 +1,214 @@
+"""A sequence of tasks as runs: each stage a run that goes on from the stage before.
+
+`+sequence=NAME` names the tasks in order. Every arm, order and seed of the sweep becomes a chain of
+runs: the first trains on its first task from the model's own weights, each later one on the next
+task from the weights that the one before left (`model.init_from=stage:KEY:AT`), and is scored on
+all tasks so far. Techniques that hold on to earlier tasks are left out of the first stage, where
+there is none, so that all arms, and all sweeps that begin alike, share its runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bluestab.core import rules
+from bluestab.core.catalogue import files
+from bluestab.core.errors import ConfigError, did_you_mean
+from bluestab.core.instantiate import load_class
+from bluestab.models.init_from import STAGE
+from bluestab.techniques.base import Technique
+
+Overrides = tuple[str, ...]
+Order = tuple[str, ...]
+"""Tasks, the first first."""
+
+SEQUENCE = re.compile(r"\+*sequence(\.[\w.]+)?=")
+SET_BY_IT = ("task", "score_earlier", "model.init_from")
+FIELDS = ("tasks", "orders", "order_seed", "from", "keep_data")
+WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
+WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
+"""What a run is asked to keep -> what it keeps for the next stage, too."""
+UNKNOWN_KEY = "0" * 16
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """The overrides of a stage, but for the key of the stage before.
+
+    at         which of the weights it goes on from; None: it is the first
+    lends      it keeps weights for the next stage alone
+    """
+
+    overrides: Overrides
+    at: str | None = None
+    lends: bool = False
+
+    def after(self, key: str) -> Overrides:
+        """The overrides that go on from this run."""
+        if self.at is None:
+            return self.overrides
+        return (*self.overrides, f"model.init_from={STAGE}{key}:{self.at}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`sequence` of the config, checked; `from` is `at` here."""
+
+    tasks: Order
+    orders: Any
+    order_seed: int
+    at: str
+    keep_data: bool
+
+    def in_orders(self) -> list[Order]:
+        """The orders of the tasks that are run, the listed one first."""
+        if isinstance(self.orders, list):
+            return [tuple(order) for order in self.orders]
+        if self.orders == "all":
+            return list(itertools.permutations(self.tasks))
+        found = {self.tasks: None}
+        drawn = random.Random(f"orders {self.order_seed}")
+        while len(found) < self.orders:
+            found.setdefault(tuple(drawn.sample(self.tasks, len(self.tasks))))
+        return list(found)
+
+
+def has_sequence(job: Sequence[str]) -> bool:
+    """Whether these overrides name a sequence."""
+    return any(SEQUENCE.match(override) for override in job)
+
+
+def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
+    """The stages of every order, for the overrides of one arm and seed.
+
+    cfg  what they compose to, with its `sequence`
+
+    Raises ConfigError if the sequence cannot be run.
+    """
+    plan = read_plan(OmegaConf.to_container(cfg["sequence"], resolve=True))
+    plain = tuple(override for override in job if not SEQUENCE.match(override))
+    for override in plain:
+        key = override.lstrip("+").partition("=")[0]
+        if key in SET_BY_IT:
+            raise ConfigError(f"{override}: with +sequence each stage sets {key}; leave it out")
+    remembering = list(_remembering(cfg))
+    if not plan.keep_data:
+        _refuse_kept_items(cfg, remembering)
+    first = _without(plain, remembering, list(cfg.technique or {}))
+    keep = (WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST)[cfg.keep]
+    lending = cfg.keep != keep
+    chains = []
+    for order in plan.in_orders():
+        stages = []
+        for number, task in enumerate(order):
+            own = (*(first if number == 0 else plain), f"task={task}")
+            stage = StageJob(own)
+            if number:
+                stage = StageJob((*own, "score_earlier=true"), plan.at)
+            if number < len(order) - 1 and lending:
+                rest = [one for one in stage.overrides if not one.startswith("keep=")]
+                stage = replace(stage, overrides=(*rest, f"keep={keep}"), lends=True)
+            stages.append(stage)
+        chains.append(stages)
+    return chains
+
+
+def without_links(job: Sequence[str], cfg: DictConfig) -> Iterator[Overrides]:
+    """Overrides of every stage as far as they are known before any is checked."""
+    for chain in chains_of(job, cfg):
+        for stage in chain:
+            yield stage.after(UNKNOWN_KEY)
+
+
+def read_plan(node: Any) -> Plan:
+    """`sequence` of a config. Raises ConfigError with what is wrong in it."""
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"sequence is {node!r}: expected +sequence=NAME")
+    problems = [
+        f"unknown key sequence.{key}" + did_you_mean(str(key), FIELDS)
+        for key in node
+        if key not in FIELDS
+    ]
+    problems += [f"missing key sequence.{key}" for key in FIELDS if key not in node]
+    if problems:
+        raise ConfigError(*problems)
+    tasks, orders = node["tasks"], node["orders"]
+    known = files("task")
+    if not _names(tasks) or len(tasks) < 2 or len(set(tasks)) < len(tasks):
+        raise ConfigError(f"sequence.tasks is {tasks!r}: expected two or more different tasks")
+    for name in tasks:
+        if name not in known:
+            raise ConfigError(f"sequence.tasks: there is no task '{name}'" + _meant(name, known))
+    problems = rules.problems(
+        {
+            "sequence.order_seed": (node["order_seed"], rules.whole(0)),
+            "sequence.from": (node["from"], rules.one_of("last", "best")),
+            "sequence.keep_data": (node["keep_data"], rules.FLAG),
+        }
+    )
+    n_orders = math.factorial(len(tasks))
+    if isinstance(orders, list):
+        wrong = [o for o in orders if not _names(o) or sorted(o) != sorted(tasks)]
+        if wrong or not orders or len({*map(tuple, orders)}) < len(orders):
+            said = wrong[0] if wrong else orders
+            problems.append(
+                f"sequence.orders lists {said!r}: expected different orders of the tasks "
+                f"{', '.join(tasks)}"
+            )
+    elif orders != "all" and not rules.whole(1, high=n_orders)[0](orders):
+        problems.append(
+            f"sequence.orders is {orders!r}: expected all, a number from 1 to {n_orders} (the "
+            f"orders of {len(tasks)} tasks), or a list of orders"
+        )
+    if problems:
+        raise ConfigError(*problems)
+    return Plan(tuple(tasks), orders, node["order_seed"], node["from"], node["keep_data"])
+
+
+def _meant(name: str, known: Mapping[str, Any]) -> str:
+    return did_you_mean(name, known) + " (bluestab list task shows all)"
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _remembering(cfg: DictConfig) -> Iterator[str]:
+    """Techniques of a config that hold on to earlier tasks."""
+    for name, node in (cfg.technique or {}).items():
+        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        if target and load_class(target, Technique, f"technique.{name}").remembers:
+            yield str(name)
+
+
+def _refuse_kept_items(cfg: DictConfig, names: Sequence[str]) -> None:
+    """Raises ConfigError for techniques that need items of earlier tasks after these have ended."""
+    for name in names:
+        target = cfg.technique[name]["_target_"]
+        if load_class(target, Technique, f"technique.{name}").keeps_items:
+            raise ConfigError(
+                f"sequence.keep_data is false, but technique {name} asks items of earlier tasks "
+                "again; leave it out, or say sequence.keep_data=true"
+            )
+
+
+def _without(job: Overrides, names: Sequence[str], all_of: Sequence[str]) -> Overrides:
+    """The overrides, without these of all the techniques and their knobs."""
+    if not names:
+        return job
+    rest = [name for name in all_of if name not in names]
+    left = [
+        override
+        for override in job
+        if override.partition("=")[0] != "technique"
+        and not re.match(rf"technique\.({'|'.join(map(re.escape, names))})\.", override)
+    ]
+    return (*left, f"technique=[{','.join(rest)}]" if rest else "technique=none")

@@ -1,0 +1,46 @@
+"""What is left of a budget: of runs, and of time that others slow down."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bluestab.sweeps.auto.budget import REPORTING, RunBudget, TimeBudget
+from bluestab.sweeps.auto.plan import FEWEST, FEWEST_RUNS, n_arms, race_runs
+
+
+def test_runs() -> None:
+    budget = RunBudget(40)
+    assert budget.left(race=True) == 24
+    budget.use(20)
+    assert (budget.left(race=True), budget.left(race=False)) == (4, 20)
+    assert budget.deadline is None
+    assert budget.spent is None
+
+
+@pytest.mark.parametrize("runs", range(FEWEST_RUNS, 300))
+def test_the_race_leaves_enough_to_confirm_two_arms(runs: int) -> None:
+    assert runs - race_runs(runs) >= 2 * FEWEST
+    assert race_runs(runs) >= FEWEST * n_arms(runs, 8)
+
+
+def test_time_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(
+        "bluestab.sweeps.auto.budget.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    budget = TimeBudget(1000, spent=100, per_run=10, workers=2)
+    reserve = REPORTING + 1.2 * 20
+    assert budget.left(race=False) == int((900 - reserve) / 10)
+    assert budget.left(race=True) == 50
+    clock[0] += 200
+    budget.learn(10, 200.0)  # twice as slow as was thought
+    assert budget.spent == 300
+    assert budget.left(race=True) == 15
+    assert budget.deadline == 1000 - (REPORTING + 1.2 * 40) - 40
+    budget.lost(40.0)
+    assert budget.spent == 320, "two at a time"
+    budget.lost(-40.0)
+    budget.learn(0, 50.0)
+    assert budget.left(race=True) == 15

@@ -1,0 +1,247 @@
+"""Tasks one after another inside a sweep: which runs they are, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluestab.core.errors import ConfigError
+from bluestab.store.store import Store
+from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.sequences import Plan, read_plan
+from tests.sweeps.test_plan import ANY_FILE, alone
+
+Cli = Callable[..., Any]
+
+YAML = """\
+# Two tasks of the tests.
+tasks: [gad, ncbi_disease]
+orders: 1
+order_seed: 0
+from: last
+keep_data: true
+"""
+SHORT = (*ANY_FILE, "model=tiny", "device=cpu", "optim.steps=1", "task.max_length=32")
+TWO = ("+sequence=two", *SHORT, "sweep.seeds=2", "hydra/launcher=local")
+
+
+@pytest.fixture
+def two(cli: Cli) -> Cli:
+    """The console entry in a folder with a sequence of two tasks."""
+    Path("conf/sequence").mkdir(parents=True)
+    Path("conf/sequence/two.yaml").write_text(YAML, encoding="utf-8")
+    return cli
+
+
+@pytest.fixture
+def planned(two: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sweep]:
+    caught: list[Sweep] = []
+    monkeypatch.setattr(
+        "bluestab.sweeps.launchers.local.Local.launch", lambda self, sweep: caught.append(sweep)
+    )
+
+    def plan(*arguments: str) -> Sweep:
+        said = two("run", "-m", *TWO, *arguments)
+        assert said.code == 0, said.err
+        return caught.pop()
+
+    return plan
+
+
+def stages(sweep: Sweep) -> dict[str, list[Any]]:
+    """Task and technique -> its runs."""
+    found: dict[str, list[Any]] = {}
+    for planned in sweep.runs:
+        name = f"{planned.run.data.task.name} {'+'.join(planned.run.techniques) or 'none'}"
+        found.setdefault(name, []).append(planned)
+    return found
+
+
+def test_arms_share_their_first_stage_and_seeds_a_cell(planned: Callable[..., Sweep]) -> None:
+    sweep = planned("technique=none,ewc,er,[llrd,ewc]")
+    found = stages(sweep)
+    assert {name: len(runs) for name, runs in found.items()} == {
+        "gad none": 2,
+        "gad llrd": 2,
+        **{f"ncbi_disease {arm}": 2 for arm in ("none", "ewc", "er", "llrd+ewc")},
+    }
+    assert all(len({one.run.cell for one in runs}) == 1 for runs in found.values())
+    first = {one.run.cfg["seed"]: one.run for one in found["gad none"]}
+    for one in found["ncbi_disease ewc"]:
+        before = first[one.run.cfg["seed"]]
+        assert one.run.predecessor == {"key": before.key, "cell": before.cell, "at": "last"}
+        assert one.run.cfg["score_earlier"]
+        assert one.run.waits
+        assert one.run.cfg["keep"] == "none", "nothing goes on from it"
+    assert all(one.run.cfg["keep"] == "last" and one.lends for one in found["gad none"])
+    plain = alone([o for o in found["gad none"][0].overrides if not o.startswith("keep=")])
+    assert plain.key == found["gad none"][0].run.key, "a first stage is a run like any other"
+    seeds = [one.run.cfg["seed"] for one in sweep.runs]
+    assert seeds == sorted(seeds), "an interrupted sweep is a smaller one"
+
+
+def test_orders_differ_in_their_cells(planned: Callable[..., Sweep]) -> None:
+    sweep = planned("technique=none,ewc", "sequence.orders=all", "sequence.from=best")
+    found = stages(sweep)
+    assert {name: len(runs) for name, runs in found.items()} == {
+        "gad none": 4,
+        "ncbi_disease none": 4,
+        "gad ewc": 2,
+        "ncbi_disease ewc": 2,
+    }, "a task alone is the first stage of one order, and comes second in the other"
+    second = [one for one in found["gad none"] if one.run.predecessor]
+    assert len({one.run.cell for one in found["gad none"]}) == 2
+    assert second[0].run.predecessor["at"] == "best"
+    assert all(one.run.cfg["keep"] == "best" for one in sweep.runs if not one.run.predecessor)
+
+
+def test_what_keep_asks_for_stays(planned: Callable[..., Sweep]) -> None:
+    found = stages(planned("technique=none", "keep=best"))
+    assert {one.run.cfg["keep"] for one in found["gad none"]} == {"all"}
+    assert {one.run.cfg["keep"] for one in found["ncbi_disease none"]} == {"best"}
+    found = stages(planned("technique=none", "keep=last"))
+    assert not any(one.lends for one in found["gad none"]), "they are asked for"
+
+
+def test_stages_are_done_in_order_and_repeated_alone(two: Cli) -> None:
+    """Real runs: each stage goes on from the one before; its own command makes the same."""
+    said = two("run", "-m", *TWO, "technique=none,ewc", "sweep.seeds=1")
+    assert said.code == 0, said.err
+    store = Store("runs")
+    (manifest,) = store.whole_manifests()
+    assert len(manifest["runs"]) == 3
+    for entry in manifest["runs"]:
+        record = store.read(entry["key"])
+        assert record.status == "done"
+        run = alone(entry["overrides"])
+        assert (run.key, run.cell) == (record.key, record.result["cell"])
+        if "predecessor" in record.result["config"]:
+            (before,) = record.result["earlier"]
+            assert before["task"] == "gad"
+            assert before["run"] == record.result["config"]["predecessor"]["key"]
+            assert record.measured["names"]["init_from"]["run"] == before["run"]
+    again = two("run", "-m", *TWO, "technique=none,er", "sweep.seeds=1")
+    assert "4 runs" not in again.out
+    assert "3 runs, 2 already there" in again.out
+
+
+@pytest.mark.slow
+def test_weights_that_were_lent_may_go_when_all_is_done(two: Cli) -> None:
+    """They are made again for a stage that needs them, and for nothing else."""
+    import shutil
+
+    assert two("run", "-m", *TWO, "technique=none", "sweep.seeds=1").code == 0
+    store = Store("runs")
+    (first,) = (
+        key for key in list(store.keys()) if "predecessor" not in store.read(key).result["config"]
+    )
+    shutil.rmtree(store.folder(first) / "checkpoint")
+    said = two("run", "-m", *TWO, "technique=none", "sweep.seeds=1")
+    assert said.code == 0
+    assert "2 runs, 2 already there" in said.out
+    assert not (store.folder(first) / "checkpoint").exists()
+    said = two("run", "-m", *TWO, "technique=ewc", "sweep.seeds=1")
+    assert said.code == 0, said.err
+    assert (store.folder(first) / "checkpoint" / "last").is_dir()
+
+
+@pytest.mark.slow
+def test_a_stage_that_crashes_stops_no_other_sequence(
+    two: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own later stages are not started, which is said; the same command goes on with them."""
+    from bluestab.testing import simulated_runs
+    from bluestab.training import execute as module
+
+    real = module.execute_one
+
+    def crashing(run: Any, store: Any, progress: Any) -> Any:
+        first = run.cfg["seed"] == 1 and run.data.task.name == "gad"
+        return (simulated_runs.execute if first else real)(run, store, progress)
+
+    store = Store("runs")
+    simulated_runs.acts(store, s1=["crash"])
+    monkeypatch.setattr("bluestab.training.execute.execute_one", crashing)
+    said = two("run", "-m", *TWO, "technique=none,ewc")
+    assert said.code == 1
+    assert "2 stages were not started: one before them crashed or diverged" in said.out
+    assert "1 of 6 runs crashed" in said.err
+    assert len(list(store.keys())) == 3
+    monkeypatch.setattr("bluestab.training.execute.execute_one", real)
+    assert two("run", "-m", *TWO, "technique=none,ewc").code == 0
+    assert len(list(store.keys())) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sequence.orders=3"], "sequence.orders is 3: expected all, a number from 1 to 2"),
+        (["sequence.orders=[[gad,gad]]"], "sequence.orders lists ['gad', 'gad']"),
+        (["sequence.from=first"], "sequence.from is 'first': expected one of last, best"),
+        (["sequence.tasks=[gad]"], "expected two or more different tasks"),
+        (
+            ["sequence.tasks=[gad,ncbi_diseas]"],
+            "there is no task 'ncbi_diseas'; did you mean 'ncbi_disease'?",
+        ),
+        (["+sequence.order=2"], "sequence.order"),
+        (["task=gad"], "task=gad: with +sequence each stage sets task; leave it out"),
+        (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm runs no sequence"),
+        (["hydra/launcher=packed"], "hydra/launcher=packed runs no sequence"),
+        (["hydra/sweeper=optuna", "optim.lr=interval(1e-5,1e-4)"], "a search draws"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    two: Cli, arguments: list[str], said: str
+) -> None:
+    found = two("run", "-m", *TWO, *arguments)
+    assert found.code == 2
+    assert said in found.err
+    assert "Traceback" not in found.err
+    assert not Path("runs").exists()
+
+
+def test_one_run_is_no_sequence(two: Cli) -> None:
+    said = two("run", "+sequence=two", *SHORT)
+    assert said.code == 2
+    assert "add -m" in said.err
+
+
+def test_drawn_orders_begin_with_the_listed_one() -> None:
+    tasks = ("ncbi_disease", "bc2gm", "bc5cdr_chem", "jnlpba")
+    plan = Plan(tasks, 5, 0, "last", True)
+    assert plan.in_orders()[0] == tasks
+    assert len(set(plan.in_orders())) == 5
+    assert plan.in_orders() == Plan(tasks, 5, 0, "last", True).in_orders()
+    assert plan.in_orders() != Plan(tasks, 5, 1, "last", True).in_orders()
+    assert Plan(tasks, 3, 0, "last", True).in_orders() == plan.in_orders()[:3]
+    assert len(Plan(tasks, "all", 0, "last", True).in_orders()) == 24
+
+
+def test_a_sequence_of_ours_names_tasks_that_there_are() -> None:
+    from omegaconf import OmegaConf
+
+    from bluestab.core.paths import conf_dir
+
+    for file in (conf_dir() / "sequence").glob("*.yaml"):
+        read_plan(OmegaConf.to_container(OmegaConf.load(file)))
+
+
+def test_a_damaged_link_is_one_sentence() -> None:
+    from bluestab.models.init_from import predecessor_of
+
+    with pytest.raises(ConfigError, match="with all 16 digits"):
+        predecessor_of("stage:12ab:last")
+
+
+@pytest.mark.slow
+def test_check_forecasts_a_sequence(two: Cli) -> None:
+    said = two("check", "-m", *TWO, "technique=none,ewc", "sequence.orders=all")
+    assert said.code == 0, said.err
+    assert "12 runs in 6 cells" in said.out
+    assert "ewc, after=gad" in said.out
+    assert "until then it is not in the forecast" in said.out
+    assert not Path("runs").exists()
