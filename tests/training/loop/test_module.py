@@ -140,6 +140,20 @@ def gradients(assembly: Any, batch: Any, size: int | None) -> tuple[dict[str, An
     )
 
 
+def test_every_use_of_a_weight_has_a_cast_of_its_own(make_assembly: Make) -> None:
+    """Where one cast serves two passes (R-Drop), their gradients would be summed in bfloat16."""
+    assembly = make_assembly("task=gad", *TINY, "trainer.precision=bf16", "optim.steps=1")
+    step, seen = assembly.module._step, []
+
+    def watched(part: Any) -> Any:
+        seen.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        return step(part)
+
+    assembly.module._step = watched
+    assembly.trainer.fit(assembly.module, assembly.loaders["train"])
+    assert seen == [(True, False)]
+
+
 @pytest.mark.parametrize("size", [1, 3, 4])
 @pytest.mark.parametrize("model", ["tiny", "tiny_electra"])
 @pytest.mark.parametrize("task", ["biosses", "gad", "ncbi_disease"])
