@@ -97,7 +97,7 @@ def test_a_remedy_is_found_confirmed_and_delivered(
     assert "none: plain fine-tuning" in plan
     assert "(Ville 1939)" in plan
     assert "10 validation items are too few to choose by: 5 folds of all items" in plan
-    runs = (Store(Path("runs")).manifest("auto-gad-tiny") or {})["runs"]
+    runs = (Store(Path("runs")).manifest(decided("found")["name"]) or {})["runs"]
     assert {(r["seed"] % 5, next(o for o in r["overrides"] if "fold=" in o)) for r in runs} == {
         (k, f"task.fold={k}") for k in range(5)
     }

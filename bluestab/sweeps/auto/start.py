@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -111,6 +113,9 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     store = Store(base.cfg["store"])
     name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
     folder = Path(request.out or Path("auto") / name)
+    if request.name is None:  # another budget is another sweep in the store
+        asked = json.dumps(_asked(request), sort_keys=True)
+        name = f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     plan = read_plan(folder)
     if backend.trains:
         make_ready([base], store)
