@@ -32,3 +32,16 @@ def test_what_a_gpu_is_asked_is_asked_of_a_cpu() -> None:
     assert 0 < found["single"]["share_of_peak"] < 1
     assert [line["runs"] for line in lines if line.get("part") == "group"] == [2, 4]
     assert found["trainer"]["seconds_per_step"] > 0
+
+
+@pytest.mark.slow
+def test_memory_is_counted_and_timed_in_small() -> None:
+    script = conf_dir().parent / "benchmarks" / "memory.py"
+    asked = ["--shapes", "tiny", "--batches", "8x32", "--steps", "8", "--seconds", "1"]
+    line = [sys.executable, script, *asked, "none", "slimfit 0.8 compressed"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [said for said in done.stdout.splitlines() if said.startswith(("none", "slimfit"))]
+    assert len(rows) == 2
+    ratio = float(rows[1].partition("|")[0].split()[-2])
+    assert ratio > 1.2, "all bytes, in times of the arm's"
