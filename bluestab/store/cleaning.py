@@ -99,7 +99,8 @@ def _cleaned(path: Path) -> str | None:
         text = plain_files.read_bounded(path, MOST_BYTES).decode("utf-8", errors="surrogateescape")
     except OSError:
         return None
-    if not secrets.HINT.search(text):
+    # the keys of runs, of which a manifest may hold 100,000, are no secrets
+    if not secrets.HINT.search(text.replace('"key":', "")):
         return None
     if path.name == "record.json":
         with suppress(StoreError):
