@@ -60,7 +60,7 @@ def gc(
         typer.Option("--secrets", help="Take passwords, tokens and keys out of its files instead"),
     ] = False,
 ) -> None:
-    """Remove what dead processes left, and weights kept for stages that are done; never a record.
+    """Remove what dead processes and finished stages left.
 
     Example: bluestab store gc --dry-run
     """

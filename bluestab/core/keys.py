@@ -106,7 +106,7 @@ def hashed_config(
         "task": _by_kind({k: v for k, v in cfg["task"].items() if k not in left_out}),
         "data": dict(fingerprint),
         "model": model_id,
-        **{knob: cfg["model"].get(knob, NEUTRAL[knob]) for knob in OF_THE_MODEL},
+        **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
         "init_from": None if init_from is None else f"sha256:{init_from}",
         "predecessor": predecessor,
         "earlier": list(earlier),

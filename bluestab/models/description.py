@@ -24,7 +24,7 @@ from bluestab.core.paths import expanded
 from bluestab.core.plain_files import inside
 from bluestab.core.types import ModelFacts
 from bluestab.data.locate import sha256_of
-from bluestab.models.global_attention import FIRST_PIECE, global_attention_problems
+from bluestab.models.global_attention import global_attention_problems
 from bluestab.models.hub import CONVERT, OLD_WEIGHTS, download, local_copy, offline
 from bluestab.models.native import why_no_encoder
 
@@ -65,7 +65,7 @@ class Model:
     dropout: float | None
     attention_dropout: float | None
     head_dropout: float | None
-    global_attention: str = FIRST_PIECE  # yamls of other families leave it out
+    global_attention: str
     init_from: str | int | None
     layers: int
     hidden_size: int

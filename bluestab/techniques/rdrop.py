@@ -41,6 +41,8 @@ from bluestab.techniques.packing import Packable, Siblings
 if TYPE_CHECKING:
     import torch
 
+    from bluestab.core.seeding import Seeds
+
 
 def consistent(
     first: StepOutput, second: StepOutput, labels: torch.Tensor, alpha: float
@@ -64,15 +66,18 @@ class Rdrop(Packable, Technique):
             "alpha": at_least(0),
         }
 
-    def wrap_step(self, step: Step, built: Built) -> Step:
+    def edit_model(self, built: Built, seeds: Seeds) -> Built:
         """Raises ConfigError for a network without dropout, whose two passes are one."""
-        if self.is_neutral():
-            return step
-        if not has_dropout(built.model):
+        if not self.is_neutral() and not has_dropout(built.model):
             raise ConfigError(
                 "technique rdrop compares two passes that differ in their dropout, of which this "
                 "network has none; leave it out, or say model.dropout=0.1 if it was set to 0"
             )
+        return built
+
+    def wrap_step(self, step: Step, built: Built) -> Step:
+        if self.is_neutral():
+            return step
 
         def twice(batch: Batch) -> StepOutput:
             first = step(batch)
