@@ -92,7 +92,9 @@ def _make_own(folder: Path) -> None:
     theirs = own_folder(folder.name)
     if theirs is not None and theirs.exists() and folder.exists() and theirs.samefile(folder):
         raise DownloadError(f"{folder} is the folder of BLUESTAB_DATA, which is never written")
-    if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+    # looked at before the marker: whoever makes the folder now sets that before anything else
+    filled = folder.is_dir() and any(path.name != MARKER for path in folder.iterdir())
+    if filled and not (folder / MARKER).is_file():
         raise DownloadError(
             f"{folder} was not made by bluestab fetch and is not written; move it away, or set "
             "BLUESTAB_CACHE to another folder"
