@@ -180,15 +180,19 @@ class Store:
             return []
         try:
             names = os.listdir(self.root)
-        except OSError as error:
-            raise StoreError(
-                f"the store '{self.root}' cannot be read ({error.strerror})"
-            ) from error
+        except OSError as e:
+            raise StoreError(f"the store '{self.root}' cannot be read ({e.strerror})") from e
         return sorted(name for name in names if KEY.fullmatch(name) and self.has(name))
 
     def crash_folder(self, key: str) -> Path:
         """Where the last crash of a run is kept."""
         return self.root / ".crashed" / key
+
+    def which_crash(self, key: str) -> int | None:
+        """A number that differs for the next crash of a run; None where none is kept."""
+        with suppress(OSError):
+            return self.crash_folder(key).stat().st_mtime_ns
+        return None
 
     def crash(self, key: str) -> RunRecord | None:
         """The record of the last crash of a run that is not finished."""
@@ -359,15 +363,12 @@ class Store:
     def manifest(self, name: str | None) -> dict[str, Any] | None:
         """A sweep by name, or the latest; None if the store holds no sweep."""
         known = self.manifests()
-        if name is None:
-            if not known:
-                return None
-            name = list(known)[-1]
+        if name is None and not known:
+            return None
+        name = list(known)[-1] if name is None else name
         if name not in known:
-            raise StoreError(
-                f"the store '{self.root}' has no sweep '{name}'; it has: "
-                f"{', '.join(known) or 'none'}"
-            )
+            there = ", ".join(known) or "none"
+            raise StoreError(f"the store '{self.root}' has no sweep '{name}'; it has: {there}")
         return parse_manifest(known[name])
 
 

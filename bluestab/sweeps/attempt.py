@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from bluestab.core.errors import BluestabError, is_disk_full
 from bluestab.core.types import RunRecord
@@ -25,24 +25,37 @@ Together = Callable[[Sequence[Run], Store, Sequence[Callable[..., None]]], list[
 """What does siblings as one: `bluestab.training.execute.execute`."""
 
 
+class Failures(NamedTuple):
+    """Processes that died at a run, and which crash of it is kept: a number that differs for the
+    next one, None for none."""
+
+    deaths: int
+    crash: int | None
+
+
+def failures_of(key: str, store: Store) -> Failures:
+    """What the store knows now."""
+    return Failures(len(store.claims.deaths(key)), store.which_crash(key))
+
+
 def attempt(
     run: Run,
     store: Store,
     progress: Callable[..., None] | None = None,
     execute: Execute | None = None,
-    deaths: int | None = None,
+    failures: Failures | None = None,
 ) -> RunRecord | None:
     """Do a run under its claim; None if another live process has it.
 
     progress  called after every step, as the claim's own is
     execute   what does the run; None: `bluestab.training.execute.execute_one`
-    deaths    None is also returned if more processes than these have died at it
+    failures  None is also returned if there are others than these by now
 
     Raises StoreError as `execute` does; DiskFull also if there is no room for the claim or for the
     folder of the run.
     """
     try:
-        return _claimed(run, store, progress, execute, deaths)
+        return _claimed(run, store, progress, execute, failures)
     except OSError as error:
         if is_disk_full(error):
             raise disk_full_error(store, run.key) from error
@@ -54,13 +67,13 @@ def _claimed(
     store: Store,
     progress: Callable[..., None] | None,
     execute: Execute | None,
-    deaths: int | None,
+    failures: Failures | None,
 ) -> RunRecord | None:
     if execute is None:
         from bluestab.training.execute import execute_one  # looked up now: tests put others there
 
         execute = execute_one
-    claim = _take(run, store, deaths)
+    claim = _take(run, store, failures)
     if claim is None:
         return None
     _note_epochs(claim, run)
@@ -78,10 +91,13 @@ def _claimed(
         return execute(run, store, noted)
 
 
-def _take(run: Run, store: Store, deaths: int | None) -> Claim | None:
-    """The claim on a run, unless a live process has it, or more than `deaths` have died at it."""
+def _take(run: Run, store: Store, known: Failures | None) -> Claim | None:
+    """The claim on a run, unless a live process has it, or it has failed since `known` was seen."""
     claim = store.claims.take(run.key, describe(run))
-    if claim is None or deaths is None or len(store.claims.deaths(run.key)) <= deaths:
+    if claim is None or known is None:
+        return claim
+    now = failures_of(run.key, store)
+    if now.deaths <= known.deaths and now.crash == known.crash:
         return claim
     with claim:
         return None
@@ -100,17 +116,17 @@ def attempt_together(
     progress: Callable[..., None] | None = None,
     execute: Execute | None = None,
     together: Together | None = None,
-    deaths: Mapping[str, int] | None = None,
+    failures: Mapping[str, Failures] | None = None,
 ) -> list[RunRecord | None]:
     """Do siblings as one, each under its claim; None for those that `attempt` would return it for.
 
     progress, execute  of a run that is alone, as `attempt` has them
     together           what does several; None: `bluestab.training.execute.execute`
-    deaths             key -> `attempt`'s
+    failures           key -> `attempt`'s
 
     Raises what `execute.execute` raises; DiskFull also as `attempt` does.
     """
-    known = deaths or {}
+    known = failures or {}
     if len(runs) == 1:
         return [attempt(runs[0], store, progress, execute, known.get(runs[0].key))]
     if together is None:

@@ -22,7 +22,7 @@ from bluestab.core import devices
 from bluestab.core.errors import DiskFull, Interrupted, StoreError
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.report.words.phrases import describe
-from bluestab.sweeps.attempt import Execute, Together
+from bluestab.sweeps.attempt import Execute, Failures, Together
 from bluestab.sweeps.failures import OutOfMemoryKilled, WorkerDied, record_death
 from bluestab.sweeps.grouping import PackSizer, in_blocks, next_group
 from bluestab.sweeps.plan import PlannedRun, Sweep
@@ -74,15 +74,15 @@ class RunProcess(WorkerProcess):
     since: float = 0.0
     killed: str = ""
 
-    def assign(self, group: list[PlannedRun], deaths: Mapping[str, int]) -> None:
-        """deaths: as `Source` has them."""
+    def assign(self, group: list[PlannedRun], failures: Mapping[str, Failures]) -> None:
+        """failures: as `Source` has them."""
         self.group, self.since = group, time.monotonic()
         orders = []
         for planned in group:
             device = planned.run.cfg["device"]
             own = self.device if device in ("auto", "cuda") else device
             orders.append((planned.run.key, {**planned.run.cfg, "device": own}))
-        known = {key: deaths[key] for key, _ in orders if key in deaths}
+        known = {key: failures[key] for key, _ in orders if key in failures}
         self.connection.send((orders, known))
 
     def release(self) -> list[PlannedRun]:
@@ -150,7 +150,7 @@ class RunPool(WorkerPool[RunProcess]):
                 group = self._next()
                 if not group:
                     break
-                worker.assign(group, self.queue.deaths)
+                worker.assign(group, self.queue.failures)
         if self.busy():
             self.display.note = ""
         elif len(self.queue) and all(worker.ready for worker in self.workers):

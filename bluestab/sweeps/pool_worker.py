@@ -10,7 +10,7 @@ from bluestab.core import preemption
 from bluestab.core.errors import BluestabError, DiskFull, GroupTooLarge, StoreError
 from bluestab.core.provenance import memory_now_mb
 from bluestab.store.store import Store
-from bluestab.sweeps.attempt import Execute, Together, attempt_together
+from bluestab.sweeps.attempt import Execute, Failures, Together, attempt_together
 from bluestab.sweeps.processes import enter
 from bluestab.training.check import Run, check
 
@@ -38,26 +38,26 @@ def serve(
         if answer["what"] == "given back" or (memory_mb > budget_mb and answer["what"] != "ready"):
             return
         try:
-            orders, deaths = connection.recv()
+            orders, failures = connection.recv()
         except EOFError:
             return
-        answer = _do(orders, deaths, store, execute, together)
+        answer = _do(orders, failures, store, execute, together)
 
 
 def _do(
     orders: Sequence[tuple[str, Mapping[str, Any]]],
-    deaths: Mapping[str, int],
+    failures: Mapping[str, Failures],
     store: Store,
     execute: Execute | None,
     together: Together | None,
 ) -> dict[str, Any]:
     """Do these runs; returns the message to the parent, by `what` came of them.
 
-    orders  key and config of each; deaths: key -> processes that died at it, where that counts
+    orders  key and config of each; failures: key -> those that are known, where that counts
     """
     try:
         runs = [_checked(key, cfg) for key, cfg in orders]
-        records = attempt_together(runs, store, None, execute, together, deaths)
+        records = attempt_together(runs, store, None, execute, together, failures)
     except (preemption.Preempted, SystemExit, KeyboardInterrupt):
         if not preemption.is_requested():  # the latter two are how Lightning leaves at SIGTERM
             raise

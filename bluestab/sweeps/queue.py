@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 from bluestab.store.store import Store
+from bluestab.sweeps.attempt import Failures
 from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.stages import StageOrder, still_to_do
 from bluestab.training.execute import is_done
@@ -24,7 +25,7 @@ class Source(ABC):
     """Where workers take their runs from; `len` is how many they may yet be asked to do.
 
     run_alone  keys of runs that train in no group: they may have killed a process
-    deaths     key -> processes that had died at a run when it was handed out, where that counts
+    failures   key -> those of a run when it was handed out, where that counts
     memory_hint  what asks for more memory, said when a worker was killed for the lack of it
     """
 
@@ -33,7 +34,7 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.run_alone: set[str] = set()
-        self.deaths: dict[str, int] = {}
+        self.failures: dict[str, Failures] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -338,8 +338,5 @@ def environment() -> dict[str, str]:
 
 def crashes(store: Store, keys: Iterable[str]) -> dict[str, int]:
     """Key -> which crash of that run is kept (a number that differs for the next one)."""
-    found = {}
-    for key in keys:
-        with suppress(OSError):
-            found[key] = store.crash_folder(key).stat().st_mtime_ns
-    return found
+    found = {key: store.which_crash(key) for key in keys}
+    return {key: crash for key, crash in found.items() if crash is not None}

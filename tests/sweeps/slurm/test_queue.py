@@ -99,7 +99,7 @@ def test_three_deaths_are_a_crash(
     dead_claim(sweep, 0, "12_0.1", monkeypatch)  # between the order and its beginning
     key, store = sweep.runs[0].run.key, sweep.store
     assert (
-        attempt(sweep.runs[0].run, store, None, simulated_runs.execute, queue.deaths[key]) is None
+        attempt(sweep.runs[0].run, store, None, simulated_runs.execute, queue.failures[key]) is None
     )
     assert store.running() == {}
     lines: list[str] = []
@@ -115,6 +115,26 @@ def test_three_deaths_are_a_crash(
     assert "(NODE_FAIL 0:0)" in said
     assert "(OUT_OF_MEMORY 0:125)" in said
     assert sweep.store.claims.deaths(record.key) == []  # the next submission starts from nought
+
+
+def test_a_run_that_crashes_elsewhere_between_order_and_beginning_is_not_begun_again(
+    make_sweep: MakeSweep,
+) -> None:
+    sweep = make_sweep(seeds=1)
+    one = submitted(sweep, tasks=1)
+    one.begin(0)
+    simulated_runs.acts(sweep.store, s0=["crash"])
+    queue = queue_of(one)
+    planned = queue.next()
+    assert planned is not None
+    seen = queue.failures[planned.run.key]
+    elsewhere = attempt(planned.run, sweep.store, None, simulated_runs.execute)
+    assert elsewhere is not None
+    assert elsewhere.status == "crashed"
+    assert attempt(planned.run, sweep.store, None, simulated_runs.execute, seen) is None
+    assert simulated_runs.attempts(sweep.store) == {"0": 1}
+    queue.put_back(planned)
+    assert queue.next() is None
 
 
 def test_a_task_of_unknown_size_makes_room_by_the_clock(
