@@ -70,15 +70,15 @@ def set_head_dropout(network: nn.Module, own: Any, model: Model) -> None:
         layer.p = as_described[path].p if share is None else float(share)
 
 
-def has_dropout(network: nn.Module) -> bool:
-    """Whether anything in it drops units in training."""
+def can_drop(network: nn.Module) -> bool:
+    """Whether it has units to drop, whatever share of them it is told to drop."""
     from torch import nn
 
-    shares = (
-        module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
+    return any(
+        isinstance(module, nn.Dropout) or (isinstance(share, float) and share > 0)
         for module in network.modules()
+        for share in (getattr(module, "attention_dropout", 0.0),)
     )
-    return any(isinstance(share, float) and share > 0 for share in shares)
 
 
 def _outside(network: nn.Module) -> dict[str, nn.Dropout]:

@@ -17,7 +17,8 @@ Seeds     The first pass drops what it drops in any arm; the second draws from a
           the step, the micro-batch and this technique.
 Cost      Two forward and backward passes per step, twice the memory for activations. Techniques
           listed after this one run in both passes.
-Not with  A network without any dropout (EuroBERT, or model.dropout=0 and model.head_dropout=0).
+Not with  A network that has no dropout (EuroBERT). Where its shares are 0, or `freeze` goes up to
+          the top, it does nothing.
 Against   No report on the spread over seeds is known to us. The second pass alone halves the noise
           that dropout puts into the gradient: a comparison owes an arm with alpha close to 0.
 """
@@ -32,7 +33,7 @@ from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
 from bluestab.models.divergences import divergence
-from bluestab.models.dropout import has_dropout
+from bluestab.models.dropout import can_drop
 from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
@@ -68,10 +69,10 @@ class Rdrop(Packable, Technique):
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         """Raises ConfigError for a network without dropout, whose two passes are one."""
-        if not self.is_neutral() and not has_dropout(built.model):
+        if not self.is_neutral() and not can_drop(built.model):
             raise ConfigError(
                 "technique rdrop compares two passes that differ in their dropout, of which this "
-                "network has none; leave it out, or say model.dropout=0.1 if it was set to 0"
+                "network has none; leave it out"
             )
         return built
 

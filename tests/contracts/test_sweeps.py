@@ -54,7 +54,12 @@ def test_opens_with_question_and_cost(name: str) -> None:
     assert f"name: {name}\n" in TEXTS[name]
 
 
-@pytest.mark.parametrize("name", all_but(GRIDS, "techniques_biosses", "du_nguyen2023"))
+SEQUENCES = [name for name in GRIDS if "+sequence:" in TEXTS[name]]
+
+
+@pytest.mark.parametrize(
+    "name", all_but(sorted({*GRIDS} - {*SEQUENCES}), "techniques_biosses", "du_nguyen2023")
+)
 def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +77,18 @@ def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     cost = re.search(r"\n# Cost: (\d+) runs", TEXTS[name])
     assert cost is not None
     assert len({tuple(job) for job in caught}) == int(cost[1])
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_every_sequence_fits_its_own_model(
+    name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tasks, for every arm that is known before a stage has run."""
+    brought: list[Any] = []
+    monkeypatch.setattr(Fetch, "bring", lambda self, parts: brought.extend(parts))
+    said = cli("fetch", "-m", f"+sweeps={name}")
+    assert said.code == 0, said.err
+    assert len({parts.task.name for parts in brought}) >= 2
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -475,6 +475,7 @@ def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> 
         "checkpoint_every=2",
         "trainer.precision=32",
         "trainer.micro_batch=null",
+        "trainer.dropout_masks=torch",
     )
     run = making(*overrides)()
     command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]
