@@ -48,6 +48,7 @@ end() {  # PID...: politely, then not
     if alive "$q"; then kill -9 "$q" 2>/dev/null || true; fi
   done
 }
+freeze() { local c; kill -STOP "$1" 2>/dev/null || true; for c in $(pgrep -P "$1"); do freeze "$c"; done; }
 tree() { local c; for c in $(pgrep -P "$1"); do tree "$c"; done; kill -9 "$1" 2>/dev/null || true; }
 all_idle() { [ "$(sinfo -hN -p main -o %t | grep -c idle)" = 3 ]; }
 export -f all_idle
@@ -175,9 +176,10 @@ start)
   echo "export SLURM_CONF=$SLURM_CONF" ;;
 kill-node)
   jobs=$(squeue -h -w "$3" -o %A); kill -9 "$(pid_of "slurmd-$3")"
-  for j in $jobs; do
-    for s in $(ps -eo pid,args | awk -v a="[$j." '$2 == "slurmstepd:" && index($3, a) == 1 {print $1}'); do tree "$s"; done
-  done ;;
+  steps=$(for j in $jobs; do ps -eo pid,args | awk -v a="[$j." '$2 == "slurmstepd:" && index($3, a) == 1 {print $1}'; done)
+  # all stand still first: else a parent tells SLURM that its child was killed, which is no power cut
+  for s in $steps; do freeze "$s"; done
+  for s in $steps; do tree "$s"; done ;;
 kill-slurmd) kill -9 "$(pid_of "slurmd-$3")" ;;
 start-node) daemon slurmd -N "$3" ;;
 stop-ctld) end "$(pid_of slurmctld)" ;;
