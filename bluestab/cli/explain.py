@@ -128,14 +128,14 @@ def _of_kind(asked: str) -> Iterator[str]:
             lines += [opening(file)]
         else:
             about = node.get("about") or {}
-            lines += [f"{key:10}{_said(value)}" for key, value in about.items() if value]
+            lines += [f"{key:10}{_fact(value)}" for key, value in about.items() if value]
             lines += ["", opening(file)] if opening(file) else []
             lines += ["", *_knob_lines(file, kind)]
         lines += ["", f"written in {file}"]
         yield "\n".join(lines).replace("\n\n\n", "\n\n")
 
 
-def _said(fact: Any) -> str:
+def _fact(fact: Any) -> str:
     """A fact of the yaml: the sizes of parts in one line."""
     if not hasattr(fact, "items"):
         return str(fact)

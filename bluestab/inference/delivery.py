@@ -12,6 +12,7 @@ from typing import Any
 
 from bluestab.core import devices
 from bluestab.core.errors import BluestabError, StoreError
+from bluestab.core.paths import real
 from bluestab.core.plain_files import read_json
 from bluestab.inference.export import export
 from bluestab.inference.weights import MANIFEST, find_run
@@ -59,7 +60,7 @@ def _model(run: AutoRun) -> list[str]:
         shutil.rmtree(folder)
     device = next((o.partition("=")[2] for o in run.here if o.startswith("device=")), "auto")
     try:
-        found = find_run(str(run.store.root.resolve() / chosen["key"]), run.store)
+        found = find_run(str(real(run.store.root) / chosen["key"]), run.store)
         return [*export(found, folder, devices.resolve(device), ensemble=ensemble).remarks]
     except BluestabError as error:
         return [f"no model: {line}" for line in str(error).splitlines()]

@@ -130,10 +130,10 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
         key = override.lstrip("+").partition("=")[0]
         if key in SET_BY_IT:
             raise ConfigError(f"{override}: with +sequence each stage sets {key}; leave it out")
-    remembering = list(_remembering(cfg))
+    remembering = _remembering(cfg)
     if not plan.keep_data:
-        _refuse_kept_items(cfg, remembering)
-    first = _without(plain, remembering, list(cfg.technique or {}))
+        _check_needs_no_items(remembering)
+    first = _without(plain, list(remembering), list(cfg.technique or {}))
     with_weights = WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST
     keep = with_weights.get(cfg.keep, cfg.keep)  # another value is refused when the run is checked
     lending = cfg.keep != keep
@@ -214,19 +214,21 @@ def _names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _remembering(cfg: DictConfig) -> Iterator[str]:
-    """Techniques of a config that hold on to earlier tasks."""
+def _remembering(cfg: DictConfig) -> dict[str, type[Technique]]:
+    """Techniques of a config that hold on to earlier tasks, by name."""
+    found = {}
     for name, node in (cfg.technique or {}).items():
         target = node.get("_target_") if isinstance(node, DictConfig) else None
-        if target and load_class(target, Technique, f"technique.{name}").remembers:
-            yield str(name)
+        kind = load_class(target, Technique, f"technique.{name}") if target else Technique
+        if kind.remembers:
+            found[str(name)] = kind
+    return found
 
 
-def _refuse_kept_items(cfg: DictConfig, names: Sequence[str]) -> None:
+def _check_needs_no_items(remembering: Mapping[str, type[Technique]]) -> None:
     """Raises ConfigError for techniques that need items of earlier tasks after these have ended."""
-    for name in names:
-        target = cfg.technique[name]["_target_"]
-        if load_class(target, Technique, f"technique.{name}").keeps_items:
+    for name, kind in remembering.items():
+        if kind.keeps_items:
             raise ConfigError(
                 f"sequence.keep_data is false, but technique {name} asks items of earlier tasks "
                 "again; leave it out, or say sequence.keep_data=true"

@@ -114,7 +114,7 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
     folder = Path(request.out or Path("auto") / name)
     if request.name is None:  # another budget is another sweep in the store
-        asked = json.dumps(_asked(request), sort_keys=True)
+        asked = json.dumps(_what_decides(request), sort_keys=True)
         name = f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     plan = read_plan(folder)
     if backend.trains:
@@ -139,12 +139,12 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
 
 def _base(request: AutoRequest, backend: Backend, compose: Compose) -> Run:
     """A run of the baseline."""
-    fold = ["task.fold=0"] if _asked_folds(request) is not None else []
+    fold = ["task.fold=0"] if _given_folds(request) is not None else []
     job = [*request.fixed, *fold, *BASELINE.overrides, "seed=0"]
     return check(resolved(compose(job)), backend.kind_of)
 
 
-def _asked_folds(request: AutoRequest) -> int | None:
+def _given_folds(request: AutoRequest) -> int | None:
     """`task.folds` of the command line, if it is a number."""
     said = [o.partition("=")[2] for o in request.fixed if o.startswith("task.folds=")]
     return int(said[-1]) if said and said[-1].isdigit() else None
@@ -152,7 +152,7 @@ def _asked_folds(request: AutoRequest) -> int | None:
 
 def _folds(request: AutoRequest, backend: Backend, compose: Compose, base: Run) -> int | None:
     """Folds where the validation part is too small to choose, and nobody chose the parts."""
-    if (asked := _asked_folds(request)) is not None:
+    if (asked := _given_folds(request)) is not None:
         return asked
     if base.data.size("validation") >= FEW_ITEMS or any(o.startswith(PARTS) for o in request.fixed):
         return None
@@ -169,7 +169,7 @@ def _here(request: AutoRequest) -> tuple[str, ...]:
     return tuple(o for o in request.fixed if o.startswith(("store=", "device=")))
 
 
-def _asked(request: AutoRequest) -> dict[str, Any]:
+def _what_decides(request: AutoRequest) -> dict[str, Any]:
     found = asdict(request)
     return {
         "fixed": [o for o in found["fixed"] if o not in _here(request)],
@@ -193,7 +193,7 @@ def _subject(base: Run) -> dict[str, Any]:
 def _check_same(plan: AutoPlan, request: AutoRequest, base: Run, folder: Path) -> None:
     """Raises ConfigError if the plan is that of other data or another command."""
     now, before = (
-        {**_asked(request), "data": _subject(base)},
+        {**_what_decides(request), "data": _subject(base)},
         {**plan.asked, "data": dict(plan.subject)},
     )
     differs = [key for key in now if now[key] != before.get(key)]
@@ -225,7 +225,7 @@ def _plan(
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
     wanted = given_arms(request.given) if request.given else candidates(base)
-    asked = _asked(request)
+    asked = _what_decides(request)
     plan = AutoPlan(
         name, asked, asked["fixed"], _subject(base), _look(base), [BASELINE], [], n_runs,
         rule_sentences(),
