@@ -28,7 +28,7 @@ from bluestab.training.check import Run
 from bluestab.training.loop import diagnostics
 from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
 from bluestab.training.loop.checkpoints import Checkpoints, identity
-from bluestab.training.loop.dropout_masks import Sfc64Dropout, with_sfc64
+from bluestab.training.loop.dropout_masks import Sfc64Dropout
 from bluestab.training.loop.evaluation import make_evaluator
 from bluestab.training.loop.frozen_prefix import States, frozen_states
 from bluestab.training.loop.history import ValidationHistory
@@ -158,6 +158,7 @@ def assemble(
             for split in ("validation", "test")
         },
         phases=phases,
+        masks=Sfc64Dropout if knobs["dropout_masks"] == "sfc64" else nullcontext,
         compression=Compression.of(knobs),
         ranks=ranks,
         evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
@@ -226,8 +227,6 @@ def _wrapped(
     step = plain_step(built.model, built.loss)
     for technique in reversed(techniques):
         step = technique.wrap_step(step, built)
-    if cfg["trainer"]["dropout_masks"] == "sfc64":
-        step = with_sfc64(step)
     return optimizer, step
 
 

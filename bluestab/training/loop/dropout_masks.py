@@ -17,8 +17,6 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from bluestab.core.types import Batch, Step, StepOutput
-
 LEVELS = 2**16
 """Shares that 16 bits can tell apart: p is rounded to the nearest, at most 8e-6 away."""
 
@@ -52,13 +50,3 @@ def _dropout(
         return functional.dropout(values, p, training, inplace)
     mask = kept(values.shape, threshold, values)
     return (values * mask).mul_(LEVELS / (LEVELS - threshold))
-
-
-def with_sfc64(step: Step) -> Step:
-    """The training step with such masks in all its passes."""
-
-    def masked(batch: Batch) -> StepOutput:
-        with Sfc64Dropout():
-            return step(batch)
-
-    return masked

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,8 @@ class FineTuning(pl.LightningModule):
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     evaluators   how to score validation and test
     phases       notes where the time goes
+    masks        a context in which dropout draws its masks; outside what saves activations, which
+                 else would see its products in place of dropout
     compression  how activations are saved; None: as they are
     ranks        the processes of the run, of which this is one
     evaluated    called after every validation with (optimizer step, scores, mean training loss,
@@ -93,6 +96,7 @@ class FineTuning(pl.LightningModule):
         seeds: Seeds,
         evaluators: Mapping[Split, Evaluator],
         phases: Phases,
+        masks: Callable[[], AbstractContextManager[Any]],
         compression: Compression | None,
         ranks: Ranks,
         evaluated: Callable[[int, Scores, float, Mapping[str, float | None]], bool],
@@ -108,6 +112,7 @@ class FineTuning(pl.LightningModule):
         self._seeds = seeds
         self._evaluators = evaluators
         self._phases = phases
+        self._masks = masks
         self._compression = compression
         self.ledger = Ledger(model, lambda: moment_bytes(optimizer))
         self._ranks = ranks
@@ -156,7 +161,8 @@ class FineTuning(pl.LightningModule):
         losses: list[torch.Tensor] = []
         for index, share, part in parts:
             self.draw_dropout_anew(index)
-            with self._phases("forward"), saving(self._compression, self.ledger):
+            kept = saving(self._compression, self.ledger)
+            with self._phases("forward"), self._masks(), kept:
                 loss = self._step(part).loss
             if share != 1.0:
                 loss = loss * share

@@ -156,3 +156,20 @@ def test_what_it_does_not_go_with_is_refused_with_the_reason(
     with pytest.raises(ConfigError, match=why) as caught:
         lab.run(*PLACE, COMPRESSED, other)
     assert len(caught.value.problems) == 1
+
+
+def test_masks_are_bits_whoever_draws_them(make_assembly: Any) -> None:
+    """Those of sfc64, too: as few bytes as with torch's, and the weights of full activations."""
+    only_masks = ("activation_bits", "attention_bits", "wide_bits", "norm_share")
+    packed = [COMPRESSED, *(f"trainer.{name}=null" for name in only_masks)]
+    saved, ends = {}, {}
+    for masks in ("torch", "sfc64"):
+        for how in (["trainer.activations=full"], packed):
+            line = ("task=gad", "model=tiny", "optim.steps=3", f"trainer.dropout_masks={masks}")
+            assembly = make_assembly(*line, *how)
+            assembly.trainer.fit(assembly.module, assembly.loaders["train"])
+            saved[masks, len(how)] = assembly.module.ledger.report()["saved"]
+            ends[masks, len(how)] = [p.detach() for p in assembly.built.model.parameters()]
+    assert saved["sfc64", len(packed)] <= saved["torch", len(packed)] < saved["torch", 1]
+    for one, other in zip(ends["sfc64", 1], ends["sfc64", len(packed)], strict=True):
+        assert torch.equal(one, other)
