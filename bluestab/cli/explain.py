@@ -29,7 +29,7 @@ def list_(
         str | None, typer.Argument(help="task, model, technique, sweep or sequence; default: all")
     ] = None,
 ) -> None:
-    """What exists, a line each: tasks, models, techniques, sweeps.
+    """What exists: tasks, models, techniques, sweeps, sequences.
 
     Example: bluestab list technique
     """

@@ -148,6 +148,7 @@ MICRO = "optim.batch_size is the batch of a step; trainer.micro_batch=N computes
 KEEP = "say keep=best, last or all to keep weights of a finished run"
 SAME_BITS = "nothing to set: same config, kind of machine and threads, same bits"
 BOTH = "nothing to set: each run is scored with its last and with its best weights"
+STALLED = f"by validation {BOTH}; by the training loss say optim.patience=N evaluations"
 EVAL = "say trainer.eval_every=STEPS; null validates after every epoch"
 SWEEP_FILE = "a declared sweep is bluestab run -m +sweeps=NAME; bluestab list sweep shows them"
 SEARCH = "a search is bluestab run -m hydra/sweeper=optuna; its knobs are under search."
@@ -184,9 +185,9 @@ INSTEAD = {
     "save_model": KEEP,
     "enable_checkpointing": KEEP,
     "load_best_model_at_end": BOTH,
-    "early_stopping": BOTH,
-    "early_stopping_patience": BOTH,
-    "patience": BOTH,
+    "early_stopping": STALLED,
+    "early_stopping_patience": STALLED,
+    "patience": STALLED,
     "greater_is_better": "nothing to set: which way is better is known of every metric",
     "eval_strategy": EVAL,
     "evaluation_strategy": EVAL,

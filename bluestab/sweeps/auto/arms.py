@@ -16,7 +16,7 @@ MOSBACH = "Mosbach et al. 2021, ICLR"
 GU = "Gu et al. 2022, ACM HEALTH 3(1)"
 LARGE = 24
 """Blocks from which on a model is called large (BERT-large)."""
-FEW_ITEMS = 1000
+FEW_TRAINING_ITEMS = 1000
 """Training items below which Zhang et al. speak of few samples (theirs: 1,000 of each task)."""
 SHORT = 20
 """Epochs below which Mosbach et al. found training too short on small data."""
@@ -75,7 +75,7 @@ def candidates(run: Run) -> list[CandidateArm]:
             reason="re-initialising the top was best on sentence similarity from few pairs",
         )  # fmt: skip
         order = [reinit, *order[:2]]
-    elif run.data.size("train") < FEW_ITEMS:
+    elif run.data.size("train") < FEW_TRAINING_ITEMS:
         order = [order[0], reinit, order[1]]
     return [*order, *_of_optimizer(optim), both]
 

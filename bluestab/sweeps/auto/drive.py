@@ -17,7 +17,6 @@ from bluestab.core.errors import Interrupted, RunsCrashed
 from bluestab.core.types import RunRecord
 from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store
-from bluestab.sweeps.auto.arms import CandidateArm
 from bluestab.sweeps.auto.budget import Budget
 from bluestab.sweeps.auto.fresh import contrast, quality
 from bluestab.sweeps.auto.plan import (
@@ -111,7 +110,11 @@ class AutoRun:
 
     def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:
         arms = {arm.name: arm for arm in self.plan.arms}
-        jobs = {(name, seed): self.job(arms[name], seed) for seed in seeds for name in alive}
+        jobs = {
+            (name, seed): self.plan.job(arms[name], seed, self.here)
+            for seed in seeds
+            for name in alive
+        }
         self._launch(jobs, self.raced, self.plan.name, killed=killed)
 
     def _scores(self) -> dict[str, dict[int, float]]:
@@ -145,7 +148,9 @@ class AutoRun:
         print(f"confirming {winner} on {len(seeds)} fresh seeds, beside plain fine-tuning")
         self.budget.use(len(seeds) * len(lines))
         jobs = {
-            (role, s): self._placed(one.lines[0], s) for s in seeds for role, one in lines.items()
+            (role, s): self.plan.placed(one.lines[0], s)
+            for s in seeds
+            for role, one in lines.items()
         }
         confirms = {
             "sweep": self.plan.name,
@@ -161,7 +166,7 @@ class AutoRun:
         arms = {arm.name: arm for arm in self.plan.arms}
         found = {}
         for role, name in (("baseline", self.plan.baseline), ("winner", winner)):
-            line = [o for o in self.job(arms[name], 0) if not SEED.fullmatch(o)]
+            line = [o for o in self.plan.job(arms[name], 0, self.here) if not SEED.fullmatch(o)]
             cell = next(p.run.cell for (arm, _), p in self.raced.items() if arm == name)
             found[role] = ConfirmedArm(role, name, cell, [line])
         third = matched_arm(found["baseline"], found["winner"], self.compose)
@@ -188,18 +193,6 @@ class AutoRun:
         self._note("deliver", arm=arm, key=best.key, seed=seed, n_seeds=len(runs))
 
     # --- runs
-
-    def job(self, arm: CandidateArm, seed: int) -> list[str]:
-        """Overrides of a run; what an arm sets takes the place of what was fixed."""
-        own = {override.partition("=")[0] for override in arm.overrides}
-        fixed = [o for o in self.plan.fixed if o.partition("=")[0] not in own]
-        return self._placed([*fixed, *arm.overrides, *self.here], seed)
-
-    def _placed(self, line: Sequence[str], seed: int) -> list[str]:
-        """The line with a seed and, in a cross-validation, the fold that this seed takes."""
-        rest = [o for o in line if not o.startswith(("seed=", "task.fold="))]
-        fold = [] if self.plan.folds is None else [f"task.fold={seed % self.plan.folds}"]
-        return [*rest, *fold, f"seed={seed}"]
 
     def records(self, runs: Runs) -> dict[tuple[str, int], RunRecord]:
         """Those that are finished, in order."""

@@ -108,6 +108,21 @@ class AutoPlan:
     def baseline(self) -> str:
         return self.arms[0].name
 
+    def job(self, arm: CandidateArm, seed: int, here: Sequence[str]) -> list[str]:
+        """Overrides of a run; what an arm sets takes the place of what was fixed.
+
+        here  overrides that say where, and decide nothing
+        """
+        own = {override.partition("=")[0] for override in arm.overrides}
+        fixed = [o for o in self.fixed if o.partition("=")[0] not in own]
+        return self.placed([*fixed, *arm.overrides, *here], seed)
+
+    def placed(self, line: Sequence[str], seed: int) -> list[str]:
+        """The line with a seed and, in a cross-validation, the fold that this seed takes."""
+        rest = [o for o in line if not o.startswith(("seed=", "task.fold="))]
+        fold = [] if self.folds is None else [f"task.fold={seed % self.folds}"]
+        return [*rest, *fold, f"seed={seed}"]
+
     def decided(self, step: str) -> dict[str, Any] | None:
         """The last decision of this step."""
         return next((one for one in reversed(self.decisions) if one["step"] == step), None)

@@ -230,9 +230,9 @@ def _plan(
         name, asked, asked["fixed"], _subject(base), _look(base), [BASELINE], [], n_runs,
         rule_sentences(),
     )  # fmt: skip
-    run = AutoRun(plan, Path(), Store("."), backend, compose, RunBudget(0), _here(request))
+    here = _here(request)
     if request.given:  # they may need more bits than the machine would take by itself
-        jobs = [run.job(arm, 0) for arm in (BASELINE, *wanted)]
+        jobs = [plan.job(arm, 0, here) for arm in (BASELINE, *wanted)]
         settled = plan_sweep(compose, jobs, name, backend.kind_of).runs[0].run.settled
     else:
         settled = base.settled
@@ -243,14 +243,20 @@ def _plan(
         plan.fixed.append(f"task.folds={plan.folds}")
     most = 1 + len(wanted) if request.given else n_arms(n_runs, len(wanted))
     plan.look = [*plan.look, _parts(plan)]
-    plan.arms, plan.left_out = _possible(run, wanted, most)
+
+    def cell_of(arm: CandidateArm) -> str:
+        return check(resolved(compose(plan.job(arm, 0, here))), backend.kind_of).cell
+
+    plan.arms, plan.left_out = _possible(wanted, most, cell_of)
     return plan
 
 
 def _possible(
-    run: AutoRun, wanted: Sequence[CandidateArm], most: int
+    wanted: Sequence[CandidateArm], most: int, cell_of: Callable[[CandidateArm], str]
 ) -> tuple[list[CandidateArm], list[str]]:
     """The arms that can be run, and why others are left out.
+
+    cell_of  the cell of an arm's runs; raises ConfigError for one that cannot be run
 
     Raises ConfigError if none but the baseline can.
     """
@@ -260,7 +266,7 @@ def _possible(
             left_out.append(f"{arm.name}: the budget has no room for it")
             continue
         try:
-            cell = check(resolved(run.compose(run.job(arm, 0))), run.backend.kind_of).cell
+            cell = cell_of(arm)
         except ConfigError as error:
             left_out.append(f"{arm.name}: {'; '.join(error.problems)}")
             continue

@@ -15,7 +15,7 @@ from bluestab.core.errors import BluestabError
 from bluestab.report.words.phrases import describe
 from bluestab.store.claims import Claim, Claims
 from bluestab.store.store import Store
-from bluestab.sweeps.attempt import failures_of
+from bluestab.sweeps.attempt import Failures
 from bluestab.sweeps.failures import record_death
 from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
@@ -130,13 +130,14 @@ class SharedQueue(Source):
             order = (self.suspect if is_suspect else self.waiting).popleft()
             # in this order: a run that ends in between is not begun again
             is_free = self.store.claims.is_free(order.key)
-            known = failures_of(order.key, self.store)
+            died = self.store.claims.deaths(order.key)
+            known = Failures(len(died), self.store.which_crash(order.key))
             if self._has_ended(order):
                 continue
             if not is_free:
                 self.elsewhere.append(order)
                 continue
-            dead = counted(self.submission, self.store.claims.deaths(order.key))
+            dead = counted(self.submission, died)
             if dead and not is_suspect:
                 self.suspect.append(order)
                 continue
