@@ -139,7 +139,6 @@ def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
         problems.append(
             "optim.epochs and optim.steps are both null: one must say how long to train"
         )
-    trainer = cfg["trainer"] if isinstance(cfg.get("trainer"), Mapping) else {}
     if trainer.get("activations") == "compressed" and trainer.get("gradient_checkpointing") is True:
         problems.append(
             "trainer.activations is compressed, but trainer.gradient_checkpointing is true: blocks "

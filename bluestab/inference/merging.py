@@ -278,8 +278,8 @@ def _by_texts(
         initial=knobs["coefficient"],
         steps=knobs["steps"],
     )
+    mean = [sum(own) / len(own) for own in zip(*coefficients.values(), strict=True)]
     for task, n in zip(tasks, n_texts, strict=True):
-        mean = [sum(own) / len(own) for own in zip(*coefficients.values(), strict=True)]
         task.fitted = {"texts_seen": n, "mean_coefficient_by_member": mean}
     return {name: value.cpu() for name, value in merged.items()}
 

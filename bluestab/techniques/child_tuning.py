@@ -36,12 +36,11 @@ from bluestab.models.built import Built, Trained
 from bluestab.models.likelihood import evaluating, mean_over_batches
 from bluestab.models.passes import model_logits
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
-from bluestab.techniques.parameters import pretrained
+from bluestab.techniques.parameters import held, pretrained
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
-    from torch import nn
 
 MODES = ("F", "D")
 
@@ -102,13 +101,7 @@ class ChildTuning(Technique):
 
         if self.is_neutral():
             return optimizer
-        wanted = set(self._names(built))
-        self._chosen: dict[str, nn.Parameter] = {
-            name: parameter
-            for group in optimizer.param_groups
-            for name, parameter in zip(group["names"], group["params"], strict=True)
-            if name in wanted
-        }
+        self._chosen = held(optimizer, set(self._names(built)))
         device = next(built.model.parameters()).device
         random = torch.Generator(device)
 

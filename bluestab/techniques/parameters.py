@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from bluestab.core.rules import Rule, whole
@@ -9,6 +10,7 @@ from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -50,3 +52,13 @@ def block_matrices(built: Built) -> list[str]:
         and name.endswith(".weight")
         and isinstance(built.model.get_submodule(name.removesuffix(".weight")), nn.Linear)
     ]
+
+
+def held(optimizer: torch.optim.Optimizer, names: Collection[str]) -> dict[str, nn.Parameter]:
+    """Those of these parameters that the optimizer moves, by name, in its order."""
+    return {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if name in names
+    }

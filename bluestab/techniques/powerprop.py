@@ -30,7 +30,7 @@ from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import distance
-from bluestab.techniques.parameters import block_matrices
+from bluestab.techniques.parameters import block_matrices, held
 
 if TYPE_CHECKING:
     import torch
@@ -92,14 +92,8 @@ class Powerprop(Technique):
         self._registered = self.is_neutral()
         if self.is_neutral():
             return optimizer
-        wanted = set(block_matrices(built))
-        chosen = [
-            parameter
-            for group in optimizer.param_groups
-            for name, parameter in zip(group["names"], group["params"], strict=True)
-            if name in wanted
-        ]
-        held: list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]] = []
+        chosen = held(optimizer, set(block_matrices(built))).values()
+        moving: list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]] = []
 
         @torch.no_grad()
         def before() -> None:
@@ -110,13 +104,13 @@ class Powerprop(Technique):
                 phi = psi_inverse(w, self.alpha)
                 parameter.grad.mul_(phi.abs().pow(self.alpha - 1.0).mul_(self.alpha))
                 parameter.copy_(phi)
-                held.append((parameter, w, phi))
+                moving.append((parameter, w, phi))
 
         @torch.no_grad()
         def after(*_: Any) -> None:
-            for parameter, w, phi in held:
+            for parameter, w, phi in moving:
                 parameter.copy_(w + (psi(parameter, self.alpha) - psi(phi, self.alpha)))
-            held.clear()
+            moving.clear()
 
         self._register = partial(when_gradients_are_final, optimizer, before)
         optimizer.register_step_post_hook(after)

@@ -34,12 +34,11 @@ from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import frozen
-from bluestab.techniques.parameters import block_matrices, pretrained
+from bluestab.techniques.parameters import block_matrices, held, pretrained
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
-    from torch import nn
 
     from bluestab.models.param_plan import ParamPlan
 
@@ -109,13 +108,7 @@ class Sara(Technique):
         """The same optimizer: it finds masked gradients, and what is masked is put back."""
         import torch
 
-        wanted = set(block_matrices(built))
-        self._chosen: dict[str, nn.Parameter] = {
-            name: parameter
-            for group in optimizer.param_groups
-            for name, parameter in zip(group["names"], group["params"], strict=True)
-            if name in wanted
-        }
+        self._chosen = held(optimizer, set(block_matrices(built)))
         self._bounds = {n: quantile(p, self.share) for n, p in self._chosen.items()}
         self._masks = {n: p.detach().abs() <= self._bounds[n] for n, p in self._chosen.items()}
         self._masked: set[str] = set()
