@@ -235,7 +235,7 @@ def tasks() -> str:
             link,
             prose(str(about.summary)),
             code(node.metric),
-            code(node.failed_below),
+            "from the file" if node.failed_below is None else code(node.failed_below),
             prose(str(about.licence)),
         )
         (blurb if about.get("counts") else own).append(row)
