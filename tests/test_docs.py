@@ -95,6 +95,32 @@ def test_every_run_in_the_docs_can_be_started(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("page", "n"), [("own-csv", 7), ("blurb", 3)])
+def test_a_start_page_from_its_first_command_to_its_last(
+    page: str, n: int, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a tiny model, few steps and two seeds; of the second page what needs no network."""
+    small = "model=tiny optim.steps=2 trainer.eval_every=1 hydra/launcher=local"
+    Path("new.csv").write_text("text\nsentence 3\nsentence 8\n")
+    lines = commands(ROOT / f"docs/start/{page}.md")[:n]
+    assert {line.split()[1] for line in lines} >= {"check", "run", "report"}
+    for line in lines:
+        shorter = re.sub(r"sweep.seeds=\d+", "", line)
+        if "freeze" in line:
+            shorter += " technique.freeze.depth=1"
+        if line.split()[1] == "check":
+            typed(cli, monkeypatch, f"{shorter} {small} sweep.seeds=2", NO_DRY_STEP)
+        elif line.split()[1] == "run":
+            typed(cli, monkeypatch, f"{shorter} {small} sweep.seeds=2")
+        else:
+            typed(cli, monkeypatch, line)
+    assert list(Path("report").glob("*/report.html"))
+    if page == "own-csv":
+        assert (Path("model") / "README.md").is_file()
+        assert len(Path("scored.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [c for c in commands() if c.startswith("bluestab auto")], ids=str
 )
@@ -165,6 +191,17 @@ def test_every_verb_that_the_docs_name_exists() -> None:
     for page in PAGES:
         said = set(re.findall(r"`bluestab ([a-z]+)", page.read_text(encoding="utf-8")))
         assert said <= verbs, page
+
+
+def test_the_messages_that_are_explained_are_said() -> None:
+    """Word by word in the code, however its lines are broken; `...` stands for what varies."""
+    sources = (p.read_text(encoding="utf-8") for p in (ROOT / "bluestab").rglob("*.py"))
+    said = re.sub(r'"\s*f?"', "", "\n".join(sources))
+    table = (ROOT / "docs/help/messages.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(messages) > 10
+    for part in (part for message in messages for part in message.split("...")):
+        assert part.strip(" '") in said, part
 
 
 def test_every_technique_is_among_the_remedies() -> None:
