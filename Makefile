@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -118,6 +118,10 @@ gpu: ## does the GPU do what it should, and how fast? eight minutes at most, ins
 
 wheel: install ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+SEEDS ?= 1
+release: install ## sdist and wheel, checked; fresh environments of Python 3.11 to 3.13, quickstart; uploads nothing
+	$(BIN)/python tests/release.py $(SEEDS)
 
 clean: ## remove build products and caches (.venv, runs/ and report/ stay)
 	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

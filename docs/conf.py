@@ -4,7 +4,7 @@ lies elsewhere; a dead link, a missing anchor and an undocumented public name en
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import reference_pages  # noqa: E402
 
 project = "bluestab"
 author = "the authors of bluestab"
-version = release = installed("bluestab")
+version = release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"][
+    "version"
+]
 html_title = f"bluestab {release}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
