@@ -16,7 +16,7 @@ except ModuleNotFoundError:  # without hatchling there is nothing to build: `lon
 BASE = "BLUESTAB_FILES_URL"
 """Variable of the environment: the address below which the files of this commit are served raw."""
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^):]+)\)\n?")
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^):#]+)\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^):]+)\)")
 
 
 def long_description(text: str, base: str | None) -> str:
