@@ -181,7 +181,11 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     "trained_steps": _trained_steps,
     # what was put around layers
     "adapters": lambda seen, plain: len(
-        [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]
+        [
+            n
+            for n, w in seen.applied.items()
+            if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 1e-6)
+        ]
     ),
     "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
     "trained_share": lambda seen, plain: seen.size(list(seen.rates)) / seen.size(list(seen.start)),
