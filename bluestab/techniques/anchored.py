@@ -30,6 +30,7 @@ from bluestab.models.earlier import EarlierTask, shared
 from bluestab.models.likelihood import Labels
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
+from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -54,11 +55,12 @@ def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
             f"technique {name} holds on to what an earlier run has learnt, and model.init_from "
             "names none; say model.init_from=KEY, or leave it out"
         )
-    if "lora" in cfg["technique"]:
-        problems.append(
-            f"techniques {name} and lora do not go together: the weights of earlier tasks are "
-            "behind lora's, by other names; leave one out"
-        )
+    problems += [
+        f"techniques {name} and {other} do not go together: the weights of earlier tasks are "
+        f"behind those of {other}, by other names; leave one out"
+        for other in AROUND_LAYERS
+        if other in cfg["technique"]
+    ]
     return problems
 
 
