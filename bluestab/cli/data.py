@@ -108,7 +108,7 @@ def vocabulary(
     out: Annotated[Path, typer.Option("--out", help="New folder of the tokenizer")],
     size: Annotated[int, typer.Option("--size", min=100, help="Word pieces, at most")] = 8000,
     text: Annotated[
-        str | None, typer.Option("--text", help="Column of a table; default: text, abstract, ...")
+        str | None, typer.Option("--text", help="Column of a table; default: one called text")
     ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Keep capitals and accents")] = False,
 ) -> None:

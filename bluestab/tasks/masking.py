@@ -112,7 +112,8 @@ def masking_of(
     """The masking for a vocabulary."""
     import torch
 
-    pieces: list[Any] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    assert isinstance(pieces, list)
     unknown = tokenizer.unk_token_id
     special = torch.zeros(len(pieces), dtype=torch.bool)
     special[[number for number in tokenizer.all_special_ids if number != unknown]] = True
@@ -126,7 +127,7 @@ def masking_of(
         share=share,
         masked=masked,
         randomly=randomly,
-        mask_id=int(tokenizer.mask_token_id),  # type: ignore[arg-type]
+        mask_id=int(tokenizer.mask_token_id),
         ordinary=ordinary.nonzero().squeeze(1),
         special=special,
         inside=inside,

@@ -134,7 +134,8 @@ def assemble(
     optimizer, step = _wrapped(applied, ready, cfg)
     order = training_order(tables["train"], optim, seeds.order)
     corruption = task.corruption(ready.tokenizer)
-    prefix, frozen = None, {}
+    prefix: int | None = None
+    frozen: Mapping[Split, States] = {}
     if corruption is None:  # what frozen blocks give for texts that are drawn anew is no constant
         with phases("prefix"):
             prefix, frozen = frozen_states(
