@@ -8,6 +8,7 @@ runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
+GUESSES = 30_522
+"""Pieces of BERT's uncased vocabulary."""
 AT_ONCE = 1_000_000
 """Characters of documents that are cut into word pieces together: 100 MB at once would take
 gigabytes."""
@@ -116,6 +119,12 @@ class MaskedLanguage(OwnFiles):
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         return ("masked piece",)
+
+    def constants(
+        self, labels: Sequence[str], items: Sequence[Example]
+    ) -> Mapping[str, Sequence[Any]]:
+        """A guess among as many pieces as BERT has; how many this model has is not known here."""
+        return {f"a guess among {GUESSES:,} pieces": [math.log(GUESSES)] * len(items)}
 
     # --- rows ---
 
