@@ -28,7 +28,9 @@ from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.layers import LayerMap, layer_map
+from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
+from bluestab.models.vocabulary import config_of, exchange
 
 if TYPE_CHECKING:
     import torch
@@ -70,22 +72,31 @@ def load(
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
-    if below:
+    if below and not starts_random(model, head):
         raise ConfigError(
             f"model '{model.name}': its checkpoint has no values for {len(below)} parameters of "
             f"the encoder, e.g. '{below[0]}'"
         )
     reference = {name: p.detach() for name, p in pristine.named_parameters()}
+    # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
+    # this line a checkpoint would be trained without dropout
+    network = copy.deepcopy(pristine).train()
+    if head.pretrains:
+        read_at_positions(network)
     return Loaded(
-        # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
-        # this line a checkpoint would be trained without dropout
-        network=copy.deepcopy(pristine).train(),
+        network=network,
         layers=layers,
         head_modules=_head_modules(model, pristine),
         fresh=frozenset(fresh),
         reference=reference,
         initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
     )
+
+
+def starts_random(model: Model, head: Head) -> bool:
+    """Whether the run's seed draws the whole network: a pretraining from nothing. Elsewhere random
+    weights stand for a checkpoint, the same in every run."""
+    return head.pretrains and model.folder() is None
 
 
 def load_trained(
@@ -176,7 +187,10 @@ def _pretrained(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if folder is None:
-        own = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        said = dict(model.config or {})
+        if model.vocabulary is not None:
+            said |= config_of(model.vocabulary_folder())
+        own = AutoConfig.for_model(model.family, num_labels=n_labels, **said)
         config = with_dropout(own, model)
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
         set_head_dropout(network, own, model)
@@ -187,6 +201,8 @@ def _pretrained(
         for name in names:
             random = generator(0, model.identity(), name)
             initialise(network, name, random, config.initializer_range)
+        if head.pretrains:
+            return network, tuple(names)
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
@@ -207,6 +223,8 @@ def _pretrained(
             # a head of ours may be wider than transformers expects; it is read below
             ignore_mismatched_sizes=model.head.startswith("concat"),
         )
+    if model.vocabulary is not None:
+        exchange(network, folder, model.vocabulary_folder())
     set_head_dropout(network, own, model)
     set_global_attention(network, model)
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id

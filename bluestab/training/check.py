@@ -293,7 +293,12 @@ def _no_pair(task: Task, model: Model) -> list[str]:
 
 
 def _no_pieces(task: Task, model: Model) -> list[str]:
-    if not task.output.per_word or model.head in SINGLE_PIECE:
+    if task.output.head.pretrains and model.head != "default":
+        return [
+            f"model.head is {model.head}, but task '{task.name}' pretrains with the head of the "
+            "family's own; say model.head=default"
+        ]
+    if not task.output.head.per_word or model.head in SINGLE_PIECE:
         return []
     return [
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
