@@ -27,6 +27,7 @@ from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.insertion_places import refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.untrusted import check_code
 
@@ -66,6 +67,7 @@ def load(
     The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
     weights lack something, are not what the yaml says, or have changed since they were found.
     """
+    refuse_inserted(model.path)
     pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
@@ -97,7 +99,12 @@ def load_trained(
 
     Raises ConfigError if a value is missing there: it would be random.
     """
+    from bluestab.models.insertions import insert_as_saved
+
     network, missing = _pretrained(model, head, n_labels, attention)
+    blocks = f"{network.base_model_prefix}.{model.blocks}"
+    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+        missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
         raise ConfigError(
@@ -284,9 +291,9 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
 
 def _verify_head(model: Model, folder: Path) -> None:
     """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models.heads import MARK
+    from bluestab.models import heads
 
-    said = read_json(folder / "config.json").get(MARK)
+    said = read_json(folder / "config.json").get(heads.MARK)
     if said not in (None, model.head):
         raise ConfigError(
             f"the weights of '{model.name}' were trained with model.head={said}, "
