@@ -31,7 +31,7 @@ TRAINER_COMPUTATIONAL = (
 
 OF_THE_MODEL = (
     *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "global_attention"),
-    "init_from",
+    *("init_from", "vision"),
 )
 """Knobs that the config has below `model` and the hashed config beside it."""
 
@@ -62,6 +62,7 @@ NEUTRAL: Mapping[str, Any] = {
     "head_dropout": None,
     "global_attention": "first_piece",
     "init_from": None,
+    "vision": None,
     "predecessor": None,
     "earlier": [],
     "optim.bias_correction": True,

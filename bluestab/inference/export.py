@@ -134,6 +134,11 @@ def _refuse_inexpressible(run: FinishedRun) -> None:
             "which plain transformers cannot express: it would leave them out and say nothing; "
             f"bluestab reads them: bluestab predict {run.record.key}"
         )
+    if run.cfg["model"].get("vision") is not None:
+        raise ConfigError(
+            f"run {run.record.key} looks at images (model.vision), which plain transformers has no "
+            "class for: it would read the questions alone and say nothing"
+        )
     head = run.cfg["model"].get("head", "default")
     output = load_class(run.cfg["task"]["_target_"], Task, "task").output  # type: ignore[type-abstract]
     if head == "default" or (head == "linear" and output.per_word):

@@ -124,6 +124,7 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
         model.head,
         model.lower_case,
         model.global_attention,
+        model.sees,
         dropout,
         kept,
     )
@@ -235,8 +236,12 @@ def _config(folder: Path, n_labels: int) -> Any:
 
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    """With the head that the yaml asks for, and what looks at images."""
     from bluestab.models.heads import make_linear, make_pooled
+    from bluestab.models.vision import add_vision
 
+    if model.sees is not None:
+        add_vision(network, model.sees)
     if model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
@@ -345,6 +350,11 @@ def initialise(
             parameter.zero_()
         elif type(module).__name__.endswith("Norm"):  # of torch, or a family's own
             parameter.fill_(1.0)
+        elif isinstance(module, nn.Conv2d):  # LeCun et al. 1998: the variance of its input
+            fan_in = module.weight[0].numel()
+            parameter.copy_(
+                torch.empty(parameter.shape).normal_(0.0, fan_in**-0.5, generator=generator)
+            )
         elif isinstance(module, nn.Linear | nn.Embedding):
             parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
             padding = getattr(module, "padding_idx", None)

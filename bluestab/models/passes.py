@@ -26,6 +26,8 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 NOT_FOR_THE_MODEL = ("labels", "items", PREFIX)
 
 

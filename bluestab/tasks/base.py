@@ -46,6 +46,7 @@ class Encoded(TypedDict):
     example         position of the item the row belongs to; every item in order has one at least
     truncated       parts of the item are in no row; said once per item
     lost            how many of the item's units (`Task.size`) that concerns; counted once per item
+    image           (3, size, size) uint8, where the model looks at images
     """
 
     input_ids: list[list[int]]
@@ -55,6 +56,7 @@ class Encoded(TypedDict):
     example: list[int]
     truncated: list[bool]
     lost: list[int]
+    image: NotRequired[list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Task(ABC):
     """What `size` counts, and what is lost beyond `max_length`."""
     pair: ClassVar[bool] = False
     """An item is two texts."""
+    shows_images: ClassVar[bool] = False
+    """Its items have an image."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
