@@ -66,7 +66,11 @@ def _opened(path: Path) -> Image:
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(path, f"is no image that can be read ({known})") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            path, f"would unpack into more than the {MOST_PIXELS} pixels that an image may have"
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise DataError(path, f"is broken, or no image ({error})") from error
     width, height = image.size
     if width * height > MOST_PIXELS:

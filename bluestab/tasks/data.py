@@ -50,10 +50,10 @@ class TaskData:
 
     @cached_property
     def recurring(self) -> dict[Split, int]:
-        """Items of validation and test whose text is also that of a training item."""
-        known = {(e.text, e.text_pair) for e in self.splits["train"]}
+        """Items of validation and test whose text (and image) is also that of a training item."""
+        known = {(e.text, e.text_pair, e.image) for e in self.splits["train"]}
         return {
-            split: sum((e.text, e.text_pair) in known for e in self.splits[split])
+            split: sum((e.text, e.text_pair, e.image) in known for e in self.splits[split])
             for split in SPLITS
             if split != "train"
         }
