@@ -78,14 +78,17 @@ Step = Callable[[Batch], StepOutput]
 @dataclass(frozen=True)
 class Head:
     """What stands on the encoder: transformers' class for both, and whether it gives logits for
-    every word piece, (B, T, C), or for the text, (B, C)."""
+    every word piece, (B, T, C), or for the text, (B, C); or nothing, and it gives the text's vector
+    (`models/bi_encoder.py`)."""
 
     auto_class: str
     per_word: bool
+    vector: bool = False
 
 
 SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
 TOKEN = Head("AutoModelForTokenClassification", per_word=True)
+VECTOR = Head("AutoModelForSequenceClassification", per_word=False, vector=True)
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""

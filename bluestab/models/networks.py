@@ -228,9 +228,12 @@ def _config(folder: Path, n_labels: int) -> Any:
 
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    from bluestab.models.bi_encoder import make_bi_encoder
     from bluestab.models.heads import make_linear, make_pooled
 
-    if model.head == "linear" or (model.head != "default" and head.per_word):
+    if head.vector:
+        make_bi_encoder(network, model.head, model.blocks, model.final_norm)
+    elif model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
         make_pooled(network, model.head, model.blocks, model.final_norm)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 Scores = dict[str, "float | None"]
 
 
-GROUPINGS = ("text", "shared")
-"""What items stay together where parts are drawn or folded: those with one document or equal text,
-or with any text in common, see `tasks.shared_texts`."""
+GROUPINGS = ("text", "shared", "document")
+"""What items stay together where parts are drawn or folded: those with one document or equal text;
+with any text in common, see `tasks.shared_texts`; with one document, where it is known, else with
+equal text (mentions, which recur in every document, would all be one group of the first kind)."""
 
 
 class Encoded(TypedDict):
@@ -46,6 +47,11 @@ class Encoded(TypedDict):
     example         position of the item the row belongs to; every item in order has one at least
     truncated       parts of the item are in no row; said once per item
     lost            how many of the item's units (`Task.size`) that concerns; counted once per item
+
+    In training rows of a kind that searches (`Output.searches`) input_ids, and token_type_ids, hold
+    several texts, (texts, pieces): the item's, the right candidate's, those of wrong ones.
+
+    concepts        of each candidate, (texts - 1,): candidates of one number are alike right
     """
 
     input_ids: list[list[int]]
@@ -55,6 +61,7 @@ class Encoded(TypedDict):
     example: list[int]
     truncated: list[bool]
     lost: list[int]
+    concepts: NotRequired[list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,17 @@ class Task(ABC):
     """What `size` counts, and what is lost beyond `max_length`."""
     pair: ClassVar[bool] = False
     """An item is two texts."""
+    extra_files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name files which are no split; what is in them is part of a run's key."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
     """Fields that only say how files are read: the key knows the items themselves instead."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder with its files, in the places of `data.locate.folders`."""
+        return self.name
 
     @property
     def headline(self) -> Metric:
@@ -230,6 +244,28 @@ class Task(ABC):
     ) -> Encoded:
         """Items as inputs of the model, nothing padded."""
 
+    def encode_training(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Encoded:
+        """The same with what a loss needs beside it; for most kinds that is nothing."""
+        return self.encode(examples, labels, tokenizer)
+
+    def candidates(
+        self, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
+    ) -> Encoded | None:
+        """Where `Output.searches`: the texts that an answer is looked for among, one per row."""
+        return None
+
+    def ranked(
+        self, vectors: Sequence[np.ndarray], candidates: np.ndarray, labels: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Where `Output.searches`: what `decode` takes of each item, from its vector (1, D) and
+        those of `candidates` (N, D)."""
+        raise NotImplementedError
+
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Scalar training loss of a batch; logits are float32."""
@@ -265,6 +301,10 @@ class Task(ABC):
         """Name -> predictions for these items that do not look at them."""
         return {}
 
+    def rivals(self, items: Sequence[Example]) -> Mapping[str, Scores]:
+        """Name -> scores on these items of what knows their texts and needs no network."""
+        return {}
+
     def baseline(self, labels: Sequence[str], items: Sequence[Example]) -> tuple[str, float] | None:
         """The best `metric` that one and the same answer for every item gets, and that answer.
 
@@ -283,45 +323,6 @@ class Task(ABC):
         """No better than a model that ignores its input, by the bound in the yaml."""
         assert self.failed_below is not None, "null is replaced when the data are loaded"
         return self.headline.fails(score, self.failed_below)
-
-
-def names_problem(knob: str, value: object, *, null: bool) -> list[str]:
-    """A sentence if `value` is no list of names."""
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if (value is None and null) or (is_list and value):
-        return []
-    return [f"{knob} is {value!r}: expected a list of names" + (", or null" if null else "")]
-
-
-def label_problems(
-    split: Split,
-    found: Iterable[tuple[str, str]],
-    labels: Sequence[str],
-    *,
-    needed: Sequence[str],
-    what: str = "label",
-    place: str = "item",
-) -> list[str]:
-    """Sentences about labels the task does not know, and those that training never shows.
-
-    found   (label, name of the item it is at), in order
-    needed  labels that the training part must hold
-    """
-    seen: dict[str, str] = {}
-    for label, where in found:
-        seen.setdefault(label, where)
-    problems = [
-        f"{what} '{label}' ({place} {where}) is not among the task's {what}s {list(labels)}"
-        for label, where in seen.items()
-        if label not in labels
-    ]
-    if split == "train":
-        problems += [
-            f"{what} '{label}' of task.label_names never occurs in the training part"
-            for label in needed
-            if label not in seen
-        ]
-    return problems
 
 
 def _is_int(value: object) -> bool:

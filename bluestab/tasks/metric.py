@@ -32,7 +32,7 @@ class Compared:
     """Predictions beside targets, item by item, as a kind of task numbers them.
 
     predictions, targets  numbers; classes 0 .. n_classes - 1; 0 or 1 per label; IOB2 tags per word
-    n_classes             of classes, whether or not a seed predicts all of them
+    n_classes             of classes, or concepts, whether or not a seed predicts all of them
     positive              classes that count in positive_f1
     types                 of words, whose F1 are averaged
     """
@@ -219,10 +219,22 @@ NUMBERS: Mapping[str, Metric] = MappingProxyType(
 )
 """Of regression, compared as numbers."""
 
+
+def _hits(k: int) -> Callable[[Compared], float | None]:
+    return lambda c: scoring.hits_at(k, c.predictions, c.targets, c.n_classes)
+
+
+RANKINGS = _group(
+    Metric("accuracy_at_1", "accuracy@1", _hits(1)),
+    Metric("accuracy_at_5", "accuracy@5", _hits(5)),
+    Metric("recall_at_64", "recall@64", _hits(64)),
+)
+"""Of linking, compared as ids of concepts, the nearest first."""
+
 KNOWN: Mapping[str, Metric] = MappingProxyType(
     {
         name: metric
-        for group in (ENTITIES, WORDS, CLASSES, LABEL_SETS, NUMBERS)
+        for group in (ENTITIES, WORDS, CLASSES, LABEL_SETS, NUMBERS, RANKINGS)
         for name, metric in group.items()
     }
 )

@@ -135,7 +135,13 @@ def assemble(
     order = training_order(tables["train"], optim, seeds.order)
     with phases("prefix"):
         prefix, frozen = frozen_states(
-            knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
+            {**knobs, "prefix_cache": knobs["prefix_cache"] and not task.output.searches},
+            built,
+            ready.plan,
+            applied,
+            tables,
+            ready.tokenizer.pad_token_id,
+            attention,
         )
     history = ValidationHistory(
         task.headline,

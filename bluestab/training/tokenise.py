@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bluestab.core.caching import Shared
 from bluestab.core.keys import TASK_DESCRIPTIVE
@@ -30,19 +30,28 @@ NOT_ENCODED = TASK_DESCRIPTIVE | {
 """Fields of a task that its word pieces do not depend on: the items themselves are looked at."""
 
 
+Purpose = Literal["items", "training", "scoring"]
+"""What rows are for. They differ only where a kind searches (`Output.searches`): training rows hold
+candidates, and the rows of candidates stand behind those of the items that are to be scored."""
+
+
 def tokenised(
-    data: TaskData, examples: Sequence[Example], model: Model
+    data: TaskData, examples: Sequence[Example], model: Model, purpose: Purpose = "items"
 ) -> tuple[Dataset, PreTrainedTokenizerFast]:
     """Examples as word pieces (Arrow), computed once per content: see `data/cache.py`."""
+    if not data.task.output.searches:
+        purpose = "items"
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())
     task = data.task
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
-    said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
+    extra = [data.fingerprint[name] for name in task.extra_files]
+    content_of = [knobs, data.labels, *([purpose, extra] if extra else [])]
+    said = json.dumps(content_of, sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
     content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
-    return _tokenised(Shared(content, data, examples, model, parts))
+    return _tokenised(Shared(content, data, examples, model, parts, purpose))
 
 
 @lru_cache(maxsize=32)
@@ -51,12 +60,18 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
 
     from bluestab.models.tokenizers import load_tokenizer
 
-    data, examples, model, parts = shared.values
+    data, examples, model, parts, purpose = shared.values
     kind: type[Task] = type(data.task)
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        columns = data.task.encode(examples, data.labels, tokenizer)
+        task = data.task
+        make = task.encode_training if purpose == "training" else task.encode
+        columns = dict(make(examples, data.labels, tokenizer))
+        more = task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
+        if more is not None:
+            shifted = {**more, "example": [len(examples) + i for i in more["example"]]}
+            columns = {name: [*values, *shifted[name]] for name, values in columns.items()}
         return Dataset.from_dict(columns).data.table
 
     libraries = {name: versions()[name] for name in ("tokenizers", "transformers")}
