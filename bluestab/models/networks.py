@@ -29,7 +29,9 @@ from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.insertion_places import refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
+from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
+from bluestab.models.vocabulary import config_of, exchange
 
 if TYPE_CHECKING:
     import torch
@@ -72,22 +74,31 @@ def load(
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
-    if below:
+    if below and not starts_random(model, head):
         raise ConfigError(
             f"model '{model.name}': its checkpoint has no values for {len(below)} parameters of "
             f"the encoder, e.g. '{below[0]}'"
         )
     reference = {name: p.detach() for name, p in pristine.named_parameters()}
+    # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
+    # this line a checkpoint would be trained without dropout
+    network = copy.deepcopy(pristine).train()
+    if head.pretrains:
+        read_at_positions(network)
     return Loaded(
-        # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
-        # this line a checkpoint would be trained without dropout
-        network=copy.deepcopy(pristine).train(),
+        network=network,
         layers=layers,
         head_modules=_head_modules(model, pristine),
         fresh=frozenset(fresh),
         reference=reference,
         initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
     )
+
+
+def starts_random(model: Model, head: Head) -> bool:
+    """Whether the run's seed draws the whole network: a pretraining from nothing. Elsewhere random
+    weights stand for a checkpoint, the same in every run."""
+    return head.pretrains and model.folder() is None
 
 
 def load_trained(
@@ -102,8 +113,7 @@ def load_trained(
     from bluestab.models.insertions import insert_as_saved
 
     network, missing = _pretrained(model, head, n_labels, attention)
-    blocks = f"{network.base_model_prefix}.{model.blocks}"
-    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+    if new := insert_as_saved(network, model.blocks, Path(str(model.path))):
         missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
@@ -179,12 +189,17 @@ def _pretrained(
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    from bluestab.models.heads import verify_head
+
     auto: Any = getattr(transformers, head.auto_class)
     folder = model.folder()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if folder is None:
-        own = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        said = dict(model.config or {})
+        if model.vocabulary is not None:
+            said |= config_of(model.vocabulary_folder())
+        own = AutoConfig.for_model(model.family, num_labels=n_labels, **said)
         config = with_dropout(own, model)
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
         set_head_dropout(network, own, model)
@@ -195,10 +210,12 @@ def _pretrained(
         for name in names:
             random = generator(0, model.identity(), name)
             initialise(network, name, random, config.initializer_range)
+        if head.pretrains:
+            return network, tuple(names)
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
-    _verify_head(model, folder)
+    verify_head(model.head, model.name, folder)
     own = _config(folder, n_labels)
     config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
@@ -215,6 +232,8 @@ def _pretrained(
             # a head of ours may be wider than transformers expects; it is read below
             ignore_mismatched_sizes=model.head.startswith("concat"),
         )
+    if model.vocabulary is not None:
+        exchange(network, folder, model.vocabulary_folder())
     set_head_dropout(network, own, model)
     set_global_attention(network, model)
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
@@ -292,18 +311,6 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-
-
-def _verify_head(model: Model, folder: Path) -> None:
-    """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models import heads
-
-    said = read_json(folder / "config.json").get(heads.MARK)
-    if said not in (None, model.head):
-        raise ConfigError(
-            f"the weights of '{model.name}' were trained with model.head={said}, "
-            f"but model.head is {model.head}; say model.head={said}"
-        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:

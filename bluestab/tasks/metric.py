@@ -241,10 +241,23 @@ NUMBERS: Mapping[str, Metric] = MappingProxyType(
 )
 """Of regression, compared as numbers."""
 
+PERPLEXITY = _group(
+    Metric(
+        "perplexity",
+        "perplexity",
+        lambda c: scoring.perplexity(c.predictions),
+        higher_is_better=False,
+        undefined=None,  # a guess among all pieces gets their number, which is the vocabulary's
+    ),
+    least=1.0,
+    most=math.inf,
+)
+"""Of language models, compared as negative log-likelihoods of the right pieces."""
+
 KNOWN: Mapping[str, Metric] = MappingProxyType(
     {
         name: metric
-        for group in (ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS)
+        for group in (ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, PERPLEXITY)
         for name, metric in group.items()
     }
 )

@@ -30,6 +30,7 @@ from bluestab.models.earlier import EarlierTask, shared
 from bluestab.models.likelihood import Labels
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
+from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,10 @@ STRENGTH: Rule = (
 )
 
 AGAINST: Mapping[str, str] = {
-    "lora": "the weights of earlier tasks are behind lora's, by other names",
+    **{
+        name: f"the weights of earlier tasks are behind those of {name}, by other names"
+        for name in AROUND_LAYERS
+    },
     "inner_adaptors": "it keeps the encoder as it is, so that nothing of them can be lost",
 }
 """Techniques that no other can hold on to earlier tasks beside, and why."""

@@ -15,6 +15,7 @@ from bluestab.testing.observed_training import (
     LAYERS,
     ObservedTraining,
     depth_of,
+    is_head,
     is_layer,
 )
 
@@ -71,6 +72,13 @@ def _masked(seen: ObservedTraining, plain: ObservedTraining) -> int:
         for n, zeros in plain.gradients.items()
     }
     return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
+
+
+def _retrained_share(seen: ObservedTraining, plain: ObservedTraining) -> float:
+    """Of the entries of all tensors that train and began at the checkpoint's values, or beside a
+    layer: those of the tensors that moved."""
+    gated = [n for n in seen.rates if not is_head(n) and n not in seen.changed]
+    return seen.size([n for n in gated if n in seen.moved]) / max(1, seen.size(gated))
 
 
 def _trains_from(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, int]:
@@ -183,11 +191,16 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     ),
     "distance": _distance_kept,
     "masked_tensors": _masked,
+    "retrained_share": _retrained_share,
     "trains_from": _trains_from,
     "trained_steps": _trained_steps,
     # what was put around layers
     "adapters": lambda seen, plain: len(
-        [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]
+        [
+            n
+            for n, w in seen.applied.items()
+            if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 1e-6)
+        ]
     ),
     "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
     "opened_gates": lambda seen, plain: len([n for n in seen.moved if n.endswith(".gate")]),

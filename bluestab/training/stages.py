@@ -56,6 +56,8 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         data = load_task(cfg["task"])
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{where}, whose items are needed: {error}") from error
+    if data.task.output.head.pretrains:
+        raise ConfigError(f"{where}, a pretraining: tasks with answers alone are remembered")
     if dict(data.fingerprint) != dict(record.result["config"]["data"]):
         raise ConfigError(
             f"{where}, whose files have changed since: what is to be remembered of it cannot be "
@@ -66,6 +68,7 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         hub=None,
         package=None,
         config=None,
+        vocabulary=None,
         init_from=None,
         sha256=None,
         path=str(weights.folder),
