@@ -113,8 +113,7 @@ def load_trained(
     from bluestab.models.insertions import insert_as_saved
 
     network, missing = _pretrained(model, head, n_labels, attention)
-    blocks = f"{network.base_model_prefix}.{model.blocks}"
-    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+    if new := insert_as_saved(network, model.blocks, Path(str(model.path))):
         missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
@@ -190,6 +189,8 @@ def _pretrained(
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    from bluestab.models.heads import verify_head
+
     auto: Any = getattr(transformers, head.auto_class)
     folder = model.folder()
     logging.set_verbosity_error()
@@ -214,7 +215,7 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
-    _verify_head(model, folder)
+    verify_head(model.head, model.name, folder)
     own = _config(folder, n_labels)
     config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
@@ -313,18 +314,6 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-
-
-def _verify_head(model: Model, folder: Path) -> None:
-    """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models import heads
-
-    said = read_json(folder / "config.json").get(heads.MARK)
-    if said not in (None, model.head):
-        raise ConfigError(
-            f"the weights of '{model.name}' were trained with model.head={said}, "
-            f"but model.head is {model.head}; say model.head={said}"
-        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:

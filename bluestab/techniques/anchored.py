@@ -45,8 +45,8 @@ STRENGTH: Rule = (
 
 AGAINST: Mapping[str, str] = {
     **{
-        n: f"the weights of earlier tasks are behind those of {n}, by other names"
-        for n in AROUND_LAYERS
+        name: f"the weights of earlier tasks are behind those of {name}, by other names"
+        for name in AROUND_LAYERS
     },
     "inner_adaptors": "it keeps the encoder as it is, so that nothing of them can be lost",
 }
