@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab.core.errors import did_you_mean
-from bluestab.core.types import SPLITS, Example, Split
+from bluestab.core.types import SPLITS, Corruption, Example, Split
+from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.metric import Compared, Metric
 from bluestab.tasks.outputs import Output
 from bluestab.tasks.shots import shots_problems
@@ -28,40 +29,10 @@ if TYPE_CHECKING:
 
 Scores = dict[str, "float | None"]
 
-
 GROUPINGS = ("text", "shared", "document")
 """What items stay together where parts are drawn or folded: those with one document or equal text;
 with any text in common, see `tasks.shared_texts`; with one document, where it is known, else with
 equal text (mentions, which recur in every document, would all be one group of the first kind)."""
-
-
-class Encoded(TypedDict):
-    """Columns of a tokenised split. A row is one input of the model; a long item may take several.
-
-    input_ids       word pieces of the row, (pieces,)
-    token_type_ids  which text of a pair each belongs to, (pieces,); where the tokenizer gives it
-    labels          what the loss takes: a label's number per piece (-100 where none counts), or of
-                    the item a label's number, a number, or a flag per label
-    rows            which parts of the item (word, or 0 for the whole text) the rows of its logits
-                    stand for
-    example         position of the item the row belongs to; every item in order has one at least
-    truncated       parts of the item are in no row; said once per item
-    lost            how many of the item's units (`Task.size`) that concerns; counted once per item
-
-    In training rows of a kind that searches (`Output.searches`) input_ids, and token_type_ids, hold
-    several texts, (texts, pieces): the item's, the right candidate's, those of wrong ones.
-
-    concepts        of each candidate, (texts - 1,): candidates of one number are alike right
-    """
-
-    input_ids: list[list[int]]
-    token_type_ids: NotRequired[list[list[int]]]
-    labels: list[Any]
-    rows: list[list[int]]
-    example: list[int]
-    truncated: list[bool]
-    lost: list[int]
-    concepts: NotRequired[list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -115,6 +86,10 @@ class Task(ABC):
     """What `size` counts, and what is lost beyond `max_length`."""
     pair: ClassVar[bool] = False
     """An item is two texts."""
+    windows: ClassVar[bool] = False
+    """A long item takes several rows."""
+    shows_images: ClassVar[bool] = False
+    """Its items have an image."""
     extra_files: ClassVar[tuple[str, ...]] = ()
     """Fields that name files which are no split; what is in them is part of a run's key."""
     own: ClassVar[bool] = False
@@ -135,14 +110,14 @@ class Task(ABC):
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
         problems = []
-        if not isinstance(getattr(type(self), "output", None), Output):
+        kind = type(self).__name__
+        if not isinstance(getattr(self, "output", None), Output):
             problems.append(
-                f"{type(self).__name__} does not say what it predicts: give the class an `output`, "
-                "one of bluestab.tasks.outputs"
+                f"{kind} does not say what it predicts: give it an `output` of tasks.outputs"
             )
         if self.metric not in self.metrics:
             problems.append(
-                f"task.metric is '{self.metric}', which {type(self).__name__} does not compute"
+                f"task.metric is '{self.metric}', which {kind} does not compute"
                 + did_you_mean(self.metric, self.metrics)
             )
         if not isinstance(self.sha256, Mapping) or set(self.sha256) != set(SPLITS):
@@ -165,7 +140,7 @@ class Task(ABC):
                 problems.append(f"task.{split} is {file!r}: expected the name of a file, or null")
         for split in SPLITS:
             size = getattr(self, f"{split}_size")
-            if size is not None and not _is_size(size):
+            if not (size is None or _is_size(size)):
                 problems.append(
                     f"task.{split}_size is {size!r}: expected a number of items >= 1, a share "
                     "between 0 and 1, or null"
@@ -174,13 +149,11 @@ class Task(ABC):
         problems += self._fold_problems()
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")
-        for knob, null in (("failure_score", False), ("failed_below", True)):
+        for knob, end in (("failure_score", ""), ("failed_below", ", or null")):
             value = getattr(self, knob)
-            if value is None and null:
-                continue
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                said = "a number, or null" if null else "a number"
-                problems.append(f"task.{knob} is {value!r}: expected {said}")
+            known = isinstance(value, int | float) and math.isfinite(value)
+            if not (known or (value is None and end)):
+                problems.append(f"task.{knob} is {value!r}: expected a number{end}")
         return problems
 
     def _fold_problems(self) -> list[str]:
@@ -265,6 +238,14 @@ class Task(ABC):
         """Where `Output.searches`: what `decode` takes of each item, from its vector (1, D) and
         those of `candidates` (N, D)."""
         raise NotImplementedError
+
+    def corruption(self, tokenizer: PreTrainedTokenizerFast) -> Corruption | None:
+        """What is drawn of every batch before the network sees it; None: it is taken as it is."""
+        return None
+
+    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
+        return logits
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:

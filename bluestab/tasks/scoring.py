@@ -8,6 +8,7 @@ where the score is undefined; never NaN, which would pass silently through a mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -376,19 +377,12 @@ def _ranks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return mean_rank[group]
 
 
-def hits_at(
-    k: int, predictions: Sequence[Sequence[str] | str], targets: Sequence[str], n_concepts: int
-) -> float | None:
-    """Share of mentions whose concept is among the first k that are named, in [0, 1].
-
-    predictions  ids, the nearest first; a single one is an answer without doubt
-    n_concepts   that there are to choose from
-
-    None without mentions, and where fewer than k are named, though there are more to choose from:
-    what stands below them is not known.
-    """
-    ranked = [[p] if isinstance(p, str) else list(p) for p in predictions]
-    lists = [p for p in predictions if not isinstance(p, str)]
-    if not ranked or any(0 < len(p) < min(k, n_concepts) for p in lists):
+def perplexity(likelihoods: Sequence[Sequence[float] | float]) -> float | None:
+    """exp of the mean negative log-likelihood (nats) over all pieces of all items; None if there is
+    none. It compares models of one vocabulary alone: with longer pieces each is harder to guess."""
+    if not likelihoods:
         return None
-    return sum(t in p[:k] for p, t in zip(ranked, targets, strict=True)) / len(ranked)
+    pieces = np.concatenate([np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in likelihoods])
+    if not len(pieces) or not np.isfinite(pieces).all():
+        return None
+    return math.exp(min(float(pieces.mean()), 700.0))

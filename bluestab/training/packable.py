@@ -53,6 +53,8 @@ def packable_problems(
     ]
     if searches(cfg):
         found.append(f"task '{cfg['task']['name']}' looks answers up in a dictionary")
+    if _draws(cfg["task"]):
+        found.append("what the task masks is drawn for each run by itself")
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
@@ -66,6 +68,10 @@ def packable_problems(
             f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
             "of all siblings together"
         )
+    if cfg.get("model", {}).get("vision") is not None:
+        found.append(
+            "model.vision is set: what looks at images has no form for several runs at once"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
     if cfg.get("optim", {}).get("patience") is not None:
@@ -73,3 +79,11 @@ def packable_problems(
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found
+
+
+def _draws(task: Mapping[str, Any]) -> bool:
+    """Whether batches of a task are drawn anew; what is wrong with its class is said elsewhere."""
+    try:
+        return load_class(task["_target_"], Task, "task").output.head.pretrains  # type: ignore[type-abstract]
+    except (ConfigError, AttributeError):
+        return False

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab.core.caching import Shared
 from bluestab.core.keys import TASK_DESCRIPTIVE
 from bluestab.core.provenance import versions
 from bluestab.core.types import Example
 from bluestab.data import cache
+from bluestab.data.images import pixels
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData
+from bluestab.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from bluestab.models.description import Model
+    from bluestab.models.vision_spec import VisionSpec
 
 NOT_ENCODED = TASK_DESCRIPTIVE | {
     *("name", "train_size", "shots", "validation_size", "test_size", "folds", "fold", "split_seed"),
@@ -44,14 +48,46 @@ def tokenised(
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())
+        if model.sees is not None and example.image is not None:
+            digest.update(example.image.sha256.encode())
     task = data.task
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
     extra = [data.fingerprint[name] for name in task.extra_files]
     content_of = [knobs, data.labels, *([purpose, extra] if extra else [])]
     said = json.dumps(content_of, sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
-    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
+    if model.sees is not None:
+        parts["vision"] = repr(model.sees)
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, model.sees)
     return _tokenised(Shared(content, data, examples, model, parts, purpose))
+
+
+def encoded(
+    data: TaskData,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    sees: VisionSpec | None,
+    purpose: Purpose = "items",
+) -> Encoded:
+    """Columns of these items; with images, their pixels, and after the first word piece a
+    placeholder for each piece of an image. These are no padding: positions and masks count them."""
+    task = data.task
+    if sees is None:
+        make = task.encode_training if purpose == "training" else task.encode
+        return make(examples, data.labels, tokenizer)
+    short = replace(task, max_length=task.max_length - sees.pieces)
+    columns = short.encode(examples, data.labels, tokenizer)
+    fill = tokenizer.unk_token_id
+    columns["input_ids"] = [_opened(row, sees.pieces, fill) for row in columns["input_ids"]]
+    if "token_type_ids" in columns:
+        types = columns["token_type_ids"]
+        columns["token_type_ids"] = [_opened(row, sees.pieces, 0) for row in types]
+    columns["image"] = [pixels(e.image, sees.image_size) for e in examples if e.image is not None]
+    return columns
+
+
+def _opened(row: list[int], n: int, value: int) -> list[int]:
+    return [*row[:1], *[value] * n, *row[1:]]
 
 
 @lru_cache(maxsize=32)
@@ -65,10 +101,8 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        task = data.task
-        make = task.encode_training if purpose == "training" else task.encode
-        columns = dict(make(examples, data.labels, tokenizer))
-        more = task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
+        columns: dict[str, Any] = dict(encoded(data, examples, tokenizer, model.sees, purpose))
+        more = data.task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
         if more is not None:
             shifted = {**more, "example": [len(examples) + i for i in more["example"]]}
             columns = {name: [*values, *shifted[name]] for name, values in columns.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.seeding import generator
 from bluestab.core.types import IGNORED
-from bluestab.models.passes import PREFIX
+from bluestab.models.passes import IMAGES, PREFIX
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,8 @@ def collate(
 
     Gives input_ids, attention_mask, token_type_ids (B, T) int64, or (B, texts, T) where an item has
     several, with concepts (B, texts - 1); labels (B, T) for pieces, (B, L) float for several
-    labels, or (B,); items (B,) rows of the tokenised split; with `supply`, what it gives for them.
+    labels, or (B,); items (B,) rows of the tokenised split; where the model looks at images, these
+    (B, 3, S, S) uint8; with `supply`, what it gives for them.
     """
     import torch
 
@@ -58,9 +60,19 @@ def collate(
         batch["labels"] = filled([item["labels"] for item in items], IGNORED)
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])
+    if "image" in items[0]:
+        batch[IMAGES] = torch.stack([_square(item["image"]) for item in items])
     if supply is not None:
         batch[PREFIX] = supply([item["item"] for item in items], longest)
     return batch
+
+
+def _square(image: bytes) -> torch.Tensor:
+    """(3, S, S) uint8."""
+    import torch
+
+    side = math.isqrt(len(image) // 3)
+    return torch.frombuffer(bytearray(image), dtype=torch.uint8).view(3, side, side)
 
 
 def bucketed(
