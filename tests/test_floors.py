@@ -172,6 +172,7 @@ TESTED_BY = {
     "bluestab.core.devices": "training/loop/test_ranks.py",
     "bluestab.core.knobs": "cli/test_app.py",
     "bluestab.core.paths": "data/test_cache.py",
+    "bluestab.tasks.encoded": "contracts/test_tasks.py",
     "bluestab.tasks.label_names": "tasks/test_own_labels.py",
     "bluestab.tasks.whole_text": "tasks/test_own.py",
     "bluestab.models.initialisation": "models/test_networks.py",

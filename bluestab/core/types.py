@@ -96,6 +96,7 @@ class Head:
 
     pretrains  it is what encoders are pretrained with: one with random weights is drawn by the
                run's seed, and logits are computed at the positions of a batch that count, alone
+    vector     nothing stands there, and a text gives its vector (`models/bi_encoder.py`)
     """
 
     auto_class: str

@@ -222,6 +222,8 @@ class _Sums:
         """
         if value.ndim == (1 if per_row else 2):
             return value
+        if len(value) == 1:  # positions are looked up once for all texts
+            mask = mask.any(dim=0, keepdim=True)
         if value.shape[:2] != mask.shape:
             raise RuntimeError(
                 f"{self.path} sees a tensor of shape {tuple(value.shape)} where {mask.numel()} "

@@ -125,7 +125,7 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
             )
     if problems:
         raise ConfigError(*problems)
-    extra = {name: sha256_of(getattr(task, f"{name}_file")()) for name in task.extra_files}
+    extra = {name: sha256_of(path) for name, path in extra_files(task).items()}
     content = (
         json.dumps(node, sort_keys=True),
         tuple(paths.items()),
@@ -133,6 +133,11 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
         tuple(extra.items()),
     )
     return _load(Shared(content, task, paths, extra))
+
+
+def extra_files(task: Task) -> dict[str, Path]:
+    """Where the files are that are no split (`Task.extra_files`). Raises DataError."""
+    return {name: getattr(task, f"{name}_file")() for name in task.extra_files}
 
 
 def located(task: Task) -> dict[Split, Path]:

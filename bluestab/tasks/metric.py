@@ -19,7 +19,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bluestab.tasks import scoring, scoring_tags
+from bluestab.tasks import nearest, scoring, scoring_tags
 
 T = TypeVar("T")
 
@@ -245,7 +245,7 @@ NUMBERS: Mapping[str, Metric] = MappingProxyType(
 
 
 def _hits(k: int) -> Callable[[Compared], float | None]:
-    return lambda c: scoring.hits_at(k, c.predictions, c.targets, c.n_classes)
+    return lambda c: nearest.hits_at(k, c.predictions, c.targets, c.n_classes)
 
 
 RANKINGS = _group(

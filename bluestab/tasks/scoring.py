@@ -236,21 +236,3 @@ def perplexity(likelihoods: Sequence[Sequence[float] | float]) -> float | None:
     if not len(pieces) or not np.isfinite(pieces).all():
         return None
     return math.exp(min(float(pieces.mean()), 700.0))
-
-
-def hits_at(
-    k: int, predictions: Sequence[Sequence[str] | str], targets: Sequence[str], n_concepts: int
-) -> float | None:
-    """Share of mentions whose concept is among the first k that are named, in [0, 1].
-
-    predictions  ids, the nearest first; a single one is an answer without doubt
-    n_concepts   that there are to choose from
-
-    None without mentions, and where fewer than k are named, though there are more to choose from:
-    what stands below them is not known.
-    """
-    ranked = [[p] if isinstance(p, str) else list(p) for p in predictions]
-    lists = [p for p in predictions if not isinstance(p, str)]
-    if not ranked or any(0 < len(p) < min(k, n_concepts) for p in lists):
-        return None
-    return sum(t in p[:k] for p, t in zip(ranked, targets, strict=True)) / len(ranked)

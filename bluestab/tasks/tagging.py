@@ -12,7 +12,8 @@ from bluestab.core.types import IGNORED, Example, Split
 from bluestab.data.readers import Sentence, read_conll
 from bluestab.data.stratify import rarest
 from bluestab.tasks import scoring_tags
-from bluestab.tasks.base import Encoded, Task
+from bluestab.tasks.base import Task
+from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.label_names import label_problems, names_problem
 from bluestab.tasks.metric import ENTITIES, Metric
 from bluestab.tasks.outputs import WORD_LABELS, Output

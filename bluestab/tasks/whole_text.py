@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bluestab.core.types import Example
-from bluestab.tasks.base import Encoded, Task
+from bluestab.tasks.base import Task
+from bluestab.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

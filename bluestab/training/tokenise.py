@@ -15,8 +15,9 @@ from bluestab.core.provenance import versions
 from bluestab.core.types import Example
 from bluestab.data import cache
 from bluestab.data.images import pixels
-from bluestab.tasks.base import Encoded, Task
+from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData
+from bluestab.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,15 +67,14 @@ def encoded(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerFast,
     sees: VisionSpec | None,
-    *,
-    training: bool = False,
+    purpose: Purpose = "items",
 ) -> Encoded:
     """Columns of these items; with images, their pixels, and after the first word piece a
     placeholder for each piece of an image. These are no padding: positions and masks count them."""
     task = data.task
     if sees is None:
-        encode = task.encode_training if training else task.encode
-        return encode(examples, data.labels, tokenizer)
+        make = task.encode_training if purpose == "training" else task.encode
+        return make(examples, data.labels, tokenizer)
     short = replace(task, max_length=task.max_length - sees.pieces)
     columns = short.encode(examples, data.labels, tokenizer)
     fill = tokenizer.unk_token_id
@@ -101,8 +101,7 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        made = encoded(data, examples, tokenizer, model.sees, training=purpose == "training")
-        columns: dict[str, Any] = dict(made)
+        columns: dict[str, Any] = dict(encoded(data, examples, tokenizer, model.sees, purpose))
         more = data.task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
         if more is not None:
             shifted = {**more, "example": [len(examples) + i for i in more["example"]]}
