@@ -28,9 +28,9 @@ from bluestab.models.built import Built, Trained
 from bluestab.models.curvature import Curvature, Sharing, fisher
 from bluestab.models.earlier import EarlierTask, shared
 from bluestab.models.likelihood import Labels
+from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
-from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
     problems += [
         f"techniques {name} and {other} do not go together: the weights of earlier tasks are "
         f"behind those of {other}, by other names; leave one out"
-        for other in AROUND_LAYERS
+        for other in WRAPPERS
         if other in cfg["technique"]
     ]
     return problems

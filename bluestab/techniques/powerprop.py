@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
+from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices, held
-from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class Powerprop(Technique):
         problems += [
             f"technique {name} leaves the matrices of the blocks as they are, and technique "
             "powerprop acts on them alone: it would do nothing; choose one"
-            for name in AROUND_LAYERS
+            for name in WRAPPERS
             if name in others
         ]
         only = others.get("train_only", {"patterns": ["."]})

@@ -113,11 +113,7 @@ class ObservedTraining:
     def added(self) -> list[str]:
         """Parameters that a plain network has not."""
         layers = tuple({f"{name.rpartition('.')[0]}." for name in self.applied})
-        return [
-            name
-            for name in self.start
-            if name.startswith(layers) and name.rpartition(".")[0] + "." not in layers
-        ]
+        return [n for n in self.start if n.startswith(layers) and n not in self.applied]
 
     @cached_property
     def bare(self) -> Mapping[str, torch.Tensor]:
