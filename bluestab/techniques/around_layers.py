@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 """peft's name for the one update of a layer."""
 
-WRAPPERS = ("ia3", "lora", "pst", "vera")
+WRAPPERS = ("ia3", "lora", "pela", "pst", "vera")
 """The techniques, by the names of their yamls."""
 
 LEARNT = re.compile(

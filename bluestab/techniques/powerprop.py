@@ -13,7 +13,7 @@ Applies   To the weights of the linear layers of the blocks that have pretrained
 Clipping  Is that of the gradients of w. Weight decay acts on phi.
 Cost      Two powers and a copy per weight and step.
 Not with  What else acts on weights after an update: `recadam`, `prior_decay`, `smart` with
-          technique.smart.proximal. `lora`, `ia3`, `vera` and, where it trains no
+          technique.smart.proximal. `lora`, `ia3`, `vera`, `pst`, `pela` and, where it trains no
           matrices, `train_only`: the matrices of the blocks do not train.
 Against   Adam divides by the size of the gradients and so undoes much of the scaling: expect the
           effect with pruning afterwards, if at all. No result with pretrained encoders is known.

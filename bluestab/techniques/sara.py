@@ -16,8 +16,8 @@ Signs     Are kept. In the authors' default optimizer (commit ea21192) the chose
           trained; both are tests here.
 Cost      A copy per step, and one singular value decomposition if there is a penalty. Unlike
           theirs it saves no memory: gradients are dense.
-Not with  `train_only`, `lora`, `ia3` and `vera`, other answers to what trains; `recadam`,
-          whose decay after an update reaches what stays.
+Not with  `train_only`, `lora`, `ia3`, `vera`, `pst` and `pela`, other answers to what trains;
+          `recadam`, whose decay after an update reaches what stays.
 Against   A study of sparse masks for language models (arXiv 2412.13488) finds a fixed mask by
           gradients better than those that change. No result with encoders is known.
 """
