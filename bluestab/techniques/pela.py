@@ -48,10 +48,7 @@ if TYPE_CHECKING:
 
     from bluestab.models.param_plan import ParamPlan
 
-NEED_WEIGHTS = (
-    *("freeze", "reinit", "train_only", "prior_decay", "recadam", "swr", "sara"),
-    "powerprop",
-)
+NEED_WEIGHTS = ("freeze", "reinit", "train_only", "prior_decay", "recadam", "swr")
 
 
 def rank_of(outs: int, ins: int, compression: float | None) -> int:
