@@ -31,7 +31,7 @@ Members = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass
-class Merged:
+class MergesOfTask:
     """All merges of one task with the same other tasks.
 
     alone     member -> its test score
@@ -57,7 +57,7 @@ def merges_frame(results: Results, store: Store) -> pd.DataFrame:
                  intermediate training, against the member of the same seed
     """
     runs = scored(results.runs, results.at)
-    found: dict[tuple[str, str, str], Merged] = {}
+    found: dict[tuple[str, str, str], MergesOfTask] = {}
     for row in runs:
         if SOUP not in str(row["technique"]).split("+"):
             continue
@@ -73,7 +73,7 @@ def merges_frame(results: Results, store: Store) -> pd.DataFrame:
 
 
 def _note(
-    found: dict[tuple[str, str, str], Merged],
+    found: dict[tuple[str, str, str], MergesOfTask],
     row: Row,
     effect: Mapping[str, Any],
     knobs: Mapping[str, Any],
@@ -81,7 +81,7 @@ def _note(
     """Add one merge to those of its task."""
     tasks = effect.get("tasks") or {row["task"]: effect["members"]}
     names = " + ".join(sorted(tasks))
-    merged = found.setdefault((row["task"], row["model"], names), Merged(row))
+    merged = found.setdefault((row["task"], row["model"], names), MergesOfTask(row))
     others = {key for task, keys in tasks.items() if task != row["task"] for key in keys}
     members = tuple(sorted(effect["members"])), tuple(sorted(others))
     merged.alone |= dict(zip(effect["members"], effect["member_test"], strict=True))
@@ -94,7 +94,7 @@ def _note(
         merged.merges[AVERAGE].setdefault(members, effect["average_test"])
 
 
-def _rows_of(merged: Merged, tasks: str, runs: Sequence[Row]) -> list[Row]:
+def _rows_of(merged: MergesOfTask, tasks: str, runs: Sequence[Row]) -> list[Row]:
     like = merged.like
     seeds = {row["key"]: row["seed"] for row in runs}
     by_seed = {seeds[key]: score for key, score in merged.alone.items() if key in seeds}
