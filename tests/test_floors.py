@@ -192,6 +192,8 @@ TESTED_BY = {
     "bluestab.inference.merging": "inference/test_soup.py",
     "bluestab.inference.predicting": "inference/test_export.py",
     "bluestab.models.built": "techniques/test_mixout.py",
+    "bluestab.models.insertion_places": "models/test_insertions.py",
+    "bluestab.models.vision_spec": "models/test_vision.py",
     "bluestab.models.likelihood": "models/test_curvature.py",
     "bluestab.models.model_inspection": "models/test_discover.py",
     "bluestab.models.native": "models/test_discover.py",

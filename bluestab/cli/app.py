@@ -18,7 +18,7 @@ from bluestab.cli.auto import auto
 from bluestab.cli.cluster import cancel, print_standing, standing_note
 from bluestab.cli.completion import completion
 from bluestab.cli.data import HYDRA as INSPECT
-from bluestab.cli.data import inspect
+from bluestab.cli.data import inspect, vocabulary
 from bluestab.cli.explain import explain, list_
 from bluestab.cli.notebooks import notebooks
 from bluestab.cli.search import search
@@ -126,6 +126,7 @@ def fetch(
 
 
 app.command("inspect", context_settings=INSPECT)(inspect)
+app.command("vocabulary")(vocabulary)
 
 
 app.command("list")(list_)

@@ -1,7 +1,9 @@
-"""The verb that looks at data, or at a model: `bluestab inspect`."""
+"""Verbs about data before a run: `bluestab inspect`, which looks at them or at a model, and
+`bluestab vocabulary`, which makes word pieces of them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,3 +101,43 @@ def _inspect(
         kind = str(HydraConfig.get().runtime.choices["task"])
         file = save_task(save_as, kind, plain["task"], run.data)
         print(f"\nwrote {file}; from any folder: bluestab run task={save_as}")
+
+
+def vocabulary(
+    texts: Annotated[list[str], typer.Argument(help="Files or folders of text, as task.train")],
+    out: Annotated[Path, typer.Option("--out", help="New folder of the tokenizer")],
+    size: Annotated[int, typer.Option("--size", min=100, help="Word pieces, at most")] = 8000,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Column of a table; default: one called text")
+    ] = None,
+    cased: Annotated[bool, typer.Option("--cased", help="Keep capitals and accents")] = False,
+) -> None:
+    """Word pieces (WordPiece) of your own text, for pretraining.
+
+    The same text gives the same pieces. Then: model=bert_tiny model.vocabulary=DIR
+
+    Example: bluestab vocabulary abstracts.jsonl.gz --size 8000 --out words
+    """
+    from bluestab.core.instantiate import instantiate
+    from bluestab.core.paths import conf_dir
+    from bluestab.core.plain_files import read_yaml
+    from bluestab.data.formats.raw_text import files_in
+    from bluestab.data.locate import locate_own
+    from bluestab.models.learn_vocabulary import learn_pieces, words_in, write_vocabulary
+    from bluestab.tasks.masked_language import MaskedLanguage
+
+    node = {**read_yaml(conf_dir() / "task" / "mlm.yaml"), "train": texts[0], "text": text}
+    task = instantiate(node, MaskedLanguage, "task")
+    words: Counter[str] = Counter()
+    n = 0
+    for name in texts:
+        for file in files_in(locate_own(name, None)):
+            found, _ = task.documents_in(file)
+            words += words_in((document for _, document in found), cased=cased)
+            n += len(found)
+    pieces = learn_pieces(words, size)
+    write_vocabulary(pieces, out, cased=cased)
+    print(
+        f"wrote {out}: {len(pieces):,} pieces of {words.total():,} words in {n:,} documents; "
+        f"bluestab run task=mlm task.train={texts[0]} model=bert_tiny model.vocabulary={out}"
+    )

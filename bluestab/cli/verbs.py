@@ -9,7 +9,17 @@ from typer.core import TyperGroup
 from bluestab.core.errors import ConfigError, nearest
 
 GROUPS = {
-    "Runs and sweeps": ("run", "auto", "check", "fetch", "inspect", "status", "cancel", "search"),
+    "Runs and sweeps": (
+        "run",
+        "auto",
+        "check",
+        "fetch",
+        "inspect",
+        "vocabulary",
+        "status",
+        "cancel",
+        "search",
+    ),
     "What comes of them": ("report", "compare", "export", "predict", "soup", "reproduce"),
     "What there is": ("list", "explain", "notebooks", "completion"),
     "Files": ("store", "cache"),
@@ -28,6 +38,7 @@ INSTEAD = {
     "fetch": "download get pull prepare setup",
     "check": "dry-run dryrun plan estimate forecast doctor",
     "inspect": "data describe-data look preview",
+    "vocabulary": "vocab tokenizer tokeniser tokenize wordpiece words",
     "predict": "infer inference annotate tag label apply serve",
     "export": "save convert push publish",
     "cancel": "kill stop scancel abort",

@@ -31,7 +31,7 @@ TRAINER_COMPUTATIONAL = (
 
 OF_THE_MODEL = (
     *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "global_attention"),
-    "init_from",
+    *("vocabulary", "init_from", "vision"),
 )
 """Knobs that the config has below `model` and the hashed config beside it."""
 
@@ -61,7 +61,9 @@ NEUTRAL: Mapping[str, Any] = {
     "attention_dropout": None,
     "head_dropout": None,
     "global_attention": "first_piece",
+    "vocabulary": None,
     "init_from": None,
+    "vision": None,
     "predecessor": None,
     "earlier": [],
     "optim.bias_correction": True,
@@ -107,6 +109,7 @@ def hashed_config(
         "data": dict(fingerprint),
         "model": model_id,
         **{knob: cfg["model"][knob] for knob in OF_THE_MODEL},
+        "vocabulary": None,  # `model_id` says what is in it, wherever it lies
         "init_from": None if init_from is None else f"sha256:{init_from}",
         "predecessor": predecessor,
         "earlier": list(earlier),

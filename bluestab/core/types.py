@@ -29,12 +29,21 @@ At = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """An image that was found and checked: where it lies, and the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One item: its text, or its words (tagging), and the target (class name, number, tags).
 
     group    what it belongs to (a document): items of one group are never split apart
     offsets  of the words in the text they come from, (start, end exclusive) in characters; None
              where the file gives words
+    image    what a question is about
     """
 
     id: str
@@ -44,6 +53,7 @@ class Example:
     # not in repr, which is what word pieces are cached by
     group: str | None = field(default=None, repr=False)
     offsets: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
+    image: ImageFile | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,19 +83,28 @@ class StepOutput:
 
 Batch = Mapping[str, Any]
 Step = Callable[[Batch], StepOutput]
+Corruption = Callable[[Batch, int, tuple["str | int", ...]], dict[str, Any]]
+"""(batch, seed, names of the stream) -> the batch that is trained or scored on; each row draws from
+a stream of its own, so that it does not matter which others it meets."""
 
 
 @dataclass(frozen=True)
 class Head:
     """What stands on the encoder: transformers' class for both, and whether it gives logits for
-    every word piece, (B, T, C), or for the text, (B, C)."""
+    every word piece, (B, T, C), or for the text, (B, C).
+
+    pretrains  it is what encoders are pretrained with: one with random weights is drawn by the
+               run's seed, and logits are computed at the positions of a batch that count, alone
+    """
 
     auto_class: str
     per_word: bool
+    pretrains: bool = False
 
 
 SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
 TOKEN = Head("AutoModelForTokenClassification", per_word=True)
+MASKED = Head("AutoModelForMaskedLM", per_word=True, pretrains=True)
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""

@@ -190,12 +190,18 @@ def _weights(
 ) -> Weights:
     config = untrusted.check_weights(folder)
     task = instantiate(complete_task(parts["task"]), Task, "task")  # type: ignore[type-abstract]
+    if task.output.head.pretrains:
+        raise ConfigError(
+            f"{said} is a pretrained encoder, which answers no question: fine-tune it on a task, "
+            f"with model.init_from={said} or model.path={folder}"
+        )
     # the folder is the model now, whatever its training began with
     model = replace(
         instantiate(_complete(parts["model"]), Model, "model"),
         hub=None,
         package=None,
         config=None,
+        vocabulary=None,
         init_from=None,
         path=str(folder),
         sha256=digest,

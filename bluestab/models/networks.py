@@ -27,8 +27,11 @@ from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.insertion_places import refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
+from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
+from bluestab.models.vocabulary import config_of, exchange
 
 if TYPE_CHECKING:
     import torch
@@ -66,26 +69,36 @@ def load(
     The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
     weights lack something, are not what the yaml says, or have changed since they were found.
     """
+    refuse_inserted(model.path)
     pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
-    if below:
+    if below and not starts_random(model, head):
         raise ConfigError(
             f"model '{model.name}': its checkpoint has no values for {len(below)} parameters of "
             f"the encoder, e.g. '{below[0]}'"
         )
     reference = {name: p.detach() for name, p in pristine.named_parameters()}
+    # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
+    # this line a checkpoint would be trained without dropout
+    network = copy.deepcopy(pristine).train()
+    if head.pretrains:
+        read_at_positions(network)
     return Loaded(
-        # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
-        # this line a checkpoint would be trained without dropout
-        network=copy.deepcopy(pristine).train(),
+        network=network,
         layers=layers,
         head_modules=_head_modules(model, pristine),
         fresh=frozenset(fresh),
         reference=reference,
         initializer_range=float(pristine.config.initializer_range),  # type: ignore[union-attr, arg-type]
     )
+
+
+def starts_random(model: Model, head: Head) -> bool:
+    """Whether the run's seed draws the whole network: a pretraining from nothing. Elsewhere random
+    weights stand for a checkpoint, the same in every run."""
+    return head.pretrains and model.folder() is None
 
 
 def load_trained(
@@ -97,7 +110,12 @@ def load_trained(
 
     Raises ConfigError if a value is missing there: it would be random.
     """
+    from bluestab.models.insertions import insert_as_saved
+
     network, missing = _pretrained(model, head, n_labels, attention)
+    blocks = f"{network.base_model_prefix}.{model.blocks}"
+    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+        missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
         raise ConfigError(
@@ -117,6 +135,7 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
         model.head,
         model.lower_case,
         model.global_attention,
+        model.sees,
         dropout,
         kept,
     )
@@ -176,7 +195,10 @@ def _pretrained(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if folder is None:
-        own = AutoConfig.for_model(model.family, num_labels=n_labels, **(model.config or {}))
+        said = dict(model.config or {})
+        if model.vocabulary is not None:
+            said |= config_of(model.vocabulary_folder())
+        own = AutoConfig.for_model(model.family, num_labels=n_labels, **said)
         config = with_dropout(own, model)
         network = auto.from_config(config, attn_implementation=attention, dtype=torch.float32)
         set_head_dropout(network, own, model)
@@ -187,6 +209,8 @@ def _pretrained(
         for name in names:
             random = generator(0, model.identity(), name)
             initialise(network, name, random, config.initializer_range)
+        if head.pretrains:
+            return network, tuple(names)
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
@@ -207,6 +231,8 @@ def _pretrained(
             # a head of ours may be wider than transformers expects; it is read below
             ignore_mismatched_sizes=model.head.startswith("concat"),
         )
+    if model.vocabulary is not None:
+        exchange(network, folder, model.vocabulary_folder())
     set_head_dropout(network, own, model)
     set_global_attention(network, model)
     before = {id(p): p for p in network.parameters()}  # held, lest a new one gets an old id
@@ -228,8 +254,12 @@ def _config(folder: Path, n_labels: int) -> Any:
 
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    """With the head that the yaml asks for, and what looks at images."""
     from bluestab.models.heads import make_linear, make_pooled
+    from bluestab.models.vision import add_vision
 
+    if model.sees is not None:
+        add_vision(network, model.sees)
     if model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
@@ -284,9 +314,9 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
 
 def _verify_head(model: Model, folder: Path) -> None:
     """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models.heads import MARK
+    from bluestab.models import heads
 
-    said = read_json(folder / "config.json").get(MARK)
+    said = read_json(folder / "config.json").get(heads.MARK)
     if said not in (None, model.head):
         raise ConfigError(
             f"the weights of '{model.name}' were trained with model.head={said}, "
@@ -338,6 +368,11 @@ def initialise(
             parameter.zero_()
         elif type(module).__name__.endswith("Norm"):  # of torch, or a family's own
             parameter.fill_(1.0)
+        elif isinstance(module, nn.Conv2d):  # LeCun et al. 1998: the variance of its input
+            fan_in = module.weight[0].numel()
+            parameter.copy_(
+                torch.empty(parameter.shape).normal_(0.0, fan_in**-0.5, generator=generator)
+            )
         elif isinstance(module, nn.Linear | nn.Embedding):
             parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
             padding = getattr(module, "padding_idx", None)

@@ -9,7 +9,7 @@ resumed run finds it again, and the first pass of a step drops what it drops in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab.core.seeding import restore_torch_streams, stream_seed, torch_streams
@@ -26,7 +26,12 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
-NOT_FOR_THE_MODEL = ("labels", "items", PREFIX)
+POSITIONS = "positions"
+"""Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
+Their labels are (B, K), too."""
+NOT_FOR_THE_MODEL = ("labels", "items", PREFIX, POSITIONS)
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
@@ -35,17 +40,44 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
 
 
 def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens.
+    """Logits in float32: (B, C) for sequences, (B, T, C) for tokens, (B, K, C) at the positions
+    that a batch names.
 
-    The output of frozen blocks that the batch brings along is at hand while the network runs.
+    These, and the output of frozen blocks that the batch brings along, are at hand while the
+    network runs.
     """
-    if PREFIX not in batch:
+    with ExitStack() as held:
+        if PREFIX in batch:
+            held.enter_context(_at_hand(model, PREFIX, batch[PREFIX]))
+        if POSITIONS in batch:
+            held.enter_context(_at_hand(model.base_model, POSITIONS, batch[POSITIONS]))
         return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
-    setattr(model, PREFIX, batch[PREFIX])
+
+
+@contextmanager
+def _at_hand(module: Any, name: str, value: torch.Tensor) -> Iterator[None]:
+    setattr(module, name, value)
     try:
-        return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
+        yield
     finally:
-        delattr(model, PREFIX)
+        delattr(module, name)
+
+
+def read_at_positions(network: nn.Module) -> None:
+    """Let the head of a transformers network see, of what its encoder gives, the positions of a
+    batch alone: the last layer of a language model is as wide as its vocabulary, and the logits of
+    pieces that were not masked are read by nobody (as in the original BERT, `gather_indexes`)."""
+
+    def chosen(encoder: nn.Module, inputs: Any, output: Any) -> Any:
+        positions = getattr(encoder, POSITIONS, None)
+        if positions is None:
+            return output
+        states = output[0]  # (B, T, H)
+        at = positions.unsqueeze(-1).expand(-1, -1, states.shape[-1])
+        output["last_hidden_state"] = states.gather(1, at)
+        return output
+
+    network.base_model.register_forward_hook(chosen)  # type: ignore[union-attr]
 
 
 def device_of(batch: Batch) -> torch.device:

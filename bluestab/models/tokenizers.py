@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def load_tokenizer(model: Model, *, words: bool = False) -> PreTrainedTokenizerFast:
     """The model's tokenizer, read once per process; `words`: for texts that come word by word."""
     shared = shared_of(model)  # known by its weights alone, which two folders may share
-    own = Shared((shared.content, model.path), *shared.values)
+    own = Shared((shared.content, model.path, model.vocabulary), *shared.values)
     spaced = words and (model.family in BYTE_LEVEL or is_byte_level(_tokenizer(own, False)))
     return _tokenizer(own, spaced)
 
@@ -33,7 +33,7 @@ def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
 
     logging.set_verbosity_error()
     model, _ = shared.values
-    folder = model.folder()
+    folder = model.folder() if model.vocabulary is None else model.vocabulary_folder()
     more: dict[str, Any] = {}
     if spaced:
         more["add_prefix_space"] = True
@@ -42,7 +42,7 @@ def _tokenizer(shared: Shared, spaced: bool) -> PreTrainedTokenizerFast:
     tokenizer: Any
     if folder is None:
         tokenizer = _CHARACTERS[model.family](model.max_length, **more)
-    elif model.path is None:
+    elif model.path is None and model.vocabulary is None:
         with foreign(folder, "holds no tokenizer that can be read"):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
     else:  # from anywhere, where the others are pinned

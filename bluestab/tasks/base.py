@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 from bluestab.core.errors import did_you_mean
-from bluestab.core.types import SPLITS, Example, Split
+from bluestab.core.types import SPLITS, Corruption, Example, Split
 from bluestab.tasks.metric import Compared, Metric
 from bluestab.tasks.outputs import Output
 from bluestab.tasks.shots import shots_problems
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Scores = dict[str, "float | None"]
-
 
 GROUPINGS = ("text", "shared")
 """What items stay together where parts are drawn or folded: those with one document or equal text,
@@ -46,6 +45,7 @@ class Encoded(TypedDict):
     example         position of the item the row belongs to; every item in order has one at least
     truncated       parts of the item are in no row; said once per item
     lost            how many of the item's units (`Task.size`) that concerns; counted once per item
+    image           (3, size, size) uint8, where the model looks at images
     """
 
     input_ids: list[list[int]]
@@ -55,6 +55,7 @@ class Encoded(TypedDict):
     example: list[int]
     truncated: list[bool]
     lost: list[int]
+    image: NotRequired[list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ class Task(ABC):
     """What `size` counts, and what is lost beyond `max_length`."""
     pair: ClassVar[bool] = False
     """An item is two texts."""
+    windows: ClassVar[bool] = False
+    """A long item takes several rows."""
+    shows_images: ClassVar[bool] = False
+    """Its items have an image."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
@@ -121,14 +126,14 @@ class Task(ABC):
     def check(self) -> list[str]:
         """Problems of the yaml itself, one sentence each, before any file is opened."""
         problems = []
-        if not isinstance(getattr(type(self), "output", None), Output):
+        kind = type(self).__name__
+        if not isinstance(getattr(self, "output", None), Output):
             problems.append(
-                f"{type(self).__name__} does not say what it predicts: give the class an `output`, "
-                "one of bluestab.tasks.outputs"
+                f"{kind} does not say what it predicts: give it an `output` of tasks.outputs"
             )
         if self.metric not in self.metrics:
             problems.append(
-                f"task.metric is '{self.metric}', which {type(self).__name__} does not compute"
+                f"task.metric is '{self.metric}', which {kind} does not compute"
                 + did_you_mean(self.metric, self.metrics)
             )
         if not isinstance(self.sha256, Mapping) or set(self.sha256) != set(SPLITS):
@@ -151,7 +156,7 @@ class Task(ABC):
                 problems.append(f"task.{split} is {file!r}: expected the name of a file, or null")
         for split in SPLITS:
             size = getattr(self, f"{split}_size")
-            if size is not None and not _is_size(size):
+            if not (size is None or _is_size(size)):
                 problems.append(
                     f"task.{split}_size is {size!r}: expected a number of items >= 1, a share "
                     "between 0 and 1, or null"
@@ -160,13 +165,11 @@ class Task(ABC):
         problems += self._fold_problems()
         if not _is_int(self.max_length) or self.max_length < 3:
             problems.append(f"task.max_length is {self.max_length!r}: expected an integer >= 3")
-        for knob, null in (("failure_score", False), ("failed_below", True)):
+        for knob, end in (("failure_score", ""), ("failed_below", ", or null")):
             value = getattr(self, knob)
-            if value is None and null:
-                continue
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                said = "a number, or null" if null else "a number"
-                problems.append(f"task.{knob} is {value!r}: expected {said}")
+            known = isinstance(value, int | float) and math.isfinite(value)
+            if not (known or (value is None and end)):
+                problems.append(f"task.{knob} is {value!r}: expected a number{end}")
         return problems
 
     def _fold_problems(self) -> list[str]:
@@ -229,6 +232,14 @@ class Task(ABC):
         tokenizer: PreTrainedTokenizerFast,
     ) -> Encoded:
         """Items as inputs of the model, nothing padded."""
+
+    def corruption(self, tokenizer: PreTrainedTokenizerFast) -> Corruption | None:
+        """What is drawn of every batch before the network sees it; None: it is taken as it is."""
+        return None
+
+    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
+        return logits
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab.core.types import SEQUENCE, TOKEN, Head
+from bluestab.core.types import MASKED, SEQUENCE, TOKEN, Head
 from bluestab.data.formats.schemes import n_entities
 from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
 from bluestab.tasks import scoring
@@ -282,4 +282,19 @@ class WordLabels(Output):
         return Answer(tags, certain, None, by_word, tuple(entities), tuple(unsure))
 
 
+class MaskedPieces(Number):
+    """How surprised a language model is by each masked piece of a text: its negative log-likelihood
+    in nats. Nobody asks it for answers."""
+
+    head = MASKED
+    problem_type = None  # type: ignore[assignment]
+    pipeline = "fill-mask"
+
+    @property
+    def per_word(self) -> bool:
+        """Items are texts; which of their pieces have a target is drawn anew for every batch."""
+        return False
+
+
 ONE_LABEL, LABEL_SET, NUMBER, WORD_LABELS = OneLabel(), LabelSet(), Number(), WordLabels()
+MASKED_PIECES = MaskedPieces()

@@ -8,6 +8,7 @@ where the score is undefined; never NaN, which would pass silently through a mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -374,3 +375,14 @@ def _ranks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     last = np.cumsum(counts)
     mean_rank: npt.NDArray[np.float64] = last - (counts - 1) / 2
     return mean_rank[group]
+
+
+def perplexity(likelihoods: Sequence[Sequence[float] | float]) -> float | None:
+    """exp of the mean negative log-likelihood (nats) over all pieces of all items; None if there is
+    none. It compares models of one vocabulary alone: with longer pieces each is harder to guess."""
+    if not likelihoods:
+        return None
+    pieces = np.concatenate([np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in likelihoods])
+    if not len(pieces) or not np.isfinite(pieces).all():
+        return None
+    return math.exp(min(float(pieces.mean()), 700.0))

@@ -43,6 +43,14 @@ STRENGTH: Rule = (
     "a number >= 0, or auto",
 )
 
+AGAINST: Mapping[str, str] = {
+    **{
+        n: f"the weights of earlier tasks are behind those of {n}, by other names" for n in WRAPPERS
+    },
+    "inner_adaptors": "it keeps the encoder as it is, so that nothing of them can be lost",
+}
+"""Techniques that no other can hold on to earlier tasks beside, and why."""
+
 Penalty = tuple[Curvature, Mapping[str, "torch.Tensor"]]
 """F, and the weights it pulls to."""
 
@@ -56,9 +64,8 @@ def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
             "names none; say model.init_from=KEY, or leave it out"
         )
     problems += [
-        f"techniques {name} and {other} do not go together: the weights of earlier tasks are "
-        f"behind those of {other}, by other names; leave one out"
-        for other in WRAPPERS
+        f"techniques {name} and {other} do not go together: {why}; leave one out"
+        for other, why in AGAINST.items()
         if other in cfg["technique"]
     ]
     return problems

@@ -11,6 +11,7 @@ import torch
 
 from bluestab.techniques.base import Technique
 from bluestab.testing.observed_training import (
+    INSERTED,
     LAYERS,
     ObservedTraining,
     depth_of,
@@ -205,6 +206,10 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
         int((w == 0).sum()) for n, w in seen.applied.items() if n.endswith(".weight")
     ),
     "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
+    "opened_gates": lambda seen, plain: len([n for n in seen.moved if n.endswith(".gate")]),
+    "inserted_parameters": lambda seen, plain: seen.size(
+        [n for n in seen.added if n in seen.rates and n.startswith(INSERTED)]
+    ),
     "trained_share": lambda seen, plain: seen.size(list(seen.rates)) / seen.size(list(seen.start)),
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
@@ -212,5 +217,6 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
           "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors",
-          "dropout_removed", "undecayed_tensors", "trains_from", "adapters")  # fmt: skip
+          "dropout_removed", "undecayed_tensors", "trains_from", "adapters",
+          "opened_gates")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""

@@ -44,10 +44,15 @@ BOTTOM = (
 )
 """What the families call their parts; written by hand, not found as a model's yaml may be."""
 
+INSERTED = "insertions."
+"""What layers between blocks are called, by the number of the block: they count as its part."""
+
 
 def depth_of(name: str) -> int:
     """Depth of a parameter or module by its name: 0 embeddings, 1..L blocks, L+1 all above."""
     encoder, _, inner = name.partition(".")
+    if name.startswith(INSERTED):
+        return int(inner.partition(".")[0])
     if encoder not in ENCODERS:
         return LAYERS + 1
     if block := re.match(rf"{BLOCKS}(\.|$)", inner):
@@ -56,12 +61,12 @@ def depth_of(name: str) -> int:
 
 
 def is_head(name: str) -> bool:
-    return name.partition(".")[0] not in ENCODERS
+    return name.partition(".")[0] not in ENCODERS and not name.startswith(INSERTED)
 
 
 def is_layer(path: str) -> bool:
     """Whether a module path is one whole layer, as freezing counts them."""
-    return bool(re.fullmatch(rf"\w+\.({BOTTOM}|{BLOCKS})", path))
+    return bool(re.fullmatch(rf"\w+\.({BOTTOM}|{BLOCKS}|\d+)", path))
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,11 @@ class ObservedTraining:
     def added(self) -> list[str]:
         """Parameters that a plain network has not."""
         layers = tuple({f"{name.rpartition('.')[0]}." for name in self.applied})
-        return [n for n in self.start if n.startswith(layers) and n not in self.applied]
+        return [
+            n
+            for n in self.start
+            if n.startswith(INSERTED) or (n.startswith(layers) and n not in self.applied)
+        ]
 
     @cached_property
     def bare(self) -> Mapping[str, torch.Tensor]:

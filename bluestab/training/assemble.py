@@ -133,10 +133,14 @@ def assemble(
             technique.recall(earlier, built, seeds)
     optimizer, step = _wrapped(applied, ready, cfg)
     order = training_order(tables["train"], optim, seeds.order)
-    with phases("prefix"):
-        prefix, frozen = frozen_states(
-            knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
-        )
+    corruption = task.corruption(ready.tokenizer)
+    prefix: int | None = None
+    frozen: Mapping[Split, States] = {}
+    if corruption is None:  # what frozen blocks give for texts that are drawn anew is no constant
+        with phases("prefix"):
+            prefix, frozen = frozen_states(
+                knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention
+            )
     history = ValidationHistory(
         task.headline,
         built.model,
@@ -151,8 +155,10 @@ def assemble(
         total_steps=ready.total_steps,
         warmup_steps=ready.warmup_steps,
         micro_batch=knobs["micro_batch"],
-        count=counted_labels if task.output.per_word else counted_items,
+        count=counted_labels if task.output.head.per_word else counted_items,
         seeds=seeds,
+        corruption=corruption,
+        kept_logits=task.kept_logits,
         evaluators={
             split: make_evaluator(data, ready.examples[split], tables[split])
             for split in ("validation", "test")

@@ -24,6 +24,7 @@ from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
 from bluestab.models.global_attention import FIRST_PIECE
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.vision_spec import vision_problems
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData, load_task
@@ -254,7 +255,12 @@ def _misfits(task: Task | None, model: Model | None) -> list[str]:
     """Knobs of the model that the task cannot have, one sentence each."""
     if task is None or model is None:
         return []
-    return _too_long(task, model) + _no_pair(task, model) + _no_pieces(task, model)
+    return (
+        _too_long(task, model)
+        + _no_pair(task, model)
+        + _no_pieces(task, model)
+        + _no_images(task, model)
+    )
 
 
 def _ungrouped(data: TaskData, techniques: Mapping[str, Technique]) -> list[str]:
@@ -293,12 +299,33 @@ def _no_pair(task: Task, model: Model) -> list[str]:
 
 
 def _no_pieces(task: Task, model: Model) -> list[str]:
-    if not task.output.per_word or model.head in SINGLE_PIECE:
+    if task.output.head.pretrains and model.head != "default":
+        return [
+            f"model.head is {model.head}, but task '{task.name}' pretrains with the head of the "
+            "family's own; say model.head=default"
+        ]
+    if not task.output.head.per_word or model.head in SINGLE_PIECE:
         return []
     return [
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
         f"word; say model.head=default or linear"
     ]
+
+
+def _no_images(task: Task, model: Model) -> list[str]:
+    if vision_problems(model.vision) or (sees := model.sees) is None:
+        return []
+    if not task.shows_images:
+        return [
+            f"model.vision is set, but the items of task '{task.name}' have no images; say "
+            "model/vision=none"
+        ]
+    if task.max_length - sees.pieces < 8:
+        return [
+            f"task.max_length is {task.max_length}, and an image takes {sees.pieces} of these word "
+            f"pieces: no room for a question; say task.max_length={sees.pieces + 48}"
+        ]
+    return []
 
 
 def technique_problems(

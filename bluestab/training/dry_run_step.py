@@ -26,6 +26,7 @@ from bluestab.training.check import Run
 from bluestab.training.loop.batches import ShuffledOrder
 from bluestab.training.loop.memory import counted_mb, keep_freed
 from bluestab.training.loop.schedules import updates
+from bluestab.training.tokenise import tokenised
 
 STEPS = 5  # timed steps, unless they take longer than:
 SECONDS = 5.0
@@ -53,8 +54,12 @@ class DryStep:
 
 
 def planned_steps(run: Run) -> tuple[int, int]:
-    """Optimizer steps of a run, and of one of its epochs."""
-    optim, n = run.cfg["optim"], len(_train_items(run))
+    """Optimizer steps of a run, and of one of its epochs; where items take several rows and the
+    weights are not here, as if each took one."""
+    optim, items = run.cfg["optim"], _train_items(run)
+    n = len(items)
+    if run.data.task.windows and is_here(run.model):
+        n = len(tokenised(run.data, items, run.model)[0])
     return (
         updates(n, optim["batch_size"], optim["epochs"], optim["steps"]),
         updates(n, optim["batch_size"], 1, None),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import load_class
 from bluestab.core.types import ModelFacts
+from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 
@@ -23,6 +26,8 @@ def packable_problems(
         for name, technique in techniques.items()
         if not isinstance(technique, Packable)
     ]
+    if _draws(cfg["task"]):
+        found.append("what the task masks is drawn for each run by itself")
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
@@ -36,6 +41,10 @@ def packable_problems(
             f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
             "of all siblings together"
         )
+    if cfg.get("model", {}).get("vision") is not None:
+        found.append(
+            "model.vision is set: what looks at images has no form for several runs at once"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
     if cfg.get("optim", {}).get("patience") is not None:
@@ -43,3 +52,11 @@ def packable_problems(
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found
+
+
+def _draws(task: Mapping[str, Any]) -> bool:
+    """Whether batches of a task are drawn anew; what is wrong with its class is said elsewhere."""
+    try:
+        return load_class(task["_target_"], Task, "task").output.head.pretrains  # type: ignore[type-abstract]
+    except (ConfigError, AttributeError):
+        return False

@@ -32,11 +32,16 @@ def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
     std = loaded.initializer_range
     for name in sorted(loaded.fresh):
         initialise(loaded.network, name, generator(seeds.init, "init", name), std)
+    drawn = {
+        name: parameter.detach().clone()
+        for name, parameter in loaded.network.named_parameters()
+        if name in loaded.fresh and loaded.layers.depth[name] < loaded.layers.top
+    }
     return Built(
         model=loaded.network,
         layers=loaded.layers,
         fresh=loaded.fresh,
-        reference=loaded.reference,
+        reference={**loaded.reference, **drawn},
         initialise=lambda name, random: initialise(loaded.network, name, random, std),
         loss=data.task.loss,
     )

@@ -59,6 +59,7 @@ from bluestab.sweeps.search.race import Race, verdict
 from bluestab.sweeps.search.worker import Worker
 from bluestab.tasks.base import Task
 from bluestab.tasks.classification import Classification, OneClass
+from bluestab.tasks.masked_language import MaskedLanguage
 from bluestab.tasks.metric import (
     KNOWN,
     Metric,
@@ -70,6 +71,7 @@ from bluestab.tasks.metric import (
 from bluestab.tasks.multi_label import LabelSets
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.tagging import Tagging
+from bluestab.tasks.visual_question_answering import ClosedAnswer, SeesImages
 from bluestab.tasks.word_tagging import WordTagging
 from bluestab.training.execute import execute_one
 from bluestab.training.loop import diagnostics
@@ -92,7 +94,7 @@ EVERY = [(kind, name) for kind, cls in KINDS.items() for name in cls.metrics]
 each = pytest.mark.parametrize(("kind", "name"), EVERY, ids=["-".join(one) for one in EVERY])
 by_name = pytest.mark.parametrize("name", KNOWN)
 
-LOWER = {"rmse"}
+LOWER = {"rmse", "perplexity"}
 """Metrics of which lower is better, by hand."""
 
 TARGETS: Mapping[type[Task], Sequence[Any]] = {
@@ -100,7 +102,9 @@ TARGETS: Mapping[type[Task], Sequence[Any]] = {
     Tagging: [("B-a", "I-a", "O"), ("O", "B-b", "O"), ("B-b", "I-b", "B-a")] * 4,
     LabelSets: [("a", "b"), ("b",), ("c",)] * 4,
     PairRegression: [1.0, 2.5, 4.0, 0.5] * 3,
+    SeesImages: [ClosedAnswer("a"), ClosedAnswer("b"), "b", "c"] * 3,
     OneClass: ["a", "b", "b", "c"] * 3,
+    MaskedLanguage: [0.0] * 12,
 }
 """Kind -> what a test part may hold; the first kind of which a task is one counts."""
 
@@ -146,7 +150,8 @@ def test_all_of_them_are_found() -> None:
 def test_a_perfect_prediction_is_the_best_there_is(kind: str, name: str) -> None:
     task, items = task_of(kind, name)
     targets = [e.target for e in items]
-    perfect, wrong = score(task, targets, items), score(task, [*targets[1:], targets[0]], items)
+    others = [*targets[1:], targets[0]] if len(set(targets)) > 1 else [1.0] * len(targets)
+    perfect, wrong = score(task, targets, items), score(task, others, items)
     assert perfect is not None
     assert wrong is not None
     assert task.headline.better(perfect, wrong)

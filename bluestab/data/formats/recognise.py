@@ -58,7 +58,7 @@ def recognise(path: Path, *, words: bool) -> str:
     """
     if path.is_dir():
         return _of_folder(path)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix in OTHERS:
         raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
     if suffix in ENDINGS and suffix != ".json":
@@ -109,7 +109,8 @@ def _is_conll(path: Path) -> bool:
     return width >= 2 and all(len(one) == width for one in fields)
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """The ending of a name in lower case, that of the packed file for NAME.gz."""
     name = path.name.removesuffix(".gz")
     return Path(name).suffix.lower()
 

@@ -19,10 +19,11 @@ from torch import nn
 
 from bluestab.core.errors import Diverged
 from bluestab.core.seeding import Seeds, stream_seed
-from bluestab.core.types import Batch, Split, Step, StepOutput
+from bluestab.core.types import Batch, Corruption, Split, Step, StepOutput
 from bluestab.models.activations import Compression, saving
 from bluestab.models.passes import model_logits
 from bluestab.tasks.base import Scores
+from bluestab.tasks.data import EVALUATION_SEED
 from bluestab.training.loop.counted_memory import Ledger, moment_bytes
 from bluestab.training.loop.evaluation import Evaluator, ItemLogits
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
@@ -72,6 +73,8 @@ class FineTuning(pl.LightningModule):
     optimizer    built from the finished plan, maybe wrapped; its groups name their `depth`
     micro_batch  items per forward and backward pass; None: the whole batch at once
     count        what the loss of a batch is the mean over: items, or labelled word pieces
+    corruption   what is drawn of every batch before the network sees it; None: nothing
+    kept_logits  what of the logits of an evaluation is kept for scoring, from them and the labels
     evaluators   how to score validation and test
     phases       notes where the time goes
     masks        a context in which dropout draws its masks; outside what saves activations, which
@@ -94,6 +97,10 @@ class FineTuning(pl.LightningModule):
         micro_batch: int | None,
         count: Callable[[Batch], int],
         seeds: Seeds,
+        corruption: Corruption | None = None,
+        kept_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda logits, _: (
+            logits
+        ),
         evaluators: Mapping[Split, Evaluator],
         phases: Phases,
         masks: Callable[[], AbstractContextManager[Any]],
@@ -110,6 +117,7 @@ class FineTuning(pl.LightningModule):
         self._total_steps, self._warmup_steps = total_steps, warmup_steps
         self._micro_batch, self._count = micro_batch, count
         self._seeds = seeds
+        self._corruption, self._kept_logits = corruption, kept_logits
         self._evaluators = evaluators
         self._phases = phases
         self._masks = masks
@@ -134,6 +142,15 @@ class FineTuning(pl.LightningModule):
 
     def _count_forward(self, model: nn.Module, inputs: Any) -> None:
         self.forwards += int(model.training)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """The batch as the network is to see it: in training drawn by the run's seed and step, in
+        evaluation the same for all runs."""
+        if self._corruption is None:
+            return batch
+        if self.trainer.training:
+            return self._corruption(batch, self._seeds.dropout, ("mask", self.global_step))
+        return self._corruption(batch, EVALUATION_SEED, ("mask",))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -258,7 +275,9 @@ class FineTuning(pl.LightningModule):
     def _collect(self, batch: Batch) -> None:
         self.evaluating = True
         with self._phases("evaluate"):
-            self.logits.update(model_logits(self.model, batch), batch["labels"], batch["items"])
+            labels = batch["labels"]
+            logits = self._kept_logits(model_logits(self.model, batch), labels)
+            self.logits.update(logits, labels, batch["items"])
 
     def _score(self, split: Split) -> None:
         with self._phases("score"):
