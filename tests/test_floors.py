@@ -151,7 +151,7 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
 
 SHARED_BY_TECHNIQUES = (
     *("base", "packing", "parameters", "effects", "anchored", "replay"),
-    "peft_layers",
+    "around_layers",
 )
 
 
@@ -251,12 +251,12 @@ TESTED_BY = {
     "bluestab.techniques.anchored": "techniques/test_ewc.py",
     "bluestab.techniques.der": "techniques/test_derpp.py",
     "bluestab.techniques.er": "techniques/test_derpp.py",
-    "bluestab.techniques.ia3": "techniques/test_peft_layers.py",
+    "bluestab.techniques.ia3": "techniques/test_around_layers.py",
     "bluestab.techniques.kfac_ewc": "techniques/test_ewc.py",
     "bluestab.techniques.lwf": "techniques/test_derpp.py",
     "bluestab.techniques.mas": "techniques/test_ewc.py",
     "bluestab.techniques.replay": "techniques/test_derpp.py",
-    "bluestab.techniques.vera": "techniques/test_peft_layers.py",
+    "bluestab.techniques.vera": "techniques/test_around_layers.py",
     "bluestab.models.earlier": "training/test_stages.py",
     "bluestab.training.families": "training/packed/test_training.py",
     "bluestab.training.inspection": "tasks/test_own.py",
