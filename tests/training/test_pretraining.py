@@ -196,3 +196,28 @@ def test_what_does_not_go_together_is_one_sentence(make_run: Make, text: str) ->
             make_run("task=mlm", "model=tiny", text, "device=cpu", *more)
         (problem,) = error.value.problems
         assert said in problem
+
+
+def test_a_report_reads_runs_whose_predictions_are_lists_of_numbers() -> None:
+    import pyarrow as pa
+
+    from bluestab.report.frames.instability import _measured
+
+    rows = [{"at": "last", "id": "a", "prediction": [0.5, 1.0], "target": 0.0, "logits": [0.5]}]
+    assert _measured([pa.Table.from_pylist(rows)] * 2) == {}
+
+
+@pytest.mark.slow
+def test_a_sweep_over_seeds_of_pretraining_is_reported(cli: Any, text: str) -> None:
+    said = cli(
+        "run", "-m", "task=mlm", "model=tiny", text, "device=cpu", "optim.steps=2",
+        "task.validation_size=0.2", "task.test_size=0.2", "sweep.seeds=2", "keep=last",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "perplexity, lower is better" in said.out
+    (key, *_) = (p.name for p in Path("runs").iterdir() if len(p.name) == 16)
+    for verb in (("predict", key, "--input", "x", "--output", "y"), ("export", key, "--out", "e")):
+        Path("x").write_text("a", encoding="utf-8")
+        refused = cli(*verb)
+        assert refused.code == 2
+        assert "is a pretrained encoder, which answers no question" in refused.err
