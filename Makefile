@@ -16,7 +16,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types fix bench gpu wheel clean
+.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "  2/3 $(TORCH)$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
 	@$(PIP) install '$(TORCH)' $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)',-c constraints.txt)
 	@echo "  3/3 bluestab and its other dependencies"
-	@$(PIP) install -c constraints.txt -e '.[embedded,dev]'
+	@$(PIP) install -c constraints.txt -e '.[embedded,dev,docs]'
 	@touch $(STAMP)
 	@echo "bluestab: installed; try $(BIN)/bluestab"
 
@@ -89,7 +89,7 @@ test-all: test test-more test-slow test-slurm test-browser ## every test there i
 test-planted: install ## ten bugs, planted one by one: do the quick tests find them?
 	$(BIN)/python tests/planted_bugs.py
 
-check: format lint types ## format, lint, types; changes nothing
+check: format lint types docs ## format, lint, types, documentation; changes nothing
 
 format: install ## is the code formatted? (ruff)
 	$(BIN)/ruff format --check .
@@ -99,6 +99,12 @@ lint: install ## what does the linter say? (ruff)
 
 types: install ## do the types agree? (mypy)
 	$(BIN)/mypy bluestab
+
+# -W -n: a dead link, a missing anchor, a name that cannot be resolved and any other warning are errors
+docs: install ## the documentation, in docs/_build/html; without any network
+	@rm -rf docs/_build
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 fix: install ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -113,6 +119,10 @@ gpu: ## does the GPU do what it should, and how fast? eight minutes at most, ins
 wheel: install ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
+SEEDS ?= 1
+release: install ## sdist and wheel, checked; fresh environments of Python 3.11 to 3.13, quickstart; uploads nothing
+	$(BIN)/python tests/release.py $(SEEDS)
+
 clean: ## remove build products and caches (.venv, runs/ and report/ stay)
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

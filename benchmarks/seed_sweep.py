@@ -1,6 +1,6 @@
 """How long the seeds of a sweep take: `bluestab run -m` beside transformers' Trainer.
 
-    BLUESTAB_DATA=FOLDER python benchmarks/seed_sweep.py --rounds 3    # the table of the README
+    BLUESTAB_DATA=FOLDER python benchmarks/seed_sweep.py --rounds 3    # the table of docs/results
     ... [--tasks biosses ncbi_disease] [--seeds N] [--epochs N] [--frozen 0 4 5]
 
 MiniLM on BIOSSES (64 pairs; 4 seeds of 10 epochs) and on 500 sentences of NCBI-disease (100 for

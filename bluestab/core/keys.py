@@ -31,7 +31,7 @@ TRAINER_COMPUTATIONAL = (
 
 OF_THE_MODEL = (
     *("head", "lower_case", "dropout", "attention_dropout", "head_dropout", "global_attention"),
-    *("vocabulary", "init_from"),
+    *("vocabulary", "init_from", "vision"),
 )
 """Knobs that the config has below `model` and the hashed config beside it."""
 
@@ -63,6 +63,7 @@ NEUTRAL: Mapping[str, Any] = {
     "global_attention": "first_piece",
     "vocabulary": None,
     "init_from": None,
+    "vision": None,
     "predecessor": None,
     "earlier": [],
     "optim.bias_correction": True,

@@ -29,12 +29,21 @@ At = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """An image that was found and checked: where it lies, and the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One item: its text, or its words (tagging), and the target (class name, number, tags).
 
     group    what it belongs to (a document): items of one group are never split apart
     offsets  of the words in the text they come from, (start, end exclusive) in characters; None
              where the file gives words
+    image    what a question is about
     """
 
     id: str
@@ -44,6 +53,7 @@ class Example:
     # not in repr, which is what word pieces are cached by
     group: str | None = field(default=None, repr=False)
     offsets: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
+    image: ImageFile | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def export(run: FinishedRun, out: Path, device: str, *, ensemble: int = 1) -> Ex
         raise ConfigError(f"--out is '{out}', which is there already; remove it or choose another")
     cell = cell_of_run(run.store, run.record)
     runs = [run, *_more(run, cell, ensemble - 1)]
-    _refuse_heads(run)
+    _refuse_inexpressible(run)
     remarks = [
         f"run {one.record.key} kept no {one.at} weights: trained again, test score and all else "
         "as recorded"
@@ -126,8 +126,19 @@ def _seed(run: FinishedRun) -> int:
     return int(run.record.measured["names"]["seed"])
 
 
-def _refuse_heads(run: FinishedRun) -> None:
-    """Raises ConfigError for a head that transformers has no class for."""
+def _refuse_inexpressible(run: FinishedRun) -> None:
+    """Raises ConfigError for heads and layers that transformers has no class for."""
+    if "inner_adaptors" in run.cfg["technique"]:
+        raise ConfigError(
+            f"run {run.record.key} has layers of technique inner_adaptors between its blocks, "
+            "which plain transformers cannot express: it would leave them out and say nothing; "
+            f"bluestab reads them: bluestab predict {run.record.key}"
+        )
+    if run.cfg["model"].get("vision") is not None:
+        raise ConfigError(
+            f"run {run.record.key} looks at images (model.vision), which plain transformers has no "
+            "class for: it would read the questions alone and say nothing"
+        )
     head = run.cfg["model"].get("head", "default")
     output = load_class(run.cfg["task"]["_target_"], Task, "task").output  # type: ignore[type-abstract]
     if head == "default" or (head == "linear" and output.per_word):

@@ -48,6 +48,11 @@ class Predictor:
         pieces: int = PIECES,
     ) -> None:
         first = weights[0]
+        if seeing := next((one for one in weights if one.model.sees is not None), None):
+            raise ConfigError(
+                f"{seeing.said} looks at images (model.vision), and new items are texts alone: it "
+                "cannot be asked yet; its answers to the test items are in predictions.parquet"
+            )
         check_threshold(first.task, threshold)
         self.weights, self.threshold, self.pieces = weights, threshold, pieces
         self.task, self.labels = first.task, first.labels

@@ -27,6 +27,7 @@ from bluestab.data.locate import sha256_of
 from bluestab.models.global_attention import global_attention_problems
 from bluestab.models.hub import CONVERT, OLD_WEIGHTS, download, local_copy, offline
 from bluestab.models.native import why_no_encoder
+from bluestab.models.vision_spec import VisionSpec, vision_problems
 from bluestab.models.vocabulary import FILE, digest_of_vocabulary
 
 FAMILIES = (
@@ -73,6 +74,12 @@ class Model:
     max_length: int
     vocabulary: str | None
     about: Mapping[str, Any]
+    vision: Mapping[str, Any] | None = None  # of `conf/model/vision`, beside the yamls of models
+
+    @property
+    def sees(self) -> VisionSpec | None:
+        """What it looks at images with."""
+        return None if self.vision is None else VisionSpec(**self.vision)
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
@@ -235,6 +242,7 @@ def check_model(model: Model) -> list[str]:
         }
     )
     problems += global_attention_problems(model)
+    problems += vision_problems(model.vision)
     for fact in ("layers", "hidden_size", "max_length"):
         value = getattr(model, fact)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -27,6 +27,7 @@ from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.insertion_places import refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
@@ -68,6 +69,7 @@ def load(
     The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
     weights lack something, are not what the yaml says, or have changed since they were found.
     """
+    refuse_inserted(model.path)
     pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
@@ -108,7 +110,12 @@ def load_trained(
 
     Raises ConfigError if a value is missing there: it would be random.
     """
+    from bluestab.models.insertions import insert_as_saved
+
     network, missing = _pretrained(model, head, n_labels, attention)
+    blocks = f"{network.base_model_prefix}.{model.blocks}"
+    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+        missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
         raise ConfigError(
@@ -128,6 +135,7 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
         model.head,
         model.lower_case,
         model.global_attention,
+        model.sees,
         dropout,
         kept,
     )
@@ -246,8 +254,12 @@ def _config(folder: Path, n_labels: int) -> Any:
 
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
+    """With the head that the yaml asks for, and what looks at images."""
     from bluestab.models.heads import make_linear, make_pooled
+    from bluestab.models.vision import add_vision
 
+    if model.sees is not None:
+        add_vision(network, model.sees)
     if model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
@@ -302,9 +314,9 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
 
 def _verify_head(model: Model, folder: Path) -> None:
     """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models.heads import MARK
+    from bluestab.models import heads
 
-    said = read_json(folder / "config.json").get(MARK)
+    said = read_json(folder / "config.json").get(heads.MARK)
     if said not in (None, model.head):
         raise ConfigError(
             f"the weights of '{model.name}' were trained with model.head={said}, "
@@ -356,6 +368,11 @@ def initialise(
             parameter.zero_()
         elif type(module).__name__.endswith("Norm"):  # of torch, or a family's own
             parameter.fill_(1.0)
+        elif isinstance(module, nn.Conv2d):  # LeCun et al. 1998: the variance of its input
+            fan_in = module.weight[0].numel()
+            parameter.copy_(
+                torch.empty(parameter.shape).normal_(0.0, fan_in**-0.5, generator=generator)
+            )
         elif isinstance(module, nn.Linear | nn.Embedding):
             parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
             padding = getattr(module, "padding_idx", None)

@@ -30,6 +30,8 @@ POSITIONS = "positions"
 """Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
 Their labels are (B, K), too."""
 NOT_FOR_THE_MODEL = ("labels", "items", PREFIX, POSITIONS)
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Encoded(TypedDict):
     example         position of the item the row belongs to; every item in order has one at least
     truncated       parts of the item are in no row; said once per item
     lost            how many of the item's units (`Task.size`) that concerns; counted once per item
+    image           (3, size, size) uint8, where the model looks at images
     """
 
     input_ids: list[list[int]]
@@ -54,6 +55,7 @@ class Encoded(TypedDict):
     example: list[int]
     truncated: list[bool]
     lost: list[int]
+    image: NotRequired[list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Task(ABC):
     """An item is two texts."""
     windows: ClassVar[bool] = False
     """A long item takes several rows."""
+    shows_images: ClassVar[bool] = False
+    """Its items have an image."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()

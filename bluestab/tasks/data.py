@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -50,10 +50,10 @@ class TaskData:
 
     @cached_property
     def recurring(self) -> dict[Split, int]:
-        """Items of validation and test whose text is also that of a training item."""
-        known = {(e.text, e.text_pair) for e in self.splits["train"]}
+        """Items of validation and test whose text (and image) is also that of a training item."""
+        known = {(e.text, e.text_pair, e.image) for e in self.splits["train"]}
         return {
-            split: sum((e.text, e.text_pair) in known for e in self.splits[split])
+            split: sum((e.text, e.text_pair, e.image) in known for e in self.splits[split])
             for split in SPLITS
             if split != "train"
         }
@@ -188,6 +188,8 @@ def _load(shared: Shared) -> TaskData:
         fingerprint = {split: digest_of(items) for split, items in corpus.splits.items()}
     else:
         fingerprint = {split: sha256_of(path) for split, path in paths.items()}
+        if task.shows_images:
+            fingerprint["images"] = _digest_of_images(corpus.splits.values())
     task = task.settled(labels, parts.splits["test"])
     notes = (*corpus.notes, *parts.notes)
     data = TaskData(task, labels, parts.splits, fingerprint, notes, parts.drawn)
@@ -264,10 +266,17 @@ def _with_computed_bound(data: TaskData, changed: Sequence[str]) -> TaskData:
     return replace(data, task=replace(task, failed_below=bound), notes=(*data.notes, note))
 
 
+def _digest_of_images(splits: Iterable[Sequence[Example]]) -> str:
+    """SHA-256 of all images of a task, whatever they are called."""
+    found = {e.image.sha256 for examples in splits for e in examples if e.image is not None}
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+
+
 def digest_of(examples: Sequence[Example]) -> str:
     """SHA-256 of items, whatever file they came in: what stands for an own file in a key."""
     digest = hashlib.sha256()
     for e in examples:
         said = [e.id, e.text, e.text_pair, e.target, e.group]
+        said += [] if e.image is None else [e.image.sha256]
         digest.update(json.dumps(said, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()

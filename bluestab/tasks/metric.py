@@ -35,6 +35,7 @@ class Compared:
     n_classes             of classes, whether or not a seed predicts all of them
     positive              classes that count in positive_f1
     types                 of words, whose F1 are averaged
+    closed                per item, whether its question names its possible answers
     """
 
     predictions: Sequence[Any]
@@ -42,6 +43,7 @@ class Compared:
     n_classes: int = 0
     positive: Sequence[int] = ()
     types: Sequence[str] = ()
+    closed: Sequence[bool] = ()
 
     @cached_property
     def entities(self) -> Mapping[str, float]:
@@ -181,6 +183,26 @@ ANSWERS = _group(
 )
 """Of question answering, compared as classes."""
 
+
+def _accuracy_where(closed: bool) -> Callable[[Compared], float | None]:
+    """Share of right answers to closed questions, or to open ones; None where there are none."""
+
+    def accuracy(c: Compared) -> float | None:
+        at = [i for i, flag in enumerate(c.closed) if flag is closed]
+        if not at:
+            return None
+        return scoring.accuracy([c.predictions[i] for i in at], [c.targets[i] for i in at])
+
+    return accuracy
+
+
+VISUAL_ANSWERS = _group(
+    ANSWERS["accuracy"],
+    Metric("closed_accuracy", "accuracy on closed questions", _accuracy_where(True)),
+    Metric("open_accuracy", "accuracy on open questions", _accuracy_where(False)),
+)
+"""Of visual question answering, compared as classes, with which questions are `closed`."""
+
 CLASSES = _group(
     Metric(
         "positive_f1",
@@ -232,12 +254,9 @@ PERPLEXITY = _group(
 )
 """Of language models, compared as negative log-likelihoods of the right pieces."""
 
+GROUPS = (ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, PERPLEXITY)
 KNOWN: Mapping[str, Metric] = MappingProxyType(
-    {
-        name: metric
-        for group in (ENTITIES, WORDS, CLASSES, LABEL_SETS, NUMBERS, PERPLEXITY)
-        for name, metric in group.items()
-    }
+    {name: metric for group in GROUPS for name, metric in group.items()}
 )
 """Every metric above by its name, for what knows no task: direction and words are one for all that
 share a name."""

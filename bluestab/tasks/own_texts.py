@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bluestab.core.errors import DataError
-from bluestab.core.types import Example, Split
+from bluestab.core.types import Example, ImageFile, Split
 from bluestab.data.formats.base import Rows, short
 from bluestab.data.formats.columns import find, texts
 from bluestab.tasks.base import Corpus, Task, names_problem
@@ -90,11 +90,18 @@ class OwnTexts(OwnFiles, ABC):
         ids, groups, said = self.names_and_groups(rows, roles)
         one = texts(rows, first, "task.text")
         two = texts(rows, roles["text_pair"], "task.text_pair") if self.pair else [None] * len(one)
+        shown = self.images_in(rows, roles)
         examples = [
-            Example(*parts[:4], group=parts[4])
-            for parts in zip(ids, one, two, targets, groups, strict=True)
+            Example(name, text, pair, target, group=group, image=image)
+            for name, text, pair, target, group, image in zip(
+                ids, one, two, targets, groups, shown, strict=True
+            )
         ]
         return examples, [describe(rows, kind, roles), *said]
+
+    def images_in(self, rows: Rows, roles: dict[str, str]) -> Sequence[ImageFile | None]:
+        """The image of each row; the column that names them goes to `roles`."""
+        return [None] * len(rows.rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from bluestab.models.earlier import EarlierTask, shared
 from bluestab.models.likelihood import Labels
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
+from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,15 @@ STRENGTH: Rule = (
     lambda value: value == AUTO or (is_number(value) and value >= 0),
     "a number >= 0, or auto",
 )
+
+AGAINST: Mapping[str, str] = {
+    **{
+        n: f"the weights of earlier tasks are behind those of {n}, by other names"
+        for n in AROUND_LAYERS
+    },
+    "inner_adaptors": "it keeps the encoder as it is, so that nothing of them can be lost",
+}
+"""Techniques that no other can hold on to earlier tasks beside, and why."""
 
 Penalty = tuple[Curvature, Mapping[str, "torch.Tensor"]]
 """F, and the weights it pulls to."""
@@ -54,11 +64,11 @@ def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
             f"technique {name} holds on to what an earlier run has learnt, and model.init_from "
             "names none; say model.init_from=KEY, or leave it out"
         )
-    if "lora" in cfg["technique"]:
-        problems.append(
-            f"techniques {name} and lora do not go together: the weights of earlier tasks are "
-            "behind lora's, by other names; leave one out"
-        )
+    problems += [
+        f"techniques {name} and {other} do not go together: {why}; leave one out"
+        for other, why in AGAINST.items()
+        if other in cfg["technique"]
+    ]
     return problems
 
 

@@ -40,6 +40,8 @@ class Technique:
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
     keeps_items: ClassVar[bool] = False
     """It asks training items of these tasks again in its steps."""
+    reads_groups: ClassVar[bool] = False
+    """It needs two groups of training items at least (`task.group`)."""
 
     # --- declared before anything heavy is loaded ---
 

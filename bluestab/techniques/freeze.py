@@ -28,19 +28,11 @@ from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.packing import Packable
-from bluestab.techniques.parameters import blocks
+from bluestab.techniques.parameters import blocks, pin_eval
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bluestab.core.seeding import Seeds
     from bluestab.models.param_plan import ParamPlan
-
-
-def pin_eval(module: nn.Module) -> None:
-    """Put a module in evaluation mode for good: later calls of `.train()` leave it there."""
-    module.eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign]
 
 
 class Freeze(Packable, Technique):

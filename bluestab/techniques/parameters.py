@@ -62,3 +62,9 @@ def held(optimizer: torch.optim.Optimizer, names: Collection[str]) -> dict[str, 
         for name, parameter in zip(group["names"], group["params"], strict=True)
         if name in names
     }
+
+
+def pin_eval(module: nn.Module) -> None:
+    """Put a module in evaluation mode for good: later calls of `.train()` leave it there."""
+    module.eval()
+    module.train = lambda mode=True: module  # type: ignore[method-assign]

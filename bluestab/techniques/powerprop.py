@@ -13,8 +13,8 @@ Applies   To the weights of the linear layers of the blocks that have pretrained
 Clipping  Is that of the gradients of w. Weight decay acts on phi.
 Cost      Two powers and a copy per weight and step.
 Not with  What else acts on weights after an update: `recadam`, `prior_decay`, `smart` with
-          technique.smart.proximal. `lora`: its updates begin at 0, which phi never leaves.
-          `train_only` where it trains no matrices.
+          technique.smart.proximal. `lora`, `ia3`, `vera` and, where it trains no
+          matrices, `train_only`: the matrices of the blocks do not train.
 Against   Adam divides by the size of the gradients and so undoes much of the scaling: expect the
           effect with pruning afterwards, if at all. No result with pretrained encoders is known.
 """
@@ -31,6 +31,7 @@ from bluestab.models.built import Built, Trained
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices, held
+from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -70,11 +71,12 @@ class Powerprop(Technique):
             "powerprop has others in their place; choose one"
             for name in found
         ]
-        if "lora" in others:
-            problems.append(
-                "the updates of technique lora begin at 0, where technique powerprop has no "
-                "gradient: they would never move; choose one"
-            )
+        problems += [
+            f"technique {name} leaves the matrices of the blocks as they are, and technique "
+            "powerprop acts on them alone: it would do nothing; choose one"
+            for name in AROUND_LAYERS
+            if name in others
+        ]
         only = others.get("train_only", {"patterns": ["."]})
         if not only["patterns"] and "attention" not in only["parts"]:
             problems.append(

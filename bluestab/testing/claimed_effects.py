@@ -10,7 +10,14 @@ from typing import Any
 import torch
 
 from bluestab.techniques.base import Technique
-from bluestab.testing.observed_training import LAYERS, ObservedTraining, depth_of, is_layer
+from bluestab.testing.observed_training import (
+    INSERTED,
+    LAYERS,
+    ObservedTraining,
+    depth_of,
+    is_head,
+    is_layer,
+)
 
 
 def usual_decay(seen: ObservedTraining, plain: ObservedTraining) -> Mapping[str, float]:
@@ -65,6 +72,13 @@ def _masked(seen: ObservedTraining, plain: ObservedTraining) -> int:
         for n, zeros in plain.gradients.items()
     }
     return len([n for n, first in firsts.items() if first and first[0] > usual.get(n, 0.0)])
+
+
+def _retrained_share(seen: ObservedTraining, plain: ObservedTraining) -> float:
+    """Of the entries of all tensors that train and began at the checkpoint's values, or beside a
+    layer: those of the tensors that moved."""
+    gated = [n for n in seen.rates if not is_head(n) and n not in seen.changed]
+    return seen.size([n for n in gated if n in seen.moved]) / max(1, seen.size(gated))
 
 
 def _trains_from(seen: ObservedTraining, plain: ObservedTraining) -> dict[str, int]:
@@ -177,13 +191,22 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     ),
     "distance": _distance_kept,
     "masked_tensors": _masked,
+    "retrained_share": _retrained_share,
     "trains_from": _trains_from,
     "trained_steps": _trained_steps,
     # what was put around layers
     "adapters": lambda seen, plain: len(
-        [n for n, w in seen.applied.items() if not torch.allclose(w, seen.end[n], 0, 1e-6)]
+        [
+            n
+            for n, w in seen.applied.items()
+            if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 1e-6)
+        ]
     ),
     "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
+    "opened_gates": lambda seen, plain: len([n for n in seen.moved if n.endswith(".gate")]),
+    "inserted_parameters": lambda seen, plain: seen.size(
+        [n for n in seen.added if n in seen.rates and n.startswith(INSERTED)]
+    ),
     "trained_share": lambda seen, plain: seen.size(list(seen.rates)) / seen.size(list(seen.start)),
 }
 """Word in `effects` -> its value found out here. A technique that needs a new word adds it."""
@@ -191,5 +214,6 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
           "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors",
-          "dropout_removed", "undecayed_tensors", "trains_from", "adapters")  # fmt: skip
+          "dropout_removed", "undecayed_tensors", "trains_from", "adapters",
+          "opened_gates")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""

@@ -37,6 +37,9 @@ def write_corpora(root: Path) -> Path:
 
 def write_corpus(root: Path, node: Any) -> None:
     """The files of one task below `root`, by the node of its yaml."""
+    if node.get("image") is not None:
+        write_pictured(root / node["name"], node)
+        return
     start = 0
     for split, n in SIZES.items():
         path = root / node["name"] / node[split]
@@ -58,6 +61,28 @@ def corpus(node: dict[str, Any], numbers: range) -> str:
     fields = list(rows[0]) if node["header"] else sorted(rows[0])
     head = ["\t".join(map(str, fields))] if node["header"] else []
     return "\n".join([*head, *("\t".join(str(r[f]) for f in fields) for r in rows)]) + "\n"
+
+
+def write_pictured(folder: Path, node: dict[str, Any]) -> None:
+    """Questions on images in one file, two per image: what validates is drawn."""
+    from PIL import Image
+
+    items = []
+    (folder / node["images"]).mkdir(parents=True, exist_ok=True)
+    for i in range(sum(SIZES.values())):
+        image = f"{i // 2}.png"
+        shade = (i // 2 * 10 % 256, 50 * (i % 4 // 2), 0)
+        Image.new("RGB", (20, 24), shade).save(folder / node["images"] / image)
+        values = {
+            "id": str(i),
+            "text": " ".join(sentence(i)),
+            "label": ("yes", "no", "lung")[i % 3],
+            "image": image,
+            "answer_type": "OPEN" if i % 3 == 2 else "CLOSED",
+            "part": "freeform" if i < SIZES["train"] + SIZES["validation"] else "test_freeform",
+        }
+        items.append({node[role]: value for role, value in values.items()})
+    (folder / node["train"]).write_text(json.dumps(items), encoding="utf-8")
 
 
 def tagged_sentence(node: dict[str, Any], i: int, kind: str) -> str:

@@ -44,10 +44,15 @@ BOTTOM = (
 )
 """What the families call their parts; written by hand, not found as a model's yaml may be."""
 
+INSERTED = "insertions."
+"""What layers between blocks are called, by the number of the block: they count as its part."""
+
 
 def depth_of(name: str) -> int:
     """Depth of a parameter or module by its name: 0 embeddings, 1..L blocks, L+1 all above."""
     encoder, _, inner = name.partition(".")
+    if name.startswith(INSERTED):
+        return int(inner.partition(".")[0])
     if encoder not in ENCODERS:
         return LAYERS + 1
     if block := re.match(rf"{BLOCKS}(\.|$)", inner):
@@ -56,12 +61,12 @@ def depth_of(name: str) -> int:
 
 
 def is_head(name: str) -> bool:
-    return name.partition(".")[0] not in ENCODERS
+    return name.partition(".")[0] not in ENCODERS and not name.startswith(INSERTED)
 
 
 def is_layer(path: str) -> bool:
     """Whether a module path is one whole layer, as freezing counts them."""
-    return bool(re.fullmatch(rf"\w+\.({BOTTOM}|{BLOCKS})", path))
+    return bool(re.fullmatch(rf"\w+\.({BOTTOM}|{BLOCKS}|\d+)", path))
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ class ObservedTraining:
     dropout     dropout modules and their rates
     mixing      linear layers whose training forward does not use their weight as it is
     gradients   name -> per step, the share of exact zeros in its gradient; None: no gradient
-    applied     weights of the linear layers that something was put around -> what they, together
-                with it, apply in evaluation after the last step
+    applied     weights and biases of the linear layers that something was put around -> what they,
+                together with it, apply in evaluation after the last step
 
     Names are those of a plain network; what was put around a layer adds names of its own.
     """
@@ -112,11 +117,12 @@ class ObservedTraining:
     @cached_property
     def added(self) -> list[str]:
         """Parameters that a plain network has not."""
-        layers = tuple(name.removesuffix("weight") for name in self.applied)
+        layers = tuple({f"{name.rpartition('.')[0]}." for name in self.applied})
         return [
             name
             for name in self.start
-            if name.startswith(layers) and name.rpartition(".")[0] + "." not in layers
+            if name.startswith(INSERTED)
+            or (name.startswith(layers) and name.rpartition(".")[0] + "." not in layers)
         ]
 
     @cached_property
@@ -276,14 +282,17 @@ def mixing(model: torch.nn.Module) -> frozenset[str]:
 
 @torch.no_grad()
 def applied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Name of its weight -> matrix (out, in) that a layer with another one inside it applies: what
-    it makes of the unit vectors, less what it makes of zero."""
+    """What a layer with another one inside it applies: name of its weight -> matrix (out, in), what
+    it makes of the unit vectors, less what it makes of zero; name of its bias -> the latter."""
     was, found = model.training, {}
     model.eval()
     for path, module in model.named_modules():
         if hasattr(module, "base_layer"):
             units = torch.eye(module.base_layer.in_features)
-            found[f"{path}.weight"] = (module(units) - module(torch.zeros_like(units))).T
+            bias = module(torch.zeros_like(units[:1]))
+            found[f"{path}.weight"] = (module(units) - bias).T
+            if module.base_layer.bias is not None:
+                found[f"{path}.bias"] = bias[0]
     model.train(was)
     return found
 

@@ -32,7 +32,9 @@ def technique_class(name: str) -> type[Technique]:
 
 REMEMBERING = [name for name in EVERY if technique_class(name).remembers]
 """Those that go with an earlier run alone."""
-NAMES = [name for name in EVERY if name not in REMEMBERING]
+GROUPED = [name for name in EVERY if technique_class(name).reads_groups]
+"""Those that go with items in groups alone."""
+NAMES = [name for name in EVERY if name not in (*REMEMBERING, *GROUPED)]
 """Those that go with any run."""
 
 HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_disease",

@@ -24,6 +24,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.spaces import SEARCH_SPACE
 from bluestab.core.types import ModelFacts
 from bluestab.testing.claimed_effects import agree, effects_problems, usual_decay
+from bluestab.testing.inserted import put_in
 from bluestab.testing.laboratory import Lab, laboratory
 from bluestab.testing.observed_training import (
     LAYERS,
@@ -309,6 +310,9 @@ def bare_scores(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(seen.bare[name])
+        if "inner_adaptors" in assembly.techniques:
+            scale: float = assembly.techniques["inner_adaptors"].gate_scale  # type: ignore[attr-defined]
+            put_in(network, seen.end, scale)
         for batch in assembly.loaders["validation"]:
             inputs = {k: v for k, v in batch.items() if k not in ("labels", "items")}
             answers = network(**inputs).logits

@@ -24,6 +24,7 @@ from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
 from bluestab.models.global_attention import FIRST_PIECE
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.vision_spec import vision_problems
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData, load_task
@@ -139,6 +140,8 @@ def check(
     remembered = scored or any(t.remembers for t in usable.values())
     if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
+    if data is not None and not problems:
+        problems += _ungrouped(data, usable)
     if problems or data is None or model is None or identity is None or stages is None:
         raise ConfigError(*problems)
     if kept is not None:  # in full: what the beginning of a key means changes as a store grows
@@ -252,7 +255,29 @@ def _misfits(task: Task | None, model: Model | None) -> list[str]:
     """Knobs of the model that the task cannot have, one sentence each."""
     if task is None or model is None:
         return []
-    return _too_long(task, model) + _no_pair(task, model) + _no_pieces(task, model)
+    return (
+        _too_long(task, model)
+        + _no_pair(task, model)
+        + _no_pieces(task, model)
+        + _no_images(task, model)
+    )
+
+
+def _ungrouped(data: TaskData, techniques: Mapping[str, Technique]) -> list[str]:
+    """Techniques that need groups of training items where there are none."""
+    groups = {example.group for example in data.splits["train"]}
+    if None in groups:
+        lack = f"{'some' if len(groups) > 1 else 'all'} of its training items have no group"
+    elif len(groups) == 1:
+        lack = f"all its training items are of group {groups.pop()!r}"
+    else:
+        return []
+    return [
+        f"technique {name} compares groups of items, and task '{data.task.name}' has none to "
+        f"compare: {lack}; say task.group=COLUMN of your own data, or leave the technique out"
+        for name, technique in techniques.items()
+        if technique.reads_groups and not technique.is_neutral()
+    ]
 
 
 def _too_long(task: Task, model: Model) -> list[str]:
@@ -285,6 +310,22 @@ def _no_pieces(task: Task, model: Model) -> list[str]:
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
         f"word; say model.head=default or linear"
     ]
+
+
+def _no_images(task: Task, model: Model) -> list[str]:
+    if vision_problems(model.vision) or (sees := model.sees) is None:
+        return []
+    if not task.shows_images:
+        return [
+            f"model.vision is set, but the items of task '{task.name}' have no images; say "
+            "model/vision=none"
+        ]
+    if task.max_length - sees.pieces < 8:
+        return [
+            f"task.max_length is {task.max_length}, and an image takes {sees.pieces} of these word "
+            f"pieces: no room for a question; say task.max_length={sees.pieces + 48}"
+        ]
+    return []
 
 
 def technique_problems(

@@ -41,6 +41,10 @@ def packable_problems(
             f"trainer.activations is {knobs['activations']}: the scale of a tensor would be that "
             "of all siblings together"
         )
+    if cfg.get("model", {}).get("vision") is not None:
+        found.append(
+            "model.vision is set: what looks at images has no form for several runs at once"
+        )
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
     if cfg.get("optim", {}).get("patience") is not None:

@@ -17,6 +17,7 @@ from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.seeding import Seeds
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights, find
+from bluestab.models.insertion_places import is_inserted
 from bluestab.store.store import Store, parse_record
 from bluestab.tasks.data import TaskData, load_task
 from bluestab.training.loop.batches import collate, evaluation_batches, loader
@@ -120,7 +121,7 @@ def earlier_scores(
     knobs: Mapping[str, Any],
 ) -> list[Scores]:
     """The test scores of each stage's task now: the encoder as it stands, under the head that the
-    stage left.
+    stage left, and with the layers that it inserted.
 
     tasks  the same stages, loaded
     knobs  `trainer` of the config
@@ -130,7 +131,8 @@ def earlier_scores(
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
 
     state = built.plain(built.model.state_dict())
-    now = {name: value for name, value in state.items() if name not in built.layers.head}
+    of_this_task = built.layers.head.union(filter(is_inserted, state))
+    now = {name: value for name, value in state.items() if name not in of_this_task}
     found = []
     for stage, task in zip(stages, tasks, strict=True):
         own = dict(task.network.named_parameters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from bluestab.core.keys import TASK_DESCRIPTIVE
 from bluestab.core.provenance import versions
 from bluestab.core.types import Example
 from bluestab.data import cache
-from bluestab.tasks.base import Task
+from bluestab.data.images import pixels
+from bluestab.tasks.base import Encoded, Task
 from bluestab.tasks.data import TaskData
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from bluestab.models.description import Model
+    from bluestab.models.vision_spec import VisionSpec
 
 NOT_ENCODED = TASK_DESCRIPTIVE | {
     *("name", "train_size", "shots", "validation_size", "test_size", "folds", "fold", "split_seed"),
@@ -37,12 +40,42 @@ def tokenised(
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())
+        if model.sees is not None and example.image is not None:
+            digest.update(example.image.sha256.encode())
     task = data.task
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
     said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
-    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case)
+    if model.sees is not None:
+        parts["vision"] = repr(model.sees)
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, model.sees)
     return _tokenised(Shared(content, data, examples, model, parts))
+
+
+def encoded(
+    data: TaskData,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    sees: VisionSpec | None,
+) -> Encoded:
+    """Columns of these items; with images, their pixels, and after the first word piece a
+    placeholder for each piece of an image. These are no padding: positions and masks count them."""
+    task = data.task
+    if sees is None:
+        return task.encode(examples, data.labels, tokenizer)
+    short = replace(task, max_length=task.max_length - sees.pieces)
+    columns = short.encode(examples, data.labels, tokenizer)
+    fill = tokenizer.unk_token_id
+    columns["input_ids"] = [_opened(row, sees.pieces, fill) for row in columns["input_ids"]]
+    if "token_type_ids" in columns:
+        types = columns["token_type_ids"]
+        columns["token_type_ids"] = [_opened(row, sees.pieces, 0) for row in types]
+    columns["image"] = [pixels(e.image, sees.image_size) for e in examples if e.image is not None]
+    return columns
+
+
+def _opened(row: list[int], n: int, value: int) -> list[int]:
+    return [*row[:1], *[value] * n, *row[1:]]
 
 
 @lru_cache(maxsize=32)
@@ -56,7 +89,7 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        columns = data.task.encode(examples, data.labels, tokenizer)
+        columns = encoded(data, examples, tokenizer, model.sees)
         return Dataset.from_dict(columns).data.table
 
     libraries = {name: versions()[name] for name in ("tokenizers", "transformers")}

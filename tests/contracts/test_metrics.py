@@ -71,6 +71,7 @@ from bluestab.tasks.metric import (
 from bluestab.tasks.multi_label import LabelSets
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.tagging import Tagging
+from bluestab.tasks.visual_question_answering import ClosedAnswer, SeesImages
 from bluestab.tasks.word_tagging import WordTagging
 from bluestab.training.execute import execute_one
 from bluestab.training.loop import diagnostics
@@ -101,6 +102,7 @@ TARGETS: Mapping[type[Task], Sequence[Any]] = {
     Tagging: [("B-a", "I-a", "O"), ("O", "B-b", "O"), ("B-b", "I-b", "B-a")] * 4,
     LabelSets: [("a", "b"), ("b",), ("c",)] * 4,
     PairRegression: [1.0, 2.5, 4.0, 0.5] * 3,
+    SeesImages: [ClosedAnswer("a"), ClosedAnswer("b"), "b", "c"] * 3,
     OneClass: ["a", "b", "b", "c"] * 3,
     MaskedLanguage: [0.0] * 12,
 }

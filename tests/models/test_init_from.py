@@ -629,7 +629,7 @@ def test_blurb_keeps_such_arms_apart(
     assert not any(blurb["ambiguous"])
 
 
-def test_what_the_readme_says(source: Callable[..., str], cli: Say, tmp_path: Path) -> None:
+def test_what_the_docs_say(source: Callable[..., str], cli: Say, tmp_path: Path) -> None:
     lines = [c for c in commands() if "init_from" in c or "keep=last" in c]
     assert len(lines) == 3
     key = source()

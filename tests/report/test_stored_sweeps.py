@@ -19,7 +19,7 @@ from bluestab.report.tables import there
 from bluestab.store.store import Store
 
 STORES = sorted((Path(__file__).parents[1] / "assets/stores").glob("*.tar.gz"))
-README = (conf_dir().parent / "README.md").read_text()
+PAGE = (conf_dir().parent / "docs/results/small-data.md").read_text()
 
 
 def test_stores_are_found() -> None:
@@ -82,13 +82,13 @@ def test_numbers_are_those_of_numpy_and_scipy(
         assert row["p"] == pytest.approx(drawn.pvalue, abs=0.015), arm
 
 
-def test_the_readme_shows_these_numbers(
+def test_the_docs_show_these_numbers(
     stored: tuple[Store, dict[str, Any], Results],
 ) -> None:
     """| arm | mean | std | failed | ... in the table below the command of the sweep."""
     _, manifest, found = stored
     (table,) = re.findall(
-        rf"<!-- {manifest['name']} -->\n((?:\|.*\n)+)", README
+        rf"<!-- {manifest['name']} -->\n((?:\|.*\n)+)", PAGE
     )  # raises if the table is not there
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     shown = {cells[0].strip("`"): cells[1:] for cells in lines}
@@ -115,5 +115,5 @@ def _p(p: float) -> str:
 
 
 def _short(arm: str) -> str:
-    """Arms of the README: without the precision in which some had to run."""
+    """Arms of the page: without the precision in which some had to run."""
     return re.sub(r"(, )?precision=\w+", "", arm)

@@ -1,8 +1,4 @@
-"""LoRA against closed forms, against a network without peft, and together with the others.
-
-Formulas and a whole training are compared in float64; what a run keeps is read by plain
-transformers.
-"""
+"""LoRA against closed forms, and against a network without peft, in float64."""
 
 from __future__ import annotations
 
@@ -18,57 +14,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
-
 from bluestab.core.errors import ConfigError  # noqa: E402
 from bluestab.core.seeding import Seeds, generator, stream_seed  # noqa: E402
-from bluestab.core.types import SEQUENCE  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
-from bluestab.models.networks import load  # noqa: E402
-from bluestab.techniques import lora  # noqa: E402
-from bluestab.techniques.llrd import multiplier  # noqa: E402
+from bluestab.techniques import lora, peft_layers  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import watch  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
-from bluestab.training.assemble import Assembly  # noqa: E402
-from bluestab.training.prepare import build  # noqa: E402
-from tests.store.test_artefacts import CASES, plain_logits, recorded  # noqa: E402
-from tests.support.interrupted_runs import compare  # noqa: E402
-from tests.training.test_execute import done  # noqa: E402
+from tests.support.adapted import FAMILIES, SEEDS, disturb, inputs_of, plain_built  # noqa: E402
 
 Make = Callable[..., Any]
 F64 = torch.float64
-SEEDS = Seeds(0, 0, 0, 0)
-FAMILIES = ["tiny", "tiny_electra", "tiny_roberta", "tiny_modernbert"]
 KNOBS = {"r": 4, "alpha": 6.0, "dropout": 0.0, "targets": "all", "also": [], "rslora": False}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
 
-def plain_built(lab: Lab, model: str, seeds: Seeds) -> Built:
-    """A network as techniques get it."""
-    run = lab.run("gad", model)
-    loaded = load(run.model, head=SEQUENCE, n_labels=2, attention="eager")
-    return build(loaded, run.data, seeds)
-
-
 def adapted(lab: Lab, model: str, seeds: Seeds = SEEDS, **knobs: Any) -> Built:
     technique = lora.Lora(**{**KNOBS, **knobs})
     return technique.edit_model(plain_built(lab, model, seeds), seeds)
-
-
-def disturb(model: nn.Module) -> None:
-    """Updates that are something."""
-    random = generator(5, "disturb")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if lora.is_adapter(name):
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
-
-
-def inputs_of(assembly: Assembly) -> dict[str, torch.Tensor]:
-    batch = next(iter(assembly.loaders["validation"]))
-    return {k: v for k, v in batch.items() if k not in ("labels", "items")}
 
 
 # --- formulas ------------------------------------------------------------------------------------
@@ -85,7 +49,8 @@ def test_merged_by_hand() -> None:
         "x.query.lora_B.default.weight": matrix([2], [3]),
         "x.key.weight": matrix([7.0]),
     }
-    found = lora.merged(weights, 0.5)
+    technique = lora.Lora(**{**KNOBS, "r": 4, "alpha": 2.0})
+    found = peft_layers.without_layers(weights, technique.merge)
     assert list(found) == ["x.query.weight", "x.query.bias", "x.key.weight"]
     # B A = [[2, 20], [3, 30]]
     assert found["x.query.weight"].tolist() == [[2, 12], [4.5, 19]]
@@ -131,7 +96,7 @@ def test_a_whole_training_is_that_of_the_formula(lab: Lab, model: str) -> None:
     weights are computed as W + s B A."""
     seeds = Seeds(3, 0, 0, 0)
     built, bare = adapted(lab, model, seeds, targets="attention"), plain_built(lab, model, seeds)
-    trains = {n for n in built.layers.depth if lora.is_adapter(n)} | built.layers.head
+    trains = {n for n in built.layers.depth if peft_layers.is_adapter(n)} | built.layers.head
     # ModernBERT's attention goes through float32, where its mask in float64 is minus infinity
     kind = torch.float32 if "modern" in model else F64
     near = {"rtol": 1e-3, "atol": 1e-6} if "modern" in model else {"rtol": 1e-8, "atol": 1e-11}
@@ -145,7 +110,7 @@ def test_a_whole_training_is_that_of_the_formula(lab: Lab, model: str) -> None:
     inputs = inputs_of(lab.assembly(lab.run("gad", model)))
     labels = torch.arange(len(inputs["input_ids"])) % 2
     for _ in range(5):
-        weights = {**fixed, **{n: w for n, w in free.items() if not lora.is_adapter(n)}}
+        weights = {**fixed, **{n: w for n, w in free.items() if not peft_layers.is_adapter(n)}}
         for name, a in free.items():
             if ".lora_A." in name:
                 path = name.partition(".lora_A.")[0]
@@ -283,7 +248,7 @@ def test_what_trains(lab: Lab, model: str, precision: Any) -> None:
     network = assembly.built.model
     kinds: dict[str, set[Any]] = {}
     for path, module in network.named_modules():
-        if lora.is_adapter(f"{path}."):
+        if peft_layers.is_adapter(f"{path}.weight"):
             module.register_forward_hook(
                 lambda module, inputs, output, path=path: kinds.setdefault(path, set()).add(
                     output.dtype
@@ -295,7 +260,7 @@ def test_what_trains(lab: Lab, model: str, precision: Any) -> None:
     assert set.union(*linears) == {torch.float32 if precision == 32 else torch.bfloat16}
     optimizer = assembly.trainer.optimizers[0]
     held = {name for group in optimizer.param_groups for name in group["names"]}
-    adapters = {n for n in assembly.built.layers.depth if lora.is_adapter(n)}
+    adapters = {n for n in assembly.built.layers.depth if peft_layers.is_adapter(n)}
     top = set(assembly.built.layers.names(assembly.built.layers.top))
     assert held == adapters | top
     for name, parameter in network.named_parameters():
@@ -312,7 +277,7 @@ def test_also(lab: Lab, part: str, of: Callable[[str], bool]) -> None:
     assembly = lab.assembly(lab.run("gad", "tiny", *chosen("lora", lora__also=f"[{part}]")))
     layers = assembly.built.layers
     trains = {n for n, rule in assembly.plan.items() if rule.trainable and layers.depth[n] <= 2}
-    assert trains == {n for n in layers.names(0, 1, 2) if lora.is_adapter(n) or of(n)}
+    assert trains == {n for n in layers.names(0, 1, 2) if peft_layers.is_adapter(n) or of(n)}
     seen = watch(assembly, lab.plain_transformers("tiny"))
     assert any(of(name) for name in seen.moved if name not in seen.added)
 
@@ -324,7 +289,7 @@ def test_a_part_that_the_model_lacks_is_refused(lab: Lab) -> None:
 
 
 def test_layers_that_the_model_lacks_are_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(lora.TARGETS, "query_value", lambda parts: parts[-1] == "q_proj")
+    monkeypatch.setitem(peft_layers.TARGETS, "query_value", lambda parts: parts[-1] == "q_proj")
     run = lab.run("gad", "tiny", *chosen("lora"))
     with pytest.raises(ConfigError, match="no such linear layers; say"):
         lab.assembly(run)
@@ -348,128 +313,6 @@ def test_refusals(make_run: Make, overrides: tuple[str, ...], said: str) -> None
         make_run("task=gad", "model=tiny", *overrides)
     (problem,) = caught.value.problems
     assert said in problem
-
-
-# --- together ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "other",
-    ["freeze", "llrd", "mixout", "child_tuning", "prior_decay", "recadam", "ema", "swa", "thaw"],
-)
-def test_the_order_in_the_list_changes_no_bit(lab: Lab, other: str) -> None:
-    knobs = {"lora__targets": "all", "lora__dropout": 0.1}
-    seen = [
-        lab.trained("biosses", "tiny", *chosen(*names, **knobs))[1]
-        for names in (("lora", other), (other, "lora"))
-    ]
-    assert seen[0].losses == seen[1].losses
-    for name, weight in seen[0].end.items():
-        assert torch.equal(weight, seen[1].end[name]), name
-
-
-@pytest.mark.parametrize("order", [("freeze", "lora"), ("lora", "freeze")])
-@pytest.mark.parametrize("eval_mode", ["true", "false"])
-def test_frozen_blocks_stay_the_checkpoint_s(
-    lab: Lab, order: tuple[str, str], eval_mode: str
-) -> None:
-    knobs = {"lora__dropout": 0.5, "freeze__eval_mode": eval_mode}
-    assembly, seen = lab.trained("biosses", "tiny", *chosen(*order, **knobs))
-    effects = assembly.effects()
-    assert effects["lora"]["adapters"] == 2, "of four"
-    below = [n for n in seen.added if "layer.0." in n]
-    assert len(below) == 4
-    assert not set(below) & set(seen.moved)
-    for name in (n for n in seen.applied if "layer.0." in n):
-        torch.testing.assert_close(seen.applied[name], seen.checkpoint[name])
-    path = "bert.encoder.layer.0.attention.self.query"
-    layer = assembly.built.model.train().get_submodule(path)
-    assert layer.lora_dropout.default.training == (eval_mode == "false")
-
-
-def test_updates_have_the_rate_of_their_block(lab: Lab) -> None:
-    knobs = {"llrd__decay": 0.5}
-    _, seen = lab.trained("biosses", "tiny", *chosen("lora", "llrd", **knobs))
-    lr = seen.rates["classifier.weight"]
-    for name in seen.added:
-        factor = multiplier(1 if "layer.0." in name else 2, 2, 0.5, "zhang")
-        assert factor < 1
-        assert seen.rates[name] == pytest.approx([factor * rate for rate in lr])
-
-
-def test_a_decay_to_the_start_shrinks_the_update(lab: Lab) -> None:
-    """Nothing else moves A and B together to where their product is nothing."""
-    found = []
-    for alpha in (1e-6, 300):
-        knobs = {"prior_decay__alpha": alpha}
-        assembly, seen = lab.trained("biosses", "tiny", *chosen("lora", "prior_decay", **knobs))
-        size = sum(float((seen.applied[n] - seen.end[n]).norm()) for n in seen.applied)
-        found.append((size, assembly.effects()["prior_decay"]["distance"]))
-    assert found[1][0] < 0.9 * found[0][0]
-    assert found[1][1] < found[0][1]
-
-
-# --- what a run keeps ----------------------------------------------------------------------------
-
-KEPT = (
-    "device=cpu",
-    "optim.batch_size=8",
-    "optim.steps=6",
-    "trainer.eval_every=1",
-    "optim.lr=3e-2",
-)
-
-
-@pytest.mark.parametrize(("task", "model"), [case for case in CASES if case[1] != "minilm"])
-def test_plain_transformers_reproduces_the_record(
-    make_run: Make, tmp_path: Path, task: str, model: str
-) -> None:
-    from safetensors.torch import load_file
-
-    knobs = {"lora__targets": "all", "lora__dropout": 0.1}
-    run = make_run(f"task={task}", f"model={model}", *KEPT, "keep=all", *chosen("lora", **knobs))
-    record = done(run, tmp_path / "runs")
-    assert record.status == "done"
-    assert record.result["effects"]["lora"]["adapters"] == (8 if model == "tiny_modernbert" else 12)
-    folder = tmp_path / "runs" / record.key
-    weights = {}
-    for at in ("last", "best"):
-        found, expected = plain_logits(folder / "checkpoint" / at, run), recorded(folder, at)
-        assert len(found) == len(expected) == 10
-        for one, other in zip(found, expected, strict=True):
-            assert one == pytest.approx(other, abs=1e-5)
-        assert not list((folder / "checkpoint" / at).glob("adapter*"))
-        weights[at] = load_file(folder / "checkpoint" / at / "model.safetensors")
-    same = all(torch.equal(w, weights["best"][n]) for n, w in weights["last"].items())
-    assert same == (record.result["best_step"] == 6)
-    plain = make_run(f"task={task}", f"model={model}", *KEPT, "keep=last")
-    folder = tmp_path / "runs" / done(plain, tmp_path / "runs").key / "checkpoint" / "last"
-    theirs = load_file(folder / "model.safetensors")
-    assert weights["last"].keys() == theirs.keys()
-    assert {n: w.shape for n, w in theirs.items()} == {
-        n: w.shape for n, w in weights["last"].items()
-    }
-
-
-# --- going on ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "extra",
-    [
-        chosen("lora", lora__dropout=0.2, lora__targets="all"),
-        (*chosen("lora", lora__also="[layernorms]"), "trainer.precision=bf16"),
-        (*chosen("freeze", "lora", "mixout", lora__dropout=0.2), "trainer.micro_batch=3"),
-        chosen("lora", "ema", "thaw", lora__dropout=0.2),
-    ],
-    ids=["dropout", "bf16", "freeze-mixout", "ema-thaw"],
-)
-def test_going_on_gives_the_same_bytes(
-    make_run: Make, tmp_path: Path, extra: tuple[str, ...]
-) -> None:
-    line = ("device=cpu", "optim.batch_size=7", "optim.epochs=3", "optim.lr=3e-3")
-    for step in (3, 8):
-        compare(lambda: make_run("task=gad", "model=tiny_electra", *line, *extra), tmp_path, step)
 
 
 # --- peft stays where it is used -----------------------------------------------------------------

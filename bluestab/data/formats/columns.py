@@ -24,6 +24,11 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "label", "labels", "class", "category", "target", "gold", "score", "similarity", "rating",
         "answer", "final_decision", "final_answer", "relation", "annotation", "sentiment", "y",
     ),
+    "image": (
+        "image", "image_name", "image_path", "image_file", "file_name", "filename", "file", "img",
+        "picture",
+    ),
+    "answer_type": ("answer_type", "question_type"),
     "tokens": ("tokens", "words", "token", "word"),
     "sentence": ("sentence #", "sentence_id", "sentence_idx", "sent_id", "sent_idx"),
     "tags": ("tags", "ner_tags", "ner", "tag", "labels", "label", "iob", "bio"),
@@ -33,7 +38,12 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Role -> names of columns (in lower case), the more telling ones first."""
 
-NAMES = {name for names in KNOWN.values() for name in names}
+NAMES = {
+    name
+    for role, names in KNOWN.items()
+    if role not in ("image", "answer_type")  # words that texts begin with, too
+    for name in names
+}
 
 
 def with_header(rows: Rows, header: bool | None, given: Sequence[str | int | None]) -> Rows:

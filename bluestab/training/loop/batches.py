@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.seeding import generator
 from bluestab.core.types import IGNORED
-from bluestab.models.passes import PREFIX
+from bluestab.models.passes import IMAGES, PREFIX
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,8 @@ def collate(
     """Pad items to the longest of the batch.
 
     Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) for pieces, (B, L)
-    float for several labels, or (B,); items (B,) rows of the tokenised split; with `supply`, what
-    it gives for them.
+    float for several labels, or (B,); items (B,) rows of the tokenised split; where the model looks
+    at images, these (B, 3, S, S) uint8; with `supply`, what it gives for them.
     """
     import torch
 
@@ -54,9 +55,19 @@ def collate(
         batch["labels"] = padded("labels", IGNORED)
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])
+    if "image" in items[0]:
+        batch[IMAGES] = torch.stack([_square(item["image"]) for item in items])
     if supply is not None:
         batch[PREFIX] = supply([item["item"] for item in items], longest)
     return batch
+
+
+def _square(image: bytes) -> torch.Tensor:
+    """(3, S, S) uint8."""
+    import torch
+
+    side = math.isqrt(len(image) // 3)
+    return torch.frombuffer(bytearray(image), dtype=torch.uint8).view(3, side, side)
 
 
 def bucketed(

@@ -233,7 +233,7 @@ def _compute(
 
 
 def _block(built: Built, depth: int) -> nn.Module:
-    (path,) = built.layers.modules[depth]
+    path, *_ = built.layers.modules[depth]  # behind it, what was inserted after the block
     return built.model.get_submodule(path)
 
 
