@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Scores = dict[str, "float | None"]
 
+MOST_FOLDS = 10_000
 GROUPINGS = ("text", "shared")
 """What items stay together where parts are drawn or folded: those with one document or equal text,
 or with any text in common, see `tasks.shared_texts`."""
@@ -67,9 +68,6 @@ class Corpus:
 
     splits: Mapping[Split, list[Example]]
     notes: tuple[str, ...] = ()
-
-
-MOST_FOLDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,11 +281,11 @@ class Task(ABC):
         ignores its input can do better.
         """
         targets = [e.target for e in items]
-        scored = [
-            (name, self.score(predictions, targets)[self.metric])
+        known = [
+            (name, score)
             for name, predictions in self.constants(labels, items).items()
+            if (score := self.score(predictions, targets)[self.metric]) is not None
         ]
-        known = [(name, score) for name, score in scored if score is not None]
         return self.headline.best(known, lambda pair: pair[1]) if known else None
 
     def is_degenerate(self, score: float | None) -> bool:
@@ -341,9 +339,7 @@ def _is_int(value: object) -> bool:
 
 def _is_size(value: object) -> bool:
     """A number of items, or a share of them."""
-    if _is_int(value):
-        return value >= 1  # type: ignore[operator]
-    return isinstance(value, float) and 0 < value < 1
+    return 0 < value < 1 if isinstance(value, float) else _is_int(value) and value >= 1  # type: ignore[operator]
 
 
 def n_items(size: int | float, n: int) -> int:
@@ -384,7 +380,7 @@ class WholeText(Task, ABC):
             _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
             for i, texts in enumerate(zip(*texts_of, strict=True))
         ]
-        columns: Encoded = Encoded(
+        return Encoded(
             **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
             labels=self.targets(examples, labels),
             rows=[[0]] * len(examples),
@@ -392,7 +388,6 @@ class WholeText(Task, ABC):
             truncated=[n > 0 for n in lost],
             lost=lost,
         )
-        return columns
 
 
 def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
