@@ -105,6 +105,7 @@ class Head:
 SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
 TOKEN = Head("AutoModelForTokenClassification", per_word=True)
 MASKED = Head("AutoModelForMaskedLM", per_word=True, pretrains=True)
+DETECTION = Head("AutoModelForPreTraining", per_word=True, pretrains=True)
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""

@@ -380,7 +380,7 @@ class WholeText(Task, ABC):
             _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
             for i, texts in enumerate(zip(*texts_of, strict=True))
         ]
-        return Encoded(
+        columns: Encoded = Encoded(
             **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
             labels=self.targets(examples, labels),
             rows=[[0]] * len(examples),
@@ -388,6 +388,7 @@ class WholeText(Task, ABC):
             truncated=[n > 0 for n in lost],
             lost=lost,
         )
+        return columns
 
 
 def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab.core.types import MASKED, SEQUENCE, TOKEN, Head
+from bluestab.core.types import DETECTION, MASKED, SEQUENCE, TOKEN, Head
 from bluestab.data.formats.schemes import n_entities
 from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
 from bluestab.tasks import scoring
@@ -296,5 +296,11 @@ class MaskedPieces(Number):
         return False
 
 
+class ReplacedPieces(MaskedPieces):
+    """How many replaced pieces of a text were found, wrongly found and missed."""
+
+    head = DETECTION
+
+
 ONE_LABEL, LABEL_SET, NUMBER, WORD_LABELS = OneLabel(), LabelSet(), Number(), WordLabels()
-MASKED_PIECES = MaskedPieces()
+MASKED_PIECES, REPLACED_PIECES = MaskedPieces(), ReplacedPieces()
