@@ -199,6 +199,8 @@ TESTED_BY = {
     "bluestab.models.insertion_places": "models/test_insertions.py",
     "bluestab.models.vision_spec": "models/test_vision.py",
     "bluestab.models.likelihood": "models/test_curvature.py",
+    "bluestab.models.replaced_tokens": "training/test_pretraining.py",
+    "bluestab.tasks.replaced_tokens": "training/test_pretraining.py",
     "bluestab.models.model_inspection": "models/test_discover.py",
     "bluestab.models.native": "models/test_discover.py",
     "bluestab.models.saved": "models/test_discover.py",

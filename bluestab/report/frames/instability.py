@@ -236,6 +236,8 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
         return None
     if pa.types.is_string(parts[0]["target"].type):  # concepts, ranked for one that is meant
         return "classes" if all(_flat(p, "prediction")[1].all() for p in parts) else None
+    if any(pa.types.is_floating(kind.value_type) for kind in kinds):  # of masked pieces
+        return None
     names = {*_coded([_flat(p, c)[0] for p in parts for c in ("prediction", "target")])[0]}
     lengths = [[_flat(p, c)[1] for c in ("prediction", "target")] for p in parts]
     tags = all(map(TAG.fullmatch, names)) and all(np.array_equal(a, b) for a, b in lengths)
