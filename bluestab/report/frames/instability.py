@@ -232,12 +232,10 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
         return "numbers"
     if all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
         return "classes"
-    if not all(map(pa.types.is_list, kinds)):
-        return None
+    if not all(pa.types.is_list(k) and not pa.types.is_primitive(k.value_type) for k in kinds):
+        return None  # so are numbers per masked piece
     if pa.types.is_string(parts[0]["target"].type):  # concepts, ranked for one that is meant
         return "classes" if all(_flat(p, "prediction")[1].all() for p in parts) else None
-    if any(pa.types.is_floating(kind.value_type) for kind in kinds):  # of masked pieces
-        return None
     names = {*_coded([_flat(p, c)[0] for p in parts for c in ("prediction", "target")])[0]}
     lengths = [[_flat(p, c)[1] for c in ("prediction", "target")] for p in parts]
     tags = all(map(TAG.fullmatch, names)) and all(np.array_equal(a, b) for a, b in lengths)
