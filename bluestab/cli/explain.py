@@ -22,8 +22,12 @@ METRICS = {
     "micro_f1": "multilabel_f1",
     "closed_accuracy": "accuracy",
     "open_accuracy": "accuracy",
+    "accuracy_at_1": "hits_at",
+    "accuracy_at_5": "hits_at",
+    "recall_at_64": "hits_at",
+    "detection_f1": "counted_f1",
 }
-"""Metric -> function of `bluestab.tasks.scoring`, where the two have different names."""
+"""Metric -> function that computes it, where the two have different names."""
 
 
 def list_(
@@ -89,7 +93,7 @@ def _everything() -> str:
     from bluestab.report.words.glossary import TERMS
 
     groups = {f"{kind}s": [*files(kind)] for kind in KINDS}
-    groups["metrics"] = [*_scorers()]
+    groups["metrics"] = [*scorers()]
     groups["terms"] = [*TERMS]
     lines = ["bluestab explain NAME; names are", ""]
     for group, names in groups.items():
@@ -106,7 +110,7 @@ def _names() -> list[str]:
 
     kinds = [name for kind in KINDS for name in files(kind)]
     knobs = [path for path, _, _ in _knobs()]
-    return list(dict.fromkeys([*kinds, *TERMS, *_scorers(), *COLUMNS, *knobs]))
+    return list(dict.fromkeys([*kinds, *TERMS, *scorers(), *COLUMNS, *knobs]))
 
 
 def _of_kind(asked: str) -> Iterator[str]:
@@ -192,11 +196,13 @@ def _of_knob(asked: str) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def _scorers() -> dict[str, str]:
+def scorers() -> dict[str, str]:
+    """Metric -> docstring of the function that computes it."""
     from bluestab.core.reference import functions
     from bluestab.tasks.metric import KNOWN
 
-    said = functions("bluestab.tasks.scoring")
+    modules = ("scoring", "scoring_tags", "nearest")
+    said = {k: v for name in modules for k, v in functions(f"bluestab.tasks.{name}").items()}
     return {name: said[METRICS.get(name, name)] for name in KNOWN}
 
 
@@ -208,7 +214,7 @@ def _of_metric(asked: str) -> Iterator[str]:
         better = "higher" if metric.higher_is_better else "lower"
         yield (
             f"{asked}: a metric, chosen by task.metric={asked} where the task has it; {better} is "
-            f"better, from {metric.least:g} to {metric.most:g}\n\n{_scorers()[asked]}"
+            f"better, from {metric.least:g} to {metric.most:g}\n\n{scorers()[asked]}"
         )
 
 

@@ -50,6 +50,15 @@ def test_names(cli: Say, name: str, expected: list[str]) -> None:
         assert part in " ".join(said.out.split())
 
 
+def test_every_metric_is_explained() -> None:
+    from bluestab.cli.explain import scorers
+    from bluestab.tasks.metric import KNOWN
+
+    said = scorers()
+    assert {*said} == {*KNOWN}
+    assert all(said.values())
+
+
 def test_names_that_nothing_has(cli: Say) -> None:
     refused(cli, ("explain", "freez"), "did you mean 'freeze'?")
     refused(cli, ("explain", "learning_rate"), "here it is optim.lr")
