@@ -367,6 +367,7 @@ FRAMES: Mapping[str, tuple[str, str, str]] = {
     "instability": ("instability", "instability_frame", "COLUMNS"),
     "published": ("beside_published", "published_frame", "COLUMNS"),
     "over_tasks": ("over_tasks", "over_tasks_frame", "COLUMNS"),
+    "merges": ("merges", "merges_frame", "COLUMNS"),
     "blurb": ("blurb_scores", "blurb_frame", "COLUMNS"),
 }
 """Section with a CSV file of its own -> module of report.frames, function there, columns there."""
