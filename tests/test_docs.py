@@ -43,6 +43,12 @@ def commands(page: Path | None = None) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.startswith("bluestab ")))
 
 
+def checks() -> list[str]:
+    """Of every run and check that is shown, the check; each once."""
+    shown = [c.replace(" --dry-run", "") for c in commands() if re.match("bluestab (run|check)", c)]
+    return list(dict.fromkeys(re.sub("^bluestab run", "bluestab check", c) for c in shown))
+
+
 def typed(
     cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str, *more: str
 ) -> None:
@@ -69,9 +75,7 @@ def test_there_are_commands_to_test() -> None:
     assert len(commands()) >= 50
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in commands() if re.match(r"bluestab (run|check)", c)], ids=str
-)
+@pytest.mark.parametrize("command", checks(), ids=str)
 def test_every_run_in_the_docs_can_be_started(
     command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,10 +92,9 @@ def test_every_run_in_the_docs_can_be_started(
         pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
     searching = "sweeper=optuna" in command or "+sweeps=search_" in command
     few = ["search.n_trials=3"] if searching else []  # each of its points is composed
-    checking = re.sub(r"^bluestab run", "bluestab check", command).replace(" --dry-run", "")
     # weights that the reader fetches first
     monkeypatch.setattr("bluestab.sweeps.launchers.check.is_here", lambda model: True)
-    typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
+    typed(cli, monkeypatch, command, NO_DRY_STEP, *few)
 
 
 @pytest.mark.slow
