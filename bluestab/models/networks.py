@@ -113,8 +113,7 @@ def load_trained(
     from bluestab.models.insertions import insert_as_saved
 
     network, missing = _pretrained(model, head, n_labels, attention)
-    blocks = f"{network.base_model_prefix}.{model.blocks}"
-    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+    if new := insert_as_saved(network, model.blocks, Path(str(model.path))):
         missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
@@ -190,6 +189,8 @@ def _pretrained(
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    from bluestab.models.heads import verify_head
+
     auto: Any = getattr(transformers, head.auto_class)
     folder = model.folder()
     logging.set_verbosity_error()
@@ -214,7 +215,7 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
-    _verify_head(model, folder)
+    verify_head(model.head, model.name, folder)
     own = config_of_folder(folder, n_labels)
     config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
@@ -255,6 +256,7 @@ def config_of_folder(folder: Path, n_labels: int) -> Any:
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
     """With the head that the yaml asks for, and what looks at images."""
+    from bluestab.models.bi_encoder import make_bi_encoder
     from bluestab.models.heads import make_linear, make_pooled
     from bluestab.models.replaced_tokens import make_detecting
     from bluestab.models.vision import add_vision
@@ -263,7 +265,9 @@ def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
         return make_detecting(network)
     if model.sees is not None:
         add_vision(network, model.sees)
-    if model.head == "linear" or (model.head != "default" and head.per_word):
+    if head.vector:
+        make_bi_encoder(network, model.head, model.blocks, model.final_norm)
+    elif model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
         make_pooled(network, model.head, model.blocks, model.final_norm)
@@ -313,18 +317,6 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-
-
-def _verify_head(model: Model, folder: Path) -> None:
-    """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models import heads
-
-    said = read_json(folder / "config.json").get(heads.MARK)
-    if said not in (None, model.head):
-        raise ConfigError(
-            f"the weights of '{model.name}' were trained with model.head={said}, "
-            f"but model.head is {model.head}; say model.head={said}"
-        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:

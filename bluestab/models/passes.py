@@ -26,6 +26,8 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 POSITIONS = "positions"
 """Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
 Their labels are (B, K), too."""
@@ -42,8 +44,6 @@ PER_PIECE = (
 NOT_FOR_THE_MODEL = (
     *("labels", "items", PREFIX, POSITIONS, MASKED_AT, ORIGINALS, DRAWS, MASKED_SCALE),
 )
-IMAGES = "images"
-"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
@@ -92,6 +92,11 @@ def read_at_positions(network: nn.Module) -> None:
         return output
 
     network.base_model.register_forward_hook(chosen)  # type: ignore[union-attr]
+
+
+def text_mask(batch: Batch) -> torch.Tensor:
+    """1 at real word pieces, (texts, T): of items with several texts, one row for each."""
+    return batch["attention_mask"].flatten(0, -2)  # type: ignore[no-any-return]
 
 
 def device_of(batch: Batch) -> torch.device:
@@ -164,20 +169,21 @@ def perturbed(model: nn.Module, delta: torch.Tensor) -> Iterator[None]:
 
 def noise(model: nn.Module, batch: Batch, law: Noise, *names: str | int) -> torch.Tensor:
     """Noise of size 1 for each word embedding, (B, T, E), 0 at padding, from this step's stream
-    `names`: standard normal, or uniform in [-1, 1]."""
+    `names`: standard normal, or uniform in [-1, 1]. B counts texts, where items have several."""
     import torch
 
     table: Any = word_embeddings(model).weight
     device = device_of(batch)
     random = torch.Generator(device).manual_seed(stream_seed(torch.initial_seed(), *names))
+    real = text_mask(batch)
     drawn: torch.Tensor = torch.empty(
-        (*batch["input_ids"].shape, table.shape[1]), device=device, dtype=table.dtype
+        (*real.shape, table.shape[1]), device=device, dtype=table.dtype
     )
     if law == "normal":
         drawn.normal_(generator=random)
     else:
         drawn.uniform_(-1.0, 1.0, generator=random)
-    return drawn * batch["attention_mask"].unsqueeze(-1)  # type: ignore[no-any-return]
+    return drawn * real.unsqueeze(-1)
 
 
 BF16_VISIBLE = 1e-2

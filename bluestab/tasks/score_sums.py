@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bluestab.tasks.scoring import spans
+from bluestab.tasks.scoring_tags import spans
 
 FloatArray = npt.NDArray[np.float64]
 Score = Callable[[FloatArray], FloatArray]
@@ -40,6 +40,8 @@ def of_items(
     pairs = list(zip(predictions, targets, strict=True))
     if metric == "accuracy":
         return _table([(p == t, 1) for p, t in pairs])
+    if metric == "accuracy_at_1":
+        return _table([(bool(p) and p[0] == t, 1) for p, t in pairs])
     if metric == "positive_f1":
         return _table([(p == t and t in positive, p in positive, t in positive) for p, t in pairs])
     if metric == "micro_f1":
@@ -119,6 +121,7 @@ def _pearson(sums: FloatArray) -> FloatArray:
 
 SCORES: Mapping[str, Score] = {
     "accuracy": _share,
+    "accuracy_at_1": _share,
     "positive_f1": _f1,
     "micro_f1": _f1,
     "entity_f1": _f1,

@@ -32,7 +32,7 @@ from bluestab.tasks.data import TaskData, load_task
 from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
-from bluestab.training.packable import packable_problems
+from bluestab.training.packable import packable_problems, search_problems
 from bluestab.training.stages import Stage, stages_before
 
 
@@ -198,9 +198,13 @@ def _without_files(
     settled = Settled()
     if model is not None and not problems:
         kind = (kind_of or devices.kind_of)(cfg["device"])
-        cfg, settled = settle(cfg, kind, lambda one: technique_problems(one, model, usable))
+        cfg, settled = settle(
+            cfg,
+            kind,
+            lambda one: technique_problems(one, model, usable) + search_problems(one),
+        )
     if model is not None:
-        problems += technique_problems(cfg, model, usable)
+        problems += technique_problems(cfg, model, usable) + search_problems(cfg)
     if not problems and model is not None:
         problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
     return problems, cfg, settled, model, usable

@@ -70,7 +70,7 @@ class Inspection:
     disputed   texts that occur with different targets
     unit       what lengths count: word pieces, or words where the tokenizer is not here
     baseline   the best single answer to all test items and its score, or None
-    limits     sentences: what differences the test part can show
+    limits     sentences: what needs no network, and what differences the test part can show
     shown      random training items as the model gets them: (name, input, target)
     higher_is_better  of the metric
     """
@@ -109,7 +109,7 @@ def inspect(run: Run, n_shown: int = 10) -> Inspection:
         unit="words" if tokenizer is None else "word pieces",
         max_length=task.max_length,
         baseline=task.baseline(data.labels, items["test"]),
-        limits=tuple(limits(task, items["test"])),
+        limits=(*rivals(task, items["test"]), *limits(task, items["test"])),
         shown=tuple(_shown(run, items["train"], tokenizer, n_shown)),
         higher_is_better=task.headline.higher_is_better,
     )
@@ -226,6 +226,16 @@ def _disputed(examples: Sequence[Example]) -> int:
 DECISIONS = 6
 """Decisions that only one of two models gets right before p < 0.05 is possible: 2 * 0.5^6 = 0.03
 (exact McNemar, two-sided); with five it is 0.06."""
+
+
+def rivals(task: Task, test: Sequence[Example]) -> list[str]:
+    """Sentences: what needs no network and does not ignore the text gets (`Task.rivals`)."""
+    return [
+        f"{name} gets "
+        + ", ".join(f"{task.metrics[m].words} {s:.4f}" for m, s in scores.items() if s is not None)
+        + " on test"
+        for name, scores in task.rivals(test).items()
+    ]
 
 
 def limits(task: Task, test: Sequence[Example]) -> list[str]:

@@ -16,6 +16,31 @@ FAMILIES = ("bert", "electra", "roberta")
 """transformers' families whose layers have a stacked kind, their attention included."""
 
 
+def searches(cfg: Mapping[str, Any]) -> bool:
+    """Whether the task's kind tells the items of a batch from each other (`Output.searches`)."""
+    try:
+        return load_class(cfg["task"].get("_target_"), Task, "task").output.searches  # type: ignore[type-abstract]
+    except ConfigError:
+        return False  # what is wrong with it is said elsewhere
+
+
+def search_problems(cfg: Mapping[str, Any]) -> list[str]:
+    """Knobs that would change what the items of such a batch are told from, one sentence each."""
+    if not searches(cfg):
+        return []
+    knobs, name = cfg["trainer"], cfg["task"]["name"]
+    why = f"task '{name}' tells the mentions of a batch from each other"
+    found = []
+    if isinstance(knobs["micro_batch"], int):
+        found.append(
+            f"trainer.micro_batch is {knobs['micro_batch']}, but {why}: say "
+            "trainer.micro_batch=null, and a smaller optim.batch_size if memory is short"
+        )
+    if knobs["devices"] != 1:
+        found.append(f"trainer.devices is {knobs['devices']}, but {why}: say trainer.devices=1")
+    return found
+
+
 def packable_problems(
     cfg: Mapping[str, Any], model: ModelFacts, techniques: Mapping[str, Technique]
 ) -> list[str]:
@@ -28,6 +53,8 @@ def packable_problems(
     ]
     if _draws(cfg["task"]):
         found.append("what the task masks is drawn for each run by itself")
+    if searches(cfg):
+        found.append(f"task '{cfg['task']['name']}' looks answers up in a dictionary")
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine

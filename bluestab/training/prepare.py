@@ -125,7 +125,12 @@ def prepare(
     for technique in techniques:
         examples["train"] = technique.edit_data(examples["train"], seeds)
     with phases("tokenise"):
-        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+        encoded = {
+            split: tokenised(
+                data, examples[split], model, "training" if split == "train" else "scoring"
+            )
+            for split in SPLITS
+        }
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
     tables = {split: table for split, (table, _) in encoded.items()}
