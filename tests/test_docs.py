@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from bluestab.core.paths import conf_dir
+from bluestab.models.learn_vocabulary import learn_pieces, write_vocabulary
 from bluestab.testing.corpora import ANY_FILE
 from tests.support.encoders import checkpoint
 
@@ -64,6 +66,13 @@ def typed(
     else:
         monkeypatch.delenv("BLUESTAB_DATA", raising=False)
     Path("mine.csv").write_text(OWN)  # what the reader has
+    if "abstracts.txt" in command:
+        lines = (f"abstract {i} of a trial of drug {i % 7}" for i in range(60))
+        Path("abstracts.txt").write_text("\n".join(lines))
+    if "vocabulary=words" in command:
+        write_vocabulary(learn_pieces(Counter({"trial": 2}), 20), Path("words"), cased=False)
+    if "path=larger" in command:
+        checkpoint("bert", Path("larger"))
     if "./checkpoint" in command and not Path("checkpoint").exists():
         checkpoint("bert", Path("checkpoint"))
     said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
