@@ -109,6 +109,7 @@ SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
 TOKEN = Head("AutoModelForTokenClassification", per_word=True)
 MASKED = Head("AutoModelForMaskedLM", per_word=True, pretrains=True)
 VECTOR = Head("AutoModelForSequenceClassification", per_word=False, vector=True)
+DETECTION = Head("AutoModelForPreTraining", per_word=True, pretrains=True)
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""

@@ -1,4 +1,4 @@
-"""Random weights as each family draws them."""
+"""Random values of a parameter, as its family draws them."""
 
 from __future__ import annotations
 

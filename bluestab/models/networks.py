@@ -17,7 +17,7 @@ from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import read_json
 from bluestab.core.seeding import generator
-from bluestab.core.types import Head
+from bluestab.core.types import DETECTION, MASKED, Head
 from bluestab.data.locate import sha256_of
 from bluestab.models.clean_config import clean_config
 from bluestab.models.description import Model
@@ -83,7 +83,7 @@ def load(
     # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
     # this line a checkpoint would be trained without dropout
     network = copy.deepcopy(pristine).train()
-    if head.pretrains:
+    if head == MASKED:
         read_at_positions(network)
     return Loaded(
         network=network,
@@ -258,8 +258,11 @@ def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
     """With the head that the yaml asks for, and what looks at images."""
     from bluestab.models.bi_encoder import make_bi_encoder
     from bluestab.models.heads import make_linear, make_pooled
+    from bluestab.models.replaced_tokens import make_detecting
     from bluestab.models.vision import add_vision
 
+    if head == DETECTION:
+        return make_detecting(network)
     if model.sees is not None:
         add_vision(network, model.sees)
     if head.vector:
@@ -302,8 +305,8 @@ def _read(network: nn.Module, names: set[str], folder: Path) -> set[str]:
 
 def _verify_facts(model: Model, network: nn.Module) -> None:
     config: Any = network.config
-    encoder = f"{network.base_model_prefix}.{model.blocks}."
-    names = [n.removeprefix(encoder) for n, _ in network.named_parameters() if encoder in n]
+    encoder, parameters = f"{network.base_model_prefix}.{model.blocks}.", network.named_parameters()
+    names = [n.removeprefix(encoder) for n, _ in parameters if n.startswith(encoder)]
     for fact, seen, said in (
         ("family", config.model_type, model.family),
         ("layers", len({name.partition(".")[0] for name in names}), model.layers),

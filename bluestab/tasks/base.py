@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Scores = dict[str, "float | None"]
 
+MOST_FOLDS = 10_000
 GROUPINGS = ("text", "shared", "document")
 """What items stay together where parts are drawn or folded: those with one document or equal text;
 with any text in common, see `tasks.shared_texts`; with one document, where it is known, else with
@@ -44,9 +45,6 @@ class Corpus:
 
     splits: Mapping[Split, list[Example]]
     notes: tuple[str, ...] = ()
-
-
-MOST_FOLDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +291,11 @@ class Task(ABC):
         ignores its input can do better.
         """
         targets = [e.target for e in items]
-        scored = [
-            (name, self.score(predictions, targets)[self.metric])
+        known = [
+            (name, score)
             for name, predictions in self.constants(labels, items).items()
+            if (score := self.score(predictions, targets)[self.metric]) is not None
         ]
-        known = [(name, score) for name, score in scored if score is not None]
         return self.headline.best(known, lambda pair: pair[1]) if known else None
 
     def is_degenerate(self, score: float | None) -> bool:
@@ -312,9 +310,7 @@ def _is_int(value: object) -> bool:
 
 def _is_size(value: object) -> bool:
     """A number of items, or a share of them."""
-    if _is_int(value):
-        return value >= 1  # type: ignore[operator]
-    return isinstance(value, float) and 0 < value < 1
+    return 0 < value < 1 if isinstance(value, float) else _is_int(value) and value >= 1  # type: ignore[operator]
 
 
 def n_items(size: int | float, n: int) -> int:

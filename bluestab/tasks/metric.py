@@ -268,7 +268,15 @@ PERPLEXITY = _group(
 )
 """Of language models, compared as negative log-likelihoods of the right pieces."""
 
-GROUPS = (ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, RANKINGS, PERPLEXITY)
+DETECTION = _group(
+    Metric("detection_f1", "detection F1", lambda c: scoring.counted_f1(c.predictions)),
+)
+"""Of detecting replaced pieces, compared as how many were found, wrongly found and missed."""
+
+GROUPS = (
+    *(ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, RANKINGS),
+    *(PERPLEXITY, DETECTION),
+)
 KNOWN: Mapping[str, Metric] = MappingProxyType(
     {name: metric for group in GROUPS for name, metric in group.items()}
 )

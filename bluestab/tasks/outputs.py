@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab.core.types import MASKED, SEQUENCE, TOKEN, VECTOR, Head
+from bluestab.core.types import DETECTION, MASKED, SEQUENCE, TOKEN, VECTOR, Head
 from bluestab.data.formats.schemes import n_entities
 from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
 from bluestab.tasks import scoring_tags
@@ -299,6 +299,12 @@ class MaskedPieces(Number):
         return False
 
 
+class ReplacedPieces(MaskedPieces):
+    """How many replaced pieces of a text were found, wrongly found and missed."""
+
+    head = DETECTION
+
+
 class Ranking(Output):
     """The concepts of a dictionary, the nearest first.
 
@@ -356,4 +362,5 @@ class Ranking(Output):
 
 
 ONE_LABEL, LABEL_SET, NUMBER, WORD_LABELS = OneLabel(), LabelSet(), Number(), WordLabels()
-RANKING, MASKED_PIECES = Ranking(), MaskedPieces()
+RANKING = Ranking()
+MASKED_PIECES, REPLACED_PIECES = MaskedPieces(), ReplacedPieces()

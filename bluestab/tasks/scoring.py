@@ -236,3 +236,12 @@ def perplexity(likelihoods: Sequence[Sequence[float] | float]) -> float | None:
     if not len(pieces) or not np.isfinite(pieces).all():
         return None
     return math.exp(min(float(pieces.mean()), 700.0))
+
+
+def counted_f1(counts: Sequence[Sequence[float]]) -> float | None:
+    """2 TP / (2 TP + FP + FN) of (TP, FP, FN) per item, pooled; 0/0 is 0.0, None without items."""
+    if not counts:
+        return None
+    right, wrong, missed = np.asarray(counts, dtype=np.float64).sum(axis=0)
+    total = 2 * right + wrong + missed
+    return float(2 * right / total) if total else 0.0

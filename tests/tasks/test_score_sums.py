@@ -31,6 +31,10 @@ def numbers(random: Random) -> float:
     return random.gauss(100.0, 1.0)
 
 
+def surprises(random: Random) -> list[float]:
+    return [random.expovariate(0.3) for _ in range(random.randint(0, 5))]
+
+
 def coded(values: Any) -> list[int]:
     return [CLASSES.index(value) for value in values]
 
@@ -48,6 +52,7 @@ ORACLES: dict[str, tuple[Any, Any]] = {
     "word_macro_f1": (tags, lambda p, t: scoring_tags.word_macro_f1(p, t, TYPES)),
     "pearson": (numbers, scoring.pearson),
     "rmse": (numbers, scoring.rmse),
+    "perplexity": (surprises, lambda p, t: scoring.perplexity(p)),
 }
 
 
