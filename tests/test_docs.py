@@ -19,6 +19,7 @@ from bluestab.core.paths import conf_dir
 from bluestab.models.learn_vocabulary import learn_pieces, write_vocabulary
 from bluestab.testing.corpora import ANY_FILE
 from tests.support.encoders import checkpoint
+from tests.tasks.test_own_images import written as pictured
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"
@@ -73,6 +74,8 @@ def typed(
         write_vocabulary(learn_pieces(Counter({"trial": 2}), 20), Path("words"), cased=False)
     if "path=larger" in command:
         checkpoint("bert", Path("larger"))
+    if "items.csv" in command:
+        pictured(Path.cwd())
     if "./checkpoint" in command and not Path("checkpoint").exists():
         checkpoint("bert", Path("checkpoint"))
     said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
@@ -90,7 +93,7 @@ def test_every_run_in_the_docs_can_be_started(
 ) -> None:
     if "KEY" in command or "OWNER" in command:
         pytest.skip("names what its reader has: see test_init_from.py and test_discover.py")
-    unshipped = any(name in command for name in ("biosses", "gad")) or (
+    unshipped = any(name in command for name in ("biosses", "gad", "vqa_rad")) or (
         re.search(r"[+](sweeps|sequence)", command) and "quickstart" not in command
     )
     if unshipped and not REAL:
