@@ -172,7 +172,6 @@ TESTED_BY = {
     "bluestab.core.devices": "training/loop/test_ranks.py",
     "bluestab.core.knobs": "cli/test_app.py",
     "bluestab.core.paths": "data/test_cache.py",
-    "bluestab.tasks.encoded": "contracts/test_tasks.py",
     "bluestab.tasks.label_names": "tasks/test_own_labels.py",
     "bluestab.models.quantised": "models/test_activations.py",
     "bluestab.models.foreign": "models/test_clean_config.py",
