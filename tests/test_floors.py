@@ -151,7 +151,7 @@ def test_tasks_techniques_and_models_do_not_know_each_other(module: str) -> None
 
 SHARED_BY_TECHNIQUES = (
     *("base", "packing", "parameters", "effects", "anchored", "replay"),
-    "peft_layers",
+    "around_layers",
 )
 
 
@@ -173,6 +173,7 @@ TESTED_BY = {
     "bluestab.core.knobs": "cli/test_app.py",
     "bluestab.core.paths": "data/test_cache.py",
     "bluestab.tasks.label_names": "tasks/test_own_labels.py",
+    "bluestab.models.initialisation": "models/test_networks.py",
     "bluestab.models.quantised": "models/test_activations.py",
     "bluestab.models.foreign": "models/test_clean_config.py",
     "bluestab.core.provenance": "store/test_store.py",
@@ -196,6 +197,8 @@ TESTED_BY = {
     "bluestab.models.insertion_places": "models/test_insertions.py",
     "bluestab.models.vision_spec": "models/test_vision.py",
     "bluestab.models.likelihood": "models/test_curvature.py",
+    "bluestab.models.replaced_tokens": "training/test_pretraining.py",
+    "bluestab.tasks.replaced_tokens": "training/test_pretraining.py",
     "bluestab.models.model_inspection": "models/test_discover.py",
     "bluestab.models.native": "models/test_discover.py",
     "bluestab.models.saved": "models/test_discover.py",
@@ -248,12 +251,12 @@ TESTED_BY = {
     "bluestab.techniques.anchored": "techniques/test_ewc.py",
     "bluestab.techniques.der": "techniques/test_derpp.py",
     "bluestab.techniques.er": "techniques/test_derpp.py",
-    "bluestab.techniques.ia3": "techniques/test_peft_layers.py",
+    "bluestab.techniques.ia3": "techniques/test_around_layers.py",
     "bluestab.techniques.kfac_ewc": "techniques/test_ewc.py",
     "bluestab.techniques.lwf": "techniques/test_derpp.py",
     "bluestab.techniques.mas": "techniques/test_ewc.py",
     "bluestab.techniques.replay": "techniques/test_derpp.py",
-    "bluestab.techniques.vera": "techniques/test_peft_layers.py",
+    "bluestab.techniques.vera": "techniques/test_around_layers.py",
     "bluestab.models.earlier": "training/test_stages.py",
     "bluestab.training.families": "training/packed/test_training.py",
     "bluestab.training.inspection": "tasks/test_own.py",

@@ -20,6 +20,8 @@ METRICS = {
     "entity_recall": "entity_prf",
     "entity_f1_lenient": "entity_prf",
     "micro_f1": "multilabel_f1",
+    "closed_accuracy": "accuracy",
+    "open_accuracy": "accuracy",
 }
 """Metric -> function of `bluestab.tasks.scoring`, where the two have different names."""
 

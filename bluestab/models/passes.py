@@ -26,12 +26,24 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 POSITIONS = "positions"
 """Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
 Their labels are (B, K), too."""
-NOT_FOR_THE_MODEL = ("labels", "items", PREFIX, POSITIONS)
-IMAGES = "images"
-"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
+MASKED_AT, ORIGINALS, DRAWS = "masked_at", "originals", "draws"
+"""Entries of a batch whose pieces a generator replaces, (B, K) each: where, what stood there
+(IGNORED where a row has fewer), and a number in [0, 1) for each that decides what comes instead."""
+MASKED_SCALE = "masked_scale"
+"""Entry of a batch, (B,): real pieces of the batch for each masked one."""
+PER_PIECE = (
+    *("input_ids", "attention_mask", "token_type_ids", PREFIX, POSITIONS),
+    *(MASKED_AT, ORIGINALS, DRAWS),
+)
+"""Entries whose second dimension counts pieces of a row, labels apart."""
+NOT_FOR_THE_MODEL = (
+    *("labels", "items", PREFIX, POSITIONS, MASKED_AT, ORIGINALS, DRAWS, MASKED_SCALE),
+)
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
@@ -47,15 +59,17 @@ def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     network runs.
     """
     with ExitStack() as held:
-        if PREFIX in batch:
-            held.enter_context(_at_hand(model, PREFIX, batch[PREFIX]))
+        for name in (PREFIX, MASKED_AT, ORIGINALS, DRAWS):
+            if name in batch:
+                held.enter_context(at_hand(model, name, batch[name]))
         if POSITIONS in batch:
-            held.enter_context(_at_hand(model.base_model, POSITIONS, batch[POSITIONS]))
+            held.enter_context(at_hand(model.base_model, POSITIONS, batch[POSITIONS]))
         return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _at_hand(module: Any, name: str, value: torch.Tensor) -> Iterator[None]:
+def at_hand(module: Any, name: str, value: torch.Tensor) -> Iterator[None]:
+    """Let a module find a value at itself, by this name."""
     setattr(module, name, value)
     try:
         yield

@@ -9,6 +9,7 @@ from bluestab.report.frames.confirmed import CONFIRMED
 from bluestab.report.frames.forgetting import FORGETTING, STAGES
 from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
+from bluestab.report.frames.merges import MERGES
 from bluestab.report.frames.over_tasks import OVER_TASKS
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
@@ -63,6 +64,7 @@ SECTIONS = (
     ),
     FORGETTING,
     STAGES,
+    MERGES,
     CONFIRMED,
     BUDGET,
     VARIANCE,

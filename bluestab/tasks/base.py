@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.errors import did_you_mean
 from bluestab.core.types import SPLITS, Corruption, Example, Split
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Scores = dict[str, "float | None"]
 
+MOST_FOLDS = 10_000
 GROUPINGS = ("text", "shared", "document")
 """What items stay together where parts are drawn or folded: those with one document or equal text;
 with any text in common, see `tasks.shared_texts`; with one document, where it is known, else with
@@ -44,9 +45,6 @@ class Corpus:
 
     splits: Mapping[Split, list[Example]]
     notes: tuple[str, ...] = ()
-
-
-MOST_FOLDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +215,14 @@ class Task(ABC):
     ) -> Encoded:
         """Items as inputs of the model, nothing padded."""
 
+    def corruption(self, tokenizer: PreTrainedTokenizerFast) -> Corruption | None:
+        """What is drawn of every batch before the network sees it; None: it is taken as it is."""
+        return None
+
+    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
+        return logits
+
     def encode_training(
         self,
         examples: Sequence[Example],
@@ -238,14 +244,6 @@ class Task(ABC):
         """Where `Output.searches`: what `decode` takes of each item, from its vector (1, D) and
         those of `candidates` (N, D)."""
         raise NotImplementedError
-
-    def corruption(self, tokenizer: PreTrainedTokenizerFast) -> Corruption | None:
-        """What is drawn of every batch before the network sees it; None: it is taken as it is."""
-        return None
-
-    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
-        return logits
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -293,11 +291,11 @@ class Task(ABC):
         ignores its input can do better.
         """
         targets = [e.target for e in items]
-        scored = [
-            (name, self.score(predictions, targets)[self.metric])
+        known = [
+            (name, score)
             for name, predictions in self.constants(labels, items).items()
+            if (score := self.score(predictions, targets)[self.metric]) is not None
         ]
-        known = [(name, score) for name, score in scored if score is not None]
         return self.headline.best(known, lambda pair: pair[1]) if known else None
 
     def is_degenerate(self, score: float | None) -> bool:
@@ -312,64 +310,9 @@ def _is_int(value: object) -> bool:
 
 def _is_size(value: object) -> bool:
     """A number of items, or a share of them."""
-    if _is_int(value):
-        return value >= 1  # type: ignore[operator]
-    return isinstance(value, float) and 0 < value < 1
+    return 0 < value < 1 if isinstance(value, float) else _is_int(value) and value >= 1  # type: ignore[operator]
 
 
 def n_items(size: int | float, n: int) -> int:
     """How many of n items a size asks for; a share is rounded, and at least one."""
     return max(1, round(size * n)) if isinstance(size, float) else size
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeText(Task, ABC):
-    """Tasks with one prediction per item, which is one text or a pair of them."""
-
-    cut: ClassVar[Literal["longest_first", "only_second"]] = "longest_first"
-    """Which text of a pair loses what does not fit: the longer one, piece by piece, or the second
-    alone."""
-
-    @abstractmethod
-    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
-        """What the loss takes, per item: a class, a number, or a flag per label."""
-
-    def encode(
-        self,
-        examples: Sequence[Example],
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> Encoded:
-        """Nothing is padded here: batches are padded to their own longest item."""
-        texts_of = [[str(e.text) for e in examples]]
-        if examples[0].text_pair is not None:
-            texts_of.append([str(e.text_pair) for e in examples])
-        encoding: Any = tokenizer(
-            *texts_of,
-            truncation=self.cut,
-            max_length=self.max_length,
-            padding=False,
-            return_attention_mask=False,
-        )
-        lost = [
-            _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
-            for i, texts in enumerate(zip(*texts_of, strict=True))
-        ]
-        columns: Encoded = Encoded(
-            **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
-            labels=self.targets(examples, labels),
-            rows=[[0]] * len(examples),
-            example=list(range(len(examples))),
-            truncated=[n > 0 for n in lost],
-            lost=lost,
-        )
-        return columns
-
-
-def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
-    """Characters after the last piece of each text, white space at its end left out."""
-    ends = [0] * len(texts)
-    for sequence, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
-        if sequence is not None:
-            ends[sequence] = max(ends[sequence], end)
-    return sum(max(0, len(text.rstrip()) - end) for text, end in zip(texts, ends, strict=True))

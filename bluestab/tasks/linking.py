@@ -29,12 +29,13 @@ from bluestab.data.formats.base import Document, Span
 from bluestab.data.formats.offsets import covered
 from bluestab.data.formats.pubtator import read_pubtator_documents
 from bluestab.data.locate import locate, sha256_of
-from bluestab.tasks.base import Corpus, Scores, WholeText
+from bluestab.tasks.base import Corpus, Scores
 from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.label_names import names_problem
 from bluestab.tasks.metric import RANKINGS, Compared, Metric
 from bluestab.tasks.nearest import RANKS, first_names, nearest_concepts, unit
 from bluestab.tasks.outputs import RANKING, Output
+from bluestab.tasks.whole_text import WholeText
 
 if TYPE_CHECKING:
     import numpy as np

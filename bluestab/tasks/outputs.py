@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab.core.types import MASKED, SEQUENCE, TOKEN, VECTOR, Head
+from bluestab.core.types import DETECTION, MASKED, SEQUENCE, TOKEN, VECTOR, Head
 from bluestab.data.formats.schemes import n_entities
 from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
-from bluestab.tasks import scoring
+from bluestab.tasks import scoring_tags
 
 
 @dataclass(frozen=True)
@@ -263,9 +263,9 @@ class WordLabels(Output):
             certain[word] = float(p[labels.index(tags[word])])
         # tags of words alone (I- without B-) are entities as they stand
         lenient = not any(label.startswith("B") for label in labels)
-        others = [scoring.spans(list(vote), lenient=lenient) for vote in votes]
+        others = [scoring_tags.spans(list(vote), lenient=lenient) for vote in votes]
         entities, unsure = [], []
-        for span in sorted(scoring.spans(tags, lenient=lenient), key=lambda s: s[1:]):
+        for span in sorted(scoring_tags.spans(tags, lenient=lenient), key=lambda s: s[1:]):
             name, first, last = span
             # every word of an entity has a row: a word without one is O
             p = min(float(c) for c in certain[first:last] if c is not None)
@@ -283,6 +283,26 @@ class WordLabels(Output):
                 for i in range(len(tags))
             ]
         return Answer(tags, certain, None, by_word, tuple(entities), tuple(unsure))
+
+
+class MaskedPieces(Number):
+    """How surprised a language model is by each masked piece of a text: its negative log-likelihood
+    in nats. Nobody asks it for answers."""
+
+    head = MASKED
+    problem_type = None  # type: ignore[assignment]
+    pipeline = "fill-mask"
+
+    @property
+    def per_word(self) -> bool:
+        """Items are texts; which of their pieces have a target is drawn anew for every batch."""
+        return False
+
+
+class ReplacedPieces(MaskedPieces):
+    """How many replaced pieces of a text were found, wrongly found and missed."""
+
+    head = DETECTION
 
 
 class Ranking(Output):
@@ -341,20 +361,6 @@ class Ranking(Output):
         )
 
 
-class MaskedPieces(Number):
-    """How surprised a language model is by each masked piece of a text: its negative log-likelihood
-    in nats. Nobody asks it for answers."""
-
-    head = MASKED
-    problem_type = None  # type: ignore[assignment]
-    pipeline = "fill-mask"
-
-    @property
-    def per_word(self) -> bool:
-        """Items are texts; which of their pieces have a target is drawn anew for every batch."""
-        return False
-
-
 ONE_LABEL, LABEL_SET, NUMBER, WORD_LABELS = OneLabel(), LabelSet(), Number(), WordLabels()
-MASKED_PIECES = MaskedPieces()
 RANKING = Ranking()
+MASKED_PIECES, REPLACED_PIECES = MaskedPieces(), ReplacedPieces()

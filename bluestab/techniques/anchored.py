@@ -28,9 +28,9 @@ from bluestab.models.built import Built, Trained
 from bluestab.models.curvature import Curvature, Sharing, fisher
 from bluestab.models.earlier import EarlierTask, shared
 from bluestab.models.likelihood import Labels
+from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
-from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +45,7 @@ STRENGTH: Rule = (
 
 AGAINST: Mapping[str, str] = {
     **{
-        n: f"the weights of earlier tasks are behind those of {n}, by other names"
-        for n in AROUND_LAYERS
+        n: f"the weights of earlier tasks are behind those of {n}, by other names" for n in WRAPPERS
     },
     "inner_adaptors": "it keeps the encoder as it is, so that nothing of them can be lost",
 }

@@ -29,8 +29,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.seeding import Seeds
+from bluestab.techniques.around_layers import ADAPTER, AroundLayers
 from bluestab.techniques.parameters import is_attention
-from bluestab.techniques.peft_layers import ADAPTER, PeftLayers
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def is_key_or_value(path: str) -> bool:
     return path.rpartition(".")[2] in KEY_VALUE
 
 
-class Ia3(PeftLayers):
+class Ia3(AroundLayers):
     """targets: which layers; also: of biases, layernorms, what trains besides."""
 
     technique: ClassVar[str] = "ia3"

@@ -127,23 +127,24 @@ class Invariant(Technique):
         self._critic = make_critic(self.penalty, layer.in_features, len(number), seed)
         self._critic.to(device, layer.weight.dtype)
         self._adam = torch.optim.AdamW(self._critic.parameters(), lr=self.critic_lr)
-        self._read: list[torch.Tensor] = []
+        self._read: torch.Tensor | None = None
         self._seen: dict[tuple[int, ...], tuple[torch.Tensor, ...]] = {}
         layer.register_forward_pre_hook(self._note)
         optimizer.register_step_post_hook(lambda *_: self._train_critic())
         return optimizer
 
     def _note(self, layer: nn.Module, inputs: Any) -> None:
-        """Of a step, the first pass in training mode."""
-        if layer.training and not self._read:
-            self._read.append(inputs[0])
+        """Of a step, the last pass with a gradient: that of an earlier one may be used up."""
+        import torch
+
+        if layer.training and torch.is_grad_enabled():
+            self._read = inputs[0]
 
     def wrap_step(self, step: Step, built: Built) -> Step:
         if self.is_neutral():
             return step
 
         def penalised(batch: Batch) -> StepOutput:
-            self._read.clear()
             out, items = step(batch), batch["items"]
             z = self._vectors(batch)
             s, other = self._groups[items], self._others[items]
@@ -156,7 +157,8 @@ class Invariant(Technique):
         """One vector per item, (B, H), in float32 at least."""
         import torch
 
-        read = self._read.pop()
+        read, self._read = self._read, None
+        assert read is not None, "a step makes a pass"
         read = read.to(torch.promote_types(read.dtype, torch.float32))
         if read.ndim == 2:
             return read

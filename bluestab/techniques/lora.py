@@ -43,8 +43,8 @@ from bluestab.core.rules import FLAG, Rule, above, whole, within
 from bluestab.core.seeding import Seeds, generator, stream_seed
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
+from bluestab.techniques.around_layers import ADAPTER, AroundLayers
 from bluestab.techniques.base import before_each_step
-from bluestab.techniques.peft_layers import ADAPTER, PeftLayers
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ def keyed_dropout(p: float, random: Callable[[torch.device], torch.Generator]) -
     return KeyedDropout()
 
 
-class Lora(PeftLayers):
+class Lora(AroundLayers):
     """r: rank; alpha: scale times r; dropout: in [0, 1); targets: which layers.
 
     also: of biases, layernorms, what trains besides; rslora: scale alpha / sqrt(r).

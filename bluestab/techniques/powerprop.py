@@ -13,7 +13,7 @@ Applies   To the weights of the linear layers of the blocks that have pretrained
 Clipping  Is that of the gradients of w. Weight decay acts on phi.
 Cost      Two powers and a copy per weight and step.
 Not with  What else acts on weights after an update: `recadam`, `prior_decay`, `smart` with
-          technique.smart.proximal. `lora`, `ia3`, `vera` and, where it trains no
+          technique.smart.proximal. `lora`, `ia3`, `vera`, `pst`, `pela` and, where it trains no
           matrices, `train_only`: the matrices of the blocks do not train.
 Against   Adam divides by the size of the gradients and so undoes much of the scaling: expect the
           effect with pruning afterwards, if at all. No result with pretrained encoders is known.
@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
+from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices, held
-from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class Powerprop(Technique):
         problems += [
             f"technique {name} leaves the matrices of the blocks as they are, and technique "
             "powerprop acts on them alone: it would do nothing; choose one"
-            for name in AROUND_LAYERS
+            for name in WRAPPERS
             if name in others
         ]
         only = others.get("train_only", {"patterns": ["."]})

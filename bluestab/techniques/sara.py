@@ -16,8 +16,8 @@ Signs     Are kept. In the authors' default optimizer (commit ea21192) the chose
           trained; both are tests here.
 Cost      A copy per step, and one singular value decomposition if there is a penalty. Unlike
           theirs it saves no memory: gradients are dense.
-Not with  `train_only`, `lora`, `ia3` and `vera`, other answers to what trains; `recadam`,
-          whose decay after an update reaches what stays.
+Not with  `train_only`, `lora`, `ia3`, `vera`, `pst` and `pela`, other answers to what trains;
+          `recadam`, whose decay after an update reaches what stays.
 Against   A study of sparse masks for language models (arXiv 2412.13488) finds a fixed mask by
           gradients better than those that change. No result with encoders is known.
 """
@@ -32,10 +32,10 @@ from bluestab.core.rules import Rule, at_least, within
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
+from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.parameters import block_matrices, held, pretrained
-from bluestab.techniques.peft_layers import AROUND_LAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class Sara(Technique):
         others = cfg["technique"]
         problems = [
             f"techniques sara and {name} both say what alone trains; choose one"
-            for name in ("train_only", *AROUND_LAYERS)
+            for name in ("train_only", *WRAPPERS)
             if name in others
         ]
         if "recadam" in others:

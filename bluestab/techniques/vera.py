@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, above, whole
 from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import ModelFacts
-from bluestab.techniques.peft_layers import ADAPTER, PeftLayers
+from bluestab.techniques.around_layers import ADAPTER, AroundLayers
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-class Vera(PeftLayers):
+class Vera(AroundLayers):
     """r: rank; d_initial: start of d, > 0; targets: which layers.
 
     also: of biases, layernorms, what trains besides.

@@ -202,6 +202,9 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
             if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 1e-6)
         ]
     ),
+    "zeros": lambda seen, plain: sum(
+        int((w == 0).sum()) for n, w in seen.applied.items() if n.endswith(".weight")
+    ),
     "adapter_parameters": lambda seen, plain: seen.size([n for n in seen.added if n in seen.rates]),
     "opened_gates": lambda seen, plain: len([n for n in seen.moved if n.endswith(".gate")]),
     "inserted_parameters": lambda seen, plain: seen.size(

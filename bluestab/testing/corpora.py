@@ -40,10 +40,11 @@ def write_corpora(root: Path) -> Path:
 
 def write_corpus(root: Path, node: Any) -> None:
     """The files of one task below `root`, by the node of its yaml."""
+    folder = root / node.get("corpus", node["name"])
     if node.get("image") is not None:
-        write_pictured(root / node["name"], node)
+        write_pictured(folder, node)
         return
-    start, folder = 0, root / node.get("corpus", node["name"])
+    start = 0
     for split, n in SIZES.items():
         path = folder / node[split]
         path.parent.mkdir(parents=True, exist_ok=True)

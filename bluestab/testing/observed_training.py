@@ -119,10 +119,9 @@ class ObservedTraining:
         """Parameters that a plain network has not."""
         layers = tuple({f"{name.rpartition('.')[0]}." for name in self.applied})
         return [
-            name
-            for name in self.start
-            if name.startswith(INSERTED)
-            or (name.startswith(layers) and name.rpartition(".")[0] + "." not in layers)
+            n
+            for n in self.start
+            if n.startswith(INSERTED) or (n.startswith(layers) and n not in self.applied)
         ]
 
     @cached_property

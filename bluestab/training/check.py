@@ -19,6 +19,7 @@ from bluestab.core.keys import cell_of, hashed_config, key_of
 from bluestab.core.knobs import knob_problems
 from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.core.types import DETECTION
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
@@ -307,6 +308,11 @@ def _no_pieces(task: Task, model: Model) -> list[str]:
         return [
             f"model.head is {model.head}, but task '{task.name}' pretrains with the head of the "
             "family's own; say model.head=default"
+        ]
+    if task.output.head == DETECTION and model.family != "electra":
+        return [
+            f"task '{task.name}' detects replaced pieces, as family electra does, but {model.name} "
+            f"is of family {model.family}; say model=electra_small_random, or task=mlm"
         ]
     if not task.output.head.per_word or model.head in SINGLE_PIECE:
         return []

@@ -136,7 +136,7 @@ def _part(
     task = run.data.task
     seen: Counter[tuple[str, str]] = Counter(plain(e) for e in examples)
     numbers = None
-    if task.output.numeric:
+    if task.output.numeric and not task.output.head.pretrains:
         values = [float(e.target) for e in examples]  # type: ignore[arg-type]
         numbers = (min(values), stats.mean(values) or 0.0, max(values))
     return SplitSummary(
@@ -245,6 +245,8 @@ def limits(task: Task, test: Sequence[Example]) -> list[str]:
     which nothing can be shown, not one above which everything is. For correlations Fisher's z.
     """
     n = len(test)
+    if task.output.head.pretrains:
+        return []
     if task.output.numeric:
         return _limits_of_correlation(n)
     if task.output.per_word:
@@ -298,7 +300,8 @@ def _shown(
             marks = [run.data.labels[k] if k >= 0 else "O" for k in columns["labels"][row]]
             pieces = [p if m == "O" else f"{p}/{m}" for p, m in zip(pieces, marks, strict=True)]
         windows[i].append(" ".join(pieces))
-    return [(e.id, _shortened(parts), said(e)) for e, parts in zip(chosen, windows, strict=True)]
+    answer = (lambda e: "masked") if run.data.task.output.head.pretrains else said
+    return [(e.id, _shortened(parts), answer(e)) for e, parts in zip(chosen, windows, strict=True)]
 
 
 WINDOWS = 2

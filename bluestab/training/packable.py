@@ -51,10 +51,10 @@ def packable_problems(
         for name, technique in techniques.items()
         if not isinstance(technique, Packable)
     ]
-    if searches(cfg):
-        found.append(f"task '{cfg['task']['name']}' looks answers up in a dictionary")
     if _draws(cfg["task"]):
         found.append("what the task masks is drawn for each run by itself")
+    if searches(cfg):
+        found.append(f"task '{cfg['task']['name']}' looks answers up in a dictionary")
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine

@@ -15,7 +15,8 @@ from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.built import Built
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights
-from bluestab.models.networks import Loaded, initialise, load
+from bluestab.models.initialisation import initialise
+from bluestab.models.networks import Loaded, load
 from bluestab.models.param_plan import ParamPlan, base_plan, param_groups
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique

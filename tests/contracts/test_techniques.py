@@ -62,7 +62,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_
 
 def test_one_yaml_per_module() -> None:
     shared = {"__init__", "base", "packing", "parameters", "effects", "anchored", "replay"}
-    shared |= {"peft_layers"}
+    shared |= {"around_layers"}
     modules = {file.stem for file in MODULES.glob("*.py")} - shared
     assert modules == set(EVERY)
     assert NODES["none"] == {}

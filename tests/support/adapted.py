@@ -9,7 +9,7 @@ from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import SEQUENCE
 from bluestab.models.built import Built
 from bluestab.models.networks import load
-from bluestab.techniques.peft_layers import is_adapter
+from bluestab.techniques.around_layers import is_adapter
 from bluestab.testing.laboratory import Lab
 from bluestab.training.assemble import Assembly
 from bluestab.training.prepare import build

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from bluestab.core.errors import ConfigError  # noqa: E402
 from bluestab.core.seeding import Seeds, generator, stream_seed  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
-from bluestab.techniques import lora, peft_layers  # noqa: E402
+from bluestab.techniques import around_layers, lora  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import watch  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
@@ -50,7 +50,7 @@ def test_merged_by_hand() -> None:
         "x.key.weight": matrix([7.0]),
     }
     technique = lora.Lora(**{**KNOBS, "r": 4, "alpha": 2.0})
-    found = peft_layers.without_layers(weights, technique.merge)
+    found = around_layers.without_layers(weights, technique.merge)
     assert list(found) == ["x.query.weight", "x.query.bias", "x.key.weight"]
     # B A = [[2, 20], [3, 30]]
     assert found["x.query.weight"].tolist() == [[2, 12], [4.5, 19]]
@@ -96,7 +96,7 @@ def test_a_whole_training_is_that_of_the_formula(lab: Lab, model: str) -> None:
     weights are computed as W + s B A."""
     seeds = Seeds(3, 0, 0, 0)
     built, bare = adapted(lab, model, seeds, targets="attention"), plain_built(lab, model, seeds)
-    trains = {n for n in built.layers.depth if peft_layers.is_adapter(n)} | built.layers.head
+    trains = {n for n in built.layers.depth if around_layers.is_adapter(n)} | built.layers.head
     # ModernBERT's attention goes through float32, where its mask in float64 is minus infinity
     kind = torch.float32 if "modern" in model else F64
     near = {"rtol": 1e-3, "atol": 1e-6} if "modern" in model else {"rtol": 1e-8, "atol": 1e-11}
@@ -110,7 +110,7 @@ def test_a_whole_training_is_that_of_the_formula(lab: Lab, model: str) -> None:
     inputs = inputs_of(lab.assembly(lab.run("gad", model)))
     labels = torch.arange(len(inputs["input_ids"])) % 2
     for _ in range(5):
-        weights = {**fixed, **{n: w for n, w in free.items() if not peft_layers.is_adapter(n)}}
+        weights = {**fixed, **{n: w for n, w in free.items() if not around_layers.is_adapter(n)}}
         for name, a in free.items():
             if ".lora_A." in name:
                 path = name.partition(".lora_A.")[0]
@@ -248,7 +248,7 @@ def test_what_trains(lab: Lab, model: str, precision: Any) -> None:
     network = assembly.built.model
     kinds: dict[str, set[Any]] = {}
     for path, module in network.named_modules():
-        if peft_layers.is_adapter(f"{path}.weight"):
+        if around_layers.is_adapter(f"{path}.weight"):
             module.register_forward_hook(
                 lambda module, inputs, output, path=path: kinds.setdefault(path, set()).add(
                     output.dtype
@@ -260,7 +260,7 @@ def test_what_trains(lab: Lab, model: str, precision: Any) -> None:
     assert set.union(*linears) == {torch.float32 if precision == 32 else torch.bfloat16}
     optimizer = assembly.trainer.optimizers[0]
     held = {name for group in optimizer.param_groups for name in group["names"]}
-    adapters = {n for n in assembly.built.layers.depth if peft_layers.is_adapter(n)}
+    adapters = {n for n in assembly.built.layers.depth if around_layers.is_adapter(n)}
     top = set(assembly.built.layers.names(assembly.built.layers.top))
     assert held == adapters | top
     for name, parameter in network.named_parameters():
@@ -277,7 +277,7 @@ def test_also(lab: Lab, part: str, of: Callable[[str], bool]) -> None:
     assembly = lab.assembly(lab.run("gad", "tiny", *chosen("lora", lora__also=f"[{part}]")))
     layers = assembly.built.layers
     trains = {n for n, rule in assembly.plan.items() if rule.trainable and layers.depth[n] <= 2}
-    assert trains == {n for n in layers.names(0, 1, 2) if peft_layers.is_adapter(n) or of(n)}
+    assert trains == {n for n in layers.names(0, 1, 2) if around_layers.is_adapter(n) or of(n)}
     seen = watch(assembly, lab.plain_transformers("tiny"))
     assert any(of(name) for name in seen.moved if name not in seen.added)
 
@@ -289,7 +289,7 @@ def test_a_part_that_the_model_lacks_is_refused(lab: Lab) -> None:
 
 
 def test_layers_that_the_model_lacks_are_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(peft_layers.TARGETS, "query_value", lambda parts: parts[-1] == "q_proj")
+    monkeypatch.setitem(around_layers.TARGETS, "query_value", lambda parts: parts[-1] == "q_proj")
     run = lab.run("gad", "tiny", *chosen("lora"))
     with pytest.raises(ConfigError, match="no such linear layers; say"):
         lab.assembly(run)

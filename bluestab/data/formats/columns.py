@@ -24,15 +24,15 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "label", "labels", "class", "category", "target", "gold", "score", "similarity", "rating",
         "answer", "final_decision", "final_answer", "relation", "annotation", "sentiment", "y",
     ),
-    "mention": ("mention", "text", "term", "phrase", "entity", "name", "string"),
-    "concept": (
-        "concept", "concept_id", "cui", "mesh", "mesh_id", "code", "label", "target", "gold",
-    ),
     "image": (
         "image", "image_name", "image_path", "image_file", "file_name", "filename", "file", "img",
         "picture",
     ),
     "answer_type": ("answer_type", "question_type"),
+    "mention": ("mention", "text", "term", "phrase", "entity", "name", "string"),
+    "concept": (
+        "concept", "concept_id", "cui", "mesh", "mesh_id", "code", "label", "target", "gold",
+    ),
     "tokens": ("tokens", "words", "token", "word"),
     "sentence": ("sentence #", "sentence_id", "sentence_idx", "sent_id", "sent_idx"),
     "tags": ("tags", "ner_tags", "ner", "tag", "labels", "label", "iob", "bio"),

@@ -232,8 +232,8 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
         return "numbers"
     if all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
         return "classes"
-    if not all(map(pa.types.is_list, kinds)):
-        return None
+    if not all(pa.types.is_list(k) and not pa.types.is_primitive(k.value_type) for k in kinds):
+        return None  # so are numbers per masked piece
     if pa.types.is_string(parts[0]["target"].type):  # concepts, ranked for one that is meant
         return "classes" if all(_flat(p, "prediction")[1].all() for p in parts) else None
     names = {*_coded([_flat(p, c)[0] for p in parts for c in ("prediction", "target")])[0]}

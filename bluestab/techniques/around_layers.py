@@ -1,4 +1,4 @@
-"""What techniques share that put a layer of peft around linear layers of the blocks.
+"""What techniques share that put a layer, of peft or ours, around linear layers of the blocks.
 
 The layer keeps its weight, which does not train, as `base_layer`; what is learnt stands beside it.
 Kept weights are merged: one matrix per layer under the name plain transformers knows.
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 """peft's name for the one update of a layer."""
 
-AROUND_LAYERS = ("ia3", "lora", "vera")
+WRAPPERS = ("ia3", "lora", "pela", "pst", "vera")
 """The techniques, by the names of their yamls."""
 
-LEARNT = re.compile(r"(.+)\.(lora_[AB]|ia3_l|vera_lambda_[bd])\.default(?:\.weight)?")
-"""Name of what is learnt beside a layer: path of the layer, and peft's name for it."""
+LEARNT = re.compile(
+    r"(.+)\.(lora_[AB]|ia3_l|vera_lambda_[bd]|pst_[uvabrcs]|pela_[uv])(?:\.default)?(?:\.weight)?"
+)
+"""Name of what is learnt beside a layer: path of the layer, and its own name."""
 
 QUERY_VALUE = frozenset(
     (
@@ -86,7 +88,7 @@ def by_new_names(
 
 
 Merge = Callable[[str, str, "torch.Tensor", Mapping[str, "torch.Tensor"]], "torch.Tensor"]
-"""(path of a layer, weight or bias, its value, what is learnt by peft's names) -> merged value."""
+"""(path of a layer, weight or bias, its value, what is learnt by its own names) -> merged value."""
 
 
 def without_layers(weights: Mapping[str, torch.Tensor], merge: Merge) -> dict[str, torch.Tensor]:
@@ -125,13 +127,13 @@ def not_beside(name: str, cfg: Mapping[str, Any], model: ModelFacts) -> list[str
         )
     problems += [
         f"techniques {name} and {other} both put something around linear layers; choose one"
-        for other in AROUND_LAYERS
+        for other in WRAPPERS
         if other in others and other > name  # said once, by the first
     ]
     return problems
 
 
-class PeftLayers(Technique):
+class AroundLayers(Technique):
     """targets: which layers; also: of biases, layernorms, what trains besides."""
 
     technique: ClassVar[str]
@@ -139,7 +141,7 @@ class PeftLayers(Technique):
     kinds: ClassVar[Mapping[str, Callable[[str], bool]]] = TARGETS
     """Value of `targets` -> whether it means the linear layer with this path inside a block."""
     moves: ClassVar[str]
-    """What is learnt without which, at its start, a layer is what it was: peft's name."""
+    """What is learnt without which, at its start, a layer is what it was: its own name."""
     half_waits: ClassVar[bool] = False
     """Part of what is learnt has no gradient before the first step."""
     targets: str
@@ -162,7 +164,7 @@ class PeftLayers(Technique):
         return problems
 
     def inject(self, model: nn.Module, paths: Sequence[str], seeds: Seeds) -> None:
-        """Have peft put these layers into its own."""
+        """Put these layers into others, as their `base_layer`."""
         raise NotImplementedError
 
     def begin(self, path: str, layer: Any, seeds: Seeds) -> None:
@@ -235,7 +237,7 @@ class PeftLayers(Technique):
         size = {name: weight.numel() for name, weight in built.reference.items()}
         trains = [name for name in size if name in trained.lr_scale]
         return {
-            "adapters": len([n for n in trained.moved if f".{self.moves}." in n]),
+            "adapters": len([n for n in trained.moved if f".{self.moves}" in n]),
             "adapter_parameters": sum(size[n] for n in trains if is_adapter(n)),
             "trained_share": sum(size[n] for n in trains) / sum(size.values()),
             **frozen(built, trained),

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from bluestab.core.errors import ConfigError  # noqa: E402
 from bluestab.core.seeding import stream_seed  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
+from bluestab.techniques.around_layers import WRAPPERS, AroundLayers, is_adapter  # noqa: E402
 from bluestab.techniques.ia3 import Ia3, is_second  # noqa: E402
-from bluestab.techniques.peft_layers import AROUND_LAYERS, PeftLayers, is_adapter  # noqa: E402
 from bluestab.techniques.vera import Vera  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
@@ -29,7 +29,7 @@ F64 = torch.float64
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
 
-def technique(name: str) -> PeftLayers:
+def technique(name: str) -> AroundLayers:
     if name == "ia3":
         return Ia3(targets="all", also=[])
     return Vera(r=5, d_initial=0.1, targets="all", also=[])
@@ -147,7 +147,7 @@ def test_one_thing_around_a_layer(make_run: Callable[..., Any], pair: tuple[str,
         assert all(name in problem for name in pair)
 
 
-@pytest.mark.parametrize("name", AROUND_LAYERS)
+@pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize(
     ("other", "knobs"),
     [
