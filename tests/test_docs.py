@@ -36,6 +36,11 @@ PAGES = [
 REAL = os.environ.get("BLUESTAB_DATA")
 NO_DRY_STEP = "hydra.launcher.dry_step=false"
 OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+OWN_FILES = {
+    "mine.csv": OWN,
+    "mentions.csv": "mention,concept\n" + "".join(f"pain no. {i},C{i % 5}\n" for i in range(40)),
+    "concepts.txt": "".join(f"C{i}||pain {i}|ache {i}\n" for i in range(5)),
+}
 
 
 def commands(page: Path | None = None) -> list[str]:
@@ -66,7 +71,8 @@ def typed(
         monkeypatch.setenv("BLUESTAB_DATA", REAL)
     else:
         monkeypatch.delenv("BLUESTAB_DATA", raising=False)
-    Path("mine.csv").write_text(OWN)  # what the reader has
+    for name, content in OWN_FILES.items():  # what the reader has
+        Path(name).write_text(content)
     if "abstracts.txt" in command:
         lines = (f"abstract {i} of a trial of drug {i % 7}" for i in range(60))
         Path("abstracts.txt").write_text("\n".join(lines))
