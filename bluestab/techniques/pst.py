@@ -115,10 +115,12 @@ def layer_class() -> type[nn.Module]:
         def weight(self) -> torch.Tensor:
             """(out, in), as the layer applies it."""
             learnt = self.learnt()
-            dense = self.knobs.dense(self.base_layer.weight, learnt)
+            # in bfloat16 other entries would be chosen than where weights are merged
+            with torch.autocast(self.pst_s.device.type, enabled=False):
+                dense = self.knobs.dense(self.base_layer.weight, learnt)
+                scores = self.knobs.scores(dense, learnt)
             if not self.knobs.sparsity:
                 return dense
-            scores = self.knobs.scores(dense, learnt)
             if self._mask is None:  # once per step or evaluation, not per pass
                 self._mask = kept(scores, self.sparsity)
             return dense * (self._mask + (scores - scores.detach()))
