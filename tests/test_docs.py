@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from bluestab.core.paths import conf_dir
+from bluestab.models.learn_vocabulary import learn_pieces, write_vocabulary
 from bluestab.testing.corpora import ANY_FILE
 from tests.support.encoders import checkpoint
+from tests.tasks.test_own_images import written as pictured
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"
@@ -33,6 +36,11 @@ PAGES = [
 REAL = os.environ.get("BLUESTAB_DATA")
 NO_DRY_STEP = "hydra.launcher.dry_step=false"
 OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+OWN_FILES = {
+    "mine.csv": OWN,
+    "mentions.csv": "mention,concept\n" + "".join(f"pain no. {i},C{i % 5}\n" for i in range(40)),
+    "concepts.txt": "".join(f"C{i}||pain {i}|ache {i}\n" for i in range(5)),
+}
 
 
 def commands(page: Path | None = None) -> list[str]:
@@ -63,7 +71,17 @@ def typed(
         monkeypatch.setenv("BLUESTAB_DATA", REAL)
     else:
         monkeypatch.delenv("BLUESTAB_DATA", raising=False)
-    Path("mine.csv").write_text(OWN)  # what the reader has
+    for name, content in OWN_FILES.items():  # what the reader has
+        Path(name).write_text(content)
+    if "abstracts.txt" in command:
+        lines = (f"abstract {i} of a trial of drug {i % 7}" for i in range(60))
+        Path("abstracts.txt").write_text("\n".join(lines))
+    if "vocabulary=words" in command:
+        write_vocabulary(learn_pieces(Counter({"trial": 2}), 20), Path("words"), cased=False)
+    if "path=larger" in command:
+        checkpoint("bert", Path("larger"))
+    if "items.csv" in command:
+        pictured(Path.cwd())
     if "./checkpoint" in command and not Path("checkpoint").exists():
         checkpoint("bert", Path("checkpoint"))
     said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
@@ -81,7 +99,7 @@ def test_every_run_in_the_docs_can_be_started(
 ) -> None:
     if "KEY" in command or "OWNER" in command:
         pytest.skip("names what its reader has: see test_init_from.py and test_discover.py")
-    unshipped = any(name in command for name in ("biosses", "gad")) or (
+    unshipped = any(name in command for name in ("biosses", "gad", "vqa_rad")) or (
         re.search(r"[+](sweeps|sequence)", command) and "quickstart" not in command
     )
     if unshipped and not REAL:

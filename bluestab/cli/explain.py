@@ -22,12 +22,11 @@ METRICS = {
     "micro_f1": "multilabel_f1",
     "closed_accuracy": "accuracy",
     "open_accuracy": "accuracy",
-    "accuracy_at_1": "hits_at",
-    "accuracy_at_5": "hits_at",
-    "recall_at_64": "hits_at",
+    **dict.fromkeys(("accuracy_at_1", "accuracy_at_5", "recall_at_64"), "hits_at"),
     "detection_f1": "counted_f1",
 }
 """Metric -> function that computes it, where the two have different names."""
+SCORERS = ("scoring", "scoring_tags", "nearest")
 
 
 def list_(
@@ -197,12 +196,11 @@ def _of_knob(asked: str) -> Iterator[str]:
 
 
 def scorers() -> dict[str, str]:
-    """Metric -> docstring of the function that computes it."""
+    """Metric -> what the function that computes it says of itself."""
     from bluestab.core.reference import functions
     from bluestab.tasks.metric import KNOWN
 
-    modules = ("scoring", "scoring_tags", "nearest")
-    said = {k: v for name in modules for k, v in functions(f"bluestab.tasks.{name}").items()}
+    said = {n: doc for m in SCORERS for n, doc in functions(f"bluestab.tasks.{m}").items()}
     return {name: said[METRICS.get(name, name)] for name in KNOWN}
 
 
