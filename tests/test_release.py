@@ -46,8 +46,9 @@ def test_version_and_python_agree_wherever_they_are_written() -> None:
     assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
     install = (ROOT / "docs/start/install.md").read_text()
     assert f"bluestab-{project['version']}-py3" in install
-    from tests.release import PYTHONS
+    from tests.release import PYTHONS, version
 
+    assert version() == project["version"], "as CHANGELOG.md has it"
     said = {c.rpartition(" ")[2] for c in project["classifiers"] if "Python :: 3." in c}
     assert said == set(PYTHONS)
 
