@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from bluestab.core.catalogue import GROUPS
 from bluestab.core.paths import conf_dir, sweeps_dir
-from bluestab.core.reference import card, functions, knobs_of, opening
+from bluestab.core.reference import card, knobs_of, opening
 
 CONF = conf_dir()
 ASIDE = ("_target_", "about", "search_space", "fetch", "sha256", "defaults", "hydra", "backend")
@@ -298,17 +298,17 @@ def models() -> str:
 
 
 def metrics() -> str:
-    from bluestab.cli.explain import METRICS
+    from bluestab.cli.explain import scorers
     from bluestab.tasks.metric import KNOWN
 
-    said = functions("bluestab.tasks.scoring")
+    said = scorers()
     parts = ["`task.metric=NAME`, where the task has it."]
     for name, metric in KNOWN.items():
         better = "higher" if metric.higher_is_better else "lower"
         parts += [
             f"## {name}",
             f"From {metric.least:g} to {metric.most:g}; {better} is better.",
-            literal(said[METRICS.get(name, name)]),
+            literal(said[name]),
         ]
     return page("Metrics", *parts)
 
@@ -367,6 +367,7 @@ FRAMES: Mapping[str, tuple[str, str, str]] = {
     "instability": ("instability", "instability_frame", "COLUMNS"),
     "published": ("beside_published", "published_frame", "COLUMNS"),
     "over_tasks": ("over_tasks", "over_tasks_frame", "COLUMNS"),
+    "merges": ("merges", "merges_frame", "COLUMNS"),
     "blurb": ("blurb_scores", "blurb_frame", "COLUMNS"),
 }
 """Section with a CSV file of its own -> module of report.frames, function there, columns there."""

@@ -216,7 +216,7 @@ def _pretrained(
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
     verify_head(model.head, model.name, folder)
-    own = _config(folder, n_labels)
+    own = config_of_folder(folder, n_labels)
     config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
         if model.path is not None:  # from anywhere, where the others are pinned
@@ -243,7 +243,7 @@ def _pretrained(
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
 
 
-def _config(folder: Path, n_labels: int) -> Any:
+def config_of_folder(folder: Path, n_labels: int) -> Any:
     """The config of a folder of weights for transformers, made anew: see `clean_config`."""
     from transformers import AutoConfig
 

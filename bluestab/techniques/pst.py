@@ -17,7 +17,7 @@ Settings  BERT-base: 20 epochs, lr 3e-5, batch 32; RoBERTa: 5e-5, 16. The releas
           frozen.
 Best      Weights of an early step are scored and kept at the sparsity that the run ended with,
           though validation chose them at a lower one.
-Frozen    A layer that does not train (`freeze`) stays whole.
+Frozen    A layer that never trains (`freeze`) stays whole.
 Kept      Kept weights are the sparse matrices, dense in memory, under the names plain transformers
           knows. Zeros in no order make no network faster on usual machines.
 Cost      Two thin products and, per step, a selection among the entries of every matrix (on the
@@ -115,10 +115,12 @@ def layer_class() -> type[nn.Module]:
         def weight(self) -> torch.Tensor:
             """(out, in), as the layer applies it."""
             learnt = self.learnt()
-            dense = self.knobs.dense(self.base_layer.weight, learnt)
+            # in bfloat16 other entries would be chosen than where weights are merged
+            with torch.autocast(self.pst_s.device.type, enabled=False):
+                dense = self.knobs.dense(self.base_layer.weight, learnt)
+                scores = self.knobs.scores(dense, learnt)
             if not self.knobs.sparsity:
                 return dense
-            scores = self.knobs.scores(dense, learnt)
             if self._mask is None:  # once per step or evaluation, not per pass
                 self._mask = kept(scores, self.sparsity)
             return dense * (self._mask + (scores - scores.detach()))
@@ -204,15 +206,14 @@ class Pst(AroundLayers):
         dense, sparsity = self.dense(value, learnt), float(learnt.get("pst_s", 0.0))
         return dense * kept(self.scores(dense, learnt), sparsity) if sparsity else dense
 
-    def _set(self, sparsity: float) -> None:
-        for layer in self._layers:
-            if layer.pst_u.requires_grad:  # what is frozen stays as it is
-                layer.set_sparsity(sparsity)  # and forgets which entries the last step has kept
-
     def callbacks(self, built: Built) -> list[Callback]:
+        # as the plan has it: what others open or shut from step to step is no matter here
+        train = [layer for layer in self._layers if layer.pst_u.requires_grad]
+
         def begin(trainer: Trainer) -> None:
-            total, step = trainer.max_steps, trainer.global_step
-            self._set(sparsity_at(step, total, self.sparsity, self.warmup, self.hold))
+            step, total = trainer.global_step, trainer.max_steps
+            for layer in train:
+                layer.set_sparsity(sparsity_at(step, total, self.sparsity, self.warmup, self.hold))
 
         return [before_each_step(begin)] if self.sparsity else []
 

@@ -23,8 +23,9 @@ Frozen    No gradient: AdamW neither moves nor decays it, and its moments stand 
 Memory    By itself it spares gradients, and the inputs of frozen linear layers. The rest is
           `trainer.activations=compressed`, which goes well with it. `benchmarks/memory.py` counts.
 Cost      A copy of the weights of the units that train, between backward pass and update.
-Not with  `thaw`, which also says what trains in a step; `refresh`, which moves all weights. Not in
-          groups (`trainer.engine=packed`): siblings freeze different layers.
+Not with  `thaw`, which also says what trains in a step; `refresh`, which moves all weights; `ia3`
+          and `vera`, which train vectors. Not in groups (`trainer.engine=packed`): siblings freeze
+          different layers.
 Against   Each rate and learning rate was chosen per task and with one seed in the published code.
           Weights near 0 dominate d: norms, whose weights are near 1, hardly ever return.
 """
@@ -133,6 +134,7 @@ class SlimFit(Technique):
         others = {
             "thaw": "both say what trains in a step",
             "refresh": "it moves what is frozen in the step, too",
+            **dict.fromkeys(("ia3", "vera"), "it trains vectors, and slimfit chooses matrices"),
         }
         return [
             f"techniques slimfit and {name} do not go together: {why}; leave one out"

@@ -130,6 +130,8 @@ def test_the_verb_for_two_tasks(two: list[str], cli: Say, tmp_path: Path) -> Non
     assert cli("report", str(store.root), "--all", "--out", str(tmp_path / "all")).code == 0
     arms = (tmp_path / "all" / "summary.csv").read_text().splitlines()
     assert sum("soup" in row for row in arms) == 4, "an arm per task, at last and best"
+    beside = (tmp_path / "all" / "merges.csv").read_text().splitlines()
+    assert len(beside) == 1 + 2 * 3, "per task its member, the plain average, the merge"
     kinds = {
         "gad": AutoModelForSequenceClassification,
         "ncbi_disease": AutoModelForTokenClassification,

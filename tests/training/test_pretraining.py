@@ -203,8 +203,8 @@ def test_what_is_masked_does_not_leak(make_assembly: Make, tmp_path: Path) -> No
     lines = [" ".join(drawn.choices(letters, k=20)) for _ in range(120)]
     (tmp_path / "noise.txt").write_text("\n".join(lines), encoding="utf-8")
     common = (
-        *MLM, f"task.train={tmp_path / 'noise.txt'}", "optim.steps=120", "optim.lr=1e-2",
-        "task.validation_size=0.3", "task.mask_share=0.3", "trainer.eval_every=120",
+        *MLM, f"task.train={tmp_path / 'noise.txt'}", "optim.steps=70", "optim.lr=2e-2",
+        "task.validation_size=0.3", "task.mask_share=0.3", "trainer.eval_every=70",
     )  # fmt: skip
     hidden = perplexity(make_assembly(*common, "task.masked=1.0", "task.randomly=0.0"))
     assert 19 < hidden < 25
