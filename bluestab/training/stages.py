@@ -74,6 +74,7 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         path=str(weights.folder),
         head=cfg["model"].get("head", "default"),
         lower_case=cfg["model"].get("lower_case"),
+        vision=cfg["model"].get("vision"),
     )
     stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
     before = cfg["model"].get("init_from")

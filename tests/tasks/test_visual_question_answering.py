@@ -184,3 +184,19 @@ def test_refusals(make_run: Make, overrides: tuple[str, ...], said: str) -> None
     with pytest.raises((ConfigError, DataError)) as caught:
         make_run(*overrides)
     assert said in str(caught.value)
+
+
+def test_tasks_with_and_without_images_go_on_from_each_other(
+    make_run: Make, tmp_path: Path
+) -> None:
+    """Each is scored again with what it looked at images with, or without: to the last bit."""
+    root = tmp_path / "runs"
+    plain = ("task=ncbi_disease", *LINE[1:5], "keep=last")
+    first = done(make_run(*plain), root)
+    line = ("score_earlier=true", "keep=last", *chosen("inner_adaptors"))
+    second = done(make_run(*SEES, f"model.init_from={first.key}", *line), root)
+    assert second.result["earlier"][0]["last"] == first.result["metrics"]["last"]["test"]
+    text = ("task=gad", *LINE[1:5], f"model.init_from={second.key}")
+    third = done(make_run(*text, *line), root)
+    earlier = [entry["last"] for entry in third.result["earlier"]]
+    assert earlier == [r.result["metrics"]["last"]["test"] for r in (first, second)]
