@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluestab.core.errors import ConfigError
+from bluestab.core.instantiate import load_class
 from bluestab.core.rules import Rule
 from bluestab.core.types import Example, ModelFacts, Step
 from bluestab.models.built import Built, Trained
@@ -157,3 +159,12 @@ def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[],
         return args, {**kwargs, "closure": closed}
 
     optimizer.register_step_pre_hook(before)
+
+
+def predicts_a_number(task: Mapping[str, Any]) -> bool:
+    """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
+    try:
+        kind = load_class(task["_target_"], object, "task")
+        return bool(getattr(getattr(kind, "output", None), "numeric", False))
+    except ConfigError:
+        return False

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import IGNORED, Batch, ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique
-from bluestab.techniques.label_smoothing import predicts_a_number
+from bluestab.techniques.base import Technique, predicts_a_number
 
 if TYPE_CHECKING:
     import torch

@@ -22,12 +22,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluestab.core.errors import ConfigError
-from bluestab.core.instantiate import load_class
 from bluestab.core.rules import Rule, within
 from bluestab.core.types import IGNORED, Batch, ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique
+from bluestab.techniques.base import Technique, predicts_a_number
 
 if TYPE_CHECKING:
     import torch
@@ -103,12 +101,3 @@ class LabelSmoothing(Technique):
         if self.share is None:
             return {}
         return {"epsilon": self.epsilon, "gold_share": self.share}
-
-
-def predicts_a_number(task: Mapping[str, Any]) -> bool:
-    """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
-    try:
-        kind = load_class(task["_target_"], object, "task")
-        return bool(getattr(getattr(kind, "output", None), "numeric", False))
-    except ConfigError:
-        return False
