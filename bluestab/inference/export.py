@@ -141,6 +141,12 @@ def _refuse_inexpressible(run: FinishedRun) -> None:
         )
     head = run.cfg["model"].get("head", "default")
     output = load_class(run.cfg["task"]["_target_"], Task, "task").output  # type: ignore[type-abstract]
+    if output.head.vector:
+        raise ConfigError(
+            f"run {run.record.key} compares vectors of texts, which plain transformers has no "
+            "class for: it would put an untrained layer on them and say nothing; bluestab reads "
+            f"it: bluestab predict {run.record.key}"
+        )
     if head == "default" or (head == "linear" and output.per_word):
         return  # a linear head on words is transformers' own
     raise ConfigError(

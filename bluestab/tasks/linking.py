@@ -256,7 +256,9 @@ class Linked(WholeText, ABC):
 
 def kind_of(concept: str, dictionary: Dictionary) -> tuple[str, int | None]:
     """What a mention's concept is, `nil`, `composite`, `absent` from the dictionary or `linked`,
-    and its number there."""
+    and its number there. What is an id as it stands is one, whatever signs are in it."""
+    if (number := dictionary.number(concept)) is not None:
+        return "linked", number
     if concept.strip().casefold() in NIL:
         return "nil", None
     parts = [part for part in SEVERAL.split(concept.strip()) if part]

@@ -30,6 +30,8 @@ def test_what_a_concept_is() -> None:
     for several in ("D1|D2", "D1+D9", "D1, D2"):
         assert kind_of(several, dictionary) == ("composite", None)
     assert kind_of("D9", dictionary) == ("absent", None)
+    odd = Dictionary(("A+B", "none"), (("a",), ("b",)), {"A+B": 0, "none": 1})
+    assert [kind_of(own, odd)[1] for own in ("A+B", "none")] == [0, 1]
     for known, number in (("D1", 0), ("MESH:D1", 0), (" OMIM:77 ", 1), ("D2|", 1)):
         assert kind_of(known, dictionary) == ("linked", number)
 

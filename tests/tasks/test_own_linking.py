@@ -7,8 +7,9 @@ import pytest
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import BluestabError
 from bluestab.core.types import Example
+from bluestab.inference.export import export
 from bluestab.inference.predicting import predict_texts
-from bluestab.inference.weights import open_weights
+from bluestab.inference.weights import find_run, open_weights
 from bluestab.store.store import Store
 from bluestab.training.check import Run, check
 from bluestab.training.execute import execute_one
@@ -93,6 +94,8 @@ def test_training_mentions_are_fitted_and_new_ones_linked(tmp_path: Path) -> Non
     assert answer["prediction"][0] == "C09"
     assert len(answer["prediction"]) == 5
     assert 0 < answer["probability"] <= 1.0001
+    with pytest.raises(BluestabError, match="compares vectors of texts"):
+        export(find_run(record.key, Store(store)), tmp_path / "exported", "cpu")
     (nothing,) = predict_texts(weights, ["zzz"], "cpu", threshold=1.0)
     assert nothing["prediction"] is None
 
