@@ -5,7 +5,6 @@ modules."""
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -16,18 +15,17 @@ from omegaconf import OmegaConf
 
 from bluestab.core.catalogue import GROUPS
 from bluestab.core.paths import conf_dir, sweeps_dir
-from bluestab.core.reference import card, functions, knobs_of, opening
+from bluestab.core.reference import card, knobs_of, opening
 
 CONF = conf_dir()
 ASIDE = ("_target_", "about", "search_space", "fetch", "sha256", "defaults", "hydra", "backend")
-"""First parts of paths in yamls that nobody sets."""
+"""Parts of paths in yamls that nobody sets."""
 
 Row = tuple[str, ...]
 
 
-def page(title: str, *parts: str, label: str = "") -> str:
-    head = f"({label})=\n" if label else ""
-    return f"{head}# {title}\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+def page(title: str, *parts: str) -> str:
+    return f"# {title}\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
 
 def grid(headings: Row, rows: Iterable[Row]) -> str:
@@ -63,10 +61,9 @@ def verbs() -> str:
     from typer.testing import CliRunner
 
     from bluestab.cli.app import app
-    from bluestab.cli.verbs import GROUPS as KINDS
+    from bluestab.cli.verbs import GROUPS as VERBS
 
-    os.environ["COLUMNS"] = "96"
-    runner = CliRunner()
+    runner = CliRunner(env={"COLUMNS": "96"})
 
     def screen(*words: str) -> str:
         said = runner.invoke(app, [*words, "--help"])
@@ -78,7 +75,7 @@ def verbs() -> str:
         "`bluestab VERB --help` prints what stands here. Exit codes: [](exit-codes.md). "
         "`--debug` shows tracebacks, `--version` the version."
     ]
-    for kind, names in KINDS.items():
+    for kind, names in VERBS.items():
         parts.append(f"## {kind}")
         for name in names:
             parts += [f"(verb-{name})=\n### bluestab {name}", literal(screen(name))]
@@ -128,8 +125,6 @@ def ranges() -> dict[str, str]:
 def knob_rows(file: Path, prefix: str, allowed: Mapping[str, str]) -> Iterator[Row]:
     """A row per knob of a yaml; `prefix` is the group as it is typed."""
     for knob in knobs_of(file):
-        if knob.path.split(".")[0] in ASIDE or knob.path.split(".")[-1] in ASIDE:
-            continue
         if set(knob.path.split(".")) & set(ASIDE):
             continue
         path = f"{prefix}{knob.path}"
@@ -303,17 +298,17 @@ def models() -> str:
 
 
 def metrics() -> str:
-    from bluestab.cli.explain import METRICS
+    from bluestab.cli.explain import scorers
     from bluestab.tasks.metric import KNOWN
 
-    said = functions("bluestab.tasks.scoring")
+    said = scorers()
     parts = ["`task.metric=NAME`, where the task has it."]
     for name, metric in KNOWN.items():
         better = "higher" if metric.higher_is_better else "lower"
         parts += [
             f"## {name}",
             f"From {metric.least:g} to {metric.most:g}; {better} is better.",
-            literal(said[METRICS.get(name, name)]),
+            literal(said[name]),
         ]
     return page("Metrics", *parts)
 
@@ -321,11 +316,21 @@ def metrics() -> str:
 def sweeps() -> str:
     parts = ["`bluestab run -m +sweeps=NAME`; `bluestab check -m +sweeps=NAME` says what it costs."]
     for file in sorted(sweeps_dir().glob("*.yaml")):
-        parts += [f"## {file.stem}", literal(opening(file))]
+        parts += [f"## {file.stem}", literal(opening(file)), published(file)]
     parts += ["# Sequences", "`bluestab run -m +sequence=NAME technique=...`"]
     for file in yamls("sequence"):
         parts += [f"## {file.stem}", literal(opening(file))]
     return page("Declared sweeps", *[part.replace("\n# ", "\n## ") for part in parts])
+
+
+def published(file: Path) -> str:
+    """Of a sweep after a paper: which of its values were published, which are ours, and why."""
+    rows = [
+        (code(knob.path), code(knob.default), prose(knob.comment))
+        for knob in knobs_of(file)
+        if re.search("published|chosen by us", knob.comment)
+    ]
+    return grid(("arm or knob", "value", "published, or ours and why"), rows)
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -343,9 +348,10 @@ def files() -> str:
         "## record.json",
         literal(inspect.getdoc(RunRecord) or ""),
         "## curve.csv",
-        "A line per evaluation: `step` (optimizer steps), `train_loss` (mean since the line "
-        "before), `val_METRIC` for each metric of the task, and mean gradient norms, one column "
-        "for the embeddings, for each block and for the top.",
+        "A line per evaluation: `step`, optimizer steps; `train_loss`, mean since the line before; "
+        "under the name of each metric of the task its value on the validation items; and mean "
+        "gradient norms since the line before: `grad_norm_embeddings`, `grad_norm_block_1` and so "
+        "on, `grad_norm_top`.",
         "## predictions.parquet",
         f"A row per test item and `at` (last, best): {', '.join(map(code, PREDICTION_COLUMNS))}. "
         "Ids, labels and scores; never the text of an item.",
@@ -361,6 +367,7 @@ FRAMES: Mapping[str, tuple[str, str, str]] = {
     "instability": ("instability", "instability_frame", "COLUMNS"),
     "published": ("beside_published", "published_frame", "COLUMNS"),
     "over_tasks": ("over_tasks", "over_tasks_frame", "COLUMNS"),
+    "merges": ("merges", "merges_frame", "COLUMNS"),
     "blurb": ("blurb_scores", "blurb_frame", "COLUMNS"),
 }
 """Section with a CSV file of its own -> module of report.frames, function there, columns there."""

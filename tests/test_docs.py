@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from bluestab.core.paths import conf_dir
+from bluestab.models.learn_vocabulary import learn_pieces, write_vocabulary
 from bluestab.testing.corpora import ANY_FILE
 from tests.support.encoders import checkpoint
+from tests.tasks.test_own_images import written as pictured
 
 ROOT = conf_dir().parent
 README = ROOT / "README.md"
@@ -33,6 +36,11 @@ PAGES = [
 REAL = os.environ.get("BLUESTAB_DATA")
 NO_DRY_STEP = "hydra.launcher.dry_step=false"
 OWN = "text,label\n" + "".join(f"sentence {i},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+OWN_FILES = {
+    "mine.csv": OWN,
+    "mentions.csv": "mention,concept\n" + "".join(f"pain no. {i},C{i % 5}\n" for i in range(40)),
+    "concepts.txt": "".join(f"C{i}||pain {i}|ache {i}\n" for i in range(5)),
+}
 
 
 def commands(page: Path | None = None) -> list[str]:
@@ -41,6 +49,12 @@ def commands(page: Path | None = None) -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     lines = [re.split(r"\s+#", line)[0].strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line.startswith("bluestab ")))
+
+
+def checks() -> list[str]:
+    """Of every run and check that is shown, the check; each once."""
+    shown = [c.replace(" --dry-run", "") for c in commands() if re.match("bluestab (run|check)", c)]
+    return list(dict.fromkeys(re.sub("^bluestab run", "bluestab check", c) for c in shown))
 
 
 def typed(
@@ -57,7 +71,17 @@ def typed(
         monkeypatch.setenv("BLUESTAB_DATA", REAL)
     else:
         monkeypatch.delenv("BLUESTAB_DATA", raising=False)
-    Path("mine.csv").write_text(OWN)  # what the reader has
+    for name, content in OWN_FILES.items():  # what the reader has
+        Path(name).write_text(content)
+    if "abstracts.txt" in command:
+        lines = (f"abstract {i} of a trial of drug {i % 7}" for i in range(60))
+        Path("abstracts.txt").write_text("\n".join(lines))
+    if "vocabulary=words" in command:
+        write_vocabulary(learn_pieces(Counter({"trial": 2}), 20), Path("words"), cased=False)
+    if "path=larger" in command:
+        checkpoint("bert", Path("larger"))
+    if "items.csv" in command:
+        pictured(Path.cwd())
     if "./checkpoint" in command and not Path("checkpoint").exists():
         checkpoint("bert", Path("checkpoint"))
     said = cli(*words, *more, BLUESTAB_STORE=str(Path.cwd() / "runs"))
@@ -69,15 +93,13 @@ def test_there_are_commands_to_test() -> None:
     assert len(commands()) >= 50
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in commands() if re.match(r"bluestab (run|check)", c)], ids=str
-)
+@pytest.mark.parametrize("command", checks(), ids=str)
 def test_every_run_in_the_docs_can_be_started(
     command: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "KEY" in command or "OWNER" in command:
         pytest.skip("names what its reader has: see test_init_from.py and test_discover.py")
-    unshipped = any(name in command for name in ("biosses", "gad")) or (
+    unshipped = any(name in command for name in ("biosses", "gad", "vqa_rad")) or (
         re.search(r"[+](sweeps|sequence)", command) and "quickstart" not in command
     )
     if unshipped and not REAL:
@@ -88,10 +110,9 @@ def test_every_run_in_the_docs_can_be_started(
         pytest.importorskip("mlflow", reason="the extra 'loggers' is missing")
     searching = "sweeper=optuna" in command or "+sweeps=search_" in command
     few = ["search.n_trials=3"] if searching else []  # each of its points is composed
-    checking = re.sub(r"^bluestab run", "bluestab check", command).replace(" --dry-run", "")
     # weights that the reader fetches first
     monkeypatch.setattr("bluestab.sweeps.launchers.check.is_here", lambda model: True)
-    typed(cli, monkeypatch, checking, NO_DRY_STEP, *few)
+    typed(cli, monkeypatch, command, NO_DRY_STEP, *few)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -93,6 +94,23 @@ def test_every_file_of_a_report_is_described(made: ModuleType, pages: dict[str, 
     for column in (*SUMMARY_COLUMNS, *RUN_COLUMNS):
         said = re.search(rf"^\| `{column}` \| (.+) \|$", pages["report"], re.MULTILINE)
         assert said, f"nothing says what {column} holds"
+
+
+def test_the_columns_of_a_curve_are_those_of_a_stored_run(pages: dict[str, str]) -> None:
+    from bluestab.tasks.metric import KNOWN
+
+    with tarfile.open(Path(__file__).parent / "assets/stores/ncbi64_remedies.tar.gz") as archive:
+        name = next(n for n in archive.getnames() if n.endswith("/curve.csv"))
+        file = archive.extractfile(name)
+        assert file is not None
+        columns = file.readline().decode().strip().split(",")
+    for column in columns:
+        assert column in KNOWN or f"`{re.sub(r'_[0-9]+$', '_1', column)}`" in pages["files"], column
+
+
+def test_values_of_a_paper_s_sweep_say_whether_they_were_published(pages: dict[str, str]) -> None:
+    assert "| `optim.lr` | `2e-5` | published (section 6) |" in pages["sweeps"]
+    assert "chosen by us, because RTE has 2490 training items" in pages["sweeps"]
 
 
 def test_every_exit_code_is_there(pages: dict[str, str]) -> None:

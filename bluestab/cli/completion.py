@@ -48,8 +48,8 @@ bash: eval "$(bluestab completion bash)"      for good: the same line in ~/.bash
 zsh:  eval "$(bluestab completion zsh)"       in ~/.zshrc
 fish: bluestab completion fish | source       in ~/.config/fish/config.fish"""
 OVERRIDES = ("run", "check", "fetch", "inspect")
-GROUPS = ("task", "model", "technique", "optim", "trainer", "search", "logger", "hydra/launcher",
-          "hydra/sweeper")  # fmt: skip
+GROUPS = ("task", "model", "model/vision", "technique", "optim", "trainer", "search", "logger",
+          "hydra/launcher", "hydra/sweeper")  # fmt: skip
 VALUES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "keep": ("none", "best", "last", "all"),

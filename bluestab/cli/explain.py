@@ -20,8 +20,13 @@ METRICS = {
     "entity_recall": "entity_prf",
     "entity_f1_lenient": "entity_prf",
     "micro_f1": "multilabel_f1",
+    "closed_accuracy": "accuracy",
+    "open_accuracy": "accuracy",
+    **dict.fromkeys(("accuracy_at_1", "accuracy_at_5", "recall_at_64"), "hits_at"),
+    "detection_f1": "counted_f1",
 }
-"""Metric -> function of `bluestab.tasks.scoring`, where the two have different names."""
+"""Metric -> function that computes it, where the two have different names."""
+SCORERS = ("scoring", "scoring_tags", "nearest")
 
 
 def list_(
@@ -87,7 +92,7 @@ def _everything() -> str:
     from bluestab.report.words.glossary import TERMS
 
     groups = {f"{kind}s": [*files(kind)] for kind in KINDS}
-    groups["metrics"] = [*_scorers()]
+    groups["metrics"] = [*scorers()]
     groups["terms"] = [*TERMS]
     lines = ["bluestab explain NAME; names are", ""]
     for group, names in groups.items():
@@ -104,7 +109,7 @@ def _names() -> list[str]:
 
     kinds = [name for kind in KINDS for name in files(kind)]
     knobs = [path for path, _, _ in _knobs()]
-    return list(dict.fromkeys([*kinds, *TERMS, *_scorers(), *COLUMNS, *knobs]))
+    return list(dict.fromkeys([*kinds, *TERMS, *scorers(), *COLUMNS, *knobs]))
 
 
 def _of_kind(asked: str) -> Iterator[str]:
@@ -190,11 +195,12 @@ def _of_knob(asked: str) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def _scorers() -> dict[str, str]:
+def scorers() -> dict[str, str]:
+    """Metric -> what the function that computes it says of itself."""
     from bluestab.core.reference import functions
     from bluestab.tasks.metric import KNOWN
 
-    said = functions("bluestab.tasks.scoring")
+    said = {n: doc for m in SCORERS for n, doc in functions(f"bluestab.tasks.{m}").items()}
     return {name: said[METRICS.get(name, name)] for name in KNOWN}
 
 
@@ -206,7 +212,7 @@ def _of_metric(asked: str) -> Iterator[str]:
         better = "higher" if metric.higher_is_better else "lower"
         yield (
             f"{asked}: a metric, chosen by task.metric={asked} where the task has it; {better} is "
-            f"better, from {metric.least:g} to {metric.most:g}\n\n{_scorers()[asked]}"
+            f"better, from {metric.least:g} to {metric.most:g}\n\n{scorers()[asked]}"
         )
 
 

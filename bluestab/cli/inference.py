@@ -1,4 +1,4 @@
-"""The verbs for what comes after the sweep: `bluestab predict`, `export`, `soup`, `reproduce`."""
+"""Verbs for what comes after a run: `bluestab predict`, `export`, `soup`, `grow`, `reproduce`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
     app.command()(predict)
     app.command()(soup)
+    app.command()(grow)
     app.command()(reproduce)
 
 
@@ -267,6 +268,45 @@ def reproduce(
         print(f"  {line}")
     if verdict.word == "different":
         raise typer.Exit(1)
+
+
+def grow(
+    run: Annotated[str, typer.Argument(help="RUN, as for predict, or a folder of weights")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the larger network")],
+    ffn: Annotated[
+        int | None, typer.Option("--ffn", help="Feed-forward units of a block, as 1024")
+    ] = None,
+    layers: Annotated[int | None, typer.Option("--layers", help="Blocks, as 8")] = None,
+    how: Annotated[
+        str, typer.Option("--how", help="New units: zero (same answers) | net2net (noisy copies)")
+    ] = "zero",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="What new units are drawn by")] = 0,
+    store: STORE = None,
+) -> None:
+    """A larger network out of a trained one, which answers alike.
+
+    Train on with model=auto model.path=DIR. Example: bluestab grow KEY --layers 8 --out large
+    """
+    from bluestab.core.errors import ConfigError, did_you_mean
+    from bluestab.core.paths import expanded
+    from bluestab.inference.weights import find_run
+    from bluestab.models.growth import HOW, write_grown
+    from bluestab.models.init_from import check_saved, verified
+
+    if how not in HOW:
+        raise ConfigError(f"--how is '{how}'" + did_you_mean(how, HOW))
+    source = expanded(run)
+    if not (source / "config.json").is_file():
+        found = find_run(run, store_of(store))
+        source = found.folder / "checkpoint" / found.at
+        where = f"RUN is '{found.said}'"
+        check_saved(found.folder, found.at, found.record, found.store, where)
+        verified(found.folder, found.at, found.record, found.store, where)
+    before, after, apart = write_grown(source, out, ffn=ffn, layers=layers, how=how, seed=seed)
+    print(
+        f"wrote {out}: {after:,} parameters in place of {before:,}; for a row of random pieces "
+        f"what the encoder gives differs by {apart:.1g} at most; model=auto model.path={out}"
+    )
 
 
 @contextmanager

@@ -43,6 +43,8 @@ def unknown_key(key: str) -> str:
     shown = [k for k in below if not k.endswith("._target_")]
     if close := nearest(name, [k.rpartition(".")[2] for k in below], SIMILAR):
         return head + _meant(f"{group}.{close[0]}".lstrip("."))
+    if not shown and group == "model.vision":
+        return f"{head} where model.vision is null; say model/vision=conv or model/vision=patch"
     where = f"below {group} there are" if group else "at the top there are"
     names = ", ".join(k.rpartition(".")[2] for k in shown)
     return f"{head}; {where} {names} (bluestab explain KEY says what each is)"
@@ -88,6 +90,8 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
     several = re.split(r"[+ &]+", name)
     if kind == "technique" and len(several) > 1 and set(several) <= set(options):
         return f"{head}; several in one run are a list: 'technique=[{','.join(several)}]'"
+    if kind == "model" and folder == "vision":
+        return f"there is no {group}/vision '{name}'" + did_you_mean(name, options)
     if kind == "model" and folder:
         return (
             f"{head}; one that no yaml names: model=bert_base_uncased model.path=FOLDER with its "
@@ -125,7 +129,9 @@ def _meant(*keys: str) -> str:
 def known_keys(chosen: Sequence[str] | None = None) -> list[str]:
     """Every key of the config that these choices make; None: those of the command at hand."""
     if chosen is None:
-        chosen = [w for w in shlex.split(command_line()) if re.match(r"(task|model)=\w+$", w)]
+        chosen = [
+            w for w in shlex.split(command_line()) if re.match(r"(task|model(/vision)?)=\w+$", w)
+        ]
     try:
         config = compose(chosen)
     except HydraException:  # a choice that is refused, too

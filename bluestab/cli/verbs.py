@@ -20,7 +20,7 @@ GROUPS = {
         "cancel",
         "search",
     ),
-    "What comes of them": ("report", "compare", "export", "predict", "soup", "reproduce"),
+    "What comes of them": ("report", "compare", "export", "predict", "soup", "grow", "reproduce"),
     "What there is": ("list", "explain", "notebooks", "completion"),
     "Files": ("store", "cache"),
 }
@@ -45,6 +45,7 @@ INSTEAD = {
     "status --watch": "watch monitor progress dashboard ui top",
     "status": "info state jobs squeue",
     "soup": "average ensemble merge-weights merge-models fuse task-arithmetic",
+    "grow": "widen deepen enlarge expand net2net growth",
     "reproduce": "replicate rerun repeat",
     "explain": "docs doc man describe card define what knobs options params glossary help-knob",
     "run --cfg job": "config conf cfg show-config",

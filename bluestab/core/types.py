@@ -91,20 +91,25 @@ a stream of its own, so that it does not matter which others it meets."""
 @dataclass(frozen=True)
 class Head:
     """What stands on the encoder: transformers' class for both, and whether it gives logits for
-    every word piece, (B, T, C), or for the text, (B, C).
+    every word piece, (B, T, C), or for the text, (B, C); or nothing, and it gives the text's vector
+    (`models/bi_encoder.py`).
 
     pretrains  it is what encoders are pretrained with: one with random weights is drawn by the
                run's seed, and logits are computed at the positions of a batch that count, alone
+    vector     nothing stands there, and a text gives its vector (`models/bi_encoder.py`)
     """
 
     auto_class: str
     per_word: bool
     pretrains: bool = False
+    vector: bool = False
 
 
 SEQUENCE = Head("AutoModelForSequenceClassification", per_word=False)
 TOKEN = Head("AutoModelForTokenClassification", per_word=True)
 MASKED = Head("AutoModelForMaskedLM", per_word=True, pretrains=True)
+VECTOR = Head("AutoModelForSequenceClassification", per_word=False, vector=True)
+DETECTION = Head("AutoModelForPreTraining", per_word=True, pretrains=True)
 
 Progress = Callable[[int, int, "float | None", "float | None"], None]
 """(step, total steps, training loss, validation score): called often, must be quick."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_threshold(task: Task, threshold: float | None) -> None:
-    """Raises ConfigError if this task cannot abstain."""
+    """Raises ConfigError if this task cannot abstain. (Of links the threshold is a similarity.)"""
     if threshold is not None and task.output.numeric:
         raise ConfigError(
             f"--abstain-below is {threshold:g}, but task '{task.name}' predicts numbers, which "

@@ -61,6 +61,7 @@ class Predictor:
         self._networks = [self._load(one) for one in weights]
         words = self.task.output.per_word
         self._tokenizers = [load_tokenizer(one.model, words=words) for one in weights]
+        self._candidates: dict[int, np.ndarray] = {}
         # seeds of one model read the same pieces: they are made once
         self._same = len({t.backend_tokenizer.to_str() for t in self._tokenizers}) == 1
 
@@ -84,6 +85,7 @@ class Predictor:
 
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put other weights into the first network. Raises RuntimeError if one is missing."""
+        self._candidates.pop(0, None)
         self.network.load_state_dict(dict(state), strict=True)
 
     def logits(self, examples: Sequence[Example]) -> list[tuple[list[int], bool, list[np.ndarray]]]:
@@ -99,7 +101,11 @@ class Predictor:
                         f"{self.weights[0].said} and {self.weights[number].said} read different "
                         "parts of a long sentence: their words cannot be averaged"
                     )
-            found.append(self._by_item(network, number, encoded, len(examples)))
+            of_items = self._by_item(network, number, encoded, len(examples))
+            if self.task.output.searches:
+                names = self._vectors_of_candidates(network, number)
+                of_items = self.task.ranked(of_items, names, self.labels)
+            found.append(of_items)
         cut = [False] * len(examples)
         for item, truncated in zip(encoded["example"], encoded["truncated"], strict=True):
             cut[item] = cut[item] or truncated
@@ -152,6 +158,15 @@ class Predictor:
         for row, item in enumerate(encoded["example"]):
             parts[item].append(by_row[row])
         return [np.concatenate(own) for own in parts]
+
+    def _vectors_of_candidates(self, network: nn.Module, number: int) -> np.ndarray:
+        """Of all texts that answers are looked for among, (N, D): computed once per network."""
+        if number not in self._candidates:
+            encoded = self.task.candidates(self.labels, self._tokenizers[number])
+            assert encoded is not None
+            rows = self._by_item(network, number, encoded, len(encoded["input_ids"]))
+            self._candidates[number] = np.concatenate(rows)
+        return self._candidates[number]
 
     def endless(self, examples: Sequence[Example], size: int) -> Iterator[Batch]:
         """These items for the first network, `size` rows at a time, shuffled anew when all have

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from bluestab.core.types import Batch
 from bluestab.models.likelihood import Labels, add_square, answer_gradients, evaluating, items_of
-from bluestab.models.passes import inputs_of
+from bluestab.models.passes import inputs_of, text_mask
 
 if TYPE_CHECKING:
     import torch
@@ -214,20 +214,23 @@ class _Sums:
         self.seen.append((inputs[0].detach(), output))
 
     def rows(self, value: torch.Tensor, mask: torch.Tensor, per_row: bool) -> torch.Tensor:
-        """What belongs to real word pieces, (R, ...), of (1, T, ...) or of one vector (1, ...).
+        """What belongs to real word pieces, (R, ...), of (S, T, ...) or of one vector (S, ...) for
+        each text of an item, of which it has S.
 
-        mask     (T,) of the item's word pieces
+        mask     (S, T) of the item's word pieces
         per_row  each row of the value is a number, not a vector
         """
         if value.ndim == (1 if per_row else 2):
             return value
-        if value.shape[:2] != (1, len(mask)):
+        if len(value) == 1:  # positions are looked up once for all texts
+            mask = mask.any(dim=0, keepdim=True)
+        if value.shape[:2] != mask.shape:
             raise RuntimeError(
-                f"{self.path} sees a tensor of shape {tuple(value.shape)} where {len(mask)} word "
-                "pieces of one item were expected: its curvature cannot be factored; try another "
-                "attention kernel (trainer.attention)"
+                f"{self.path} sees a tensor of shape {tuple(value.shape)} where {mask.numel()} "
+                "word pieces of one item were expected: its curvature cannot be factored; try "
+                "another attention kernel (trainer.attention)"
             )
-        return value[0, mask]
+        return value[mask]
 
     def add_inputs(self, mask: torch.Tensor) -> None:
         """Once per item."""
@@ -313,7 +316,7 @@ def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFac
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
         for item in (item for batch in batches for item in items_of(batch)):
             network(**inputs_of(item))
-            mask = item["attention_mask"][0].bool()
+            mask = text_mask(item).bool()
             for module in modules:
                 if module.seen:
                     module.add_inputs(mask)
@@ -357,7 +360,7 @@ def fisher(
                 for module in [module for module in modules if not module.seen]:
                     modules.remove(module)
                     single |= dict(module.module.named_parameters(prefix=module.path))
-            mask = item["attention_mask"][0].bool()
+            mask = text_mask(item).bool()
             for module in modules:
                 if module.seen:
                     module.add_inputs(mask)

@@ -17,12 +17,14 @@ States of ModernBERT's blocks go through its final norm, as those of its last bl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from bluestab.core.errors import ConfigError
+from bluestab.core.plain_files import read_json
 
 MARK = "bluestab_head"
 """Entry in `config.json` of saved weights: plain transformers has no such head, and would put a
@@ -191,3 +193,14 @@ def make_linear(network: nn.Module, *, per_word: bool) -> None:
     else:
         net.base_model.pooler = FirstPiece()
     setattr(net.config, MARK, "linear")
+
+
+def verify_head(head: str, name: str, folder: Path) -> None:
+    """Raises ConfigError if the weights of a model in `folder` were kept under another head than
+    the one asked for."""
+    said = read_json(folder / "config.json").get(MARK)
+    if said not in (None, head):
+        raise ConfigError(
+            f"the weights of '{name}' were trained with model.head={said}, "
+            f"but model.head is {head}; say model.head={said}"
+        )

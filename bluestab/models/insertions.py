@@ -163,7 +163,7 @@ def insert_as_saved(network: nn.Module, blocks: str, folder: Path) -> set[str]:
     """Insert the layers that saved weights hold; the names of their parameters, which are to be
     read; none if nothing was inserted.
 
-    blocks  path of the list of blocks in the network
+    blocks  path of the list of blocks inside the encoder
     folder  of the weights
 
     Raises ConfigError for a config that says nothing usable of them.
@@ -179,5 +179,6 @@ def insert_as_saved(network: nn.Module, blocks: str, folder: Path) -> set[str]:
     if wrong := problems({f"{MARK}.{n}": (said[n], own[n]) for n in own}):
         raise ConfigError(*(f"{where}: {problem}" for problem in wrong))
     rest = {name: said[name] for name in ("kind", "size", "gate_scale")}
-    insert(network, {n: f"{blocks}.{n - 1}" for n in said["after"]}, **rest)
+    inside = f"{network.base_model_prefix}.{blocks}"
+    insert(network, {n: f"{inside}.{n - 1}" for n in said["after"]}, **rest)
     return {name for name, _ in network.named_parameters() if is_inserted(name)}

@@ -7,18 +7,17 @@ Heads are transformers' own, so that plain transformers loads what we save, unle
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import read_json
 from bluestab.core.seeding import generator
-from bluestab.core.types import Head
+from bluestab.core.types import DETECTION, MASKED, Head
 from bluestab.data.locate import sha256_of
 from bluestab.models.clean_config import clean_config
 from bluestab.models.description import Model
@@ -27,6 +26,7 @@ from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
 from bluestab.models.init_from import SavedWeights
+from bluestab.models.initialisation import initialise
 from bluestab.models.insertion_places import refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.passes import read_at_positions
@@ -83,7 +83,7 @@ def load(
     # from_pretrained hands out evaluation mode and Lightning keeps the mode it finds: without
     # this line a checkpoint would be trained without dropout
     network = copy.deepcopy(pristine).train()
-    if head.pretrains:
+    if head == MASKED:
         read_at_positions(network)
     return Loaded(
         network=network,
@@ -113,8 +113,7 @@ def load_trained(
     from bluestab.models.insertions import insert_as_saved
 
     network, missing = _pretrained(model, head, n_labels, attention)
-    blocks = f"{network.base_model_prefix}.{model.blocks}"
-    if new := insert_as_saved(network, blocks, Path(str(model.path))):
+    if new := insert_as_saved(network, model.blocks, Path(str(model.path))):
         missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
     _verify_facts(model, network)
     if missing:
@@ -190,6 +189,8 @@ def _pretrained(
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    from bluestab.models.heads import verify_head
+
     auto: Any = getattr(transformers, head.auto_class)
     folder = model.folder()
     logging.set_verbosity_error()
@@ -214,8 +215,8 @@ def _pretrained(
         prefix = f"{network.base_model_prefix}."
         fresh = {n for n in names if not n.startswith(prefix)} | _new(model, network)
         return network, tuple(name for name in names if name in fresh)
-    _verify_head(model, folder)
-    own = _config(folder, n_labels)
+    verify_head(model.head, model.name, folder)
+    own = config_of_folder(folder, n_labels)
     config = with_dropout(own, model)
     with foreign(folder, "cannot be read as weights"):
         if model.path is not None:  # from anywhere, where the others are pinned
@@ -242,7 +243,7 @@ def _pretrained(
     return network, tuple(n for n, _ in network.named_parameters() if n in missing)
 
 
-def _config(folder: Path, n_labels: int) -> Any:
+def config_of_folder(folder: Path, n_labels: int) -> Any:
     """The config of a folder of weights for transformers, made anew: see `clean_config`."""
     from transformers import AutoConfig
 
@@ -255,12 +256,18 @@ def _config(folder: Path, n_labels: int) -> Any:
 
 def _with_head(model: Model, network: nn.Module, head: Head) -> nn.Module:
     """With the head that the yaml asks for, and what looks at images."""
+    from bluestab.models.bi_encoder import make_bi_encoder
     from bluestab.models.heads import make_linear, make_pooled
+    from bluestab.models.replaced_tokens import make_detecting
     from bluestab.models.vision import add_vision
 
+    if head == DETECTION:
+        return make_detecting(network)
     if model.sees is not None:
         add_vision(network, model.sees)
-    if model.head == "linear" or (model.head != "default" and head.per_word):
+    if head.vector:
+        make_bi_encoder(network, model.head, model.blocks, model.final_norm)
+    elif model.head == "linear" or (model.head != "default" and head.per_word):
         make_linear(network, per_word=head.per_word)
     elif model.head != "default":
         make_pooled(network, model.head, model.blocks, model.final_norm)
@@ -298,8 +305,8 @@ def _read(network: nn.Module, names: set[str], folder: Path) -> set[str]:
 
 def _verify_facts(model: Model, network: nn.Module) -> None:
     config: Any = network.config
-    encoder = f"{network.base_model_prefix}.{model.blocks}."
-    names = [n.removeprefix(encoder) for n, _ in network.named_parameters() if encoder in n]
+    encoder, parameters = f"{network.base_model_prefix}.{model.blocks}.", network.named_parameters()
+    names = [n.removeprefix(encoder) for n, _ in parameters if n.startswith(encoder)]
     for fact, seen, said in (
         ("family", config.model_type, model.family),
         ("layers", len({name.partition(".")[0] for name in names}), model.layers),
@@ -310,18 +317,6 @@ def _verify_facts(model: Model, network: nn.Module) -> None:
             raise ConfigError(
                 f"model.{fact} is {said!r} but the checkpoint of '{model.name}' has {seen!r}"
             )
-
-
-def _verify_head(model: Model, folder: Path) -> None:
-    """Raises ConfigError if weights were kept under another head than the one asked for."""
-    from bluestab.models import heads
-
-    said = read_json(folder / "config.json").get(heads.MARK)
-    if said not in (None, model.head):
-        raise ConfigError(
-            f"the weights of '{model.name}' were trained with model.head={said}, "
-            f"but model.head is {model.head}; say model.head={said}"
-        )
 
 
 def _head_modules(model: Model, network: nn.Module) -> tuple[str, ...]:
@@ -345,67 +340,3 @@ def _layer_map(model: Model, network: nn.Module) -> LayerMap:
         )
     except ValueError as error:
         raise ConfigError(f"model '{model.name}': {error}") from error
-
-
-def initialise(
-    network: nn.Module, name: str, generator: torch.Generator, initializer_range: float
-) -> None:
-    """Fill one parameter as its family does (`_init_weights` of transformers).
-
-    Linear and embedding weights from N(0, initializer_range^2), biases 0, LayerNorm weights 1, the
-    padding row of an embedding 0; ModernBERT cuts the normal off, narrows or widens it by the place
-    of the weight, and leaves the padding row random. transformers' own function is not used: it
-    skips parameters that were loaded from a checkpoint, so re-initialising with it changes nothing.
-    """
-    import torch
-    from torch import nn
-
-    path, _, leaf = name.rpartition(".")
-    module = network.get_submodule(path)
-    parameter = getattr(module, leaf)
-    with torch.no_grad():
-        if leaf == "bias":
-            parameter.zero_()
-        elif type(module).__name__.endswith("Norm"):  # of torch, or a family's own
-            parameter.fill_(1.0)
-        elif isinstance(module, nn.Conv2d):  # LeCun et al. 1998: the variance of its input
-            fan_in = module.weight[0].numel()
-            parameter.copy_(
-                torch.empty(parameter.shape).normal_(0.0, fan_in**-0.5, generator=generator)
-            )
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            parameter.copy_(_normal(network, path, parameter.shape, generator, initializer_range))
-            padding = getattr(module, "padding_idx", None)
-            if padding is not None and not _is_modern(network):
-                parameter[padding].zero_()
-        else:
-            raise ConfigError(
-                f"do not know how to initialise '{name}' of a {type(module).__name__}"
-            )
-
-
-def _is_modern(network: nn.Module) -> bool:
-    return getattr(getattr(network, "config", None), "model_type", None) == "modernbert"
-
-
-def _normal(
-    network: nn.Module,
-    path: str,
-    shape: torch.Size,
-    generator: torch.Generator,
-    initializer_range: float,
-) -> torch.Tensor:
-    """Random values for the weight of the module at `path`."""
-    import torch
-    from torch import nn
-
-    drawn, config = torch.empty(shape), cast(Any, getattr(network, "config", None))
-    if not _is_modern(network):
-        return drawn.normal_(0.0, initializer_range, generator=generator)
-    std = initializer_range
-    if path == "classifier":
-        std = config.hidden_size**-0.5
-    elif path == "head.dense" or path.endswith(".Wo"):  # what is added to the residual stream
-        std = initializer_range / math.sqrt(2.0 * config.num_hidden_layers)
-    cut = std * (config.initializer_cutoff_factor or 3)
-    return nn.init.trunc_normal_(drawn, 0.0, std, -cut, cut, generator=generator)

@@ -26,12 +26,24 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
+IMAGES = "images"
+"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
 POSITIONS = "positions"
 """Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
 Their labels are (B, K), too."""
-NOT_FOR_THE_MODEL = ("labels", "items", PREFIX, POSITIONS)
-IMAGES = "images"
-"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
+MASKED_AT, ORIGINALS, DRAWS = "masked_at", "originals", "draws"
+"""Entries of a batch whose pieces a generator replaces, (B, K) each: where, what stood there
+(IGNORED where a row has fewer), and a number in [0, 1) for each that decides what comes instead."""
+MASKED_SCALE = "masked_scale"
+"""Entry of a batch, (B,): real pieces of the batch for each masked one."""
+PER_PIECE = (
+    *("input_ids", "attention_mask", "token_type_ids", PREFIX, POSITIONS),
+    *(MASKED_AT, ORIGINALS, DRAWS),
+)
+"""Entries whose second dimension counts pieces of a row, labels apart."""
+NOT_FOR_THE_MODEL = (
+    *("labels", "items", PREFIX, POSITIONS, MASKED_AT, ORIGINALS, DRAWS, MASKED_SCALE),
+)
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
@@ -47,15 +59,17 @@ def model_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     network runs.
     """
     with ExitStack() as held:
-        if PREFIX in batch:
-            held.enter_context(_at_hand(model, PREFIX, batch[PREFIX]))
+        for name in (PREFIX, MASKED_AT, ORIGINALS, DRAWS):
+            if name in batch:
+                held.enter_context(at_hand(model, name, batch[name]))
         if POSITIONS in batch:
-            held.enter_context(_at_hand(model.base_model, POSITIONS, batch[POSITIONS]))
+            held.enter_context(at_hand(model.base_model, POSITIONS, batch[POSITIONS]))
         return model(**inputs_of(batch)).logits.float()  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _at_hand(module: Any, name: str, value: torch.Tensor) -> Iterator[None]:
+def at_hand(module: Any, name: str, value: torch.Tensor) -> Iterator[None]:
+    """Let a module find a value at itself, by this name."""
     setattr(module, name, value)
     try:
         yield
@@ -78,6 +92,11 @@ def read_at_positions(network: nn.Module) -> None:
         return output
 
     network.base_model.register_forward_hook(chosen)  # type: ignore[union-attr]
+
+
+def text_mask(batch: Batch) -> torch.Tensor:
+    """1 at real word pieces, (texts, T): of items with several texts, one row for each."""
+    return batch["attention_mask"].flatten(0, -2)  # type: ignore[no-any-return]
 
 
 def device_of(batch: Batch) -> torch.device:
@@ -150,20 +169,21 @@ def perturbed(model: nn.Module, delta: torch.Tensor) -> Iterator[None]:
 
 def noise(model: nn.Module, batch: Batch, law: Noise, *names: str | int) -> torch.Tensor:
     """Noise of size 1 for each word embedding, (B, T, E), 0 at padding, from this step's stream
-    `names`: standard normal, or uniform in [-1, 1]."""
+    `names`: standard normal, or uniform in [-1, 1]. B counts texts, where items have several."""
     import torch
 
     table: Any = word_embeddings(model).weight
     device = device_of(batch)
     random = torch.Generator(device).manual_seed(stream_seed(torch.initial_seed(), *names))
+    real = text_mask(batch)
     drawn: torch.Tensor = torch.empty(
-        (*batch["input_ids"].shape, table.shape[1]), device=device, dtype=table.dtype
+        (*real.shape, table.shape[1]), device=device, dtype=table.dtype
     )
     if law == "normal":
         drawn.normal_(generator=random)
     else:
         drawn.uniform_(-1.0, 1.0, generator=random)
-    return drawn * batch["attention_mask"].unsqueeze(-1)  # type: ignore[no-any-return]
+    return drawn * real.unsqueeze(-1)
 
 
 BF16_VISIBLE = 1e-2

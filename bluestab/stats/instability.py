@@ -234,7 +234,7 @@ def _numbers(values: npt.ArrayLike) -> Floats:
 def entities(tags: npt.ArrayLike, names: Sequence[str], first: npt.ArrayLike) -> Ints:
     """The entities of a text as numbers that are equal if type, start and end are.
 
-    The strict rule of `scoring.spans`, for all sentences at once: an `I` that continues nothing is
+    The strict rule of `spans`, for all sentences at once: an `I` that continues nothing is
     no entity.
 
     tags   (n_words,) places in `names`; first: (n_words,) whether a sentence begins here

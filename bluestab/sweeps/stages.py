@@ -86,6 +86,12 @@ def ready(run: Run) -> Run:
     return replace(found, settled=run.settled)
 
 
+def stages_behind(key: str, runs: Iterable[PlannedRun]) -> list[str]:
+    """Keys of the stages, of these runs, that go on from this one, and from those."""
+    before = keys_before(planned.run for planned in runs)
+    return [one for one, earlier in before.items() if key in earlier]
+
+
 def left_out(runs: Iterable[PlannedRun], store: Store) -> list[PlannedRun]:
     """Stages that were not started, since one before them crashed or diverged."""
     runs = list(runs)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.errors import did_you_mean
 from bluestab.core.types import SPLITS, Corruption, Example, Split
+from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.metric import Compared, Metric
 from bluestab.tasks.outputs import Output
 from bluestab.tasks.shots import shots_problems
@@ -28,34 +29,11 @@ if TYPE_CHECKING:
 
 Scores = dict[str, "float | None"]
 
-GROUPINGS = ("text", "shared")
-"""What items stay together where parts are drawn or folded: those with one document or equal text,
-or with any text in common, see `tasks.shared_texts`."""
-
-
-class Encoded(TypedDict):
-    """Columns of a tokenised split. A row is one input of the model; a long item may take several.
-
-    input_ids       word pieces of the row, (pieces,)
-    token_type_ids  which text of a pair each belongs to, (pieces,); where the tokenizer gives it
-    labels          what the loss takes: a label's number per piece (-100 where none counts), or of
-                    the item a label's number, a number, or a flag per label
-    rows            which parts of the item (word, or 0 for the whole text) the rows of its logits
-                    stand for
-    example         position of the item the row belongs to; every item in order has one at least
-    truncated       parts of the item are in no row; said once per item
-    lost            how many of the item's units (`Task.size`) that concerns; counted once per item
-    image           (3, size, size) uint8, where the model looks at images
-    """
-
-    input_ids: list[list[int]]
-    token_type_ids: NotRequired[list[list[int]]]
-    labels: list[Any]
-    rows: list[list[int]]
-    example: list[int]
-    truncated: list[bool]
-    lost: list[int]
-    image: NotRequired[list[bytes]]
+MOST_FOLDS = 10_000
+GROUPINGS = ("text", "shared", "document")
+"""What items stay together where parts are drawn or folded: those with one document or equal text;
+with any text in common, see `tasks.shared_texts`; with one document, where it is known, else with
+equal text (mentions, which recur in every document, would all be one group of the first kind)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +45,6 @@ class Corpus:
 
     splits: Mapping[Split, list[Example]]
     notes: tuple[str, ...] = ()
-
-
-MOST_FOLDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +88,17 @@ class Task(ABC):
     """A long item takes several rows."""
     shows_images: ClassVar[bool] = False
     """Its items have an image."""
+    extra_files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name files which are no split; what is in them is part of a run's key."""
     own: ClassVar[bool] = False
     """Files of a person, taken from where the command is given, not from a folder of corpora."""
     descriptive: ClassVar[frozenset[str]] = frozenset()
     """Fields that only say how files are read: the key knows the items themselves instead."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder with its files, in the places of `data.locate.folders`."""
+        return self.name
 
     @property
     def headline(self) -> Metric:
@@ -241,6 +223,28 @@ class Task(ABC):
         """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
         return logits
 
+    def encode_training(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Encoded:
+        """The same with what a loss needs beside it; for most kinds that is nothing."""
+        return self.encode(examples, labels, tokenizer)
+
+    def candidates(
+        self, labels: Sequence[str], tokenizer: PreTrainedTokenizerFast
+    ) -> Encoded | None:
+        """Where `Output.searches`: the texts that an answer is looked for among, one per row."""
+        return None
+
+    def ranked(
+        self, vectors: Sequence[np.ndarray], candidates: np.ndarray, labels: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Where `Output.searches`: what `decode` takes of each item, from its vector (1, D) and
+        those of `candidates` (N, D)."""
+        raise NotImplementedError
+
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Scalar training loss of a batch; logits are float32."""
@@ -276,6 +280,10 @@ class Task(ABC):
         """Name -> predictions for these items that do not look at them."""
         return {}
 
+    def rivals(self, items: Sequence[Example]) -> Mapping[str, Scores]:
+        """Name -> scores on these items of what knows their texts and needs no network."""
+        return {}
+
     def baseline(self, labels: Sequence[str], items: Sequence[Example]) -> tuple[str, float] | None:
         """The best `metric` that one and the same answer for every item gets, and that answer.
 
@@ -283,11 +291,11 @@ class Task(ABC):
         ignores its input can do better.
         """
         targets = [e.target for e in items]
-        scored = [
-            (name, self.score(predictions, targets)[self.metric])
+        known = [
+            (name, score)
             for name, predictions in self.constants(labels, items).items()
+            if (score := self.score(predictions, targets)[self.metric]) is not None
         ]
-        known = [(name, score) for name, score in scored if score is not None]
         return self.headline.best(known, lambda pair: pair[1]) if known else None
 
     def is_degenerate(self, score: float | None) -> bool:
@@ -296,109 +304,15 @@ class Task(ABC):
         return self.headline.fails(score, self.failed_below)
 
 
-def names_problem(knob: str, value: object, *, null: bool) -> list[str]:
-    """A sentence if `value` is no list of names."""
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if (value is None and null) or (is_list and value):
-        return []
-    return [f"{knob} is {value!r}: expected a list of names" + (", or null" if null else "")]
-
-
-def label_problems(
-    split: Split,
-    found: Iterable[tuple[str, str]],
-    labels: Sequence[str],
-    *,
-    needed: Sequence[str],
-    what: str = "label",
-    place: str = "item",
-) -> list[str]:
-    """Sentences about labels the task does not know, and those that training never shows.
-
-    found   (label, name of the item it is at), in order
-    needed  labels that the training part must hold
-    """
-    seen: dict[str, str] = {}
-    for label, where in found:
-        seen.setdefault(label, where)
-    problems = [
-        f"{what} '{label}' ({place} {where}) is not among the task's {what}s {list(labels)}"
-        for label, where in seen.items()
-        if label not in labels
-    ]
-    if split == "train":
-        problems += [
-            f"{what} '{label}' of task.label_names never occurs in the training part"
-            for label in needed
-            if label not in seen
-        ]
-    return problems
-
-
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_size(value: object) -> bool:
     """A number of items, or a share of them."""
-    if _is_int(value):
-        return value >= 1  # type: ignore[operator]
-    return isinstance(value, float) and 0 < value < 1
+    return 0 < value < 1 if isinstance(value, float) else _is_int(value) and value >= 1  # type: ignore[operator]
 
 
 def n_items(size: int | float, n: int) -> int:
     """How many of n items a size asks for; a share is rounded, and at least one."""
     return max(1, round(size * n)) if isinstance(size, float) else size
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeText(Task, ABC):
-    """Tasks with one prediction per item, which is one text or a pair of them."""
-
-    cut: ClassVar[Literal["longest_first", "only_second"]] = "longest_first"
-    """Which text of a pair loses what does not fit: the longer one, piece by piece, or the second
-    alone."""
-
-    @abstractmethod
-    def targets(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Any]:
-        """What the loss takes, per item: a class, a number, or a flag per label."""
-
-    def encode(
-        self,
-        examples: Sequence[Example],
-        labels: Sequence[str],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> Encoded:
-        """Nothing is padded here: batches are padded to their own longest item."""
-        texts_of = [[str(e.text) for e in examples]]
-        if examples[0].text_pair is not None:
-            texts_of.append([str(e.text_pair) for e in examples])
-        encoding: Any = tokenizer(
-            *texts_of,
-            truncation=self.cut,
-            max_length=self.max_length,
-            padding=False,
-            return_attention_mask=False,
-        )
-        lost = [
-            _characters_lost(encoding[i], texts) if encoding[i].overflowing else 0
-            for i, texts in enumerate(zip(*texts_of, strict=True))
-        ]
-        columns: Encoded = Encoded(
-            **{name: list(values) for name, values in encoding.items()},  # type: ignore[typeddict-item]
-            labels=self.targets(examples, labels),
-            rows=[[0]] * len(examples),
-            example=list(range(len(examples))),
-            truncated=[n > 0 for n in lost],
-            lost=lost,
-        )
-        return columns
-
-
-def _characters_lost(encoding: Any, texts: Sequence[str]) -> int:
-    """Characters after the last piece of each text, white space at its end left out."""
-    ends = [0] * len(texts)
-    for sequence, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
-        if sequence is not None:
-            ends[sequence] = max(ends[sequence], end)
-    return sum(max(0, len(text.rstrip()) - end) for text, end in zip(texts, ends, strict=True))

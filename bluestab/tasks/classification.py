@@ -12,9 +12,11 @@ from bluestab.core.errors import DataError, did_you_mean
 from bluestab.core.types import Example, Split
 from bluestab.data.readers import read_table
 from bluestab.tasks import calibration
-from bluestab.tasks.base import Scores, WholeText, label_problems, names_problem
+from bluestab.tasks.base import Scores
+from bluestab.tasks.label_names import label_problems, names_problem
 from bluestab.tasks.metric import CLASSES, Compared, Metric
 from bluestab.tasks.outputs import ONE_LABEL, Output
+from bluestab.tasks.whole_text import WholeText
 
 if TYPE_CHECKING:
     import numpy as np

@@ -125,12 +125,19 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
             )
     if problems:
         raise ConfigError(*problems)
+    extra = {name: sha256_of(path) for name, path in extra_files(task).items()}
     content = (
         json.dumps(node, sort_keys=True),
         tuple(paths.items()),
         tuple(sha256_of(path) for path in paths.values()),
+        tuple(extra.items()),
     )
-    return _load(Shared(content, task, paths))
+    return _load(Shared(content, task, paths, extra))
+
+
+def extra_files(task: Task) -> dict[str, Path]:
+    """Where the files are that are no split (`Task.extra_files`). Raises DataError."""
+    return {name: getattr(task, f"{name}_file")() for name in task.extra_files}
 
 
 def located(task: Task) -> dict[Split, Path]:
@@ -144,7 +151,7 @@ def located(task: Task) -> dict[Split, Path]:
             paths[split] = locate_own(file, task.data_dir)
         else:
             hint = how_to_bring(file, task.name, task.data_dir, task.fetch, task.about)
-            paths[split] = locate(file, task=task.name, data_dir=task.data_dir, hint=hint)
+            paths[split] = locate(file, task=task.folder, data_dir=task.data_dir, hint=hint)
     train = paths["train"]
     if task.own and train.is_dir() and (parts := parts_of(train)):
         if "train" not in parts:
@@ -155,7 +162,7 @@ def located(task: Task) -> dict[Split, Path]:
 
 @lru_cache(maxsize=16)
 def _load(shared: Shared) -> TaskData:
-    task, paths = shared.values
+    task, paths, extra = shared.values
     corpus = task.read_all(paths)
     for split, examples in corpus.splits.items():
         if not examples:
@@ -190,6 +197,7 @@ def _load(shared: Shared) -> TaskData:
         fingerprint = {split: sha256_of(path) for split, path in paths.items()}
         if task.shows_images:
             fingerprint["images"] = _digest_of_images(corpus.splits.values())
+    fingerprint |= extra
     task = task.settled(labels, parts.splits["test"])
     notes = (*corpus.notes, *parts.notes)
     data = TaskData(task, labels, parts.splits, fingerprint, notes, parts.drawn)

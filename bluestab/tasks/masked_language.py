@@ -26,7 +26,8 @@ from bluestab.data.formats.raw_text import (
     files_in,
     format_of_raw,
 )
-from bluestab.tasks.base import Corpus, Encoded
+from bluestab.tasks.base import Corpus
+from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.metric import PERPLEXITY, Metric
 from bluestab.tasks.outputs import MASKED_PIECES, Output
 from bluestab.tasks.own import READING, OwnFiles, noted

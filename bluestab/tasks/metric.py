@@ -19,7 +19,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bluestab.tasks import scoring
+from bluestab.tasks import nearest, scoring, scoring_tags
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Compared:
     """Predictions beside targets, item by item, as a kind of task numbers them.
 
     predictions, targets  numbers; classes 0 .. n_classes - 1; 0 or 1 per label; IOB2 tags per word
-    n_classes             of classes, whether or not a seed predicts all of them
+    n_classes             of classes, or concepts, whether or not a seed predicts all of them
     positive              classes that count in positive_f1
     types                 of words, whose F1 are averaged
     closed                per item, whether its question names its possible answers
@@ -49,7 +49,7 @@ class Compared:
     def entities(self) -> Mapping[str, float]:
         """`precision`, `recall` and `f1` of entities, strict IOB2: counted once for three
         metrics."""
-        return scoring.entity_prf(self.predictions, self.targets)
+        return scoring_tags.entity_prf(self.predictions, self.targets)
 
 
 def _unknown(compared: Compared) -> float | None:
@@ -158,7 +158,7 @@ ENTITIES = _group(
     Metric(
         "entity_f1_lenient",
         "entity F1 lenient",
-        lambda c: scoring.entity_prf(c.predictions, c.targets, lenient=True)["f1"],
+        lambda c: scoring_tags.entity_prf(c.predictions, c.targets, lenient=True)["f1"],
     ),
 )
 """Of tagging, compared as IOB2 tags."""
@@ -167,10 +167,12 @@ WORDS = _group(
     Metric(
         "word_macro_f1",
         "word macro F1",
-        lambda c: scoring.word_macro_f1(c.predictions, c.targets, c.types),
+        lambda c: scoring_tags.word_macro_f1(c.predictions, c.targets, c.types),
     ),
     Metric(
-        "word_accuracy", "word accuracy", lambda c: scoring.word_accuracy(c.predictions, c.targets)
+        "word_accuracy",
+        "word accuracy",
+        lambda c: scoring_tags.word_accuracy(c.predictions, c.targets),
     ),
 )
 """Of word tagging, compared as tags, with their `types`."""
@@ -241,6 +243,18 @@ NUMBERS: Mapping[str, Metric] = MappingProxyType(
 )
 """Of regression, compared as numbers."""
 
+
+def _hits(k: int) -> Callable[[Compared], float | None]:
+    return lambda c: nearest.hits_at(k, c.predictions, c.targets, c.n_classes)
+
+
+RANKINGS = _group(
+    Metric("accuracy_at_1", "accuracy@1", _hits(1)),
+    Metric("accuracy_at_5", "accuracy@5", _hits(5)),
+    Metric("recall_at_64", "recall@64", _hits(64)),
+)
+"""Of linking, compared as ids of concepts, the nearest first."""
+
 PERPLEXITY = _group(
     Metric(
         "perplexity",
@@ -254,7 +268,15 @@ PERPLEXITY = _group(
 )
 """Of language models, compared as negative log-likelihoods of the right pieces."""
 
-GROUPS = (ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, PERPLEXITY)
+DETECTION = _group(
+    Metric("detection_f1", "detection F1", lambda c: scoring.counted_f1(c.predictions)),
+)
+"""Of detecting replaced pieces, compared as how many were found, wrongly found and missed."""
+
+GROUPS = (
+    *(ENTITIES, WORDS, CLASSES, VISUAL_ANSWERS, LABEL_SETS, NUMBERS, RANKINGS),
+    *(PERPLEXITY, DETECTION),
+)
 KNOWN: Mapping[str, Metric] = MappingProxyType(
     {name: metric for group in GROUPS for name, metric in group.items()}
 )

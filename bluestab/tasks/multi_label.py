@@ -14,9 +14,10 @@ from bluestab.core.errors import DataError, did_you_mean
 from bluestab.core.types import Example, Split
 from bluestab.data.readers import read_table
 from bluestab.data.stratify import rarest
-from bluestab.tasks.base import WholeText, label_problems, names_problem
+from bluestab.tasks.label_names import label_problems, names_problem
 from bluestab.tasks.metric import LABEL_SETS, Compared, Metric
 from bluestab.tasks.outputs import LABEL_SET, Output
+from bluestab.tasks.whole_text import WholeText
 
 if TYPE_CHECKING:
     import numpy as np

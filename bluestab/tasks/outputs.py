@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bluestab.core.types import MASKED, SEQUENCE, TOKEN, Head
+from bluestab.core.types import DETECTION, MASKED, SEQUENCE, TOKEN, VECTOR, Head
 from bluestab.data.formats.schemes import n_entities
 from bluestab.stats.instability import disagreement, over_labels, softmax, yes_or_no
-from bluestab.tasks import scoring
+from bluestab.tasks import scoring_tags
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ class Output(ABC):
     problem_type  what transformers is told in `config.json`, by which its pipelines choose the
                   same activation; None: its head has one activation only
     pipeline      transformers' name of the pipeline
+    searches      answers are looked for among texts that pass the same network
+                  (`Task.candidates`), and items of a training batch are told from each other
     """
 
     head: ClassVar[Head] = SEQUENCE
     activation: ClassVar[Literal["softmax", "sigmoid", "none"]]
     problem_type: ClassVar[str | None]
     pipeline: ClassVar[str] = "text-classification"
+    searches: ClassVar[bool] = False
 
     @property
     def per_word(self) -> bool:
@@ -260,9 +263,9 @@ class WordLabels(Output):
             certain[word] = float(p[labels.index(tags[word])])
         # tags of words alone (I- without B-) are entities as they stand
         lenient = not any(label.startswith("B") for label in labels)
-        others = [scoring.spans(list(vote), lenient=lenient) for vote in votes]
+        others = [scoring_tags.spans(list(vote), lenient=lenient) for vote in votes]
         entities, unsure = [], []
-        for span in sorted(scoring.spans(tags, lenient=lenient), key=lambda s: s[1:]):
+        for span in sorted(scoring_tags.spans(tags, lenient=lenient), key=lambda s: s[1:]):
             name, first, last = span
             # every word of an entity has a row: a word without one is O
             p = min(float(c) for c in certain[first:last] if c is not None)
@@ -296,5 +299,68 @@ class MaskedPieces(Number):
         return False
 
 
+class ReplacedPieces(MaskedPieces):
+    """How many replaced pieces of a text were found, wrongly found and missed."""
+
+    head = DETECTION
+
+
+class Ranking(Output):
+    """The concepts of a dictionary, the nearest first.
+
+    The logits of an item are (R, 2): number of a concept and its similarity.
+    """
+
+    head = VECTOR
+    activation = "softmax"
+    problem_type = None
+    pipeline = "feature-extraction"
+    searches = True
+
+    SHOWN = 5
+
+    def n_outputs(self, labels: Sequence[str]) -> int:
+        """Of transformers' layer that the vectors take the place of: any number does."""
+        return 2
+
+    def blank(self, labels: Sequence[str], text: Any) -> str:
+        return labels[0]
+
+    def merged(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """By mean similarity over networks; a concept that one of them does not rank has, there,
+        that of its last."""
+        known = [{int(c): float(s) for c, s in one} for one in logits]
+        last = [min(one.values()) for one in known]
+        mean = {
+            concept: sum(one.get(concept, low) for one, low in zip(known, last, strict=True))
+            / len(known)
+            for one in known
+            for concept in one
+        }
+        ranked = sorted(mean.items(), key=lambda pair: (-pair[1], pair[0]))
+        return np.array(ranked[: len(logits[0])], dtype=np.float64)
+
+    def answer(
+        self,
+        labels: Sequence[str],
+        predicted: Sequence[str],
+        votes: Sequence[Sequence[str]],
+        logits: np.ndarray,
+        rows: Sequence[int],
+        threshold: float | None,
+    ) -> Answer:
+        similarity = float(logits[0, 1])
+        shown = tuple(predicted[: self.SHOWN])
+        sure = threshold is None or similarity >= threshold
+        firsts = [[labels.index(vote[0])] for vote in votes]
+        return Answer(
+            shown if sure else None,
+            similarity,
+            disagreement=None if len(votes) < 2 else disagreement(firsts),
+            unsure=() if sure else shown[:1],
+        )
+
+
 ONE_LABEL, LABEL_SET, NUMBER, WORD_LABELS = OneLabel(), LabelSet(), Number(), WordLabels()
-MASKED_PIECES = MaskedPieces()
+RANKING = Ranking()
+MASKED_PIECES, REPLACED_PIECES = MaskedPieces(), ReplacedPieces()

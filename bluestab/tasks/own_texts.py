@@ -13,8 +13,9 @@ from bluestab.core.errors import DataError
 from bluestab.core.types import Example, ImageFile, Split
 from bluestab.data.formats.base import Rows, short
 from bluestab.data.formats.columns import find, texts
-from bluestab.tasks.base import Corpus, Task, names_problem
+from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.classification import Classification
+from bluestab.tasks.label_names import names_problem
 from bluestab.tasks.multi_label import LabelSets
 from bluestab.tasks.own import (
     READING,

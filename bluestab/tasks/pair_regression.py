@@ -13,9 +13,9 @@ from bluestab.core.errors import DataError
 from bluestab.core.types import Example
 from bluestab.data.readers import read_table
 from bluestab.data.stratify import bins
-from bluestab.tasks.base import WholeText
 from bluestab.tasks.metric import NUMBERS, Metric
 from bluestab.tasks.outputs import NUMBER, Output
+from bluestab.tasks.whole_text import WholeText
 
 if TYPE_CHECKING:
     import numpy as np

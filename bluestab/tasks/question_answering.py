@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.types import Example
 from bluestab.data.readers import read_json
-from bluestab.tasks.base import Encoded
 from bluestab.tasks.classification import OneClass, numbered
+from bluestab.tasks.encoded import Encoded
 from bluestab.tasks.metric import ANSWERS, Compared, Metric
 
 if TYPE_CHECKING:

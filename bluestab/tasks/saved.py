@@ -13,7 +13,7 @@ from bluestab.core.paths import conf_dir
 from bluestab.core.types import SPLITS
 from bluestab.data.locate import sha256_of
 from bluestab.store.own_yamls import filled_yaml, own_file, write_own
-from bluestab.tasks.data import TaskData, located
+from bluestab.tasks.data import TaskData, extra_files, located
 
 
 def save_task(name: str, kind: str, node: Mapping[str, Any], data: TaskData) -> Path:
@@ -37,6 +37,8 @@ def save_task(name: str, kind: str, node: Mapping[str, Any], data: TaskData) -> 
         "name": name,
         "data_dir": None,
         **{s: str(paths[s].absolute()) if s in paths else None for s in SPLITS},
+        **{name: str(path.absolute()) for name, path in extra_files(data.task).items()},
+        **{f"{name}_sha256": sha256_of(path) for name, path in extra_files(data.task).items()},
     }
     nested = {
         "sha256": {s: sha256_of(paths[s]) if s in paths else None for s in SPLITS},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bluestab.tasks.scoring import spans
+from bluestab.tasks.scoring_tags import spans
 
 FloatArray = npt.NDArray[np.float64]
 Score = Callable[[FloatArray], FloatArray]
@@ -40,6 +40,8 @@ def of_items(
     pairs = list(zip(predictions, targets, strict=True))
     if metric == "accuracy":
         return _table([(p == t, 1) for p, t in pairs])
+    if metric == "accuracy_at_1":
+        return _table([(bool(p) and p[0] == t, 1) for p, t in pairs])
     if metric == "positive_f1":
         return _table([(p == t and t in positive, p in positive, t in positive) for p, t in pairs])
     if metric == "micro_f1":
@@ -52,6 +54,8 @@ def of_items(
         return _moments(np.asarray(predictions, dtype=float), np.asarray(targets, dtype=float))
     if metric == "rmse":
         return _table([((p - t) ** 2, 1) for p, t in pairs])
+    if metric == "perplexity":
+        return _table([(sum(p), len(p)) for p, _ in pairs])
     return None
 
 
@@ -89,6 +93,11 @@ def _root(sums: FloatArray) -> FloatArray:
     return found
 
 
+def _exponential(sums: FloatArray) -> FloatArray:
+    found: FloatArray = np.exp(_share(sums))
+    return found
+
+
 def _f1(sums: FloatArray) -> FloatArray:
     """2 TP / (2 TP + FP + FN); 0/0 is 0.0."""
     right, total = sums[..., 0], sums[..., 1] + sums[..., 2]
@@ -112,10 +121,12 @@ def _pearson(sums: FloatArray) -> FloatArray:
 
 SCORES: Mapping[str, Score] = {
     "accuracy": _share,
+    "accuracy_at_1": _share,
     "positive_f1": _f1,
     "micro_f1": _f1,
     "entity_f1": _f1,
     "word_macro_f1": _macro_f1,
     "pearson": _pearson,
     "rmse": _root,
+    "perplexity": _exponential,
 }

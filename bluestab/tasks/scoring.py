@@ -9,107 +9,11 @@ where the score is undefined; never NaN, which would pass silently through a mea
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-Span = tuple[str, int, int]
-"""(entity type, index of the first token, index after the last token)."""
-
-
-def spans(tags: Sequence[str], *, lenient: bool = False) -> set[Span]:
-    """Entities of one sentence tagged in IOB2: `O`, `B-type`, `I-type`, or bare `B`, `I` (type "").
-
-    An `I` continues the entity before it if that one has the same type and ends just there. An `I`
-    that continues nothing is no entity (the strict rule; seqeval's `mode="strict"`, `IOB2`), or
-    opens one if `lenient` (the rule of the CoNLL-2000 script `conlleval`; seqeval's default).
-    So `B-X I-Y I-X` holds (X, 0, 1) and, only if lenient, (Y, 1, 2) and (X, 2, 3).
-    Raises ValueError for any other tag.
-    """
-    found: set[Span] = set()
-    start: int | None = None
-    kind = ""
-    for i, tag in enumerate((*tags, "O")):
-        prefix, tag_type = _tag_parts(i, tag)
-        if prefix == "I" and start is not None and tag_type == kind:
-            continue
-        if start is not None:
-            found.add((kind, start, i))
-            start = None
-        if prefix == "B" or (lenient and prefix == "I"):
-            start, kind = i, tag_type
-    return found
-
-
-def entity_prf(
-    predictions: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]],
-    *,
-    lenient: bool = False,
-) -> dict[str, float]:
-    """Micro `precision`, `recall` and `f1` in [0, 1] of entities over all sentences and types.
-
-    An entity counts as found if type, start and end agree. 0/0 is 0.0 by definition: a model that
-    tags nothing scores 0, the value that marks it as failed (seqeval gives the same 0, with an
-    UndefinedMetricWarning). `lenient`: see `spans`.
-    Raises ValueError if the two differ in length, naming the sentence (0-based).
-    """
-    n_right = n_predicted = n_true = 0
-    for i, (predicted_tags, true_tags) in enumerate(_sentences(predictions, targets)):
-        try:
-            predicted = spans(predicted_tags, lenient=lenient)
-            true = spans(true_tags, lenient=lenient)
-        except ValueError as error:
-            raise ValueError(f"sentence {i}, {error}") from error
-        n_right += len(predicted & true)
-        n_predicted += len(predicted)
-        n_true += len(true)
-    return _prf(n_right, n_predicted, n_true)
-
-
-def word_prf(
-    predictions: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]],
-    types: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    """Type -> `precision`, `recall` and `f1` in [0, 1] of words, pooled over all sentences.
-
-    A word counts as found if its type agrees; `B-` and `I-` are the same. 0/0 is 0.0, as in
-    `entity_prf`. `types` fixes the keys and their order. Raises ValueError if the two differ in
-    length, for a tag that is not IOB2 and for a type that is not in `types`, naming the sentence
-    and the token (0-based); for empty `types`.
-    """
-    if not types:
-        raise ValueError("no type is named: name at least one")
-    counts = {kind: [0, 0, 0] for kind in types}  # right, predicted, true
-    for i, pair in enumerate(_sentences(predictions, targets)):
-        predicted, true = (_word_types(i, tags, counts) for tags in pair)
-        for guess, truth in zip(predicted, true, strict=True):
-            if guess is not None:
-                counts[guess][1] += 1
-                counts[guess][0] += guess == truth
-            if truth is not None:
-                counts[truth][2] += 1
-    return {kind: _prf(*found) for kind, found in counts.items()}
-
-
-def word_macro_f1(
-    predictions: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]],
-    types: Sequence[str],
-) -> float:
-    """Unweighted mean over `types` of the F1 of words, in [0, 1]: the BLURB score of EBM PICO.
-
-    Gu et al. 2022, section 2.3: macro F1 at word level over the P, I and O elements. Equal to
-    scikit-learn's `f1_score(labels=types, average="macro", zero_division=0)` over all words, and
-    to seqeval's mean over types after every `I-` is made a `B-`, so that each word is an entity
-    (what BioLinkBERT's code does). Only where a type is in neither predictions nor targets they
-    part: here it counts as 0, so that the number of terms is the same for every seed; seqeval
-    leaves it out. Raises ValueError as `word_prf`.
-    """
-    return float(np.mean([found["f1"] for found in word_prf(predictions, targets, types).values()]))
 
 
 def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -125,16 +29,6 @@ def exact_match(predictions: Sequence[Any], targets: Sequence[Any]) -> float | N
     """Share of items whose prediction equals their target as a whole, in [0, 1]; None if there are
     none. Raises ValueError if the two differ in length."""
     same = [p == t for p, t in zip(predictions, targets, strict=True)]
-    return sum(same) / len(same) if same else None
-
-
-def word_accuracy(
-    predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]
-) -> float | None:
-    """Share of words with the right tag in [0, 1], pooled over sentences, `O` included; None if
-    there are no words. Raises ValueError if sentences differ in number or length."""
-    pairs = list(_sentences(predictions, targets))
-    same = [p == t for pair in pairs for p, t in zip(*pair, strict=True)]
     return sum(same) / len(same) if same else None
 
 
@@ -156,7 +50,7 @@ def macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike, n_classes: int)
     n_predicted = np.bincount(predicted, minlength=n_classes)
     n_true = np.bincount(true, minlength=n_classes)
     return float(
-        np.mean([_f1(*counts) for counts in zip(n_right, n_predicted, n_true, strict=True)])
+        np.mean([f1_of(*counts) for counts in zip(n_right, n_predicted, n_true, strict=True)])
     )
 
 
@@ -182,7 +76,7 @@ def positive_f1(
         return None
     is_predicted, is_true = np.isin(predicted, wanted), np.isin(true, wanted)
     n_right = int(np.sum(is_true & (predicted == true)))
-    return _f1(n_right, int(np.sum(is_predicted)), int(np.sum(is_true)))
+    return f1_of(n_right, int(np.sum(is_predicted)), int(np.sum(is_true)))
 
 
 def multilabel_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -198,7 +92,7 @@ def multilabel_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float |
     predicted, true = _decisions(predictions, targets)
     if not len(true):
         return None
-    return _f1(int(np.sum(predicted & true)), int(np.sum(predicted)), int(np.sum(true)))
+    return f1_of(int(np.sum(predicted & true)), int(np.sum(predicted)), int(np.sum(true)))
 
 
 def multilabel_macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -214,7 +108,7 @@ def multilabel_macro_f1(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> f
     if not true.shape[1]:
         raise ValueError("there are no labels: expected (n_items, n_labels) with n_labels >= 1")
     counts = zip((predicted & true).sum(0), predicted.sum(0), true.sum(0), strict=True)
-    return float(np.mean([_f1(*found) for found in counts]))
+    return float(np.mean([f1_of(*found) for found in counts]))
 
 
 def pearson(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -260,54 +154,10 @@ def rmse(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _f1(n_right: int, n_predicted: int, n_true: int) -> float:
+def f1_of(n_right: int, n_predicted: int, n_true: int) -> float:
     """2 TP / (2 TP + FP + FN), in [0, 1]; 0/0 is 0.0."""
     total = int(n_predicted) + int(n_true)
     return 2 * int(n_right) / total if total else 0.0
-
-
-def _prf(n_right: int, n_predicted: int, n_true: int) -> dict[str, float]:
-    return {
-        "precision": n_right / n_predicted if n_predicted else 0.0,
-        "recall": n_right / n_true if n_true else 0.0,
-        "f1": _f1(n_right, n_predicted, n_true),
-    }
-
-
-def _tag_parts(i: int, tag: str) -> tuple[str, str]:
-    """`B-X` -> (B, X); a bare `O`, `B` or `I` has type ""."""
-    prefix, dash, kind = tag.partition("-")
-    if (prefix, dash) != ("O", "") and (prefix not in ("B", "I") or bool(dash) != bool(kind)):
-        raise ValueError(f"token {i}: {tag!r} is no IOB2 tag (O, B, I, B-type or I-type)")
-    return prefix, kind
-
-
-def _word_types(sentence: int, tags: Sequence[str], types: Collection[str]) -> list[str | None]:
-    """The type of each word, None for `O`."""
-    found: list[str | None] = []
-    for i, tag in enumerate(tags):
-        try:
-            prefix, kind = _tag_parts(i, tag)
-        except ValueError as error:
-            raise ValueError(f"sentence {sentence}, {error}") from error
-        if prefix != "O" and kind not in types:
-            raise ValueError(
-                f"sentence {sentence}, token {i}: {tag!r} is of none of the types {list(types)}"
-            )
-        found.append(None if prefix == "O" else kind)
-    return found
-
-
-def _sentences(
-    predictions: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]
-) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """Pairs of equally long sentences. Raises ValueError where they are not."""
-    if len(predictions) != len(targets):
-        raise ValueError(f"{len(predictions)} predicted sentences, {len(targets)} targets")
-    for i, (predicted, true) in enumerate(zip(predictions, targets, strict=True)):
-        if len(predicted) != len(true):
-            raise ValueError(f"sentence {i}: {len(predicted)} predicted tags, {len(true)} targets")
-        yield predicted, true
 
 
 def _decisions(
@@ -386,3 +236,12 @@ def perplexity(likelihoods: Sequence[Sequence[float] | float]) -> float | None:
     if not len(pieces) or not np.isfinite(pieces).all():
         return None
     return math.exp(min(float(pieces.mean()), 700.0))
+
+
+def counted_f1(counts: Sequence[Sequence[float]]) -> float | None:
+    """2 TP / (2 TP + FP + FN) of (TP, FP, FN) per item, pooled; 0/0 is 0.0, None without items."""
+    if not counts:
+        return None
+    right, wrong, missed = np.asarray(counts, dtype=np.float64).sum(axis=0)
+    total = 2 * right + wrong + missed
+    return float(2 * right / total) if total else 0.0

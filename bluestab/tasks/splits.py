@@ -109,7 +109,11 @@ def _fold(task: Task, found: Mapping[Split, list[Example]]) -> Splits:
     return Splits(drawn, frozenset(SPLITS), (note, *groups.notes))
 
 
-OR_TEXT = {"text": "", "shared": ", or say task.grouping=text (equal texts alone stay together)"}
+OR_TEXT = {
+    "text": "",
+    "document": "",
+    "shared": ", or say task.grouping=text (equal texts alone stay together)",
+}
 """What helps where groups are too large, by what is asked."""
 
 
@@ -137,6 +141,11 @@ def _check(task: Task, drawn: Mapping[Split, Sequence[Example]], groups: _Groups
 def _groups(task: Task, items: Sequence[Example]) -> _Groups:
     """Items that must not be split apart. Groups are named by their first item, so that what is
     drawn does not depend on where in the file it stands."""
+    if task.grouping == "document":
+        document_of = [_document(e) for e in items]
+        first = joined([d or str(_plain(e)) for d, e in zip(document_of, items, strict=True)])
+        kept = f", {len(set(first))} documents, or repeated texts without one, kept together"
+        return _Groups([items[i].id for i in first], "one document, or equal text", kept)
     if task.grouping == "text":
         first = joined([_document(e) for e in items], [_plain(e) for e in items])
         names = [items[i].id for i in first]

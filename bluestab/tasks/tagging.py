@@ -11,8 +11,10 @@ from bluestab.core.errors import DataError
 from bluestab.core.types import IGNORED, Example, Split
 from bluestab.data.readers import Sentence, read_conll
 from bluestab.data.stratify import rarest
-from bluestab.tasks import scoring
-from bluestab.tasks.base import Encoded, Task, label_problems, names_problem
+from bluestab.tasks import scoring_tags
+from bluestab.tasks.base import Task
+from bluestab.tasks.encoded import Encoded
+from bluestab.tasks.label_names import label_problems, names_problem
 from bluestab.tasks.metric import ENTITIES, Metric
 from bluestab.tasks.outputs import WORD_LABELS, Output
 
@@ -220,7 +222,7 @@ class Tagging(Task):
 
     def units(self, example: Example) -> list[range]:
         """The words of each gold entity."""
-        return [range(a, b) for _, a, b in scoring.spans(list(example.target), lenient=True)]  # type: ignore[arg-type]
+        return [range(a, b) for _, a, b in scoring_tags.spans(list(example.target), lenient=True)]  # type: ignore[arg-type]
 
     def size(self, example: Example) -> int:
         return len(self.units(example))

@@ -37,6 +37,7 @@ from bluestab.models.passes import (
     noise,
     perturbed,
     replay_dropout_stream,
+    text_mask,
     with_gradients,
 )
 from bluestab.techniques.base import Technique
@@ -101,7 +102,7 @@ class Freelb(Technique):
             device = device_of(batch)
             weights = [p for p in built.model.parameters() if p.requires_grad]
             uniform = noise(built.model, batch, "uniform", "freelb", "noise")
-            delta = start_of(uniform, batch["attention_mask"], self.init)
+            delta = start_of(uniform, text_mask(batch), self.init)
             start = torch_streams(device)
             known: list[torch.Tensor | None] = [None] * len(weights)
             value = torch.zeros((), device=device)

@@ -30,10 +30,9 @@ Cost      A pass through the inserted layers more, forward and back. kind=layer 
           no optimizer state for what is frozen.
 Not with  `lora`, `ia3`, `vera`, `pst`, `pela`, `train_only`, `sara`: other answers to what
           trains. `reinit`: random weights would be frozen for ever. `mixout`: it mixes weights of
-          the encoder, which are frozen here. `child_tuning` with mode D: while the gates are 0
-          no inserted layer has a gradient. Techniques that hold on to earlier tasks: nothing of
-          those can be lost here. Not on ALBERT, which passes one
-          block many times.
+          the encoder, which are frozen here. `child_tuning`: it leaves out entries of gradients,
+          and a layer hangs on one gate. Techniques that hold on to earlier tasks: nothing of those
+          can be lost here. Not on ALBERT, which passes one block many times.
 Against   No published comparison on small encoders or small text data. What is frozen cannot adapt
           to a task either: full tuning may well score higher on the new one.
 """
@@ -63,7 +62,7 @@ from bluestab.techniques.parameters import pin_eval, pretrained
 if TYPE_CHECKING:
     from bluestab.models.param_plan import ParamPlan
 
-OTHER_ANSWERS = (*WRAPPERS, "train_only", "sara")
+OTHER_ANSWERS = (*WRAPPERS, "sara", "train_only")
 
 
 class InnerAdaptors(Technique):
@@ -104,10 +103,10 @@ class InnerAdaptors(Technique):
                 f"{ours} freezes the encoder, and technique mixout mixes its trained weights with "
                 "the pretrained ones; choose one"
             )
-        if others.get("child_tuning", {}).get("mode") == "D":
+        if "child_tuning" in others:
             problems.append(
-                "technique.child_tuning.mode=D scores weights before the first step, where the "
-                f"layers of {ours} have no gradient yet; say technique.child_tuning.mode=F"
+                f"technique child_tuning leaves out entries of gradients at random, and in {ours} "
+                "a whole layer hangs on a gate, which is one; choose one"
             )
         depth = others.get("freeze", {}).get("depth")
         if isinstance(depth, int) and depth >= last:

@@ -73,7 +73,7 @@ class LabelSmoothing(Technique):
         }
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
-        if self.epsilon > 0 and _is_regression(cfg["task"]):
+        if self.epsilon > 0 and predicts_a_number(cfg["task"]):
             return [
                 f"technique label_smoothing has nothing to smooth: task {cfg['task']['name']} "
                 "predicts a number; leave it out or choose a task with labels"
@@ -105,7 +105,7 @@ class LabelSmoothing(Technique):
         return {"epsilon": self.epsilon, "gold_share": self.share}
 
 
-def _is_regression(task: Mapping[str, Any]) -> bool:
+def predicts_a_number(task: Mapping[str, Any]) -> bool:
     """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
     try:
         kind = load_class(task["_target_"], object, "task")

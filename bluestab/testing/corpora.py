@@ -19,6 +19,9 @@ def sentence(i: int) -> list[str]:
     return [WORDS[(i * 7 + j * (1 + i % 3)) % len(WORDS)] for j in range(6 + i % 5)] + [str(i)]
 
 
+CONCEPTS = list(enumerate((one, two) for one in WORDS[1:7] for two in WORDS[8:13]))
+"""Number -> the two words of a concept's name."""
+
 SIZES = {"train": 24, "validation": 10, "test": 10}
 
 
@@ -37,19 +40,26 @@ def write_corpora(root: Path) -> Path:
 
 def write_corpus(root: Path, node: Any) -> None:
     """The files of one task below `root`, by the node of its yaml."""
+    folder = root / node.get("corpus", node["name"])
     if node.get("image") is not None:
-        write_pictured(root / node["name"], node)
+        write_pictured(folder, node)
         return
     start = 0
     for split, n in SIZES.items():
-        path = root / node["name"] / node[split]
+        path = folder / node[split]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(corpus(node, range(start, start + n)), encoding="utf-8")
         start += n
+    if "dictionary" in node:
+        names = [f"D{at:03}||{one} {two}|{one} of the {two}" for at, (one, two) in CONCEPTS]
+        path = folder / node["dictionary"]
+        path.write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def corpus(node: dict[str, Any], numbers: range) -> str:
     """One file of a task, an item for each number."""
+    if node["format"] == "pubtator":
+        return "\n".join(abstract(node, i) for i in numbers)
     if node["format"] == "conll":
         types = sorted({label.partition("-")[2] for label in node["label_names"]} - {""}) or [""]
         return "".join(tagged_sentence(node, i, types[i % len(types)]) for i in numbers)
@@ -93,6 +103,20 @@ def tagged_sentence(node: dict[str, Any], i: int, kind: str) -> str:
     if begin.startswith("I"):
         tags[1] = begin
     return "".join(f"{w}\t{t}\n" for w, t in zip(sentence(i), tags, strict=True)) + "\n"
+
+
+def abstract(node: dict[str, Any], i: int) -> str:
+    """An abstract of PubTator with a mention of one concept; every fifth has one of several, and
+    one of none, too."""
+    at, (one, two) = CONCEPTS[i % len(CONCEPTS)]
+    mention, start = f"{one} of {two}", len(str(i)) + 1
+    lines = [f"{i}|t|{i} {mention} was found .", f"{i}|a|"]
+    for kind in ("Disease", "Chemical") if node["types"] else ("Disease",):
+        found = [(mention, f"D{at:03}")]
+        if i % 5 == 0:
+            found += [(one, "D001|D002"), (one, "-1")]
+        lines += [f"{i}\t{start}\t{start + len(m)}\t{m}\t{kind}\t{c}" for m, c in found]
+    return "\n".join(lines) + "\n"
 
 
 def row(node: dict[str, Any], i: int) -> dict[Any, Any]:

@@ -71,10 +71,11 @@ class TaskSuite(Suite):
         """One run of it, with a tiny model."""
         folder = cls.files
         if folder is None:
-            folder = small_corpora / name
+            folder = small_corpora / found.get("corpus", name)
             if not folder.is_dir():
                 write_corpus(small_corpora, found)
         overrides = [f"task={name}", "model=tiny", "device=cpu", f"task.data_dir={folder}"]
+        overrides += [f"task.{key}=null" for key in found if key.endswith("_sha256")]
         step = ["optim.steps=1", "optim.batch_size=4", "optim.warmup=0"]
         store = f"store={tmp_path_factory.mktemp('runs')}"
         return check(resolved(compose([*ANY_FILE, *overrides, *step, store])))
@@ -112,8 +113,9 @@ class TaskSuite(Suite):
         hashed = run.hashed["task"]
         keys = {"kind" if key == "_target_" else key for key in found}
         neutral = {path.removeprefix("task.") for path in NEUTRAL if path.startswith("task.")}
-        assert hashed.keys() | (TASK_DESCRIPTIVE & keys) == keys - (neutral - hashed.keys())
-        assert not hashed.keys() & TASK_DESCRIPTIVE
+        descriptive = TASK_DESCRIPTIVE | run.data.task.descriptive
+        assert hashed.keys() | (descriptive & keys) == keys - (neutral - hashed.keys())
+        assert not hashed.keys() & descriptive
         assert keys >= TASK_DESCRIPTIVE, "a descriptive key that no yaml has"
 
     def test_columns_fit_together(self, run: Run) -> None:
@@ -139,7 +141,12 @@ class TaskSuite(Suite):
         assert tuple(scores) == (*task.metrics, *task.extras)
         assert all(value is None or math.isfinite(value) for value in scores.values())
         assert len(assembly.module.predictions) == len(assembly.examples["test"])
-        head = {n: p for n, p in assembly.built.model.named_parameters() if n.startswith("class")}
+        parameters = dict(assembly.built.model.named_parameters())
+        if task.output.head.vector:  # it has no parameters: what gives the vector moves
+            top = assembly.built.layers.names(assembly.built.layers.n_layers)
+            head = {n: parameters[n] for n in top if n.endswith("weight")}
+        else:
+            head = {n: p for n, p in parameters.items() if n.startswith("class")}
         assert head
         assert all(not torch.equal(before[n], p) for n, p in head.items())
 

@@ -136,7 +136,8 @@ def assemble(
     corruption = task.corruption(ready.tokenizer)
     prefix: int | None = None
     frozen: Mapping[Split, States] = {}
-    if corruption is None:  # what frozen blocks give for texts that are drawn anew is no constant
+    # what frozen blocks give for texts that are drawn anew is no constant
+    if corruption is None and not task.output.searches:
         with phases("prefix"):
             prefix, frozen = frozen_states(
                 knobs, built, ready.plan, applied, tables, ready.tokenizer.pad_token_id, attention

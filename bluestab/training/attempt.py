@@ -21,6 +21,7 @@ from bluestab.core.types import WEIGHTS_TO_KEEP, At, Split
 from bluestab.store.representations import first_pieces, of_items
 from bluestab.tasks.base import Scores
 from bluestab.training.job import Job
+from bluestab.training.loop.batches import row_lengths
 from bluestab.training.loop.memory import Sizes, is_out_of_memory, keep_freed
 from bluestab.training.loop.phases import Phases, wait_for
 from bluestab.training.loop.ranks import together
@@ -102,7 +103,10 @@ class Attempt:
             return None
         if not is_out_of_memory(error):
             return None
-        return self.sizes.halved(evaluating=self.assembly.module.evaluating)
+        return self.sizes.halved(
+            evaluating=self.assembly.module.evaluating,
+            whole=self.run.data.task.output.searches,
+        )
 
     def run_it(self, found: Found | None) -> Outcome:
         """Both halves of the record; files of the run are written into the job's `work`.
@@ -230,7 +234,7 @@ class Attempt:
 def _pieces(assembly: Assembly, found: Found | None) -> float:
     """How many word pieces this attempt passed in training."""
     batches = assembly.loaders["train"]
-    per_epoch = sum(len(ids) for ids in batches.dataset["input_ids"])
+    per_epoch = sum(row_lengths(batches.dataset))
     steps = assembly.trainer.global_step - (0 if found is None else found.step)
     return per_epoch * steps / max(1, len(batches))
 

@@ -19,6 +19,7 @@ from bluestab.core.keys import cell_of, hashed_config, key_of
 from bluestab.core.knobs import knob_problems
 from bluestab.core.seeding import Seeds
 from bluestab.core.spaces import SEARCH_SPACE
+from bluestab.core.types import DETECTION
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
@@ -31,7 +32,7 @@ from bluestab.tasks.data import TaskData, load_task
 from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
-from bluestab.training.packable import packable_problems
+from bluestab.training.packable import packable_problems, search_problems
 from bluestab.training.stages import Stage, stages_before
 
 
@@ -197,9 +198,13 @@ def _without_files(
     settled = Settled()
     if model is not None and not problems:
         kind = (kind_of or devices.kind_of)(cfg["device"])
-        cfg, settled = settle(cfg, kind, lambda one: technique_problems(one, model, usable))
+        cfg, settled = settle(
+            cfg,
+            kind,
+            lambda one: technique_problems(one, model, usable) + search_problems(one),
+        )
     if model is not None:
-        problems += technique_problems(cfg, model, usable)
+        problems += technique_problems(cfg, model, usable) + search_problems(cfg)
     if not problems and model is not None:
         problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
     return problems, cfg, settled, model, usable
@@ -303,6 +308,11 @@ def _no_pieces(task: Task, model: Model) -> list[str]:
         return [
             f"model.head is {model.head}, but task '{task.name}' pretrains with the head of the "
             "family's own; say model.head=default"
+        ]
+    if task.output.head == DETECTION and model.family != "electra":
+        return [
+            f"task '{task.name}' detects replaced pieces, as family electra does, but {model.name} "
+            f"is of family {model.family}; say model=electra_small_random, or task=mlm"
         ]
     if not task.output.head.per_word or model.head in SINGLE_PIECE:
         return []

@@ -12,7 +12,7 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestab.core import devices
 from bluestab.core.errors import ConfigError
@@ -21,15 +21,21 @@ from bluestab.core.seeding import generator
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.description import Model
 from bluestab.models.hub import local_copy
+from bluestab.models.passes import model_logits
 from bluestab.tasks.data import TaskData
 from bluestab.training.check import Run
-from bluestab.training.loop.batches import ShuffledOrder
+from bluestab.training.loop.batches import ShuffledOrder, loader
 from bluestab.training.loop.memory import counted_mb, keep_freed
 from bluestab.training.loop.schedules import updates
 from bluestab.training.tokenise import tokenised
 
+if TYPE_CHECKING:
+    from bluestab.training.assemble import Assembly
+
 STEPS = 5  # timed steps, unless they take longer than:
 SECONDS = 5.0
+SPREAD = 8  # batches of candidates that are timed
+RANKED_BYTES = 250  # of 64 concepts and their similarities: measured on NCBI-disease, compressed
 ITEM_BYTES = 40  # of an item's id, prediction and target in a file of predictions
 
 
@@ -87,7 +93,7 @@ def dry_step(run: Run) -> DryStep:
         raise ConfigError(f"the weights of model '{run.model.name}' are not on this machine")
     import torch
 
-    from bluestab.training.assemble import Assembly, assemble
+    from bluestab.training.assemble import assemble
 
     device = torch.device(name)
     torch.set_num_threads(run.cfg["trainer"]["threads"])
@@ -115,6 +121,9 @@ def dry_step(run: Run) -> DryStep:
     step_seconds = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
     evaluate: dict[Split, float] = {"train": 0.0}
     for split in ("validation", "test"):
+        if run.data.task.output.searches:
+            evaluate[split] = _passing(assembly, split, n_items[split])
+            continue
         begun = time.perf_counter()
         if split == "validation":
             assembly.trainer.validate(assembly.module, assembly.loaders[split], verbose=False)
@@ -124,6 +133,8 @@ def dry_step(run: Run) -> DryStep:
         evaluate[split] = (time.perf_counter() - begun) * share
     numbers = sum(logits.size for logits in assembly.module.item_logits)
     per_item = ITEM_BYTES + 4 * numbers / len(assembly.examples["test"])
+    if run.data.task.output.searches:
+        per_item = ITEM_BYTES + RANKED_BYTES
     found = DryStep(
         prepare=prepare,
         step=step_seconds,
@@ -139,6 +150,33 @@ def dry_step(run: Run) -> DryStep:
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return found
+
+
+def _passing(assembly: Assembly, split: Split, n_items: int) -> float:
+    """Seconds in which all candidates, and this many items, pass the network: from batches spread
+    over the lengths, since a dictionary may be a hundred times larger than a part of items. The
+    search itself takes little beside it."""
+    import torch
+
+    batches = assembly.loaders[split]
+    rows: list[list[int]] = list(batches.batch_sampler)  # type: ignore[arg-type]
+    chosen = rows[:: max(1, len(rows) // SPREAD)]
+    small = loader(
+        batches.dataset.remove_columns("item"),  # type: ignore[attr-defined]
+        assembly.tokenizer.pad_token_id,
+        batch_sampler=chosen,
+    )
+    module = assembly.module
+    device = next(module.model.parameters()).device
+    module.model.eval()
+    begun = time.perf_counter()
+    with torch.no_grad(), assembly.trainer.precision_plugin.forward_context():
+        for batch in small:
+            model_logits(module.model, {n: value.to(device) for n, value in batch.items()})
+    took = time.perf_counter() - begun
+    module.model.train()
+    more = 1 + (n_items - len(assembly.examples[split])) / sum(map(len, rows))
+    return took * sum(map(len, rows)) / sum(map(len, chosen)) * more
 
 
 def _train_items(run: Run) -> Sequence[Example]:

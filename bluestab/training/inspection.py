@@ -70,7 +70,7 @@ class Inspection:
     disputed   texts that occur with different targets
     unit       what lengths count: word pieces, or words where the tokenizer is not here
     baseline   the best single answer to all test items and its score, or None
-    limits     sentences: what differences the test part can show
+    limits     sentences: what needs no network, and what differences the test part can show
     shown      random training items as the model gets them: (name, input, target)
     higher_is_better  of the metric
     """
@@ -109,7 +109,7 @@ def inspect(run: Run, n_shown: int = 10) -> Inspection:
         unit="words" if tokenizer is None else "word pieces",
         max_length=task.max_length,
         baseline=task.baseline(data.labels, items["test"]),
-        limits=tuple(limits(task, items["test"])),
+        limits=(*rivals(task, items["test"]), *limits(task, items["test"])),
         shown=tuple(_shown(run, items["train"], tokenizer, n_shown)),
         higher_is_better=task.headline.higher_is_better,
     )
@@ -136,7 +136,7 @@ def _part(
     task = run.data.task
     seen: Counter[tuple[str, str]] = Counter(plain(e) for e in examples)
     numbers = None
-    if task.output.numeric:
+    if task.output.numeric and not task.output.head.pretrains:
         values = [float(e.target) for e in examples]  # type: ignore[arg-type]
         numbers = (min(values), stats.mean(values) or 0.0, max(values))
     return SplitSummary(
@@ -228,6 +228,16 @@ DECISIONS = 6
 (exact McNemar, two-sided); with five it is 0.06."""
 
 
+def rivals(task: Task, test: Sequence[Example]) -> list[str]:
+    """Sentences: what needs no network and does not ignore the text gets (`Task.rivals`)."""
+    return [
+        f"{name} gets "
+        + ", ".join(f"{task.metrics[m].words} {s:.4f}" for m, s in scores.items() if s is not None)
+        + " on test"
+        for name, scores in task.rivals(test).items()
+    ]
+
+
 def limits(task: Task, test: Sequence[Example]) -> list[str]:
     """Sentences: the smallest difference between two models that these test items can show.
 
@@ -235,6 +245,8 @@ def limits(task: Task, test: Sequence[Example]) -> list[str]:
     which nothing can be shown, not one above which everything is. For correlations Fisher's z.
     """
     n = len(test)
+    if task.output.head.pretrains:
+        return []
     if task.output.numeric:
         return _limits_of_correlation(n)
     if task.output.per_word:
@@ -288,7 +300,8 @@ def _shown(
             marks = [run.data.labels[k] if k >= 0 else "O" for k in columns["labels"][row]]
             pieces = [p if m == "O" else f"{p}/{m}" for p, m in zip(pieces, marks, strict=True)]
         windows[i].append(" ".join(pieces))
-    return [(e.id, _shortened(parts), said(e)) for e, parts in zip(chosen, windows, strict=True)]
+    answer = (lambda e: "masked") if run.data.task.output.head.pretrains else said
+    return [(e.id, _shortened(parts), answer(e)) for e, parts in zip(chosen, windows, strict=True)]
 
 
 WINDOWS = 2

@@ -9,11 +9,43 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import load_class
 from bluestab.core.types import ModelFacts
 from bluestab.tasks.base import Task
+from bluestab.tasks.outputs import Output
 from bluestab.techniques.base import Technique
 from bluestab.techniques.packing import Packable
 
 FAMILIES = ("bert", "electra", "roberta")
 """transformers' families whose layers have a stacked kind, their attention included."""
+
+
+def _output(cfg: Mapping[str, Any]) -> Output | None:
+    """What the task predicts; what is wrong with its class is said elsewhere."""
+    try:
+        return load_class(cfg["task"].get("_target_"), Task, "task").output  # type: ignore[type-abstract]
+    except (ConfigError, AttributeError):
+        return None
+
+
+def searches(cfg: Mapping[str, Any]) -> bool:
+    """Whether the task's kind tells the items of a batch from each other (`Output.searches`)."""
+    output = _output(cfg)
+    return output is not None and output.searches
+
+
+def search_problems(cfg: Mapping[str, Any]) -> list[str]:
+    """Knobs that would change what the items of such a batch are told from, one sentence each."""
+    if not searches(cfg):
+        return []
+    knobs, name = cfg["trainer"], cfg["task"]["name"]
+    why = f"task '{name}' tells the mentions of a batch from each other"
+    found = []
+    if isinstance(knobs["micro_batch"], int):
+        found.append(
+            f"trainer.micro_batch is {knobs['micro_batch']}, but {why}: say "
+            "trainer.micro_batch=null, and a smaller optim.batch_size if memory is short"
+        )
+    if knobs["devices"] != 1:
+        found.append(f"trainer.devices is {knobs['devices']}, but {why}: say trainer.devices=1")
+    return found
 
 
 def packable_problems(
@@ -26,8 +58,11 @@ def packable_problems(
         for name, technique in techniques.items()
         if not isinstance(technique, Packable)
     ]
-    if _draws(cfg["task"]):
+    output = _output(cfg)
+    if output is not None and output.head.pretrains:
         found.append("what the task masks is drawn for each run by itself")
+    if searches(cfg):
+        found.append(f"task '{cfg['task']['name']}' looks answers up in a dictionary")
     if model.family not in FAMILIES:
         found.append(f"model {model.name} is of family {model.family}, not {', '.join(FAMILIES)}")
     if not isinstance(knobs["micro_batch"], Mapping | None):  # per device: null under this engine
@@ -52,11 +87,3 @@ def packable_problems(
     if "flash_attention_2" in knobs["attention"].values():
         found.append("flash_attention_2 cannot be told which units to drop")
     return found
-
-
-def _draws(task: Mapping[str, Any]) -> bool:
-    """Whether batches of a task are drawn anew; what is wrong with its class is said elsewhere."""
-    try:
-        return load_class(task["_target_"], Task, "task").output.head.pretrains  # type: ignore[type-abstract]
-    except (ConfigError, AttributeError):
-        return False

@@ -15,7 +15,8 @@ from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.built import Built
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights
-from bluestab.models.networks import Loaded, initialise, load
+from bluestab.models.initialisation import initialise
+from bluestab.models.networks import Loaded, load
 from bluestab.models.param_plan import ParamPlan, base_plan, param_groups
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
@@ -124,7 +125,12 @@ def prepare(
     for technique in techniques:
         examples["train"] = technique.edit_data(examples["train"], seeds)
     with phases("tokenise"):
-        encoded = {split: tokenised(data, examples[split], model) for split in SPLITS}
+        encoded = {
+            split: tokenised(
+                data, examples[split], model, "training" if split == "train" else "scoring"
+            )
+            for split in SPLITS
+        }
     tokenizer = encoded["train"][1]
     assert tokenizer.pad_token_id is not None
     tables = {split: table for split, (table, _) in encoded.items()}

@@ -95,7 +95,8 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.training.loop.module import run_in_float32
 
     task, data = stage.data.task, stage.data
-    table, tokenizer = tokenised(data, data.select(stage.seeds)["train"], stage.model)
+    items = data.select(stage.seeds)["train"]
+    table, tokenizer = tokenised(data, items, stage.model, "training")
     network, head = load_trained(
         stage.model,
         head=task.output.head,
@@ -138,7 +139,7 @@ def earlier_scores(
         own = dict(task.network.named_parameters())
         weights = {n: v for n, v in now.items() if n in own and v.shape == own[n].shape}
         examples = stage.data.select(stage.seeds)["test"]
-        table, tokenizer = tokenised(stage.data, examples, stage.model)
+        table, tokenizer = tokenised(stage.data, examples, stage.model, "scoring")
         logits, device = ItemLogits(), next(iter(own.values())).device
         rows = evaluation_batches(table, knobs)
         with torch.no_grad(), trainer.precision_plugin.forward_context():

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab.core.caching import Shared
 from bluestab.core.keys import TASK_DESCRIPTIVE
@@ -15,8 +15,9 @@ from bluestab.core.provenance import versions
 from bluestab.core.types import Example
 from bluestab.data import cache
 from bluestab.data.images import pixels
-from bluestab.tasks.base import Encoded, Task
+from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData
+from bluestab.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,10 +34,17 @@ NOT_ENCODED = TASK_DESCRIPTIVE | {
 """Fields of a task that its word pieces do not depend on: the items themselves are looked at."""
 
 
+Purpose = Literal["items", "training", "scoring"]
+"""What rows are for. They differ only where a kind searches (`Output.searches`): training rows hold
+candidates, and the rows of candidates stand behind those of the items that are to be scored."""
+
+
 def tokenised(
-    data: TaskData, examples: Sequence[Example], model: Model
+    data: TaskData, examples: Sequence[Example], model: Model, purpose: Purpose = "items"
 ) -> tuple[Dataset, PreTrainedTokenizerFast]:
     """Examples as word pieces (Arrow), computed once per content: see `data/cache.py`."""
+    if not data.task.output.searches:
+        purpose = "items"
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode())
@@ -44,12 +52,14 @@ def tokenised(
             digest.update(example.image.sha256.encode())
     task = data.task
     knobs = {k: v for k, v in vars(task).items() if k not in NOT_ENCODED}
-    said = json.dumps([knobs, data.labels], sort_keys=True, default=repr)
+    extra = [data.fingerprint[name] for name in task.extra_files]
+    content_of = [knobs, data.labels, *([purpose, extra] if extra else [])]
+    said = json.dumps(content_of, sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
     if model.sees is not None:
         parts["vision"] = repr(model.sees)
     content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, model.sees)
-    return _tokenised(Shared(content, data, examples, model, parts))
+    return _tokenised(Shared(content, data, examples, model, parts, purpose))
 
 
 def encoded(
@@ -57,12 +67,14 @@ def encoded(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerFast,
     sees: VisionSpec | None,
+    purpose: Purpose = "items",
 ) -> Encoded:
     """Columns of these items; with images, their pixels, and after the first word piece a
     placeholder for each piece of an image. These are no padding: positions and masks count them."""
     task = data.task
     if sees is None:
-        return task.encode(examples, data.labels, tokenizer)
+        make = task.encode_training if purpose == "training" else task.encode
+        return make(examples, data.labels, tokenizer)
     short = replace(task, max_length=task.max_length - sees.pieces)
     columns = short.encode(examples, data.labels, tokenizer)
     fill = tokenizer.unk_token_id
@@ -84,12 +96,16 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
 
     from bluestab.models.tokenizers import load_tokenizer
 
-    data, examples, model, parts = shared.values
+    data, examples, model, parts, purpose = shared.values
     kind: type[Task] = type(data.task)
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        columns = encoded(data, examples, tokenizer, model.sees)
+        columns: dict[str, Any] = dict(encoded(data, examples, tokenizer, model.sees, purpose))
+        more = data.task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
+        if more is not None:
+            shifted = {**more, "example": [len(examples) + i for i in more["example"]]}
+            columns = {name: [*values, *shifted[name]] for name, values in columns.items()}
         return Dataset.from_dict(columns).data.table
 
     libraries = {name: versions()[name] for name in ("tokenizers", "transformers")}

@@ -43,6 +43,7 @@ def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("llrd.decay=0.9", "technique.llrd.decay=... where technique=llrd is"),
         ("optim.foo=1", "below optim there are lr, batch_size, bucket"),
         ("trainer.attention.tpu=eager", "below trainer.attention there are cpu, cuda, mps"),
+        ("model.vision.width=8", "where model.vision is null; say model/vision=conv"),
         ("foo.bar=1", "at the top there are task, model, technique"),
         ("optim/lr=1", "did you mean 'optim.lr'?"),
         ("foo=1", "at the top there are task, model, technique"),
@@ -58,6 +59,7 @@ def test_keys(monkeypatch: pytest.MonkeyPatch, typed: str, expected: str) -> Non
 
 OPTIONS = {
     "model": ["bert_base_cased", "bert_base_uncased", "biobert_base", *map(str, range(20))],
+    "model/vision": ["conv", "none", "patch"],
     "technique": ["freeze", "llrd", "none", "reinit"],
     "task": ["bc5cdr_chem", "bc5cdr_disease", "gad", *map(str, range(20))],
     "hydra/launcher": ["basic", "check", "fetch", "local", "pool", "slurm"],
@@ -79,6 +81,7 @@ OPTIONS = {
         ("technique", "freeze+llrd", "several in one run are a list: 'technique=[freeze,llrd]'"),
         ("hydra/launcher", "submitit_slurm", "here it is hydra/launcher=slurm"),
         ("hydra/launcher", "x", "valid: local, pool, slurm"),
+        ("model/vision", "resnet", "no model/vision 'resnet'; valid: conv, none, patch"),
         ("task", "mine.csv", "task=classification task.train=mine.csv"),
         ("task", "gad.yaml", "did you mean 'gad'?"),
         ("sweeps", "quick-start", "did you mean 'quickstart'?"),

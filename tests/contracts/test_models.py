@@ -41,6 +41,7 @@ from tests.support.model_yamls import (
     FILES,
     HEADS,
     HUB,
+    LOADED,
     NODES,
     PACKAGED,
     RANDOM,
@@ -259,7 +260,7 @@ def test_facts_are_those_of_the_shape(name: str) -> None:
 # --- loading -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*RANDOM, *PACKAGED])
+@pytest.mark.parametrize("name", LOADED)
 @each_head
 def test_loads_ready_to_be_trained(name: str, head: Head) -> None:
     model = model_of(name)
@@ -286,7 +287,7 @@ def test_loads_ready_to_be_trained(name: str, head: Head) -> None:
     assert max(pieces) < network.config.vocab_size  # type: ignore[union-attr, operator]
 
 
-@pytest.mark.parametrize("name", [*RANDOM, *PACKAGED])
+@pytest.mark.parametrize("name", LOADED)
 @pytest.mark.parametrize(
     "lie",
     [{"layers": 5}, {"hidden_size": 100}, {"max_length": 1024}],

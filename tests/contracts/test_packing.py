@@ -84,7 +84,7 @@ def test_an_own_technique_without_the_mix_in_trains_by_itself() -> None:
         packs = True
 
     knobs = {"micro_batch": None, "dropout_masks": "torch", "devices": 1, "activations": "full"}
-    cfg = {"trainer": {**knobs, "attention": {"cpu": "eager"}}}
+    cfg = {"task": {}, "trainer": {**knobs, "attention": {"cpu": "eager"}}}
     facts = ModelFacts("tiny", "bert", 2, hidden_size=32, max_length=64, pooler=True)
     (problem,) = packable_problems(cfg, facts, {"own": Own()})
     assert problem == "technique own has no form for several runs at once"

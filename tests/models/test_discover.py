@@ -166,7 +166,7 @@ def test_a_yaml_that_is_older_than_a_knob_still_describes_its_model() -> None:
     assert described(node) == {
         **{"name": "mine", "dropout": 0.2, "attention_dropout": None, "head_dropout": None},
         **{"head": "default", "lower_case": None, "init_from": None},
-        "global_attention": "first_piece",
+        **{"global_attention": "first_piece", "vocabulary": None, "vision": None},
     }
 
 

@@ -24,7 +24,8 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import SEQUENCE, TOKEN
 from bluestab.models.built import Built
-from bluestab.models.networks import initialise, load
+from bluestab.models.initialisation import initialise
+from bluestab.models.networks import load
 from bluestab.techniques.reinit import Reinit
 from tests.support.model_yamls import FAMILIES, HEADS, NODES, model_of, skip_unless_installed
 

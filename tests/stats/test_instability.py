@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from bluestab.stats import instability as m
-from bluestab.tasks.scoring import entity_prf, spans
+from bluestab.tasks.scoring_tags import entity_prf, spans
 
 rng = np.random.default_rng
 

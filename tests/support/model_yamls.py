@@ -27,6 +27,11 @@ NODES: dict[str, Any] = {n: OmegaConf.to_container(OmegaConf.load(f)) for n, f i
 HUB = [name for name, node in NODES.items() if node["hub"] is not None]
 RANDOM = [name for name, node in NODES.items() if node["config"] is not None]
 PACKAGED = [name for name, node in NODES.items() if node["package"] is not None]
+LOADED = [
+    pytest.param(n, marks=pytest.mark.slow if n in RANDOM and NODES[n]["hidden_size"] > 128 else ())
+    for n in (*RANDOM, *PACKAGED)
+]
+"""Those whose weights, or their like, are here without a download."""
 HEADS: dict[Head, Any] = {
     SEQUENCE: AutoModelForSequenceClassification,
     TOKEN: AutoModelForTokenClassification,
@@ -46,7 +51,8 @@ def model_of(yaml: str, **changes: Any) -> Model:
 def skip_unless_installed(request: pytest.FixtureRequest) -> None:
     """Skips what needs a Python package that is not here."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    if name in PACKAGED and find_spec(NODES[name]["package"].split("/")[0]) is None:
+    needed = name in NODES and (NODES[name]["package"] or NODES[name]["vocabulary"])
+    if needed and find_spec(needed.split("/")[0]) is None:
         pytest.skip(f"model {name}: its Python package is not installed (extra: embedded)")
 
 

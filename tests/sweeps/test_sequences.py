@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from bluestab.core.errors import ConfigError
+from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.sequences import Plan, read_plan
+from bluestab.sweeps.slurm import task
+from tests.support.simulated_slurm import queue_of, submitted
 from tests.sweeps.test_plan import ANY_FILE, alone
 
 Cli = Callable[..., Any]
@@ -180,6 +183,31 @@ def test_a_stage_that_crashes_stops_no_other_sequence(
     assert len(list(store.keys())) == 6
 
 
+def bytes_of(store: Store) -> dict[str, str]:
+    """Key -> what its record says was computed."""
+    return {key: to_json(store.read(key).result) for key in sorted(store.keys())}
+
+
+@pytest.mark.slow
+def test_stages_on_a_cluster_are_those_of_one_machine(
+    planned: Callable[..., Sweep], two: Cli, tmp_path: Path
+) -> None:
+    """A stage is left alone while another task works on the one before it."""
+    here = planned("technique=none,ewc", "store=here")
+    assert two("run", "-m", *TWO, "technique=none,ewc", "store=local").code == 0
+    one = submitted(here, runs_per_task=100)
+    claim = here.store.claims.take(here.runs[0].run.key)
+    assert claim is not None
+    with claim:  # another task works on the first stage: what waits for it is left alone
+        queue = queue_of(one)
+        taken = [found.run for found in iter(queue.next, None)]
+        assert [run.data.task.name for run in taken] == ["gad"]
+        assert len(queue.early) == 4
+        queue.close()
+    assert task.work(one, 0, "1_0.0") == 0
+    assert bytes_of(here.store) == bytes_of(Store("local"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -212,10 +240,10 @@ def test_a_stage_that_crashes_stops_no_other_sequence(
         pytest.param(["+sequence.order=2"], "sequence.order", marks=pytest.mark.slow),
         (["task=gad"], "task=gad: with +sequence each stage sets task; leave it out"),
         (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
-        (["hydra/launcher=slurm"], "hydra/launcher=slurm runs no sequence"),
+        (["hydra/launcher=packed"], "hydra/launcher=packed trains siblings as one"),
         pytest.param(
-            ["hydra/launcher=packed"],
-            "hydra/launcher=packed runs no sequence",
+            ["hydra/launcher=slurm", "hydra.launcher.group=2"],
+            "hydra/launcher=slurm trains siblings as one",
             marks=pytest.mark.slow,
         ),
         pytest.param(

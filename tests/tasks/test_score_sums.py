@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bluestab.tasks import scoring
+from bluestab.tasks import scoring, scoring_tags
 from bluestab.tasks.score_sums import of_items, score
 
 CLASSES = ("false", "CPR:3", "CPR:4")
@@ -31,6 +31,10 @@ def numbers(random: Random) -> float:
     return random.gauss(100.0, 1.0)
 
 
+def surprises(random: Random) -> list[float]:
+    return [random.expovariate(0.3) for _ in range(random.randint(0, 5))]
+
+
 def coded(values: Any) -> list[int]:
     return [CLASSES.index(value) for value in values]
 
@@ -44,10 +48,11 @@ ORACLES: dict[str, tuple[Any, Any]] = {
     "accuracy": (classes, lambda p, t: scoring.accuracy(coded(p), coded(t))),
     "positive_f1": (classes, lambda p, t: scoring.positive_f1(coded(p), coded(t), (1, 2))),
     "micro_f1": (labels, lambda p, t: scoring.multilabel_f1(decided(p), decided(t))),
-    "entity_f1": (tags, lambda p, t: scoring.entity_prf(p, t)["f1"]),
-    "word_macro_f1": (tags, lambda p, t: scoring.word_macro_f1(p, t, TYPES)),
+    "entity_f1": (tags, lambda p, t: scoring_tags.entity_prf(p, t)["f1"]),
+    "word_macro_f1": (tags, lambda p, t: scoring_tags.word_macro_f1(p, t, TYPES)),
     "pearson": (numbers, scoring.pearson),
     "rmse": (numbers, scoring.rmse),
+    "perplexity": (surprises, lambda p, t: scoring.perplexity(p)),
 }
 
 

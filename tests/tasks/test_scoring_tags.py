@@ -16,7 +16,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bluestab.tasks.scoring import entity_prf, spans, word_macro_f1, word_prf
+from bluestab.tasks.scoring_tags import entity_prf, spans, word_macro_f1, word_prf
 from tests.support.reference_scores import binary_f1
 
 TYPED = ["O", "B-X", "I-X", "B-Y", "I-Y", "B-cell-line", "I-cell-line"]

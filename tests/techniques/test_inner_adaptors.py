@@ -155,7 +155,8 @@ def test_drawn_values_have_streams_of_their_own(lab: Lab) -> None:
         (chosen(NAME, "sara"), "both say what alone trains"),
         (chosen(NAME, "reinit"), "which would never be trained"),
         (chosen(NAME, "mixout"), "mixout mixes its trained weights"),
-        (chosen(NAME, "child_tuning", child_tuning__mode="D"), "child_tuning.mode=F"),
+        (chosen(NAME, "child_tuning"), "a whole layer hangs on a gate"),
+        (chosen(NAME, "ia3"), "both say what alone trains"),
         (chosen(NAME, "freeze", freeze__depth=2), "lower technique.freeze.depth"),
     ],
 )

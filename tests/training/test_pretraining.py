@@ -86,6 +86,110 @@ def test_twenty_steps_are_those_of_a_plain_loop(make_assembly: Make, text: str) 
         assert torch.allclose(value, trained[name], atol=5e-5), name
 
 
+RTD = (
+    "task=rtd",
+    "model=tiny_electra",
+    "trainer.dropout_masks=torch",
+    "task.max_length=24",
+    *PLAIN,
+)
+
+
+def test_the_loss_of_electra_is_that_of_transformers_own_classes(
+    make_assembly: Make, text: str
+) -> None:
+    """Generator and discriminator anew, from transformers, with their own losses."""
+    from transformers import ElectraForMaskedLM, ElectraForPreTraining
+
+    assembly = make_assembly(
+        *RTD, text, "optim.steps=1", "model.dropout=0", "model.attention_dropout=0"
+    )
+    network = assembly.built.model
+    assert network.generator.electra.embeddings is network.electra.embeddings
+    table = network.electra.embeddings.word_embeddings.weight
+    assert network.generator.generator_lm_head.weight is table
+    assert [n for n, p in network.named_parameters() if p is table] == [
+        "electra.embeddings.word_embeddings.weight"
+    ]
+    assert network.generator.config.hidden_size * 4 == network.config.hidden_size
+    generator = ElectraForMaskedLM(network.generator.config)
+    generator.load_state_dict({n: v.clone() for n, v in network.generator.state_dict().items()})
+    detector = ElectraForPreTraining(network.config)
+    own = {n: v.clone() for n, v in network.state_dict().items() if not n.startswith("generator.")}
+    detector.load_state_dict(own)
+
+    ((logits, batch),) = logits_of(assembly)
+    masked, real = batch["input_ids"], batch["attention_mask"]
+    labels = torch.full_like(masked, IGNORED)
+    originals = masked.clone()
+    for row, (places, right) in enumerate(zip(batch["masked_at"], batch["originals"], strict=True)):
+        there = right != IGNORED
+        labels[row, places[there]] = originals[row, places[there]] = right[there]
+    generated = generator(input_ids=masked, attention_mask=real, labels=labels).loss
+    replaced = logits[..., 1] > 0.5
+    assert not (replaced & (labels == IGNORED)).any()
+    seen = inputs_of_detector(assembly, batch)
+    assert torch.equal(seen != originals, replaced)
+    detection = detector(input_ids=seen, attention_mask=real, labels=replaced.float()).loss
+    loss = assembly.data.task.loss(logits, batch)
+    assert float(loss) == pytest.approx(float((generated + 50 * detection).detach()), abs=2e-4)
+
+
+def logits_of(assembly: Any) -> list[Any]:
+    """Of the first batch of training: its logits, detached, and it."""
+    batch = next(iter(assembly.loaders["train"]))
+    batch = assembly.data.task.corruption(assembly.tokenizer)(batch, 0, ("mask", 0))
+    from bluestab.models.passes import model_logits
+
+    return [(model_logits(assembly.built.model, batch).detach(), batch)]
+
+
+def inputs_of_detector(assembly: Any, batch: Any) -> Any:
+    """What the discriminator is given for a batch."""
+    from bluestab.models.passes import model_logits
+
+    given = []
+    network = assembly.built.model.electra
+    hook = network.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    model_logits(assembly.built.model, batch)
+    hook.remove()
+    return given[0]
+
+
+def test_pieces_are_drawn_from_the_distribution_of_the_generator() -> None:
+    from bluestab.models.replaced_tokens import sampled
+
+    logits = torch.tensor([0.1, 0.2, 0.7]).log().expand(1, 30000, 3)
+    drawn = sampled(logits, torch.rand(1, 30000, generator=torch.Generator().manual_seed(0)))
+    shares = torch.bincount(drawn.flatten(), minlength=3) / 30000
+    assert torch.allclose(shares, torch.tensor([0.1, 0.2, 0.7]), atol=0.01)
+    assert sampled(logits, torch.full((1, 30000), 1 - 1e-7)).max() == 2
+
+
+def test_a_killed_pretraining_of_electra_goes_on_bit_for_bit(
+    make_run: Make, text: str, tmp_path: Path
+) -> None:
+    short = ("optim.batch_size=7", "optim.steps=8", "optim.lr=3e-3")
+    compare(lambda: make_run(*RTD, text, *short), tmp_path, 3)
+
+
+def test_electra_leaves_the_discriminator_alone(make_run: Make, text: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForPreTraining
+
+    root = tmp_path / "runs"
+    run = make_run(*RTD, text, "optim.steps=2", "keep=last")
+    assert done(run, root).status == "done"
+    folder = root / run.key / "checkpoint" / "last"
+    plain, info = AutoModelForPreTraining.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values())
+    assert type(plain).__name__ == "ElectraForPreTraining"
+    record = done(
+        make_run("task=gad", "model=tiny_electra", "device=cpu", "optim.steps=1",
+                 f"model.init_from={run.key}"), root
+    )  # fmt: skip
+    assert record.status == "done"
+
+
 def perplexity(assembly: Any) -> float:
     fitted(assembly)
     return float(assembly.history.rows[-1]["perplexity"])
@@ -99,8 +203,8 @@ def test_what_is_masked_does_not_leak(make_assembly: Make, tmp_path: Path) -> No
     lines = [" ".join(drawn.choices(letters, k=20)) for _ in range(120)]
     (tmp_path / "noise.txt").write_text("\n".join(lines), encoding="utf-8")
     common = (
-        *MLM, f"task.train={tmp_path / 'noise.txt'}", "optim.steps=120", "optim.lr=1e-2",
-        "task.validation_size=0.3", "task.mask_share=0.3", "trainer.eval_every=120",
+        *MLM, f"task.train={tmp_path / 'noise.txt'}", "optim.steps=70", "optim.lr=2e-2",
+        "task.validation_size=0.3", "task.mask_share=0.3", "trainer.eval_every=70",
     )  # fmt: skip
     hidden = perplexity(make_assembly(*common, "task.masked=1.0", "task.randomly=0.0"))
     assert 19 < hidden < 25
@@ -145,10 +249,13 @@ def test_wherever_it_was_killed(make_run: Make, text: str, tmp_path: Path, step:
     test_a_killed_pretraining_goes_on_bit_for_bit(make_run, text, tmp_path, step)
 
 
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(make_assembly: Make, text: str) -> None:
+@pytest.mark.parametrize("kind", [MLM, RTD], ids=["mlm", "rtd"])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(
+    make_assembly: Make, text: str, kind: tuple[str, ...]
+) -> None:
     def weights(*more: str) -> Any:
         assembly = make_assembly(
-            *MLM, text, "optim.steps=3", "model.dropout=0", "model.attention_dropout=0", *more
+            *kind, text, "optim.steps=3", "model.dropout=0", "model.attention_dropout=0", *more
         )
         fitted(assembly)
         return dict(assembly.built.model.named_parameters())
@@ -191,8 +298,35 @@ def test_what_does_not_go_together_is_one_sentence(make_run: Make, text: str) ->
         (("model.head=mean",), "model.head is mean, but task 'text' pretrains"),
         (("trainer.engine=packed",), "what the task masks is drawn for each run by itself"),
         (("technique=label_smoothing",), "label_smoothing"),
+        (("task=rtd",), "detects replaced pieces, as family electra does, but tiny is of family"),
+        (("task=rtd", "model=tiny_electra", "task.detection_weight=0"), "task.detection_weight is"),
     ):
         with pytest.raises(ConfigError) as error:
             make_run("task=mlm", "model=tiny", text, "device=cpu", *more)
         (problem,) = error.value.problems
         assert said in problem
+
+
+def test_a_report_reads_runs_whose_predictions_are_lists_of_numbers() -> None:
+    import pyarrow as pa
+
+    from bluestab.report.frames.instability import _measured
+
+    rows = [{"at": "last", "id": "a", "prediction": [0.5, 1.0], "target": 0.0, "logits": [0.5]}]
+    assert _measured([pa.Table.from_pylist(rows)] * 2) == {}
+
+
+@pytest.mark.slow
+def test_a_sweep_over_seeds_of_pretraining_is_reported(cli: Any, text: str) -> None:
+    said = cli(
+        "run", "-m", "task=mlm", "model=tiny", text, "device=cpu", "optim.steps=2",
+        "task.validation_size=0.2", "task.test_size=0.2", "sweep.seeds=2", "keep=last",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "perplexity, lower is better" in said.out
+    (key, *_) = (p.name for p in Path("runs").iterdir() if len(p.name) == 16)
+    for verb in (("predict", key, "--input", "x", "--output", "y"), ("export", key, "--out", "e")):
+        Path("x").write_text("a", encoding="utf-8")
+        refused = cli(*verb)
+        assert refused.code == 2
+        assert "is a pretrained encoder, which answers no question" in refused.err

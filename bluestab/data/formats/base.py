@@ -131,6 +131,7 @@ class Span:
 
     covered    the text that the file says it has
     stretches  its parts in the order of the file, if it has several
+    concept    what the file says it means: an id, or several
     """
 
     start: int
@@ -139,6 +140,7 @@ class Span:
     line: int
     covered: str | None = None
     stretches: tuple[tuple[int, int], ...] = ()
+    concept: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "picture",
     ),
     "answer_type": ("answer_type", "question_type"),
+    "mention": ("mention", "text", "term", "phrase", "entity", "name", "string"),
+    "concept": (
+        "concept", "concept_id", "cui", "mesh", "mesh_id", "code", "label", "target", "gold",
+    ),
     "tokens": ("tokens", "words", "token", "word"),
     "sentence": ("sentence #", "sentence_id", "sentence_idx", "sent_id", "sent_idx"),
     "tags": ("tags", "ner_tags", "ner", "tag", "labels", "label", "iob", "bio"),

@@ -99,7 +99,10 @@ def read_pubtator_documents(path: Path) -> Documents:
         start, end = offset(fields[1]), offset(fields[2])
         if start is None or end is None:
             raise DataError(path, f"{short(fields[1])} or {short(fields[2])} is no offset", number)
-        current.spans.append(Span(start, end, fields[4].strip(), number, fields[3]))
+        concept = fields[5].strip() if len(fields) > 5 else ""
+        current.spans.append(
+            Span(start, end, fields[4].strip(), number, fields[3], concept=concept)
+        )
     if not documents:
         raise DataError(path, "holds no title (PMID|t|...)")
     said = list(notes)

@@ -159,8 +159,10 @@ def item_of(task: Task, labels: Sequence[str], text: str, pair: str | None, name
 
 
 def needs_pair(task: Task) -> bool:
-    """Two texts per item: own files may leave the second column to be told by its name."""
-    return task.pair or getattr(task, "text_pair", None) is not None
+    """Two texts per item: own files may leave the second column to be told by its name; mentions
+    may be read with their context."""
+    named = getattr(task, "text_pair", None) is not None
+    return task.pair or named or getattr(task, "context", 0) > 0
 
 
 # --- what an answer looks like -------------------------------------------------------------------

@@ -67,7 +67,8 @@ def own_column(task: Task, knob: str, columns: Sequence[str], taken: Sequence[st
         return own
     if knob in columns:
         return knob
-    return find(Rows(Path(), tuple(columns), (), ()), knob, taken=taken) or knob
+    role = "mention" if knob == "text" and task.output.searches else knob
+    return find(Rows(Path(), tuple(columns), (), ()), role, taken=taken) or knob
 
 
 BLANK_LINES = re.compile(r"\A(?:[^\S\r\n\t]*(?:\r\n|\r|\n))+")

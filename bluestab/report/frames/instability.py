@@ -217,11 +217,8 @@ def _measured(parts: Sequence[pa.Table]) -> Row:
     if form is None:
         return {}
     of_form: Mapping[Form, Callable[[Sequence[pa.Table]], Row]] = {
-        "classes": _classes,
-        "numbers": _numbers,
-        "labels": _labels,
-        "words": _words,
-    }
+        "classes": _classes, "numbers": _numbers, "labels": _labels, "words": _words,
+    }  # fmt: skip
     return {"form": form, **(of_form[form](parts) if len(parts) >= 2 else {})}
 
 
@@ -235,8 +232,10 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
         return "numbers"
     if all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
         return "classes"
-    if not all(map(pa.types.is_list, kinds)):
-        return None
+    if not all(pa.types.is_list(k) and not pa.types.is_primitive(k.value_type) for k in kinds):
+        return None  # so are numbers per masked piece
+    if pa.types.is_string(parts[0]["target"].type):  # concepts, ranked for one that is meant
+        return "classes" if all(_flat(p, "prediction")[1].all() for p in parts) else None
     names = {*_coded([_flat(p, c)[0] for p in parts for c in ("prediction", "target")])[0]}
     lengths = [[_flat(p, c)[1] for c in ("prediction", "target")] for p in parts]
     tags = all(map(TAG.fullmatch, names)) and all(np.array_equal(a, b) for a, b in lengths)
@@ -244,11 +243,17 @@ def _form(parts: Sequence[pa.Table]) -> Form | None:
 
 
 def _classes(parts: Sequence[pa.Table]) -> Row:
-    _, votes = _coded([part["prediction"] for part in parts])
+    """Of ranked concepts the first; their similarities are no distribution."""
+    from pyarrow import compute, types
+
+    columns = [part["prediction"] for part in parts]
+    if ranked := types.is_list(columns[0].type):
+        columns = [compute.list_element(column, 0) for column in columns]
+    _, votes = _coded(columns)
     return {
         "i_pwd": measure.disagreement(np.stack(votes)),
         "i_kappa": measure.kappa_instability(np.stack(votes)),
-        "i_jsd": _jsd(parts, _width(parts[0]), measure.softmax),
+        "i_jsd": None if ranked else _jsd(parts, _width(parts[0]), measure.softmax),
     }
 
 
@@ -311,8 +316,7 @@ def _width(part: pa.Table) -> int | None:
 def _jsd(
     parts: Sequence[pa.Table], width: int | None, probabilities: Callable[[Any], Any]
 ) -> float | None:
-    """Of distributions that `probabilities` makes of `width` logits each; None if runs differ in
-    how many logits they have."""
+    """Of what `probabilities` makes of `width` logits each; None if runs differ in their number."""
     flat = [_flat(part, "logits") for part in parts]
     if not width or any(not np.array_equal(flat[0][1], lengths) for _, lengths in flat):
         return None

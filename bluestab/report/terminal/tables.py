@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bluestab.core.printable import CONTROL, printable_lines
 from bluestab.core.types import RunRecord
+from bluestab.report.words import preserved
 from bluestab.report.words.phrases import first_of, number, reason, verdict
 from bluestab.store.disk import Usage, usage
 from bluestab.store.index import Contents, contents
@@ -96,6 +97,8 @@ def print_record(record: RunRecord, folder: str) -> None:
         out.print(table)
     if source := record.measured["names"].get("init_from"):
         out.print(f"encoder from the {source['at']} weights of {source['task']} {source['run']}")
+    for sentence in preserved.of_run(record, Store(Path(folder).parent)):
+        out.print(sentence, markup=False)
     lost = result.get("lost")
     if lost and (note := truncation_note(lost, lost["unit"])):
         out.print(note, markup=False, soft_wrap=True)

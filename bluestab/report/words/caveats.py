@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.report.frames.designs import design_sentences
 from bluestab.report.frames.judging import judging_sentences
 from bluestab.report.frames.pairing import pairing_sentences
+from bluestab.report.words import preserved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,7 @@ def flags(runs: pd.DataFrame) -> list[str]:
         *_folds(scored),
         *_idle(scored),
         *_lost(scored),
+        *preserved.of_arms(scored),
     ]
 
 

@@ -28,23 +28,21 @@ class Backend(ABC):
 
     group   sibling runs that train as one at most; None: what memory is expected to hold
     trains  does runs, so that what a sweep chose can be measured on fresh seeds
-    takes_stages  starts a stage of a sequence when the one before it is done
     """
 
     group: int | None = 1
     trains: bool = True
-    takes_stages: bool = True
 
     def take(self, compose: Compose, jobs: Sequence[Job], name: str | None) -> None:
         """Compose and check all runs, say what was found in own files, then see them through.
 
         Where runs may train as one, each first gets the engine that can train it.
         """
-        if any(map(has_sequence, jobs)) and not (self.takes_stages and self.group == 1):
+        if any(map(has_sequence, jobs)) and self.group != 1:
             raise ConfigError(
-                f"hydra/launcher={type(self).__name__.lower()} runs no sequence of tasks, whose "
-                "stages wait for each other; say hydra/launcher=local or pool, with "
-                "hydra.launcher.group=1"
+                f"hydra/launcher={type(self).__name__.lower()} trains siblings as one, but each "
+                "stage of a sequence of tasks starts from weights of its own; say "
+                "hydra/launcher=local, pool or slurm, with hydra.launcher.group=1"
             )
         if self.group != 1:
             jobs, alone = with_engines(compose, jobs)

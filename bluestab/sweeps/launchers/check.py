@@ -64,7 +64,6 @@ class Check(Backend):
             raise ConfigError(*wrong)
         self.dry_step, self.workers, self.group = dry_step, workers, group
         self.launcher, self.gpus = launcher, gpus
-        self.takes_stages = launcher != "slurm"
 
     def kind_of(self, device: str) -> Kind:
         if self.launcher == "slurm":

@@ -51,8 +51,8 @@ from bluestab.sweeps.slurm.submission import (
     write_orders,
     write_search,
 )
+from bluestab.sweeps.stages import still_to_do
 from bluestab.training.defaults import PRECISION
-from bluestab.training.execute import is_done
 
 if TYPE_CHECKING:
     from bluestab.sweeps.search.spec import Search
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 
 class Slurm(Backend):
     """Knobs: see conf/hydra/launcher/slurm.yaml."""
-
-    takes_stages = False
 
     def __init__(
         self,
@@ -107,7 +105,7 @@ class Slurm(Backend):
         self._check(sweep)
         self._take_environment()
         runs = in_blocks(sweep.runs, self.group)
-        missing = [p for p in runs if not is_done(p.run, sweep.store)]
+        missing = still_to_do(runs, sweep.store)
         if self.dry_run:
             if missing:
                 arrays = self._arrays(math.ceil(len(missing) / self._size(sweep, missing).runs))
@@ -117,7 +115,7 @@ class Slurm(Backend):
             return
         make_ready((p.run for p in missing), sweep.store, here=False)
         tell_damaged(sweep.store, (p.run for p in sweep.runs))
-        missing = [p for p in runs if not is_done(p.run, sweep.store)]
+        missing = still_to_do(runs, sweep.store)
         if not missing:
             sweep.store.write_manifest(sweep.name, sweep.manifest())
             close(sweep)

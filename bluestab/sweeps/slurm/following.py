@@ -14,6 +14,7 @@ from bluestab.sweeps.plan import PlannedRun, Sweep
 from bluestab.sweeps.slurm import own_tasks
 from bluestab.sweeps.slurm.status import LAG, LOOK, POLL, TasksEnded, TaskStatus, status_line
 from bluestab.sweeps.slurm.submission import Submission, crashes, submissions
+from bluestab.sweeps.stages import stages_behind, still_to_do
 from bluestab.training.execute import is_done
 
 
@@ -29,7 +30,7 @@ def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:
 
     Raises ConfigError where SLURM cannot be asked.
     """
-    wanted = {p.run.key for p in sweep.runs if not is_done(p.run, sweep.store)}
+    wanted = {p.run.key for p in still_to_do(sweep.runs, sweep.store)}
     found, covered = [], set()
     for one in submissions(sweep.store):
         mine = one.keys & wanted
@@ -80,7 +81,7 @@ def see_through(sweep: Sweep, attached: Sequence[Submission], before: Mapping[st
 
 def _follow(sweep: Sweep, status: TaskStatus, before: Mapping[str, int]) -> int:
     """Say what ends, until all has, or no task lives; the number of runs that are missing then."""
-    left = {p.run.key: p for p in sweep.runs if not is_done(p.run, sweep.store)}
+    left = {p.run.key: p for p in still_to_do(sweep.runs, sweep.store)}
     everything = [p.run.key for p in sweep.runs]
     asked_at = gone_at = -math.inf
     with SweepDisplay(sweep.name, everything, sweep.store, workers=1, blind=sweep.blind) as display:
@@ -89,6 +90,9 @@ def _follow(sweep: Sweep, status: TaskStatus, before: Mapping[str, int]) -> int:
                 planned = left.pop(key)
                 record = sweep.store.crash(key) or sweep.store.read(key)
                 display.end(record, describe(planned.run))
+                if record.status != "done":
+                    for stage in stages_behind(key, left.values()):
+                        del left[stage]
             now = time.monotonic()
             if now - asked_at >= (POLL if left else 2 * LOOK):
                 asked_at = now

@@ -21,6 +21,7 @@ from bluestab.sweeps.plan import PlannedRun
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
 from bluestab.sweeps.slurm.failures import MANY, cause, counted, more_memory
 from bluestab.sweeps.slurm.submission import RunOrder, Submission, crashes
+from bluestab.sweeps.slurm.waiting import StagesBefore
 from bluestab.training.check import Run, check
 from bluestab.training.execute import is_stored
 
@@ -64,7 +65,8 @@ class SharedQueue(Source):
     """What is left of a submission, as one of its tasks sees it.
 
     waiting       runs at which nobody has died; suspect: others, which come last, since they may
-                  kill task after task; elsewhere: those that others work on
+                  kill task after task; elsewhere: those that others work on; early: stages of
+                  sequences that wait for the one before
     taken         how many runs this task has begun and not given back
     begun         key of every run it has begun -> what was saved of it before
     crashed_here  keys of those that crashed; cut: of those that did not stop in time
@@ -97,6 +99,8 @@ class SharedQueue(Source):
         )
         self.suspect: deque[RunOrder] = deque()
         self.elsewhere: deque[RunOrder] = deque()
+        self.early: deque[RunOrder] = deque()
+        self._stages = StagesBefore(self.orders, store, self._gave_up)
         self.taken = 0
         self.begun: dict[str, int] = {}
         self.crashed_here: set[str] = set()
@@ -108,9 +112,11 @@ class SharedQueue(Source):
         """0 when this task should leave."""
         if self._makes_room():
             return 0
-        if self.elsewhere and not self.is_left and not self._standby.stays():
+        self._release()
+        others = len(self.elsewhere) + len(self.early)
+        if others and not self.is_left and not self._standby.stays():
             return 0
-        return len(self.waiting) + len(self.suspect) + len(self.elsewhere)
+        return len(self.waiting) + len(self.suspect) + others
 
     @property
     def is_left(self) -> bool:
@@ -125,6 +131,7 @@ class SharedQueue(Source):
         if not self.is_left and time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + LOOK_AGAIN
             self.waiting, self.elsewhere = self.elsewhere, self.waiting
+        self._release()
         while self.is_left:
             is_suspect = not self.waiting
             order = (self.suspect if is_suspect else self.waiting).popleft()
@@ -133,6 +140,11 @@ class SharedQueue(Source):
             died = self.store.claims.deaths(order.key)
             known = Failures(len(died), self.store.which_crash(order.key))
             if self._has_ended(order):
+                continue
+            standing = self._stages.standing(order.key)
+            if standing == "early":
+                self.early.append(order)
+            if standing != "ready":
                 continue
             if not is_free:
                 self.elsewhere.append(order)
@@ -152,6 +164,19 @@ class SharedQueue(Source):
                 return planned
             self._record_deaths(planned, dead)
         return None
+
+    def _release(self) -> None:
+        """Where nothing else is left: stages whose time has come are to be started, and those
+        whose time will not come are forgotten."""
+        if self.is_left:
+            return
+        early, self.early = self.early, deque()
+        for order in early:
+            standing = self._stages.standing(order.key)
+            if standing == "ready":
+                self.waiting.append(order)
+            elif standing == "early":
+                self.early.append(order)
 
     def portion(self, workers: int) -> int:
         """Of the runs after which a task makes room for others."""
@@ -187,6 +212,7 @@ class SharedQueue(Source):
         self.waiting.clear()
         self.suspect.clear()
         self.elsewhere.clear()
+        self.early.clear()
 
     def got_on(self) -> bool:
         """Has a run of this task ended, or saved a checkpoint?"""
@@ -211,6 +237,10 @@ class SharedQueue(Source):
             return True
         again = 0 < self._crashes[order.key] <= self._retries
         return not again and bool(self._new_crashes([order.key]))
+
+    def _gave_up(self, order: RunOrder) -> bool:
+        """It crashed since the submission, and this task does not try it again."""
+        return self._has_ended(order) and not self.store.has(order.key)
 
     def _new_crashes(self, keys: Iterable[str]) -> list[str]:
         before = self.submission.content["crashes"]

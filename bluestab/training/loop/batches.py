@@ -25,34 +25,39 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Pad items to the longest of the batch.
 
-    Gives input_ids, attention_mask, token_type_ids (B, T) int64; labels (B, T) for pieces, (B, L)
-    float for several labels, or (B,); items (B,) rows of the tokenised split; where the model looks
-    at images, these (B, 3, S, S) uint8; with `supply`, what it gives for them.
+    Gives input_ids, attention_mask, token_type_ids (B, T) int64, or (B, texts, T) where an item has
+    several, with concepts (B, texts - 1); labels (B, T) for pieces, (B, L) float for several
+    labels, or (B,); items (B,) rows of the tokenised split; where the model looks at images, these
+    (B, 3, S, S) uint8; with `supply`, what it gives for them.
     """
     import torch
 
-    longest = max(len(item["input_ids"]) for item in items)
+    several = isinstance(items[0]["input_ids"][0], list)
+
+    def texts(name: str) -> list[list[int]]:
+        return [text for item in items for text in (item[name] if several else [item[name]])]
+
+    longest = max(map(len, texts("input_ids")))
+
+    def filled(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+        found = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
+        return found.reshape(len(items), -1, longest) if several else found
 
     def padded(name: str, fill: int) -> torch.Tensor:
-        return torch.tensor(
-            [list(item[name]) + [fill] * (longest - len(item[name])) for item in items]
-        )
+        return filled(texts(name), fill)
 
     batch = {
         "input_ids": padded("input_ids", pad_token_id),
-        "attention_mask": torch.tensor(
-            [
-                [1] * len(item["input_ids"]) + [0] * (longest - len(item["input_ids"]))
-                for item in items
-            ]
-        ),
+        "attention_mask": filled([[1] * len(text) for text in texts("input_ids")], 0),
         "items": torch.tensor([item["item"] for item in items]),
     }
     if "token_type_ids" in items[0]:
         batch["token_type_ids"] = padded("token_type_ids", 0)
+    if "concepts" in items[0]:
+        batch["concepts"] = torch.tensor([item["concepts"] for item in items])
     labels = items[0]["labels"]
     if isinstance(labels, list) and isinstance(labels[0], int):
-        batch["labels"] = padded("labels", IGNORED)
+        batch["labels"] = filled([item["labels"] for item in items], IGNORED)
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])
     if "image" in items[0]:
@@ -141,7 +146,7 @@ def training_order(dataset: Dataset, optim: Mapping[str, Any], seed: int) -> Shu
     window, size = optim["bucket"], optim["batch_size"]
     if window is None:
         return ShuffledOrder(len(dataset), seed)
-    lengths = _lengths(dataset)
+    lengths = row_lengths(dataset)
     return ShuffledOrder(
         len(dataset), seed, lambda order, random: bucketed(order, lengths, size, window, random)
     )
@@ -154,7 +159,7 @@ def evaluation_batches(dataset: Dataset, trainer: Mapping[str, Any]) -> list[lis
     pieces (null: any number); an item that is longer than those is a batch by itself.
     """
     most, tokens = trainer["eval_batch_size"], trainer["eval_tokens"]
-    lengths = _lengths(dataset)
+    lengths = row_lengths(dataset)
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         last = len(batches[-1]) if batches else most
@@ -164,8 +169,12 @@ def evaluation_batches(dataset: Dataset, trainer: Mapping[str, Any]) -> list[lis
     return batches
 
 
-def _lengths(dataset: Dataset) -> list[int]:
-    return [len(pieces) for pieces in dataset["input_ids"]]
+def row_lengths(dataset: Dataset) -> list[int]:
+    """Word pieces of every row, of all its texts where it has several."""
+    return [
+        sum(map(len, pieces)) if isinstance(pieces[0], list) else len(pieces)
+        for pieces in dataset["input_ids"]
+    ]
 
 
 def loader(

@@ -67,13 +67,19 @@ def make_evaluator(data: TaskData, examples: Sequence[Example], table: Dataset) 
     """The evaluator of a split: logits (words, C) by row of `table` -> for each item of `examples`
     logits (words, C) and a prediction, and the scores of all.
 
-    A long item has several rows; their words are those that `Encoded.rows` names. Raises
-    RuntimeError, when it is called, if a row has no logits.
+    A long item has several rows; their words are those that `Encoded.rows` names. Rows of items
+    beyond `examples` are candidates (`Task.candidates`): an item's logits are then what
+    `Task.ranked` makes of its vector and theirs. Raises RuntimeError, when it is called, if a row
+    has no logits.
     """
     task, targets = data.task, [e.target for e in examples]
     rows_of: list[list[int]] = [[] for _ in examples]  # item -> rows of the table
     parts_of: list[list[int]] = [[] for _ in examples]  # item -> its words, in order
+    candidates: list[int] = []  # rows of the table
     for row, (example, parts) in enumerate(zip(table["example"], table["rows"], strict=True)):
+        if example >= len(examples):
+            candidates.append(row)
+            continue
         rows_of[example].append(row)
         parts_of[example] += parts
 
@@ -83,6 +89,9 @@ def make_evaluator(data: TaskData, examples: Sequence[Example], table: Dataset) 
             raise RuntimeError(f"{len(missing)} rows were not evaluated, e.g. {min(missing)}")
         # item -> (words, C)
         logits = [np.concatenate([by_row[row] for row in own]) for own in rows_of]
+        if candidates:
+            names = np.concatenate([by_row[row] for row in candidates])  # (N, D)
+            logits = task.ranked(logits, names, data.labels)
         predictions = [
             task.decode(logits[i], parts_of[i], example, data.labels)
             for i, example in enumerate(examples)

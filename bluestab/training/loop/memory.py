@@ -81,14 +81,17 @@ class Sizes:
             evaluation=cfg["trainer"]["eval_batch_size"],
         )
 
-    def halved(self, *, evaluating: bool) -> Sizes | None:
+    def halved(self, *, evaluating: bool, whole: bool = False) -> Sizes | None:
         """The next smaller attempt, or None if nothing is left to halve.
 
         evaluating  memory ran out in an evaluation: the training itself keeps its bits
+        whole       batches of training have no parts: another size is another loss
         """
         if evaluating:
             smaller = replace(self, evaluation=self.evaluation // 2)
             return smaller if self.evaluation > 1 else None
+        if whole:
+            return None
         now = self.micro_batch or self.batch
         return replace(self, micro_batch=now // 2) if now > 1 else None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from bluestab.core.types import IGNORED, Batch
-from bluestab.models.passes import POSITIONS, PREFIX
+from bluestab.models.passes import PER_PIECE
 
 
 def counted_labels(batch: Batch) -> int:
@@ -23,7 +23,7 @@ def per_piece(name: str, value: torch.Tensor) -> bool:
     """Whether the second dimension of this tensor of a batch counts word pieces."""
     if name == "labels":  # several labels of one item are floats
         return value.dim() == 2 and not value.is_floating_point()
-    return name in ("input_ids", "attention_mask", "token_type_ids", PREFIX, POSITIONS)
+    return name in PER_PIECE
 
 
 def micro_batches(

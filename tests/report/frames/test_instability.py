@@ -88,6 +88,23 @@ def test_classes(tmp_path: Path) -> None:
     assert (best["i_pwd"], best["i_kappa"], best["i_jsd"], best["sd_sample"]) == (0, None, 0, 0)
 
 
+def test_ranked_concepts(tmp_path: Path) -> None:
+    """The first one is the answer; what follows it, and how similar it is, is no vote."""
+
+    def items(*firsts: str) -> Items:
+        return [([n, "D7", "D8"], "D1", [1.0, 0.9, 7.0, 0.8, 8.0, 0.1]) for n in firsts]
+
+    records = [
+        put(tmp_path, record(0.5, seed=0), items("D1", "D2", "D1", "D2")),
+        put(tmp_path, record(0.5, seed=1), items("D1", "D2", "D2", "D2")),
+    ]
+    row = measured(tmp_path, records)
+    assert there(row) == {"i_pwd", "i_kappa"}
+    assert row["i_pwd"] == 0.25
+    empty = [put(tmp_path, record(0.5, seed=s), [([], "D1", [0.0])] * 4) for s in (2, 3)]
+    assert there(measured(tmp_path, empty)) == set()
+
+
 def test_numbers(tmp_path: Path) -> None:
     values = [[0.5, 1.0, 4.0], [1.0, 1.0, 2.0], [0.0, 1.5, 3.0]]
     targets = [0.0, 2.0, 4.0]
