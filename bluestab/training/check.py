@@ -142,7 +142,7 @@ def check(
     if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
     if data is not None and not problems:
-        problems += _ungrouped(data, usable)
+        problems += _ungrouped(cfg, data, usable)
     if problems or data is None or model is None or identity is None or stages is None:
         raise ConfigError(*problems)
     if kept is not None:  # in full: what the beginning of a key means changes as a store grows
@@ -268,9 +268,13 @@ def _misfits(task: Task | None, model: Model | None) -> list[str]:
     )
 
 
-def _ungrouped(data: TaskData, techniques: Mapping[str, Technique]) -> list[str]:
+def _ungrouped(
+    cfg: Mapping[str, Any], data: TaskData, techniques: Mapping[str, Technique]
+) -> list[str]:
     """Techniques that need groups of training items where there are none."""
-    groups = {example.group for example in data.splits["train"]}
+    seeds = Seeds.from_config(cfg["seed"], cfg["seeds"])
+    needing = [n for n, t in techniques.items() if t.reads_groups and not t.is_neutral()]
+    groups = {example.group for example in data.chosen("train", seeds.split)} if needing else set()
     if None in groups:
         lack = f"{'some' if len(groups) > 1 else 'all'} of its training items have no group"
     elif len(groups) == 1:
@@ -280,8 +284,7 @@ def _ungrouped(data: TaskData, techniques: Mapping[str, Technique]) -> list[str]
     return [
         f"technique {name} compares groups of items, and task '{data.task.name}' has none to "
         f"compare: {lack}; say task.group=COLUMN of your own data, or leave the technique out"
-        for name, technique in techniques.items()
-        if technique.reads_groups and not technique.is_neutral()
+        for name in needing
     ]
 
 

@@ -68,7 +68,9 @@ def effective(name: str, built: Built, path: str, w: Any, c: Any, learnt: Any) -
 
 
 @pytest.mark.parametrize("name", ["ia3", "vera"])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    "model", [m if m == "tiny" else pytest.param(m, marks=pytest.mark.slow) for m in FAMILIES]
+)
 def test_a_layer_and_its_merged_weight_are_the_formula(lab: Lab, name: str, model: str) -> None:
     built, bare = adapted(lab, name, model), plain_built(lab, model, SEEDS)
     start = built.plain({n: p.detach() for n, p in built.model.named_parameters()})
@@ -147,7 +149,9 @@ def test_one_thing_around_a_layer(make_run: Callable[..., Any], pair: tuple[str,
         assert all(name in problem for name in pair)
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize(
+    "name", [n if n == "vera" else pytest.param(n, marks=pytest.mark.slow) for n in WRAPPERS]
+)
 @pytest.mark.parametrize(
     ("other", "knobs"),
     [
@@ -162,6 +166,7 @@ def test_refusals(make_run: Callable[..., Any], name: str, other: str, knobs: An
     assert any(name in problem and other in problem for problem in caught.value.problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ia3", "vera"])
 def test_plain_transformers_reproduces_the_record(
     make_run: Callable[..., Any], tmp_path: Path, name: str

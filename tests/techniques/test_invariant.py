@@ -241,8 +241,9 @@ def test_own_data_with_a_column_of_groups(
 
 
 @pytest.mark.parametrize(
-    ("hospitals", "group", "said"),
+    ("hospitals", "knob", "said"),
     [
+        ("AB", "task.train_size=1", "all its training items are of group"),
         ("A", "task.group=hospital", "all its training items are of group 'A'"),
         ("AB", "task.group=null", "all of its training items have no group"),
     ],
@@ -252,13 +253,13 @@ def test_without_groups_it_is_refused(
     own: tuple[str, ...],
     tmp_path: Path,
     hospitals: str,
-    group: str,
+    knob: str,
     said: str,
 ) -> None:
     table(tmp_path / "train.csv", hospitals)
     with pytest.raises(ConfigError) as caught:
-        make_run(*own, group, "technique=invariant")
+        make_run(*own, knob, "technique=invariant")
     (problem,) = caught.value.problems
     assert said in problem
     assert "task.group=COLUMN" in problem
-    make_run(*own, group, "technique=invariant", "technique.invariant.weight=0")
+    make_run(*own, knob, "technique=invariant", "technique.invariant.weight=0")

@@ -50,7 +50,9 @@ def test_ranks() -> None:
     assert rank_of(2, 2, 100.0) == 1
 
 
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    "model", [m if m == "tiny" else pytest.param(m, marks=pytest.mark.slow) for m in FAMILIES]
+)
 def test_at_full_rank_it_is_the_original_to_rounding(lab: Lab, model: str) -> None:
     bare = plain_built(lab, model, SEEDS)
     inputs = inputs_of(lab.assembly(lab.run("gad", model)))
@@ -124,6 +126,7 @@ def test_ten_steps_are_those_of_the_formula(lab: Lab) -> None:
     assert all(not module.training for module in network.modules())
 
 
+@pytest.mark.slow
 def test_plain_transformers_reproduces_the_record(make_run: Make, tmp_path: Path) -> None:
     knobs = ("device=cpu", "optim.batch_size=8", "optim.steps=6", "optim.lr=3e-3", "keep=last")
     run = make_run("task=gad", "model=tiny", *knobs, *chosen("pela"))
@@ -134,6 +137,7 @@ def test_plain_transformers_reproduces_the_record(make_run: Make, tmp_path: Path
         assert one == pytest.approx(other, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", NEED_WEIGHTS)
 def test_what_it_does_not_go_with(make_run: Make, other: str) -> None:
     problems = refusals(make_run, f"technique=[pela,{other}]")
