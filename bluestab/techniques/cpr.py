@@ -13,7 +13,7 @@ Source    Cha et al. 2021 (ICLR, arXiv 2006.07326); a special case of Wang et al
 Settings  Theirs we could not read; in the code of Wang et al. it is off. beta 0.1 is ours.
 Cost      None to speak of.
 Not with  Regression, which has no entropy; `stop_degenerate`, which compares the training loss with
-          that of a constant answer.
+          that of a constant answer; `label_smoothing`, which would scale this term as well.
 Against   Made for images; no report on text encoders over seeds is known to us.
 """
 
@@ -69,6 +69,11 @@ class Cpr(Technique):
                 f"technique cpr keeps answers uncertain, and task {cfg['task']['name']} predicts a "
                 "number, which has no entropy; leave it out or choose a task with labels"
             ]
+        if self.beta > 0 and cfg["technique"].get("label_smoothing", {}).get("epsilon"):
+            return [
+                "techniques cpr and label_smoothing both soften answers, and the second would "
+                "scale the term of the first; choose one of them"
+            ]
         if self.beta > 0 and cfg["stop_degenerate"] is True:
             return [
                 "technique cpr raises the training loss, which stop_degenerate=true compares with "
@@ -89,4 +94,4 @@ class Cpr(Technique):
         return replace(built, loss=uncertain)
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        return {"beta": self.beta} if self.used else {}
+        return {"entropy_weight": self.beta} if self.used else {}

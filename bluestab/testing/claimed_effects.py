@@ -181,6 +181,7 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
     "distance_from_last_step": lambda seen, plain: _distance(seen.end, seen.trail[-1]),
     "averaged_steps": lambda seen, plain: _averaged_steps(seen),
     "gold_share": lambda seen, plain: seen.gold_share,
+    "entropy_weight": lambda seen, plain: seen.entropy_weight,
     # towards the pretrained point, and what is trained
     "mixed_tensors": lambda seen, plain: len(seen.mixing),
     "dropout_removed": lambda seen, plain: sum(
@@ -216,7 +217,7 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
 
 
 TRACES = ("frozen_tensors", "without_dropout", "lr_multiplier_by_depth", "changed_tensors",
-          "extra_forwards", "distance_from_last_step", "gold_share", "mixed_tensors",
-          "dropout_removed", "undecayed_tensors", "trains_from", "adapters",
+          "extra_forwards", "distance_from_last_step", "gold_share", "entropy_weight",
+          "mixed_tensors", "dropout_removed", "undecayed_tensors", "trains_from", "adapters",
           "opened_gates")  # fmt: skip
 """Words without which a difference from plain training would go unmentioned."""

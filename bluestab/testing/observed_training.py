@@ -85,6 +85,7 @@ class ObservedTraining:
     losses      training loss of every step
     trail       all weights as the optimizer left them at every step
     gold_share  what the loss holds of the target for the gold label; None in regression
+    entropy_weight  of KL(answer, uniform) in the loss, likewise
     rows        the curve: scores of every validation
     dropout     dropout modules and their rates
     mixing      linear layers whose training forward does not use their weight as it is
@@ -108,6 +109,7 @@ class ObservedTraining:
     losses: Sequence[float]
     trail: Sequence[Mapping[str, torch.Tensor]]
     gold_share: float | None
+    entropy_weight: float | None
     rows: Sequence[Mapping[str, Any]]
     dropout: Mapping[str, float] = field(default_factory=dict)
     mixing: frozenset[str] = frozenset()
@@ -231,6 +233,7 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Observe
         losses=spy.losses,
         trail=spy.trail,
         gold_share=gold_share(assembly),
+        entropy_weight=entropy_weight(assembly),
         rows=[dict(row) for row in assembly.history.rows],
         dropout={p: m.p for p, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
         mixing=mixing(model),
@@ -239,8 +242,8 @@ def watch(assembly: Assembly, checkpoint: Mapping[str, torch.Tensor]) -> Observe
     )
 
 
-def gold_share(assembly: Assembly) -> float | None:
-    """Read off the gradient of the loss at logits 0, which is probability minus target."""
+def at_zero(assembly: Assembly) -> tuple[torch.Tensor, torch.Tensor, Any] | None:
+    """Logits of 0 for a batch, its labels, and the loss of the two; None in regression."""
     batch = next(iter(assembly.loaders["validation"]))
     labels = batch["labels"]
     flags = labels.is_floating_point()
@@ -248,16 +251,41 @@ def gold_share(assembly: Assembly) -> float | None:
         return None
     shape = labels.shape if flags else (*labels.shape, len(assembly.data.labels))
     logits = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-    loss: Any = assembly.built.loss(
-        logits, {**batch, "labels": labels.double() if flags else labels}
-    )
+    loss = assembly.built.loss(logits, {**batch, "labels": labels.double() if flags else labels})
+    return logits, labels, loss
+
+
+def gold_share(assembly: Assembly) -> float | None:
+    """Read off the gradient of the loss at logits 0, which is probability minus target."""
+    if (found := at_zero(assembly)) is None:
+        return None
+    logits, labels, loss = found
     loss.backward()
     assert logits.grad is not None
-    if flags:
+    if labels.is_floating_point():
         return float((0.5 - logits.grad * labels.numel())[labels == 1][0])
     counted = labels != -100
-    target = 1 / shape[-1] - logits.grad[counted] * counted.sum()
+    target = 1 / logits.shape[-1] - logits.grad[counted] * counted.sum()
     return float(target.gather(1, labels[counted][:, None])[0])
+
+
+def entropy_weight(assembly: Assembly) -> float | None:
+    """Read off the second derivative of the loss at logits 0, whatever the targets there: that of
+    cross-entropy is the covariance of the logits under the answer, and so is that of KL(answer,
+    uniform)."""
+    if (found := at_zero(assembly)) is None:
+        return None
+    logits, labels, loss = found
+    along = torch.randn(
+        logits.shape, dtype=logits.dtype, generator=torch.Generator().manual_seed(0)
+    )
+    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+    (bend,) = torch.autograd.grad((slope * along).sum(), logits)
+    if labels.is_floating_point():
+        plain = along.square().mean() / 4
+    else:
+        plain = along[labels != -100].var(dim=-1, correction=0).mean()
+    return float((bend * along).sum() / plain) - 1
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STEPS = 5  # timed steps, unless they take longer than:
 SECONDS = 5.0
 SPREAD = 8  # batches of candidates that are timed
-RANKED_BYTES = 250  # of 64 concepts and their similarities: measured on NCBI-disease, compressed
+RANKED_BYTES = 250  # of 64 concepts and their similarities, compressed: an estimate
 ITEM_BYTES = 40  # of an item's id, prediction and target in a file of predictions
 
 
