@@ -106,6 +106,12 @@ def without_layers(weights: Mapping[str, torch.Tensor], merge: Merge) -> dict[st
     return plain
 
 
+def acting(layers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
+    """How many of these applied weights (out, in) differ from the pretrained ones beside them, by
+    more than rounding: also those that no gradient reaches."""
+    return sum(not applied.allclose(base, 0.0, 2e-7) for applied, base in layers)
+
+
 def not_beside(name: str, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
     """Why `name`, one of these techniques, does not go with others in a config."""
     others, problems = cfg["technique"], []

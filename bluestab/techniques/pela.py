@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.rules import Rule, at_least, one_of, within
 from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
-from bluestab.models.built import Built
+from bluestab.models.built import Built, Trained
 from bluestab.models.passes import inputs_of
-from bluestab.techniques.around_layers import WRAPPERS, AroundLayers, is_adapter
+from bluestab.techniques.around_layers import WRAPPERS, AroundLayers, acting, is_adapter
 from bluestab.techniques.base import before_each_step
 
 if TYPE_CHECKING:
@@ -217,3 +217,7 @@ class Pela(AroundLayers):
 
         self._begun = self._reading = False
         return [before_each_step(begin)]
+
+    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
+        applied = [(one.pela_u @ one.pela_v, one.base_layer.weight) for one in self._layers]
+        return {**super().effects(built, trained), "adapters": acting(applied)}

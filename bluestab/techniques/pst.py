@@ -41,7 +41,7 @@ from bluestab.core.rules import Rule, at_least, whole, within
 from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.around_layers import AroundLayers
+from bluestab.techniques.around_layers import AroundLayers, acting
 from bluestab.techniques.base import before_each_step
 
 if TYPE_CHECKING:
@@ -228,4 +228,5 @@ class Pst(AroundLayers):
         for layer in self._layers:
             layer.set_sparsity(layer.sparsity)  # choose anew, by the weights of the end
         zeros = sum(int((layer.weight() == 0).sum()) for layer in self._layers)
-        return {**super().effects(built, trained), "zeros": zeros}
+        adapters = acting((layer.weight(), layer.base_layer.weight) for layer in self._layers)
+        return {**super().effects(built, trained), "adapters": adapters, "zeros": zeros}

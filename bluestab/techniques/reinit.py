@@ -46,6 +46,7 @@ class Reinit(Packable, Technique):
         self.depth = depth
         self.pooler = pooler
         self.layernorms_only = layernorms_only
+        self._anew: list[str] = []
 
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
         return {
@@ -67,13 +68,14 @@ class Reinit(Packable, Technique):
         return names
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
-        names = self._names(built)
-        for name in names:
+        # what the checkpoint has no value for is drawn by the seed in any case
+        self._anew = [name for name in self._names(built) if name not in built.fresh]
+        for name in self._anew:
             built.initialise(name, generator(seeds.init, "init", name))
-        return replace(built, fresh=built.fresh | set(names))
+        return replace(built, fresh=built.fresh | set(self._anew))
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        anew = sorted(trained.edited.intersection(self._names(built)))
+        anew = sorted(trained.edited.intersection(self._anew))
         if not anew:
             return {}
         depths = {built.layers.depth[name] for name in anew}

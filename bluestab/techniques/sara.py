@@ -125,7 +125,8 @@ class Sara(Technique):
             for name, parameter in self._chosen.items():
                 if parameter.grad is None:
                     continue
-                self._masked.add(name)
+                if name not in self._masked and parameter.grad.any():
+                    self._masked.add(name)
                 if name == penalised:
                     rank = nuclear_gradient(start[name] * self._masks[name])
                     parameter.grad.add_(rank, alpha=self.rank_penalty)

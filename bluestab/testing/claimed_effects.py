@@ -200,7 +200,7 @@ CLAIMS: Mapping[str, Callable[[ObservedTraining, ObservedTraining], Any]] = {
         [
             n
             for n, w in seen.applied.items()
-            if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 1e-6)
+            if n.endswith(".weight") and not torch.allclose(w, seen.end[n], 0, 2e-7)
         ]
     ),
     "zeros": lambda seen, plain: sum(
