@@ -51,10 +51,12 @@ def commands(page: Path | None = None) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.startswith("bluestab ")))
 
 
-def checks() -> list[str]:
-    """Of every run and check that is shown, the check; each once."""
+def checks() -> list[Any]:
+    """Of every run and check that is shown, the check; each once. Whole sweeps take long."""
     shown = [c.replace(" --dry-run", "") for c in commands() if re.match("bluestab (run|check)", c)]
-    return list(dict.fromkeys(re.sub("^bluestab run", "bluestab check", c) for c in shown))
+    found = dict.fromkeys(re.sub("^bluestab run", "bluestab check", c) for c in shown)
+    whole = re.compile(r"\+(sweeps=(?!quickstart)|sequence=)")
+    return [pytest.param(c, marks=pytest.mark.slow) if whole.search(c) else c for c in found]
 
 
 def typed(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from bluestab.core.errors import ConfigError  # noqa: E402
 from bluestab.core.keys import cell_of  # noqa: E402
+from bluestab.core.paths import conf_dir  # noqa: E402
 from bluestab.core.types import Step  # noqa: E402
 from bluestab.models import networks  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
@@ -243,6 +244,7 @@ def test_a_run_says_whose_weights_it_began_with(
     assert weights(tmp_path, key).is_file()
 
 
+@pytest.mark.slow
 def test_starting_from_a_failed_run_is_said(
     source: Callable[..., str], tmp_path: Path, cli: Say
 ) -> None:
@@ -269,6 +271,7 @@ def test_it_goes_on_after_an_interruption(
     compare(lambda: make_run(*line), tmp_path, 5)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_alone_and_beside_the_baseline(
     source: Callable[..., str], make_run: Make, tmp_path: Path, cli: Say
 ) -> None:
@@ -630,7 +633,8 @@ def test_blurb_keeps_such_arms_apart(
 
 
 def test_what_the_docs_say(source: Callable[..., str], cli: Say, tmp_path: Path) -> None:
-    lines = [c for c in commands() if "init_from" in c or "keep=last" in c]
+    page = conf_dir().parent / "docs/how-to/another-task-first.md"
+    lines = [c for c in commands(page) if "init_from" in c or "keep=last" in c]
     assert len(lines) == 3
     key = source()
     small = [*ANY_FILE, *SHORT, f"store={tmp_path}/runs"]

@@ -218,6 +218,7 @@ print(len(list(found.records())), len(found.damaged))
 """
 
 
+@pytest.mark.slow
 def test_readers_at_once(store: Store) -> None:
     crowd = [
         forked_processes.start_python(PROCESS, str(store.root.absolute()), cwd=store.root.parent)

@@ -168,6 +168,7 @@ def test_each_stream_counts(
         compare(make, tmp_path, 5)
 
 
+@pytest.mark.slow
 def test_dropout_of_a_step_depends_on_the_step_alone(
     making: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +230,7 @@ def test_without_its_state_it_is_another_run(making: Make, tmp_path: Path) -> No
         compare(making("task=biosses", "model=tiny", technique=Forgets), tmp_path, 5)
 
 
+@pytest.mark.slow
 def test_a_loss_that_nobody_has_looked_at_goes_on(
     making: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
