@@ -219,7 +219,9 @@ class Task(ABC):
         """What is drawn of every batch before the network sees it; None: it is taken as it is."""
         return None
 
-    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def preprocess_logits_for_metrics(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         """What `decode` needs of the logits (B, C) or (B, T, C): held for all items of a split."""
         return logits
 

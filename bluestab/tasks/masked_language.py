@@ -183,7 +183,9 @@ class MaskedLanguage(OwnFiles):
 
         return cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
 
-    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def preprocess_logits_for_metrics(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         """Of logits (B, K, V): negative log-likelihood of the right piece, and whether it is the
         likeliest, (B, K, 2)."""
         import torch
@@ -226,9 +228,11 @@ def _pieces(
 ) -> Iterator[Sequence[int]]:
     """Word pieces of every document, in order."""
     held: list[str] = []
+    size = 0
     for i, example in enumerate(examples):
         held.append(str(example.text))
-        if i + 1 == len(examples) or sum(map(len, held)) > AT_ONCE:
+        size += len(held[-1])
+        if i + 1 == len(examples) or size > AT_ONCE:
             encoded: Any = tokenizer(
                 held,
                 add_special_tokens=False,
@@ -237,4 +241,4 @@ def _pieces(
                 verbose=False,
             )
             yield from encoded["input_ids"]
-            held = []
+            held, size = [], 0

@@ -79,7 +79,9 @@ class ReplacedTokenDetection(MaskedLanguage):
         total: torch.Tensor = generated + self.detection_weight * detection
         return total
 
-    def kept_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def preprocess_logits_for_metrics(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         return logits
 
     def decode(

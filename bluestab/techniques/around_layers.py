@@ -239,11 +239,15 @@ class AroundLayers(Technique):
                 )
         return plan.frozen(set(bare).difference(*also.values()))
 
+    def n_adapters(self, trained: Trained) -> int:
+        """Layers that compute something else than before."""
+        return len([n for n in trained.moved if f".{self.moves}" in n])
+
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         size = {name: weight.numel() for name, weight in built.reference.items()}
         trains = [name for name in size if name in trained.lr_scale]
         return {
-            "adapters": len([n for n in trained.moved if f".{self.moves}" in n]),
+            "adapters": self.n_adapters(trained),
             "adapter_parameters": sum(size[n] for n in trains if is_adapter(n)),
             "trained_share": sum(size[n] for n in trains) / sum(size.values()),
             **frozen(built, trained),

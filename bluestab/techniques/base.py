@@ -161,6 +161,13 @@ def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[],
     optimizer.register_step_pre_hook(before)
 
 
+def after_an_update(techniques: Mapping[str, Any], *also: str) -> list[str]:
+    """Of a config's techniques those that change weights once more when an optimizer's step is
+    done, and those of `also`: none goes with what has others in the place of the weights then."""
+    found = [name for name in ("recadam", "prior_decay", *also) if name in techniques]
+    return [*found, *(["smart"] if techniques.get("smart", {}).get("proximal") else [])]
+
+
 def predicts_a_number(task: Mapping[str, Any]) -> bool:
     """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
     try:

@@ -96,7 +96,6 @@ class Pela(AroundLayers):
     [0, 1]; targets: which layers."""
 
     technique: ClassVar[str] = "pela"
-    moves: ClassVar[str] = "pela_u"
     reads_embeddings: ClassVar[bool] = True  # the original computes all its blocks itself
 
     def __init__(
@@ -218,6 +217,5 @@ class Pela(AroundLayers):
         self._begun = self._reading = False
         return [before_each_step(begin)]
 
-    def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
-        applied = [(one.pela_u @ one.pela_v, one.base_layer.weight) for one in self._layers]
-        return {**super().effects(built, trained), "adapters": acting(applied)}
+    def n_adapters(self, trained: Trained) -> int:
+        return acting((one.pela_u @ one.pela_v, one.base_layer.weight) for one in self._layers)

@@ -29,15 +29,18 @@ from bluestab.core.rules import Rule, at_least
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.techniques.around_layers import WRAPPERS
-from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
+from bluestab.techniques.base import (
+    Technique,
+    after_an_update,
+    before_each_step,
+    when_gradients_are_final,
+)
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import block_matrices, held
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
-
-AFTER_AN_UPDATE = ("recadam", "prior_decay")
 
 
 def psi(phi: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -63,13 +66,10 @@ class Powerprop(Technique):
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         others = cfg["technique"]
-        found = [name for name in AFTER_AN_UPDATE if name in others]
-        if others.get("smart", {}).get("proximal"):
-            found.append("smart")
         problems = [
             f"techniques powerprop and {name} both act on the weights after an update, where "
             "powerprop has others in their place; choose one"
-            for name in found
+            for name in after_an_update(others)
         ]
         problems += [
             f"technique {name} leaves the matrices of the blocks as they are, and technique "

@@ -58,7 +58,7 @@ def sparsity_at(step: int, total: int, final: float, warmup: float, hold: float)
     return final if step >= end else final * (1.0 - (1.0 - (step - begin) / (end - begin)) ** 3)
 
 
-def kept(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
+def pruning_mask(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     """False for the share `sparsity` of all entries with the lowest scores."""
     import torch
 
@@ -122,7 +122,7 @@ def layer_class() -> type[nn.Module]:
             if not self.knobs.sparsity:
                 return dense
             if self._mask is None:  # once per step or evaluation, not per pass
-                self._mask = kept(scores, self.sparsity)
+                self._mask = pruning_mask(scores, self.sparsity)
             return dense * (self._mask + (scores - scores.detach()))
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:  # (..., in) -> (..., out)
@@ -136,7 +136,6 @@ class Pst(AroundLayers):
     warmup, hold: shares of the steps; targets: which layers; also: what trains besides."""
 
     technique: ClassVar[str] = "pst"
-    moves: ClassVar[str] = "pst_u"
     half_waits: ClassVar[bool] = True
 
     def __init__(
@@ -204,7 +203,7 @@ class Pst(AroundLayers):
         if leaf != "weight":
             return value
         dense, sparsity = self.dense(value, learnt), float(learnt.get("pst_s", 0.0))
-        return dense * kept(self.scores(dense, learnt), sparsity) if sparsity else dense
+        return dense * pruning_mask(self.scores(dense, learnt), sparsity) if sparsity else dense
 
     def callbacks(self, built: Built) -> list[Callback]:
         # as the plan has it: what others open or shut from step to step is no matter here
@@ -228,5 +227,7 @@ class Pst(AroundLayers):
         for layer in self._layers:
             layer.set_sparsity(layer.sparsity)  # choose anew, by the weights of the end
         zeros = sum(int((layer.weight() == 0).sum()) for layer in self._layers)
-        adapters = acting((layer.weight(), layer.base_layer.weight) for layer in self._layers)
-        return {**super().effects(built, trained), "adapters": adapters, "zeros": zeros}
+        return {**super().effects(built, trained), "zeros": zeros}
+
+    def n_adapters(self, trained: Trained) -> int:
+        return acting((layer.weight(), layer.base_layer.weight) for layer in self._layers)

@@ -36,7 +36,12 @@ from bluestab.core.rules import Rule, above, within
 from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
+from bluestab.techniques.base import (
+    Technique,
+    after_an_update,
+    before_each_step,
+    when_gradients_are_final,
+)
 from bluestab.techniques.effects import distance
 from bluestab.techniques.parameters import held, pretrained
 
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
 
-AROUND_AN_UPDATE = ("recadam", "prior_decay", "powerprop", "sara")
 TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Of the hard concrete law, as Louizos et al. have them."""
 OPEN = 2.5
@@ -83,13 +87,10 @@ class Swr(Technique):
 
     def check(self, cfg: Mapping[str, Any], model: ModelFacts) -> list[str]:
         others = cfg["technique"]
-        found = [name for name in AROUND_AN_UPDATE if name in others]
-        if others.get("smart", {}).get("proximal"):
-            found.append("smart")
         problems = [
             f"techniques swr and {name} both act on the weights around an update, where swr has "
             "others in their place; choose one"
-            for name in found
+            for name in after_an_update(others, "powerprop", "sara")
         ]
         if others.get("freeze", {}).get("depth") == model.layers:
             problems.append(

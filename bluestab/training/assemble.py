@@ -159,7 +159,7 @@ def assemble(
         count=counted_labels if task.output.head.per_word else counted_items,
         seeds=seeds,
         corruption=corruption,
-        kept_logits=task.kept_logits,
+        preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
         evaluators={
             split: make_evaluator(data, ready.examples[split], tables[split])
             for split in ("validation", "test")

@@ -82,7 +82,7 @@ def test_perplexity_is_of_pieces_not_of_documents() -> None:
 def test_what_is_kept_of_logits_is_the_loss_and_the_likeliest() -> None:
     task, logits = task_of(), torch.randn(2, 3, 7)
     labels = torch.tensor([[1, 2, -100], [0, -100, -100]])
-    kept = task.kept_logits(logits, labels)[labels != -100]  # (3, 2)
+    kept = task.preprocess_logits_for_metrics(logits, labels)[labels != -100]  # (3, 2)
     assert kept[:, 0].mean() == pytest.approx(float(task.loss(logits, {"labels": labels})))
     assert kept[:, 1].tolist() == (logits.argmax(-1) == labels)[labels != -100].float().tolist()
 

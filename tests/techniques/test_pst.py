@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from bluestab.models.built import Built  # noqa: E402
 from bluestab.techniques.around_layers import is_adapter  # noqa: E402
-from bluestab.techniques.pst import Pst, kept, sparsity_at  # noqa: E402
+from bluestab.techniques.pst import Pst, pruning_mask, sparsity_at  # noqa: E402
 from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.technique_arms import chosen  # noqa: E402
 from tests.store.test_artefacts import plain_logits, recorded  # noqa: E402
@@ -37,8 +37,8 @@ def test_the_schedule() -> None:
 
 def test_which_entries_are_kept() -> None:
     scores = torch.tensor([[0.5, -1.0, 3.0], [2.0, 0.1, 0.2]])
-    assert kept(scores, 0.5).tolist() == [[True, False, True], [True, False, False]]
-    assert kept(scores, 0.0).all()
+    assert pruning_mask(scores, 0.5).tolist() == [[True, False, True], [True, False, False]]
+    assert pruning_mask(scores, 0.0).all()
 
 
 def layers(model: Any) -> dict[str, Any]:

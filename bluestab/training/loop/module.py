@@ -74,7 +74,7 @@ class FineTuning(pl.LightningModule):
     micro_batch  items per forward and backward pass; None: the whole batch at once
     count        what the loss of a batch is the mean over: items, or labelled word pieces
     corruption   what is drawn of every batch before the network sees it; None: nothing
-    kept_logits  what of the logits of an evaluation is kept for scoring, from them and the labels
+    preprocess_logits_for_metrics  logits of an evaluation, and labels -> what scoring needs of them
     evaluators   how to score validation and test
     phases       notes where the time goes
     masks        a context in which dropout draws its masks; outside what saves activations, which
@@ -98,9 +98,9 @@ class FineTuning(pl.LightningModule):
         count: Callable[[Batch], int],
         seeds: Seeds,
         corruption: Corruption | None = None,
-        kept_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda logits, _: (
-            logits
-        ),
+        preprocess_logits_for_metrics: Callable[
+            [torch.Tensor, torch.Tensor], torch.Tensor
+        ] = lambda logits, _: logits,
         evaluators: Mapping[Split, Evaluator],
         phases: Phases,
         masks: Callable[[], AbstractContextManager[Any]],
@@ -117,7 +117,10 @@ class FineTuning(pl.LightningModule):
         self._total_steps, self._warmup_steps = total_steps, warmup_steps
         self._micro_batch, self._count = micro_batch, count
         self._seeds = seeds
-        self._corruption, self._kept_logits = corruption, kept_logits
+        self._corruption, self._preprocess_logits_for_metrics = (
+            corruption,
+            preprocess_logits_for_metrics,
+        )
         self._evaluators = evaluators
         self._phases = phases
         self._masks = masks
@@ -276,7 +279,7 @@ class FineTuning(pl.LightningModule):
         self.evaluating = True
         with self._phases("evaluate"):
             labels = batch["labels"]
-            logits = self._kept_logits(model_logits(self.model, batch), labels)
+            logits = self._preprocess_logits_for_metrics(model_logits(self.model, batch), labels)
             self.logits.update(logits, labels, batch["items"])
 
     def _score(self, split: Split) -> None:
