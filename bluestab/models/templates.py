@@ -36,6 +36,9 @@ class Part:
 class Halves(nn.Module):
     """A layer whose parameters have two halves, one for each member."""
 
+    weight: Any
+    bias: Any
+
     def __init__(self, base: nn.Module, part: Part) -> None:
         super().__init__()
         self.part = part

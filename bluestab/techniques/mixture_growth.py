@@ -68,8 +68,9 @@ def first_coefficients(random: torch.Generator) -> torch.Tensor:
     """(4, 2): rows of a random matrix with orthonormal columns, stretched to length 1."""
     import torch
 
-    drawn = torch.linalg.qr(torch.randn((4, 2), generator=random, dtype=torch.float64)).Q
-    return (drawn / drawn.norm(dim=1, keepdim=True)).float()
+    drawn, _ = torch.linalg.qr(torch.randn((4, 2), generator=random, dtype=torch.float64))
+    rows: torch.Tensor = drawn / drawn.norm(dim=1, keepdim=True)
+    return rows.float()
 
 
 def new_coefficients(
@@ -95,8 +96,9 @@ def least_represented(vectors: torch.Tensor) -> torch.Tensor:
     its largest entry is positive, for the sign of a singular vector is the library's choice."""
     import torch
 
-    found = torch.linalg.svd(vectors.detach().cpu().double()).Vh[-1]
-    return (found * found[found.abs().argmax()].sign()).to(vectors)
+    *_, right = torch.linalg.svd(vectors.detach().cpu().double())
+    found: torch.Tensor = right[-1] * right[-1][right[-1].abs().argmax()].sign()
+    return found.to(vectors)
 
 
 class MixtureGrowth(Technique):
