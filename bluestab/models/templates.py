@@ -94,11 +94,7 @@ class HalvedOutput(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         (table,) = self._table
-        member = table.part.member
-        if member is not None:
-            return linear(states, table.weight[member], self.bias)
-        left, right = states.chunk(2, -1)
-        return linear(left, table.weight[0], self.bias) + linear(right, table.weight[1])
+        return linear(states, table.now(table.weight), self.bias)
 
 
 class TemplateLinear(Halves):

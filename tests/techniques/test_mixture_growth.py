@@ -285,3 +285,50 @@ def test_what_does_not_go_with_it_is_one_sentence(
             make_run("task=mlm", text, "model=tiny", "technique=mixture_growth", *PLAIN, *more)
         problems = caught.value.problems
         assert [said in one for one in problems] == [True], problems
+
+
+def operations(network: Any, pieces: int, rows: int = 32, masked: int = 19) -> int:
+    """Of a step, forward and backward, by torch's counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        states = network.bert(
+            input_ids=torch.zeros((rows, pieces), dtype=torch.long, device="meta")
+        )
+        network.cls(states.last_hidden_state[:, :masked]).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def test_the_arms_of_the_sweep_cost_the_same() -> None:
+    """And a member costs what a network of its width does, but for what mixes its templates."""
+    from omegaconf import OmegaConf
+    from transformers import BertConfig, BertForMaskedLM
+
+    from bluestab.core.paths import conf_dir, sweeps_dir
+    from bluestab.models.templates import halved
+
+    shape = OmegaConf.load(conf_dir() / "model" / "bert_tiny.yaml").config
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads")
+    costs = []
+    for share in (1, 2):
+        own = {**shape, **{size: shape[size] // share for size in sizes}}
+        with torch.device("meta"):
+            network = BertForMaskedLM(BertConfig(**own, attn_implementation="eager"))
+        costs.append(operations(network, 128))
+    large, member = costs
+    arms = OmegaConf.to_container(OmegaConf.load(sweeps_dir() / "growth_small.yaml").sweep.arms)
+    asked = [dict(one.split("=") for one in arm) for arm in arms.values()]  # type: ignore[union-attr]
+    totals = []
+    for arm in asked:
+        total = int(arm["optim.steps"])
+        share = float(arm.get("technique.mixture_growth.grow_at", 0))
+        *_, grown = stages(total, share) if share else (0,)
+        totals.append(grown * member + (total - grown) * large)
+    assert totals == [pytest.approx(totals[0], rel=1e-3)] * 3
+
+    with torch.device("meta"):
+        network = BertForMaskedLM(BertConfig(**shape, attn_implementation="eager"))
+    part = halved(network, lambda path: torch.ones((4, 2), device="meta"))
+    assert operations(network, 128) == pytest.approx(member, rel=2e-3)
+    part.member = None
+    assert operations(network, 128) == pytest.approx(large, rel=2e-3)
