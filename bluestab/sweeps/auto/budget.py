@@ -15,8 +15,8 @@ class Budget(ABC):
     """How many runs it still allows."""
 
     @abstractmethod
-    def left(self, *, race: bool) -> int:
-        """race: of the race's share alone."""
+    def left(self, *, race: bool, kept: bool = False) -> int:
+        """race: of the race's share alone; kept: the delivered run is not trained once more."""
 
     @abstractmethod
     def use(self, n: int) -> None:
@@ -47,7 +47,7 @@ class RunBudget(Budget):
     def __init__(self, runs: int) -> None:
         self._runs, self._used = runs, 0
 
-    def left(self, *, race: bool) -> int:
+    def left(self, *, race: bool, kept: bool = False) -> int:
         return (race_runs(self._runs) if race else self._runs) - self._used
 
     def use(self, n: int) -> None:
@@ -86,8 +86,8 @@ class TimeBudget(Budget):
         """A run that begins before it ends within the budget, if it takes what others took."""
         return self._begun + self._seconds - self._reserve - self._per_run * self._workers
 
-    def left(self, *, race: bool) -> int:
-        end = self._seconds - self._reserve
+    def left(self, *, race: bool, kept: bool = False) -> int:
+        end = self._seconds - (REPORTING if kept else self._reserve)
         if race:
             end = min(end, RACE_SHARE * self._seconds)
         return max(0, int((end - self.spent) / self._per_run))

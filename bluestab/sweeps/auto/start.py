@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -19,7 +20,7 @@ from bluestab.report.words.advice import FEW_ITEMS
 from bluestab.store.schema import segment
 from bluestab.store.store import Store
 from bluestab.sweeps.auto.arms import BASELINE, CandidateArm, candidates, given_arms
-from bluestab.sweeps.auto.budget import Budget, RunBudget, TimeBudget
+from bluestab.sweeps.auto.budget import REPORTING, Budget, RunBudget, TimeBudget
 from bluestab.sweeps.auto.drive import AutoRun
 from bluestab.sweeps.auto.plan import (
     FEWEST_RUNS,
@@ -30,6 +31,7 @@ from bluestab.sweeps.auto.plan import (
     read_plan,
     rule_sentences,
 )
+from bluestab.sweeps.forecast import evaluations
 from bluestab.sweeps.grid import expand
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.check import foresee
@@ -37,6 +39,7 @@ from bluestab.sweeps.lifecycle import make_ready
 from bluestab.sweeps.plan import SEED, Compose, plan_sweep
 from bluestab.training.check import Run, check
 from bluestab.training.inspection import inspect
+from bluestab.training.loop.schedules import updates
 
 FOLDS = 5
 PARTS = ("task.folds=", "task.fold=", "task.train_size=", "task.validation", "task.test")
@@ -110,6 +113,9 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     if not getattr(backend, "wait", True):
         raise ConfigError("auto decides by the runs before: hydra.launcher.wait=true")
     base = _base(request, backend, compose)
+    rarely = _evaluations(request, base)
+    if rarely:
+        base = _base(request, backend, compose, rarely)
     store = Store(base.cfg["store"])
     name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
     folder = Path(request.out or Path("auto") / name)
@@ -122,7 +128,9 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     workers = backend.at_once([base] * FEWEST_RUNS, store)
     per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
     if plan is None:
-        plan = _plan(request, backend, compose, base, name, per_run)
+        if request.hours is not None:
+            _check_time(request.hours, per_run * workers)
+        plan = _plan(request, backend, compose, base, name, per_run, rarely)
         if backend.trains:
             plan.write(folder)
     else:
@@ -137,11 +145,44 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     return AutoRun(plan, folder, store, backend, compose, budget, _here(request))
 
 
-def _base(request: AutoRequest, backend: Backend, compose: Compose) -> Run:
+def _base(
+    request: AutoRequest, backend: Backend, compose: Compose, more: Sequence[str] = ()
+) -> Run:
     """A run of the baseline."""
     fold = ["task.fold=0"] if _given_folds(request) is not None else []
-    job = [*request.fixed, *fold, *BASELINE.overrides, "seed=0"]
+    job = [*request.fixed, *more, *fold, *BASELINE.overrides, "seed=0"]
     return check(resolved(compose(job)), backend.kind_of)
+
+
+def _evaluations(request: AutoRequest, base: Run) -> list[str]:
+    """Overrides by which validation reads no more items than training: 64 items to learn from and
+    900 to validate on would be evaluated for most of the time, and only the last score counts.
+
+    The same on every machine. None where somebody chose, or where evaluations stop a run.
+    """
+    asked = [*request.fixed, *(o for job in request.given for o in job)]
+    optim, every = base.cfg["optim"], base.cfg["trainer"]["eval_every"]
+    if every is not None or optim["patience"] or base.cfg["stop_degenerate"]:
+        return []
+    if any(o.startswith("trainer.eval_every=") for o in asked):
+        return []
+    n = {split: len(items) for split, items in base.data.select(base.seeds).items()}
+    steps = updates(n["train"], optim["batch_size"], optim["epochs"], optim["steps"])
+    times = max(1, steps * optim["batch_size"] // n["validation"])
+    per_epoch = updates(n["train"], optim["batch_size"], 1, None)
+    if evaluations(steps, per_epoch, None) <= times:
+        return []
+    return [f"trainer.eval_every={math.ceil(steps / times)}"]
+
+
+def _check_time(hours: float, seconds: float) -> None:
+    """Raises ConfigError if no run can be trained and reported in so little time."""
+    least = (seconds + 2 * REPORTING) / 3600
+    if hours < least:
+        raise ConfigError(
+            f"hours={hours:g} is less than one run takes, which is about {duration(seconds)}, and "
+            f"the report: hours={math.ceil(100 * least) / 100:g} at least"
+        )
 
 
 def _given_folds(request: AutoRequest) -> int | None:
@@ -222,6 +263,7 @@ def _plan(
     base: Run,
     name: str,
     per_run: float,
+    rarely: Sequence[str],
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
     wanted = given_arms(request.given) if request.given else candidates(base)
@@ -236,13 +278,18 @@ def _plan(
         settled = plan_sweep(compose, jobs, name, backend.kind_of).runs[0].run.settled
     else:
         settled = base.settled
-    plan.fixed = [*settled.overrides(), *asked["fixed"]]
+    plan.fixed = [*settled.overrides(), *asked["fixed"], *rarely]
     plan.folds = _folds(request, backend, compose, base)
     if plan.folds is not None:
         plan.fixed = [o for o in plan.fixed if not o.startswith("task.folds=")]
         plan.fixed.append(f"task.folds={plan.folds}")
     most = 1 + len(wanted) if request.given else n_arms(n_runs, len(wanted))
     plan.look = [*plan.look, _parts(plan)]
+    if rarely:
+        plan.look.append(
+            f"validation is longer than training and is scored less often than once per epoch: "
+            f"{rarely[0]} (null: once per epoch)"
+        )
 
     def cell_of(arm: CandidateArm) -> str:
         return check(resolved(compose(plan.job(arm, 0, here))), backend.kind_of).cell
@@ -328,8 +375,8 @@ def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
             least = f"hours={FEWEST_RUNS * per_run / 3600 / USABLE:.2g}"
         print(
             f"  too few for an answer: {least} is the least that could show something. What they "
-            "can do is done: two arms on shared seeds, how much they scatter, and plain "
-            "fine-tuning's best seed"
+            "can do is done: two arms on shared seeds, or plain fine-tuning alone, how much they "
+            "scatter, and plain fine-tuning's best seed"
         )
     print(f"arms, of {len(plan.arms) + len(plan.left_out)} considered:")
     for arm in plan.arms:
