@@ -298,6 +298,8 @@ def test_where_two_arms_have_no_room_plain_fine_tuning_is_delivered(
     before = decided("one")["decisions"]
     assert auto(*line).code == 0
     assert decided("one")["decisions"] == before
+    # six steps are few, and to train for 200 takes 34 times as long: the budget knows
+    assert "none, epochs=100: 200 steps or more in place of 6: small data need" in said.out
     # 12 items to learn from, 10 to validate on, and three epochs: one evaluation is enough
     assert "scored less often than once per epoch: trainer.eval_every=6" in said.out
     key = step("one", "deliver")["key"]

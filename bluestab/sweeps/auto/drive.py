@@ -115,7 +115,7 @@ class AutoRun:
 
     def _alone(self) -> list[int]:
         """Seeds of plain fine-tuning, where no round of two arms fits: one at least."""
-        n = max(1, min(self.budget.left(race=False, kept=True), MOST_RACE_SEEDS))
+        n = max(1, min(self.budget.left(race=False, alone=True), MOST_RACE_SEEDS))
         print(f"no room for two arms: plain fine-tuning on {n} seed{'s' * (n > 1)}", flush=True)
         return list(range(n))
 
@@ -251,8 +251,12 @@ class AutoRun:
         except Interrupted:
             if whole.deadline is None or time.monotonic() < whole.deadline:
                 raise
-        done = sum(self.store.has(p.run.key) for p in missing)
-        self.budget.learn(done, time.monotonic() - begun)
+        took = [
+            self.store.read(p.run.key).measured["seconds"]["total"]
+            for p in missing
+            if self.store.has(p.run.key)
+        ]
+        self.budget.learn(len(took), time.monotonic() - begun, max(took, default=0.0))
 
     def _see_through(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
         if missing or sweep.name not in self.store.manifests():
