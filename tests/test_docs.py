@@ -53,7 +53,7 @@ def commands(page: Path | None = None) -> list[str]:
 
 def checks() -> list[Any]:
     """Of every run and check that is shown, the check; each once. Whole sweeps take long."""
-    shown = [c.replace(" --dry-run", "") for c in commands() if re.match("bluestab (run|check)", c)]
+    shown = [c for c in commands() if re.match("bluestab (run|check)", c)]
     found = dict.fromkeys(re.sub("^bluestab run", "bluestab check", c) for c in shown)
     whole = re.compile(r"\+(sweeps=(?!quickstart)|sequence=)")
     return [pytest.param(c, marks=pytest.mark.slow) if whole.search(c) else c for c in found]
