@@ -48,7 +48,9 @@ def check_spelling(arguments: Sequence[str]) -> None:
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
     """Hydra's parser takes overrides in one row alone; people put flags anywhere among them."""
-    words, flags, overrides = list(arguments), [], []
+    words = list(arguments)
+    flags: list[str] = []
+    overrides: list[str] = []
     while words:
         word = words.pop(0)
         (flags if word.startswith("-") else overrides).append(word)

@@ -87,6 +87,7 @@ def test_what_is_fine_or_refused_elsewhere(line: str) -> None:
 
 def test_flags_may_stand_anywhere() -> None:
     first = spelling.flags_first
-    assert first(["a=1", "-m", "b=2", "--cfg", "job", "c=3"]) == "-m --cfg job a=1 b=2 c=3".split()
+    typed = ["a=1", "-m", "b=2", "--cfg", "job", "c=3"]
+    assert first(typed) == ["-m", "--cfg", "job", "a=1", "b=2", "c=3"]
     assert first(["--info", "a=1"]) == ["--info", "all", "a=1"]
     assert first(["a=-1", "--cfg=job"]) == ["--cfg=job", "a=-1"]
