@@ -97,6 +97,7 @@ def test_every_verb_and_every_option_is_there(pages: dict[str, str]) -> None:
 
 def test_every_file_of_a_report_is_described(made: ModuleType, pages: dict[str, str]) -> None:
     import reference_files
+
     from bluestab.report.frames.blurb import GROUPS
     from bluestab.report.frames.summary import SUMMARY_COLUMNS
     from bluestab.report.sections import SECTIONS
