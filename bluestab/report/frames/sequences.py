@@ -181,6 +181,8 @@ COLUMNS = (
 def forgetting_frame(results: Results) -> pd.DataFrame:
     """One row per set of tasks, model and arm.
 
+    tasks, n    the tasks, without an order; sequences that were seen through, in n_orders orders
+                at n_seeds seeds; unfinished: others, of which a stage is missing
     average, forgetting, backward, forward   means over orders and seeds, with 95 % intervals that
         take neither orders for seeds nor seeds for orders (`stats.mean_interval`)
     change      of the forgetting against the baseline, at orders and seeds that both have; p of
@@ -295,7 +297,12 @@ STAGE_COLUMNS = (
 
 
 def stages_frame(results: Results) -> pd.DataFrame:
-    """a(t, i), one row per order, arm, stage and task so far: mean and std over seeds."""
+    """a(t, i), one row per order, arm, stage and task so far.
+
+    order, stage  the tasks as they were trained; which of them, from 1, and its name, trained
+    score, std    of the task after that stage: mean and standard deviation over n seeds
+    metric_sign   1, or -1 where a lower score is better
+    """
     chains, _ = chains_of(results)
     groups: dict[tuple[Any, ...], list[Chain]] = defaultdict(list)
     for chain in chains:
