@@ -172,6 +172,7 @@ TESTED_BY = {
     "bluestab.core.devices": "training/loop/test_ranks.py",
     "bluestab.core.knobs": "cli/test_app.py",
     "bluestab.core.paths": "data/test_cache.py",
+    "bluestab.models.templates": "techniques/test_mixture_growth.py",
     "bluestab.tasks.label_names": "tasks/test_own_labels.py",
     "bluestab.models.initialisation": "models/test_networks.py",
     "bluestab.models.quantised": "models/test_activations.py",

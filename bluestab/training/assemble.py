@@ -148,6 +148,7 @@ def assemble(
         task.headline,
         built.model,
         selects=task.shots is None,
+        begins=max((t.selects_from(ready.total_steps) for t in applied), default=0),
         patience=cfg["optim"].get("patience"),
     )
     module = FineTuning(
