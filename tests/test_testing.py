@@ -84,7 +84,7 @@ def test_a_bad_plug_in_fails(
 def test_a_technique_of_ones_own_has_the_values_of_its_yaml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its knobs are called: those of ours that are called so are made small for the tests."""
+    """Whatever its knobs are called: only ours are made small for the tests."""
     file = tmp_path / "conf/technique/mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("mine:\n  _target_: mylab.Mine\n  gamma: 0.5\n  depth: 2\n")

@@ -23,8 +23,8 @@ BROKEN: dict[str, Broken] = {
         "classification",
         {CSV: rows() + "a text,\nanother,yes\n" + 'a text," "\n' * 7},
         {},
-        r"line 42: label \(task\.label\) is empty, as in line 44, 45, 46, 47, 48 and 2 more; fill in "
-        r"what is missing, or take such rows out",
+        r"line 42: label \(task\.label\) is empty, as in lines 44, 45, 46, 47, 48 and 2 more; "
+        r"fill in what is missing, or take such rows out",
     ),
     "empty score": (
         "pair_regression",

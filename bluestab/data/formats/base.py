@@ -104,7 +104,8 @@ class Rows:
         below = self.column(column, knob)[i + 1 :]
         found = [n for n, v in zip(self.lines[i + 1 :], below, strict=True) if is_empty(v)]
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        also = f", as in {self.unit} {', '.join(map(str, found[:5]))}{more}" if found else ""
+        units = self.unit + "s" * (len(found) > 1)
+        also = f", as in {units} {', '.join(map(str, found[:5]))}{more}" if found else ""
         advice = "; fill in what is missing, or take such rows out"
         return self.fail(i, f"{column} ({knob}) is empty{said}{also}{advice}")
 
