@@ -38,8 +38,8 @@ PREFIX = re.compile(r"[0-9a-f]{4,16}")
 STAGE = "stage:"
 START: Final = "start"
 EXPECTED = (
-    "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, the "
-    "folder of a run, or null"
+    "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, or the "
+    "folder of a run"
 )
 
 
