@@ -283,3 +283,28 @@ def test_a_budget_that_is_too_small_says_which_would_do(auto: Command) -> None:
     assert "too few for an answer: runs=24 is the least" in said.out
     assert "no confirmation" in said.out or "the best mean on validation" in said.out
     assert step("small", "deliver")["arm"] == "none"
+
+
+@pytest.mark.slow
+def test_a_budget_without_room_for_a_run_is_refused(
+    auto: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of a delivery of nothing."""
+    said = auto("runs=2", *ARMS)
+    assert said.code == 2
+    assert "runs=2 has no room for one run of each of 3 arms: say runs=3, better" in said.err
+    monkeypatch.setattr("bluestab.sweeps.auto.start._seconds", lambda *_: 2310.0)
+    said = auto("hours=0.1", *ARMS)
+    assert said.code == 2
+    assert "hours=0.1 has no room for one run of each of 3 arms at 38:30 a run: say" in said.err
+    assert not Path("auto").exists()
+    assert Store(Path("runs")).keys() == []
+
+
+@pytest.mark.slow
+def test_what_was_stopped_before_its_first_run_delivers_no_model(auto: Command) -> None:
+    assert auto("runs=24", "out=none", *ARMS, most=0).code == 130
+    methods = Path("none/methods.md").read_text()
+    assert "Delivered: no model, for no run" in methods
+    assert "Cost: 0.00 hours of computing.\n" in methods
+    assert "None" not in methods

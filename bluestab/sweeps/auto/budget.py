@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 
@@ -29,6 +30,10 @@ class Budget(ABC):
     @abstractmethod
     def lost(self, seconds: float) -> None:
         """Runs of a command that was killed took so long, one after another."""
+
+    @abstractmethod
+    def least(self, n: int) -> str:
+        """The smallest budget whose race has room for so many runs, as it is typed."""
 
     @property
     def deadline(self) -> float | None:
@@ -58,6 +63,9 @@ class RunBudget(Budget):
 
     def lost(self, seconds: float) -> None:
         pass
+
+    def least(self, n: int) -> str:
+        return f"runs={n}"
 
 
 class TimeBudget(Budget):
@@ -91,6 +99,11 @@ class TimeBudget(Budget):
         if race:
             end = min(end, RACE_SHARE * self._seconds)
         return max(0, int((end - self.spent) / self._per_run))
+
+    def least(self, n: int) -> str:
+        race = n * self._per_run
+        hours = (self.spent + max(race / RACE_SHARE, race + self._reserve)) / 3600
+        return f"hours={math.ceil(hours * 100 + 1) / 100:g}"
 
     def use(self, n: int) -> None:
         pass

@@ -121,10 +121,9 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
         make_ready([base], store)
     workers = backend.at_once([base] * FEWEST_RUNS, store)
     per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
+    known = plan is not None
     if plan is None:
         plan = _plan(request, backend, compose, base, name, per_run)
-        if backend.trains:
-            plan.write(folder)
     else:
         _check_same(plan, request, base, folder)
         print(f"going on with the plan in {folder}")
@@ -133,6 +132,10 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
         budget = RunBudget(int(request.runs or 0))
     else:
         budget = TimeBudget(3600 * request.hours, plan.spent or 0.0, per_run, workers)
+    if not plan.decisions:
+        _check_room(plan, budget, per_run, workers)
+    if backend.trains and not known:
+        plan.write(folder)
     _say(plan, folder, per_run, workers)
     return AutoRun(plan, folder, store, backend, compose, budget, _here(request))
 
@@ -162,6 +165,26 @@ def _folds(request: AutoRequest, backend: Backend, compose: Compose, base: Run) 
     except ConfigError:
         return None
     return FOLDS
+
+
+def _check_room(plan: AutoPlan, budget: Budget, per_run: float, workers: int) -> None:
+    """Raises ConfigError if the race has no room for one seed of every arm."""
+    n = len(plan.arms)
+    if budget.left(race=True) < n:
+        asked = f"hours={plan.asked['hours']:g}" if per_run else f"runs={plan.asked['runs']}"
+        one = f" at {duration(per_run * workers)} a run" if per_run else ""
+        raise ConfigError(
+            f"{asked} has no room for one run of each of {n} arms{one}: say {budget.least(n)}, "
+            f"better {_least_answer(per_run)}, the least that could show something, or make runs "
+            "shorter (optim.epochs, task.train_size, a smaller model)"
+        )
+
+
+def _least_answer(per_run: float) -> str:
+    """The budget that FEWEST_RUNS need, as it is typed."""
+    if not per_run:
+        return f"runs={FEWEST_RUNS}"
+    return f"hours={FEWEST_RUNS * per_run / 3600 / USABLE:.2g}"
 
 
 def _here(request: AutoRequest) -> tuple[str, ...]:
@@ -323,13 +346,10 @@ def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
     else:
         print(f"budget: {plan.n_runs} runs")
     if plan.n_runs < FEWEST_RUNS:
-        least = f"runs={FEWEST_RUNS}"
-        if per_run:
-            least = f"hours={FEWEST_RUNS * per_run / 3600 / USABLE:.2g}"
         print(
-            f"  too few for an answer: {least} is the least that could show something. What they "
-            "can do is done: two arms on shared seeds, how much they scatter, and plain "
-            "fine-tuning's best seed"
+            f"  too few for an answer: {_least_answer(per_run)} is the least that could show "
+            "something. What they can do is done: two arms on shared seeds, how much they "
+            "scatter, and plain fine-tuning's best seed"
         )
     print(f"arms, of {len(plan.arms) + len(plan.left_out)} considered:")
     for arm in plan.arms:

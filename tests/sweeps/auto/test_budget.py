@@ -44,3 +44,16 @@ def test_time_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     budget.lost(-40.0)
     budget.learn(0, 50.0)
     assert budget.left(race=True) == 15
+
+
+def test_the_least_budget_has_room_and_less_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 5.0)
+    monkeypatch.setattr("bluestab.sweeps.auto.budget.time", clock)
+    assert RunBudget(1).least(2) == "runs=2"
+    for per_run, workers, spent in ((2.0, 1, 0), (140.0, 4, 30), (2310.0, 1, 0)):
+
+        def left(hours: float, at: tuple[float, int, int] = (per_run, workers, spent)) -> int:
+            return TimeBudget(3600 * hours, at[2], at[0], at[1]).left(race=True)
+
+        hours = float(TimeBudget(1, spent, per_run, workers).least(2).removeprefix("hours="))
+        assert left(hours) >= 2 > left(hours - 0.03)
