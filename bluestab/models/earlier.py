@@ -28,6 +28,8 @@ class EarlierTask:
     loss     (logits, batch) -> scalar
     size     number of training items (rows, where a long one has several)
     batch    rows of the training items -> a batch of them, on the device
+    path_integral  reads what its run kept of the way that its weights went: name -> sum over steps
+             of minus gradient times change, and whole change; None: it kept nothing
     """
 
     name: str
@@ -35,6 +37,7 @@ class EarlierTask:
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
     size: int
     batch: Callable[[Sequence[int]], Batch]
+    path_integral: Callable[[], Mapping[str, tuple[torch.Tensor, torch.Tensor]]] | None = None
 
     def items(self) -> Iterator[Batch]:
         """All training items, one after the other, without padding."""

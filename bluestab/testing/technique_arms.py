@@ -34,7 +34,9 @@ REMEMBERING = [name for name in EVERY if technique_class(name).remembers]
 """Those that go with an earlier run alone."""
 GROUPED = [name for name in EVERY if technique_class(name).reads_groups]
 """Those that go with items in groups alone."""
-NAMES = [name for name in EVERY if name not in (*REMEMBERING, *GROUPED)]
+PRETRAINING = [name for name in EVERY if technique_class(name).pretrains]
+"""Those that go with a pretraining alone."""
+NAMES = [name for name in EVERY if name not in (*REMEMBERING, *GROUPED, *PRETRAINING)]
 """Those that go with any run."""
 
 HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_disease",

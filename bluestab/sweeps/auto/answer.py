@@ -142,7 +142,7 @@ def methods(run: AutoRun, said: str) -> str:
 
 def _delivered(decided: Mapping[str, Any] | None) -> str:
     if decided is None or decided["key"] is None:
-        return "Delivered: no model, for no run of the arm to deliver has finished."
+        return "Delivered: no model."
     return (
         f"Delivered: seed {decided['seed']} of {decided['arm']}, best on validation of its "
         f"{decided['n_seeds']} seeds; its own validation score is therefore optimistic."

@@ -30,30 +30,18 @@ def test_time_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "bluestab.sweeps.auto.budget.time", SimpleNamespace(monotonic=lambda: clock[0])
     )
-    budget = TimeBudget(1000, spent=100, per_run=10, workers=2)
+    budget = TimeBudget(1000, spent=100, per_run=10, baseline=8, longest=20, workers=2)
     reserve = REPORTING + 1.2 * 20
     assert budget.left(race=False) == int((900 - reserve) / 10)
     assert budget.left(race=True) == 50
+    assert budget.left(race=False, alone=True) == int((900 - REPORTING) / 8)
     clock[0] += 200
-    budget.learn(10, 200.0)  # twice as slow as was thought
+    budget.learn(10, 200.0, longest=40.0)  # twice as slow as was thought
     assert budget.spent == 300
     assert budget.left(race=True) == 15
     assert budget.deadline == 1000 - (REPORTING + 1.2 * 40) - 40
     budget.lost(40.0)
     assert budget.spent == 320, "two at a time"
     budget.lost(-40.0)
-    budget.learn(0, 50.0)
+    budget.learn(0, 50.0, longest=0.0)
     assert budget.left(race=True) == 15
-
-
-def test_the_least_budget_has_room_and_less_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(monotonic=lambda: 5.0)
-    monkeypatch.setattr("bluestab.sweeps.auto.budget.time", clock)
-    assert RunBudget(1).least(2) == "runs=2"
-    for per_run, workers, spent in ((2.0, 1, 0), (140.0, 4, 30), (2310.0, 1, 0)):
-
-        def left(hours: float, at: tuple[float, int, int] = (per_run, workers, spent)) -> int:
-            return TimeBudget(3600 * hours, at[2], at[0], at[1]).left(race=True)
-
-        hours = float(TimeBudget(1, spent, per_run, workers).least(2).removeprefix("hours="))
-        assert left(hours) >= 2 > left(hours - 0.03)
