@@ -82,7 +82,7 @@ def opening(file: Path) -> str:
 
 
 def card(target: str) -> str:
-    """The docstring of the module of a class; empty where its package is not allowed, or not here."""
+    """The docstring of a class's module; empty where its package is not allowed, or not here."""
     top, *inner = target.rpartition(".")[0].split(".")
     if top not in allowed_packages():
         return ""

@@ -322,3 +322,12 @@ def test_who_says_when_to_evaluate_is_heard(auto: Command, more: list[str]) -> N
     said = auto(*line, "task.train_size=4", *more)
     assert said.code == 0, said.err
     assert "less often than once per epoch" not in said.out
+
+
+@pytest.mark.slow
+def test_what_was_stopped_before_its_first_run_delivers_no_model(auto: Command) -> None:
+    assert auto("runs=24", "out=none", *ARMS, most=0).code == 130
+    methods = Path("none/methods.md").read_text()
+    assert "Delivered: no model." in methods
+    assert "Cost: 0.00 hours of computing.\n" in methods
+    assert "None" not in methods
