@@ -15,6 +15,9 @@ STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Some machines ask Python to keep no bytecode: every process that tests start would compile its imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
 
@@ -86,7 +89,7 @@ test-browser: install ## the page in headless Chromium; needs chromium, node and
 
 test-all: test test-more test-slow test-slurm test-browser ## every test there is
 
-test-planted: install ## ten bugs, planted one by one: do the quick tests find them?
+test-planted: install ## bugs, planted one by one: do the quick tests find them?
 	$(BIN)/python tests/planted_bugs.py
 
 check: format lint types docs ## format, lint, types, documentation; changes nothing

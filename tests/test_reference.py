@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 import tarfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +17,7 @@ import pytest
 import bluestab
 from bluestab.core.paths import conf_dir, sweeps_dir
 from bluestab.core.reference import knobs_of
+from bluestab.report.words import glossary
 
 DOCS = conf_dir().parent / "docs"
 
@@ -34,6 +37,13 @@ def made() -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def pages(made: ModuleType) -> dict[str, str]:
     return {name: page() for name, page in made.PAGES.items()}
+
+
+def test_no_row_is_without_a_meaning(pages: dict[str, str]) -> None:
+    for name in ("knobs", "techniques", "tasks", "report"):
+        assert re.findall(r"^\| .*\|  \|$", pages[name], re.MULTILINE) == [], name
+    knobs_of_models = pages["models"].partition("## Knobs of a model")[2]
+    assert re.findall(r"^\| .*\|  \|$", knobs_of_models, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("kind", ["technique", "task"])
@@ -62,8 +72,21 @@ def test_every_launcher_logger_and_sampler_has_its_knobs(pages: dict[str, str]) 
         for knob in knobs_of(file):
             if knob.path not in ("_target_", "backend"):
                 assert f"`hydra.launcher.{knob.path}`" in pages["knobs"], f"{file.stem} {knob.path}"
+    for file in (conf_dir() / "model/vision").glob("*.yaml"):
+        for knob in knobs_of(file):
+            assert f"`model.{knob.path}`" in pages["knobs"] or knob.path == "vision"
+    for knob in knobs_of(conf_dir() / "sequence/bio_ner.yaml"):
+        assert f"`sequence.{knob.path}`" in pages["knobs"]
     assert "`logger.mlflow.uri`" in pages["knobs"]
     assert "`search.sampler." in pages["knobs"]
+
+
+def test_every_variable_of_the_environment_is_named(pages: dict[str, str]) -> None:
+    of_processes = {"BLUESTAB_COMMAND", "BLUESTAB_JOB"}
+    sources = [f.read_text(encoding="utf-8") for f in Path(bluestab.__file__).parent.rglob("*.py")]
+    found = set(re.findall(r"BLUESTAB_[A-Z]+", "\n".join(sources)))
+    for name in found - of_processes:
+        assert f"| `{name}` |" in pages["knobs"], name
 
 
 def test_ranges_are_those_of_the_checks(pages: dict[str, str]) -> None:
@@ -86,11 +109,21 @@ def test_every_verb_and_every_option_is_there(pages: dict[str, str]) -> None:
 
 
 def test_every_file_of_a_report_is_described(made: ModuleType, pages: dict[str, str]) -> None:
+    import reference_files
+
+    from bluestab.report.frames.blurb import GROUPS
     from bluestab.report.frames.summary import SUMMARY_COLUMNS
     from bluestab.report.sections import SECTIONS
     from bluestab.report.write import RUN_COLUMNS
 
-    assert {one.name for one in SECTIONS if one.frame} <= {*made.FRAMES}
+    assert {one.name for one in SECTIONS if one.frame} <= {*reference_files.FRAMES}
+    blurb = {*GROUPS, *(task for tasks in GROUPS.values() for task in tasks)}
+    for name, (module, function, columns) in reference_files.FRAMES.items():
+        frames = import_module(f"bluestab.report.frames.{module}")
+        doc = inspect.getdoc(getattr(frames, function)) or ""
+        for one in getattr(frames, columns):
+            told = reference_files.is_in(doc, one) or glossary.column(one)
+            assert told or one in blurb, f"nothing says what {one} of {name}.csv holds"
     for column in (*SUMMARY_COLUMNS, *RUN_COLUMNS):
         said = re.search(rf"^\| `{column}` \| (.+) \|$", pages["report"], re.MULTILINE)
         assert said, f"nothing says what {column} holds"
@@ -116,6 +149,11 @@ def test_values_of_a_paper_s_sweep_say_whether_they_were_published(pages: dict[s
 def test_every_exit_code_is_there(pages: dict[str, str]) -> None:
     for code in (0, 1, 2, 130):
         assert f"\n| {code} |" in pages["exit-codes"]
+    for name in ("RunsCrashed", "DownloadError", "StorageAway", "DataError", "Interrupted"):
+        assert f"| `{name}` |" in pages["exit-codes"], name
+    for file in (Path(bluestab.__file__).parent / "cli").glob("*.py"):
+        if "typer.Exit(1)" in file.read_text(encoding="utf-8"):
+            assert f"`bluestab {file.stem}" in pages["exit-codes"].replace("reproduce", "inference")
 
 
 def test_public_names_are_documented_and_shown() -> None:
@@ -132,7 +170,9 @@ def test_public_names_are_documented_and_shown() -> None:
 
 
 def test_a_card_becomes_a_list(made: ModuleType) -> None:
-    said = made.card_of("X: one thing.\n\nIdea      a\n          b_c\nNot with  `d_e`.")
+    import reference_knobs
+
+    said = reference_knobs.card_of("X: one thing.\n\nIdea      a\n          b_c\nNot with  `d_e`.")
     assert said == "X: one thing.\n\n**Idea**\n: a b\\_c\n\n**Not with**\n: `d_e`."
     assert made.grid(("a",), [("x|y",)]) == "| a |\n|---|\n| x\\|y |"
     assert made.grid(("a",), []) == ""

@@ -64,8 +64,14 @@ def run(context: typer.Context) -> None:
     if _helped(context):
         return
     from bluestab.cli.hydra_app import run_app
-    from bluestab.core.errors import Interrupted
+    from bluestab.core.errors import ConfigError, Interrupted
 
+    on_slurm = "hydra/launcher=slurm" in context.args and {"-m", "--multirun"} & {*context.args}
+    if "--dry-run" in context.args and not on_slurm:
+        raise ConfigError(
+            "--dry-run prints the script of a sweep on SLURM (-m hydra/launcher=slurm); bluestab "
+            "check, in place of bluestab run, says what any other command would do"
+        )
     arguments = ["hydra.launcher.dry_run=true" if a == "--dry-run" else a for a in context.args]
     try:
         run_app(_run_one, arguments)
@@ -87,7 +93,8 @@ def check(context: typer.Context) -> None:
 
     group = "hydra.launcher.group="
     kept = ("hydra.launcher.workers=", "hydra.launcher.dry_step=", group)
-    arguments = [*without_launcher(context.args, kept), "hydra/launcher=check"]
+    asked = [a for a in context.args if a != "--dry-run"]  # every check is one
+    arguments = [*without_launcher(asked, kept), "hydra/launcher=check"]
     if "hydra/launcher=packed" in context.args and not any(a.startswith(group) for a in arguments):
         arguments.append("hydra.launcher.group=null")  # its default
     run_app(_check_one, [*arguments, *of_launcher(context.args)])

@@ -47,7 +47,9 @@ HOW = """\
 bash: eval "$(bluestab completion bash)"      for good: the same line in ~/.bashrc
 zsh:  eval "$(bluestab completion zsh)"       in ~/.zshrc
 fish: bluestab completion fish | source       in ~/.config/fish/config.fish"""
-OVERRIDES = ("run", "check", "fetch", "inspect")
+OVERRIDES = ("run", "check", "fetch", "inspect", "auto")
+FLAGS = {"run": ("-m", "--dry-run"), "check": ("-m", "--dry-run"), "fetch": ("-m",)}
+"""Of verbs that hand their words on to Hydra."""
 GROUPS = ("task", "model", "model/vision", "technique", "optim", "trainer", "search", "logger",
           "hydra/launcher", "hydra/sweeper")  # fmt: skip
 VALUES = {
@@ -99,8 +101,9 @@ def _options(verbs: Any, before: Sequence[str], current: str) -> Iterable[str]:
     for word in words[:2]:
         command = getattr(command, "commands", {}).get(word, command)
     if current.startswith("-"):
-        own = [name for param in command.params for name in getattr(param, "opts", ())]
-        return [f"{n} " for n in (*own, "--help", *(("-m",) if words else ())) if n[:1] == "-"]
+        shown = (param for param in command.params if not getattr(param, "hidden", False))
+        own = [name for param in shown for name in param.opts if name[:1] == "-"]
+        return [f"{n} " for n in (*own, "--help", *FLAGS.get(words[0] if words else "", ()))]
     if hasattr(command, "commands"):
         return [f"{name} " for name in command.commands]
     verb = words[0]

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bluestab.cli.hydra_errors import explained
 from bluestab.cli.names import NAMES, line_that_works, not_resolved, typed
-from bluestab.cli.spelling import check_spelling
+from bluestab.cli.spelling import check_spelling, flags_first
 from bluestab.cli.unknown import (
     instead_of,
     known_keys,
@@ -101,7 +101,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
                     _check_one_run(cfg, arguments)
                 for file in shadowed():
                     print(f"note: {file} is used in place of bluestab's file of the same name")
-            sys.argv = [PRIMARY, *arguments]
+            sys.argv = [PRIMARY, *flags_first(arguments)]
             app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=PRIMARY)
             app(task)()
         if caught:

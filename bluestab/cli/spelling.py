@@ -19,7 +19,7 @@ WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cn", "--config
               "--config-path", "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
 WINDOWS = re.compile(r"[A-Za-z]:(?!\Z)")
 DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".conll", ".txt")
-SHOWN = "-m, --dry-run, --cfg job, --info, --debug, --help"
+SHOWN = "-m, --cfg job, --info, --debug and those that --help shows"
 CURLY = str.maketrans("\u2018\u2019\u201a\u201c\u201d\u201e\u2010\u2011\u2012\u2013\u2014\u2212",
                       "'''\"\"\"------")  # fmt: skip
 """Quotation marks and dashes of word processors -> those of a shell."""
@@ -44,6 +44,20 @@ def check_spelling(arguments: Sequence[str]) -> None:
         if problem := _problem(word, rest):
             raise ConfigError(problem)
         words = rest
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's parser takes overrides in one row alone; people put flags anywhere among them."""
+    words = list(arguments)
+    flags: list[str] = []
+    overrides: list[str] = []
+    while words:
+        word = words.pop(0)
+        (flags if word.startswith("-") else overrides).append(word)
+        if word in WITH_VALUE:
+            given = bool(words) and "=" not in words[0] and not words[0].startswith("-")
+            flags += [words.pop(0)] if given else ["all"] if word in ("-i", "--info") else []
+    return [*flags, *overrides]
 
 
 def _problem(word: str, rest: Sequence[str]) -> str | None:

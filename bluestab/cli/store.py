@@ -122,8 +122,8 @@ def verify(store: STORE = None) -> None:
     )
     if lines:
         lines.append(
-            "what to do: take whole runs from a copy (bluestab store merge STORE COPY, after "
-            "deleting the folders named here), or run the command of the sweep again"
+            "what to do: delete the folders of runs named here, then run the command of the sweep "
+            "again, or take whole runs from a copy (bluestab store merge STORE COPY)"
         )
     _leave_with(lines)
 

@@ -135,7 +135,7 @@ Examples
 {examples}
 Flags
   -m, --multirun   a sweep: commas divide alternatives, each over several seeds
-  --dry-run        with hydra/launcher=slurm: print the script, submit nothing
+  --dry-run        {dry_run}
   --cfg job        print the config and leave; --info plugins: what Hydra found
   --debug          show tracebacks
 Lists and parentheses need quotes in the shell: 'technique=[freeze,llrd]'
@@ -154,9 +154,13 @@ EXAMPLES = {
   bluestab check -m +sweeps=quickstart
 """,
 }
+DRY_RUN = {
+    "run": "with hydra/launcher=slurm: print the script, submit nothing",
+    "check": "as without it: check starts nothing",
+}
 
 
 def hydra_help(verb: str, summary: str) -> str:
     """One screen for the verbs that take what Hydra takes."""
     usage = f"Usage: bluestab {verb} [-m] [KEY=VALUE]...\n\n  {summary}"
-    return RUN_HELP.format(usage=usage, examples=EXAMPLES[verb])
+    return RUN_HELP.format(usage=usage, examples=EXAMPLES[verb], dry_run=DRY_RUN[verb])

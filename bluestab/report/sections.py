@@ -12,6 +12,7 @@ from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.merges import MERGES
 from bluestab.report.frames.over_tasks import OVER_TASKS
 from bluestab.report.frames.pretraining import PRETRAINING
+from bluestab.report.frames.references import REFERENCES
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
 from bluestab.report.section import Section
@@ -65,6 +66,7 @@ SECTIONS = (
     ),
     FORGETTING,
     STAGES,
+    REFERENCES,
     MERGES,
     CONFIRMED,
     BUDGET,

@@ -42,6 +42,8 @@ class Technique:
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
     keeps_items: ClassVar[bool] = False
     """It asks training items of these tasks again in its steps."""
+    reads_path_integral: ClassVar[bool] = False
+    """It needs what these runs leave under `keep_path_integral`."""
     reads_groups: ClassVar[bool] = False
     """It needs two groups of training items at least (`task.group`)."""
     pretrains: ClassVar[bool] = False

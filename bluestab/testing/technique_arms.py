@@ -62,10 +62,11 @@ def overrides(moment: str, *names: str) -> bool:
 
 
 def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
-    """Overrides that select techniques, made to fit two blocks."""
+    """Overrides that select techniques; ours are made to fit two blocks, a person's own says by
+    `knobs` what makes it fit."""
     small = {
         f"technique.{name}.{knob}": value
-        for name in names
+        for name in filter(NODES.get, names)
         for path, value in SMALL.items()
         if (knob := path.removeprefix(f"{name}.")) in node_of(name)
     }

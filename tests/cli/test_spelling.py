@@ -83,3 +83,11 @@ def test_what_was_meant(line: str, meant: str) -> None:
 )
 def test_what_is_fine_or_refused_elsewhere(line: str) -> None:
     spelling.check_spelling(shlex.split(line))
+
+
+def test_flags_may_stand_anywhere() -> None:
+    first = spelling.flags_first
+    typed = ["a=1", "-m", "b=2", "--cfg", "job", "c=3"]
+    assert first(typed) == ["-m", "--cfg", "job", "a=1", "b=2", "c=3"]
+    assert first(["--info", "a=1"]) == ["--info", "all", "a=1"]
+    assert first(["a=-1", "--cfg=job"]) == ["--cfg=job", "a=-1"]

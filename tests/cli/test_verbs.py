@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import typer
 
 from bluestab.cli.app import app
+from bluestab.cli.completion import OVERRIDES, candidates
 from bluestab.cli.unknown import known_keys
 from bluestab.cli.verbs import EXAMPLES, GROUPS, RUN_HELP, VERBS
-from tests.support.refusals import refused
+from tests.support.refusals import GAD, refused
 
 Say = Callable[..., Any]
 COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -71,6 +73,61 @@ def test_what_the_screen_of_run_names_exists() -> None:
 def test_verbs_and_flags_that_do_not_exist(cli: Say, typed: list[str], meant: str) -> None:
     said = refused(cli, typed, meant)
     assert said.count("\n") == 1
+
+
+def screens() -> list[tuple[str, ...]]:
+    """Every verb, those inside of `store` and `cache` included."""
+    found = []
+    for verb, command in COMMANDS.items():
+        inner = getattr(command, "commands", {"": None})
+        found += [tuple(filter(None, (verb, name))) for name in inner]
+    return found
+
+
+ADDED = {("run", "--dry-run"): ("-m", "hydra/launcher=slurm")}
+"""Flag of a verb -> with what its line says that it goes."""
+
+
+@pytest.mark.parametrize("verb", screens(), ids=" ".join)
+def test_each_flag_that_is_listed_or_offered_is_taken(cli: Say, verb: tuple[str, ...]) -> None:
+    """Alone, in an empty folder, where most verbs refuse for another reason, none for the flag."""
+    screen = cli(*verb, "--help", COLUMNS="80").out
+    flag_column = re.findall(r"^ +((?:-{1,2}[a-z][a-z-]*(?:, )?)+)", screen, re.MULTILINE)
+    listed = re.findall(r"-{1,2}[a-z][a-z-]*", " ".join(flag_column))
+    offered = [word.strip() for word in candidates([*verb, "-"], typer.main.get_command(app))]
+    assert "--help" in offered
+    valued = {
+        name for p in command_of(verb).params if not getattr(p, "is_flag", 0) for name in p.opts
+    }
+    values = {"--cfg": "job", "--info": "plugins", **dict.fromkeys(valued, "100")}
+    nothing = ("task=nothing",) if verb[0] in OVERRIDES else ()
+    for flag in {*listed, *offered} - {"--help", "--debug"}:  # of all verbs
+        value = [values[flag]] if flag in values else []
+        said = cli(*verb, *nothing, *ADDED.get((verb[0], flag), ()), flag, *value)
+        assert "Traceback" not in said.err
+        assert not re.search("no such option|there is no (flag|key)", said.err), said.err
+        assert "usage: bluestab [--help]" not in said.err, "the words of Hydra's own parser"
+
+
+def command_of(verb: tuple[str, ...]) -> Any:
+    command = COMMANDS[verb[0]]
+    return command.commands[verb[1]] if verb[1:] else command
+
+
+def test_flags_stand_where_people_put_them(cli: Say) -> None:
+    for words in (("run", *GAD, "--cfg", "job", "seed=7"), ("check", *GAD, "seed=7", "-c", "job")):
+        said = cli(*words)
+        assert (said.code, said.err) == (0, "")
+        assert "seed: 7" in said.out
+    said = cli("check", *GAD, "-m", "technique=none,reinit", "hydra.launcher.dry_step=false")
+    assert said.code == 0, said.err
+    assert "in 2 cells" in said.out
+
+
+def test_what_a_dry_run_is_of_each_verb(cli: Say) -> None:
+    assert cli("check", *GAD, "--dry-run", "hydra.launcher.dry_step=false").code == 0
+    for words in (("run", *GAD), ("run", "-m", *GAD), ("run", *GAD, "hydra/launcher=slurm")):
+        refused(cli, (*words, "--dry-run"), "prints the script of a sweep on SLURM", "check")
 
 
 def test_verbs_that_are_named_exist() -> None:

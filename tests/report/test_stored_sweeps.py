@@ -110,6 +110,20 @@ def test_the_docs_show_these_numbers(
             assert shown[arm][6] == _p(row["p_std_adjusted"]), arm
 
 
+def test_the_first_sentence_is_of_two_seeds_of_one_sweep(
+    stored: tuple[Store, dict[str, Any], Results],
+) -> None:
+    _, manifest, found = stored
+    if manifest["name"] != "biosses_remedies":
+        return
+    runs = found.runs[found.runs["technique"].eq("none") & found.runs["at"].eq("last")]["score"]
+    ends = f"scores {runs.max():.2f} with one seed and {runs.min():.2f} with another"
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((conf_dir().parent / page).read_text(encoding="utf-8").split())
+        assert ends in text, page
+    assert f"between {runs.min():.3f} and {runs.max():.3f}" in " ".join(PAGE.split())
+
+
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 

@@ -119,6 +119,21 @@ def test_verify_exits_1_and_says_what_to_do(cli: Callable[..., Any]) -> None:
     assert "0 problems; 1 set aside in .damaged" in cli("store", "verify").out
 
 
+def test_what_it_says_mends_a_file_that_is_no_record(cli: Callable[..., Any]) -> None:
+    """A run with a whole record is taken for done and for present, so its folder must go first."""
+    store = Store("runs")
+    folder = put(store, run(0))
+    shutil.copytree("runs", "copy")
+    (folder / "log.txt").write_text("")
+    said = cli("store", "verify").out
+    assert said.index(str(folder)) < said.index("what to do: delete the folders of runs named here")
+    assert "0 runs" in cli("store", "merge", "runs", "copy").out
+    assert cli("store", "verify").code == 1
+    shutil.rmtree(folder)
+    assert cli("store", "merge", "runs", "copy").code == 0
+    assert cli("store", "verify").code == 0
+
+
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "a/b", "..", "a\x1b[31m", ""])
 def test_names_that_are_no_file_names_stay_inside_the_report(
     cli: Callable[..., Any], name: str

@@ -28,6 +28,8 @@ def published_frame(
     """One row per arm and published test score; arms on a part of the data have none.
 
     configs  cell -> hashed config
+    source, table  file of conf/published, and the place in the paper; published_arm,
+             published_n, published_mean, published_std: what stands there
     verdict  `within`, `above` or `below`: our mean in relation to theirs, see `published.verdict`;
              None where neither side has a spread
     difference  our mean minus theirs, with the interval that the verdict is about

@@ -36,6 +36,7 @@ def confirmed_frame(results: Results, store: Store) -> pd.DataFrame:
 
     against, role  the baseline as it is (`baseline`), or with all of the chosen arm's that belongs
                    to no technique (`matched`); each comparison stands by itself
+    mean, mean_against   of the chosen arm and of the other on the fresh seeds of both
     left           runs of the confirmation that are missing
     """
     manifest = _confirmation(results.name, store)

@@ -31,6 +31,7 @@ COLUMNS = (
 def over_tasks_frame(results: Results) -> pd.DataFrame:
     """One row per model, arm and `at` for arms that are compared on two tasks or more.
 
+    tasks       those that are counted, n_tasks of them
     change      mean over tasks of the change of the score on shared seeds; every task counts the
                 same, in its own metric. low, high: over seeds, for these tasks; p that it is
                 nothing; hypothesis: the mean over tasks of the changes is 0

@@ -25,6 +25,13 @@ TERMS = {
     "censored": "of a run: it was stopped early by stop_degenerate and is scored as it stood.",
     "last": "scores of the weights after the last step: the headline.",
     "best": "scores of the weights that were best on validation; beside the headline, never mixed.",
+    "at": "which weights of a run are scored: last or best.",
+    "word piece": "what a tokenizer cuts a text into, a word or a part of one; lengths are counted "
+    "in them (task.max_length).",
+    "verdict": "which arm to use, or that nothing can be said yet: validation chooses, test may "
+    "only object.",
+    "effects": "what a technique did to a model, such as tensors frozen, as seen from outside of "
+    "it; in the record of every run.",
     "pairs": "what a comparison is over: seeds that both arms have, or folds, or crossed seeds.",
     "change": "mean of an arm minus mean of the baseline on shared seeds.",
     "std ratio": "standard deviation of an arm over that of the baseline, on shared seeds.",
@@ -37,6 +44,11 @@ TERMS = {
     "launcher": "where the runs of a sweep go: local, pool, packed or slurm.",
     "packed": "several seeds trained as one batched step; its cells are never mixed with others.",
     "fold": "one of the parts that each test once in a cross-validation (task.folds).",
+    "sequence": "tasks that one encoder learns one after another (+sequence=NAME).",
+    "stage": "one task of a sequence: a run that starts from the one before.",
+    "order": "the order in which the tasks of a sequence are trained (sequence.orders).",
+    "point": "of a search: one setting of the knobs, measured over several seeds; also a trial.",
+    "soup": "a network whose weights are made of those of several runs (bluestab soup).",
     "dry step": "a few timed steps that leave no trace, for the forecast of bluestab check.",
 }
 """Term -> what it means here."""
