@@ -38,6 +38,11 @@ def pretraining_frame(results: Results, store: Store) -> pd.DataFrame:
     A setting is what the pretrainings of one cell have in common, and which of their weights were
     taken. Left out is what is not crossed: the settings need equally many pretrainings, two at
     least, and all of these two fine-tuning seeds at least in common.
+
+    settings, pretrainings, seeds   how many there are, of one setting, of one pretraining
+    share_setting, share_pretraining, share_fine_tuning, share_rest   of the sum of the components
+        of variance (`stats.two_stages`), in [0, 1]; the first is empty for one setting
+    std_setting, ..., std_rest   their roots, in the unit of the metric
     """
     sources = _Sources(store)
     rows: list[Row] = []
