@@ -42,7 +42,7 @@ def pretraining_frame(results: Results, store: Store) -> pd.DataFrame:
     settings, pretrainings, seeds   how many there are, of one setting, of one pretraining
     share_setting, share_pretraining, share_fine_tuning, share_rest   of the sum of the components
         of variance (`stats.two_stages`), in [0, 1]; the first is empty for one setting
-    std_setting, ..., std_rest   their roots, in the unit of the metric
+    std_setting, std_pretraining, std_fine_tuning, std_rest   their roots, in the unit of the metric
     """
     sources = _Sources(store)
     rows: list[Row] = []
