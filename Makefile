@@ -15,6 +15,9 @@ STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Some machines ask Python to keep no bytecode: every process that tests start would compile its imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
 

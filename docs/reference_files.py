@@ -37,6 +37,7 @@ FRAMES: Mapping[str, tuple[str, str, str]] = {
     "confirmed": ("confirmed", "confirmed_frame", "COLUMNS"),
     "forgetting": ("sequences", "forgetting_frame", "COLUMNS"),
     "stages": ("sequences", "stages_frame", "STAGE_COLUMNS"),
+    "references": ("references", "references_frame", "COLUMNS"),
     "instability": ("instability", "instability_frame", "COLUMNS"),
     "published": ("beside_published", "published_frame", "COLUMNS"),
     "over_tasks": ("over_tasks", "over_tasks_frame", "COLUMNS"),

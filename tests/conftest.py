@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("BLUESTAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BLUESTAB_CONF", str(tmp_path_factory.mktemp("conf")))
         composed_once.remember(patch)
+        # what tests write need not survive a power cut; tests of `fsync` put their own in place
+        patch.setattr("os.fsync", lambda descriptor: os.fstat(descriptor))
+        # of one run after another, the youngest garbage: what lives on is never looked through
+        young = SimpleNamespace(collect=lambda: gc.collect(1))
+        for module in ("attempt", "dry_run_step", "execute"):
+            patch.setattr(f"bluestab.training.{module}.gc", young)
         # the same on every machine: float32, whole batches and one worker where nothing is said;
         # what a machine makes of its defaults: test_defaults.py of training/ and sweeps/
         patch.setattr("bluestab.core.devices.kind_of", lambda device: Kind("mps", bf16=False))

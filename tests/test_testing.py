@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import bluestab
+from bluestab.testing.technique_arms import chosen
 
 EXAMPLE = Path(__file__).parent / "assets" / "plugin_example"
 ROOT = Path(bluestab.__file__).parents[1]
@@ -78,6 +79,34 @@ def test_a_bad_plug_in_fails(
     assert "1 failed" in done.stdout
     shown = re.search(r"^E +(AssertionError: )?assert \S", done.stdout, re.MULTILINE)
     assert shown, "with the values, as pytest tells them"
+
+
+def test_a_technique_of_ones_own_has_the_values_of_its_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its knobs are called: only ours are made small for the tests."""
+    file = tmp_path / "conf/technique/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("mine:\n  _target_: mylab.Mine\n  gamma: 0.5\n  depth: 2\n")
+    monkeypatch.chdir(tmp_path)
+    assert chosen("mine") == ("technique=[mine]",)
+    assert chosen("mine", mine__depth=1) == ("technique=[mine]", "technique.mine.depth=1")
+    assert "technique.freeze.depth=1" in chosen("freeze")
+
+
+@pytest.mark.slow
+def test_a_technique_that_is_refused_does_not_pass(installed: Path) -> None:
+    """Its default does not fit the network of the suite: skipping would look like passing."""
+    path = installed / "site/bluestab_example/conf/technique/gentle.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("factor: 0.5", "factor: 5"), encoding="utf-8")
+    try:
+        done = tried(installed, "-k", "TestGentle and finite")
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "technique.gentle.factor is 5: expected" in done.stdout
+    assert "name `knobs` that fit" in done.stdout
 
 
 def test_without_pytest_it_says_what_to_install() -> None:

@@ -70,6 +70,8 @@ NEUTRAL: Mapping[str, Any] = {
     "optim.bucket": None,
     "optim.patience": None,
     "technique.reinit.layernorms_only": False,
+    **{f"technique.{name}.buffer": "reservoir" for name in ("er", "der", "derpp")},
+    **{f"technique.{name}.draws": 1 for name in ("er", "der", "derpp")},
 }
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""

@@ -75,6 +75,7 @@ RULES: Mapping[str, Rule] = {
     "on_oom": one_of("crash", "halve"),
     "keep": one_of("none", "best", "last", "all"),
     "keep_representations": FLAG,
+    "keep_path_integral": FLAG,
     "score_earlier": FLAG,
     "stop_degenerate": FLAG,
     "profile": FLAG,
@@ -138,6 +139,11 @@ def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
     if optim.get("epochs") is None and optim.get("steps") is None:
         problems.append(
             "optim.epochs and optim.steps are both null: one must say how long to train"
+        )
+    if cfg.get("keep_path_integral") is True and cfg.get("keep") in ("none", "best"):
+        problems.append(
+            f"keep_path_integral is true, but keep is {cfg['keep']}: it is that of the last "
+            "weights; say keep=last or keep=all"
         )
     if trainer.get("activations") == "compressed" and trainer.get("gradient_checkpointing") is True:
         problems.append(

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
+from bluestab.core.instantiate import allowed_packages
 from bluestab.core.paths import PACKAGE
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
@@ -78,10 +82,17 @@ def opening(file: Path) -> str:
 
 
 def card(target: str) -> str:
-    """The docstring of the module of one of our classes; empty for anybody else's."""
-    module = target.rpartition(".")[0].split(".")
-    file = PACKAGE.joinpath(*module[1:]).with_suffix(".py")
-    if module[:1] != ["bluestab"] or not file.is_file():
+    """The docstring of a class's module; empty where its package is not allowed, or not here."""
+    top, *inner = target.rpartition(".")[0].split(".")
+    if top not in allowed_packages():
+        return ""
+    spec = find_spec(top) or PathFinder.find_spec(top, [os.getcwd()])
+    if spec is None or spec.origin is None:
+        return ""
+    file = Path(spec.origin)
+    if inner:
+        file = file.parent.joinpath(*inner).with_suffix(".py")
+    if not file.is_file():
         return ""
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 

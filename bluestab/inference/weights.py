@@ -20,7 +20,7 @@ from bluestab.core.types import At, RunRecord
 from bluestab.data.locate import sha256_of
 from bluestab.models import untrusted
 from bluestab.models.description import Model, check_model
-from bluestab.models.init_from import check_saved, finished, verified
+from bluestab.models.init_from import check_saved, finished, parse, verified
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 
@@ -113,6 +113,7 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
                 "read; name a run, or a folder that bluestab export wrote"
             )
         else:
+            _check_named(name)
             found.append(of_run(find_run(name, store)))
     first = found[0]
     for other in found[1:]:
@@ -124,6 +125,17 @@ def open_weights(names: Sequence[str], store: Store) -> list[Weights]:
     if len({real(w.folder) for w in found}) < len(found):
         raise ConfigError("the same weights are named twice; several runs must be different ones")
     return found
+
+
+def _check_named(name: str) -> None:
+    """Raises ConfigError for what is neither the key of a run nor a path; an export that is not
+    there, or not written yet, looks so."""
+    try:
+        parse(name, "RUN")
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}, or one that bluestab export wrote; there is no folder {name} here"
+        ) from error
 
 
 def _question(weights: Weights) -> tuple[str, tuple[str, ...]]:

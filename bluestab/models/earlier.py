@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from bluestab.core.types import Batch
 from bluestab.models.built import Built
@@ -28,6 +28,8 @@ class EarlierTask:
     loss     (logits, batch) -> scalar
     size     number of training items (rows, where a long one has several)
     batch    rows of the training items -> a batch of them, on the device
+    path_integral  reads what its run kept of the way that its weights went: name -> sum over steps
+             of minus gradient times change, and whole change; None: it kept nothing
     """
 
     name: str
@@ -35,6 +37,7 @@ class EarlierTask:
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
     size: int
     batch: Callable[[Sequence[int]], Batch]
+    path_integral: Callable[[], Mapping[str, tuple[torch.Tensor, torch.Tensor]]] | None = None
 
     def items(self) -> Iterator[Batch]:
         """All training items, one after the other, without padding."""
@@ -57,6 +60,39 @@ class EarlierTask:
         finally:
             self.network.eval()
         return out.to(torch.promote_types(out.dtype, torch.float32))  # type: ignore[no-any-return]
+
+
+class EarlierTasks(Sequence[EarlierTask]):
+    """Tasks that are loaded anew whenever they are asked for, and that nobody holds here: who needs
+    one at a time has one network in memory, however long the sequence."""
+
+    def __init__(self, load: Sequence[Callable[[], EarlierTask]]) -> None:
+        self._load = load
+
+    def __len__(self) -> int:
+        return len(self._load)
+
+    @overload
+    def __getitem__(self, index: int) -> EarlierTask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EarlierTasks: ...
+
+    def __getitem__(self, index: int | slice) -> EarlierTask | EarlierTasks:
+        if isinstance(index, slice):
+            return EarlierTasks(self._load[index])
+        return self._load[index]()
+
+
+def on_live_weights(task: EarlierTask, built: Built) -> list[str]:
+    """Names as of `shared`; the earlier network holds the parameters of the network in training in
+    their place from here on, and of its own only its head and what else differs."""
+    live = dict(built.model.named_parameters())
+    names = shared(task, built)
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        setattr(task.network.get_submodule(path), leaf, live[name])
+    return names
 
 
 def shared(earlier: EarlierTask, built: Built) -> list[str]:

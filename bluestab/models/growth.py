@@ -11,8 +11,7 @@ the residual stream are 0. In BERT a norm follows each of them, so that a block 
 still changes its input; the last norm of the block below therefore hands its scale and shift over
 to that of the new block, and a normalised state passes through the others as it is.
 
-Templates are no such growth: members of MixtureGrowth (Pham et al. 2024, arXiv 2311.04251) are made
-of templates from the start, and a pretrained network is not.
+In width networks grow within a run, from templates: `techniques/mixture_growth.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ bert_on_stilts), the encoder is taken with its pooler, the head is fresh, and th
 after the last step unless the knob says `:best`.
 
 A stage of a sequence of tasks says `stage:KEY:AT`: the same weights, which are then known by the
-run that leaves them (`keys.py`), not by their content: a stage has a key before they exist.
+run that leaves them (`keys.py`), not by their content: a stage has a key before they exist. One
+that says `stage:KEY:start` knows the tasks of that run and those before, and starts from the
+model's own weights all the same: what all of them can come to together.
 
 Weights are found and verified here, before anything is loaded; `networks.py` reads them.
 """
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.paths import expanded, real
@@ -34,9 +36,10 @@ from bluestab.store.store import KEY, Store, parse_record
 
 PREFIX = re.compile(r"[0-9a-f]{4,16}")
 STAGE = "stage:"
+START: Final = "start"
 EXPECTED = (
-    "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, the "
-    "folder of a run, or null"
+    "expected the key of a run (or its first digits, at least 4), KEY:last or KEY:best, or the "
+    "folder of a run"
 )
 
 
@@ -80,7 +83,8 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str):
         raise ConfigError(f"{knob} is {value!r}: {EXPECTED}")
-    text = text.removeprefix(STAGE)
+    if text.startswith(STAGE):
+        text = text.removeprefix(STAGE).removesuffix(f":{START}")
     run, _, which = text.rpartition(":")
     at = next((at for at in WEIGHTS_TO_KEEP["all"] if at == which), None)
     if at is None:
@@ -90,8 +94,8 @@ def parse(value: object, knob: str = "model.init_from") -> tuple[str, At | None]
     return run, at
 
 
-def predecessor_of(value: object) -> tuple[str, At] | None:
-    """Key and weights that `stage:KEY:AT` names; None: it is no stage of a sequence.
+def predecessor_of(value: object) -> tuple[str, At | Literal["start"]] | None:
+    """Key and weights that `stage:KEY:AT` names (start: none of its); None: it is no stage.
 
     Raises ConfigError if what it names is no whole key.
     """
@@ -100,10 +104,10 @@ def predecessor_of(value: object) -> tuple[str, At] | None:
     run, at = parse(value)
     if not KEY.fullmatch(run):
         raise ConfigError(
-            f"model.init_from is '{value}': expected {STAGE}KEY:last or {STAGE}KEY:best, with all "
-            "16 digits of the key of the stage before"
+            f"model.init_from is '{value}': expected {STAGE}KEY:last, {STAGE}KEY:best or "
+            f"{STAGE}KEY:{START}, with all 16 digits of the key of the stage before"
         )
-    return run, at or "last"
+    return run, START if value.endswith(f":{START}") else at or "last"
 
 
 def _is_path(text: str) -> bool:

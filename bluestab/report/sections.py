@@ -11,6 +11,7 @@ from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.merges import MERGES
 from bluestab.report.frames.over_tasks import OVER_TASKS
+from bluestab.report.frames.references import REFERENCES
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
 from bluestab.report.section import Section
@@ -64,6 +65,7 @@ SECTIONS = (
     ),
     FORGETTING,
     STAGES,
+    REFERENCES,
     MERGES,
     CONFIRMED,
     BUDGET,

@@ -153,6 +153,19 @@ def lacks_weights(folder: Path, keep: str) -> bool:
     return bool(missing) and _has_a_score(folder)
 
 
+PATH_INTEGRAL = "path_integral.safetensors"
+"""Beside the last weights, where `keep_path_integral` asks for it."""
+
+
+def lacks_path_integral(folder: Path) -> bool:
+    """Whether a finished run in `folder` has not its path integral.
+
+    A diverged run has none. Raises StoreError if its record is damaged.
+    """
+    file = folder / "checkpoint" / "last" / PATH_INTEGRAL
+    return not os.path.isfile(file) and _has_a_score(folder)
+
+
 def lacks_representations(folder: Path) -> bool:
     """Whether a finished run in `folder` has not the vectors of its test items.
 

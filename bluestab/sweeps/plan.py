@@ -214,7 +214,11 @@ def plan_sweep(
     stages: dict[str, StageJob] = {}
 
     def checked(kind_of: KindOf) -> list[Run]:
-        found = check_stages(compose, jobs, kind_of)
+        # a run that is asked for with its path integral and without it keeps it
+        found = sorted(
+            check_stages(compose, jobs, kind_of),
+            key=lambda one: not one[1].cfg["keep_path_integral"],
+        )
         for stage, run in found:
             stages.setdefault(run.key, stage)
         return [run for _, run in found]
@@ -347,7 +351,8 @@ def _telling(overrides: Job, after: Sequence[str], lends: bool) -> Iterator[str]
     place of what follows from that."""
     for override in overrides:
         follows = (after and override == "score_earlier=true") or LINK.fullmatch(override)
-        if not (SEED.fullmatch(override) or follows or (lends and override.startswith("keep="))):
+        kept = lends and override.startswith(("keep=", "keep_path_integral="))
+        if not (SEED.fullmatch(override) or follows or kept):
             yield override
     if after:
         yield f"after={'>'.join(after)}"

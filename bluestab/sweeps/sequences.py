@@ -5,6 +5,9 @@ runs: the first trains on its first task from the model's own weights, each late
 task from the weights that the one before left (`model.init_from=stage:KEY:AT`), and is scored on
 all tasks so far. Techniques that hold on to earlier tasks are left out of the first stage, where
 there is none, so that all arms, and all sweeps that begin alike, share its runs.
+
+Two references beside them, without these techniques: `alone`, a run on each task from the model's
+own weights, and `joint`, one that is trained on all tasks at once.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from bluestab.core import rules
 from bluestab.core.catalogue import files
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.instantiate import load_class
-from bluestab.models.init_from import STAGE
+from bluestab.models.init_from import STAGE, START
 from bluestab.techniques.base import Technique
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ Order = tuple[str, ...]
 SEQUENCE = re.compile(r"\+*sequence(\.[\w.]+)?=")
 SET_BY_IT = ("task", "score_earlier", "model.init_from")
 FIELDS = ("tasks", "orders", "order_seed", "from", "keep_data")
+REFERENCES = "references"
+KNOWN_REFERENCES = ("alone", "joint")
 WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
 WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
 """What a run is asked to keep -> what it keeps for the next stage, too."""
@@ -47,7 +52,7 @@ MOST_ORDERS = 1_000
 class StageJob:
     """The overrides of a stage, but for the key of the stage before.
 
-    at         which of the weights it goes on from; None: it is the first
+    at         which of the weights it goes on from, or start; None: it is the first
     lends      it keeps weights for the next stage alone
     """
 
@@ -71,6 +76,7 @@ class Plan:
     order_seed: int
     at: str
     keep_data: bool
+    references: tuple[str, ...] = ()
 
     def in_orders(self) -> list[Order]:
         """The orders of the tasks that are run, the listed one first."""
@@ -133,24 +139,51 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
     remembering = _remembering(cfg)
     if not plan.keep_data:
         _check_needs_no_items(remembering)
-    first = _without(plain, list(remembering), list(cfg.technique or {}))
+    names = list(cfg.technique or {})
+    first = _without(plain, list(remembering), names)
+    with_path = [name for name, kind in remembering.items() if kind.reads_path_integral]
+    if with_path and plan.at == "best":
+        raise ConfigError(
+            f"sequence.from is best, but technique {with_path[0]} needs path integrals, which are "
+            "those of the last weights; say sequence.from=last"
+        )
     with_weights = WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST
     keep = with_weights.get(cfg.keep, cfg.keep)  # another value is refused when the run is checked
-    lending = cfg.keep != keep
-    chains = []
-    for order in plan.in_orders():
+
+    def chain(order: Order, rest: Overrides, path: bool = False) -> list[StageJob]:
+        """The stages of one order; rest: the overrides of all but the first."""
         stages = []
         for number, task in enumerate(order):
-            own = (*(first if number == 0 else plain), f"task={task}")
-            stage = StageJob(own)
+            stage = StageJob((*first, f"task={task}"))
             if number:
-                stage = StageJob((*own, "score_earlier=true"), plan.at)
-            if number < len(order) - 1 and lending:
-                rest = [one for one in stage.overrides if not one.startswith("keep=")]
-                stage = replace(stage, overrides=(*rest, f"keep={keep}"), lends=True)
+                stage = StageJob((*rest, f"task={task}", "score_earlier=true"), plan.at)
+            kept = [f"keep={keep}"] if cfg.keep != keep else []
+            if number < len(order) - 1 and (kept or path):
+                own = [o for o in stage.overrides if not (kept and o.startswith("keep="))]
+                also = ["keep_path_integral=true"] if path else []
+                stage = replace(stage, overrides=(*own, *kept, *also), lends=bool(kept))
             stages.append(stage)
-        chains.append(stages)
+        return stages
+
+    chains = [chain(order, plain, bool(with_path)) for order in plan.in_orders()]
+    if "alone" in plan.references:
+        chains += [[StageJob((*first, f"task={task}"))] for task in plan.tasks]
+    if "joint" in plan.references:
+        *before, last = chain(plan.tasks, first)
+        others = [name for name in names if name not in remembering]
+        chains.append([*before, replace(last, overrides=_jointly(last, others, plan), at=START)])
     return chains
+
+
+def _jointly(last: StageJob, techniques: Sequence[str], plan: Plan) -> Overrides:
+    """The overrides of a last stage with all items of all tasks: a batch of its own in every step,
+    and of the others together as many as of one each, all items alike."""
+    n = len(plan.tasks) - 1
+    return (
+        *(override for override in last.overrides if override.partition("=")[0] != "technique"),
+        f"technique=[{','.join((*techniques, 'er'))}]",
+        *(f"technique.er.{knob}" for knob in (f"beta={n}", f"draws={n}", "buffer_size=all")),
+    )
 
 
 def without_links(job: Sequence[str], cfg: DictConfig) -> Iterator[Overrides]:
@@ -167,7 +200,7 @@ def read_plan(node: Any) -> Plan:
     problems = [
         f"unknown key sequence.{key}" + did_you_mean(str(key), FIELDS)
         for key in node
-        if key not in FIELDS
+        if key not in (*FIELDS, REFERENCES)
     ]
     problems += [f"missing key sequence.{key}" for key in FIELDS if key not in node]
     if problems:
@@ -201,9 +234,33 @@ def read_plan(node: Any) -> Plan:
             f"sequence.orders is {orders!r}: expected all (at most {MOST_ORDERS:,}), a number from "
             f"1 to {most} ({len(tasks)} tasks have {n_orders:,} orders), or a list of orders"
         )
+    references = node.get(REFERENCES) or []
+    problems += _reference_problems(references, node)
     if problems:
         raise ConfigError(*problems)
-    return Plan(tuple(tasks), orders, node["order_seed"], node["from"], node["keep_data"])
+    plan = Plan(tuple(tasks), orders, node["order_seed"], node["from"], node["keep_data"])
+    return replace(plan, references=tuple(references))
+
+
+def _reference_problems(references: Any, node: Mapping[str, Any]) -> list[str]:
+    known = ", ".join(KNOWN_REFERENCES)
+    if not _names(references) or not {*references} <= {*KNOWN_REFERENCES}:
+        return [
+            f"sequence.references is {references!r}: expected a list of {known}, or [] for none"
+        ]
+    if "joint" not in references:
+        return []
+    if node["keep_data"] is False:
+        return [
+            "sequence.references holds joint, which needs the items of all tasks at once, but "
+            "sequence.keep_data is false; say sequence.references=[alone], or keep_data=true"
+        ]
+    if node["from"] == "best":
+        return [
+            "sequence.references holds joint, which asks earlier tasks through the heads of their "
+            "last weights, but sequence.from is best; say sequence.references=[alone], or from=last"
+        ]
+    return []
 
 
 def _meant(name: str, known: Mapping[str, Any]) -> str:

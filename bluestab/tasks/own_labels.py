@@ -43,7 +43,7 @@ def label_of(rows: Rows, i: int, value: Any, column: str, listed: Sequence[objec
     text = (as_text(value) or "").strip()
     if not text or (text.casefold() == "nan" and text not in map(str, listed)):
         said = f" ({text}: list it in task.label_names if it is a name)" if text else ""
-        raise rows.fail(i, f"{column} (task.label) is empty{said}")
+        raise rows.empty(i, column, "task.label", said)
     if len(text) > 200:
         raise rows.fail(
             i, f"{column} (task.label) is {short(text)}: a text, not a label; which column is it?"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from bluestab.core.errors import DataError
 from bluestab.core.types import Example, ImageFile, Split
-from bluestab.data.formats.base import Rows, short
+from bluestab.data.formats.base import Rows, is_empty, short
 from bluestab.data.formats.columns import find, texts
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.classification import Classification
@@ -217,6 +217,8 @@ class OwnPairRegression(OwnTexts, PairRegression):
 
 
 def _number(rows: Rows, i: int, value: object, column: str) -> float:
+    if is_empty(value):
+        raise rows.empty(i, column, "task.label")
     said = value.strip() if isinstance(value, str) else value
     try:
         if isinstance(said, bool) or not isinstance(said, str | int | float):

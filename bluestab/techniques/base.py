@@ -42,8 +42,12 @@ class Technique:
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
     keeps_items: ClassVar[bool] = False
     """It asks training items of these tasks again in its steps."""
+    reads_path_integral: ClassVar[bool] = False
+    """It needs what these runs leave under `keep_path_integral`."""
     reads_groups: ClassVar[bool] = False
     """It needs two groups of training items at least (`task.group`)."""
+    pretrains: ClassVar[bool] = False
+    """It acts in pretraining alone."""
 
     # --- declared before anything heavy is loaded ---
 
@@ -68,6 +72,11 @@ class Technique:
         of every batch: what is drawn inside the step may differ, a count may not); "" if it does.
         """
         return ""
+
+    def selects_from(self, total_steps: int) -> int:
+        """Steps after which validation may choose the best weights, all to be compared with one
+        another; until then they are those of another network."""
+        return 0
 
     def is_neutral(self) -> bool:
         """Some knob stands at the value that switches the technique off."""
@@ -168,10 +177,14 @@ def after_an_update(techniques: Mapping[str, Any], *also: str) -> list[str]:
     return [*found, *(["smart"] if techniques.get("smart", {}).get("proximal") else [])]
 
 
-def predicts_a_number(task: Mapping[str, Any]) -> bool:
-    """Whether a task's class says so; what is wrong with the class itself is said elsewhere."""
+def output_of(task: Mapping[str, Any]) -> Any:
+    """What a task's class says that it predicts (`tasks/outputs.py`), None if nothing; what is
+    wrong with the class itself is said elsewhere."""
     try:
-        kind = load_class(task["_target_"], object, "task")
-        return bool(getattr(getattr(kind, "output", None), "numeric", False))
+        return getattr(load_class(task["_target_"], object, "task"), "output", None)
     except ConfigError:
-        return False
+        return None
+
+
+def predicts_a_number(task: Mapping[str, Any]) -> bool:
+    return bool(getattr(output_of(task), "numeric", False))

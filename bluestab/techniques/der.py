@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 
 class Der(ReplayingLogits):
-    """alpha: weight of the logits' distance, >= 0; buffer_size: items kept."""
+    """alpha: weight of the logits' distance, >= 0; the rest: see `Replaying`."""
 
     name = "der"
     weights = ("alpha",)
 
-    def __init__(self, *, alpha: float, buffer_size: int):
+    def __init__(self, *, alpha: float, buffer_size: int | str, buffer: str, draws: int):
         self.alpha = alpha
         self.buffer_size = buffer_size
+        self.buffer = buffer
+        self.draws = draws
 
     def replayed(self, batch: Batch) -> torch.Tensor:
         return self.alpha * self.logits_term(batch)

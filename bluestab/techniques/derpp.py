@@ -24,15 +24,19 @@ if TYPE_CHECKING:
 
 
 class Derpp(ReplayingLogits):
-    """alpha: weight of the logits' distance; beta: of the replayed loss; buffer_size."""
+    """alpha: weight of the logits' distance, beta: of the replayed loss; see `Replaying`."""
 
     name = "derpp"
     weights = ("alpha", "beta")
 
-    def __init__(self, *, alpha: float, beta: float, buffer_size: int):
+    def __init__(
+        self, *, alpha: float, beta: float, buffer_size: int | str, buffer: str, draws: int
+    ):
         self.alpha = alpha
         self.beta = beta
         self.buffer_size = buffer_size
+        self.buffer = buffer
+        self.draws = draws
 
     def replayed(self, batch: Batch) -> torch.Tensor:
         return self.alpha * self.logits_term(batch) + self.beta * self.labels_term(batch)

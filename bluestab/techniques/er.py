@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 
 class Er(Replaying):
-    """beta: weight of the replayed loss, >= 0; buffer_size: items kept."""
+    """beta: weight of the replayed loss, >= 0; the rest: see `Replaying`."""
 
     name = "er"
     weights = ("beta",)
 
-    def __init__(self, *, beta: float, buffer_size: int):
+    def __init__(self, *, beta: float, buffer_size: int | str, buffer: str, draws: int):
         self.beta = beta
         self.buffer_size = buffer_size
+        self.buffer = buffer
+        self.draws = draws
 
     def replayed(self, batch: Batch) -> torch.Tensor:
         return self.beta * self.labels_term(batch)

@@ -34,7 +34,9 @@ REMEMBERING = [name for name in EVERY if technique_class(name).remembers]
 """Those that go with an earlier run alone."""
 GROUPED = [name for name in EVERY if technique_class(name).reads_groups]
 """Those that go with items in groups alone."""
-NAMES = [name for name in EVERY if name not in (*REMEMBERING, *GROUPED)]
+PRETRAINING = [name for name in EVERY if technique_class(name).pretrains]
+"""Those that go with a pretraining alone."""
+NAMES = [name for name in EVERY if name not in (*REMEMBERING, *GROUPED, *PRETRAINING)]
 """Those that go with any run."""
 
 HEADS = {"regression": "biosses", "classification": "gad", "tagging": "ncbi_disease",
@@ -60,10 +62,11 @@ def overrides(moment: str, *names: str) -> bool:
 
 
 def chosen(*names: str, **knobs: Any) -> tuple[str, ...]:
-    """Overrides that select techniques, made to fit two blocks."""
+    """Overrides that select techniques; ours are made to fit two blocks, a person's own says by
+    `knobs` what makes it fit."""
     small = {
         f"technique.{name}.{knob}": value
-        for name in names
+        for name in filter(NODES.get, names)
         for path, value in SMALL.items()
         if (knob := path.removeprefix(f"{name}.")) in node_of(name)
     }

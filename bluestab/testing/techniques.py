@@ -105,8 +105,9 @@ class TechniqueDeclarations(OneTechnique):
             node = {**cfg["technique"][name], knob: "nonsense"}
             with pytest.raises(ConfigError) as caught:
                 check({**cfg, "technique": {name: node}})
-            (problem,) = caught.value.problems
-            assert f"technique.{name}.{knob} is 'nonsense'" in problem
+            problems = caught.value.problems
+            assert len(problems) == 1, problems
+            assert f"technique.{name}.{knob} is 'nonsense'" in problems[0]
 
     def test_neutral_values_train_like_none(self, lab: Lab, name: str) -> None:
         for knob, value in technique_class(name).neutral.items():
@@ -283,6 +284,18 @@ class TechniqueTraining(OneTechnique):
 
 class TechniqueSuite(TechniqueDeclarations, TechniqueTraining):
     """Both; a child names `technique` and, where its effects have words of their own, `claims`."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trained(cls, lab: Lab, place: Place, name: str) -> tuple[Assembly, ObservedTraining]:
+        """The training with it; fails where it is refused, for then nothing would be tried."""
+        if said := refusal(lab, *place, *cls.asked(name)):
+            pytest.fail(
+                f"{said}; {name} is refused on {' with '.join(place)}: name `knobs` that fit, or "
+                "another task and model, `at`",
+                pytrace=False,
+            )
+        return lab.trained(*place, *cls.asked(name))
 
 
 def facts_of(layers: int) -> ModelFacts:

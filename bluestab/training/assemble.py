@@ -38,6 +38,7 @@ from bluestab.training.loop.module import FineTuning, plain_step, run_in_float32
 from bluestab.training.loop.observed import observed
 from bluestab.training.loop.phases import Phases
 from bluestab.training.loop.ranks import Ranks
+from bluestab.training.path_integral import PathIntegral
 from bluestab.training.prepare import Prepared, build_optimizer, prepare
 from bluestab.training.stages import earlier_tasks
 
@@ -64,6 +65,7 @@ class Assembly:
     checkpoints: Checkpoints | None
     tokenizer: Any
     prefix: int | None
+    path_integral: PathIntegral | None
     earlier: Sequence[EarlierTask]
     """Those whose test items are to be scored, too."""
 
@@ -122,7 +124,7 @@ def assemble(
         techniques=applied,
         seeds=seeds,
         attention=attention,
-        init_from=run.init_from,
+        init_from=run.start,
         phases=phases,
     )
     built, tables = ready.built, ready.tables
@@ -146,6 +148,7 @@ def assemble(
         task.headline,
         built.model,
         selects=task.shots is None,
+        begins=max((t.selects_from(ready.total_steps) for t in applied), default=0),
         patience=cfg["optim"].get("patience"),
     )
     module = FineTuning(
@@ -183,7 +186,11 @@ def assemble(
             techniques=techniques,
             start={**built.reference, **ready.start},
         )
-    callbacks: list[pl.Callback] = [] if checkpoints is None else [checkpoints]
+    path = None
+    if cfg.get("keep_path_integral", False):
+        path = PathIntegral(built, {**built.reference, **ready.start})
+    # before those of techniques, which add to the gradient
+    callbacks: list[pl.Callback] = [one for one in (checkpoints, path) if one is not None]
     callbacks += [c for technique in applied for c in technique.callbacks(built)]
     callbacks += [Steps(ready.total_steps, progress)]
     return Assembly(
@@ -205,6 +212,7 @@ def assemble(
         checkpoints=checkpoints,
         tokenizer=ready.tokenizer,
         prefix=prefix,
+        path_integral=path,
         earlier=earlier if cfg.get("score_earlier", False) else (),
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 from bluestab.core.errors import Diverged
 from bluestab.core.seeding import seed_global_streams
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, Split
+from bluestab.store.artefacts import PATH_INTEGRAL
 from bluestab.store.representations import first_pieces, of_items
 from bluestab.tasks.base import Scores
 from bluestab.training.job import Job
@@ -284,6 +285,8 @@ def _score(
             history.restore_best()
         if at in keep:
             write_weights(work, at, assembly.built, assembly.tokenizer, assembly.data.labels)
+            if at == "last" and assembly.path_integral is not None:
+                assembly.path_integral.write(work / "checkpoint" / at / PATH_INTEGRAL)
         if is_last:
             metrics["best"] = metrics["last"]
             predictions += [{**row, "at": "best"} for row in predictions]

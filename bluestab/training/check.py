@@ -6,7 +6,7 @@ collected, not thrown one at a time: a person fixes a config once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ from bluestab.training.stages import Stage, stages_before
 class Run:
     """A run that can be started: its parts, and what it is called.
 
-    init_from  the weights of an earlier run that it starts from; None: the model's own
+    init_from  the weights of an earlier run that it knows; None: of none
     stages     the runs that led to those, the first first; empty if nothing asks for them
     predecessor  of a stage of a sequence: key, cell and at of the stage before
     loggers    name -> logger that its rows and its record are sent to; they decide nothing
@@ -62,6 +62,12 @@ class Run:
     settled: Settled = Settled()  # noqa: RUF009  # frozen
 
     @property
+    def start(self) -> SavedWeights | None:
+        """The weights that training begins with, but for the head; None: the model's own."""
+        own = self.predecessor is not None and self.predecessor["at"] == init_from.START
+        return None if own else self.init_from
+
+    @property
     def waits(self) -> bool:
         """Whether it was planned before the stage that it goes on from was finished."""
         return self.predecessor is not None and self.init_from is None
@@ -70,10 +76,10 @@ class Run:
         """What to know before it starts, beside `data.notes`: how many of the items it uses, and
         whether it starts from a run that failed."""
         said = [f"{self.data.task.name}: {used}" for used in self.data.used()]
-        if self.init_from is not None and self.init_from.failed:
+        if self.start is not None and self.start.failed:
             said.append(
-                f"model.init_from={self.init_from.said}: a failed run: with these weights it is no "
-                f"better on {self.init_from.task} than an answer that ignores its input"
+                f"model.init_from={self.start.said}: a failed run: with these weights it is no "
+                f"better on {self.start.task} than an answer that ignores its input"
             )
         return said
 
@@ -141,6 +147,7 @@ def check(
     remembered = scored or any(t.remembers for t in usable.values())
     if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
+    problems += _without_path_integral(stages or (), usable)
     if data is not None and not problems:
         problems += _ungrouped(cfg, data, usable)
     if problems or data is None or model is None or identity is None or stages is None:
@@ -285,6 +292,25 @@ def _ungrouped(
         f"technique {name} compares groups of items, and task '{data.task.name}' has none to "
         f"compare: {lack}; say task.group=COLUMN of your own data, or leave the technique out"
         for name in needing
+    ]
+
+
+def _without_path_integral(
+    stages: Sequence[Stage], techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Techniques that need the path integrals of earlier runs which did not keep them."""
+    needing = [n for n, t in techniques.items() if t.reads_path_integral and not t.is_neutral()]
+    return [
+        f"technique {name} needs the path integral of run {stage.weights.run}, which "
+        + (
+            "is that of its last weights, and model.init_from names the best: say :last"
+            if stage.weights.at == "best"
+            else "it did not keep; the same command as that run's with keep=last "
+            "keep_path_integral=true leaves it"
+        )
+        for name in needing
+        for stage in stages
+        if not stage.path_integral.is_file()
     ]
 
 

@@ -19,7 +19,13 @@ from bluestab.core import devices
 from bluestab.core.errors import GroupTooLarge, StoreError, is_disk_full
 from bluestab.core.provenance import provenance
 from bluestab.core.types import RECORD_SCHEMA, RunRecord
-from bluestab.store.artefacts import lacks_representations, lacks_weights, logging_to
+from bluestab.store.artefacts import (
+    PATH_INTEGRAL,
+    lacks_path_integral,
+    lacks_representations,
+    lacks_weights,
+    logging_to,
+)
 from bluestab.store.files import flush, flush_tree
 from bluestab.store.records import to_json
 from bluestab.store.representations import FILE as REPRESENTATIONS
@@ -46,8 +52,8 @@ log = logging.getLogger("bluestab")
 
 
 def is_done(run: Run, store: Store) -> bool:
-    """Whether the store has the record of a run, and all that `keep` and `keep_representations`
-    want beside it."""
+    """Whether the store has the record of a run, and all that `keep`, `keep_representations` and
+    `keep_path_integral` want beside it."""
     return is_stored(run.key, run.cfg, store)
 
 
@@ -64,6 +70,8 @@ def _lacking(key: str, cfg: Mapping[str, Any], store: Store) -> dict[str, str]:
         lacking["weights"] = f"keep={cfg['keep']}"
     if cfg["keep_representations"] and lacks_representations(folder):
         lacking["representations"] = "keep_representations=true"
+    if cfg.get("keep_path_integral", False) and lacks_path_integral(folder):
+        lacking["path integral"] = "keep_path_integral=true"
     return lacking
 
 
@@ -85,9 +93,8 @@ def execute(runs: Sequence[Run], store: Store, progress: Sequence[Progress]) -> 
     run's own for that run. Keyboard interrupts pass through; a checkpoint, if there is one, stays.
 
     Raises GroupTooLarge if fewer runs at once may fit into memory; DiskFull if there is no room for
-    a result, StoreError if it cannot be written, or if a finished run that lacks what `keep` or
-    `keep_representations` asks for does not come out the same when it is run again for it. Records
-    that were written before stay.
+    a result, StoreError if it cannot be written, or if a finished run that lacks what it is to keep
+    does not come out the same when it is run again for it. Records that were written before stay.
     """
     missing = []
     for run, one in zip(runs, progress, strict=True):
@@ -250,4 +257,6 @@ def _parts(work: Path, folder: Path) -> list[Path]:
     # the folder of all weights at once, else those of one kind
     inside = sorted(weights.iterdir()) if (folder / "checkpoint").is_dir() else [weights]
     candidates = [*(inside if weights.is_dir() else []), vectors]
+    if (folder / "checkpoint" / "last").is_dir():
+        candidates.append(weights / "last" / PATH_INTEGRAL)
     return [p for p in candidates if p.exists() and not (folder / p.relative_to(work)).exists()]

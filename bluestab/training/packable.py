@@ -80,6 +80,8 @@ def packable_problems(
         found.append(
             "model.vision is set: what looks at images has no form for several runs at once"
         )
+    if cfg.get("keep_path_integral", False):
+        found.append("keep_path_integral is true: a group does not follow the way of each weight")
     if cfg.get("score_earlier", False):
         found.append("score_earlier is true: a group scores its own task alone")
     if cfg.get("optim", {}).get("patience") is not None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core import plain_files
@@ -18,9 +20,11 @@ from bluestab.core.seeding import Seeds
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights, find
 from bluestab.models.insertion_places import is_inserted
+from bluestab.store.artefacts import PATH_INTEGRAL
 from bluestab.store.store import Store, parse_record
 from bluestab.tasks.data import TaskData, load_task
 from bluestab.training.loop.batches import collate, evaluation_batches, loader
+from bluestab.training.path_integral import read_path_integral
 from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
@@ -41,6 +45,11 @@ class Stage:
     data: TaskData
     seeds: Seeds
     model: Model
+
+    @property
+    def path_integral(self) -> Path:
+        """Where it lies, if its run kept it."""
+        return self.weights.folder / PATH_INTEGRAL
 
 
 def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
@@ -85,9 +94,11 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
 
 def earlier_tasks(
     stages: Sequence[Stage], attention: str, device: torch.device
-) -> list[EarlierTask]:
-    """These stages, loaded."""
-    return [_loaded(stage, attention, device) for stage in stages]
+) -> Sequence[EarlierTask]:
+    """These stages, each loaded when it is asked for."""
+    from bluestab.models.earlier import EarlierTasks
+
+    return EarlierTasks([partial(_loaded, stage, attention, device) for stage in stages])
 
 
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
@@ -112,7 +123,15 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
         found = collate(items, tokenizer.pad_token_id)
         return {name: value.to(device) for name, value in found.items()}
 
-    return EarlierTask(task.name, network.to(device), task.loss, len(table), batch)
+    kept = stage.path_integral
+    return EarlierTask(
+        task.name,
+        network.to(device),
+        task.loss,
+        len(table),
+        batch,
+        partial(read_path_integral, kept) if kept.is_file() else None,
+    )
 
 
 def earlier_scores(
@@ -125,7 +144,7 @@ def earlier_scores(
     """The test scores of each stage's task now: the encoder as it stands, under the head that the
     stage left, and with the layers that it inserted.
 
-    tasks  the same stages, loaded
+    tasks  the same stages
     knobs  `trainer` of the config
     """
     import torch

@@ -110,6 +110,7 @@ WRONG = {
     "on_oom": ("retry", "one of crash, halve"),
     "keep": ("first", "one of none, best, last, all"),
     "keep_representations": ("all", "true or false"),
+    "keep_path_integral": ("1", "true or false"),
     "score_earlier": ("1", "true or false"),
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),

@@ -283,3 +283,51 @@ def test_a_budget_that_is_too_small_says_which_would_do(auto: Command) -> None:
     assert "too few for an answer: runs=24 is the least" in said.out
     assert "no confirmation" in said.out or "the best mean on validation" in said.out
     assert step("small", "deliver")["arm"] == "none"
+
+
+def test_where_two_arms_have_no_room_plain_fine_tuning_is_delivered(
+    auto: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestab.sweeps.auto.start._seconds", lambda *_: 80.0)
+    line = ("hours=0.06", "out=one", "optim.epochs=3", "optim.batch_size=2", "task.train_size=4")
+    said = auto(*line)
+    assert said.code == 0, said.err
+    assert "no room for two arms: plain fine-tuning on 2 seeds" in said.out
+    assert step("one", "race")["alive"] == ["none"]
+    assert Path("one/model/bluestab.json").exists()
+    before = decided("one")["decisions"]
+    assert auto(*line).code == 0
+    assert decided("one")["decisions"] == before
+    # six steps are few, and to train for 200 takes 34 times as long: the budget knows
+    assert "none, epochs=100: 200 steps or more in place of 6: small data need" in said.out
+    # 12 items to learn from, 10 to validate on, and three epochs: one evaluation is enough
+    assert "scored less often than once per epoch: trainer.eval_every=6" in said.out
+    key = step("one", "deliver")["key"]
+    assert Store(Path("runs")).read(key).result["config"]["trainer"]["eval_every"] == 6
+    said = auto("hours=0.02", "out=none")
+    assert said.code == 2
+    assert "hours=0.02 is less than one run takes, which is about 1:20" in said.err
+    assert "hours=0.04 at least" in said.err
+    assert not Path("none").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more", [["trainer.eval_every=null"], ["trainer.eval_every=2,3"], ["optim.patience=2"]]
+)
+def test_who_says_when_to_evaluate_is_heard(auto: Command, more: list[str]) -> None:
+    line = ("runs=24", "hydra/launcher=check", "optim.epochs=3", "optim.batch_size=2")
+    said = auto(*line, "task.train_size=4")
+    assert "trainer.eval_every=6" in said.out
+    said = auto(*line, "task.train_size=4", *more)
+    assert said.code == 0, said.err
+    assert "less often than once per epoch" not in said.out
+
+
+@pytest.mark.slow
+def test_what_was_stopped_before_its_first_run_delivers_no_model(auto: Command) -> None:
+    assert auto("runs=24", "out=none", *ARMS, most=0).code == 130
+    methods = Path("none/methods.md").read_text()
+    assert "Delivered: no model." in methods
+    assert "Cost: 0.00 hours of computing.\n" in methods
+    assert "None" not in methods

@@ -36,6 +36,7 @@ from bluestab.testing.technique_arms import (
     HEADS,
     NAMES,
     NODES,
+    PRETRAINING,
     REMEMBERING,
     YAMLS,
     chosen,
@@ -117,6 +118,15 @@ class TestThoseThatRemember(TestDeclarations):
     """Without an earlier run they are refused, unless they stand at a neutral value."""
 
     @pytest.fixture(scope="class", params=REMEMBERING)
+    @classmethod
+    def name(cls, request: pytest.FixtureRequest) -> str:
+        return request.param  # type: ignore[no-any-return]
+
+
+class TestThoseThatPretrain(TestDeclarations):
+    """Elsewhere they are refused; their trainings have tests of their own."""
+
+    @pytest.fixture(scope="class", params=PRETRAINING)
     @classmethod
     def name(cls, request: pytest.FixtureRequest) -> str:
         return request.param  # type: ignore[no-any-return]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bluestab.core.catalogue import entries
 from bluestab.core.paths import conf_dir
 from bluestab.core.reference import card, knobs_of, opening
@@ -51,3 +53,18 @@ def test_every_yaml_of_ours_is_read_and_every_technique_has_its_card() -> None:
     for name in set(entries("technique")) - {"none"}:
         assert "Source" in card(f"bluestab.techniques.{name}.Any"), name
     assert card("somebody.else.Technique") == ""
+
+
+def test_the_card_of_a_technique_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the own conf/ or on Python's path; read, not imported; only where it is allowed."""
+    (tmp_path / "own_lab").mkdir()
+    (tmp_path / "own_lab/__init__.py").write_text('"""All of it."""\nraise SystemExit\n')
+    (tmp_path / "own_lab/noise.py").write_text('"""Noise.\n\nSource  x.\n"""\nimport no\n')
+    monkeypatch.chdir(tmp_path)
+    assert card("own_lab.noise.Noise") == ""
+    monkeypatch.setenv("BLUESTAB_ALLOW", "own_lab, not_here")
+    assert card("own_lab.noise.Noise") == "Noise.\n\nSource  x."
+    assert card("own_lab.Noise") == "All of it."
+    assert card("own_lab.other.Noise") == card("not_here.Noise") == ""

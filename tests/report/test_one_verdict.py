@@ -175,6 +175,19 @@ def test_an_arm_without_spread_is_the_steadiest(tmp_path: Path) -> None:
     assert "none does not vary, so there is no ratio of spreads" in advice
 
 
+def test_where_all_but_one_fail_the_spread_is_not_said_to_be_none(tmp_path: Path) -> None:
+    n = 12
+    rng = np.random.default_rng(3)
+    base, failed = 0.5 + 0.02 * rng.normal(size=n), np.arange(n) > 0
+    records = [
+        *runs_of("none", base, base, failed),
+        *runs_of("llrd", base + 0.4 + 0.02 * rng.normal(size=n), base + 0.4, np.zeros(n, bool)),
+    ]
+    advice, _ = said(read(tmp_path, records))
+    assert "use llrd" in advice
+    assert "neither failed at 1 of 12 shared runs, too few for a ratio of spreads" in advice
+
+
 def test_a_change_that_unseen_failures_could_undo_is_not_called_one(tmp_path: Path) -> None:
     n = 10
     rng = np.random.default_rng(2)

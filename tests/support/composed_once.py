@@ -1,8 +1,8 @@
 """Hydra composes a config once; who asks for one like it gets a copy with other values in it.
 
 A composition takes 70 ms, and the quick tests ask for thousands, most of them alike. Remembered is
-what Hydra made of the same overrides and the same files. Numbers, and where a store lies, are put
-in afterwards: they choose no file and differ from test to test.
+what Hydra made of the same overrides and the same files. Numbers, words and paths are put in
+afterwards where they choose no file: they differ from test to test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from typing import Any
 import pytest
 
 NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e-?\d+)?"
-VALUE = re.compile(rf"(?!hydra\.)(store)=(/[\w./-]+)|(?!hydra\.)((?:\w+\.)*\w+)=({NUMBER})")
+NAMED = {"null": None, "true": True, "false": False}
+WORD = r"null|true|false|(?!(?i:null|true|false|nan|inf)\b)[A-Za-z_]\w*|/[\w./-]+"
+VALUE = re.compile(
+    rf"(?!hydra\.)(?P<key>(?:\w+\.)*\w+)=(?P<number>{NUMBER})"
+    rf"|(?!hydra\.)(?P<knob>store|(?:\w+\.)+\w+)=(?P<word>{WORD})"
+)
 
 
 def remember(patch: pytest.MonkeyPatch) -> None:
@@ -55,7 +60,14 @@ def remember(patch: pytest.MonkeyPatch) -> None:
 
 def _any_value(line: str) -> str:
     found = VALUE.fullmatch(line)
-    return line if found is None else f"{found[1] or found[3]}=0"
+    return line if found is None else f"{_key(line)}=0"
+
+
+def _value(found: re.Match[str]) -> Any:
+    word, number = found["word"], found["number"]
+    if word is not None:
+        return NAMED.get(word, word)
+    return (float if re.search("[.e]", number) else int)(number)
 
 
 def _key(line: str) -> str:
@@ -75,8 +87,7 @@ def put_values(cfg: Any, given: Sequence[str], overrides: Sequence[str]) -> None
         found = VALUE.fullmatch(line)
         later = {_key(other) for other in overrides[number + 1 :]}
         if found and _key(line) not in later:  # what comes last wins
-            value = found[2] or (float if re.search("[.e]", found[4]) else int)(found[4])
-            OmegaConf.update(cfg, _key(line), value)
+            OmegaConf.update(cfg, _key(line), _value(found))
     cfg.hydra.overrides.task = lines
     cfg.hydra.job.override_dirname = ",".join(sorted(lines))
 

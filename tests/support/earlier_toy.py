@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch, StepOutput
 from bluestab.models.built import Built
-from bluestab.models.earlier import EarlierTask
+from bluestab.models.earlier import EarlierTask, EarlierTasks
 from bluestab.models.layers import layer_map
 from bluestab.techniques.base import Technique
 
@@ -89,8 +90,22 @@ def earlier() -> list[EarlierTask]:
             return {k: v[list(rows)] for k, v in data.items()}
 
         network = Reader(classes, seed, per_word).eval()
-        found.append(EarlierTask(name, network, loss, 7, batch))
+        found.append(EarlierTask(name, network, loss, 7, batch, partial(way, network, seed)))
     return found
+
+
+def way(network: nn.Module, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """A path integral and a change of each weight of the encoder, as if there had been a training;
+    both of either sign."""
+    random = torch.Generator().manual_seed(seed)
+    return {
+        n: (
+            torch.randn(p.shape, dtype=F64, generator=random),
+            torch.randn(p.shape, dtype=F64, generator=random),
+        )
+        for n, p in network.named_parameters()
+        if not n.startswith("classifier")
+    }
 
 
 def built_of(network: nn.Module) -> Built:
@@ -128,7 +143,7 @@ def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any],
     """Weights after SGD on a batch per step, clipped, as the trainer does it."""
     network = started()
     built = built_of(network)
-    technique.recall(earlier(), built, SEEDS)
+    technique.recall(EarlierTasks([lambda i=i: earlier()[i] for i in range(2)]), built, SEEDS)  # type: ignore[misc]
     optimizer: Any = torch.optim.SGD(network.parameters(), lr=LR)
     optimizer.param_groups[0]["initial_lr"] = LR
 

@@ -6,8 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+
+@cache
+def command_of(app: Any) -> Any:
+    return get_command(app)
 
 
 def exit_code(arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
@@ -19,6 +27,7 @@ def exit_code(arguments: tuple[str, ...], environment: Mapping[str, str]) -> int
     before, root = dict(os.environ), logging.getLogger()
     handlers, level = list(root.handlers), root.level
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", command_of)  # of an app that does not change
         patch.setattr(sys, "argv", ["bluestab", *arguments])
         patch.setattr(sys, "path", list(sys.path))
         os.environ.clear()

@@ -25,10 +25,11 @@ class Stop(BaseException):
 
 
 def interrupted(run: Any, root: Path, step: int) -> None:
-    """Start the run and end it one step and a half after the checkpoint at `step`."""
+    """Start the run and end it a step and a half after the checkpoint at `step`, or half a step
+    where another checkpoint would follow."""
 
     def stop(now: int, *_: Any) -> None:
-        if now == step + 2:
+        if now == step + min(step, 2):
             raise Stop
 
     run = replace(run, cfg={**run.cfg, "checkpoint_every": step})

@@ -26,6 +26,7 @@ orders: 1
 order_seed: 0
 from: last
 keep_data: true
+references: []
 """
 SHORT = (*ANY_FILE, "model=tiny", "device=cpu", "optim.steps=1", "task.max_length=32")
 TWO = ("+sequence=two", *SHORT, "sweep.seeds=2", "hydra/launcher=local")
@@ -84,6 +85,76 @@ def test_arms_share_their_first_stage_and_seeds_a_cell(planned: Callable[..., Sw
     assert plain.key == found["gad none"][0].run.key, "a first stage is a run like any other"
     seeds = [one.run.cfg["seed"] for one in sweep.runs]
     assert seeds == sorted(seeds), "an interrupted sweep is a smaller one"
+
+
+@pytest.mark.slow
+def test_stages_before_si_keep_what_it_needs(planned: Callable[..., Sweep]) -> None:
+    """Whoever shares them: the first stage is that of all arms."""
+    for arms in ("none,si", "si,none"):
+        found = stages(planned(f"technique={arms}"))
+        assert {name: len(runs) for name, runs in found.items()} == {
+            "gad none": 2,
+            "ncbi_disease none": 2,
+            "ncbi_disease si": 2,
+        }
+        assert all(one.run.cfg["keep_path_integral"] and one.lends for one in found["gad none"])
+        assert not any(one.run.cfg["keep_path_integral"] for one in found["ncbi_disease si"])
+        key = found["gad none"][0].run.key
+        assert key == alone([o for o in found["gad none"][0].overrides if "keep" not in o]).key
+
+
+@pytest.mark.slow
+def test_references_beside_a_sequence(planned: Callable[..., Sweep]) -> None:
+    """A run on each task, of which the first is the first stage; and one on both at once, which
+    every arm shares, and which starts where the first stages do."""
+    for arms in ("none,ewc", "ewc"):
+        found = stages(planned(f"technique={arms}", "sequence.references=[alone,joint]"))
+        assert {name: len(runs) for name, runs in found.items()} == {
+            "gad none": 2,
+            "ncbi_disease none": 4 if arms == "none,ewc" else 2,
+            "ncbi_disease ewc": 2,
+            "ncbi_disease er": 2,
+        }
+        for one in found["ncbi_disease er"]:
+            assert one.run.predecessor["at"] == "start"
+            assert one.run.start is None
+            assert one.run.cfg["score_earlier"]
+            assert one.run.cfg["technique"]["er"]["buffer_size"] == "all"
+        first = {one.run.key for one in found["gad none"]}
+        assert {one.run.predecessor["key"] for one in found["ncbi_disease er"]} == first
+
+
+@pytest.mark.slow
+def test_a_joint_run_starts_from_the_model_s_own_weights(two: Cli) -> None:
+    """Not from those of the stage before; and is repeated alone."""
+    import torch
+
+    from bluestab.training.assemble import assemble
+
+    said = two(
+        *("run", "-m", *TWO, "technique=none", "sweep.seeds=1", "optim.lr=1e-3"),
+        *("sequence.references=[joint]", "keep=last"),
+    )
+    assert said.code == 0, said.err
+    store = Store("runs")
+    (manifest,) = store.whole_manifests()
+    lines = {entry["key"]: entry["overrides"] for entry in manifest["runs"]}
+    (joint,) = (key for key in lines if any(one.endswith(":start") for one in lines[key]))
+    record = store.read(joint)
+    first = record.result["config"]["predecessor"]["key"]
+    n_items = store.read(first).result["items"]["train"]
+    assert record.result["effects"]["er"] == {"replayed_from": {"gad": n_items}}
+    (entry,) = record.result["earlier"]
+    assert (entry["task"], entry["run"]) == ("gad", first)
+
+    def start(key: str, change: str = "") -> torch.Tensor:
+        run = alone([one.replace(":start", change or ":start") for one in lines[key]])
+        assert change or run.key == key
+        built = assemble(run, device=torch.device("cpu"), progress=lambda *_: None).built
+        return built.reference["bert.embeddings.word_embeddings.weight"]
+
+    assert torch.equal(start(joint), start(first))
+    assert not torch.equal(start(joint), start(joint, ":last"))
 
 
 @pytest.mark.slow
@@ -238,6 +309,26 @@ def test_stages_on_a_cluster_are_those_of_one_machine(
             marks=pytest.mark.slow,
         ),
         pytest.param(["+sequence.order=2"], "sequence.order", marks=pytest.mark.slow),
+        pytest.param(
+            ["sequence.references=[single]"],
+            "sequence.references is ['single']: expected a list of alone, joint, or [] for none",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["sequence.references=[joint]", "sequence.keep_data=false"],
+            "sequence.references holds joint, which needs the items of all tasks at once",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["sequence.references=[joint]", "sequence.from=best"],
+            "but sequence.from is best; say sequence.references=[alone], or from=last",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["technique=si", "sequence.from=best"],
+            "technique si needs path integrals, which are those of the last weights",
+            marks=pytest.mark.slow,
+        ),
         (["task=gad"], "task=gad: with +sequence each stage sets task; leave it out"),
         (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
         (["hydra/launcher=packed"], "hydra/launcher=packed trains siblings as one"),
@@ -301,6 +392,8 @@ def test_a_damaged_link_is_one_sentence() -> None:
 
     with pytest.raises(ConfigError, match="with all 16 digits"):
         predecessor_of("stage:12ab:last")
+    assert predecessor_of(f"stage:{'0' * 16}:start") == ("0" * 16, "start")
+    assert predecessor_of(f"stage:{'0' * 16}:best") == ("0" * 16, "best")
 
 
 def test_a_stage_needs_the_weights_of_all_before_it(tmp_path: Path) -> None:

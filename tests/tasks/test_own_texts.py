@@ -19,6 +19,19 @@ BROKEN: dict[str, Broken] = {
         {},
         r"f\.csv, line 42: label \(task\.label\) is empty",
     ),
+    "empty cells in several rows": (
+        "classification",
+        {CSV: rows() + "a text,\nanother,yes\n" + 'a text," "\n' * 7},
+        {},
+        r"line 42: label \(task\.label\) is empty, as in lines 44, 45, 46, 47, 48 and 2 more; "
+        r"fill in what is missing, or take such rows out",
+    ),
+    "empty score": (
+        "pair_regression",
+        {CSV: "sentence1,sentence2,score\na,b,1.5\nc,d,\ne,f,2\ng,h,\n"},
+        {},
+        r"line 3: score \(task\.label\) is empty, as in line 5; fill in",
+    ),
     "label nan": (
         "classification",
         {CSV: rows() + "a text,nan\n"},

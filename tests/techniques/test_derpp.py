@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from bluestab.core.seeding import stream_seed  # noqa: E402
+from bluestab.core.seeding import Seeds, generator, stream_seed  # noqa: E402
+from bluestab.models.exemplars import reservoir  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
 from bluestab.techniques.der import Der  # noqa: E402
 from bluestab.techniques.derpp import Derpp  # noqa: E402
 from bluestab.techniques.er import Er  # noqa: E402
 from bluestab.techniques.lwf import Lwf, kl  # noqa: E402
-from bluestab.techniques.replay import reservoir  # noqa: E402
 from tests.support.earlier_toy import (  # noqa: E402
     SEEDS,
     answers,
@@ -33,11 +33,18 @@ from tests.support.earlier_toy import (  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
 
 SIZE = 9
+KEPT: Any = {"buffer": "reservoir", "draws": 1}
+
+
+def sampled(sizes: list[int], size: int, seeds: Seeds) -> list[tuple[int, int]]:
+    """Of all items of tasks of these sizes, as `seeds.order` draws them."""
+    rows = [(task, row) for task, n in enumerate(sizes) for row in range(n)]
+    return reservoir(rows, size, generator(seeds.order, "buffer"))
 
 
 def drawn(name: str, stream: str, n: int) -> list[tuple[int, int]]:
     """(task, row) of a step: uniform with replacement, from the stream of step and technique."""
-    kept = reservoir([7, 7], SIZE, SEEDS)
+    kept = sampled([7, 7], SIZE, SEEDS)
     random = torch.Generator().manual_seed(stream_seed(torch.initial_seed(), name, stream))
     return [kept[i] for i in torch.randint(len(kept), (n,), generator=random).tolist()]
 
@@ -71,9 +78,9 @@ def replay(name: str, alpha: float, beta: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("technique", "alpha", "beta"),
     [
-        pytest.param(Er(beta=0.5, buffer_size=SIZE), 0.0, 0.5, marks=pytest.mark.slow),
-        pytest.param(Der(alpha=0.3, buffer_size=SIZE), 0.3, 0.0, marks=pytest.mark.slow),
-        (Derpp(alpha=0.3, beta=0.5, buffer_size=SIZE), 0.3, 0.5),
+        pytest.param(Er(beta=0.5, buffer_size=SIZE, **KEPT), 0.0, 0.5, marks=pytest.mark.slow),
+        pytest.param(Der(alpha=0.3, buffer_size=SIZE, **KEPT), 0.3, 0.0, marks=pytest.mark.slow),
+        (Derpp(alpha=0.3, beta=0.5, buffer_size=SIZE, **KEPT), 0.3, 0.5),
     ],
     ids=["er", "der", "derpp"],
 )
@@ -89,7 +96,10 @@ def test_replay_is_its_formula(technique: Any, alpha: float, beta: float) -> Non
 @pytest.mark.slow
 def test_derpp_without_one_term_is_the_other() -> None:
     """But for the stream it draws from: so they are asked with the same name."""
-    one, other = Derpp(alpha=0.0, beta=0.5, buffer_size=SIZE), Er(beta=0.5, buffer_size=SIZE)
+    one, other = (
+        Derpp(alpha=0.0, beta=0.5, buffer_size=SIZE, **KEPT),
+        Er(beta=0.5, buffer_size=SIZE, **KEPT),
+    )
     other.name = "derpp"  # type: ignore[misc]
     close(trained(one)[0], trained(other)[0])
 
@@ -131,22 +141,20 @@ def test_kl_of_every_kind_is_torch_s() -> None:
 
 
 def test_the_buffer_is_a_uniform_sample_without_replacement() -> None:
-    from bluestab.core.seeding import Seeds
-
     counts = torch.zeros(10)
     for seed in range(2000):
-        kept = reservoir([4, 6], 5, Seeds(0, seed, 0, 0))
+        kept = sampled([4, 6], 5, Seeds(0, seed, 0, 0))
         assert len(set(kept)) == 5
         for task, row in kept:
             counts[task * 4 + row] += 1
     assert (counts - 1000).abs().max() < 5 * (2000 * 0.25) ** 0.5
-    assert len(reservoir([4, 6], 50, SEEDS)) == 10
+    assert len(sampled([4, 6], 50, SEEDS)) == 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "technique",
-    [Er(beta=0.0, buffer_size=3), Derpp(alpha=0.0, beta=0.0, buffer_size=3),
+    [Er(beta=0.0, buffer_size=3, **KEPT), Derpp(alpha=0.0, beta=0.0, buffer_size=3, **KEPT),
      Lwf(alpha=0.0, temperature=2.0)],
 )  # fmt: skip
 def test_without_weight_nothing_happens(technique: Technique) -> None:

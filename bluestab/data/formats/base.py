@@ -99,6 +99,16 @@ class Rows:
             return DataError(self.path, reason, self.lines[i])
         return DataError(self.path, f"{self.unit} {self.lines[i]}: {reason}")
 
+    def empty(self, i: int, column: str, knob: str, said: str = "") -> DataError:
+        """An error about the empty cell of row i, with where else the column is empty below it."""
+        below = self.column(column, knob)[i + 1 :]
+        found = [n for n, v in zip(self.lines[i + 1 :], below, strict=True) if is_empty(v)]
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        units = self.unit + "s" * (len(found) > 1)
+        also = f", as in {units} {', '.join(map(str, found[:5]))}{more}" if found else ""
+        advice = "; fill in what is missing, or take such rows out"
+        return self.fail(i, f"{column} ({knob}) is empty{said}{also}{advice}")
+
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
@@ -247,6 +257,12 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         return " ".join(value)
     return None
+
+
+def is_empty(value: Any) -> bool:
+    """Nothing, or blanks alone."""
+    text = as_text(value)
+    return value is None or value == [] or (text is not None and not text.strip())
 
 
 def offset(text: str) -> int | None:

@@ -164,7 +164,7 @@ def texts(rows: Rows, column: str, knob: str) -> list[str]:
             kind = "not a number" if isinstance(value, float) else f"a {type(value).__name__}"
             raise rows.fail(i, f"{column} ({knob}) is {kind}, where a text is expected")
         if text is None or not text.strip():
-            raise rows.fail(i, f"{column} ({knob}) is empty")
+            raise rows.empty(i, column, knob)
         found.append(text)
     return found
 

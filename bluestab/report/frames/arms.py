@@ -90,12 +90,18 @@ def with_stages(
         rest = {k: v for k, v in configs[cell].items() if k not in ("predecessor", "score_earlier")}
         own = {k: v for k, v in rest.items() if k != "seeds"}
         alike[_said([own, list(tasks)])].append(cell)
-        named[cell] = {**rest, "after": ">".join(tasks) or "another task"}
+        word = _relation(configs[cell])
+        named[cell] = {**rest, word: ">".join(tasks) or "another task"}
     for cells in alike.values():
         for cell in cells if len(cells) > 1 else ():
-            before = configs[cell]["predecessor"]["cell"][:8]
-            named[cell] = {**named[cell], "after": f"{named[cell]['after']} {before}"}
+            before, word = configs[cell]["predecessor"]["cell"][:8], _relation(configs[cell])
+            named[cell] = {**named[cell], word: f"{named[cell][word]} {before}"}
     return named
+
+
+def _relation(config: Mapping[str, Any]) -> str:
+    """To the tasks before: `after` them, or `with` them from the model's own weights."""
+    return "with" if config["predecessor"]["at"] == "start" else "after"
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

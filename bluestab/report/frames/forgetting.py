@@ -20,7 +20,7 @@ DEFINITIONS = (
     "Forgetting: mean over i < T of max over i <= t < T of a(t, i) - a(T, i).",
     "Backward transfer: mean over i < T of a(T, i) - a(i, i).",
     "Forward transfer: mean over i > 1 of a(i, i) minus the score of a run on task i alone with "
-    "the same seed; shown where there are such runs.",
+    "the same seed, without what holds on to earlier tasks; shown where there are such runs.",
     "Relative reduction of forgetting: 1 - drop(arm) / drop(baseline), drop = a(i, i) - a(T, i), a "
     "ratio of means over orders and tasks, with an interval by resampling seeds; - where the drop "
     "of the baseline is not shown to be above 0. This is our reading: that of McInerney et al. "

@@ -35,6 +35,8 @@ class Chain:
     signs   +1, or -1 for a metric that falls with quality, `(T,)`
     reach   the least and the most that a mean of scores can be
     alone   score of a run on task i alone with this seed, `(T,)`; NaN where there is none
+    plain   what its first stage is but for the task, where nothing is held on to: as runs alone are
+    techniques  of that stage, by name
     """
 
     model: str
@@ -46,6 +48,8 @@ class Chain:
     signs: FloatArray
     reach: tuple[float, float]
     alone: FloatArray
+    plain: str
+    techniques: str
 
     @property
     def upwards(self) -> FloatArray:
@@ -73,7 +77,7 @@ def chains_of(results: Results) -> tuple[list[Chain], int]:
         stages = {k: r for k, r in stages.items() if r["predecessor"]["at"] == at}
         gone_on = {row["predecessor"]["key"] for row in stages.values()}
         ends = [row for key, row in stages.items() if key not in gone_on]
-        chains = [(row, chain) for row in ends if (chain := _rows_of(row, rows)) is not None]
+        chains = [(row, chain) for row in ends if (chain := stages_to(row, rows)) is not None]
         most = {frozenset(r["task"] for r in chain) for _, chain in chains}
         whole = [
             (row, chain)
@@ -96,7 +100,7 @@ def _is_map(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
-def _rows_of(row: Row, rows: Mapping[str, Row]) -> list[Row] | None:
+def stages_to(row: Row, rows: Mapping[str, Row]) -> list[Row] | None:
     """The stages that led to this one, itself the last; None if one is not among the runs."""
     found = [row]
     while _is_map(row["predecessor"]):
@@ -128,7 +132,7 @@ def _chain(
     alone: Mapping[tuple[str, str, Any], float],
 ) -> Chain:
     first, last = chain[0], chain[-1]
-    kind = _kind(results.hashed[first["cell"]])
+    plain = kind_of_all_else(results.hashed[first["cell"]])
     metrics = [metric_of_row(row) for row in chain]
     return Chain(
         model=last["model"],
@@ -139,7 +143,9 @@ def _chain(
         scores=scores,
         signs=np.array([1.0 if one.higher_is_better else -1.0 for one in metrics]),
         reach=(min(one.least for one in metrics), max(one.most for one in metrics)),
-        alone=np.array([alone.get((r["task"], kind, r["streams"]), math.nan) for r in chain]),
+        alone=np.array([alone.get((r["task"], plain, r["streams"]), math.nan) for r in chain]),
+        plain=plain,
+        techniques=first["technique"],
     )
 
 
@@ -154,14 +160,15 @@ def _arms(results: Results, ends: Sequence[Row]) -> dict[str, str]:
     return {cell: name for cell, (name, _) in names.items()}
 
 
-def _kind(config: Mapping[str, Any]) -> str:
+def kind_of_all_else(config: Mapping[str, Any]) -> str:
+    """A hashed config but for its task, its seeds and what it goes on from, as text."""
     return json.dumps({k: v for k, v in config.items() if k not in OF_ONE_TASK}, sort_keys=True)
 
 
 def _scores_alone(results: Results, rows: Any) -> dict[tuple[str, str, Any], float]:
     """Task, config of all else and seed -> score of a run that went on from no other."""
     return {
-        (row["task"], _kind(results.hashed[row["cell"]]), row["streams"]): row["score"]
+        (row["task"], kind_of_all_else(results.hashed[row["cell"]]), row["streams"]): row["score"]
         for row in rows
         if not _is_map(row["predecessor"]) and not isinstance(row["init_from"], str)
     }

@@ -52,7 +52,10 @@ def _spread(verdict: Verdict, first: Standing) -> str:
     where = "on validation, where neither failed,"
     if first.ratio == 0:
         return f"{where} its {first.n} seeds do not vary at all"
-    if first.ratio is None or first.ratio == math.inf:
+    if first.ratio is None:
+        fine = f"neither failed at {first.n_fine or 0} of {first.n} shared runs"
+        return f"{fine}, too few for a ratio of spreads"
+    if first.ratio == math.inf:
         return f"{verdict.baseline} does not vary, so there is no ratio of spreads"
     upper = "" if first.upper is None else f", at most {first.upper:.2f} times"
     return f"{where} its spread is {first.ratio:.2f} times that of {verdict.baseline}{upper}"

@@ -5,10 +5,11 @@ Test scores are read here for the first time, when everything is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bluestab.core.provenance import command_line, versions
+from bluestab.core.types import RunRecord
 from bluestab.report.words.phrases import p_words, percent
 from bluestab.sweeps.auto.drive import AutoRun
 from bluestab.sweeps.auto.fresh import contrast, row_of
@@ -110,7 +111,7 @@ def methods(run: AutoRun, said: str) -> str:
     """`methods.md`: data, arms, seeds, rule, result, versions; cost in a line of its own."""
     plan = run.plan
     records = [*run.records(run.raced).values(), *run.records(run.fresh).values()]
-    about, delivered = plan.subject, plan.decided("deliver") or {}
+    about = plan.subject
     items = ", ".join(f"{n:,} {split}" for split, n in about["items"].items())
     raced = {seed for _, seed in run.raced}
     arms = "; ".join(f"{arm.name} ({arm.source})" for arm in plan.arms)
@@ -128,17 +129,30 @@ def methods(run: AutoRun, said: str) -> str:
         said,
         *more_sentences(run),
         "",
-        f"Delivered: seed {delivered.get('seed')} of {delivered.get('arm')}, best on validation of "
-        f"its {delivered.get('n_seeds')} seeds; its own validation score is therefore optimistic.",
+        _delivered(plan.decided("deliver")),
         "",
         "Software: " + ", ".join(f"{name} {version}" for name, version in known.items()) + ".",
         "",
-        f"Cost: {sum(r.measured['seconds']['total'] for r in records) / 3600:.2f} hours of "
-        f"computing on {', '.join(sorted({str(r.measured.get('device')) for r in records}))}.",
+        _cost(records),
         "",
         f"Command: `{command_line()}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _delivered(decided: Mapping[str, Any] | None) -> str:
+    if decided is None or decided["key"] is None:
+        return "Delivered: no model."
+    return (
+        f"Delivered: seed {decided['seed']} of {decided['arm']}, best on validation of its "
+        f"{decided['n_seeds']} seeds; its own validation score is therefore optimistic."
+    )
+
+
+def _cost(records: Sequence[RunRecord]) -> str:
+    hours = sum(r.measured["seconds"]["total"] for r in records) / 3600
+    devices = ", ".join(sorted({str(r.measured.get("device")) for r in records}))
+    return f"Cost: {hours:.2f} hours of computing" + (f" on {devices}." if devices else ".")
 
 
 def _parts(run: AutoRun) -> str:

@@ -5,10 +5,12 @@ What is known is of a kind of model or of data, not of this one: that is what th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bluestab.training.check import Run
+from bluestab.training.loop.schedules import updates
 
 TINN = "Tinn et al. 2023, Patterns 4(4)"
 ZHANG = "Zhang et al. 2021, ICLR"
@@ -20,6 +22,8 @@ FEW_TRAINING_ITEMS = 1000
 """Training items below which Zhang et al. speak of few samples (theirs: 1,000 of each task)."""
 SHORT = 20
 """Epochs below which Mosbach et al. found training too short on small data."""
+FEW_STEPS = 200
+"""Optimizer steps of the shortest training that Zhang et al. try beside three epochs (96 steps)."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,27 @@ def candidates(run: Run) -> list[CandidateArm]:
         order = [reinit, *order[:2]]
     elif run.data.size("train") < FEW_TRAINING_ITEMS:
         order = [order[0], reinit, order[1]]
-    return [*order, *_of_optimizer(optim), both]
+    steps = updates(run.data.size("train"), optim["batch_size"], optim["epochs"], optim["steps"])
+    if optim["steps"] is None and 0 < steps < FEW_STEPS:
+        epochs = math.ceil(FEW_STEPS / steps * optim["epochs"])
+        order.insert(0, _longer(epochs, f"{FEW_STEPS} steps or more in place of {steps}", ZHANG))
+    return [*order, *_of_optimizer(optim, steps), both]
 
 
-def _of_optimizer(optim: dict[str, float]) -> list[CandidateArm]:
-    """Arms of plain fine-tuning: other learning rates, Adam's correction, more steps."""
+def _longer(epochs: int, reason: str, source: str) -> CandidateArm:
+    return CandidateArm(
+        f"none, epochs={epochs}",
+        ("technique=none", f"optim.epochs={epochs}"),
+        f"{reason}: small data need more steps",
+        source,
+    )
+
+
+def _of_optimizer(optim: dict[str, float], steps: int) -> list[CandidateArm]:
+    """Arms of plain fine-tuning: other learning rates, Adam's correction, more steps.
+
+    steps  that training takes: of few there is an arm of more steps already
+    """
     found = []
     if not optim["bias_correction"]:
         found.append(
@@ -104,15 +124,9 @@ def _of_optimizer(optim: dict[str, float]) -> list[CandidateArm]:
             )
         )
     epochs = optim["epochs"]
-    if optim["steps"] is None and epochs and epochs < SHORT:
-        found.append(
-            CandidateArm(
-                f"none, epochs={2 * epochs}",
-                ("technique=none", f"optim.epochs={2 * epochs}"),
-                f"{2 * epochs} epochs in place of {epochs}: small data need more steps",
-                MOSBACH,
-            )
-        )
+    if optim["steps"] is None and steps >= FEW_STEPS and epochs < SHORT:
+        longer = f"{2 * epochs} epochs in place of {epochs}"
+        found.append(_longer(2 * epochs, longer, MOSBACH))
     return found
 
 

@@ -9,22 +9,24 @@ from bluestab.sweeps.auto.plan import RACE_SHARE, race_runs
 
 REPORTING = 20.0
 """Seconds that the report and the model's check take, about, beside training it once more."""
+USABLE = 0.9
+"""Of the time that runs may take; starts of workers and the last run's end take the rest."""
 
 
 class Budget(ABC):
     """How many runs it still allows."""
 
     @abstractmethod
-    def left(self, *, race: bool) -> int:
-        """race: of the race's share alone."""
+    def left(self, *, race: bool, alone: bool = False) -> int:
+        """race: of the race's share alone; alone: of the baseline, which keeps its weights."""
 
     @abstractmethod
     def use(self, n: int) -> None:
         """Runs are asked for, whether or not they are in the store."""
 
     @abstractmethod
-    def learn(self, n: int, seconds: float) -> None:
-        """So many runs took so long, all at once."""
+    def learn(self, n: int, seconds: float, longest: float) -> None:
+        """So many runs took so long, all at once, and the longest of them alone."""
 
     @abstractmethod
     def lost(self, seconds: float) -> None:
@@ -47,13 +49,13 @@ class RunBudget(Budget):
     def __init__(self, runs: int) -> None:
         self._runs, self._used = runs, 0
 
-    def left(self, *, race: bool) -> int:
+    def left(self, *, race: bool, alone: bool = False) -> int:
         return (race_runs(self._runs) if race else self._runs) - self._used
 
     def use(self, n: int) -> None:
         self._used += n
 
-    def learn(self, n: int, seconds: float) -> None:
+    def learn(self, n: int, seconds: float, longest: float) -> None:
         pass
 
     def lost(self, seconds: float) -> None:
@@ -63,14 +65,24 @@ class RunBudget(Budget):
 class TimeBudget(Budget):
     """Seconds by the clock, those of earlier commands included.
 
-    seconds  in all; spent: before now; per_run: forecast for one run, several at once counted
+    seconds  in all; spent: before now; per_run: forecast for a run of the mean length, several at
+             once counted, baseline: of the baseline's; longest: for the longest run alone
     workers  runs at once
     """
 
-    def __init__(self, seconds: float, spent: float, per_run: float, workers: int) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        spent: float,
+        per_run: float,
+        baseline: float,
+        longest: float,
+        workers: int,
+    ) -> None:
         self._seconds, self._begun = seconds, time.monotonic() - spent
-        self._per_run, self._workers = per_run, workers
-        self._runs, self._took = 0, 0.0
+        self._per_run, self._baseline, self._longest = per_run, baseline, longest
+        self._workers = workers
+        self._runs, self._took, self._learned = 0, 0.0, 0.0
 
     @property
     def spent(self) -> float:
@@ -79,14 +91,16 @@ class TimeBudget(Budget):
     @property
     def _reserve(self) -> float:
         """To train the delivered run once more, on one worker, and to write the report."""
-        return REPORTING + 1.2 * self._per_run * self._workers
+        return REPORTING + 1.2 * self._longest
 
     @property
     def deadline(self) -> float:
         """A run that begins before it ends within the budget, if it takes what others took."""
-        return self._begun + self._seconds - self._reserve - self._per_run * self._workers
+        return self._begun + self._seconds - self._reserve - self._longest
 
-    def left(self, *, race: bool) -> int:
+    def left(self, *, race: bool, alone: bool = False) -> int:
+        if alone:
+            return max(0, int((self._seconds - REPORTING - self.spent) / self._baseline))
         end = self._seconds - self._reserve
         if race:
             end = min(end, RACE_SHARE * self._seconds)
@@ -95,10 +109,11 @@ class TimeBudget(Budget):
     def use(self, n: int) -> None:
         pass
 
-    def learn(self, n: int, seconds: float) -> None:
+    def learn(self, n: int, seconds: float, longest: float) -> None:
         if n:
             self._runs, self._took = self._runs + n, self._took + seconds
             self._per_run = self._took / self._runs
+            self._longest = self._learned = max(self._learned, longest)
 
     def lost(self, seconds: float) -> None:
         self._begun -= seconds / self._workers

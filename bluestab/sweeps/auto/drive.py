@@ -79,6 +79,10 @@ class AutoRun:
         while known or not over:
             again = known.pop(0) if known else None
             new = again["seeds"] if again else self._next_seeds(alive, len(seeds))
+            if again:
+                alive = list(again["alive"])
+            elif not new and not seeds:
+                alive, new = [self.plan.baseline], self._alone()
             if not new:
                 return
             seeds += new
@@ -94,7 +98,8 @@ class AutoRun:
             for arm, by in dropped.items():
                 print(f"  {arm} leaves the race: {by} beats it more often than not")
             alive = [arm for arm in alive if arm not in dropped]
-            print(f"race: {len(seeds)} seeds; left: {'; '.join(alive)}", flush=True)
+            if len(alive) > 1 or dropped:
+                print(f"race: {len(seeds)} seeds; left: {'; '.join(alive)}", flush=True)
 
     def _next_seeds(self, alive: Sequence[str], n: int) -> list[int]:
         """The seeds of the next round; none: the race is over."""
@@ -108,14 +113,22 @@ class AutoRun:
         most = min(MOST_RACE_SEEDS - n, left // len(alive))
         return list(range(n, n + max(0, min(a_round, most))))
 
+    def _alone(self) -> list[int]:
+        """Seeds of plain fine-tuning, where no round of two arms fits: one at least."""
+        n = max(1, min(self.budget.left(race=False, alone=True), MOST_RACE_SEEDS))
+        print(f"no room for two arms: plain fine-tuning on {n} seed{'s' * (n > 1)}", flush=True)
+        return list(range(n))
+
     def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:
         arms = {arm.name: arm for arm in self.plan.arms}
+        alone = (
+            len(alive) == 1
+        )  # it is not raced but delivered, and there is no time to train twice
+        here = (*self.here, "keep=last") if alone else self.here
         jobs = {
-            (name, seed): self.plan.job(arms[name], seed, self.here)
-            for seed in seeds
-            for name in alive
+            (name, seed): self.plan.job(arms[name], seed, here) for seed in seeds for name in alive
         }
-        self._launch(jobs, self.raced, self.plan.name, killed=killed)
+        self._launch(jobs, self.raced, self.plan.name, killed=killed, to_the_end=alone)
 
     def _scores(self) -> dict[str, dict[int, float]]:
         found: dict[str, dict[int, float]] = {arm.name: {} for arm in self.plan.arms}
@@ -210,10 +223,12 @@ class AutoRun:
         confirms: Mapping[str, Any] | None = None,
         *,
         killed: bool,
+        to_the_end: bool = False,
     ) -> None:
         """See these runs through, beside those of the same sweep that were asked for before.
 
-        killed  an earlier command was at it when it died: what it did took time, too
+        killed      an earlier command was at it when it died: what it did took time, too
+        to_the_end  whatever the time: there are no others
         """
         lines: Sequence[Job] = list(jobs.values())
         if self.backend.group != 1:
@@ -225,9 +240,8 @@ class AutoRun:
         if killed:
             found = self.records(new).values()
             self.budget.lost(sum(record.measured["seconds"]["total"] for record in found))
-        whole = replace(
-            sweep, runs=tuple(known.values()), blind=True, deadline=self.budget.deadline
-        )
+        deadline = None if to_the_end else self.budget.deadline
+        whole = replace(sweep, runs=tuple(known.values()), blind=True, deadline=deadline)
         missing = [p for p in whole.runs if not self.store.has(p.run.key)]
         begun = time.monotonic()
         try:
@@ -237,8 +251,12 @@ class AutoRun:
         except Interrupted:
             if whole.deadline is None or time.monotonic() < whole.deadline:
                 raise
-        done = sum(self.store.has(p.run.key) for p in missing)
-        self.budget.learn(done, time.monotonic() - begun)
+        took = [
+            self.store.read(p.run.key).measured["seconds"]["total"]
+            for p in missing
+            if self.store.has(p.run.key)
+        ]
+        self.budget.learn(len(took), time.monotonic() - begun, max(took, default=0.0))
 
     def _see_through(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
         if missing or sweep.name not in self.store.manifests():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,36 +14,34 @@ from typing import Any
 from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError, Interrupted
 from bluestab.core.types import SPLITS
-from bluestab.report.terminal.inspection_view import sentences
 from bluestab.report.terminal.tables import seconds as duration
 from bluestab.report.words.advice import FEW_ITEMS
 from bluestab.store.schema import segment
 from bluestab.store.store import Store
 from bluestab.sweeps.auto.arms import BASELINE, CandidateArm, candidates, given_arms
-from bluestab.sweeps.auto.budget import Budget, RunBudget, TimeBudget
+from bluestab.sweeps.auto.budget import REPORTING, USABLE, Budget, RunBudget, TimeBudget
 from bluestab.sweeps.auto.drive import AutoRun
 from bluestab.sweeps.auto.plan import (
     FEWEST_RUNS,
-    FILE,
     AutoPlan,
     AutoRequest,
     n_arms,
     read_plan,
     rule_sentences,
 )
+from bluestab.sweeps.auto.preview import look, parts, say
+from bluestab.sweeps.forecast import evaluations
 from bluestab.sweeps.grid import expand
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.check import foresee
 from bluestab.sweeps.lifecycle import make_ready
 from bluestab.sweeps.plan import SEED, Compose, plan_sweep
 from bluestab.training.check import Run, check
-from bluestab.training.inspection import inspect
+from bluestab.training.loop.schedules import updates
 
 FOLDS = 5
 PARTS = ("task.folds=", "task.fold=", "task.train_size=", "task.validation", "task.test")
 """How the parts are chosen on the command line."""
-USABLE = 0.9
-"""Of the time that runs may take; starts of workers and the last run's end take the rest."""
 
 
 Deliver = Callable[[AutoRun, bool], None]
@@ -110,6 +109,9 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     if not getattr(backend, "wait", True):
         raise ConfigError("auto decides by the runs before: hydra.launcher.wait=true")
     base = _base(request, backend, compose)
+    rarely = _evaluations(request, base)
+    if rarely:
+        base = _base(request, backend, compose, rarely)
     store = Store(base.cfg["store"])
     name = request.name or segment(f"auto-{base.data.task.name}-{base.model.name}")
     folder = Path(request.out or Path("auto") / name)
@@ -122,26 +124,66 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     workers = backend.at_once([base] * FEWEST_RUNS, store)
     per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
     if plan is None:
-        plan = _plan(request, backend, compose, base, name, per_run)
+        if request.hours is not None:
+            _check_time(request.hours, per_run * workers)
+        plan = _plan(request, backend, compose, base, name, per_run, rarely)
         if backend.trains:
             plan.write(folder)
     else:
         _check_same(plan, request, base, folder)
         print(f"going on with the plan in {folder}")
+    lengths = _lengths(plan.arms, plan, compose, base)
+    mean, longest = math.fsum(lengths) / len(lengths), max(lengths)
     budget: Budget
     if request.hours is None:
         budget = RunBudget(int(request.runs or 0))
     else:
-        budget = TimeBudget(3600 * request.hours, plan.spent or 0.0, per_run, workers)
-    _say(plan, folder, per_run, workers)
+        budget = TimeBudget(
+            3600 * request.hours, plan.spent or 0.0, mean * per_run, per_run,
+            longest * per_run * workers, workers,
+        )  # fmt: skip
+    say(plan, folder, per_run, workers)
     return AutoRun(plan, folder, store, backend, compose, budget, _here(request))
 
 
-def _base(request: AutoRequest, backend: Backend, compose: Compose) -> Run:
+def _base(
+    request: AutoRequest, backend: Backend, compose: Compose, more: Sequence[str] = ()
+) -> Run:
     """A run of the baseline."""
     fold = ["task.fold=0"] if _given_folds(request) is not None else []
-    job = [*request.fixed, *fold, *BASELINE.overrides, "seed=0"]
+    job = [*request.fixed, *more, *fold, *BASELINE.overrides, "seed=0"]
     return check(resolved(compose(job)), backend.kind_of)
+
+
+def _evaluations(request: AutoRequest, base: Run) -> list[str]:
+    """Overrides by which validation reads no more items than training: 64 items to learn from and
+    900 to validate on would be evaluated for most of the time, and only the last score counts.
+
+    The same on every machine. None where somebody chose, or where evaluations stop a run.
+    """
+    asked = [*request.fixed, *(o for job in request.given for o in job)]
+    optim, every = base.cfg["optim"], base.cfg["trainer"]["eval_every"]
+    if every is not None or optim["patience"] or base.cfg["stop_degenerate"]:
+        return []
+    if any(o.startswith("trainer.eval_every=") for o in asked):
+        return []
+    n = {split: len(items) for split, items in base.data.select(base.seeds).items()}
+    steps = updates(n["train"], optim["batch_size"], optim["epochs"], optim["steps"])
+    times = max(1, steps * optim["batch_size"] // n["validation"])
+    per_epoch = updates(n["train"], optim["batch_size"], 1, None)
+    if evaluations(steps, per_epoch, None) <= times:
+        return []
+    return [f"trainer.eval_every={math.ceil(steps / times)}"]
+
+
+def _check_time(hours: float, seconds: float) -> None:
+    """Raises ConfigError if no run can be trained and reported in so little time."""
+    least = (seconds + 2 * REPORTING) / 3600
+    if hours < least:
+        raise ConfigError(
+            f"hours={hours:g} is less than one run takes, which is about {duration(seconds)}, and "
+            f"the report: hours={math.ceil(100 * least) / 100:g} at least"
+        )
 
 
 def _given_folds(request: AutoRequest) -> int | None:
@@ -222,12 +264,13 @@ def _plan(
     base: Run,
     name: str,
     per_run: float,
+    rarely: Sequence[str],
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
     wanted = given_arms(request.given) if request.given else candidates(base)
     asked = _what_decides(request)
     plan = AutoPlan(
-        name, asked, asked["fixed"], _subject(base), _look(base), [BASELINE], [], n_runs,
+        name, asked, asked["fixed"], _subject(base), look(base), [BASELINE], [], n_runs,
         rule_sentences(),
     )  # fmt: skip
     here = _here(request)
@@ -236,19 +279,42 @@ def _plan(
         settled = plan_sweep(compose, jobs, name, backend.kind_of).runs[0].run.settled
     else:
         settled = base.settled
-    plan.fixed = [*settled.overrides(), *asked["fixed"]]
+    plan.fixed = [*settled.overrides(), *asked["fixed"], *rarely]
     plan.folds = _folds(request, backend, compose, base)
     if plan.folds is not None:
         plan.fixed = [o for o in plan.fixed if not o.startswith("task.folds=")]
         plan.fixed.append(f"task.folds={plan.folds}")
     most = 1 + len(wanted) if request.given else n_arms(n_runs, len(wanted))
-    plan.look = [*plan.look, _parts(plan)]
+    plan.look = [*plan.look, parts(plan)]
+    if rarely:
+        plan.look.append(
+            f"validation is longer than training and is scored less often than once per epoch: "
+            f"{rarely[0]} (null: once per epoch)"
+        )
 
     def cell_of(arm: CandidateArm) -> str:
         return check(resolved(compose(plan.job(arm, 0, here))), backend.kind_of).cell
 
     plan.arms, plan.left_out = _possible(wanted, most, cell_of)
+    if request.hours is not None:  # some arms train for longer than the baseline
+        lengths = _lengths(plan.arms, plan, compose, base)
+        plan.n_runs = int(n_runs * len(lengths) / math.fsum(lengths))
+        if not request.given and n_arms(plan.n_runs, len(wanted)) < len(plan.arms):
+            fewer = n_arms(plan.n_runs, len(wanted))
+            plan.arms, plan.left_out = _possible(wanted, fewer, cell_of)
     return plan
+
+
+def _lengths(
+    arms: Sequence[CandidateArm], plan: AutoPlan, compose: Compose, base: Run
+) -> list[float]:
+    """Optimizer steps of the arms, in those of the first."""
+    steps = []
+    for arm in arms:
+        optim = compose(plan.job(arm, 0, ()))["optim"]
+        args = optim["batch_size"], optim["epochs"], optim["steps"]
+        steps.append(updates(base.data.size("train"), *args))
+    return [one / max(1, steps[0]) for one in steps]
 
 
 def _possible(
@@ -278,64 +344,3 @@ def _possible(
     if len(arms) < 2:
         raise ConfigError(f"there is nothing to compare with plain fine-tuning: {left_out[0]}")
     return arms, left_out
-
-
-def _look(base: Run) -> list[str]:
-    """What the data are like, in sentences."""
-    found = inspect(base, 0)
-    parts = ", ".join(f"{found.parts[split].n:,} {split}" for split in SPLITS)
-    labels = {k: n for split in SPLITS for k, n in found.parts[split].labels.items()}
-    lengths = found.parts["train"].lengths
-    said = [
-        f"{parts} items" + (f", {len(labels)} labels" if labels else ""),
-        f"training items: median {lengths.median} {found.unit}, longest {lengths.most}",
-        *sentences(found),
-    ]
-    return said
-
-
-def _parts(plan: AutoPlan) -> str:
-    """How the items are divided, and what that means for the choice."""
-    n = plan.subject["items"]["validation"]
-    if plan.folds is not None:
-        few = f"{n} validation items are too few to choose by: " if n < FEW_ITEMS else ""
-        return (
-            f"{few}{plan.folds} folds of all items together, each seed on one of them in turn, so "
-            "that every item validates and tests"
-        )
-    if n < FEW_ITEMS:
-        return (
-            f"mind: {n} validation items choose, the same for all seeds; a choice of theirs may be "
-            "theirs alone, and no number of seeds makes up for that"
-        )
-    return f"the task's own parts; {n} validation items choose"
-
-
-def _say(plan: AutoPlan, folder: Path, per_run: float, workers: int) -> None:
-    """The plan, before the first run."""
-    about = plan.subject
-    print(f"\n{about['task']} with {about['model']}, scored by {about['metric']}")
-    for sentence in plan.look:
-        print(f"  {sentence}")
-    if per_run:
-        one = f"{duration(per_run * workers)} a run, {workers} at once"
-        print(f"budget: {plan.asked['hours']:g} hours, about {plan.n_runs} runs ({one})")
-    else:
-        print(f"budget: {plan.n_runs} runs")
-    if plan.n_runs < FEWEST_RUNS:
-        least = f"runs={FEWEST_RUNS}"
-        if per_run:
-            least = f"hours={FEWEST_RUNS * per_run / 3600 / USABLE:.2g}"
-        print(
-            f"  too few for an answer: {least} is the least that could show something. What they "
-            "can do is done: two arms on shared seeds, how much they scatter, and plain "
-            "fine-tuning's best seed"
-        )
-    print(f"arms, of {len(plan.arms) + len(plan.left_out)} considered:")
-    for arm in plan.arms:
-        print(f"  {arm.name}: {arm.reason} ({arm.source})")
-    for sentence in plan.left_out:
-        print(f"  not {sentence}")
-    for sentence in plan.rule:
-        print(f"  {sentence}")
-    print(f"the plan and every decision: {folder / FILE}\n", flush=True)

@@ -115,7 +115,7 @@ class Check(Backend):
         missing = [*_missing(to_do), *(_no_device(to_do) if self.launcher != "slurm" else ())]
         outlook = foresee(store, to_do, dry_steps=self.dry_step, finished=finished)
         keep = [run.cfg["keep"] for run in to_do]
-        costs = [_with_vectors(run, outlook.costs.get(run.cell)) for run in to_do]
+        costs = [_with_kept(run, outlook.costs.get(run.cell)) for run in to_do]
         print_plan(
             store,
             runs,
@@ -202,12 +202,17 @@ def foresee(
     return outlook
 
 
-def _with_vectors(run: Run, cost: Cost | None) -> Cost | None:
-    """The cost of a run, and on disk what `keep_representations` leaves: float32, last and best."""
-    if cost is None or not run.cfg["keep_representations"]:
-        return cost
-    n_items = run.data.size("test")
-    return replace(cost, disk=cost.disk + 4 * 2 * n_items * run.model.hidden_size)
+def _with_kept(run: Run, cost: Cost | None) -> Cost | None:
+    """The cost of a run, and on disk what it keeps beside weights, in float32: representations,
+    last and best; its path integral, two numbers per parameter (a little less: no head)."""
+    if cost is None:
+        return None
+    numbers = 0
+    if run.cfg["keep_representations"]:
+        numbers += 2 * run.data.size("test") * run.model.hidden_size
+    if run.cfg["keep_path_integral"]:
+        numbers += 2 * cost.parameters
+    return replace(cost, disk=cost.disk + 4 * numbers)
 
 
 def _here() -> str:

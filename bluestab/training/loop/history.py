@@ -19,6 +19,7 @@ class ValidationHistory:
     best is the earliest step whose validation score no other beats, by `metric`; an undefined score
     beats nothing.
     selects   False: validation scores are noted, and the best weights are the latest
+    begins    steps before which no weights are the best
     patience  evaluations without a lower training loss after which a training has stalled
     censored says at which step and by which sign the training was stopped early, if it was.
     """
@@ -31,6 +32,7 @@ class ValidationHistory:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     censored: dict[str, Any] | None = None
     selects: bool = True
+    begins: int = 0
     patience: int | None = None
     trains: frozenset[str] = field(init=False)
 
@@ -47,6 +49,8 @@ class ValidationHistory:
     ) -> None:
         score = scores[self.metric.name]
         self.rows.append({"step": step, "train_loss": loss, **scores, **(norms or {})})
+        if step < self.begins:
+            return
         better = score is not None and (
             self.best_score is None or self.metric.better(score, self.best_score)
         )

@@ -13,6 +13,7 @@ import pytest
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RunRecord
 from bluestab.report.frames.forgetting import FORGETTING, STAGES
+from bluestab.report.frames.references import REFERENCES
 from bluestab.report.frames.results import read_results
 from bluestab.report.frames.sequences import chains_of
 from bluestab.report.page_data import page_data
@@ -178,3 +179,50 @@ def test_runs_of_one_task_have_no_such_section(tmp_path: Path) -> None:
     assert FORGETTING.page(results) == {}
     assert not FORGETTING.printed(results)
     assert FORGETTING.latex(results) is None
+
+
+def joint_of(before: RunRecord, tasks: Sequence[str], scores: Sequence[float]) -> RunRecord:
+    """The record of a run that knows `before`, and starts from the model's own weights."""
+    seed = before.measured["names"]["seed"]
+    er = (("er", {"beta": 2, "buffer_size": "all", "draws": 2}),)
+    known = [
+        (record(0.0, seed=seed, task=task), score)
+        for task, score in zip(tasks, scores, strict=True)
+    ]
+    one = linked(record(scores[-1], er, seed, task=tasks[-1]), before, known[:-1])
+    config = {**one.result["config"]}
+    config["predecessor"] = {**config["predecessor"], "at": "start"}
+    return replace(
+        one, result={**one.result, "config": config, "key": key_of(config), "cell": cell_of(config)}
+    )
+
+
+def test_references_beside_the_matrix(tmp_path: Path) -> None:
+    """Each task alone and all at once, by seed; the joint run is no stage of a sequence. An arm
+    that holds on has the same runs alone, for its forward transfer, too."""
+    arms = [list(sequences(ABC, 3, 0.1)), list(sequences(ABC, 3, 0.02, EWC))]
+    alone = [record(0.7, seed=seed, task=task) for seed in range(3) for task in ("b", "c")]
+    seconds = [one for one in arms[0] if one.measured["names"]["task"] == "b"]
+    joint = [joint_of(one, ABC, (0.9, 0.85, 0.6 + 0.1 * i)) for i, one in enumerate(seconds)]
+    results, _ = results_of(tmp_path / "runs", *map(iter, arms), iter(alone), iter(joint))
+    none, ewc = results.frame("forgetting").to_dict("records")
+    assert none["n"] == ewc["n"] == 3
+    assert none["unfinished"] == 0
+    assert none["forward"] == pytest.approx(0.1)
+    assert ewc["forward"] == pytest.approx(0.1)
+    found = {
+        (row["reference"], row["task"]): (row["n"], row["score"])
+        for row in results.frame("references").to_dict("records")
+    }
+    assert found == {
+        ("alone", "a"): (3, pytest.approx(0.8)),
+        ("alone", "b"): (3, pytest.approx(0.7)),
+        ("alone", "c"): (3, pytest.approx(0.7)),
+        ("joint", "a"): (3, pytest.approx(0.9)),
+        ("joint", "b"): (3, pytest.approx(0.85)),
+        ("joint", "c"): (3, pytest.approx(0.7)),
+    }
+    (grid,) = (block for block in REFERENCES.printed(results) if not isinstance(block, str))
+    assert [row[1] for row in grid.rows] == ["alone", "joint"]
+    assert any("only the encoder learns" in str(block) for block in REFERENCES.printed(results))
+    assert any(", with=a>b" in arm for arm in results.runs["arm"])

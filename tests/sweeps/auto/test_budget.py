@@ -30,17 +30,18 @@ def test_time_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "bluestab.sweeps.auto.budget.time", SimpleNamespace(monotonic=lambda: clock[0])
     )
-    budget = TimeBudget(1000, spent=100, per_run=10, workers=2)
+    budget = TimeBudget(1000, spent=100, per_run=10, baseline=8, longest=20, workers=2)
     reserve = REPORTING + 1.2 * 20
     assert budget.left(race=False) == int((900 - reserve) / 10)
     assert budget.left(race=True) == 50
+    assert budget.left(race=False, alone=True) == int((900 - REPORTING) / 8)
     clock[0] += 200
-    budget.learn(10, 200.0)  # twice as slow as was thought
+    budget.learn(10, 200.0, longest=40.0)  # twice as slow as was thought
     assert budget.spent == 300
     assert budget.left(race=True) == 15
     assert budget.deadline == 1000 - (REPORTING + 1.2 * 40) - 40
     budget.lost(40.0)
     assert budget.spent == 320, "two at a time"
     budget.lost(-40.0)
-    budget.learn(0, 50.0)
+    budget.learn(0, 50.0, longest=0.0)
     assert budget.left(race=True) == 15
