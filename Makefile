@@ -89,7 +89,7 @@ test-browser: install ## the page in headless Chromium; needs chromium, node and
 
 test-all: test test-more test-slow test-slurm test-browser ## every test there is
 
-test-planted: install ## ten bugs, planted one by one: do the quick tests find them?
+test-planted: install ## bugs, planted one by one: do the quick tests find them?
 	$(BIN)/python tests/planted_bugs.py
 
 check: format lint types docs ## format, lint, types, documentation; changes nothing

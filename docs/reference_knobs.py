@@ -50,6 +50,8 @@ def knobs() -> str:
         *((f"Sampler {f.stem} of a search", f, "search.sampler.") for f in yamls("search/sampler")),
         *((f"Launcher {f.stem}", f, "hydra.launcher.") for f in yamls("hydra/launcher")),
         *((f"Logger {f.stem}", f, "logger.") for f in yamls("logger")),
+        *((f"Images, model/vision={f.stem}", f, "model.") for f in yamls("model/vision")),
+        ("A sequence of tasks", CONF / "sequence/bio_ner.yaml", "sequence."),
     ]
     parts = [
         "Every knob is set on the command line as `KEY=VALUE`; `bluestab explain KEY` says the "
@@ -60,7 +62,20 @@ def knobs() -> str:
     for title, file, prefix in files:
         table = grid(KNOBS, knob_rows(file, prefix, allowed))
         parts += [f"## {title}", prose(opening(file)), table] if table else []
-    return page("Knobs", *parts)
+    environment = grid(("variable", "what it says"), [(code(n), s) for n, s in ENVIRONMENT.items()])
+    return page("Knobs", *parts, "## Variables of the environment", environment)
+
+
+ENVIRONMENT = {
+    "BLUESTAB_STORE": "the folder of results, in place of `runs`",
+    "BLUESTAB_DATA": "a folder that holds the data of tasks, each in a folder of its name",
+    "BLUESTAB_CACHE": "the folder of word pieces, outputs of frozen blocks and fetched data, in place "
+    "of `$XDG_CACHE_HOME/bluestab` or `~/.cache/bluestab`",
+    "BLUESTAB_CONF": "the folder of your own yamls, in place of "
+    "`$XDG_CONFIG_HOME/bluestab/conf` or `~/.config/bluestab/conf`",
+    "BLUESTAB_ALLOW": "packages whose classes a yaml may name, with commas between them",
+}
+"""What a person sets; others are set by bluestab for processes that it starts."""
 
 
 def yamls(group: str) -> list[Path]:

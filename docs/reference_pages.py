@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from markup import code, grid, literal, page, prose
 from reference_files import files, report
@@ -22,12 +23,14 @@ from bluestab.core.reference import knobs_of, opening
 
 def verbs() -> str:
     """Every verb, with the screen that its `--help` prints."""
+    import typer
     from typer.testing import CliRunner
 
     from bluestab.cli.app import app
     from bluestab.cli.verbs import GROUPS as VERBS
 
     runner = CliRunner(env={"COLUMNS": "96"})
+    commands: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
     def screen(*words: str) -> str:
         said = runner.invoke(app, [*words, "--help"])
@@ -43,12 +46,9 @@ def verbs() -> str:
         parts.append(f"## {kind}")
         for name in names:
             parts += [f"(verb-{name})=\n### bluestab {name}", literal(screen(name))]
-            for inner in NESTED.get(name, ()):
+            for inner in getattr(commands[name], "commands", ()):
                 parts += [f"#### bluestab {name} {inner}", literal(screen(name, inner))]
     return page("Verbs", *parts)
-
-
-NESTED = {"store": ("verify", "gc", "merge"), "cache": ("size", "clear")}
 
 
 ONES = {

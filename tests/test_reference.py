@@ -72,8 +72,21 @@ def test_every_launcher_logger_and_sampler_has_its_knobs(pages: dict[str, str]) 
         for knob in knobs_of(file):
             if knob.path not in ("_target_", "backend"):
                 assert f"`hydra.launcher.{knob.path}`" in pages["knobs"], f"{file.stem} {knob.path}"
+    for file in (conf_dir() / "model/vision").glob("*.yaml"):
+        for knob in knobs_of(file):
+            assert f"`model.{knob.path}`" in pages["knobs"] or knob.path == "vision"
+    for knob in knobs_of(conf_dir() / "sequence/bio_ner.yaml"):
+        assert f"`sequence.{knob.path}`" in pages["knobs"]
     assert "`logger.mlflow.uri`" in pages["knobs"]
     assert "`search.sampler." in pages["knobs"]
+
+
+def test_every_variable_of_the_environment_is_named(pages: dict[str, str]) -> None:
+    of_processes = {"BLUESTAB_COMMAND", "BLUESTAB_JOB"}
+    sources = [f.read_text(encoding="utf-8") for f in Path(bluestab.__file__).parent.rglob("*.py")]
+    found = set(re.findall(r"BLUESTAB_[A-Z]+", "\n".join(sources)))
+    for name in found - of_processes:
+        assert f"| `{name}` |" in pages["knobs"], name
 
 
 def test_ranges_are_those_of_the_checks(pages: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from bluestab.core.types import Batch
 from bluestab.models.built import Built
@@ -60,6 +60,39 @@ class EarlierTask:
         finally:
             self.network.eval()
         return out.to(torch.promote_types(out.dtype, torch.float32))  # type: ignore[no-any-return]
+
+
+class EarlierTasks(Sequence[EarlierTask]):
+    """Tasks that are loaded anew whenever they are asked for, and that nobody holds here: who needs
+    one at a time has one network in memory, however long the sequence."""
+
+    def __init__(self, load: Sequence[Callable[[], EarlierTask]]) -> None:
+        self._load = load
+
+    def __len__(self) -> int:
+        return len(self._load)
+
+    @overload
+    def __getitem__(self, index: int) -> EarlierTask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EarlierTasks: ...
+
+    def __getitem__(self, index: int | slice) -> EarlierTask | EarlierTasks:
+        if isinstance(index, slice):
+            return EarlierTasks(self._load[index])
+        return self._load[index]()
+
+
+def on_live_weights(task: EarlierTask, built: Built) -> list[str]:
+    """Names as of `shared`; the earlier network holds the parameters of the network in training in
+    their place from here on, and of its own only its head and what else differs."""
+    live = dict(built.model.named_parameters())
+    names = shared(task, built)
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        setattr(task.network.get_submodule(path), leaf, live[name])
+    return names
 
 
 def shared(earlier: EarlierTask, built: Built) -> list[str]:

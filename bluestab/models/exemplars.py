@@ -22,6 +22,7 @@ Row = tuple[int, int]
 
 
 def every(tasks: Sequence[EarlierTask]) -> list[Row]:
+    """All items of all tasks."""
     return [(number, row) for number, task in enumerate(tasks) for row in range(task.size)]
 
 
@@ -53,26 +54,25 @@ def class_balanced(tasks: Sequence[EarlierTask], size: int, random: torch.Genera
     return sorted(in_turn(shuffled)[:size])
 
 
-def most_informative(
-    tasks: Sequence[EarlierTask], size: int, names: Sequence[Sequence[str]]
-) -> list[Row]:
-    """As many of each task as there is room for, those first whose own Fisher information of these
-    parameters (names, for each task) has the largest trace; in order.
+def most_informative(traces: Sequence[Sequence[float]], size: int) -> list[Row]:
+    """As many of each task as there is room for, those first whose own Fisher information has the
+    largest trace, of equal ones the first; in order.
 
-    The squared length of the gradient of an item's log-likelihood, dropout off, at the weights that
-    its task left. That exemplars are chosen by Fisher information is from CCFI (Hua et al. 2021,
-    NAACL, arXiv 2201.01420), whose formula we could not read: this reading of it is ours.
+    traces  task -> row -> as of `trace`
+
+    That exemplars are chosen by Fisher information is from CCFI (Hua et al. 2021, NAACL, arXiv
+    2201.01420), whose formula we could not read: this reading of it is ours.
     """
-    ranked = []
-    for number, (task, own) in enumerate(zip(tasks, names, strict=True)):
-        traces = [trace(task, row, own) for row in range(task.size)]
-        order = sorted(range(task.size), key=lambda row: (-traces[row], row))
-        ranked.append([(number, row) for row in order])
+    ranked = [
+        [(number, row) for row in sorted(range(len(own)), key=lambda row: -own[row])]
+        for number, own in enumerate(traces)
+    ]
     return sorted(in_turn(ranked)[:size])
 
 
 def trace(task: EarlierTask, row: int, names: Sequence[str]) -> float:
-    """Of one item's Fisher information of these parameters, with its own labels."""
+    """Of one item's Fisher information of these parameters: the squared length of the gradient of
+    the log-likelihood of its labels, dropout off, at the network's weights."""
     parameters = {n: p for n, p in task.network.named_parameters() if n in names}
 
     def log_likelihood(item: Any) -> torch.Tensor:

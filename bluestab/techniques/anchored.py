@@ -18,7 +18,7 @@ auto      The strength at which the pull is as large as the task's gradient was 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, is_number
@@ -202,14 +202,14 @@ def fisher_penalties(
     *,
     labels: Labels,
     sharing: Sharing | None,
-) -> list[Penalty]:
-    """For each task its Fisher information, as `curvature.fisher` has it, and what it left.
+) -> Iterator[Penalty]:
+    """For each task its Fisher information, as `curvature.fisher` has it, and what it left; one
+    after the other.
 
     name  of the technique, from whose stream answers are `sampled`
     """
     import torch
 
-    found: list[Penalty] = []
     for number, task in enumerate(earlier):
         names = shared(task, built)
         device = next(task.network.parameters()).device
@@ -217,5 +217,4 @@ def fisher_penalties(
         curvature = fisher(
             task.network, names, task.items(), labels=labels, sharing=sharing, random=random
         )
-        found.append((curvature, weights_of(task, names)))
-    return found
+        yield curvature, weights_of(task, names)

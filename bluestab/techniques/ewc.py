@@ -24,7 +24,7 @@ Against   Mammoth's maintainers call it a method for tasks with heads of their o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bluestab.core.rules import Rule, one_of, within
@@ -39,15 +39,16 @@ from bluestab.techniques.anchored import Anchored, Penalty, fisher_penalties
 ANCHORS = ("separate", "online")
 
 
-def decayed(penalties: Sequence[Penalty], decay: float) -> Penalty:
+def decayed(penalties: Iterable[Penalty], decay: float) -> Penalty:
     """One of several diagonal ones, the oldest first: their sum, each `decay` times what it counted
-    one task earlier, at the last anchor."""
+    one task earlier, at the last anchor. One at a time is in memory beside the sum."""
     total: dict[str, Any] = {}
-    for curvature, _ in penalties:
-        for block in curvature.normalised(penalties[-1][1]).blocks:
+    anchor: Mapping[str, Any] = {}
+    for curvature, anchor in penalties:
+        for block in curvature.normalised(anchor).blocks:
             assert isinstance(block, Diagonal)
             total[block.name] = block.f + decay * total.get(block.name, 0.0)
-    return Curvature(tuple(Diagonal(n, f) for n, f in total.items())), penalties[-1][1]
+    return Curvature(tuple(Diagonal(n, f) for n, f in total.items())), anchor
 
 
 class Ewc(Anchored):
@@ -73,4 +74,4 @@ class Ewc(Anchored):
         self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
     ) -> list[Penalty]:
         found = fisher_penalties(earlier, built, seeds, self.name, labels=self.labels, sharing=None)
-        return found if self.anchors == "separate" else [decayed(found, self.decay)]
+        return list(found) if self.anchors == "separate" else [decayed(found, self.decay)]

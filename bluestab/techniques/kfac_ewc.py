@@ -54,6 +54,7 @@ class KfacEwc(Anchored):
     def penalties(
         self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
     ) -> list[Penalty]:
-        return fisher_penalties(
+        found = fisher_penalties(
             earlier, built, seeds, self.name, labels=self.labels, sharing=self.sharing
         )
+        return list(found)

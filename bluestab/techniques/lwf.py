@@ -24,7 +24,7 @@ from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
 from bluestab.models.divergences import Kind, kind_of
-from bluestab.models.earlier import EarlierTask, shared
+from bluestab.models.earlier import EarlierTask, on_live_weights
 from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.anchored import earlier_run_problems
 from bluestab.techniques.base import Technique
@@ -72,12 +72,14 @@ class Lwf(Technique):
         if self.is_neutral():
             return
         live = dict(built.model.named_parameters())
+        start: dict[str, torch.Tensor] = {}
         self._earlier = []
         for task in earlier:
-            names = shared(task, built)
-            before = {n: built.reference[n].to(live[n].device) for n in names}
             sample = task.batch([0])
             kind = kind_of(task.logits({}, sample, training=False), sample["labels"])
+            names = on_live_weights(task, built)
+            start |= {n: built.reference[n].to(live[n].device) for n in names if n not in start}
+            before = {n: start[n] for n in names}
             self._earlier.append((task, kind, before, {n: live[n] for n in names}))
 
     def wrap_step(self, step: Step, built: Built) -> Step:

@@ -59,5 +59,5 @@ class Mas(Anchored):
         for task in earlier:
             for name, value in sensitivity(task, shared(task, built)).items():
                 total[name] = total.get(name, 0.0) + value
-        anchor = weights_of(earlier[-1], shared(earlier[-1], built))
+        anchor = weights_of(task, shared(task, built))
         return [(Curvature(tuple(Diagonal(n, total[n]) for n in anchor)), anchor)]

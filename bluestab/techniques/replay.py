@@ -24,8 +24,15 @@ from bluestab.core.rules import Rule, at_least, one_of, whole
 from bluestab.core.seeding import Seeds, generator, stream_seed
 from bluestab.core.types import IGNORED, Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
-from bluestab.models.earlier import EarlierTask, shared
-from bluestab.models.exemplars import Row, class_balanced, every, most_informative, reservoir
+from bluestab.models.earlier import EarlierTask, on_live_weights, shared
+from bluestab.models.exemplars import (
+    Row,
+    class_balanced,
+    every,
+    most_informative,
+    reservoir,
+    trace,
+)
 from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.anchored import earlier_run_problems
 from bluestab.techniques.base import Technique
@@ -84,23 +91,28 @@ class Replaying(Technique):
     def recall(self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds) -> None:
         if self.is_neutral():
             return
-        self._earlier = earlier
-        self._shared = [shared(task, built) for task in earlier]
-        self._buffer = self._chosen(built, seeds)
+        self._earlier: list[EarlierTask] = []
+        self._shared: list[list[str]] = []
+        traces = []
+        last = built.layers.names(built.layers.n_layers)
+        for task in earlier:
+            if self.buffer == "fisher":
+                own = [name for name in shared(task, built) if name in last]
+                traces.append([trace(task, row, own) for row in range(task.size)])
+            self._shared.append(on_live_weights(task, built))
+            self._earlier.append(task)
+        self._buffer = self._chosen(traces, seeds)
         # what was frozen ever since has the value it had; what trains is the live network's
         self._live = dict(built.model.named_parameters())
 
-    def _chosen(self, built: Built, seeds: Seeds) -> list[Row]:
-        """Task and row of the items that are kept, in order."""
+    def _chosen(self, traces: Sequence[Sequence[float]], seeds: Seeds) -> list[Row]:
+        """Task and row of the items that are kept, in order. (traces: of `fisher`.)"""
         random, rows = generator(seeds.order, "buffer"), every(self._earlier)
         size = len(rows) if self.buffer_size == ALL else int(self.buffer_size)
         if self.buffer == "class_balanced":
             return class_balanced(self._earlier, size, random)
         if self.buffer == "fisher":
-            last = built.layers.names(built.layers.n_layers)
-            return most_informative(
-                self._earlier, size, [[n for n in own if n in last] for own in self._shared]
-            )
+            return most_informative(traces, size)
         return reservoir(rows, size, random)
 
     def term(self, batch: Batch, stream: str, of: Term) -> torch.Tensor:
@@ -161,10 +173,10 @@ class ReplayingLogits(Replaying):
             return
         self._logits: dict[Row, torch.Tensor] = {}
         with torch.no_grad():
-            for number, row in self._buffer:
-                task = earlier[number]
-                found = task.logits({}, task.batch([row]), training=False)
-                self._logits[number, row] = found[0]
+            for number, task in enumerate(earlier):  # anew: with the weights that it left
+                for row in (row for n, row in self._buffer if n == number):
+                    found = task.logits({}, task.batch([row]), training=False)
+                    self._logits[number, row] = found[0]
 
     def logits_term(self, batch: Batch) -> torch.Tensor:
         """Mean squared difference of logits, now and then, of items drawn."""

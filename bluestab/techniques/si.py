@@ -61,6 +61,6 @@ class Si(Anchored):
                     integral, moved = (value.to(own[name]) for value in found[name])
                     new = integral / (moved.square() + self.damping)
                     total[name] = (total.get(name, 0.0) + new).clamp(min=0)
-        last = [name for name in shared(earlier[-1], built) if name in total]
+        last = [name for name in shared(task, built) if name in total]
         curvature = Curvature(tuple(Diagonal(name, total[name]) for name in last))
-        return [(curvature, weights_of(earlier[-1], last))]
+        return [(curvature, weights_of(task, last))]

@@ -94,9 +94,11 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
 
 def earlier_tasks(
     stages: Sequence[Stage], attention: str, device: torch.device
-) -> list[EarlierTask]:
-    """These stages, loaded."""
-    return [_loaded(stage, attention, device) for stage in stages]
+) -> Sequence[EarlierTask]:
+    """These stages, each loaded when it is asked for."""
+    from bluestab.models.earlier import EarlierTasks
+
+    return EarlierTasks([partial(_loaded, stage, attention, device) for stage in stages])
 
 
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
@@ -142,7 +144,7 @@ def earlier_scores(
     """The test scores of each stage's task now: the encoder as it stands, under the head that the
     stage left, and with the layers that it inserted.
 
-    tasks  the same stages, loaded
+    tasks  the same stages
     knobs  `trainer` of the config
     """
     import torch

@@ -12,7 +12,13 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core.keys import hashed_config  # noqa: E402
 from bluestab.core.seeding import generator  # noqa: E402
-from bluestab.models.exemplars import class_balanced, classes, every, most_informative  # noqa: E402
+from bluestab.models.exemplars import (  # noqa: E402
+    class_balanced,
+    classes,
+    every,
+    most_informative,
+    trace,
+)
 from bluestab.techniques.er import Er  # noqa: E402
 from tests.support.earlier_toy import answers, apart, earlier, loss, trained  # noqa: E402
 
@@ -65,10 +71,14 @@ def test_those_of_most_fisher_information() -> None:
             (n * loss(answers(task.network, item), item)).backward()
             own = (task.network.get_parameter(name).grad for name in BLOCK)
             traces[number, row] = sum(float((g**2).sum()) for g in own)
-    found = most_informative(tasks, 5, [BLOCK, BLOCK])
+    ours = [[trace(task, row, BLOCK) for row in range(task.size)] for task in tasks]
+    assert ours == [[pytest.approx(traces[n, row]) for row in range(7)] for n in (0, 1)]
+    found = most_informative(ours, 5)
     best = [sorted(((t, r) for t, r in traces if t == n), key=lambda i: -traces[i]) for n in (0, 1)]
     assert found == sorted([*best[0][:3], *best[1][:2]])
-    assert most_informative(tasks, 99, [BLOCK, BLOCK]) == every(tasks)
+    assert most_informative(ours, 99) == every(tasks)
+    assert most_informative([[1.0, 2.0, 2.0]], 2) == [(0, 1), (0, 2)]
+    assert most_informative([[2.0, 2.0, 1.0]], 1) == [(0, 0)]
 
 
 def test_a_buffer_of_its_kind_is_replayed() -> None:

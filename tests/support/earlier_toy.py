@@ -15,7 +15,7 @@ from torch import nn
 from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch, StepOutput
 from bluestab.models.built import Built
-from bluestab.models.earlier import EarlierTask
+from bluestab.models.earlier import EarlierTask, EarlierTasks
 from bluestab.models.layers import layer_map
 from bluestab.techniques.base import Technique
 
@@ -143,7 +143,7 @@ def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any],
     """Weights after SGD on a batch per step, clipped, as the trainer does it."""
     network = started()
     built = built_of(network)
-    technique.recall(earlier(), built, SEEDS)
+    technique.recall(EarlierTasks([lambda i=i: earlier()[i] for i in range(2)]), built, SEEDS)  # type: ignore[misc]
     optimizer: Any = torch.optim.SGD(network.parameters(), lr=LR)
     optimizer.param_groups[0]["initial_lr"] = LR
 
