@@ -133,7 +133,9 @@ def effects_problems(
             elif value != getattr(technique, word):
                 problems.append(f"{name} claims {word} {value!r}, but its knob says otherwise")
         if all(agree(value, usual.get(word, value)) for word, value in claims.items()):
-            problems.append(f"{name} claims nothing that plain training does not do as well")
+            problems.append(
+                f"{name} claims nothing that plain training does not do as well: {dict(claims)}"
+            )
     said = {word for claims in effects.values() for word in claims}
     for word in TRACES:
         if word not in said and not (

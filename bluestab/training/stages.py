@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bluestab.models.built import Built
     from bluestab.models.earlier import EarlierTask
     from bluestab.tasks.base import Scores
+    from bluestab.techniques.base import Technique
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,25 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     if before is None:
         return (stage,)
     return (*stages_before(find(before, Store(run.parent), model), model), stage)
+
+
+def path_integral_problems(
+    stages: Sequence[Stage], techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Techniques that need the path integrals of earlier runs which did not keep them."""
+    needing = [n for n, t in techniques.items() if t.reads_path_integral and not t.is_neutral()]
+    return [
+        f"technique {name} needs the path integral of run {stage.weights.run}, which "
+        + (
+            "is that of its last weights, and model.init_from names the best: say :last"
+            if stage.weights.at == "best"
+            else "it did not keep; the same command as that run's with keep=last "
+            "keep_path_integral=true leaves it"
+        )
+        for name in needing
+        for stage in stages
+        if not stage.path_integral.is_file()
+    ]
 
 
 def earlier_tasks(
