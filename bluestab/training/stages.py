@@ -24,7 +24,6 @@ from bluestab.store.artefacts import PATH_INTEGRAL
 from bluestab.store.store import Store, parse_record
 from bluestab.tasks.data import TaskData, load_task
 from bluestab.training.loop.batches import collate, evaluation_batches, loader
-from bluestab.training.path_integral import read_path_integral
 from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
@@ -125,6 +124,7 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
     from bluestab.models.networks import load_trained
     from bluestab.training.loop.module import run_in_float32
+    from bluestab.training.path_integral import read_path_integral
 
     task, data = stage.data.task, stage.data
     items = data.select(stage.seeds)["train"]
@@ -167,6 +167,7 @@ def earlier_scores(
     tasks  the same stages
     knobs  `trainer` of the config
     """
+
     import torch
 
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
