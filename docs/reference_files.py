@@ -38,6 +38,7 @@ FRAMES: Mapping[str, tuple[str, str, str]] = {
     "forgetting": ("sequences", "forgetting_frame", "COLUMNS"),
     "stages": ("sequences", "stages_frame", "STAGE_COLUMNS"),
     "references": ("references", "references_frame", "COLUMNS"),
+    "pretraining": ("pretraining", "pretraining_frame", "COLUMNS"),
     "instability": ("instability", "instability_frame", "COLUMNS"),
     "published": ("beside_published", "published_frame", "COLUMNS"),
     "over_tasks": ("over_tasks", "over_tasks_frame", "COLUMNS"),

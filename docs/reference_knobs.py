@@ -62,15 +62,16 @@ def knobs() -> str:
     for title, file, prefix in files:
         table = grid(KNOBS, knob_rows(file, prefix, allowed))
         parts += [f"## {title}", prose(opening(file)), table] if table else []
-    environment = grid(("variable", "what it says"), [(code(n), s) for n, s in ENVIRONMENT.items()])
+    set_outside = [(code(name), said) for name, said in ENVIRONMENT.items()]
+    environment = grid(("variable", "what it says"), set_outside)
     return page("Knobs", *parts, "## Variables of the environment", environment)
 
 
 ENVIRONMENT = {
     "BLUESTAB_STORE": "the folder of results, in place of `runs`",
     "BLUESTAB_DATA": "a folder that holds the data of tasks, each in a folder of its name",
-    "BLUESTAB_CACHE": "the folder of word pieces, outputs of frozen blocks and fetched data, in place "
-    "of `$XDG_CACHE_HOME/bluestab` or `~/.cache/bluestab`",
+    "BLUESTAB_CACHE": "the folder of word pieces, outputs of frozen blocks and fetched data, in "
+    "place of `$XDG_CACHE_HOME/bluestab` or `~/.cache/bluestab`",
     "BLUESTAB_CONF": "the folder of your own yamls, in place of "
     "`$XDG_CONFIG_HOME/bluestab/conf` or `~/.config/bluestab/conf`",
     "BLUESTAB_ALLOW": "packages whose classes a yaml may name, with commas between them",

@@ -257,6 +257,7 @@ TESTED_BY = {
     "bluestab.techniques.lwf": "techniques/test_derpp.py",
     "bluestab.techniques.mas": "techniques/test_ewc.py",
     "bluestab.training.path_integral": "techniques/test_si.py",
+    "bluestab.report.frames.references": "report/frames/test_sequences.py",
     "bluestab.techniques.replay": "techniques/test_derpp.py",
     "bluestab.techniques.vera": "techniques/test_around_layers.py",
     "bluestab.models.earlier": "training/test_stages.py",

@@ -66,8 +66,8 @@ def run(context: typer.Context) -> None:
     from bluestab.cli.hydra_app import run_app
     from bluestab.core.errors import ConfigError, Interrupted
 
-    on_slurm = "hydra/launcher=slurm" in context.args and {"-m", "--multirun"} & {*context.args}
-    if "--dry-run" in context.args and not on_slurm:
+    many = {"-m", "--multirun"} & {*context.args}
+    if "--dry-run" in context.args and not (many and "hydra/launcher=slurm" in context.args):
         raise ConfigError(
             "--dry-run prints the script of a sweep on SLURM (-m hydra/launcher=slurm); bluestab "
             "check, in place of bluestab run, says what any other command would do"

@@ -19,7 +19,7 @@ WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cn", "--config
               "--config-path", "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
 WINDOWS = re.compile(r"[A-Za-z]:(?!\Z)")
 DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".conll", ".txt")
-SHOWN = "-m, --cfg job, --info, --debug and those that --help shows"
+SHOWN = "--cfg job, --info, --debug and those that --help shows"
 CURLY = str.maketrans("\u2018\u2019\u201a\u201c\u201d\u201e\u2010\u2011\u2012\u2013\u2014\u2212",
                       "'''\"\"\"------")  # fmt: skip
 """Quotation marks and dashes of word processors -> those of a shell."""

@@ -36,6 +36,8 @@ def checked(run: FinishedRun, store: Store, device: str, **knobs: Any) -> Run:
             _fill(cfg, path.split("."), lambda value=value: value)
         elif path in OF_THE_MODEL:
             _fill(cfg, ["model", path], lambda value=value: value)
+        elif (parts := path.split("."))[0] == "technique" and parts[1] in cfg["technique"]:
+            _fill(cfg, parts, lambda value=value: value)
     cfg["task"] = complete_task(cfg["task"])
     cfg["technique"] = _in_order(cfg["technique"], run.record)
     for path in RULES:

@@ -66,6 +66,15 @@ class SavedWeights:
     def file(self) -> Path:
         return self.folder / "model.safetensors"
 
+    def notes(self) -> list[str]:
+        """A sentence where that run failed, for whoever starts from them."""
+        if not self.failed:
+            return []
+        return [
+            f"model.init_from={self.said}: a failed run: with these weights it is no better on "
+            f"{self.task} than an answer that ignores its input"
+        ]
+
     def names(self) -> dict[str, str]:
         """What a record says of them beside their hash."""
         return {"run": self.run, "at": self.at, "task": self.task}

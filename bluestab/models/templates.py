@@ -39,13 +39,12 @@ class Halves(nn.Module):
     weight: Any
     bias: Any
 
-    def __init__(self, base: nn.Module, part: Part) -> None:
+    def __init__(self, base: nn.Module, part: Part, *names: str) -> None:
         super().__init__()
         self.part = part
-        for name in ("weight", "bias"):
-            value = getattr(base, name, None)
-            if value is not None:
-                setattr(self, name, halves(value))
+        for name in names:
+            value = getattr(base, name)
+            setattr(self, name, None if value is None else halves(value))
 
     def now(self, values: nn.ParameterList) -> torch.Tensor:
         """The member's half, or both side by side."""
@@ -62,7 +61,7 @@ class HalvedEmbedding(Halves):
     """Numbers (...) -> (..., E), of a member (..., E / 2)."""
 
     def __init__(self, base: nn.Embedding, part: Part) -> None:
-        super().__init__(base, part)
+        super().__init__(base, part, "weight")
         self.padding_idx = base.padding_idx
 
     def forward(self, at: torch.Tensor) -> torch.Tensor:
@@ -75,7 +74,7 @@ class HalvedNorm(Halves):
     """Statistics are those of what computes: of half the width before the growth."""
 
     def __init__(self, base: nn.LayerNorm, part: Part) -> None:
-        super().__init__(base, part)
+        super().__init__(base, part, "weight", "bias")
         self.eps = base.eps
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -104,9 +103,8 @@ class TemplateLinear(Halves):
     """
 
     def __init__(self, base: nn.Linear, coefficients: torch.Tensor, part: Part) -> None:
-        super().__init__(base, part)
+        super().__init__(base, part, "bias")
         quarters = [half.detach().chunk(2, 1) for half in base.weight.chunk(2)]
-        self.weight = None
         self.templates = nn.ParameterList(torch.stack(one) for one in quarters)  # (2, O/2, I/2)
         self.coefficients = nn.ParameterList(one.clone() for one in coefficients)  # (2,)
 
@@ -145,11 +143,12 @@ def halved(network: nn.Module, coefficients: Callable[[str], torch.Tensor]) -> P
         raise ConfigError("a network in halves needs an output that is tied to its embeddings")
     made: dict[str, nn.Module] = {}
     for path, module in _layers(network):
-        odd = [n for n in module.weight.shape[-2 * isinstance(module, nn.Linear) or -1 :] if n % 2]
-        if module is not output and odd:
-            raise ConfigError(f"layer '{path}' is {odd[0]} wide, which has no half")
         if module is output:
             continue
+        shape = module.weight.shape
+        for width in shape if isinstance(module, nn.Linear) else shape[-1:]:
+            if width % 2:
+                raise ConfigError(f"layer '{path}' is {width} wide, which has no half")
         if isinstance(module, nn.Embedding):
             made[path] = HalvedEmbedding(module, part)
         elif isinstance(module, nn.LayerNorm):

@@ -11,6 +11,7 @@ from bluestab.report.frames.instability import INSTABILITY
 from bluestab.report.frames.looks import looking_of
 from bluestab.report.frames.merges import MERGES
 from bluestab.report.frames.over_tasks import OVER_TASKS
+from bluestab.report.frames.pretraining import PRETRAINING
 from bluestab.report.frames.references import REFERENCES
 from bluestab.report.frames.setup import SETUP
 from bluestab.report.frames.variance import VARIANCE
@@ -70,6 +71,7 @@ SECTIONS = (
     CONFIRMED,
     BUDGET,
     VARIANCE,
+    PRETRAINING,
     INSTABILITY,
     Section(
         "search",

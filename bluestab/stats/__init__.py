@@ -3,7 +3,7 @@
     describe     mean, std, iqm, shares, paired deltas   tests       permutation, Holm, folds
     intervals    t, Wilson, bootstrap, items and seeds   variance    spread of two arms
     budget       expected best of k runs                 power       how many seeds
-    components   head seed or order seed; folds          dominance   P(improvement), ASO
+    components   two kinds of seed; stages; folds        dominance   P(improvement), ASO
     changes      sign flips of a family of arms          failing     failed shares of two arms
     designs      blocks of runs, crossed seeds           verdict     which arm to use
     across       means over tasks                        anytime     changes looked at again
@@ -84,7 +84,14 @@ mean + 1 std: wilcoxon          32.8  75.6  98.9 |  50.5  79.9  98.8 |  50.4  43
 """
 
 from bluestab.stats.budget import expected_best, expected_best_std, expected_chosen
-from bluestab.stats.components import Nested, TwoWay, nested_mean, two_way
+from bluestab.stats.components import (
+    Nested,
+    TwoStages,
+    TwoWay,
+    nested_mean,
+    two_stages,
+    two_way,
+)
 from bluestab.stats.describe import (
     failed_share,
     iqm,
@@ -145,6 +152,7 @@ __all__ = [
     "Interval",
     "Nested",
     "Test",
+    "TwoStages",
     "TwoWay",
     "almost_stochastic_order",
     "bootstrap",
@@ -189,6 +197,7 @@ __all__ = [
     "t_interval",
     "t_interval_of",
     "t_interval_of_error",
+    "two_stages",
     "two_way",
     "welch_interval",
     "wilcoxon",

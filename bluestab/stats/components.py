@@ -1,4 +1,5 @@
-"""Where the spread comes from: head initialisation or order of examples, folds or seeds."""
+"""Where the spread comes from: head initialisation or order of examples, folds or seeds, the
+pretraining or the fine-tuning."""
 
 from __future__ import annotations
 
@@ -97,6 +98,64 @@ def two_way(scores: npt.ArrayLike) -> TwoWay | None:
         df_order=df_order,
         df_residual=df_residual,
     )
+
+
+@dataclass(frozen=True)
+class TwoStages:
+    """Components of variance of scores over settings of a pretraining, its seeds, and those of the
+    fine-tuning, in squared units of the score, >= 0.
+
+    setting    between means of settings; None for one setting
+    before     between pretrainings of one setting
+    after      between fine-tuning seeds, alike from every pretraining
+    residual   fine-tuning seeds that act otherwise from each pretraining, and all else
+    shares     of these four, in this order, of their sum, in [0, 1]; None if nothing varies
+    """
+
+    setting: float | None
+    before: float
+    after: float
+    residual: float
+    shares: tuple[float, float, float, float] | None
+
+
+def two_stages(scores: npt.ArrayLike) -> TwoStages | None:
+    """Random-effects analysis of variance of `scores` `(n_settings, n_before, n_after)`: seeds of
+    the pretraining are nested in settings, those of the fine-tuning are crossed with both.
+
+    Expected mean squares (Searle, Casella & McCulloch 1992), s settings of p pretrainings with f
+    seeds each: MS_residual = r; MS_after = r + s p a; MS_before = r + f b; MS_setting = r + f b +
+    p f c. Components are solved from these and set to 0 where negative; of one setting they are
+    those of `two_way`. None if there are fewer than two seeds of either. Raises ValueError for
+    other shapes and scores that are not finite.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 3:
+        raise ValueError(f"scores are (n_settings, n_before, n_after), not {table.shape}")
+    finite(table.ravel())
+    s, p, f = table.shape
+    if s < 1 or min(p, f) < 2:
+        return None
+    runs, settings, seeds = table.mean(axis=2), table.mean(axis=(1, 2)), table.mean(axis=(0, 1))
+    left = table - runs[..., None] - seeds + table.mean()
+    nil = (TIE * scale(table)) ** 2
+
+    def mean_square(squares: float, df: int) -> float:
+        return 0.0 if squares / df <= nil else squares / df
+
+    residual = mean_square(float(np.sum(left**2)), (s * p - 1) * (f - 1))
+    of_seeds = mean_square(s * p * float(np.sum((seeds - table.mean()) ** 2)), f - 1)
+    of_runs = mean_square(f * float(np.sum((runs - settings[:, None]) ** 2)), s * (p - 1))
+    before = max(0.0, (of_runs - residual) / f)
+    after = max(0.0, (of_seeds - residual) / (s * p))
+    setting = None
+    if s > 1:
+        of_settings = mean_square(p * f * float(np.sum((settings - table.mean()) ** 2)), s - 1)
+        setting = max(0.0, (of_settings - of_runs) / (p * f))
+    parts = (setting or 0.0, before, after, residual)
+    total = sum(parts)
+    a, b, c, d = (part / total for part in parts) if total else (0.0,) * 4
+    return TwoStages(setting, before, after, residual, (a, b, c, d) if total else None)
 
 
 @dataclass(frozen=True)

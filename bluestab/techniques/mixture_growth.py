@@ -6,9 +6,9 @@ Formula   Each linear layer is [[W0, W2], [W3, W1]], each block c_1 T_1 + c_2 T_
           pair of templates, W1 and W3 of another. Of T steps, G = `grow_at` T rounded, the first
           G // 2 train member 0 (W0), those up to G member 1 (W1), each half as wide in all layers.
           At G the coefficients of W2 and W3 are set, and all of it trains. Embeddings, norms and
-          biases of the members stand side by side; logits are the sum of theirs (the output bias
-          is one). Each of the three parts has a fresh optimizer, and the run's schedule with its
-          warm-up squeezed into its steps.
+          biases of the members stand side by side; logits are the sum of what both halves give,
+          with one bias. Each of the three parts has a fresh optimizer, and the run's schedule with
+          its warm-up squeezed into its steps.
 Growth    orthogonal: the direction that earlier coefficients represent least, of length `scale`:
           the last right singular vector of c0, c1 for W2, of c0, c1 and that for W3. copy: those of
           W0 and W1, plus one vector, uniform in (0, 1) and stretched to length `scale`. random:

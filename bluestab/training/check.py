@@ -6,7 +6,7 @@ collected, not thrown one at a time: a person fixes a config once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
 from bluestab.training.packable import packable_problems, search_problems
-from bluestab.training.stages import Stage, stages_before
+from bluestab.training.stages import Stage, path_integral_problems, stages_before
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class Run:
     @property
     def start(self) -> SavedWeights | None:
         """The weights that training begins with, but for the head; None: the model's own."""
-        own = self.predecessor is not None and self.predecessor["at"] == init_from.START
-        return None if own else self.init_from
+        return None if (self.predecessor or {}).get("at") == init_from.START else self.init_from
 
     @property
     def waits(self) -> bool:
@@ -76,12 +75,7 @@ class Run:
         """What to know before it starts, beside `data.notes`: how many of the items it uses, and
         whether it starts from a run that failed."""
         said = [f"{self.data.task.name}: {used}" for used in self.data.used()]
-        if self.start is not None and self.start.failed:
-            said.append(
-                f"model.init_from={self.start.said}: a failed run: with these weights it is no "
-                f"better on {self.start.task} than an answer that ignores its input"
-            )
-        return said
+        return said if self.start is None else [*said, *self.start.notes()]
 
 
 SINGLE_PIECE = ("default", "linear")
@@ -147,7 +141,7 @@ def check(
     remembered = scored or any(t.remembers for t in usable.values())
     if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
-    problems += _without_path_integral(stages or (), usable)
+    problems += path_integral_problems(stages or (), usable)
     if data is not None and not problems:
         problems += _ungrouped(cfg, data, usable)
     if problems or data is None or model is None or identity is None or stages is None:
@@ -292,25 +286,6 @@ def _ungrouped(
         f"technique {name} compares groups of items, and task '{data.task.name}' has none to "
         f"compare: {lack}; say task.group=COLUMN of your own data, or leave the technique out"
         for name in needing
-    ]
-
-
-def _without_path_integral(
-    stages: Sequence[Stage], techniques: Mapping[str, Technique]
-) -> list[str]:
-    """Techniques that need the path integrals of earlier runs which did not keep them."""
-    needing = [n for n, t in techniques.items() if t.reads_path_integral and not t.is_neutral()]
-    return [
-        f"technique {name} needs the path integral of run {stage.weights.run}, which "
-        + (
-            "is that of its last weights, and model.init_from names the best: say :last"
-            if stage.weights.at == "best"
-            else "it did not keep; the same command as that run's with keep=last "
-            "keep_path_integral=true leaves it"
-        )
-        for name in needing
-        for stage in stages
-        if not stage.path_integral.is_file()
     ]
 
 

@@ -24,7 +24,6 @@ from bluestab.store.artefacts import PATH_INTEGRAL
 from bluestab.store.store import Store, parse_record
 from bluestab.tasks.data import TaskData, load_task
 from bluestab.training.loop.batches import collate, evaluation_batches, loader
-from bluestab.training.path_integral import read_path_integral
 from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from bluestab.models.built import Built
     from bluestab.models.earlier import EarlierTask
     from bluestab.tasks.base import Scores
+    from bluestab.techniques.base import Technique
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,25 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     return (*stages_before(find(before, Store(run.parent), model), model), stage)
 
 
+def path_integral_problems(
+    stages: Sequence[Stage], techniques: Mapping[str, Technique]
+) -> list[str]:
+    """Techniques that need the path integrals of earlier runs which did not keep them."""
+    needing = [n for n, t in techniques.items() if t.reads_path_integral and not t.is_neutral()]
+    return [
+        f"technique {name} needs the path integral of run {stage.weights.run}, which "
+        + (
+            "is that of its last weights, and model.init_from names the best: say :last"
+            if stage.weights.at == "best"
+            else "it did not keep; the same command as that run's with keep=last "
+            "keep_path_integral=true leaves it"
+        )
+        for name in needing
+        for stage in stages
+        if not stage.path_integral.is_file()
+    ]
+
+
 def earlier_tasks(
     stages: Sequence[Stage], attention: str, device: torch.device
 ) -> Sequence[EarlierTask]:
@@ -105,6 +124,7 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
     from bluestab.models.networks import load_trained
     from bluestab.training.loop.module import run_in_float32
+    from bluestab.training.path_integral import read_path_integral
 
     task, data = stage.data.task, stage.data
     items = data.select(stage.seeds)["train"]
@@ -147,6 +167,7 @@ def earlier_scores(
     tasks  the same stages
     knobs  `trainer` of the config
     """
+
     import torch
 
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator

@@ -31,7 +31,7 @@ def composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--task gad", "task=gad"),
         ("--do_train", "every run trains"),
         ("--mutlirun", "--multirun"),
-        ("--frob", "flags are -m"),
+        ("--frob", "flags are --cfg job"),
         ("seed = 3", "seed=3"),
         ("seed =3", "seed=3"),
         ("seed= 3", "seed=3"),

@@ -127,6 +127,17 @@ def test_what_cannot_be_made_again(
         checked(run, store, "cpu")
 
 
+@pytest.mark.slow
+def test_a_run_from_before_a_knob_of_its_technique(make_run: Make, tmp_path: Path) -> None:
+    line = ("task=gad", "model=tiny", "technique=reinit", "technique.reinit.depth=1", *SHORT)
+    record = done(make_run(*line), tmp_path / "runs")
+    store = Store(tmp_path / "runs")
+    run = find_run(record.key, store)
+    older = json.loads(json.dumps(run.cfg))
+    del older["technique"]["reinit"]["layernorms_only"]
+    assert checked(replace(run, cfg=older), store, "cpu").key == record.key
+
+
 # --- soups ---------------------------------------------------------------------------------------
 
 

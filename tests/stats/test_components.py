@@ -80,3 +80,39 @@ def test_nested_mean_by_hand() -> None:
     assert stats.nested_mean({}) is None
     with pytest.raises(ValueError, match="fold 'b' has no score"):
         stats.nested_mean({"a": [1.0], "b": []})
+
+
+def test_two_stages_of_one_setting_are_two_way() -> None:
+    scores = np.random.default_rng(11).normal(size=(4, 3))
+    one, other = stats.two_stages(scores[None]), stats.two_way(scores)
+    assert one is not None
+    assert other is not None
+    assert one.setting is None
+    assert (one.before, one.after, one.residual) == pytest.approx(
+        (other.init, other.order, other.residual)
+    )
+    assert one.shares == pytest.approx(
+        (0, other.share_init, other.share_order, other.share_residual)
+    )
+
+
+def test_two_stages_find_what_was_put_in() -> None:
+    rng = np.random.default_rng(12)
+    found = []
+    for _ in range(800):
+        setting, before = 1.5 * rng.normal(size=(6, 1, 1)), 2 * rng.normal(size=(6, 5, 1))
+        drawn = setting + before + rng.normal(size=4) + 0.5 * rng.normal(size=(6, 5, 4))
+        found.append(stats.two_stages(drawn))
+    means = np.mean([(f.setting, f.before, f.after, f.residual) for f in found if f], axis=0)
+    assert means == pytest.approx([2.25, 4.0, 1.0, 0.25], rel=0.12)
+
+
+def test_two_stages_edges() -> None:
+    flat = stats.two_stages(np.full((2, 2, 2), 0.1))
+    assert flat is not None
+    assert flat.shares is None
+    assert stats.two_stages(np.zeros((2, 1, 3))) is None
+    assert stats.two_stages(np.zeros((2, 3, 1))) is None
+    for wrong in (np.zeros((2, 2)), np.full((1, 2, 2), np.nan)):
+        with pytest.raises(ValueError, match="score"):
+            stats.two_stages(wrong)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 torch = pytest.importorskip("torch")
 
@@ -20,6 +22,8 @@ from bluestab.techniques.mixture_growth import (  # noqa: E402
     new_coefficients,
     stages,
 )
+from bluestab.testing.technique_arms import node_of  # noqa: E402
+from bluestab.training.check import check_parts  # noqa: E402
 from bluestab.training.loop.history import ValidationHistory  # noqa: E402
 from tests.support.interrupted_runs import compare  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
@@ -34,6 +38,7 @@ GROWS = (
     "optim.batch_size=7",
 )
 """Member 0 in steps 0 to 2, member 1 in 3 to 5, the grown network in 6 to 8."""
+RDROP = node_of("rdrop")
 STILL = ("model.dropout=0", "model.attention_dropout=0")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*use_fork_emulation")
@@ -167,7 +172,7 @@ def test_parameters_are_as_derived_and_members_rest_in_turn(
     assert sum(p.numel() for p in plain.parameters()) == matrices + tables + vectors + pieces
 
 
-@pytest.mark.parametrize("model", ["tiny", "tiny_electra"])
+@pytest.mark.parametrize("model", ["tiny", pytest.param("tiny_electra", marks=pytest.mark.slow)])
 def test_the_dense_network_says_what_the_grown_one_says(
     make_assembly: Make,
     text: str,  # noqa: F811
@@ -264,27 +269,47 @@ def test_what_does_not_go_with_it_is_one_sentence(
     make_run: Make,
     text: str,  # noqa: F811
 ) -> None:
+    cfg = make_run("task=mlm", text, "model=tiny", "technique=mixture_growth", *PLAIN).cfg
+    for path, value, said in (
+        ("model.config.num_attention_heads", 1, "model.config.num_attention_heads is 1, of which"),
+        (
+            "model.init_from",
+            "0123456789abcdef",
+            "has pretrained weights (model.init_from), which are no",
+        ),
+        ("technique.rdrop", RDROP, "techniques mixture_growth and rdrop: a network"),
+        ("optim.patience", 3, "optim.patience may end the run before"),
+        ("stop_degenerate", True, "stop_degenerate may end the run before"),
+        ("optim.steps", 2, "optim.steps is 2, and technique mixture_growth trains two"),
+        ("technique.mixture_growth.grow_at", 1, "technique.mixture_growth.grow_at is 1"),
+        ("trainer.engine", "packed", "trainer.engine is packed"),
+        ("trainer.devices", 2, "technique mixture_growth runs on one device alone"),
+    ):
+        changed = OmegaConf.create(cfg)
+        OmegaConf.update(changed, path, value, force_add=True)
+        assert_refused(partial(check_parts, OmegaConf.to_container(changed)), said)
+
+
+@pytest.mark.slow
+def test_neither_models_nor_tasks_that_do_not_fit(
+    make_run: Make,
+    text: str,  # noqa: F811
+) -> None:
     for more, said in (
         (("model=minilm",), "has pretrained weights (model.package), which are no templates"),
-        (
-            ("task=gad", "task.train=train.tsv"),
-            "say task=mlm, and fine-tune from that run without it",
-        ),
+        (("task=gad", "task.train=train.tsv"), "say task=mlm, and fine-tune from that run without"),
         (("task=rtd", "model=tiny_electra"), "say task=mlm, and fine-tune"),
         (("model=tiny_modernbert",), "tiny_modernbert is of family modernbert"),
-        (("technique=[mixture_growth,rdrop]",), "techniques mixture_growth and rdrop: a network"),
-        (("model.config.num_attention_heads=1",), "model.config.num_attention_heads is 1, of"),
-        (("optim.patience=3",), "optim.patience may end the run before"),
-        (("stop_degenerate=true",), "stop_degenerate may end the run before"),
-        (("optim.steps=2",), "optim.steps is 2, and technique mixture_growth trains two"),
-        (("technique.mixture_growth.grow_at=1",), "technique.mixture_growth.grow_at is 1"),
-        (("trainer.engine=packed",), "trainer.engine is packed"),
-        (("trainer.devices=2",), "technique mixture_growth runs on one device alone"),
     ):
-        with pytest.raises(ConfigError) as caught:
-            make_run("task=mlm", text, "model=tiny", "technique=mixture_growth", *PLAIN, *more)
-        problems = caught.value.problems
-        assert [said in one for one in problems] == [True], problems
+        asked = ("task=mlm", text, "model=tiny", "technique=mixture_growth", *PLAIN, *more)
+        assert_refused(partial(make_run, *asked), said)
+
+
+def assert_refused(start: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        start()
+    problems = caught.value.problems
+    assert [said in one for one in problems] == [True], problems
 
 
 def operations(network: Any, pieces: int, rows: int = 32, masked: int = 19) -> int:
@@ -299,9 +324,9 @@ def operations(network: Any, pieces: int, rows: int = 32, masked: int = 19) -> i
     return int(counter.get_total_flops())
 
 
+@pytest.mark.slow
 def test_the_arms_of_the_sweep_cost_the_same() -> None:
     """And a member costs what a network of its width does, but for what mixes its templates."""
-    from omegaconf import OmegaConf
     from transformers import BertConfig, BertForMaskedLM
 
     from bluestab.core.paths import conf_dir, sweeps_dir

@@ -156,9 +156,9 @@ def test_a_forecast_remembers_too(make_run: Make, first: str) -> None:
 
 @pytest.fixture(scope="module")
 def before(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a run on `gad` from the lab's checkpoint."""
+    """Folder of a run on `gad` from the lab's checkpoint, with all that techniques ask of it."""
     root = tmp_path_factory.mktemp("before")
-    run = lab.run("gad", "tiny", "keep=last")
+    run = lab.run("gad", "tiny", "keep=last", "keep_path_integral=true")
     return Store(root).folder(done(run, root).key)
 
 

@@ -171,7 +171,7 @@ def _tables(results: Results) -> dict[str, list[list[str]]]:
 
 NOTE = (
     "Merges that share members are not independent: their intervals are then too narrow. Joint "
-    "training on several tasks at once is nothing that bluestab does: it has no row here."
+    "training has no row here; a sequence can be compared with it."
 )
 
 

@@ -30,7 +30,7 @@ DEFINITIONS = (
 
 def references_frame(results: Results) -> pd.DataFrame:
     """One row per set of tasks, model, techniques of the first stages, reference (alone, joint) and
-    task: mean and std over seeds. Empty without sequences."""
+    task. score, std: mean and standard deviation over n seeds. Empty without sequences."""
     chains, _ = chains_of(results)
     table: list[Row] = []
     for subject in dict.fromkeys((*chain.subject, chain.plain) for chain in chains):
