@@ -295,9 +295,6 @@ def test_where_two_arms_have_no_room_plain_fine_tuning_is_delivered(
     assert "no room for two arms: plain fine-tuning on 2 seeds" in said.out
     assert step("one", "race")["alive"] == ["none"]
     assert Path("one/model/bluestab.json").exists()
-    before = decided("one")["decisions"]
-    assert auto(*line).code == 0
-    assert decided("one")["decisions"] == before
     # six steps are few, and to train for 200 takes 34 times as long: the budget knows
     assert "none, epochs=100: 200 steps or more in place of 6: small data need" in said.out
     # 12 items to learn from, 10 to validate on, and three epochs: one evaluation is enough

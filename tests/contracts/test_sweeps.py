@@ -79,7 +79,10 @@ def test_every_arm_fits_its_own_model_and_the_runs_are_as_many_as_said(
     assert len({tuple(job) for job in caught}) == int(cost[1])
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n.endswith("_small") else pytest.param(n, marks=pytest.mark.slow) for n in SEQUENCES],
+)
 def test_every_sequence_fits_its_own_model(
     name: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
