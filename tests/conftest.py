@@ -186,10 +186,11 @@ def cli(
 
 @pytest.hookimpl(tryfirst=True)  # before marks decide what runs
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    listed = more.read(more.FILE.read_text(encoding="utf-8"))
-    for item in items:
-        if more.is_listed(item.nodeid, listed):
-            item.add_marker(pytest.mark.more)
+    for file, mark in ((more.FILE, pytest.mark.more), (more.SLOW, pytest.mark.slow)):
+        listed = more.read(file.read_text(encoding="utf-8"))
+        for item in items:
+            if more.is_listed(item.nodeid, listed):
+                item.add_marker(mark)
 
 
 def pytest_collection_finish() -> None:

@@ -1,18 +1,21 @@
-"""`tests/more.txt`: what it lists is there, and how a line is read."""
+"""`tests/more.txt` and `tests/slow.txt`: what they list is there, and how a line is read."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support import more
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_line_names_a_test_that_is_there() -> None:
-    listed = more.read(more.FILE.read_text(encoding="utf-8"))
-    assert len(listed) > 100
+@pytest.mark.parametrize(("file", "least"), [(more.FILE, 100), (more.SLOW, 10)])
+def test_every_line_names_a_test_that_is_there(file: Path, least: int) -> None:
+    listed = more.read(file.read_text(encoding="utf-8"))
+    assert len(listed) > least
     for name in listed:
         file, first, *_ = name.partition("[")[0].split("::")  # a class, or a test
         assert re.search(rf"(def|class) {first}\b", (ROOT / file).read_text()), name

@@ -1,10 +1,14 @@
-"""The tests of `tests/more.txt` get the mark `more`: quicker ones of their kind stand for them."""
+"""Tests of `tests/more.txt` get the mark `more`: quicker ones of their kind stand for them.
+
+Those of `tests/slow.txt` get the mark `slow`, too.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FILE = Path(__file__).parents[1] / "more.txt"
+SLOW = FILE.with_name("slow.txt")
 
 
 def read(text: str) -> dict[str, set[str]]:
