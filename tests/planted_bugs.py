@@ -71,8 +71,8 @@ PLANTS = (
     ),
     Plant(
         "a rename without fsync",
-        "    share(aside)\n    flush(aside)\n    aside.replace(path)\n",
-        "    share(aside)\n    aside.replace(path)\n",
+        "    share(aside)\n    flush(aside)\n    put_in_place(aside, path)\n",
+        "    share(aside)\n    put_in_place(aside, path)\n",
         "test_nothing_is_renamed_before",
     ),
     Plant(
