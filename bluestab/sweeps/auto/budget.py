@@ -62,6 +62,11 @@ class RunBudget(Budget):
         pass
 
 
+def longest_run(seconds: float) -> float:
+    """Seconds of a run that can be trained, and once more to be delivered, in so many seconds."""
+    return (seconds - 2 * REPORTING) / 2.2
+
+
 class TimeBudget(Budget):
     """Seconds by the clock, those of earlier commands included.
 
@@ -101,6 +106,8 @@ class TimeBudget(Budget):
     def left(self, *, race: bool, alone: bool = False) -> int:
         if alone:
             return max(0, int((self._seconds - REPORTING - self.spent) / self._baseline))
+        if time.monotonic() >= self.deadline:
+            return 0  # none of them would begin
         end = self._seconds - self._reserve
         if race:
             end = min(end, RACE_SHARE * self._seconds)

@@ -19,7 +19,14 @@ from bluestab.report.words.advice import FEW_ITEMS
 from bluestab.store.schema import segment
 from bluestab.store.store import Store
 from bluestab.sweeps.auto.arms import BASELINE, CandidateArm, candidates, given_arms
-from bluestab.sweeps.auto.budget import REPORTING, USABLE, Budget, RunBudget, TimeBudget
+from bluestab.sweeps.auto.budget import (
+    REPORTING,
+    USABLE,
+    Budget,
+    RunBudget,
+    TimeBudget,
+    longest_run,
+)
 from bluestab.sweeps.auto.drive import AutoRun
 from bluestab.sweeps.auto.plan import (
     FEWEST_RUNS,
@@ -126,7 +133,7 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     if plan is None:
         if request.hours is not None:
             _check_time(request.hours, per_run * workers)
-        plan = _plan(request, backend, compose, base, name, per_run, rarely)
+        plan = _plan(request, backend, compose, base, name, per_run, workers, rarely)
         if backend.trains:
             plan.write(folder)
     else:
@@ -264,6 +271,7 @@ def _plan(
     base: Run,
     name: str,
     per_run: float,
+    workers: int,
     rarely: Sequence[str],
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
@@ -293,6 +301,10 @@ def _plan(
         )
 
     def cell_of(arm: CandidateArm) -> str:
+        if request.hours is not None and not request.given and arm is not BASELINE:
+            _, length = _lengths([BASELINE, arm], plan, compose, base)
+            if length > 1 and length * per_run * workers > longest_run(3600 * request.hours):
+                raise ConfigError("the budget has no room for runs so long")
         return check(resolved(compose(plan.job(arm, 0, here))), backend.kind_of).cell
 
     plan.arms, plan.left_out = _possible(wanted, most, cell_of)

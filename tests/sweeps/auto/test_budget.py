@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bluestab.sweeps.auto.budget import REPORTING, RunBudget, TimeBudget
+from bluestab.sweeps.auto.budget import REPORTING, RunBudget, TimeBudget, longest_run
 from bluestab.sweeps.auto.plan import FEWEST, FEWEST_RUNS, n_arms, race_runs
 
 
@@ -45,3 +45,16 @@ def test_time_is_learned_from_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     budget.lost(-40.0)
     budget.learn(0, 50.0, longest=0.0)
     assert budget.left(race=True) == 15
+
+
+def test_nothing_is_left_when_no_run_may_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(
+        "bluestab.sweeps.auto.budget.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    long = longest_run(600) + 20  # its end, and its second training, would come too late
+    for longest, some in ((long, False), (longest_run(600) - 20, True)):
+        budget = TimeBudget(600, spent=0, per_run=30, baseline=20, longest=longest, workers=2)
+        assert bool(budget.left(race=True)) == bool(budget.left(race=False)) == some
+        assert (budget.deadline > 0) == some
+        assert budget.left(race=False, alone=True) > 0
