@@ -45,10 +45,11 @@ BASELINE = CandidateArm(
 )
 
 
-def candidates(run: Run) -> list[CandidateArm]:
+def candidates(run: Run, longest: float = math.inf) -> list[CandidateArm]:
     """The arms for a plain run of this model on this task, the most promising first.
 
-    run  without techniques, at the learning rate and length that it would have
+    run      without techniques, at the learning rate and length that it would have
+    longest  how many times as long a run may be
     """
     facts, optim = run.model.facts(), run.cfg["optim"]
     half = max(1, facts.layers // 2)
@@ -82,9 +83,11 @@ def candidates(run: Run) -> list[CandidateArm]:
     elif run.data.size("train") < FEW_TRAINING_ITEMS:
         order = [order[0], reinit, order[1]]
     steps = updates(run.data.size("train"), optim["batch_size"], optim["epochs"], optim["steps"])
-    if optim["steps"] is None and 0 < steps < FEW_STEPS:
-        epochs = math.ceil(FEW_STEPS / steps * optim["epochs"])
-        order.insert(0, _longer(epochs, f"{FEW_STEPS} steps or more in place of {steps}", ZHANG))
+    if optim["steps"] is None and 0 < steps < FEW_STEPS and longest >= 2:
+        room = math.floor(optim["epochs"] * min(longest, FEW_STEPS))
+        epochs = min(math.ceil(optim["epochs"] * FEW_STEPS / steps), room)
+        n = updates(run.data.size("train"), optim["batch_size"], epochs, None)
+        order.insert(0, _longer(epochs, f"{n} steps in place of {steps}", ZHANG))
     return [*order, *_of_optimizer(optim, steps), both]
 
 

@@ -275,7 +275,10 @@ def _plan(
     rarely: Sequence[str],
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
-    wanted = given_arms(request.given) if request.given else candidates(base)
+    longest = math.inf
+    if request.hours is not None:
+        longest = longest_run(3600 * request.hours) / (per_run * workers)
+    wanted = given_arms(request.given) if request.given else candidates(base, longest)
     asked = _what_decides(request)
     plan = AutoPlan(
         name, asked, asked["fixed"], _subject(base), look(base), [BASELINE], [], n_runs,
@@ -301,10 +304,8 @@ def _plan(
         )
 
     def cell_of(arm: CandidateArm) -> str:
-        if request.hours is not None and not request.given and arm is not BASELINE:
-            _, length = _lengths([BASELINE, arm], plan, compose, base)
-            if length > 1 and length * per_run * workers > longest_run(3600 * request.hours):
-                raise ConfigError("the budget has no room for runs so long")
+        if not request.given and 1 < _lengths([BASELINE, arm], plan, compose, base)[1] > longest:
+            raise ConfigError("the budget has no room for runs so long")
         return check(resolved(compose(plan.job(arm, 0, here))), backend.kind_of).cell
 
     plan.arms, plan.left_out = _possible(wanted, most, cell_of)
