@@ -17,8 +17,8 @@ def test_every_line_names_a_test_that_is_there(file: Path, least: int) -> None:
     listed = more.read(file.read_text(encoding="utf-8"))
     assert len(listed) > least
     for name in listed:
-        file, first, *_ = name.partition("[")[0].split("::")  # a class, or a test
-        assert re.search(rf"(def|class) {first}\b", (ROOT / file).read_text()), name
+        path, first, *_ = name.partition("[")[0].split("::")  # a class, or a test
+        assert re.search(rf"(def|class) {first}\b", (ROOT / path).read_text()), name
 
 
 def test_lines_by_hand() -> None:

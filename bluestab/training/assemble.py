@@ -173,6 +173,7 @@ def assemble(
         ranks=ranks,
         evaluated=_evaluated(cfg, ready, history, task.metric, progress, watch),
     )
+    start = {**built.reference, **ready.start}
     checkpoints = None
     if resume is not None:
         checkpoints = Checkpoints(
@@ -184,11 +185,9 @@ def assemble(
             order=order,
             history=history,
             techniques=techniques,
-            start={**built.reference, **ready.start},
+            start=start,
         )
-    path = None
-    if cfg.get("keep_path_integral", False):
-        path = PathIntegral(built, {**built.reference, **ready.start})
+    path = PathIntegral(built, start) if cfg.get("keep_path_integral", False) else None
     # before those of techniques, which add to the gradient
     callbacks: list[pl.Callback] = [one for one in (checkpoints, path) if one is not None]
     callbacks += [c for technique in applied for c in technique.callbacks(built)]

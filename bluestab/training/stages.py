@@ -167,7 +167,6 @@ def earlier_scores(
     tasks  the same stages
     knobs  `trainer` of the config
     """
-
     import torch
 
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator

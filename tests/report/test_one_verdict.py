@@ -175,7 +175,7 @@ def test_an_arm_without_spread_is_the_steadiest(tmp_path: Path) -> None:
     assert "none does not vary, so there is no ratio of spreads" in advice
 
 
-def test_where_all_but_one_fail_the_spread_is_not_said_to_be_none(tmp_path: Path) -> None:
+def test_too_few_shared_runs_give_no_ratio_of_spreads(tmp_path: Path) -> None:
     n = 12
     rng = np.random.default_rng(3)
     base, failed = 0.5 + 0.02 * rng.normal(size=n), np.arange(n) > 0

@@ -297,15 +297,15 @@ def test_the_forecast_counts_them(make_run: Make, tmp_path: Path) -> None:
     asked = make_run("task=gad", "model=tiny", *SHORT, KEEP)
     cost = Cost(1.0, {}, 1000.0, 10, "same cell")
     n = len(run.data.splits["test"])
-    assert check._with_kept(run, cost) == cost
-    found = check._with_kept(asked, cost)
+    assert check._with_artefacts(run, cost) == cost
+    found = check._with_artefacts(asked, cost)
     assert found is not None
     assert found.disk == 1000 + 8 * n * run.model.hidden_size
     fewer = make_run("task=gad", "model=tiny", *SHORT, KEEP, "task.test_size=3")
-    found = check._with_kept(fewer, cost)
+    found = check._with_artefacts(fewer, cost)
     assert found is not None
     assert found.disk == 1000 + 8 * 3 * run.model.hidden_size
-    assert check._with_kept(asked, None) is None
+    assert check._with_artefacts(asked, None) is None
     record = done(run, tmp_path / "runs")
     folder = tmp_path / "runs" / record.key
     before = forecast._bytes(folder)

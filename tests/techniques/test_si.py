@@ -105,7 +105,7 @@ def test_the_path_integral_is_its_formula(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_kept_for_it(make_run: Make, tmp_path: Path) -> None:
+def test_artefacts_of_a_run_with_its_path_integral(make_run: Make, tmp_path: Path) -> None:
     """A run that keeps its path integral is the same run, made again for it if it is there; without
     it si is refused with what to do."""
     root = tmp_path / "runs"

@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
+from bluestab.report.frames.runs import Row, scored
 from bluestab.report.frames.sequences import Chain, chains_of, kind_of_all_else, stages_to
 from bluestab.report.section import Block, Grid, Results, Section
 from bluestab.report.words.phrases import number
-
-Row = dict[str, Any]
 
 COLUMNS = ("tasks", "model", "at", "techniques", "reference", "task", "n", "score", "std")
 
@@ -55,9 +54,7 @@ def _alone(chains: Sequence[Chain]) -> Scores:
 
 def _joint(results: Results, chain: Chain) -> Scores:
     """Of runs that know all tasks of the chain and start where its first stage does."""
-    runs = results.runs
-    part = runs[(runs["at"] == chain.at) & (runs["status"] != "crashed")]
-    rows = {row["key"]: row for row in part.to_dict("records")}
+    rows = {row["key"]: row for row in scored(results.runs, chain.at)}
     found: dict[str, dict[Any, float]] = defaultdict(dict)
     for row in rows.values():
         link = row["predecessor"]

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from bluestab import stats
+from bluestab.core.types import At
 from bluestab.report.frames.arms import arm_names
+from bluestab.report.frames.runs import ATS, Row, scored
 from bluestab.report.section import Results
 from bluestab.report.tables import LEVEL
 from bluestab.stats import forgetting as numbers
 from bluestab.stats.arrays import FloatArray
 from bluestab.tasks.metric import metric_of_row
-
-Row = dict[str, Any]
 
 OF_ONE_TASK = ("task", "data", "predecessor", "score_earlier", "init_from", "seeds")
 """Of a hashed config what differs between the stages of a sequence, and between its seeds."""
@@ -41,7 +41,7 @@ class Chain:
 
     model: str
     arm: str
-    at: str
+    at: At
     tasks: tuple[str, ...]
     seed: Any
     scores: FloatArray
@@ -70,9 +70,8 @@ def chains_of(results: Results) -> tuple[list[Chain], int]:
         return [], 0
     found: list[Chain] = []
     left = 0
-    for at in ("last", "best"):
-        part = runs[(runs["at"] == at) & (runs["status"] != "crashed")]
-        rows = {row["key"]: row for row in part.to_dict("records")}
+    for at in ATS:
+        rows = {row["key"]: row for row in scored(runs, at)}
         stages = {k: r for k, r in rows.items() if _is_map(r["predecessor"])}
         stages = {k: r for k, r in stages.items() if r["predecessor"]["at"] == at}
         gone_on = {row["predecessor"]["key"] for row in stages.values()}

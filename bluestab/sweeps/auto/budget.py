@@ -11,6 +11,8 @@ REPORTING = 20.0
 """Seconds that the report and the model's check take, about, beside training it once more."""
 USABLE = 0.9
 """Of the time that runs may take; starts of workers and the last run's end take the rest."""
+AGAIN = 1.2
+"""Times what a run took: to train it once more, with room to spare."""
 
 
 class Budget(ABC):
@@ -64,7 +66,7 @@ class RunBudget(Budget):
 
 def longest_run(seconds: float) -> float:
     """Seconds of a run that can be trained, and once more to be delivered, in so many seconds."""
-    return (seconds - 2 * REPORTING) / 2.2
+    return (seconds - 2 * REPORTING) / (1 + AGAIN)
 
 
 class TimeBudget(Budget):
@@ -87,7 +89,7 @@ class TimeBudget(Budget):
         self._seconds, self._begun = seconds, time.monotonic() - spent
         self._per_run, self._baseline, self._longest = per_run, baseline, longest
         self._workers = workers
-        self._runs, self._took, self._learned = 0, 0.0, 0.0
+        self._runs, self._took = 0, 0.0
 
     @property
     def spent(self) -> float:
@@ -96,7 +98,7 @@ class TimeBudget(Budget):
     @property
     def _reserve(self) -> float:
         """To train the delivered run once more, on one worker, and to write the report."""
-        return REPORTING + 1.2 * self._longest
+        return REPORTING + AGAIN * self._longest
 
     @property
     def deadline(self) -> float:
@@ -117,10 +119,10 @@ class TimeBudget(Budget):
         pass
 
     def learn(self, n: int, seconds: float, longest: float) -> None:
-        if n:
+        if n:  # the first that are done take the place of the forecast
+            self._longest = max(longest, self._longest) if self._runs else longest
             self._runs, self._took = self._runs + n, self._took + seconds
             self._per_run = self._took / self._runs
-            self._longest = self._learned = max(self._learned, longest)
 
     def lost(self, seconds: float) -> None:
         self._begun -= seconds / self._workers

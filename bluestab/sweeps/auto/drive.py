@@ -121,9 +121,7 @@ class AutoRun:
 
     def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:
         arms = {arm.name: arm for arm in self.plan.arms}
-        alone = (
-            len(alive) == 1
-        )  # it is not raced but delivered, and there is no time to train twice
+        alone = len(alive) == 1  # what is delivered, with no time to train it twice
         here = (*self.here, "keep=last") if alone else self.here
         jobs = {
             (name, seed): self.plan.job(arms[name], seed, here) for seed in seeds for name in alive
@@ -238,11 +236,10 @@ class AutoRun:
         new = {place: planned[tuple(job)] for place, job in zip(jobs, lines, strict=True)}
         known |= new
         if killed:
-            found = self.records(new).values()
-            self.budget.lost(sum(record.measured["seconds"]["total"] for record in found))
+            self.budget.lost(sum(self._seconds(new)))
         deadline = None if to_the_end else self.budget.deadline
         whole = replace(sweep, runs=tuple(known.values()), blind=True, deadline=deadline)
-        missing = [p for p in whole.runs if not self.store.has(p.run.key)]
+        missing = {at: one for at, one in known.items() if not self.store.has(one.run.key)}
         begun = time.monotonic()
         try:
             self._see_through(whole, missing)
@@ -251,14 +248,14 @@ class AutoRun:
         except Interrupted:
             if whole.deadline is None or time.monotonic() < whole.deadline:
                 raise
-        took = [
-            self.store.read(p.run.key).measured["seconds"]["total"]
-            for p in missing
-            if self.store.has(p.run.key)
-        ]
+        took = self._seconds(missing)
         self.budget.learn(len(took), time.monotonic() - begun, max(took, default=0.0))
 
-    def _see_through(self, sweep: Sweep, missing: Sequence[PlannedRun]) -> None:
+    def _seconds(self, runs: Runs) -> list[float]:
+        """Of each that is finished."""
+        return [one.measured["seconds"]["total"] for one in self.records(runs).values()]
+
+    def _see_through(self, sweep: Sweep, missing: Runs) -> None:
         if missing or sweep.name not in self.store.manifests():
             self.backend.launch(sweep)
         else:

@@ -129,25 +129,29 @@ def begin(request: AutoRequest, backend: Backend, compose: Compose) -> AutoRun:
     if backend.trains:
         make_ready([base], store)
     workers = backend.at_once([base] * FEWEST_RUNS, store)
-    per_run = 0.0 if request.hours is None else _seconds(base, store) / workers
+    seconds, longest = 0.0, math.inf
+    if request.hours is not None:
+        seconds = _seconds(base, store)
+        longest = longest_run(3600 * request.hours) / seconds
+    per_run = seconds / workers
     if plan is None:
         if request.hours is not None:
-            _check_time(request.hours, per_run * workers)
-        plan = _plan(request, backend, compose, base, name, per_run, workers, rarely)
+            _check_time(request.hours, seconds)
+        plan = _plan(request, backend, compose, base, name, per_run, longest, rarely)
         if backend.trains:
             plan.write(folder)
     else:
         _check_same(plan, request, base, folder)
         print(f"going on with the plan in {folder}")
     lengths = _lengths(plan.arms, plan, compose, base)
-    mean, longest = math.fsum(lengths) / len(lengths), max(lengths)
+    mean = math.fsum(lengths) / len(lengths)
     budget: Budget
     if request.hours is None:
         budget = RunBudget(int(request.runs or 0))
     else:
         budget = TimeBudget(
             3600 * request.hours, plan.spent or 0.0, mean * per_run, per_run,
-            longest * per_run * workers, workers,
+            max(lengths) * seconds, workers,
         )  # fmt: skip
     say(plan, folder, per_run, workers)
     return AutoRun(plan, folder, store, backend, compose, budget, _here(request))
@@ -174,10 +178,10 @@ def _evaluations(request: AutoRequest, base: Run) -> list[str]:
         return []
     if any(o.startswith("trainer.eval_every=") for o in asked):
         return []
-    n = {split: len(items) for split, items in base.data.select(base.seeds).items()}
-    steps = updates(n["train"], optim["batch_size"], optim["epochs"], optim["steps"])
-    times = max(1, steps * optim["batch_size"] // n["validation"])
-    per_epoch = updates(n["train"], optim["batch_size"], 1, None)
+    n = base.data.size("train")
+    steps = updates(n, optim["batch_size"], optim["epochs"], optim["steps"])
+    times = max(1, steps * optim["batch_size"] // base.data.size("validation"))
+    per_epoch = updates(n, optim["batch_size"], 1, None)
     if evaluations(steps, per_epoch, None) <= times:
         return []
     return [f"trainer.eval_every={math.ceil(steps / times)}"]
@@ -271,13 +275,10 @@ def _plan(
     base: Run,
     name: str,
     per_run: float,
-    workers: int,
+    longest: float,
     rarely: Sequence[str],
 ) -> AutoPlan:
     n_runs = int(request.runs or USABLE * 3600 * float(request.hours or 0) / per_run)
-    longest = math.inf
-    if request.hours is not None:
-        longest = longest_run(3600 * request.hours) / (per_run * workers)
     wanted = given_arms(request.given) if request.given else candidates(base, longest)
     asked = _what_decides(request)
     plan = AutoPlan(

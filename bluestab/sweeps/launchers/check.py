@@ -115,7 +115,7 @@ class Check(Backend):
         missing = [*_missing(to_do), *(_no_device(to_do) if self.launcher != "slurm" else ())]
         outlook = foresee(store, to_do, dry_steps=self.dry_step, finished=finished)
         keep = [run.cfg["keep"] for run in to_do]
-        costs = [_with_kept(run, outlook.costs.get(run.cell)) for run in to_do]
+        costs = [_with_artefacts(run, outlook.costs.get(run.cell)) for run in to_do]
         print_plan(
             store,
             runs,
@@ -202,7 +202,7 @@ def foresee(
     return outlook
 
 
-def _with_kept(run: Run, cost: Cost | None) -> Cost | None:
+def _with_artefacts(run: Run, cost: Cost | None) -> Cost | None:
     """The cost of a run, and on disk what it keeps beside weights, in float32: representations,
     last and best; its path integral, two numbers per parameter (a little less: no head)."""
     if cost is None:

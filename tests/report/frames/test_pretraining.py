@@ -48,7 +48,7 @@ def row_of(results: Results) -> dict[str, Any]:
     return row  # type: ignore[no-any-return]
 
 
-def test_settings_pretrainings_and_seeds_are_taken_apart(tmp_path: Path) -> None:
+def test_components_of_settings_pretrainings_and_seeds(tmp_path: Path) -> None:
     """No interaction: stds of 0.1 between seeds, and of 0.0707 between two pretrainings; the means
     of the settings are 0.65 and 0.85, 0.02 of variance less half of the pretrainings'."""
     results = results_of(tmp_path / "runs")
