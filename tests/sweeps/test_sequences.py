@@ -43,12 +43,12 @@ def two(cli: Cli) -> Cli:
 @pytest.fixture
 def planned(two: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sweep]:
     caught: list[Sweep] = []
-    monkeypatch.setattr(
-        "bluestab.sweeps.launchers.local.Local.launch", lambda self, sweep: caught.append(sweep)
-    )
 
     def plan(*arguments: str) -> Sweep:
-        said = two("run", "-m", *TWO, *arguments)
+        with monkeypatch.context() as patch:  # other commands of the test do launch
+            launch = "bluestab.sweeps.launchers.local.Local.launch"
+            patch.setattr(launch, lambda self, sweep: caught.append(sweep))
+            said = two("run", "-m", *TWO, *arguments)
         assert said.code == 0, said.err
         return caught.pop()
 
@@ -132,7 +132,7 @@ def test_a_joint_run_starts_from_the_model_s_own_weights(two: Cli) -> None:
     from bluestab.training.assemble import assemble
 
     said = two(
-        *("run", "-m", *TWO, "technique=none", "sweep.seeds=1", "optim.lr=1e-3"),
+        *("run", "-m", *TWO, "technique=none", "sweep.seeds=1", "optim.steps=3", "optim.lr=1e-3"),
         *("sequence.references=[joint]", "keep=last"),
     )
     assert said.code == 0, said.err
