@@ -264,6 +264,14 @@ def test_what_cannot_be_done_is_said_first(auto: Command, line: list[str], told:
 
 
 @pytest.mark.slow
+def test_what_is_timed_names_no_knob_that_auto_lacks(auto: Command) -> None:
+    said = auto("hours=10", "hydra/launcher=check")
+    assert said.code == 0, said.err
+    assert "timing a few steps of 1 kind of run\n" in said.out
+    assert "dry_step" not in said.out
+
+
+@pytest.mark.slow
 def test_the_folder_of_another_command_is_left_alone(auto: Command) -> None:
     assert auto("runs=24", *ARMS, most=1).code == 130
     before = Path("auto/auto-gad-tiny/auto.yaml").read_text()

@@ -260,7 +260,7 @@ def _check_same(plan: AutoPlan, request: AutoRequest, base: Run, folder: Path) -
 
 def _seconds(base: Run, store: Store) -> float:
     """Of one run. Raises ConfigError if nothing says how long it takes."""
-    outlook = foresee(store, [base], dry_steps=True)
+    outlook = foresee(store, [base], dry_steps=True, optional=False)
     cost = outlook.costs.get(base.cell)
     if cost is None:
         why = "; ".join(outlook.gaps) or "a dry step says nothing"

@@ -173,10 +173,12 @@ def foresee(
     *,
     dry_steps: bool,
     finished: Iterable[Finished] | None = None,
+    optional: bool = True,
 ) -> Outlook:
     """The cost of every cell, as far as it can be known. Nothing is written.
 
     finished  runs to learn from; None: the latest of the store
+    optional  a person may say hydra.launcher.dry_step=false, and is told so
     """
     cells: dict[str, list[Run]] = {}
     for run in runs:
@@ -198,7 +200,7 @@ def foresee(
         said = "1 run to do is" if n == 1 else f"{n} runs to do are"
         outlook.gaps.append(f"{said} like none in the store, and dry_step is false")
     elif unknown:
-        _try_out(unknown, outlook)
+        _try_out(unknown, outlook, "; hydra.launcher.dry_step=false leaves that out" * optional)
     return outlook
 
 
@@ -223,8 +225,11 @@ Group = tuple[str, tuple[str, ...]]
 """Runs whose steps cost the same: workload, names of the techniques."""
 
 
-def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
-    """Dry steps for the largest groups, one of each workload first; the others are like them."""
+def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook, way_out: str) -> None:
+    """Dry steps for the largest groups, one of each workload first; the others are like them.
+
+    way_out  how to go without, said behind what is announced
+    """
     groups: dict[Group, list[Sequence[Run]]] = {}
     for members in cells:
         run = members[0]
@@ -236,11 +241,7 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook) -> None:
     tried: set[Group] = set()
     end = time.monotonic() + SECONDS
     n = min(len(order), GROUPS)
-    print(
-        f"timing a few steps of {n} kind{'s' if n > 1 else ''} of run; "
-        "hydra.launcher.dry_step=false leaves that out",
-        flush=True,
-    )
+    print(f"timing a few steps of {n} kind{'s' if n > 1 else ''} of run{way_out}", flush=True)
     before = tasks_before([run for members in cells for run in members])
     if any(one.remembers for run, *_ in cells if run.waits for one in run.techniques.values()):
         outlook.notes.append(
