@@ -1,10 +1,10 @@
 """Merged networks beside what they are made of: their members, the plain mean, and training on the
-tasks one after the other."""
+tasks one after the other or all at once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,15 @@ import pandas as pd
 from bluestab import stats
 from bluestab.core.errors import StoreError
 from bluestab.report.frames.runs import Row, scored
+from bluestab.report.frames.sequences import joint_scores, trained_jointly
 from bluestab.report.section import Block, Grid, Results, Section
 from bluestab.report.tables import latex_grid, there
 from bluestab.store.store import Store
 from bluestab.tasks.metric import DIRECTION, metric_of_row
 
 SOUP = "soup"
-MEMBERS, AVERAGE, INTERMEDIATE = "members, each alone", "plain average", "intermediate training"
+MEMBERS, AVERAGE = "members, each alone", "plain average"
+INTERMEDIATE, JOINT = "intermediate training", "joint training"
 COLUMNS = (
     "task", "model", "metric", DIRECTION, "with", "network", "n", "mean", "low", "high",
     "n_paired", "delta", "delta_low", "delta_high",
@@ -51,10 +53,11 @@ def merges_frame(results: Results, store: Store) -> pd.DataFrame:
     with         the tasks that were merged
     network      the members, each alone; a kind of merge with its knobs; the plain average of the
                  same members, whether or not it was asked for; intermediate training: runs on this
-                 task that went on from a member of another
+                 task that went on from a member of another; joint training: runs on all the tasks
+                 at once, as sequences have them for reference
     n, mean, low, high    networks, their mean test score and its interval
     n_paired, delta, ...  against the mean of the members of this task in the same network, or, of
-                 intermediate training, against the member of the same seed
+                 intermediate and joint training, against the member of the same seed
     """
     runs = scored(results.runs, results.at)
     found: dict[tuple[str, str, str], MergesOfTask] = {}
@@ -96,14 +99,22 @@ def _note(
 
 def _rows_of(merged: MergesOfTask, tasks: str, runs: Sequence[Row]) -> list[Row]:
     like = merged.like
-    seeds = {row["key"]: row["seed"] for row in runs}
-    by_seed = {seeds[key]: score for key, score in merged.alone.items() if key in seeds}
+    rows = {row["key"]: row for row in runs if row["model"] == like["model"]}
+    own = [rows[key] for key in merged.alone if key in rows]
+    by_seed = {row["seed"]: row["score"] for row in own}
+    techniques = {row["technique"] for row in own}
     later = [
         (row["score"], by_seed.get(row["seed"]))
-        for row in runs
+        for row in rows.values()
         if row["task"] == like["task"]
-        and row["model"] == like["model"]
-        and _source(row) in merged.others
+        and row["technique"] in techniques
+        # not where its weights are those of the model, as in joint training
+        and not merged.others.isdisjoint(_passed(row, rows))
+    ]
+    joint = [
+        (scores[like["task"]], by_seed.get(row["seed"]))
+        for row, stages in trained_jointly(rows)
+        if {*(scores := joint_scores(row, stages))} == {*tasks.split(" + ")}
     ]
     names = sorted(merged.merges, key=lambda name: (name != AVERAGE, name))
     networks: dict[str, list[tuple[float, float | None]]] = {
@@ -114,19 +125,27 @@ def _rows_of(merged: MergesOfTask, tasks: str, runs: Sequence[Row]) -> list[Row]
             (score, stats.mean([merged.alone[key] for key in members]))
             for (members, _), score in merged.merges[name].items()
         ]
-    if later:
-        networks[INTERMEDIATE] = later
+    networks |= {name: pairs for name, pairs in ((INTERMEDIATE, later), (JOINT, joint)) if pairs}
     first = {name: like[name] for name in ("task", "model", "metric", DIRECTION)}
     return [{**first, "with": tasks, "network": n, **_numbers(p)} for n, p in networks.items()]
 
 
-def _source(row: Row) -> str | None:
-    """The run that this one went on from."""
-    before = row.get("predecessor")
-    if isinstance(before, Mapping):
-        return str(before["key"])
-    said = row.get("init_from")
-    return said.rpartition(":")[0] if isinstance(said, str) else None
+def _passed(row: Row, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Keys of the runs whose weights this one went on from, the last first."""
+    while True:
+        link, said = row.get("predecessor"), row.get("init_from")
+        if isinstance(link, Mapping):
+            if link["at"] == "start":
+                return
+            key = str(link["key"])
+        elif isinstance(said, str):
+            key = said.rpartition(":")[0]
+        else:
+            return
+        yield key
+        if key not in rows:
+            return
+        row = rows[key]
 
 
 def _numbers(pairs: Sequence[tuple[float, float | None]]) -> Row:
@@ -170,8 +189,8 @@ def _tables(results: Results) -> dict[str, list[list[str]]]:
 
 
 NOTE = (
-    "Merges that share members are not independent: their intervals are then too narrow. Joint "
-    "training has no row here; a sequence can be compared with it."
+    "Merges that share members are not independent: their intervals are then too narrow. In joint "
+    "training (sequence.references=[joint]) the heads of all tasks but one are frozen."
 )
 
 
@@ -193,8 +212,8 @@ def _latex(results: Results) -> str | None:
 MERGES = Section(
     "merges",
     "Merged networks beside their members",
-    "Test scores of networks that `bluestab soup` merged, of the runs in them, of their plain "
-    f"mean, and of runs that went on from a member of another task. {NOTE}",
+    "Test scores of networks that `bluestab soup` merged, of the runs in them, of their mean, "
+    f"of runs that went on from a member of another task, and of joint training. {NOTE}",
     frame=merges_frame,
     printed=_printed,
     latex=_latex,

@@ -10,7 +10,13 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.report.frames.runs import Row, scored
-from bluestab.report.frames.sequences import Chain, chains_of, kind_of_all_else, stages_to
+from bluestab.report.frames.sequences import (
+    Chain,
+    chains_of,
+    joint_scores,
+    kind_of_all_else,
+    trained_jointly,
+)
 from bluestab.report.section import Block, Grid, Results, Section
 from bluestab.report.words.phrases import number
 
@@ -56,21 +62,12 @@ def _joint(results: Results, chain: Chain) -> Scores:
     """Of runs that know all tasks of the chain and start where its first stage does."""
     rows = {row["key"]: row for row in scored(results.runs, chain.at)}
     found: dict[str, dict[Any, float]] = defaultdict(dict)
-    for row in rows.values():
-        link = row["predecessor"]
-        if not isinstance(link, Mapping) or link["at"] != "start":
-            continue
-        stages = stages_to(row, rows)
-        if stages is None or row["model"] != chain.model:
-            continue
-        tasks = [stage["task"] for stage in stages]
+    for row, stages in trained_jointly(rows):
         plain = kind_of_all_else(results.hashed[stages[0]["cell"]])
-        if sorted(tasks) != sorted(chain.tasks) or plain != chain.plain:
-            continue
-        scores = [*(score for _, score in row["earlier"]), row["score"]]
-        for stage, score in zip(stages, scores, strict=True):
-            value = stage["failure_score"] if score is None else score
-            found[stage["task"]][row["streams"]] = value
+        scores = joint_scores(row, stages)
+        if row["model"] == chain.model and scores.keys() == {*chain.tasks} and plain == chain.plain:
+            for task, score in scores.items():
+                found[task][row["streams"]] = score
     return found
 
 

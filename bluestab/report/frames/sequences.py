@@ -110,6 +110,26 @@ def stages_to(row: Row, rows: Mapping[str, Row]) -> list[Row] | None:
     return found
 
 
+def trained_jointly(rows: Mapping[str, Row]) -> Iterator[tuple[Row, list[Row]]]:
+    """Runs that were trained on all tasks at once, and the stages whose heads they have, themselves
+    the last: they follow these and start from the model's own weights."""
+    for row in rows.values():
+        link = row.get("predecessor")
+        starts = isinstance(link, Mapping) and link["at"] == "start"
+        if starts and (stages := stages_to(row, rows)):
+            yield row, stages
+
+
+def joint_scores(row: Row, stages: Sequence[Row]) -> dict[str, float]:
+    """Task -> what a run of `trained_jointly` scores on it; what is undefined counts as the failure
+    score of its task."""
+    scores = [*(score for _, score in row["earlier"]), row["score"]]
+    return {
+        stage["task"]: stage["failure_score"] if score is None else score
+        for stage, score in zip(stages, scores, strict=True)
+    }
+
+
 def _matrix(chain: Sequence[Row]) -> FloatArray | None:
     """a(t, i); what is undefined counts as the failure score of its task. None if a stage has not
     scored the tasks before it."""

@@ -11,10 +11,11 @@ import pytest
 
 from bluestab.core.keys import cell_of, key_of
 from bluestab.core.types import RunRecord
-from bluestab.report.frames.merges import AVERAGE, INTERMEDIATE, MEMBERS, MERGES
+from bluestab.report.frames.merges import AVERAGE, INTERMEDIATE, JOINT, MEMBERS, MERGES
 from bluestab.report.frames.results import read_results
 from bluestab.report.page_data import page_data
 from bluestab.report.write import write_report
+from tests.report.frames.test_sequences import EWC, joint_of, linked
 from tests.report.test_report import record, stored
 
 ALONE = {"a": [0.80, 0.82, 0.84], "b": [0.60, 0.62, 0.66]}
@@ -71,7 +72,13 @@ def records() -> list[RunRecord]:
     plain = merged(alone["a"][0], alone["b"][0], 0.5, average=None)
     later = [gone_on(record(0.9, seed=s, task="a"), alone["b"][s]) for s in range(2)]
     unrelated = gone_on(record(0.1, seed=2, task="a"), alone["a"][2])
-    return [*alone["a"], *alone["b"], *ties, plain, *later, unrelated]
+    # the third seed as the second stage of a sequence; with ewc it is another thing
+    stage, held = (
+        linked(record(0.93, technique, seed=2, task="a"), alone["b"][2], [(alone["b"][2], 0.4)])
+        for technique in ((), EWC)
+    )
+    joint = [joint_of(alone["b"][s], "ba", (0.7, 0.88)) for s in range(3)]
+    return [*alone["a"], *alone["b"], *ties, plain, *later, unrelated, stage, held, *joint]
 
 
 @pytest.fixture
@@ -84,8 +91,8 @@ def rows(tmp_path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def test_numbers_by_hand(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    assert list(rows) == [MEMBERS, AVERAGE, "ties density=0.2", INTERMEDIATE]
-    alone, average, ties, later = rows.values()
+    assert list(rows) == [MEMBERS, AVERAGE, "ties density=0.2", INTERMEDIATE, JOINT]
+    alone, average, ties, later, joint = rows.values()
     assert alone["n"] == 3
     assert alone["mean"] == pytest.approx(0.82)
     assert average["n"] == 3, "the one that was asked for counts once"
@@ -93,9 +100,12 @@ def test_numbers_by_hand(rows: Mapping[str, Mapping[str, Any]]) -> None:
     assert ties["delta"] == pytest.approx(-0.11)
     # t(2) at 97.5 % is 4.30265, the standard error of -0.10, -0.11, -0.12 is 0.01 / sqrt(3)
     assert ties["delta_low"] == pytest.approx(-0.11 - 4.30265 * 0.01 / 3**0.5, abs=1e-6)
-    assert later["n"] == 2, "a run that went on from the same task is none"
-    assert later["delta"] == pytest.approx(0.9 - 0.81)
-    assert later["n_paired"] == 2
+    assert later["n"] == 3, "a run that went on from the same task is none"
+    assert later["mean"] == pytest.approx((0.9 + 0.9 + 0.93) / 3)
+    assert later["delta"] == pytest.approx((0.1 + 0.08 + 0.09) / 3)
+    assert later["n_paired"] == 3
+    assert joint["n"] == joint["n_paired"] == 3
+    assert joint["delta"] == pytest.approx(0.88 - 0.82)
 
 
 def test_without_merges_there_is_no_section(tmp_path: Path) -> None:
@@ -112,9 +122,9 @@ def test_terminal_page_and_files(tmp_path: Path) -> None:
     title, grid, note = MERGES.printed(results)
     assert title == "\nmerged networks, a with small, Pearson: merged from a + b"
     assert [row[0] for row in grid.rows][:2] == [MEMBERS, AVERAGE]
-    assert "Joint training" in note
+    assert "joint training" in note
     write_report(results, tmp_path / "out", store=store, manifest=store.manifest(None))
-    assert (tmp_path / "out" / "merges.csv").read_text().count("\n") == 5
+    assert (tmp_path / "out" / "merges.csv").read_text().count("\n") == 6
     assert "Merged networks" in (tmp_path / "out" / "tables" / "merges.tex").read_text()
     data = page_data(results, store, store.manifest(None))
-    assert len(data["merges"]["rows"]) == 4
+    assert len(data["merges"]["rows"]) == 5
