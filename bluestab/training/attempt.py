@@ -50,13 +50,14 @@ def train_and_score(job: Job) -> Outcome:
     from bluestab.training.loop.checkpoints import discard, find, identity, set_aside
 
     run, device = job.run, torch.device(job.device)
-    sizes, techniques = Sizes.of(run.cfg), run.techniques
+    sizes = Sizes.of(run.cfg)
     found = find(job.resume, identity(run.key, device))
     if found is not None:
         micro, evaluation = found.sizes["micro_batch"], found.sizes["eval_batch_size"]
         sizes = replace(sizes, micro_batch=micro, evaluation=evaluation)
     while True:
-        spare = copy.deepcopy(techniques)  # what an attempt leaves in them must not reach the next
+        # what an attempt leaves in them must not reach the next, nor stay as long as the plan of a sweep
+        techniques = copy.deepcopy(run.techniques)
         attempt = Attempt(replace(job, run=replace(run, techniques=techniques)), sizes)
         try:
             return attempt.run_it(found)
@@ -75,8 +76,8 @@ def train_and_score(job: Job) -> Outcome:
                 discard(job.resume)
             else:
                 raise
-        found, techniques = None, spare
-        del attempt
+        found = None
+        del attempt, techniques
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

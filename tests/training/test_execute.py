@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -198,6 +199,22 @@ def test_interrupted_runs_leave_nothing(make_run: Make, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".work"]
     assert list((tmp_path / "runs" / ".work").iterdir()) == []
     assert done(run, tmp_path / "runs").status == "done"
+
+
+@pytest.mark.parametrize(
+    "arm",
+    ["technique=none", "technique=pst", "technique=vera", "trainer.engine=packed"],
+)
+def test_a_finished_run_leaves_no_tensor(make_run: Make, tmp_path: Path, arm: str) -> None:
+    """Nor do its techniques, which a sweep holds as long as its plan."""
+    asked = ("task=gad", arm, *TINY)
+    runs = [make_run(*asked, f"seed={seed}") for seed in range(3)]
+    held = []
+    for run in runs:
+        assert done(run, tmp_path / "runs").status == "done"
+        gc.collect(2)
+        held.append(sum(isinstance(one, torch.Tensor) for one in gc.get_objects()))
+    assert held[1] == held[2]
 
 
 # --- last and best ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ own peak, which has all that, stands beside in the record (`peak_memory_mb`).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import torch
@@ -48,10 +49,18 @@ class Ledger:
         self._gradients = 0
         self._moments = 0
         self.restart()
+        # not this object itself: no garbage collection sees what a parameter's hook holds, so that
+        # each would keep all others, and the network of every finished run would stay in memory
+        accumulated = weakref.WeakMethod(self._accumulated)
+
+        def hook(parameter: torch.Tensor) -> None:
+            if (method := accumulated()) is not None:
+                method(parameter)
+
         for parameter in self._parameters:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._accumulated
+                    hook
                 )
 
     def restart(self) -> None:
