@@ -100,7 +100,7 @@ class TechniqueDeclarations(OneTechnique):
             assert space_problems(f"technique.{name}", spaces, rules, layers) == []
 
     def test_nonsense_is_refused_with_a_sentence(self, lab: Lab, name: str) -> None:
-        cfg = lab.config("gad", "tiny", *self.asked(name))
+        cfg = lab.config(*self.neutral_places[0], *self.asked(name))
         for knob in knobs_of(name):
             node = {**cfg["technique"][name], knob: "nonsense"}
             with pytest.raises(ConfigError) as caught:
