@@ -19,7 +19,10 @@ from bluestab.report.tables import there
 from bluestab.store.store import Store
 
 STORES = sorted((Path(__file__).parents[1] / "assets/stores").glob("*.tar.gz"))
-PAGE = (conf_dir().parent / "docs/results/small-data.md").read_text()
+PAGE = "".join(
+    page.read_text(encoding="utf-8")
+    for page in sorted((conf_dir().parent / "docs/results").glob("*.md"))
+)
 
 
 def test_stores_are_found() -> None:

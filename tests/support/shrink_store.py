@@ -3,7 +3,8 @@
     python tests/support/shrink_store.py STORE SWEEP OUT.tar.gz
 
 Of where a run was made only the host and the command are taken out; everything that a report is
-computed from stays as it was written. The same store gives the same bytes.
+computed from stays as it was written. Merges of the sweep's runs (`bluestab soup`) come along. The
+same store gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gzip
 import io
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,17 +28,25 @@ def contents(store: Store, sweep: str) -> dict[str, bytes]:
     manifest = store.manifest(sweep)
     assert manifest is not None
     found = {}
-    for run in manifest["runs"]:
-        record, folder = store.read(run["key"]), store.folder(run["key"])
+    own = [run["key"] for run in manifest["runs"]]
+    for key in [*own, *(key for key in sorted(store.keys()) if _merges(store, key, own))]:
+        record, folder = store.read(key), store.folder(key)
         files = {name: sha for name, sha in record.measured["files"].items() if name in KEPT}
         measured = {**record.measured, "files": files, "host": "", "command": ""}
         text = to_text(replace(record, measured=measured))
-        found[f"{run['key']}/record.json"] = text.encode()
-        found |= {f"{run['key']}/{name}": (folder / name).read_bytes() for name in files}
+        found[f"{key}/record.json"] = text.encode()
+        found |= {f"{key}/{name}": (folder / name).read_bytes() for name in files}
+    for run in manifest["runs"]:
         run["overrides"] = [o for o in run["overrides"] if not o.startswith("store=")]
     words = [w for w in manifest["command"].split() if not w.startswith("store=")]
     found[f"sweeps/{sweep}.json"] = to_json({**manifest, "command": " ".join(words)}).encode()
     return found
+
+
+def _merges(store: Store, key: str, runs: Sequence[str]) -> bool:
+    """Whether it merged some of these runs."""
+    merged = store.read(key).result["effects"].get("soup")
+    return merged is not None and not set(runs).isdisjoint(merged["members"])
 
 
 def main(store: str, sweep: str, out: str) -> None:
