@@ -14,9 +14,9 @@ Embedding  the same with x one-hot, so that A is diagonal: how often each row is
            vocabulary is never squared. Always expanded.
 the rest   a diagonal (norms, and a weight that two modules share: its gradient is that of both).
 
-Items pass one at a time, in evaluation mode, so that gradients are those of items and not of the
-mean of a batch; padding takes no part. Factors of several tasks stay apart: a sum of Kronecker
-products is none.
+Where gradients are asked for, items pass one at a time, so that these are those of items and not of
+the mean of a batch. Networks are in evaluation mode; padding takes no part. Factors of several tasks
+stay apart: a sum of Kronecker products is none.
 
 Own code, since curvlinops 3.0 factors Linear and Conv2d alone and gets tied weights wrong where it
 works with hooks, and nngeometry 0.4 makes embedding factors of the square of the vocabulary.
@@ -25,7 +25,7 @@ works with hooks, and nngeometry 0.4 makes embedding factors of the square of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Sharing = Literal["expand", "reduce"]
 SHARING: tuple[Sharing, ...] = ("expand", "reduce")
+PIECES_AT_ONCE = 1024  # of items that pass together, where no gradient is asked for
 
 Tensors = Mapping[str, "torch.Tensor"]
 """Parameter name -> tensor of its shape."""
@@ -303,6 +304,17 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
     return found
 
 
+def _parts_of(batch: Batch) -> Iterator[Mapping[str, Any]]:
+    """A batch in parts of few word pieces; an item of several texts is a part of its own."""
+    if batch["attention_mask"].ndim > 2:
+        yield from items_of(batch)
+        return
+    n, width = batch["attention_mask"].shape
+    step = max(1, PIECES_AT_ONCE // width)
+    for start in range(0, n, step):
+        yield {name: value[start : start + step] for name, value in batch.items()}
+
+
 def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFactor]:
     """A of every Linear and Embedding with weights of its own, over all items; labels play no part.
 
@@ -314,10 +326,13 @@ def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFac
     with evaluating(network, ()), torch.no_grad(), ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
-        for item in (item for batch in batches for item in items_of(batch)):
-            network(**inputs_of(item))
-            mask = text_mask(item).bool()
+        for part in (part for batch in batches for part in _parts_of(batch)):
+            network(**inputs_of(part))
+            mask = text_mask(part).bool()
+            n = len(part["labels"])
             for module in modules:
+                # positions are looked up once for all items
+                module.seen = [(x.expand(max(n, len(x)), *x.shape[1:]), y) for x, y in module.seen]
                 if module.seen:
                     module.add_inputs(mask)
                 module.seen.clear()

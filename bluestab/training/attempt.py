@@ -56,7 +56,7 @@ def train_and_score(job: Job) -> Outcome:
         micro, evaluation = found.sizes["micro_batch"], found.sizes["eval_batch_size"]
         sizes = replace(sizes, micro_batch=micro, evaluation=evaluation)
     while True:
-        # what an attempt leaves in them must not reach the next, nor stay as long as the plan of a sweep
+        # what an attempt leaves in them must not reach the next, nor stay for the rest of a sweep
         techniques = copy.deepcopy(run.techniques)
         attempt = Attempt(replace(job, run=replace(run, techniques=techniques)), sizes)
         try:

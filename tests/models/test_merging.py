@@ -68,6 +68,26 @@ class Maps(torch.nn.Module):
         return self.map(self.words(input_ids))
 
 
+def test_factors_of_many_items_at_once_are_those_of_each() -> None:
+    """Positions, which are looked up once for all items, count for each of them."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12}
+    network = BertForSequenceClassification(
+        BertConfig(vocab_size=50, num_hidden_layers=2, max_position_embeddings=16, **sizes)
+    ).double()
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 50, (9, 12), generator=random)
+    mask = (torch.arange(12) < 3 + torch.arange(9)[:, None]).long()
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": torch.zeros(9)}
+    together = input_factors(network, [batch])
+    alone = input_factors(network, [{n: v[i : i + 1] for n, v in batch.items()} for i in range(9)])
+    assert len(together) == len(alone) > 10
+    for one, other in zip(together, alone, strict=True):
+        assert one.weight == other.weight
+        torch.testing.assert_close(one.a, other.a)
+
+
 def test_regmean_is_least_squares() -> None:
     """The factors are those that a network sees, padding left out; the fit is numpy's, and the
     plain mean fits worse."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from bluestab.report.frames.merges import AVERAGE, INTERMEDIATE, JOINT, MEMBERS,
 from bluestab.report.frames.results import read_results
 from bluestab.report.page_data import page_data
 from bluestab.report.write import write_report
+from bluestab.store.store import Store
 from tests.report.frames.test_sequences import EWC, joint_of, linked
 from tests.report.test_report import record, stored
 
@@ -128,3 +131,24 @@ def test_terminal_page_and_files(tmp_path: Path) -> None:
     assert "Merged networks" in (tmp_path / "out" / "tables" / "merges.tex").read_text()
     data = page_data(results, store, store.manifest(None))
     assert len(data["merges"]["rows"]) == 5
+
+
+def test_the_docs_show_these_merges(tmp_path: Path) -> None:
+    """Every number of the page's tables, from the records of the runs and merges behind it."""
+    root = Path(__file__).parents[3]
+    with tarfile.open(root / "tests/assets/merges/merging_small.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    store = Store(tmp_path / "runs")
+    frame = read_results(store, None).frame("merges")
+    page = (root / "docs/results/several-tasks.md").read_text(encoding="utf-8")
+    for task, rows in frame.groupby("task"):
+        (table,) = re.findall(rf"<!-- merging_small {task} -->\n((?:\|.*\n)+)", page)
+        lines = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+        assert lines == [_line(row) for row in rows.to_dict("records")], task
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    change = ""
+    if row["n_paired"]:
+        change = f"{row['delta']:+.3f} [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
+    return [row["network"], str(row["n"]), f"{row['mean']:.3f}", change]
