@@ -15,8 +15,8 @@ Embedding  the same with x one-hot, so that A is diagonal: how often each row is
 the rest   a diagonal (norms, and a weight that two modules share: its gradient is that of both).
 
 Where gradients are asked for, items pass one at a time, so that these are those of items and not of
-the mean of a batch. Networks are in evaluation mode; padding takes no part. Factors of several tasks
-stay apart: a sum of Kronecker products is none.
+the mean of a batch. Networks are in evaluation mode; padding takes no part. Factors of several
+tasks stay apart: a sum of Kronecker products is none.
 
 Own code, since curvlinops 3.0 factors Linear and Conv2d alone and gets tied weights wrong where it
 works with hooks, and nngeometry 0.4 makes embedding factors of the square of the vocabulary.
