@@ -25,8 +25,15 @@ from bluestab.tasks.base import Scores
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
 from bluestab.training.check import Run
+from bluestab.training.image_features import look_of
 from bluestab.training.loop import diagnostics
-from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
+from bluestab.training.loop.batches import (
+    Look,
+    ShuffledOrder,
+    evaluation_batches,
+    loader,
+    training_order,
+)
 from bluestab.training.loop.checkpoints import Checkpoints, identity
 from bluestab.training.loop.dropout_masks import Sfc64Dropout
 from bluestab.training.loop.evaluation import make_evaluator
@@ -136,6 +143,9 @@ def assemble(
     optimizer, step = _wrapped(applied, ready, cfg)
     order = training_order(tables["train"], optim, seeds.order)
     corruption = task.corruption(ready.tokenizer)
+    with phases("prefix"):
+        every = [e for examples in ready.examples.values() for e in examples]
+        look = look_of(run.model.sees, every, device)
     prefix: int | None = None
     frozen: Mapping[Split, States] = {}
     # what frozen blocks give for texts that are drawn anew is no constant
@@ -202,7 +212,7 @@ def assemble(
         techniques=techniques,
         module=module,
         trainer=build_trainer(knobs, optim, ready.total_steps, device, callbacks),
-        loaders=_loaders(cfg, ready, order, frozen),
+        loaders=_loaders(cfg, ready, order, frozen, look),
         history=history,
         total_steps=ready.total_steps,
         warmup_steps=ready.warmup_steps,
@@ -249,8 +259,10 @@ def _loaders(
     ready: Prepared,
     order: ShuffledOrder,
     frozen: Mapping[Split, States],
+    look: Look,
 ) -> dict[Split, DataLoader[Any]]:
-    """Batches of every split, with what the frozen blocks give for them, if that is computed."""
+    """Batches of every split, with what the frozen blocks give for them, if that is computed, and
+    with what `look` makes of their images."""
     knobs = cfg["trainer"]
     batches: dict[Split, dict[str, Any]] = {
         split: {"batch_sampler": evaluation_batches(ready.tables[split], knobs)}
@@ -264,6 +276,7 @@ def _loaders(
             ready.tokenizer.pad_token_id,
             knobs["loader_workers"] if split == "train" else 0,
             frozen[split].batch if frozen else None,
+            look,
             **batches[split],
         )
         for split in SPLITS

@@ -123,6 +123,7 @@ def earlier_tasks(
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
     from bluestab.models.networks import load_trained
+    from bluestab.training.image_features import look_of
     from bluestab.training.loop.module import run_in_float32
     from bluestab.training.path_integral import read_path_integral
 
@@ -138,9 +139,11 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     for path in head:
         run_in_float32(network.get_submodule(path))
 
+    look = look_of(stage.model.sees, items, device)
+
     def batch(rows: Sequence[int]) -> Batch:
         items = [{**table[row], "item": row} for row in rows]
-        found = collate(items, tokenizer.pad_token_id)
+        found = collate(items, tokenizer.pad_token_id, look=look)
         return {name: value.to(device) for name, value in found.items()}
 
     kept = stage.path_integral
@@ -169,6 +172,7 @@ def earlier_scores(
     """
     import torch
 
+    from bluestab.training.image_features import look_of
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
 
     state = built.plain(built.model.state_dict())
@@ -182,8 +186,9 @@ def earlier_scores(
         table, tokenizer = tokenised(stage.data, examples, stage.model, "scoring")
         logits, device = ItemLogits(), next(iter(own.values())).device
         rows = evaluation_batches(table, knobs)
+        look = look_of(stage.model.sees, examples, device)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in loader(table, tokenizer.pad_token_id, batch_sampler=rows):
+            for batch in loader(table, tokenizer.pad_token_id, look=look, batch_sampler=rows):
                 batch = {name: value.to(device) for name, value in batch.items()}
                 answers = task.logits(weights, batch, training=False)
                 logits.update(answers, batch["labels"], batch["items"])

@@ -15,6 +15,7 @@ from bluestab.core.provenance import versions
 from bluestab.core.types import Example
 from bluestab.data import cache
 from bluestab.data.images import pixels
+from bluestab.models.vision_spec import FROZEN
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData
 from bluestab.tasks.encoded import Encoded
@@ -57,8 +58,9 @@ def tokenised(
     said = json.dumps(content_of, sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
     if model.sees is not None:
-        parts["vision"] = repr(model.sees)
-    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, model.sees)
+        parts["vision"] = model.sees.rows
+    seen = None if model.sees is None else model.sees.rows
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, seen)
     return _tokenised(Shared(content, data, examples, model, parts, purpose))
 
 
@@ -69,8 +71,9 @@ def encoded(
     sees: VisionSpec | None,
     purpose: Purpose = "items",
 ) -> Encoded:
-    """Columns of these items; with images, their pixels, and after the first word piece a
-    placeholder for each piece of an image. These are no padding: positions and masks count them."""
+    """Columns of these items; with images, their pixels (for a frozen tower, their SHA-256), and
+    after the first word piece a placeholder for each piece of an image. These are no padding:
+    positions and masks count them."""
     task = data.task
     if sees is None:
         make = task.encode_training if purpose == "training" else task.encode
@@ -82,7 +85,11 @@ def encoded(
     if "token_type_ids" in columns:
         types = columns["token_type_ids"]
         columns["token_type_ids"] = [_opened(row, sees.pieces, 0) for row in types]
-    columns["image"] = [pixels(e.image, sees.image_size) for e in examples if e.image is not None]
+    images = [examples[i].image for i in columns["example"]]
+    if sees.kind == FROZEN:
+        columns["image"] = [image.sha256 for image in images if image is not None]
+    else:
+        columns["image"] = [pixels(i, sees.image_size) for i in images if i is not None]
     return columns
 
 
