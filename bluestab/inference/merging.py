@@ -291,7 +291,8 @@ def _texts(task: MergedTask, path: Path) -> list[Example]:
 
     kind = task.run.data.task
     name = format_of(path, None, kind)
-    form = FORMATS[name](path, kind, task.run.data.labels, text=None, text_pair=None, several=False)
+    sees = any(one.model.sees is not None for one in task.weights)
+    form = FORMATS[name](path, kind, task.run.data.labels, sees=sees)
     found = [item.example for item, _ in form.items(Position()) if item.example is not None]
     if not found:
         raise ConfigError(f"--texts is '{path}', which holds no text that {kind.name} reads")

@@ -303,14 +303,17 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
     return found
 
 
-def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFactor]:
-    """A of every Linear and Embedding with weights of its own, over all items; labels play no part.
+def input_factors(
+    network: nn.Module, names: Collection[str], batches: Iterable[Batch]
+) -> list[InputFactor]:
+    """A of every Linear and Embedding with weights of its own, all among `names`, over all items;
+    labels play no part.
 
     Raises RuntimeError where a module's inputs cannot be told by word piece.
     """
     import torch
 
-    modules = _factored(network, dict(network.named_parameters()), "expand")
+    modules = _factored(network, names, "expand")
     with evaluating(network, ()), torch.no_grad(), ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.module.register_forward_hook(module.hook).remove)

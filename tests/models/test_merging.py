@@ -78,7 +78,7 @@ def test_regmean_is_least_squares() -> None:
         ids = torch.randint(0, 7, (20, 5), generator=random)
         mask = (torch.arange(5) < torch.arange(20)[:, None] % 5 + 1).long()
         batch = {"input_ids": ids, "attention_mask": mask, "labels": torch.zeros(20)}
-        factors.append(input_factors(network, [batch]))
+        factors.append(input_factors(network, dict(network.named_parameters()), [batch]))
         inputs.append(network.words(ids)[mask.bool()].detach().numpy())
     states = [dict(network.named_parameters()) for network in networks]
     found = regmean(states, factors, 1.0)
