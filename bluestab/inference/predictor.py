@@ -72,6 +72,7 @@ class Predictor:
             head=weights.task.output.head,
             n_labels=weights.task.output.n_outputs(weights.labels),
             attention=weights.attention[self.device.type],
+            base=weights.base,
         )
         if weights.precision == "bf16":
             for path in head:

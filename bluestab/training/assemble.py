@@ -48,6 +48,7 @@ from bluestab.training.loop.ranks import Ranks
 from bluestab.training.path_integral import PathIntegral
 from bluestab.training.prepare import Prepared, build_optimizer, prepare
 from bluestab.training.stages import earlier_tasks
+from bluestab.training.weights import base_of
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Assembly:
     tokenizer: Any
     prefix: int | None
     path_integral: PathIntegral | None
+    base: str | None
+    """What the encoder is whose weights need not be kept (`weights.base_of`)."""
     earlier: Sequence[EarlierTask]
     """Those whose test items are to be scored, too."""
 
@@ -222,6 +225,7 @@ def assemble(
         tokenizer=ready.tokenizer,
         prefix=prefix,
         path_integral=path,
+        base=base_of(run),
         earlier=earlier if cfg.get("score_earlier", False) else (),
     )
 

@@ -45,6 +45,8 @@ class Stage:
     data: TaskData
     seeds: Seeds
     model: Model
+    base: Model
+    """The model that was trained, whose encoder its weights may lack."""
 
     @property
     def path_integral(self) -> Path:
@@ -85,7 +87,9 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         lower_case=cfg["model"].get("lower_case"),
         vision=cfg["model"].get("vision"),
     )
-    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
+    same: dict[str, Any] = {n: getattr(own, n) for n in ("head", "lower_case", "vision")}
+    base = replace(model, init_from=None, **same)
+    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own, base)
     before = cfg["model"].get("init_from")
     if before is None:
         return (stage,)
@@ -135,6 +139,7 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
         head=task.output.head,
         n_labels=task.output.n_outputs(data.labels),
         attention=attention,
+        base=stage.base,
     )
     for path in head:
         run_in_float32(network.get_submodule(path))

@@ -128,7 +128,11 @@ def test_kept_weights_hold_the_tower(make_run: Make, tmp_path: Path) -> None:
     assert record.status == "done", record.result["error"]
     own = of_run(find_run(record.key, Store(tmp_path / "runs")))
     network, _ = load_trained(
-        own.model, head=own.task.output.head, n_labels=len(own.labels), attention="eager"
+        own.model,
+        head=own.task.output.head,
+        n_labels=len(own.labels),
+        attention="eager",
+        base=own.base,
     )
     names = {name.partition(".")[0] for name, _ in network.named_parameters()}
     assert names == {"bert", "classifier", "vision", "insertions"}
