@@ -14,8 +14,8 @@ KINDS = ("conv", "patch", FROZEN)
 MOST_PIECES = 256
 CONV_PATCH = 16
 """Four layers, each of which halves the image."""
-MOST_PIXELS = 1024
-"""Of each side of an image as a tower sees it."""
+LARGEST_SIDE = 1024
+"""Pixels of an image as a tower sees it."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _text(pattern: str, what: str) -> Rule:
 
 SQUARE: Mapping[str, Rule] = {
     "kind": one_of(*KINDS),
-    "image_size": whole(8, high=MOST_PIXELS),
+    "image_size": whole(8, high=LARGEST_SIDE),
 }
 RULES: Mapping[str, Rule] = {
     **SQUARE,
