@@ -169,7 +169,8 @@ def predict(
 
     runs           a run that kept its weights (`keep=last`): its key, its first digits, KEY:best;
                    or a folder that `bluestab export` wrote; several: their mean
-    texts          texts, or pairs of texts where the task reads two
+    texts          texts, or pairs of texts where the task reads two; questions with the paths of
+                   their images
     device         auto | cpu | cuda | cuda:N | mps
     abstain_below  probability in [0, 1] below which there is no prediction
 

@@ -70,8 +70,8 @@ def knobs() -> str:
 ENVIRONMENT = {
     "BLUESTAB_STORE": "the folder of results, in place of `runs`",
     "BLUESTAB_DATA": "a folder that holds the data of tasks, each in a folder of its name",
-    "BLUESTAB_CACHE": "the folder of word pieces, outputs of frozen blocks and fetched data, in "
-    "place of `$XDG_CACHE_HOME/bluestab` or `~/.cache/bluestab`",
+    "BLUESTAB_CACHE": "the folder of word pieces, outputs of frozen blocks and image towers, "
+    "and fetched data, in place of `$XDG_CACHE_HOME/bluestab` or `~/.cache/bluestab`",
     "BLUESTAB_CONF": "the folder of your own yamls, in place of "
     "`$XDG_CONFIG_HOME/bluestab/conf` or `~/.config/bluestab/conf`",
     "BLUESTAB_ALLOW": "packages whose classes a yaml may name, with commas between them",

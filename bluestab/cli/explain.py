@@ -169,8 +169,9 @@ def _knobs() -> Iterator[tuple[str, str, Path]]:
 
     conf = conf_dir()
     for file in [conf / "bluestab.yaml", *sorted(conf.glob("*/*.yaml")),
-                 *sorted(conf.glob("hydra/*/*.yaml"))]:  # fmt: skip
-        group = ".".join(file.parent.relative_to(conf).parts)
+                 *sorted(conf.glob("hydra/*/*.yaml")),
+                 *sorted(conf.glob("model/vision/*.yaml"))]:  # fmt: skip
+        group = ".".join(file.parent.relative_to(conf).parts).removesuffix(".vision")
         for knob in knobs_of(file):
             if "about." in knob.path or knob.path.startswith(("hydra", "defaults")):
                 continue

@@ -106,6 +106,9 @@ def predict(
     text_pair: Annotated[
         str | None, typer.Option("--text-pair", help="... of the second text; default: text_pair")
     ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="... of the image's file name; default: image")
+    ] = None,
     abstain_below: Annotated[
         float | None,
         typer.Option("--abstain-below", min=0.0, max=1.0, help="Leave out what is less probable"),
@@ -140,6 +143,7 @@ def predict(
         form=form,
         text=text,
         text_pair=text_pair,
+        image=image,
         threshold=abstain_below,
         score=score,
     )

@@ -44,7 +44,7 @@ def unknown_key(key: str) -> str:
     if close := nearest(name, [k.rpartition(".")[2] for k in below], SIMILAR):
         return head + _meant(f"{group}.{close[0]}".lstrip("."))
     if not shown and group == "model.vision":
-        return f"{head} where model.vision is null; say model/vision=conv or model/vision=patch"
+        return f"{head} where model.vision is null; say model/vision=conv, patch or frozen"
     where = f"below {group} there are" if group else "at the top there are"
     names = ", ".join(k.rpartition(".")[2] for k in shown)
     return f"{head}; {where} {names} (bluestab explain KEY says what each is)"

@@ -1,7 +1,7 @@
-"""Word pieces on disk, and what frozen blocks give for them: computed once per content, then
-memory-mapped by every process.
+"""Word pieces on disk, and what frozen parts give for them and for images: computed once per
+content, then memory-mapped by every process.
 
-    <cache>/tokens/<key>.<sha256>.arrow, <cache>/hidden_states/...
+    <cache>/tokens/<key>.<sha256>.arrow, <cache>/hidden_states/..., <cache>/image_features/...
 
 `key` says what was computed, with what and by which code; `sha256` is that of the file itself, so
 that a damaged file is known by its name and is computed again. The cache is `paths.cache_dir`. Word
@@ -20,7 +20,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +37,9 @@ log = logging.getLogger("bluestab")
 
 FORMAT = 2
 """Part of every key: bumped when the files themselves change."""
-FOLDERS = ("tokens", "hidden_states")
-"""Word pieces, and what frozen blocks give for them (`bluestab.training.loop.frozen_prefix`)."""
+FOLDERS = ("tokens", "hidden_states", "image_features")
+"""Word pieces, what frozen blocks give for them (`bluestab.training.loop.frozen_prefix`), and what
+frozen image towers give for images (`bluestab.training.image_features`)."""
 FILE = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{64}\.arrow")
 STARTED = time.time()
 
@@ -68,6 +69,27 @@ def cached(
     _keep(place, key, made)
     found = _find(place, key)  # mapped: one copy in memory serves all processes
     return made if found is None else found
+
+
+def cached_each(
+    keys: Mapping[str, str | None], compute: Callable[[str], pa.Table], *, folder: str
+) -> Iterator[tuple[str, pa.Table]]:
+    """Name -> the table of its key, from the disk or computed (and kept), one file each.
+
+    The folder is listed once, whatever the number of names; a table that is let go takes no open
+    file with it.
+    """
+    place = _own_folder(folder)
+    names: dict[str, list[str]] = {}
+    for file in [] if place is None else _listed(place):
+        names.setdefault(file.partition(".")[0], []).append(file)
+    for name, key in keys.items():
+        found = None if place is None else _first(place, names.get(str(key), []))
+        if found is None:
+            found = compute(name)
+            if place is not None and key is not None:
+                _keep(place, key, found)
+        yield name, found
 
 
 def key_of(content: dict[str, Any]) -> str | None:
@@ -171,14 +193,22 @@ def _own_folder(name: str) -> Path | None:
     return folder
 
 
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 def _find(folder: Path, key: str) -> pa.Table | None:
-    """A whole file of this key, mapped; what is damaged is removed."""
+    """A whole file of this key, mapped."""
+    return _first(folder, [name for name in _listed(folder) if name.startswith(key)])
+
+
+def _first(folder: Path, names: list[str]) -> pa.Table | None:
+    """The first whole one of these files, mapped; what is damaged is removed."""
     import pyarrow as pa
 
-    try:
-        names = [name for name in os.listdir(folder) if name.startswith(key)]
-    except OSError:
-        return None
     for name in filter(FILE.fullmatch, names):
         path = folder / name
         try:

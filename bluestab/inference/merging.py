@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluestab.core.errors import ConfigError
+from bluestab.core.plain_files import read_json
 from bluestab.core.types import Example, Split
 from bluestab.data.locate import sha256_of
 from bluestab.inference.members import quality
 from bluestab.inference.weights import Weights
 from bluestab.models import merging
 from bluestab.models.adamerging import UnlabelledTask, adamerge
+from bluestab.models.insertion_places import BASE, kept_alone
 from bluestab.models.untrusted import WEIGHTS
+from bluestab.store.files import write_text
 from bluestab.tasks.base import Scores
 from bluestab.training.check import Run
 
@@ -112,11 +116,16 @@ class MergedTask:
         self.run, self.weights = run, weights
         self.predictor = Predictor([weights[0]], device)
         self.examples: Mapping[Split, Sequence[Example]] = run.data.select(run.seeds)
-        self.states = [load_file(one.folder / WEIGHTS) for one in weights]
+        whole = dict(self.predictor.network.state_dict()) if self._is_alone() else {}
+        self.states = [whole | load_file(one.folder / WEIGHTS) for one in weights]
         self.rows: list[dict[str, Any]] = []
         self.tried: list[dict[str, Any]] = []
         self.merged: dict[str, torch.Tensor] = {}
         self.fitted: dict[str, Any] = {}
+
+    def _is_alone(self) -> bool:
+        """Whether the members' files lack the encoder, which is one for all."""
+        return kept_alone(self.weights[0].folder) is not None
 
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put these weights into the network: they are the merged ones from now on."""
@@ -180,6 +189,10 @@ class MergedTask:
         from safetensors.torch import save_file
 
         shutil.copytree(self.weights[0].folder, folder)
+        if self._is_alone():
+            config = read_json(folder / "config.json")
+            config.pop(BASE)
+            write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
         save_file(self.merged, folder / WEIGHTS, {"format": "pt"})
 
     def start(self) -> dict[str, torch.Tensor]:
@@ -291,7 +304,8 @@ def _texts(task: MergedTask, path: Path) -> list[Example]:
 
     kind = task.run.data.task
     name = format_of(path, None, kind)
-    form = FORMATS[name](path, kind, task.run.data.labels, text=None, text_pair=None, several=False)
+    sees = any(one.model.sees is not None for one in task.weights)
+    form = FORMATS[name](path, kind, task.run.data.labels, sees=sees)
     found = [item.example for item, _ in form.items(Position()) if item.example is not None]
     if not found:
         raise ConfigError(f"--texts is '{path}', which holds no text that {kind.name} reads")

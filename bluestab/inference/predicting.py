@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError
+from bluestab.core.paths import expanded
+from bluestab.data.images import image_file
 from bluestab.data.locate import sha256_of
 from bluestab.inference.answers import check_threshold
 from bluestab.inference.formats.base import (
@@ -39,6 +41,7 @@ class Order:
     form: str | None
     text: str | None
     text_pair: str | None
+    image: str | None
     threshold: float | None
     score: bool
 
@@ -98,12 +101,14 @@ def carry_out(
             text=order.text,
             text_pair=order.text_pair,
             several=len(weights) > 1,
+            image=order.image,
+            sees=any(one.model.sees is not None for one in weights),
         )
         form.writes_to(order.output)
     elif not order.source.is_dir():
         raise ConfigError(f"--format brat reads a folder of .txt files; {order.source} is none")
-    elif order.text or order.text_pair:
-        raise ConfigError("--text and --text-pair name columns; --format brat has none")
+    elif order.text or order.text_pair or order.image:
+        raise ConfigError("--text, --text-pair and --image name columns; --format brat has none")
     if form is None or not form.as_trained:
         weights = [replace(one, task=in_windows(one.task)) for one in weights]
 
@@ -117,6 +122,7 @@ def carry_out(
             "format": name,
             "text": order.text,
             "text_pair": order.text_pair,
+            **({} if order.image is None else {"image": order.image}),
             "abstain_below": order.threshold,
         },
     }
@@ -137,25 +143,34 @@ def predict_texts(
 ) -> list[dict[str, Any]]:
     """An answer per text, as `formats.base.as_json` gives it.
 
-    texts      texts, or pairs of texts where the task reads two
+    texts      texts, or pairs of texts where the task reads two; where a network looks at images,
+               questions with the paths of these
     threshold  probability in [0, 1] below which nothing is predicted
     pieces     word pieces per batch, with padding
 
-    Raises ConfigError if the task cannot abstain, or for what is no text or pair of texts.
+    Raises ConfigError if the task cannot abstain, or for what is no text or pair of texts;
+    DataError for what is no image.
     """
     from bluestab.inference.predictor import Predictor
 
     task, labels = weights[0].task, weights[0].labels
     check_threshold(task, threshold)
-    wanted = 2 if needs_pair(task) else 1
+    sees = any(one.model.sees is not None for one in weights)
+    wanted = 2 if sees or needs_pair(task) else 1
     items = []
     for number, given in enumerate(texts):
         parts = tuple(given) if isinstance(given, list | tuple) else (given,)
+        parts = tuple(str(part) if isinstance(part, Path) else part for part in parts)
         if len(parts) != wanted or not all(isinstance(part, str) for part in parts):
             what = "a pair of texts" if wanted == 2 else "a text"
+            what = "a question and the path of an image" if sees else what
             raise ConfigError(f"texts[{number}] is {given!r}: task '{task.name}' reads {what}")
         text, pair = (*parts, None)[:2]
-        items.append(item_of(task, labels, text, pair, f"text {number}"))
+        image = None
+        if sees:
+            file, pair = expanded(parts[1]), None
+            image = image_file(file.parent, file.name, file, None)
+        items.append(item_of(task, labels, text, pair, f"text {number}", image))
     own = [replace(one, task=in_windows(one.task)) for one in weights]
     predictor = Predictor(own, device, threshold=threshold, pieces=pieces)
     return [

@@ -35,6 +35,7 @@ class Weights:
 
     said       how a person names it
     sha256     of model.safetensors
+    base       the model that was trained: where `folder` lacks the encoder, it is this one's
     precision  32 | bf16, and attention per device: as in the training
     test       SHA-256 of the task's test file, and the score there; None if the task took a part
     """
@@ -48,6 +49,7 @@ class Weights:
     attention: Mapping[str, str]
     said: str
     test: tuple[str, float | None] | None
+    base: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -208,13 +210,13 @@ def _weights(
             f"with model.init_from={said} or model.path={folder}"
         )
     # the folder is the model now, whatever its training began with
+    base = replace(instantiate(_complete(parts["model"]), Model, "model"), init_from=None)
     model = replace(
-        instantiate(_complete(parts["model"]), Model, "model"),
+        base,
         hub=None,
         package=None,
         config=None,
         vocabulary=None,
-        init_from=None,
         path=str(folder),
         sha256=digest,
     )
@@ -242,6 +244,7 @@ def _weights(
         attention=dict(attention),
         said=said,
         test=test,
+        base=base,
     )
 
 

@@ -306,30 +306,29 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
 
 def _parts_of(batch: Batch) -> Iterator[Mapping[str, Any]]:
     """A batch in parts of few word pieces; an item of several texts is a part of its own."""
-    if batch["attention_mask"].ndim > 2:
-        yield from items_of(batch)
-        return
-    n, width = batch["attention_mask"].shape
-    step = max(1, PIECES_AT_ONCE // width)
-    for start in range(0, n, step):
+    mask = batch["attention_mask"]
+    step = max(1, PIECES_AT_ONCE // mask.shape[1]) if mask.ndim == 2 else 1
+    for start in range(0, len(batch["labels"]), step):
         yield {name: value[start : start + step] for name, value in batch.items()}
 
 
-def input_factors(network: nn.Module, batches: Iterable[Batch]) -> list[InputFactor]:
-    """A of every Linear and Embedding with weights of its own, over all items; labels play no part.
+def input_factors(
+    network: nn.Module, names: Collection[str], batches: Iterable[Batch]
+) -> list[InputFactor]:
+    """A of every Linear and Embedding with weights of its own, all among `names`, over all items;
+    labels play no part.
 
     Raises RuntimeError where a module's inputs cannot be told by word piece.
     """
     import torch
 
-    modules = _factored(network, dict(network.named_parameters()), "expand")
+    modules = _factored(network, names, "expand")
     with evaluating(network, ()), torch.no_grad(), ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
         for part in (part for batch in batches for part in _parts_of(batch)):
             network(**inputs_of(part))
-            mask = text_mask(part).bool()
-            n = len(part["labels"])
+            mask, n = text_mask(part).bool(), len(part["labels"])
             for module in modules:
                 # positions are looked up once for all items
                 module.seen = [(x.expand(max(n, len(x)), *x.shape[1:]), y) for x, y in module.seen]

@@ -27,7 +27,7 @@ from bluestab.data.locate import sha256_of
 from bluestab.models.global_attention import global_attention_problems
 from bluestab.models.hub import CONVERT, OLD_WEIGHTS, download, local_copy, offline
 from bluestab.models.native import why_no_encoder
-from bluestab.models.vision_spec import VisionSpec, vision_problems
+from bluestab.models.vision_spec import VisionSpec, spec_of, vision_problems
 from bluestab.models.vocabulary import FILE, digest_of_vocabulary
 
 FAMILIES = (
@@ -79,7 +79,7 @@ class Model:
     @property
     def sees(self) -> VisionSpec | None:
         """What it looks at images with."""
-        return None if self.vision is None else VisionSpec(**self.vision)
+        return None if self.vision is None else spec_of(self.vision)
 
     def facts(self) -> ModelFacts:
         return ModelFacts(
@@ -100,11 +100,11 @@ class Model:
             folder = expanded(self.path)
             if not folder.is_dir():
                 raise ConfigError(f"model.path is '{self.path}': no such folder")
-            return _complete(folder, f"model.path is '{self.path}'")
+            return complete(folder, f"model.path is '{self.path}'")
         if self.package is not None:
-            return _complete(_package_folder(self.package, self.name), f"model '{self.name}'")
+            return complete(_package_folder(self.package, self.name), f"model '{self.name}'")
         if self.hub is not None:
-            return _hub_folder(self.hub, self.revision, self.name)
+            return hub_folder(self.hub, self.revision, f"model '{self.name}'", f"model={self.name}")
         return None
 
     def vocabulary_folder(self) -> Path:
@@ -138,7 +138,7 @@ class Model:
         """The same without the vocabulary; `said`: beside the config of random weights."""
         if self.path is None and self.package is None:
             if self.hub is not None:
-                return f"{self.hub}@{self.revision or _hub_commit(self.hub)}"
+                return f"{self.hub}@{self.revision or hub_commit(self.hub)}"
             text = json.dumps(
                 {"family": self.family, **(self.config or {}), **said}, sort_keys=True
             )
@@ -154,15 +154,15 @@ class Model:
         return f"sha256:{digest}"
 
 
-def _complete(folder: Path, what: str) -> Path:
+def complete(folder: Path, what: str, asked: str = "model=auto model.path") -> Path:
+    """The folder, if it holds weights that are read. Raises ConfigError.
+
+    what   it is, for the sentence; asked: the words of a command that name such a folder
+    """
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             old = OLD_WEIGHTS if (folder / OLD_WEIGHTS).is_file() else None
-            how = (
-                f" but {old}, {CONVERT} model.path={folder}"
-                if old and name != "config.json"
-                else ""
-            )
+            how = f" but {old}, {CONVERT} {asked}={folder}" if old and name != "config.json" else ""
             raise ConfigError(f"{what}: {folder} holds no {name}{how}")
     return folder
 
@@ -190,7 +190,7 @@ def _spec_of(module: str) -> ModuleSpec | None:
     return getattr(sys.modules[module], "__spec__", None)
 
 
-def _hub_commit(hub: str) -> str:
+def hub_commit(hub: str) -> str:
     """Commit that an unpinned model resolves to in the local cache (or 'main' if not there yet)."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -198,9 +198,17 @@ def _hub_commit(hub: str) -> str:
     return Path(found).parent.name if isinstance(found, str) else "main"
 
 
-def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
-    """The copy on this machine, without a word to the hub; else one that is brought now."""
-    found = local_copy(hub, revision)
+def hub_folder(
+    hub: str, revision: str | None, what: str, asked: str, tokenizer: bool = True
+) -> Path:
+    """The copy on this machine, without a word to the hub; else one that is brought now.
+
+    what       it is, for the sentence; asked: the words of a command that name it
+    tokenizer  whether it needs one to be complete
+
+    Raises ConfigError if it cannot be brought.
+    """
+    found = local_copy(hub, revision, tokenizer=tokenizer)
     if found is not None:
         return found
     try:
@@ -210,7 +218,7 @@ def _hub_folder(hub: str, revision: str | None, name: str) -> Path:
         why = "HF_HUB_OFFLINE is set" if offline() else f"the hub did not answer ({said})"
         line = f"hf download {hub}" + (f" --revision {revision}" if revision else "")
         raise ConfigError(
-            f"model '{name}' is not on this machine and {why}; {BRING} model={name} (or: {line})"
+            f"{what} is not on this machine and {why}; {BRING} {asked} (or: {line})"
         ) from error
 
 

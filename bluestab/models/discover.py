@@ -23,6 +23,7 @@ from bluestab.core.paths import expanded, real
 from bluestab.core.plain_files import read_json
 from bluestab.models.clean_config import clean_config
 from bluestab.models.foreign import foreign
+from bluestab.models.frozen_tower import described_tower
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,6 +85,7 @@ def described(node: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError where the checkpoint is not here, or does not say it beyond doubt.
     """
     node = {**{knob: NEUTRAL[knob] for knob in OF_THE_MODEL}, **node}
+    node["vision"] = described_tower(node["vision"])
     wanted = [name for name in FOUND if node.get(name) == AUTO]
     if not wanted:
         return node
@@ -119,7 +121,9 @@ def _config_folder(node: Mapping[str, Any]) -> Path:
             "model=auto needs the checkpoint: model.path=FOLDER, or model.hub=OWNER/NAME "
             "model.revision=COMMIT"
         )
-    return config_folder(str(node["hub"]), node.get("revision"))
+    hub, revision = str(node["hub"]), node.get("revision")
+    at = f" model.revision={revision}" if revision else ""
+    return config_folder(hub, revision, f"model=auto model.hub={hub}{at}")
 
 
 @lru_cache(maxsize=8)

@@ -36,10 +36,11 @@ def foreign(folder: Path | str, what: str) -> Iterator[None]:
         raise ConfigError(f"{folder} {what} ({type(error).__name__}: {said})") from error
 
 
-def check_shapes(auto: Any, config: Any, folder: Path, attention: str, head: str) -> None:
+def check_shapes(auto: Any, config: Any, folder: Path, attention: str | None, head: str) -> None:
     """Compare the network that a config promises with the weights beside it, before it is made.
 
-    auto  transformers' class of networks; head: `model.head`
+    auto       transformers' class of networks; head: `model.head`
+    attention  its kernel; None: transformers' choice
 
     Raises ConfigError if a tensor has another shape, or if the network is far larger than its
     weights: it would fill any memory.
@@ -48,14 +49,16 @@ def check_shapes(auto: Any, config: Any, folder: Path, attention: str, head: str
     from safetensors import safe_open
 
     with torch.device("meta"):
-        network: nn.Module = auto.from_config(config, attn_implementation=attention)
+        kernel = {} if attention is None else {"attn_implementation": attention}
+        network: nn.Module = auto.from_config(config, **kernel)
     prefix = f"{network.base_model_prefix}."
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     for name, parameter in network.named_parameters():
         if head != "default" and not name.startswith(prefix):
             continue
-        held = shapes.get(name, shapes.get(name.removeprefix(prefix)))
+        others = (name.removeprefix(prefix), f"{prefix}{name}")
+        held = next((shapes[n] for n in (name, *others) if n in shapes), None)
         if held is not None and held != tuple(parameter.shape):
             raise ConfigError(
                 f"{folder}: config.json promises {name} of shape {tuple(parameter.shape)}, "

@@ -157,9 +157,15 @@ def write_grown(source: Any, target: Any, **sizes: Any) -> tuple[int, int, float
 
     from bluestab.core.plain_files import read_json
     from bluestab.models.clean_config import FILES
+    from bluestab.models.insertion_places import kept_alone
     from bluestab.models.untrusted import WEIGHTS, check_weights
 
     check_weights(source)
+    if kept_alone(source) is not None:
+        raise ConfigError(
+            f"{source} holds layers of technique inner_adaptors without their encoder: there is "
+            "nothing to grow; name another run"
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"--out is '{target}', which is there and not empty; name a new folder")
     config = read_json(source / "config.json")

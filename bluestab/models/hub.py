@@ -16,10 +16,7 @@ from bluestab.core.errors import BRING, ConfigError
 
 HUB_FILES = ["*.json", "*.txt", "*.model", "model.safetensors"]  # .model: of SentencePiece
 OLD_WEIGHTS = "pytorch_model.bin"
-CONVERT = (
-    "a pickle, which may run code when it is read carelessly; convert it with: bluestab fetch "
-    "model=auto"
-)
+CONVERT = "a pickle, which may run code when it is read carelessly; convert it with: bluestab fetch"
 TIMEOUT = 10.0  # seconds for an answer about a model; without it, a mute hub is waited for for ever
 SENTENCEPIECE = ("spm.model", "sentencepiece.bpe.model", "spiece.model")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
@@ -30,8 +27,11 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def local_copy(hub: str, revision: str | None) -> Path | None:
-    """The folder of a complete copy on this machine, or None. Uses no network."""
+def local_copy(hub: str, revision: str | None, *, tokenizer: bool = True) -> Path | None:
+    """The folder of a complete copy on this machine, or None. Uses no network.
+
+    tokenizer  whether one belongs to it
+    """
     from huggingface_hub import snapshot_download
 
     try:
@@ -46,7 +46,7 @@ def local_copy(hub: str, revision: str | None) -> Path | None:
         return any((folder / name).is_file() for name in names)
 
     whole = any_of("config.json") and any_of("model.safetensors", OLD_WEIGHTS)
-    return folder if whole and any_of(*TOKENIZERS) else None
+    return folder if whole and (any_of(*TOKENIZERS) or not tokenizer) else None
 
 
 def download(hub: str, revision: str | None) -> Path:
@@ -90,25 +90,41 @@ def convert(folder: Path) -> None:
     aside.replace(new)
 
 
-def config_folder(hub: str, revision: str | None) -> Path:
+def config_folder(hub: str, revision: str | None, asked: str) -> Path:
     """The folder of a model's config.json, which is brought now if it is not here.
+
+    asked  the words of a command that name the model
 
     Raises ConfigError where that is not possible.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    found = optional_file(hub, revision, "config.json", asked)
+    if found is None:
+        raise ConfigError(f"{hub} holds no config.json; name a model that transformers saved")
+    return found.parent
 
-    found = try_to_load_from_cache(hub, "config.json", revision=revision)
-    if isinstance(found, str):
-        return Path(found).parent
+
+def optional_file(hub: str, revision: str | None, name: str, asked: str) -> Path | None:
+    """A small file of a model, which is brought now if it is not here; None: it has none.
+
+    Raises ConfigError where it cannot be brought.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
     try:
         with _os_errors():
-            return Path(hf_hub_download(hub, "config.json", revision=revision)).parent
+            found = try_to_load_from_cache(hub, name, revision=revision)
+            if found is None:
+                found = hf_hub_download(hub, name, revision=revision)
+            return Path(found) if isinstance(found, str) else None  # it is known to have none
     except OSError as error:
-        at = f" model.revision={revision}" if revision else ""
+        cause = error if isinstance(error, EntryNotFoundError) else error.__cause__
+        if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+            return None
         why = "HF_HUB_OFFLINE is set" if offline() else " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"the config.json of {hub} is not on this machine and cannot be brought ({why}); "
-            f"{BRING} model=auto model.hub={hub}{at}"
+            f"the {name} of {hub} is not on this machine and cannot be brought ({why}); "
+            f"{BRING} {asked}"
         ) from error
 
 

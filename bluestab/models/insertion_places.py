@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import ConfigError
@@ -14,6 +15,9 @@ from bluestab.core.rules import Rule, above, list_of, one_of, whole
 
 MARK = "bluestab_insertions"
 """Entry in `config.json` of saved weights: plain transformers would leave the layers out."""
+BASE = "bluestab_base"
+"""The same, of weights without those of the encoder: `encoder`, what that is (`Model.identity`),
+and `tensors`, how many there are beside it."""
 INSIDE = "insertions"
 """Where a network holds them: `insertions.<number of the block, from 1>`."""
 KINDS = ("layer", "bottleneck", "lora")
@@ -22,6 +26,11 @@ KINDS = ("layer", "bottleneck", "lora")
 def is_inserted(name: str) -> bool:
     """Whether a parameter of this name belongs to an inserted layer."""
     return name.startswith(f"{INSIDE}.")
+
+
+def is_copied(name: str, kind: str) -> bool:
+    """Whether a parameter of an inserted layer of this kind is a copy of its block's, and stays."""
+    return kind == "lora" and ".lora_" not in name and not name.endswith(".gate")
 
 
 def published(layers: int) -> list[int]:
@@ -46,6 +55,24 @@ def place_rules(layers: int, hidden_size: int, *, null: bool = False) -> dict[st
         "size": whole(1, high=hidden_size),
         "gate_scale": above(0),
     }
+
+
+def kept_alone(folder: Path) -> tuple[str, int] | None:
+    """Of saved weights that lack those of the encoder: what that encoder is, and how many tensors
+    there are beside it; None: they are whole. Raises ConfigError for a config that cannot be."""
+    said = read_json(folder / "config.json").get(BASE)
+    if said is None:
+        return None
+    if (
+        not isinstance(said, dict)
+        or said.keys() != {"encoder", "tensors"}
+        or not isinstance(said["encoder"], str)
+        or not isinstance(said["tensors"], int)
+    ):
+        raise ConfigError(
+            f"{folder / 'config.json'} has {BASE} {str(said)[:60]}: expected encoder and tensors"
+        )
+    return said["encoder"], said["tensors"]
 
 
 def refuse_inserted(path: str | None) -> None:

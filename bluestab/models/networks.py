@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.caching import Shared
-from bluestab.core.errors import ConfigError
+from bluestab.core.errors import BRING, ConfigError
 from bluestab.core.plain_files import read_json
 from bluestab.core.seeding import generator
 from bluestab.core.types import DETECTION, MASKED, Head
@@ -25,9 +25,10 @@ from bluestab.models.discover import longest_input
 from bluestab.models.dropout import KNOBS, set_head_dropout, with_dropout
 from bluestab.models.foreign import check_shapes, foreign
 from bluestab.models.global_attention import set_global_attention
+from bluestab.models.hub import local_copy
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.initialisation import initialise
-from bluestab.models.insertion_places import refuse_inserted
+from bluestab.models.insertion_places import kept_alone, refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
@@ -102,25 +103,62 @@ def starts_random(model: Model, head: Head) -> bool:
 
 
 def load_trained(
-    model: Model, *, head: Head, n_labels: int, attention: str
+    model: Model, *, head: Head, n_labels: int, attention: str, base: Model | None = None
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A trained network, head included, in evaluation mode, and the paths of its head.
 
     model  whose `path` is the folder of the weights
+    base   the model that was trained, which gives the encoder where the folder holds the rest alone
 
     Raises ConfigError if a value is missing there: it would be random.
     """
     from bluestab.models.insertions import insert_as_saved
 
-    network, missing = _pretrained(model, head, n_labels, attention)
-    if new := insert_as_saved(network, model.blocks, Path(str(model.path))):
-        missing = (*missing, *sorted(new - _read(network, new, Path(str(model.path)))))
+    folder = Path(str(model.path))
+    if (said := kept_alone(folder)) is not None:
+        network, missing = _on_base(folder, *said, base, head, n_labels, attention)
+    else:
+        network, missing = _pretrained(model, head, n_labels, attention)
+        if new := insert_as_saved(network, model.blocks, folder):
+            missing = (*missing, *sorted(new - _read(network, new, folder)))
     _verify_facts(model, network)
     if missing:
         raise ConfigError(
             f"{model.path} has no values for {len(missing)} parameters, e.g. '{missing[0]}'"
         )
     return network.eval(), _head_modules(model, network)
+
+
+def _on_base(
+    folder: Path,
+    encoder: str,
+    tensors: int,
+    base: Model | None,
+    head: Head,
+    n_labels: int,
+    attention: str,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network of `base` with what a folder holds beside its encoder, and what has no value."""
+    from bluestab.models.insertions import insert_as_saved
+
+    where = f"{folder} holds what was trained beside the encoder {encoder}"
+    if base is None:
+        raise ConfigError(f"{where}, and nothing says where that is; name the run that kept it")
+    if base.hub is not None and local_copy(base.hub, base.revision) is None:
+        raise ConfigError(f"{where}, which is not on this machine; {BRING} model={base.name}")
+    if (found := base.identity()) != encoder:
+        raise ConfigError(
+            f"{where}, but model '{base.name}' is {found} here; put in its place what it was"
+        )
+    network, fresh = _pretrained(base, head, n_labels, attention)
+    insert_as_saved(network, base.blocks, folder)
+    names = {name for name, _ in network.named_parameters()}
+    read = _read(network, names, folder)
+    if len(read) != tensors:
+        raise ConfigError(
+            f"{folder} holds {len(read)} tensors that the network has, expected {tensors}"
+        )
+    return network, tuple(name for name in fresh if name not in read)
 
 
 def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
@@ -169,6 +207,8 @@ def _take_encoder(network: nn.Module, model: Model, kept: SavedWeights) -> set[s
     wanted = {n for n, _ in network.named_parameters() if n.startswith(prefix)}
     wanted -= _new(model, network)
     found = _read(network, wanted, kept.folder)
+    if kept_alone(kept.folder) is not None:  # beside the encoder that the network has already
+        return found
     pooler = f"{prefix}{model.pooler}."
     lacking = sorted(name for name in wanted - found if not name.startswith(pooler))
     if lacking:

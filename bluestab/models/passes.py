@@ -27,7 +27,8 @@ NOISES: tuple[Noise, ...] = ("normal", "uniform")
 PREFIX = "frozen_output"
 """Entry of a batch, (B, T, H): what the frozen blocks give for it (`loop/frozen_prefix.py`)."""
 IMAGES = "images"
-"""Entry of a batch, (B, 3, S, S) uint8: what the network looks at (`models/vision.py`)."""
+"""Entry of a batch, what the network looks at (`models/vision.py`): (B, 3, S, S) uint8, or pieces
+(B, P, width) of a frozen tower."""
 POSITIONS = "positions"
 """Entry of a batch, (B, K): the word pieces of each row whose logits count; all, if it is absent.
 Their labels are (B, K), too."""

@@ -15,6 +15,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import MOST_BYTES, inside, read_json
 from bluestab.models.clean_config import KEYS, clean_config
 from bluestab.models.hub import OLD_WEIGHTS
+from bluestab.models.insertion_places import kept_alone
 
 WEIGHTS = "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".msgpack")
@@ -48,7 +49,9 @@ def check_weights(folder: Path) -> dict[str, Any]:
         if path.suffix in (".json", ".txt") and (size := _size(path)) > MOST_BYTES:
             raise ConfigError(f"{path} has {size} bytes: too large to be read")
     config = read_json(folder / "config.json")
-    if config.get("model_type") in KEYS:
+    if kept_alone(folder) is not None:
+        pass  # the network is the one of the encoder that is named there: `networks.load_trained`
+    elif config.get("model_type") in KEYS:
         _check_sizes(folder, config)
     else:  # the network is compared with its weights when it is loaded: `check_shapes`
         clean_config(config, folder / "config.json")

@@ -3,8 +3,8 @@
 After the first word piece stand as many placeholders as an image has pieces. What the table of word
 embeddings gives for them is replaced by the image's pieces, so that positions, masks, norms and
 heads are those of any text. Each piece has a vector of its place in the image, and all of them have
-one that no word has, their token type. After LLaVA (Liu et al. 2023), with a tower that is trained
-along, since no pretrained one is at hand.
+one that no word has, their token type. After LLaVA (Liu et al. 2023). The tower is trained along,
+or it is a pretrained one outside of the network (`tower_features.py`), which is given its pieces.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from bluestab.models.passes import IMAGES, word_embeddings
-from bluestab.models.vision_spec import VisionSpec
+from bluestab.models.vision_spec import FROZEN, VisionSpec
 
 INSIDE = "vision"
-"""Where a network holds its tower."""
+"""Where a network holds its tower, if it trains, and all above it."""
 
 
 def tower(spec: VisionSpec) -> nn.Module:
@@ -41,11 +41,12 @@ def tower(spec: VisionSpec) -> nn.Module:
 
 
 class Vision(nn.Module):
-    """Images (B, 3, S, S) uint8 -> pieces (B, P, E), E the width of the word embeddings."""
+    """Images (B, 3, S, S) uint8, or what a frozen tower gives for them (B, P, width) -> pieces
+    (B, P, E), E the width of the word embeddings."""
 
     def __init__(self, spec: VisionSpec, hidden: int, embedding: int) -> None:
         super().__init__()
-        self.tower = tower(spec)
+        self.tower = None if spec.kind == FROZEN else tower(spec)
         self.places = nn.Embedding(spec.pieces, spec.width)
         self.projector = nn.Sequential(
             nn.LayerNorm(spec.width),
@@ -57,8 +58,10 @@ class Vision(nn.Module):
         self._pieces: torch.Tensor | None = None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        scaled = images.float() / 127.5 - 1.0
-        seen = self.tower(scaled).flatten(2).transpose(1, 2)  # (B, P, width)
+        seen = images
+        if self.tower is not None:
+            scaled = images.float() / 127.5 - 1.0
+            seen = self.tower(scaled).flatten(2).transpose(1, 2)  # (B, P, width)
         pieces = self.projector(seen + self.places.weight)
         return pieces + self.token_type.weight  # type: ignore[no-any-return]
 
@@ -78,7 +81,7 @@ class Vision(nn.Module):
 
 
 def add_vision(network: nn.Module, spec: VisionSpec) -> None:
-    """Give a network a tower; its parameters have no values yet."""
+    """Give a network what looks at images; its parameters have no values yet."""
     table: Any = word_embeddings(network)
     config: Any = network.config
     own = Vision(spec, config.hidden_size, table.weight.shape[1])

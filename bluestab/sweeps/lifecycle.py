@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from bluestab.core import devices
 from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
+from bluestab.models.frozen_tower import tower_folder
+from bluestab.models.vision_spec import FrozenSpec
 from bluestab.report.words.phrases import reason
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
@@ -31,6 +33,9 @@ def make_ready(runs: Iterable[Run], store: Store, *, here: bool = True) -> None:
         devices.of_ranks(devices.resolve(device), n)
     for run in {run.hashed["model"]: run for run in missing}.values():
         run.model.folder()
+    for tower in {run.model.sees for run in missing}:
+        if isinstance(tower, FrozenSpec):
+            tower_folder(tower)
     store.make_writable()
 
 

@@ -17,7 +17,8 @@ class Encoded(TypedDict):
     example         position of the item the row belongs to; every item in order has one at least
     truncated       parts of the item are in no row; said once per item
     lost            how many of the item's units (`Task.size`) that concerns; counted once per item
-    image           (3, size, size) uint8, where the model looks at images
+    image           (3, size, size) uint8, where the model looks at images; SHA-256 of the image's
+                    file, where a frozen tower does
 
     In training rows of a kind that searches (`Output.searches`) input_ids, and token_type_ids, hold
     several texts, (texts, pieces): the item's, the right candidate's, those of wrong ones.
@@ -33,4 +34,4 @@ class Encoded(TypedDict):
     truncated: list[bool]
     lost: list[int]
     concepts: NotRequired[list[list[int]]]
-    image: NotRequired[list[bytes]]
+    image: NotRequired[list[bytes] | list[str]]

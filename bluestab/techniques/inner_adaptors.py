@@ -21,8 +21,10 @@ Start     Updates and bottlenecks are drawn per layer from the `init` stream. An
           counts as pretrained, with its start as the pretrained value, and as part of its block:
           `llrd` scales it, `thaw` opens it, `freeze` (further up than block l) keeps it shut, and
           `slimfit` rests it with its block; `prior_decay` and `recadam` pull it to its start.
-Kept      The whole network, which bluestab reads; plain transformers has no such layers, so that
-          `bluestab export` refuses. Interruption files hold what changed alone.
+Kept      The inserted layers and the head, and what the encoder is that they belong to; the whole
+          network where that is a folder (`model.path`) or of an earlier run (`model.init_from`).
+          bluestab reads it; plain transformers has no such layers, so that `bluestab export`
+          refuses. Interruption files hold what changed alone.
 Earlier   With `model.init_from=RUN score_earlier=true` the task of RUN is scored again after the
           training: on the same machine its scores are the same to the last bit.
 Cost      A pass through the inserted layers more, forward and back. kind=layer adds a block's
@@ -50,6 +52,7 @@ from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.models.insertion_places import (
     INSIDE,
+    is_copied,
     is_inserted,
     place_rules,
     published,
@@ -162,9 +165,7 @@ class InnerAdaptors(Technique):
         return plan.frozen([name for name in pretrained(built) if not self._trains(name)])
 
     def _trains(self, name: str) -> bool:
-        if not is_inserted(name):
-            return False
-        return self.kind != "lora" or ".lora_" in name or name.endswith(".gate")
+        return is_inserted(name) and not is_copied(name, self.kind)
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         size = {name: weight.numel() for name, weight in built.reference.items()}

@@ -25,8 +25,15 @@ from bluestab.tasks.base import Scores
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
 from bluestab.training.check import Run
+from bluestab.training.image_features import look_of
 from bluestab.training.loop import diagnostics
-from bluestab.training.loop.batches import ShuffledOrder, evaluation_batches, loader, training_order
+from bluestab.training.loop.batches import (
+    Look,
+    ShuffledOrder,
+    evaluation_batches,
+    loader,
+    training_order,
+)
 from bluestab.training.loop.checkpoints import Checkpoints, identity
 from bluestab.training.loop.dropout_masks import Sfc64Dropout
 from bluestab.training.loop.evaluation import make_evaluator
@@ -41,6 +48,7 @@ from bluestab.training.loop.ranks import Ranks
 from bluestab.training.path_integral import PathIntegral
 from bluestab.training.prepare import Prepared, build_optimizer, prepare
 from bluestab.training.stages import earlier_tasks
+from bluestab.training.weights import base_of
 
 
 @dataclass
@@ -66,6 +74,8 @@ class Assembly:
     tokenizer: Any
     prefix: int | None
     path_integral: PathIntegral | None
+    base: str | None
+    """What the encoder is whose weights need not be kept (`weights.base_of`)."""
     earlier: Sequence[EarlierTask]
     """Those whose test items are to be scored, too."""
 
@@ -136,6 +146,9 @@ def assemble(
     optimizer, step = _wrapped(applied, ready, cfg)
     order = training_order(tables["train"], optim, seeds.order)
     corruption = task.corruption(ready.tokenizer)
+    with phases("prefix"):
+        every = [e for examples in ready.examples.values() for e in examples]
+        look = look_of(run.model.sees, every, device)
     prefix: int | None = None
     frozen: Mapping[Split, States] = {}
     # what frozen blocks give for texts that are drawn anew is no constant
@@ -202,7 +215,7 @@ def assemble(
         techniques=techniques,
         module=module,
         trainer=build_trainer(knobs, optim, ready.total_steps, device, callbacks),
-        loaders=_loaders(cfg, ready, order, frozen),
+        loaders=_loaders(cfg, ready, order, frozen, look),
         history=history,
         total_steps=ready.total_steps,
         warmup_steps=ready.warmup_steps,
@@ -212,6 +225,7 @@ def assemble(
         tokenizer=ready.tokenizer,
         prefix=prefix,
         path_integral=path,
+        base=base_of(run),
         earlier=earlier if cfg.get("score_earlier", False) else (),
     )
 
@@ -249,8 +263,10 @@ def _loaders(
     ready: Prepared,
     order: ShuffledOrder,
     frozen: Mapping[Split, States],
+    look: Look,
 ) -> dict[Split, DataLoader[Any]]:
-    """Batches of every split, with what the frozen blocks give for them, if that is computed."""
+    """Batches of every split, with what the frozen blocks give for them, if that is computed, and
+    with what `look` makes of their images."""
     knobs = cfg["trainer"]
     batches: dict[Split, dict[str, Any]] = {
         split: {"batch_sampler": evaluation_batches(ready.tables[split], knobs)}
@@ -264,6 +280,7 @@ def _loaders(
             ready.tokenizer.pad_token_id,
             knobs["loader_workers"] if split == "train" else 0,
             frozen[split].batch if frozen else None,
+            look,
             **batches[split],
         )
         for split in SPLITS

@@ -285,7 +285,9 @@ def _score(
         if at == "best" and not is_last:
             history.restore_best()
         if at in keep:
-            write_weights(work, at, assembly.built, assembly.tokenizer, assembly.data.labels)
+            write_weights(
+                work, at, assembly.built, assembly.tokenizer, assembly.data.labels, assembly.base
+            )
             if at == "last" and assembly.path_integral is not None:
                 assembly.path_integral.write(work / "checkpoint" / at / PATH_INTEGRAL)
         if is_last:

@@ -7,7 +7,7 @@ collected, not thrown one at a time: a person fixes a config once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,10 @@ from bluestab.core.types import DETECTION
 from bluestab.models import init_from
 from bluestab.models.description import Model, check_model
 from bluestab.models.discover import described
+from bluestab.models.frozen_tower import as_keyed, pinned, scaling_notes
 from bluestab.models.global_attention import FIRST_PIECE
 from bluestab.models.init_from import SavedWeights
-from bluestab.models.vision_spec import vision_problems
+from bluestab.models.vision_spec import room_problems
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData, load_task
@@ -72,9 +73,10 @@ class Run:
         return self.predecessor is not None and self.init_from is None
 
     def notes(self) -> list[str]:
-        """What to know before it starts, beside `data.notes`: how many of the items it uses, and
-        whether it starts from a run that failed."""
+        """What to know before it starts, beside `data.notes`: how many of the items it uses, how
+        its images are scaled, and whether it starts from a run that failed."""
         said = [f"{self.data.task.name}: {used}" for used in self.data.used()]
+        said += scaling_notes(self.model.sees)
         return said if self.start is None else [*said, *self.start.notes()]
 
 
@@ -121,6 +123,8 @@ def check(
     data = _collect(problems, lambda: load_task(cfg["task"]))
     problems += _misfits(data and data.task, model)
     identity = _collect(problems, model.identity) if model is not None else None
+    if model is not None and (seen := _collect(problems, partial(pinned, model.vision))):
+        model = replace(model, vision=seen)
     kept = predecessor = None
     if model is not None and identity is not None and model.init_from is not None:
         store = Store(str(cfg.get("store")))
@@ -148,8 +152,9 @@ def check(
         raise ConfigError(*problems)
     if kept is not None:  # in full: what the beginning of a key means changes as a store grows
         cfg = {**cfg, "model": {**cfg["model"], "init_from": kept.said}}
+    cfg = {**cfg, "model": {**cfg["model"], "vision": model.vision}}
     hashed = hashed_config(
-        cfg,
+        {**cfg, "model": {**cfg["model"], "vision": as_keyed(model.vision)}},
         model_id=identity,
         fingerprint=data.fingerprint,
         init_from=None if kept is None or predecessor else kept.sha256,
@@ -265,7 +270,7 @@ def _misfits(task: Task | None, model: Model | None) -> list[str]:
         _too_long(task, model)
         + _no_pair(task, model)
         + _no_pieces(task, model)
-        + _no_images(task, model)
+        + room_problems(model.sees, task.name, task.shows_images, task.max_length)
     )
 
 
@@ -324,22 +329,6 @@ def _no_pieces(task: Task, model: Model) -> list[str]:
         f"model.head is {model.head}, one vector per text, but task '{task.name}' labels every "
         f"word; say model.head=default or linear"
     ]
-
-
-def _no_images(task: Task, model: Model) -> list[str]:
-    if vision_problems(model.vision) or (sees := model.sees) is None:
-        return []
-    if not task.shows_images:
-        return [
-            f"model.vision is set, but the items of task '{task.name}' have no images; say "
-            "model/vision=none"
-        ]
-    if task.max_length - sees.pieces < 8:
-        return [
-            f"task.max_length is {task.max_length}, and an image takes {sees.pieces} of these word "
-            f"pieces: no room for a question; say task.max_length={sees.pieces + 48}"
-        ]
-    return []
 
 
 def technique_problems(

@@ -22,6 +22,7 @@ from bluestab.core.types import SPLITS, Example, Split
 from bluestab.models.description import Model
 from bluestab.models.hub import local_copy
 from bluestab.models.passes import model_logits
+from bluestab.models.vision_spec import FrozenSpec
 from bluestab.tasks.data import TaskData
 from bluestab.training.check import Run
 from bluestab.training.loop.batches import ShuffledOrder, loader
@@ -73,7 +74,15 @@ def planned_steps(run: Run) -> tuple[int, int]:
 
 
 def is_here(model: Model) -> bool:
-    """Whether a model's weights are on this machine. Nothing is fetched."""
+    """Whether the weights of a model, and of its image tower, are on this machine. Nothing is
+    fetched."""
+    tower = model.sees
+    if (
+        isinstance(tower, FrozenSpec)
+        and tower.hub is not None
+        and local_copy(tower.hub, tower.revision, tokenizer=False) is None
+    ):
+        return False
     if model.path is not None or model.hub is None:
         model.folder()  # raises ConfigError with its reason
         return True

@@ -45,6 +45,8 @@ class Stage:
     data: TaskData
     seeds: Seeds
     model: Model
+    base: Model
+    """The model that was trained, whose encoder its weights may lack."""
 
     @property
     def path_integral(self) -> Path:
@@ -85,7 +87,9 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
         lower_case=cfg["model"].get("lower_case"),
         vision=cfg["model"].get("vision"),
     )
-    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own)
+    same: dict[str, Any] = {n: getattr(own, n) for n in ("head", "lower_case", "vision")}
+    base = replace(model, init_from=None, **same)
+    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own, base)
     before = cfg["model"].get("init_from")
     if before is None:
         return (stage,)
@@ -123,6 +127,7 @@ def earlier_tasks(
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
     from bluestab.models.networks import load_trained
+    from bluestab.training.image_features import look_of
     from bluestab.training.loop.module import run_in_float32
     from bluestab.training.path_integral import read_path_integral
 
@@ -134,13 +139,16 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
         head=task.output.head,
         n_labels=task.output.n_outputs(data.labels),
         attention=attention,
+        base=stage.base,
     )
     for path in head:
         run_in_float32(network.get_submodule(path))
 
+    look = look_of(stage.model.sees, items, device)
+
     def batch(rows: Sequence[int]) -> Batch:
         items = [{**table[row], "item": row} for row in rows]
-        found = collate(items, tokenizer.pad_token_id)
+        found = collate(items, tokenizer.pad_token_id, look=look)
         return {name: value.to(device) for name, value in found.items()}
 
     kept = stage.path_integral
@@ -169,6 +177,7 @@ def earlier_scores(
     """
     import torch
 
+    from bluestab.training.image_features import look_of
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
 
     state = built.plain(built.model.state_dict())
@@ -182,8 +191,9 @@ def earlier_scores(
         table, tokenizer = tokenised(stage.data, examples, stage.model, "scoring")
         logits, device = ItemLogits(), next(iter(own.values())).device
         rows = evaluation_batches(table, knobs)
+        look = look_of(stage.model.sees, examples, device)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in loader(table, tokenizer.pad_token_id, batch_sampler=rows):
+            for batch in loader(table, tokenizer.pad_token_id, look=look, batch_sampler=rows):
                 batch = {name: value.to(device) for name, value in batch.items()}
                 answers = task.logits(weights, batch, training=False)
                 logits.update(answers, batch["labels"], batch["items"])

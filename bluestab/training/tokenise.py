@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from bluestab.core.caching import Shared
 from bluestab.core.keys import TASK_DESCRIPTIVE
 from bluestab.core.provenance import versions
-from bluestab.core.types import Example
+from bluestab.core.types import Example, ImageFile
 from bluestab.data import cache
 from bluestab.data.images import pixels
+from bluestab.models.vision_spec import FROZEN
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import TaskData
 from bluestab.tasks.encoded import Encoded
@@ -57,33 +58,40 @@ def tokenised(
     said = json.dumps(content_of, sort_keys=True, default=repr)
     parts = {"examples": digest.hexdigest(), "task": [type(task).__name__, said]}
     if model.sees is not None:
-        parts["vision"] = repr(model.sees)
-    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, model.sees)
+        parts["vision"] = model.sees.rows
+    seen = None if model.sees is None else model.sees.rows
+    content = (digest.hexdigest(), said, type(task), model.identity(), model.lower_case, seen)
     return _tokenised(Shared(content, data, examples, model, parts, purpose))
 
 
 def encoded(
-    data: TaskData,
+    task: Task,
+    labels: Sequence[str],
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerFast,
     sees: VisionSpec | None,
     purpose: Purpose = "items",
 ) -> Encoded:
-    """Columns of these items; with images, their pixels, and after the first word piece a
-    placeholder for each piece of an image. These are no padding: positions and masks count them."""
-    task = data.task
+    """Columns of these items but for their images, for each piece of which stands a placeholder
+    after the first word piece. These are no padding: positions and masks count them."""
     if sees is None:
         make = task.encode_training if purpose == "training" else task.encode
-        return make(examples, data.labels, tokenizer)
+        return make(examples, labels, tokenizer)
     short = replace(task, max_length=task.max_length - sees.pieces)
-    columns = short.encode(examples, data.labels, tokenizer)
+    columns = short.encode(examples, labels, tokenizer)
     fill = tokenizer.unk_token_id
     columns["input_ids"] = [_opened(row, sees.pieces, fill) for row in columns["input_ids"]]
     if "token_type_ids" in columns:
         types = columns["token_type_ids"]
         columns["token_type_ids"] = [_opened(row, sees.pieces, 0) for row in types]
-    columns["image"] = [pixels(e.image, sees.image_size) for e in examples if e.image is not None]
     return columns
+
+
+def _shown(images: Iterable[ImageFile | None], sees: VisionSpec) -> list[bytes] | list[str]:
+    """What rows say of their images."""
+    if sees.kind == FROZEN:
+        return [image.sha256 for image in images if image is not None]
+    return [pixels(image, sees.image_size) for image in images if image is not None]
 
 
 def _opened(row: list[int], n: int, value: int) -> list[int]:
@@ -101,8 +109,13 @@ def _tokenised(shared: Shared) -> tuple[Dataset, PreTrainedTokenizerFast]:
     tokenizer = load_tokenizer(model, words=data.task.output.per_word)
 
     def encode() -> pa.Table:
-        columns: dict[str, Any] = dict(encoded(data, examples, tokenizer, model.sees, purpose))
-        more = data.task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
+        task, sees = data.task, model.sees
+        columns: dict[str, Any] = dict(
+            encoded(task, data.labels, examples, tokenizer, sees, purpose)
+        )
+        if sees is not None:
+            columns["image"] = _shown((examples[i].image for i in columns["example"]), sees)
+        more = task.candidates(data.labels, tokenizer) if purpose == "scoring" else None
         if more is not None:
             shifted = {**more, "example": [len(examples) + i for i in more["example"]]}
             columns = {name: [*values, *shifted[name]] for name, values in columns.items()}

@@ -34,6 +34,8 @@ Say = Callable[..., Any]
         ("technique.llrd.convention", ["ulmfit: top block 1/2.6"]),
         ("optim.warmup", ["optim.warmup=0.1", "Mosbach et al. 2021"]),
         ("warmup", ["optim.warmup=0.1", "technique.ema.warmup"]),
+        ("model.vision.pool", ["model.vision.pool=1", "2 makes a quarter of the pieces"]),
+        ("model.vision.patch", ["model.vision.patch=16", "[conv]", "[frozen]"]),
         ("hydra.launcher.per_gpu", ["workers that share a GPU"]),
         ("p_adjusted", ["column of summary.csv", "for all arms"]),
         ("ci_low", ["lower end of the 95 % interval of the mean"]),

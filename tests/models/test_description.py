@@ -58,7 +58,7 @@ def test_a_copy_that_is_here_is_used_without_asking(
     def asked(*_: object) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("bluestab.models.description.local_copy", lambda hub, revision: folder)
+    monkeypatch.setattr("bluestab.models.description.local_copy", lambda *_, **__: folder)
     monkeypatch.setattr("bluestab.models.description.download", asked)
     assert model_of("bert_base_uncased").folder() == folder
 

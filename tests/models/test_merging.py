@@ -80,8 +80,11 @@ def test_factors_of_many_items_at_once_are_those_of_each() -> None:
     ids = torch.randint(5, 50, (9, 12), generator=random)
     mask = (torch.arange(12) < 3 + torch.arange(9)[:, None]).long()
     batch = {"input_ids": ids, "attention_mask": mask, "labels": torch.zeros(9)}
-    together = input_factors(network, [batch])
-    alone = input_factors(network, [{n: v[i : i + 1] for n, v in batch.items()} for i in range(9)])
+    names = dict(network.named_parameters())
+    together = input_factors(network, names, [batch])
+    alone = input_factors(
+        network, names, [{n: v[i : i + 1] for n, v in batch.items()} for i in range(9)]
+    )
     assert len(together) == len(alone) > 10
     for one, other in zip(together, alone, strict=True):
         assert one.weight == other.weight
@@ -98,7 +101,7 @@ def test_regmean_is_least_squares() -> None:
         ids = torch.randint(0, 7, (20, 5), generator=random)
         mask = (torch.arange(5) < torch.arange(20)[:, None] % 5 + 1).long()
         batch = {"input_ids": ids, "attention_mask": mask, "labels": torch.zeros(20)}
-        factors.append(input_factors(network, [batch]))
+        factors.append(input_factors(network, dict(network.named_parameters()), [batch]))
         inputs.append(network.words(ids)[mask.bool()].detach().numpy())
     states = [dict(network.named_parameters()) for network in networks]
     found = regmean(states, factors, 1.0)

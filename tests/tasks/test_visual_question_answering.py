@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core.errors import ConfigError, DataError  # noqa: E402
 from bluestab.inference.export import export  # noqa: E402
-from bluestab.inference.predictor import Predictor  # noqa: E402
 from bluestab.inference.weights import find_run, of_run  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.tasks.visual_question_answering import (  # noqa: E402
@@ -117,8 +116,6 @@ def test_a_run_that_sees(make_run: Make, tmp_path: Path) -> None:
     keys = {make_run(*more).key for more in (LINE, SEES, (*SEES, "task.images_of=other"))}
     assert len(keys) == 3
     found = find_run(record.key, Store(tmp_path / "runs"))
-    with pytest.raises(ConfigError, match="looks at images"):
-        Predictor([of_run(found)], "cpu")
     with pytest.raises(ConfigError, match="would read the questions alone"):
         export(found, tmp_path / "out", "cpu")
 
@@ -131,7 +128,11 @@ def test_kept_weights_hold_the_tower(make_run: Make, tmp_path: Path) -> None:
     assert record.status == "done", record.result["error"]
     own = of_run(find_run(record.key, Store(tmp_path / "runs")))
     network, _ = load_trained(
-        own.model, head=own.task.output.head, n_labels=len(own.labels), attention="eager"
+        own.model,
+        head=own.task.output.head,
+        n_labels=len(own.labels),
+        attention="eager",
+        base=own.base,
     )
     names = {name.partition(".")[0] for name, _ in network.named_parameters()}
     assert names == {"bert", "classifier", "vision", "insertions"}

@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bluestab.core.errors import ConfigError, DataError
-from bluestab.core.types import Example
+from bluestab.core.paths import expanded
+from bluestab.core.types import Example, ImageFile
+from bluestab.data.images import image_file
 from bluestab.data.readers import open_bytes
 from bluestab.tasks.base import Task
 from bluestab.tasks.outputs import Answer
@@ -78,9 +80,10 @@ def words_of(text: str) -> list[tuple[int, int]]:
 
 
 class Format(ABC):
-    """task, labels: what is predicted; text, text_pair: names of the columns that hold it.
+    """task, labels: what is predicted; text, text_pair, image: names of the columns that hold it.
 
     several  more than one network answers
+    sees     one of them looks at images
     """
 
     name: ClassVar[str]
@@ -95,9 +98,15 @@ class Format(ABC):
         text: str | None = None,
         text_pair: str | None = None,
         several: bool = False,
+        image: str | None = None,
+        sees: bool = False,
     ) -> None:
         self.path, self.task, self.labels, self.several = path, task, labels, several
-        self.text, self.text_pair = text, text_pair
+        self.text, self.text_pair, self.image, self.sees = text, text_pair, image, sees
+        if image is not None and not sees:
+            raise ConfigError(
+                "--image names a column, but the runs look at no images; leave it out"
+            )
         self.check()
 
     def check(self) -> None:
@@ -107,11 +116,18 @@ class Format(ABC):
                 f"task '{self.task.name}' reads two texts, of which --format {self.name} has one; "
                 "use csv, tsv or jsonl"
             )
+        if self.sees:
+            raise ConfigError(
+                f"the runs look at an image per question, of which --format {self.name} has none; "
+                "use csv, tsv or jsonl with a column of file names"
+            )
         self.no_columns()
 
     def no_columns(self) -> None:
-        if self.text or self.text_pair:
-            raise ConfigError(f"--text and --text-pair name columns; --format {self.name} has none")
+        if self.text or self.text_pair or self.image:
+            raise ConfigError(
+                f"--text, --text-pair and --image name columns; --format {self.name} has none"
+            )
 
     @abstractmethod
     def items(self, place: Position) -> Iterator[tuple[Item, Position]]:
@@ -139,12 +155,30 @@ class Format(ABC):
         """What was predicted, read back from what was written, in order."""
         raise ConfigError(f"--score needs --format task or conll, not {self.name}")
 
-    def example(self, text: str, pair: str | None, line: int) -> Item:
-        """An item of one text, or two; `raw` is left to the format."""
-        return item_of(self.task, self.labels, text, pair, f"line {line}")
+    def example(self, text: str, pair: str | None, line: int, image: str | None = None) -> Item:
+        """An item of one text, or two, or a text and the name of an image's file; `raw` is left to
+        the format."""
+        file = None
+        if image is not None:
+            file = image_file(image_folder(self.task, self.path.parent), image, self.path, line)
+        return item_of(self.task, self.labels, text, pair, f"line {line}", file)
 
 
-def item_of(task: Task, labels: Sequence[str], text: str, pair: str | None, name: str) -> Item:
+def image_folder(task: Task, folder: Path) -> Path:
+    """Where the images lie that a file in `folder` names: what `task.images` is from there, or if
+    there is no such folder, beside the file."""
+    images = folder / expanded(str(getattr(task, "images", ".")))
+    return images if images.is_dir() else folder
+
+
+def item_of(
+    task: Task,
+    labels: Sequence[str],
+    text: str,
+    pair: str | None,
+    name: str,
+    image: ImageFile | None = None,
+) -> Item:
     """What a task reads in one text, or two, without `raw`; an empty text is no example."""
     spans: list[tuple[int, int]] = []
     if task.output.per_word:
@@ -155,7 +189,7 @@ def item_of(task: Task, labels: Sequence[str], text: str, pair: str | None, name
     if not content or (pair is not None and not pair.strip()):
         return Item(None, None, text)
     target = task.output.blank(labels, content)
-    return Item(None, Example(name, content, pair, target), text, spans)
+    return Item(None, Example(name, content, pair, target, image=image), text, spans)
 
 
 def needs_pair(task: Task) -> bool:

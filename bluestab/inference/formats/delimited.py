@@ -131,6 +131,9 @@ class CsvFormat(Format):
         self._pair = None
         if needs_pair(self.task):
             self._pair = self._column("text_pair", self.text_pair, [self.header[self._text]])
+        self._image = None
+        if self.sees:
+            self._image = self._column("image", self.image, [self.header[self._text]])
 
     def check(self) -> None:
         if self.text_pair and not needs_pair(self.task):
@@ -212,7 +215,8 @@ class CsvFormat(Format):
                 )
             text = fields[self._text]
             pair = None if self._pair is None else fields[self._pair]
-            item = self.example(text, pair, after.line)
+            image = None if self._image is None else fields[self._image]
+            item = self.example(text, pair, after.line, image)
             place = Position(after.offset, after.line, place.items + 1)
             yield Item(raw, item.example, text, item.spans), place
 

@@ -73,7 +73,11 @@ class JsonlFormat(Format):
         if needs_pair(self.task):
             second = self.text_pair or own_column(self.task, "text_pair", list(found), [first])
             pair = self._field(found, second, number)
-        item = self.example(text, pair, number)
+        image = None
+        if self.sees:
+            name = self.image or own_column(self.task, "image", list(found), [first])
+            image = self._field(found, name, number)
+        item = self.example(text, pair, number, image)
         return Item((found, end), item.example, text, item.spans)
 
     def _field(self, found: Mapping[str, Any], name: str, number: int) -> str:

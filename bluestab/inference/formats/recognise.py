@@ -49,7 +49,9 @@ class CorpusFormat(Format):
             if number >= place.items:
                 blank = self.task.output.blank(self.labels, example.text)
                 text, spans = _laid_out(example)
-                item = Example(example.id, example.text, example.text_pair, blank)
+                item = Example(
+                    example.id, example.text, example.text_pair, blank, image=example.image
+                )
                 yield Item(example.id, item, text, spans), Position(number + 1, 0, number + 1)
 
     def writes_to(self, output: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bluestab.core.errors import ConfigError, is_disk_full
 from bluestab.core.paths import expanded
 from bluestab.data.downloads import DownloadError
 from bluestab.models import hub
 from bluestab.models.description import Model
+from bluestab.models.frozen_tower import tower_folder
+from bluestab.models.vision_spec import FrozenSpec
 from bluestab.sweeps.fetch.base import FetchContext, FetchStatus, Resource, need_network
 
 
@@ -18,8 +21,12 @@ class ModelResource(Resource):
     """Weights and tokenizer of a model."""
 
     kind = "model"
+    tokenizer = True
+    """Whether one belongs to it."""
+    knob = "model"
+    """What its knobs are called."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | _Tower) -> None:
         self.model, self.name, self.about = model, model.name, model.about
 
     def look(self, context: FetchContext, *, ask: bool = False) -> FetchStatus:
@@ -34,7 +41,7 @@ class ModelResource(Resource):
             return _found(folder, "" if model.path else f"comes with {self._package()}")
         if model.hub is None:
             return FetchStatus(note="random weights: nothing to bring")
-        here = hub.local_copy(model.hub, model.revision)
+        here = hub.local_copy(model.hub, model.revision, tokenizer=self.tokenizer)
         if here is not None:
             return _found(here, self._pin(here))
         source = f"{hub.address()}/{model.hub}" + (
@@ -56,7 +63,7 @@ class ModelResource(Resource):
         assert self.model.hub is not None
         if context.folder is not None:
             raise DownloadError(
-                f"models are not taken from a folder of files: give model.path=DIR, or copy "
+                f"models are not taken from a folder of files: give {self.knob}.path=DIR, or copy "
                 f"{hub.cache()}/models--{self.model.hub.replace('/', '--')} of another machine here"
             )
         need_network([f"{hub.address()}/{self.model.hub}"])
@@ -65,9 +72,11 @@ class ModelResource(Resource):
             folder = hub.download(self.model.hub, self.model.revision)
         except OSError as error:
             raise DownloadError(_why(error, self.model.hub, self.model.revision)) from error
-        if hub.local_copy(self.model.hub, self.model.revision) is None:
+        name, revision = self.model.hub, self.model.revision
+        if hub.local_copy(name, revision, tokenizer=self.tokenizer) is None:
             raise DownloadError(
-                f"{self.model.hub} holds no config.json, weights or tokenizer that can be read "
+                f"{self.model.hub} holds no config.json, weights"
+                f"{' or tokenizer' if self.tokenizer else ''} that can be read "
                 f"(looked for {', '.join(hub.HUB_FILES)}, {hub.OLD_WEIGHTS})"
             )
         return _found(folder, self._pin(folder))
@@ -82,10 +91,36 @@ class ModelResource(Resource):
     def _pin(self, folder: Path) -> str:
         if self.model.revision is not None:
             return ""
-        return f"not pinned: commit {folder.name}; to pin it, say model.revision={folder.name}"
+        return (
+            f"not pinned: commit {folder.name}; to pin it, say {self.knob}.revision={folder.name}"
+        )
 
     def _package(self) -> str:
         return f"the package {str(self.model.package).partition('/')[0]}"
+
+
+class _Tower:
+    """A frozen image tower, with what is asked of a model."""
+
+    package: str | None = None
+
+    def __init__(self, spec: FrozenSpec) -> None:
+        self.spec, self.about = spec, dict[str, Any]()
+        self.path, self.hub, self.revision = spec.path, spec.hub, spec.revision
+        self.name = str(spec.path or spec.hub)
+
+    def folder(self) -> Path:
+        return tower_folder(self.spec)
+
+
+class TowerResource(ModelResource):
+    """Weights of a frozen image tower."""
+
+    tokenizer = False
+    knob = "model.vision"
+
+    def __init__(self, spec: FrozenSpec) -> None:
+        super().__init__(_Tower(spec))
 
 
 def _found(folder: Path | None, note: str) -> FetchStatus:

@@ -22,10 +22,11 @@ from bluestab.core.paths import expanded
 from bluestab.core.printable import printable
 from bluestab.core.types import SPLITS
 from bluestab.data.downloads import Downloader, DownloadError
+from bluestab.models.vision_spec import FrozenSpec
 from bluestab.report.terminal.tables import console, seconds, size
 from bluestab.sweeps.fetch.base import FetchContext, FetchStatus, Resource
 from bluestab.sweeps.fetch.data import TaskResource
-from bluestab.sweeps.fetch.model import ModelResource
+from bluestab.sweeps.fetch.model import ModelResource, TowerResource
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.plan import SEED, Compose, Job, Sweep, check_each
 from bluestab.sweeps.sequences import has_sequence, without_links
@@ -137,6 +138,8 @@ def supplies(parts: Sequence[RunComponents]) -> list[Resource]:
                 problems.update(dict.fromkeys(error.problems))
         identity = (model.name, model.path, model.package, model.hub, model.revision)
         found.setdefault(identity, ModelResource(model))
+        if isinstance(tower := model.sees, FrozenSpec):
+            found.setdefault((tower.path, tower.hub, tower.revision), TowerResource(tower))
     if problems:
         raise ConfigError(*problems)
     return sorted(found.values(), key=lambda resource: resource.kind, reverse=True)

@@ -18,17 +18,31 @@ if TYPE_CHECKING:
 
 Supply = Callable[[Sequence[int], int], "torch.Tensor"]
 """(rows of the tokenised split, width) -> what the frozen blocks give for them, (B, width, H)."""
+Look = Callable[[Sequence[Any]], "torch.Tensor"]
+"""What rows say of their images -> what the network is given of these, the first dimension B."""
+
+
+def squares(images: Sequence[bytes]) -> torch.Tensor:
+    """Pixels of images -> (B, 3, S, S) uint8."""
+    import torch
+
+    side = math.isqrt(len(images[0]) // 3)
+    whole = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8)
+    return whole.view(len(images), 3, side, side)
 
 
 def collate(
-    items: Sequence[Mapping[str, Any]], pad_token_id: int, supply: Supply | None = None
+    items: Sequence[Mapping[str, Any]],
+    pad_token_id: int,
+    supply: Supply | None = None,
+    look: Look = squares,
 ) -> dict[str, torch.Tensor]:
     """Pad items to the longest of the batch.
 
     Gives input_ids, attention_mask, token_type_ids (B, T) int64, or (B, texts, T) where an item has
     several, with concepts (B, texts - 1); labels (B, T) for pieces, (B, L) float for several
-    labels, or (B,); items (B,) rows of the tokenised split; where the model looks at images, these
-    (B, 3, S, S) uint8; with `supply`, what it gives for them.
+    labels, or (B,); items (B,) rows of the tokenised split; where the model looks at images, what
+    `look` makes of these; with `supply`, what it gives for the rows.
     """
     import torch
 
@@ -61,18 +75,10 @@ def collate(
     else:
         batch["labels"] = torch.tensor([item["labels"] for item in items])
     if "image" in items[0]:
-        batch[IMAGES] = torch.stack([_square(item["image"]) for item in items])
+        batch[IMAGES] = look([item["image"] for item in items])
     if supply is not None:
         batch[PREFIX] = supply([item["item"] for item in items], longest)
     return batch
-
-
-def _square(image: bytes) -> torch.Tensor:
-    """(3, S, S) uint8."""
-    import torch
-
-    side = math.isqrt(len(image) // 3)
-    return torch.frombuffer(bytearray(image), dtype=torch.uint8).view(3, side, side)
 
 
 def bucketed(
@@ -182,19 +188,20 @@ def loader(
     pad_token_id: int,
     workers: int = 0,
     supply: Supply | None = None,
+    look: Look = squares,
     **batches: Any,
 ) -> DataLoader[Any]:
     """Batches of a split, made by `workers` processes.
 
-    supply   as in `collate`
-    batches  torch's own words for them: `sampler` and `batch_size`, or `batch_sampler`
+    supply, look  as in `collate`
+    batches       torch's own words for them: `sampler` and `batch_size`, or `batch_sampler`
     """
     from torch.utils.data import DataLoader
 
     numbered = dataset.add_column("item", list(range(len(dataset))))
     return DataLoader(
         numbered,
-        collate_fn=lambda items: collate(items, pad_token_id, supply),
+        collate_fn=lambda items: collate(items, pad_token_id, supply, look),
         num_workers=workers,
         **batches,
     )

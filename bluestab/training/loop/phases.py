@@ -2,7 +2,7 @@
 
     load       weights, head, what techniques do to them
     tokenise   word pieces, from the cache or made
-    prefix     the output of frozen blocks, from the cache or made
+    prefix     the output of frozen blocks and image towers, from the cache or made
     data       waiting for batches, and all of the trainer between steps
     forward    forward passes and losses of training, all passes of a technique
     backward   backward passes

@@ -457,7 +457,11 @@ def test_formats_that_cannot_hold_a_task(tmp_path: Path) -> None:
     path = write(tmp_path / "in", "a\tO\n")
     for name, made, said in (
         ("conll", lambda: classifier(path, "conll"), "holds words, but task 'gad' reads whole"),
-        ("text", lambda: classifier(path, "text", text="x"), "--text and --text-pair name columns"),
+        (
+            "text",
+            lambda: classifier(path, "text", text="x"),
+            "--text, --text-pair and --image name",
+        ),
         ("text", lambda: FORMATS["text"](path, task("biosses"), ("score",)), "reads two texts"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -18,6 +18,8 @@ from bluestab.data import downloads
 from bluestab.models import hub
 from tests.support.download_site import Site, good, status
 from tests.support.published_files import real_node, write_task
+from tests.support.towers import USUAL, saved, tower_of
+from tests.tasks.test_own_images import written
 
 Say = Callable[..., Any]
 
@@ -157,6 +159,58 @@ def test_old_weights_only_where_there_are_no_others(
     site.requests.clear()
     assert hub_cli("fetch", *HUB).code == 0
     assert site.requests == []
+
+
+def seeing(folder: Path) -> tuple[str, ...]:
+    """A command whose items have images."""
+    task = ("task=visual_question_answering", f"task.train={written(folder)}", "task.max_length=48")
+    return (*task, "model=tiny", "model/vision=frozen")
+
+
+@pytest.mark.parametrize("expects", [USUAL, None])
+def test_an_image_tower_of_the_hub(
+    hub_cli: Say, site: Site, tmp_path: Path, expects: dict[str, Any] | None
+) -> None:
+    """It has no tokenizer, and may have no file that says how images are scaled."""
+    serve_model(site, saved(tmp_path / "tower", tower_of("vit"), expects), "org/tower")
+    line = (*seeing(tmp_path), "model.vision.hub=org/tower")
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if not (tmp_path / "tower" / name).is_file():
+            site[f"/org/tower/resolve/main/{name}"] = status(
+                404, **{"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}
+            )
+    said = hub_cli("fetch", *line)
+    assert said.code == 0, said.err
+    assert "model org/tower: " in said.out
+    assert f"commit {COMMIT}; to pin it, say model.vision.revision={COMMIT}" in said.out
+    site.requests.clear()
+    said = hub_cli("fetch", *line, HF_HUB_OFFLINE="1")
+    assert f"have       {tmp_path / 'hf'}" in said.out
+    assert (said.code, site.requests) == (0, [])
+    assert hub_cli("check", *line, "hydra.launcher.dry_step=false", HF_HUB_OFFLINE="1").code == 0
+    said = hub_cli("check", *seeing(tmp_path), "model.vision.hub=org/nothing", HF_HUB_OFFLINE="1")
+    assert said.code == 2
+    assert "the config.json of org/nothing is not on this machine" in said.err
+    assert "bring it with: bluestab fetch model/vision=frozen model.vision.hub=org/no" in said.err
+
+
+def test_old_weights_of_a_tower_are_converted(cli: Say, cached: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = saved(tmp_path / "tower", tower_of("vit"))
+    held = load_file(folder / "model.safetensors")
+    torch.save(held, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    line = (*seeing(tmp_path), f"model.vision.path={folder}")
+    said = cli("check", *line)
+    assert said.code == 2
+    assert f"convert it with: bluestab fetch model/vision=frozen model.vision.path={folder}" in (
+        said.err
+    )
+    assert cli("fetch", *line).code == 0
+    assert load_file(folder / "model.safetensors").keys() == held.keys()
+    assert cli("check", *line, "hydra.launcher.dry_step=false").code == 0
 
 
 @pytest.mark.slow
