@@ -184,7 +184,7 @@ def cache_clear(
         bool, typer.Option("--data", help="The data that bluestab fetch brought, too")
     ] = False,
 ) -> None:
-    """Remove what was kept of word pieces, frozen blocks and images: it is computed again.
+    """Remove what was kept of texts and images: it is computed again.
 
     Runs that are going on keep what they have open; on a network file system, clear the cache when
     no other machine uses it.

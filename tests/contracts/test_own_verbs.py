@@ -64,7 +64,14 @@ def answer_for_an_item(form: str, output: Path) -> Any:
 
 
 def predicted(store: Store, name: str, source: Path, output: Path, **options: Any) -> Any:
-    knobs = {"form": None, "text": None, "text_pair": None, "threshold": None, "score": False}
+    knobs = {
+        "form": None,
+        "text": None,
+        "text_pair": None,
+        "image": None,
+        "threshold": None,
+        "score": False,
+    }
     order = Order((name,), source, output, **{**knobs, **options})
     return order, carry_out(order, store, "cpu", 4096)
 
