@@ -112,9 +112,7 @@ def test_exported_and_predicted_alike(
 
     source = written(tmp_path / "new.jsonl", [asked(row) for row in rows[:6]])
     target = tmp_path / "answers.jsonl"
-    carry_out(
-        Order((str(out),), source, target, None, None, None, None, None, False), store, "cpu", 4096
-    )
+    carry_out(Order((str(out),), source, target, *(None,) * 5, False), store, "cpu", 4096)
     answers = [json.loads(line)["prediction"] for line in target.read_text().splitlines()]
     said = by_pipeline(out, output, [asked(row) for row in rows[:6]])
     for answer, scores in zip(answers, said, strict=True):
