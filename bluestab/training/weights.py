@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bluestab.core.types import At
 from bluestab.models.built import Built
 from bluestab.models.insertion_places import BASE, MARK, is_copied, is_inserted
 from bluestab.training.check import Run
+
+if TYPE_CHECKING:
+    import torch
 
 
 def base_of(run: Run) -> str | None:
@@ -54,6 +55,8 @@ def write_weights(
 
 def _is_as_loaded(name: str, value: torch.Tensor, built: Built) -> bool:
     """Whether a weight has the bits that the encoder alone would give it."""
+    import torch
+
     config: Any = built.model.config
     start = built.reference.get(name)
     if start is None or name in built.fresh:
