@@ -16,10 +16,10 @@ from bluestab.core.plain_files import read_json
 from bluestab.core.types import Example, Split
 from bluestab.data.locate import sha256_of
 from bluestab.inference.members import quality
-from bluestab.inference.weights import Weights
+from bluestab.inference.weights import Weights, look_at_images
 from bluestab.models import merging
 from bluestab.models.adamerging import UnlabelledTask, adamerge
-from bluestab.models.insertion_places import BASE, kept_alone
+from bluestab.models.insertion_places import BASE, missing_encoder
 from bluestab.models.untrusted import WEIGHTS
 from bluestab.store.files import write_text
 from bluestab.tasks.base import Scores
@@ -125,7 +125,7 @@ class MergedTask:
 
     def _is_alone(self) -> bool:
         """Whether the members' files lack the encoder, which is one for all."""
-        return kept_alone(self.weights[0].folder) is not None
+        return missing_encoder(self.weights[0].folder) is not None
 
     def take(self, state: Mapping[str, torch.Tensor]) -> None:
         """Put these weights into the network: they are the merged ones from now on."""
@@ -304,7 +304,7 @@ def _texts(task: MergedTask, path: Path) -> list[Example]:
 
     kind = task.run.data.task
     name = format_of(path, None, kind)
-    sees = any(one.model.sees is not None for one in task.weights)
+    sees = look_at_images(task.weights)
     form = FORMATS[name](path, kind, task.run.data.labels, sees=sees)
     found = [item.example for item, _ in form.items(Position()) if item.example is not None]
     if not found:

@@ -22,7 +22,7 @@ from bluestab.inference.formats.base import (
 )
 from bluestab.inference.formats.recognise import FORMATS, format_of
 from bluestab.inference.stream import Counts, Progress, answered, predict_file
-from bluestab.inference.weights import Weights, open_weights
+from bluestab.inference.weights import Weights, look_at_images, open_weights
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
 from bluestab.tasks.data import digest_of
@@ -102,7 +102,7 @@ def carry_out(
             text_pair=order.text_pair,
             several=len(weights) > 1,
             image=order.image,
-            sees=any(one.model.sees is not None for one in weights),
+            sees=look_at_images(weights),
         )
         form.writes_to(order.output)
     elif not order.source.is_dir():
@@ -155,7 +155,7 @@ def predict_texts(
 
     task, labels = weights[0].task, weights[0].labels
     check_threshold(task, threshold)
-    sees = any(one.model.sees is not None for one in weights)
+    sees = look_at_images(weights)
     wanted = 2 if sees or needs_pair(task) else 1
     items = []
     for number, given in enumerate(texts):

@@ -52,6 +52,11 @@ class Weights:
     base: Model | None = None
 
 
+def look_at_images(weights: Sequence[Weights]) -> bool:
+    """Whether any of these networks does."""
+    return any(one.model.sees is not None for one in weights)
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished run, which of its weights are meant, and its resolved config."""

@@ -25,13 +25,13 @@ works with hooks, and nngeometry 0.4 makes embedding factors of the square of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from bluestab.core.types import Batch
-from bluestab.models.likelihood import Labels, add_square, answer_gradients, evaluating, items_of
+from bluestab.models.likelihood import Labels, add_square, answer_gradients, evaluating, parts_of
 from bluestab.models.passes import inputs_of, text_mask
 
 if TYPE_CHECKING:
@@ -304,12 +304,10 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
     return found
 
 
-def _parts_of(batch: Batch) -> Iterator[Mapping[str, Any]]:
-    """A batch in parts of few word pieces; an item of several texts is a part of its own."""
+def _at_once(batch: Batch) -> int:
+    """How many of its items pass together; those of several texts pass alone."""
     mask = batch["attention_mask"]
-    step = max(1, PIECES_AT_ONCE // mask.shape[1]) if mask.ndim == 2 else 1
-    for start in range(0, len(batch["labels"]), step):
-        yield {name: value[start : start + step] for name, value in batch.items()}
+    return max(1, PIECES_AT_ONCE // mask.shape[1]) if mask.ndim == 2 else 1
 
 
 def input_factors(
@@ -326,7 +324,7 @@ def input_factors(
     with evaluating(network, ()), torch.no_grad(), ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
-        for part in (part for batch in batches for part in _parts_of(batch)):
+        for part in (part for batch in batches for part in parts_of(batch, _at_once(batch))):
             network(**inputs_of(part))
             mask, n = text_mask(part).bool(), len(part["labels"])
             for module in modules:
@@ -365,7 +363,7 @@ def fisher(
     with evaluating(network, parameters.values()), ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
-        for item in (item for batch in batches for item in items_of(batch)):
+        for item in (item for batch in batches for item in parts_of(batch)):
             n_items += 1
             for module in modules:
                 module.seen.clear()

@@ -109,7 +109,7 @@ def _name(node: Mapping[str, Any]) -> str:
 
 def _config_folder(node: Mapping[str, Any]) -> Path:
     """The folder of the checkpoint, or of its config.json alone."""
-    from bluestab.models.hub import config_folder
+    from bluestab.models.hub import config_folder, hub_overrides
 
     if node.get("path") is not None:
         folder = expanded(str(node["path"]))
@@ -122,8 +122,7 @@ def _config_folder(node: Mapping[str, Any]) -> Path:
             "model.revision=COMMIT"
         )
     hub, revision = str(node["hub"]), node.get("revision")
-    at = f" model.revision={revision}" if revision else ""
-    return config_folder(hub, revision, f"model=auto model.hub={hub}{at}")
+    return config_folder(hub, revision, hub_overrides("model=auto model", hub, revision))
 
 
 @lru_cache(maxsize=8)

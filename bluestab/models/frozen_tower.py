@@ -22,7 +22,7 @@ from bluestab.core.rules import Rule
 from bluestab.data.locate import sha256_of
 from bluestab.models.clean_config import ACTIVATIONS, SIZE
 from bluestab.models.description import complete, hub_commit, hub_folder
-from bluestab.models.hub import config_folder, local_copy, optional_file
+from bluestab.models.hub import config_folder, hub_overrides, local_copy, optional_file
 from bluestab.models.vision_spec import (
     FROZEN,
     FROZEN_RULES,
@@ -206,8 +206,9 @@ def _files(said: Mapping[str, Any]) -> tuple[Path, Path | None]:
         hub, revision = str(said["hub"]), said["revision"]
         here = local_copy(hub, revision, tokenizer=False)
         if here is None:
-            folder = config_folder(hub, revision, as_asked(said))
-            found = (optional_file(hub, revision, name, as_asked(said)) for name in PREPROCESSORS)
+            asked = _overrides(hub, revision)
+            folder = config_folder(hub, revision, asked)
+            found = (optional_file(hub, revision, name, asked) for name in PREPROCESSORS)
             return folder, next((path for path in found if path is not None), None)
         folder = here
     return folder, next((p for n in PREPROCESSORS if (p := folder / n).is_file()), None)
@@ -257,19 +258,17 @@ def _side(size: Any, path: Path) -> int:
 # --- where it is, and what its weights are -------------------------------------------------------
 
 
-def as_asked(said: Mapping[str, Any]) -> str:
-    """The words of a command that ask for this tower of the hub."""
-    at = f" model.vision.revision={said['revision']}" if said["revision"] else ""
-    return f"model/vision=frozen model.vision.hub={said['hub']}{at}"
+def _overrides(hub: str, revision: str | None) -> str:
+    return hub_overrides("model/vision=frozen model.vision", hub, revision)
 
 
 def tower_folder(spec: FrozenSpec) -> Path:
     """The folder with its weights. Raises ConfigError if it is not here and may not be brought
     now, or if these are other weights than `spec.weights_sha256` says."""
     if spec.path is None:
-        said = {"hub": spec.hub, "revision": spec.revision}
-        what = f"the image tower {spec.hub}"
-        return hub_folder(str(spec.hub), spec.revision, what, as_asked(said), tokenizer=False)
+        hub, revision = str(spec.hub), spec.revision
+        asked = _overrides(hub, revision)
+        return hub_folder(hub, revision, f"the image tower {hub}", asked, tokenizer=False)
     folder, what = expanded(spec.path), f"model.vision.path is '{spec.path}'"
     if not folder.is_dir():
         raise ConfigError(f"{what}: no such folder")

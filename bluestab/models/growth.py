@@ -157,11 +157,11 @@ def write_grown(source: Any, target: Any, **sizes: Any) -> tuple[int, int, float
 
     from bluestab.core.plain_files import read_json
     from bluestab.models.clean_config import FILES
-    from bluestab.models.insertion_places import kept_alone
+    from bluestab.models.insertion_places import missing_encoder
     from bluestab.models.untrusted import WEIGHTS, check_weights
 
     check_weights(source)
-    if kept_alone(source) is not None:
+    if missing_encoder(source) is not None:
         raise ConfigError(
             f"{source} holds layers of technique inner_adaptors without their encoder: there is "
             "nothing to grow; name another run"

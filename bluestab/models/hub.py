@@ -90,6 +90,11 @@ def convert(folder: Path) -> None:
     aside.replace(new)
 
 
+def hub_overrides(knobs: str, hub: str, revision: str | None) -> str:
+    """The words of a command that name a model of the hub, whose knobs begin so."""
+    return f"{knobs}.hub={hub}" + (f" {knobs.split()[-1]}.revision={revision}" if revision else "")
+
+
 def config_folder(hub: str, revision: str | None, asked: str) -> Path:
     """The folder of a model's config.json, which is brought now if it is not here.
 

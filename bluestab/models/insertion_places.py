@@ -57,7 +57,7 @@ def place_rules(layers: int, hidden_size: int, *, null: bool = False) -> dict[st
     }
 
 
-def kept_alone(folder: Path) -> tuple[str, int] | None:
+def missing_encoder(folder: Path) -> tuple[str, int] | None:
     """Of saved weights that lack those of the encoder: what that encoder is, and how many tensors
     there are beside it; None: they are whole. Raises ConfigError for a config that cannot be."""
     said = read_json(folder / "config.json").get(BASE)

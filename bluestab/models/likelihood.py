@@ -68,10 +68,10 @@ def mean_over_batches(
     return {name: score / max(1, n_batches) for name, score in scores.items()}
 
 
-def items_of(batch: Batch) -> Iterator[dict[str, Any]]:
-    """A batch (B, ...) as B batches (1, ...) of the same width."""
-    for row in range(len(batch["labels"])):
-        yield {name: value[row : row + 1] for name, value in batch.items()}
+def parts_of(batch: Batch, size: int = 1) -> Iterator[dict[str, Any]]:
+    """A batch (B, ...) as batches of at most `size` items, of the same width."""
+    for start in range(0, len(batch["labels"]), size):
+        yield {name: value[start : start + size] for name, value in batch.items()}
 
 
 def answer_gradients(

@@ -28,7 +28,7 @@ from bluestab.models.global_attention import set_global_attention
 from bluestab.models.hub import local_copy
 from bluestab.models.init_from import SavedWeights
 from bluestab.models.initialisation import initialise
-from bluestab.models.insertion_places import kept_alone, refuse_inserted
+from bluestab.models.insertion_places import missing_encoder, refuse_inserted
 from bluestab.models.layers import LayerMap, layer_map
 from bluestab.models.passes import read_at_positions
 from bluestab.models.untrusted import check_code
@@ -115,7 +115,7 @@ def load_trained(
     from bluestab.models.insertions import insert_as_saved
 
     folder = Path(str(model.path))
-    if (said := kept_alone(folder)) is not None:
+    if (said := missing_encoder(folder)) is not None:
         network, missing = _on_base(folder, *said, base, head, n_labels, attention)
     else:
         network, missing = _pretrained(model, head, n_labels, attention)
@@ -207,7 +207,7 @@ def _take_encoder(network: nn.Module, model: Model, kept: SavedWeights) -> set[s
     wanted = {n for n, _ in network.named_parameters() if n.startswith(prefix)}
     wanted -= _new(model, network)
     found = _read(network, wanted, kept.folder)
-    if kept_alone(kept.folder) is not None:  # beside the encoder that the network has already
+    if missing_encoder(kept.folder) is not None:  # beside the encoder that the network has already
         return found
     pooler = f"{prefix}{model.pooler}."
     lacking = sorted(name for name in wanted - found if not name.startswith(pooler))

@@ -15,7 +15,7 @@ from bluestab.core.errors import ConfigError
 from bluestab.core.plain_files import MOST_BYTES, inside, read_json
 from bluestab.models.clean_config import KEYS, clean_config
 from bluestab.models.hub import OLD_WEIGHTS
-from bluestab.models.insertion_places import kept_alone
+from bluestab.models.insertion_places import missing_encoder
 
 WEIGHTS = "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".msgpack")
@@ -49,7 +49,7 @@ def check_weights(folder: Path) -> dict[str, Any]:
         if path.suffix in (".json", ".txt") and (size := _size(path)) > MOST_BYTES:
             raise ConfigError(f"{path} has {size} bytes: too large to be read")
     config = read_json(folder / "config.json")
-    if kept_alone(folder) is not None:
+    if missing_encoder(folder) is not None:
         pass  # the network is the one of the encoder that is named there: `networks.load_trained`
     elif config.get("model_type") in KEYS:
         _check_sizes(folder, config)

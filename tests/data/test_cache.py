@@ -210,14 +210,7 @@ assert cached("a" * 64, lambda: table).equals(table)
 
 
 def test_sixteen_processes_at_once(folder: Path, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    crowd = [forked_processes.start_python(PROCESS, str(go), cwd=tmp_path) for _ in range(16)]
-    for process in crowd:
-        process.read_until("ready\n")
-    go.touch()
-    for process in crowd:
-        done = process.wait()
-        assert done.returncode == 0, done.stderr
+    forked_processes.run_at_once(PROCESS, 16, go=tmp_path / "go", cwd=tmp_path)
     assert len(list(folder.iterdir())) == 1, "they wrote the same, and left nothing else"
 
 

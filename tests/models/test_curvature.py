@@ -26,8 +26,8 @@ from bluestab.models.likelihood import (  # noqa: E402
     LABELS,
     add_magnitude,
     answer_gradients,
-    items_of,
     mean_over_batches,
+    parts_of,
 )
 
 F64 = torch.float64
@@ -117,7 +117,7 @@ def gold_gradients(network: nn.Module, batch: Any) -> list[dict[str, Any]]:
     """Of log p of the labels, for each item, by torch's own loss."""
     found = []
     network.eval()
-    for item in items_of(batch):
+    for item in parts_of(batch):
         logits = network(**{k: v for k, v in item.items() if k != "labels"}).logits
         flat = logits.reshape(-1, logits.shape[-1])
         loss = nn.functional.cross_entropy(flat, item["labels"].reshape(-1), reduction="sum")
@@ -281,7 +281,7 @@ def test_padding_changes_nothing(sharing: Any, labels: Any) -> None:
     lengths = (3, 1, 4)
     padded = found([words(lengths, padding=4)])
     apart = found([{k: v[:, : lengths[row]] for k, v in item.items()}
-                   for row, item in enumerate(items_of(words(lengths)))])  # fmt: skip
+                   for row, item in enumerate(parts_of(words(lengths)))])  # fmt: skip
     for one, other in zip(padded.blocks, apart.blocks, strict=True):
         for a, b in zip(one.factors(), other.factors(), strict=True):
             n = min(len(a), len(b))

@@ -112,6 +112,18 @@ def start_python(code: str, *arguments: str, cwd: Path) -> Started:
     return start(_code, code, arguments, cwd=cwd)
 
 
+def run_at_once(code: str, n: int, *arguments: str, go: Path, cwd: Path) -> None:
+    """`n` processes of CODE with these arguments and the path `go`, which say `ready` and begin
+    when there is such a file; all of them must end well."""
+    crowd = [start_python(code, *arguments, str(go), cwd=cwd) for _ in range(n)]
+    for process in crowd:
+        process.read_until("ready\n")
+    go.touch()
+    for process in crowd:
+        ended = process.wait()
+        assert ended.returncode == 0, ended.stderr
+
+
 # --- inside --------------------------------------------------------------------------------------
 
 

@@ -223,14 +223,7 @@ look_of(spec_for(tower), found, torch.device("cpu"))
 def test_processes_at_once_harm_nothing(folder: Path, tmp_path: Path, tower: Path) -> None:
     images, go = tmp_path / "images", tmp_path / "go"
     items(images, 5)
-    arguments = (str(tower), str(images), str(go))
-    crowd = [forked_processes.start_python(PROCESS, *arguments, cwd=tmp_path) for _ in range(4)]
-    for process in crowd:
-        process.read_until("ready\n")
-    go.touch()
-    for process in crowd:
-        ended = process.wait()
-        assert ended.returncode == 0, ended.stderr
+    forked_processes.run_at_once(PROCESS, 4, str(tower), str(images), go=go, cwd=tmp_path)
     assert len(list(folder.iterdir())) == 5, "they wrote the same, and left nothing else"
 
 

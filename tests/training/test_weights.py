@@ -19,7 +19,7 @@ from bluestab.inference.predictor import Predictor  # noqa: E402
 from bluestab.inference.soup import make_soup  # noqa: E402
 from bluestab.inference.weights import Weights, find_run, of_run  # noqa: E402
 from bluestab.models.growth import write_grown  # noqa: E402
-from bluestab.models.insertion_places import BASE, KINDS, kept_alone  # noqa: E402
+from bluestab.models.insertion_places import BASE, KINDS, missing_encoder  # noqa: E402
 from bluestab.models.networks import load_trained  # noqa: E402
 from bluestab.store.artefacts import read_predictions  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
@@ -58,7 +58,7 @@ def test_what_trained_is_kept_and_nothing_else(make_run: Make, tmp_path: Path, k
     weights = kept(make_run, tmp_path / "runs", *line)
     held = load_file(weights.folder / "model.safetensors")
     assert set(held) == trains
-    assert kept_alone(weights.folder) == (run.model.identity(), len(held))
+    assert missing_encoder(weights.folder) == (run.model.identity(), len(held))
     network = loaded(weights)
     start = dict(assembly.built.reference)
     found = dict(network.named_parameters())
@@ -77,7 +77,7 @@ def test_a_folder_and_an_earlier_run_may_be_gone_tomorrow(make_run: Make, tmp_pa
     assert base_of(make_run(*ADAPTED)) is not None
     assert base_of(make_run(*LINE)) is None
     weights = kept(make_run, root, *ADAPTED, f"model.init_from={key}")
-    assert kept_alone(weights.folder) is None
+    assert missing_encoder(weights.folder) is None
     assert any(n.startswith("bert.") for n in load_file(weights.folder / "model.safetensors"))
     folder = make_run(*ADAPTED, "model.config=null", f"model.path={first.folder}")
     assert base_of(folder) is None
@@ -112,7 +112,7 @@ def test_a_soup_of_them_is_whole(make_run: Make, tmp_path: Path) -> None:
         members_of([m.said.partition(":")[0] for m in members], Store(root)), "uniform", "cpu"
     )
     weights = of_run(find_run(soup.record.key, Store(root)))
-    assert kept_alone(weights.folder) is None
+    assert missing_encoder(weights.folder) is None
     one, two, mean = (dict(loaded(w).named_parameters()) for w in (*members, weights))
     for name, value in mean.items():
         assert torch.allclose(value, (one[name] + two[name]) / 2, atol=1e-6), name
@@ -146,7 +146,7 @@ def test_another_encoder_is_refused(make_run: Make, tmp_path: Path) -> None:
 def test_a_note_that_says_nothing_usable(tmp_path: Path, said: Any) -> None:
     (tmp_path / "config.json").write_text(json.dumps({BASE: said}))
     with pytest.raises(ConfigError, match=r"has bluestab_base .*: expected encoder and tensors"):
-        kept_alone(tmp_path)
+        missing_encoder(tmp_path)
 
 
 @pytest.mark.parametrize("change", ["lacking", "strange", "of another shape"])

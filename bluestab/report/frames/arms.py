@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bluestab.core.config import leaves
+from bluestab.models.init_from import START
 
 
 def arm_names(
@@ -101,7 +102,7 @@ def with_stages(
 
 def _relation(config: Mapping[str, Any]) -> str:
     """To the tasks before: `after` them, or `with` them from the model's own weights."""
-    return "with" if config["predecessor"]["at"] == "start" else "after"
+    return "with" if config["predecessor"]["at"] == START else "after"
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.core.errors import StoreError
+from bluestab.models.init_from import START
 from bluestab.report.frames.runs import Row, scored
 from bluestab.report.frames.sequences import joint_scores, trained_jointly
 from bluestab.report.section import Block, Grid, Results, Section
@@ -135,7 +136,7 @@ def _passed(row: Row, rows: Mapping[str, Row]) -> Iterator[str]:
     while True:
         link, said = row.get("predecessor"), row.get("init_from")
         if isinstance(link, Mapping):
-            if link["at"] == "start":
+            if link["at"] == START:
                 return
             key = str(link["key"])
         elif isinstance(said, str):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.core.types import At
+from bluestab.models.init_from import START
 from bluestab.report.frames.arms import arm_names
 from bluestab.report.frames.runs import ATS, Row, scored
 from bluestab.report.section import Results
@@ -115,7 +116,7 @@ def trained_jointly(rows: Mapping[str, Row]) -> Iterator[tuple[Row, list[Row]]]:
     the last: they follow these and start from the model's own weights."""
     for row in rows.values():
         link = row.get("predecessor")
-        starts = isinstance(link, Mapping) and link["at"] == "start"
+        starts = isinstance(link, Mapping) and link["at"] == START
         if starts and (stages := stages_to(row, rows)):
             yield row, stages
 
