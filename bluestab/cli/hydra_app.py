@@ -28,7 +28,7 @@ from bluestab.cli.unknown import (
     instead_of,
     known_keys,
 )
-from bluestab.core.catalogue import check_own_yamls, shadowed
+from bluestab.core.catalogue import check_own_yamls, files, shadowed
 from bluestab.core.config import PRIMARY, compose
 from bluestab.core.errors import BRING, ConfigError, did_you_mean
 from bluestab.core.paths import conf_dir, own_conf_dir, real
@@ -64,7 +64,8 @@ def composed(overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
     """
     _check_primary()
     with explained():
-        return _precheck(typed(overrides, multirun=multirun), multirun, "use bluestab.sweep")
+        said = _with_first_task(typed(overrides, multirun=multirun), multirun)
+        return _precheck(said, multirun, "use bluestab.sweep")
 
 
 def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
@@ -93,6 +94,7 @@ def run_app(task_function: Callable[[DictConfig], None], arguments: Sequence[str
     try:
         with explained():
             if not informing:
+                arguments = _with_first_task(arguments, multirun)
                 cfg = _precheck([a for a in arguments if not a.startswith("-")], multirun)
                 arguments = [*arguments, *_searching(cfg, arguments, multirun)]
                 if not multirun and "hydra/sweeper=optuna" in arguments:
@@ -145,6 +147,20 @@ def _is_ours(folder: Path) -> bool:
 def _carried(argument: str) -> str:
     """In a multirun, knobs of techniques travel under `sweep.knobs` until an arm is chosen."""
     return re.sub(r"^technique\.(?=[^=]*=)", "+sweep.knobs.", argument)
+
+
+def _with_first_task(arguments: Sequence[str], multirun: bool) -> list[str]:
+    """The arguments, with the first task of a sequence where knobs of tasks are set: what composes
+    before its stages knows no others."""
+    sequence = [a for a in arguments if a.startswith(("+sequence=", "sequence."))]
+    keys = {a.partition("=")[0].partition(".")[::2] for a in arguments}
+    knobs = any(group == "task" and knob for group, knob in keys)
+    if not multirun or not knobs or ("task", "") in keys or not sequence:
+        return [*arguments]
+    node = compose(sequence).get("sequence")
+    tasks = node.get("tasks") if isinstance(node, DictConfig) else None
+    known = bool(tasks) and tasks[0] in files("task")  # what is wrong is said where it is read
+    return [*arguments, *([f"task={tasks[0]}"] if known else [])]
 
 
 def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> list[str]:

@@ -20,7 +20,8 @@ from bluestab.core.seeding import generator
 from bluestab.core.types import Batch, Example
 from bluestab.inference.answers import answer, check_threshold
 from bluestab.inference.weights import Weights
-from bluestab.models.curvature import InputFactor, input_factors
+from bluestab.models.curvature import InputFactor
+from bluestab.models.fisher import input_factors
 from bluestab.models.networks import load_trained
 from bluestab.models.passes import model_logits
 from bluestab.models.tokenizers import load_tokenizer

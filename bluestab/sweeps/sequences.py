@@ -131,7 +131,8 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
     Raises ConfigError if the sequence cannot be run.
     """
     plan = read_plan(OmegaConf.to_container(cfg["sequence"], resolve=True))
-    plain = tuple(override for override in job if not SEQUENCE.match(override))
+    said = f"task={plan.tasks[0]}"  # for what composes before any stage is known
+    plain = tuple(o for o in job if not SEQUENCE.match(o) and o != said)
     for override in plain:
         key = override.lstrip("+").partition("=")[0]
         if key in SET_BY_IT:

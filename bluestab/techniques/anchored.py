@@ -25,8 +25,9 @@ from bluestab.core.rules import Rule, is_number
 from bluestab.core.seeding import Seeds, generator, stream_seed
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.models.curvature import Curvature, Sharing, fisher
+from bluestab.models.curvature import Curvature
 from bluestab.models.earlier import EarlierTask, shared
+from bluestab.models.fisher import Sharing, fisher
 from bluestab.models.likelihood import Labels
 from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique
@@ -203,7 +204,7 @@ def fisher_penalties(
     labels: Labels,
     sharing: Sharing | None,
 ) -> Iterator[Penalty]:
-    """For each task its Fisher information, as `curvature.fisher` has it, and what it left; one
+    """For each task its Fisher information, as `models/fisher.py` has it, and what it left; one
     after the other.
 
     name  of the technique, from whose stream answers are `sampled`

@@ -7,7 +7,7 @@ Formula   strength / 2 sum over tasks and layers of tr(D' G D A), D = [W b] - [W
           Embeddings: A diagonal, how often a row is looked up; norms: the diagonal Fisher.
 Source    Ritter, Botev & Barber 2018 (NeurIPS, arXiv 1805.07810); with a BERT for medical entity
           linking McInerney et al. 2021 (arXiv 2111.06012), of which we could read the abstract
-          alone, so that the method here is that of the wider literature (`models/curvature.py`).
+          alone, so that the method here is that of the wider literature (`models/fisher.py`).
 Settings  None that carries over; see `ewc`. `sharing`: expand or reduce (Eschenhagen et al. 2023,
           arXiv 2311.00636, who see little difference on a ViT and a graph network).
 Fisher    As `ewc` has it, each task with factors of its own: a sum of Kronecker products is none.
@@ -28,8 +28,8 @@ from bluestab.core.rules import Rule, one_of
 from bluestab.core.seeding import Seeds
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
-from bluestab.models.curvature import SHARING, Sharing
 from bluestab.models.earlier import EarlierTask
+from bluestab.models.fisher import SHARING, Sharing
 from bluestab.models.likelihood import LABELS, Labels
 from bluestab.techniques.anchored import Anchored, Penalty, fisher_penalties
 

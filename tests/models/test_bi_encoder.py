@@ -10,8 +10,8 @@ from bluestab.core.config import compose, resolved
 from bluestab.core.instantiate import instantiate
 from bluestab.core.types import VECTOR
 from bluestab.models.bi_encoder import NEVER, TEMPERATURE, candidate_logits
-from bluestab.models.curvature import fisher
 from bluestab.models.description import Model
+from bluestab.models.fisher import fisher
 from bluestab.models.networks import load
 
 

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bluestab.models.curvature import InputFactor, input_factors  # noqa: E402
+from bluestab.models.curvature import InputFactor  # noqa: E402
+from bluestab.models.fisher import input_factors  # noqa: E402
 from bluestab.models.merging import mean, regmean, task_arithmetic, ties  # noqa: E402
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from bluestab.cli.hydra_app import composed
+from bluestab.core.config import compose
 from bluestab.core.errors import ConfigError
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
-from bluestab.sweeps.sequences import Plan, read_plan
+from bluestab.sweeps.sequences import Plan, chains_of, read_plan
 from bluestab.sweeps.slurm import task
 from tests.support.simulated_slurm import queue_of, submitted
 from tests.sweeps.test_plan import ANY_FILE, alone
@@ -329,7 +331,7 @@ def test_stages_on_a_cluster_are_those_of_one_machine(
             "technique si needs path integrals, which are those of the last weights",
             marks=pytest.mark.slow,
         ),
-        (["task=gad"], "task=gad: with +sequence each stage sets task; leave it out"),
+        (["task=biosses"], "task=biosses: with +sequence each stage sets task; leave it out"),
         (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
         (["hydra/launcher=packed"], "hydra/launcher=packed trains siblings as one"),
         pytest.param(
@@ -452,3 +454,22 @@ def test_check_forecasts_a_sequence(two: Cli) -> None:
     assert "ewc, after=gad" in said.out
     assert "until then it is not in the forecast" in said.out
     assert not Path("runs").exists()
+
+
+LINKING = ("ncbi_linking", "bc5cdr_disease_linking", "bc5cdr_chem_linking")
+
+
+@pytest.mark.parametrize("chosen", ["+sequence=linking", "+sweeps=forgetting_linking"])
+def test_knobs_of_the_tasks_alone_can_be_set(chosen: str) -> None:
+    cfg = composed([chosen, "task.hard_negatives=3"], multirun=True)
+    assert (cfg.task.name, cfg.task.hard_negatives) == ("ncbi_linking", 3)
+    with pytest.raises(ConfigError, match=r"no key 'task\.hard_negative_s'"):
+        composed([chosen, "task.hard_negative_s=3"], multirun=True)
+
+
+def test_each_stage_has_its_own_task_and_the_knobs_of_all() -> None:
+    job = ["+sequence=linking", "sequence.orders=1", "task=ncbi_linking", "task.hard_negatives=3"]
+    chains = chains_of(job, compose(job))
+    tasks = [[o for o in s.overrides if o.startswith("task=")] for chain in chains for s in chain]
+    assert [task for (task,) in tasks] == [f"task={name}" for name in LINKING * 2]
+    assert all("task.hard_negatives=3" in s.overrides for chain in chains for s in chain)

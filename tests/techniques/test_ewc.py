@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from bluestab.models.curvature import fisher  # noqa: E402
+from bluestab.models.fisher import fisher  # noqa: E402
 from bluestab.techniques.ewc import Ewc  # noqa: E402
 from bluestab.techniques.kfac_ewc import KfacEwc  # noqa: E402
 from bluestab.techniques.mas import Mas  # noqa: E402
