@@ -157,10 +157,9 @@ def _with_first_task(arguments: Sequence[str], multirun: bool) -> list[str]:
     knobs = any(group == "task" and knob for group, knob in keys)
     if not multirun or not knobs or ("task", "") in keys or not sequence:
         return [*arguments]
-    node = compose(sequence).get("sequence")
-    tasks = node.get("tasks") if isinstance(node, DictConfig) else None
-    known = bool(tasks) and tasks[0] in files("task")  # what is wrong is said where it is read
-    return [*arguments, *([f"task={tasks[0]}"] if known else [])]
+    first = OmegaConf.select(compose(sequence), "sequence.tasks[0]")
+    known = first in files("task")  # what is wrong is said where the sequence is read
+    return [*arguments, *([f"task={first}"] if known else [])]
 
 
 def _searching(cfg: DictConfig, arguments: Sequence[str], multirun: bool) -> list[str]:

@@ -26,6 +26,7 @@ COLUMNS = ("task.text", "task.text_pair", "task.label", "task.id", "task.group",
 LISTS = ("task.label", "task.label_names", "task.positive")
 OTHERS = ("task.name", "task.label_separator", "sweep.name", "store", "model.path",
           "model.init_from")  # fmt: skip
+STAGES = "sequence.stages."  # lists of overrides, with signs of their own
 NAMES = {*FILES, *COLUMNS, *LISTS, *OTHERS}
 
 
@@ -47,6 +48,10 @@ def typed(arguments: Sequence[str], *, multirun: bool) -> list[str]:
 
 def _typed(argument: str, folder: str, multirun: bool) -> str:
     key, sign, value = argument.partition("=")
+    if key.startswith(STAGES) and value[:1] == "[" and value[-1:] == "]":
+        parts = [part.strip() for part in _parts(value[1:-1])]
+        said = [part if part[0] in "'\"" else quoted(part) for part in parts]
+        return argument if _read(argument) else f"{key}=[{','.join(said)}]"
     if not sign or key.lstrip("+") not in NAMES or not value:
         return argument
     read = _read(argument)

@@ -6,6 +6,10 @@ task from the weights that the one before left (`model.init_from=stage:KEY:AT`),
 all tasks so far. Techniques that hold on to earlier tasks are left out of the first stage, where
 there is none, so that all arms, and all sweeps that begin alike, share its runs.
 
+A task may have overrides of its own (`sequence.stages`). After a pretraining, of which nothing can
+be asked again, a stage is scored on its own task alone. `sequence.first_seeds` makes several first
+stages, from each of which all seeds of the sweep go on.
+
 Two references beside them, without these techniques: `alone`, a run on each task from the model's
 own weights, and `joint`, one that is trained on all tasks at once.
 """
@@ -17,16 +21,17 @@ import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from bluestab.core import rules
-from bluestab.core.catalogue import files
+from bluestab.core.catalogue import UNREADABLE, files
 from bluestab.core.errors import ConfigError, did_you_mean
 from bluestab.core.instantiate import load_class
 from bluestab.models.init_from import STAGE, START
+from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ Order = tuple[str, ...]
 SEQUENCE = re.compile(r"\+*sequence(\.[\w.]+)?=")
 SET_BY_IT = ("task", "score_earlier", "model.init_from")
 FIELDS = ("tasks", "orders", "order_seed", "from", "keep_data")
-REFERENCES = "references"
+OPTIONAL = ("references", "stages", "first_seeds")
 KNOWN_REFERENCES = ("alone", "joint")
 WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
 WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
@@ -69,7 +74,11 @@ class StageJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """`sequence` of the config, checked; `from` is `at` here."""
+    """`sequence` of the config, checked; `from` is `at` here.
+
+    stages       task -> overrides of its stages alone
+    first_seeds  of the first stage, each gone on from by every seed; (): that of the stages behind
+    """
 
     tasks: Order
     orders: Any
@@ -77,6 +86,8 @@ class Plan:
     at: str
     keep_data: bool
     references: tuple[str, ...] = ()
+    stages: Mapping[str, Overrides] = field(default_factory=dict)
+    first_seeds: tuple[int, ...] = ()
 
     def in_orders(self) -> list[Order]:
         """The orders of the tasks that are run, the listed one first."""
@@ -151,29 +162,69 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
     with_weights = WITH_THE_LAST if plan.at == "last" else WITH_THE_BEST
     keep = with_weights.get(cfg.keep, cfg.keep)  # another value is refused when the run is checked
 
-    def chain(order: Order, rest: Overrides, path: bool = False) -> list[StageJob]:
-        """The stages of one order; rest: the overrides of all but the first."""
-        stages = []
+    pretrains = {task for task in plan.tasks if _pretrains(task)}
+    if pretrains and remembering:
+        raise ConfigError(
+            f"technique {next(iter(remembering))} holds on to earlier tasks, but of task "
+            f"{sorted(pretrains)[0]}, a pretraining, nothing is remembered; leave it out"
+        )
+
+    def chain(
+        order: Order, rest: Overrides, path: bool = False, seed: int | None = None
+    ) -> list[StageJob]:
+        """The stages of one order; rest: the overrides of all but the first, whose seed is `seed`
+        if there is one."""
+        stages: list[StageJob] = []
         for number, task in enumerate(order):
-            stage = StageJob((*first, f"task={task}"))
-            if number:
-                stage = StageJob((*rest, f"task={task}", "score_earlier=true"), plan.at)
+            own = _with_own(rest if number else first, plan.stages.get(task, ()))
+            if not number and seed is not None:
+                own = (*(o for o in own if not o.startswith("seed=")), f"seed={seed}")
+            again = number and pretrains.isdisjoint(order[:number])
+            stage = StageJob(
+                (*own, f"task={task}", *(["score_earlier=true"] if again else [])),
+                plan.at if number else None,
+            )
             kept = [f"keep={keep}"] if cfg.keep != keep else []
             if number < len(order) - 1 and (kept or path):
-                own = [o for o in stage.overrides if not (kept and o.startswith("keep="))]
+                own = tuple(o for o in stage.overrides if not (kept and o.startswith("keep=")))
                 also = ["keep_path_integral=true"] if path else []
                 stage = replace(stage, overrides=(*own, *kept, *also), lends=bool(kept))
             stages.append(stage)
         return stages
 
-    chains = [chain(order, plain, bool(with_path)) for order in plan.in_orders()]
+    chains = [
+        chain(order, plain, bool(with_path), seed)
+        for order in plan.in_orders()
+        for seed in plan.first_seeds or (None,)
+    ]
     if "alone" in plan.references:
-        chains += [[StageJob((*first, f"task={task}"))] for task in plan.tasks]
+        chains += [chain((task,), first) for task in plan.tasks]
     if "joint" in plan.references:
         *before, last = chain(plan.tasks, first)
         others = [name for name in names if name not in remembering]
         chains.append([*before, replace(last, overrides=_jointly(last, others, plan), at=START)])
     return chains
+
+
+def _pretrains(task: str) -> bool:
+    """Whether a task is a pretraining; what is wrong with it is said when it is used."""
+    try:
+        node = OmegaConf.load(files("task")[task])
+        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        kind = load_class(target, Task, "task") if target else None  # type: ignore[type-abstract]
+        return kind is not None and kind.output.head.pretrains
+    except (*UNREADABLE, AttributeError):
+        return False
+
+
+def _with_own(overrides: Overrides, own: Sequence[str]) -> Overrides:
+    """Overrides of one stage: `own` in the place of those of all; a technique of its own is without
+    the knobs of the others."""
+    keys = {o.lstrip("+").partition("=")[0] for o in own}
+    rest = (o for o in overrides if o.lstrip("+").partition("=")[0] not in keys)
+    if "technique" in keys:
+        rest = (o for o in rest if not o.lstrip("+").startswith("technique."))
+    return (*rest, *own)
 
 
 def _jointly(last: StageJob, techniques: Sequence[str], plan: Plan) -> Overrides:
@@ -201,7 +252,7 @@ def read_plan(node: Any) -> Plan:
     problems = [
         f"unknown key sequence.{key}" + did_you_mean(str(key), FIELDS)
         for key in node
-        if key not in (*FIELDS, REFERENCES)
+        if key not in (*FIELDS, *OPTIONAL)
     ]
     problems += [f"missing key sequence.{key}" for key in FIELDS if key not in node]
     if problems:
@@ -235,12 +286,49 @@ def read_plan(node: Any) -> Plan:
             f"sequence.orders is {orders!r}: expected all (at most {MOST_ORDERS:,}), a number from "
             f"1 to {most} ({len(tasks)} tasks have {n_orders:,} orders), or a list of orders"
         )
-    references = node.get(REFERENCES) or []
+    references, stages = node.get("references") or [], node.get("stages") or {}
     problems += _reference_problems(references, node)
+    problems += _stage_problems(stages, known)
+    seeds = node.get("first_seeds")
+    if not (seeds is None or _are_seeds(seeds)):
+        problems.append(
+            f"sequence.first_seeds is {seeds!r}: expected a number of seeds, 1 or more, a list of "
+            "different ones, or null"
+        )
     if problems:
         raise ConfigError(*problems)
     plan = Plan(tuple(tasks), orders, node["order_seed"], node["from"], node["keep_data"])
-    return replace(plan, references=tuple(references))
+    return replace(
+        plan,
+        references=tuple(references),
+        stages={task: tuple(own) for task, own in stages.items()},
+        first_seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds or ()),
+    )
+
+
+def _are_seeds(value: Any) -> bool:
+    whole = rules.whole(0)[0]
+    if isinstance(value, list):
+        return bool(value) and all(map(whole, value)) and len({*value}) == len(value)
+    return rules.whole(1)[0](value)
+
+
+def _stage_problems(stages: Any, known: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(stages, Mapping):
+        yield f"sequence.stages is {stages!r}: expected TASK: [KEY=VALUE, ...] for each"
+        return
+    for task, own in stages.items():
+        if task not in known:
+            yield f"sequence.stages: there is no task '{task}'" + _meant(task, known)
+        if not _names(own):
+            yield f"sequence.stages.{task} is {own!r}: expected a list of overrides, KEY=VALUE"
+            continue
+        for override in own:
+            key, sign, _ = override.lstrip("+").partition("=")
+            if not sign:
+                yield f"sequence.stages.{task} holds '{override}': expected KEY=VALUE"
+            elif key in (*SET_BY_IT, "seed", "store") or key.startswith(("sequence", "sweep")):
+                yield f"sequence.stages.{task} holds '{override}': {key} is not a stage's to say"
 
 
 def _reference_problems(references: Any, node: Mapping[str, Any]) -> list[str]:

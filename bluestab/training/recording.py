@@ -83,6 +83,8 @@ def run_names(run: Run) -> dict[str, Any]:
         "technique": list(run.techniques),
         "seed": run.cfg["seed"],
     }
+    if run.model.vocabulary is not None:
+        found["vocabulary"] = "/".join(Path(run.model.vocabulary).parts[-2:])
     return found if run.init_from is None else {**found, "init_from": run.init_from.names()}
 
 

@@ -91,6 +91,20 @@ def test_only_names_are_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         typed(["task.train=a.csv,b.csv"], multirun=True)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[task.train=a.txt,optim.steps=3]",
+        "['task.train=a.txt',optim.steps=3]",
+        "['task.train=a.txt','optim.steps=3']",
+    ],
+)
+def test_overrides_of_a_stage_need_no_quotes(said: str) -> None:
+    (argument,) = typed([f"sequence.stages.mlm={said}"], multirun=True)
+    cfg = compose(["+sequence=pretraining", argument])
+    assert cfg.sequence.stages.mlm == ["task.train=a.txt", "optim.steps=3"]
+
+
 def test_any_text_is_quoted() -> None:
     r = random.Random(1)
     for _ in range(600):

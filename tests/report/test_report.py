@@ -272,6 +272,23 @@ def test_what_most_arms_share_is_not_named() -> None:
     assert row(table, "r3f, lr=3e-05")["delta"] == pytest.approx(0.1)
 
 
+def test_random_weights_are_called_by_their_vocabulary_where_that_tells_them_apart() -> None:
+    def of(model: str, words: str) -> RunRecord:
+        found = record(0.5, model=f"random:{model}")
+        found.measured["names"] |= {"model": "bert_tiny", "vocabulary": words}
+        return found
+
+    one, two = of("1" * 16, "words/general"), of("2" * 16, "words/domain")
+    assert {*summary([one, two])["arm"]} == {
+        "none, vocabulary=words/general",
+        "none, vocabulary=words/domain",
+    }
+    other = of("3" * 16, "words/domain")  # another folder of that name
+    found = {*summary([one, two, other])["arm"]}
+    assert len(found) == 3
+    assert "none, vocabulary=words/general" in found
+
+
 def test_two_weights_of_one_name_are_told_apart() -> None:
     """As `model=minilm model.path=A,B` makes them."""
     one, two = record(0.4, model="sha256:" + "1" * 64), record(0.8, model="sha256:" + "2" * 64)

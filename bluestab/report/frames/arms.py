@@ -76,6 +76,27 @@ def with_sources(
     return named
 
 
+def with_vocabularies(
+    configs: Mapping[str, Mapping[str, Any]], vocabularies: Mapping[str, tuple[str, str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Cell -> config in which random weights are called by their vocabulary, which is what their
+    identity differs in.
+
+    vocabularies  cell -> names of model and vocabulary
+
+    Two of one name keep their digests.
+    """
+    identities: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell, names in vocabularies.items():
+        identities[names].add(configs[cell]["model"])
+    named = dict(configs)
+    for cell, names in vocabularies.items():
+        if len(identities[names]) == 1 and configs[cell]["model"].startswith("random:"):
+            rest = {k: v for k, v in configs[cell].items() if k != "model"}
+            named[cell] = {**rest, "vocabulary": names[1]}
+    return named
+
+
 def with_stages(
     configs: Mapping[str, Mapping[str, Any]], tasks_before: Mapping[str, Sequence[str]]
 ) -> dict[str, Mapping[str, Any]]:

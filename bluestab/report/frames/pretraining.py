@@ -24,7 +24,7 @@ COLUMNS = (
     *(f"share_{part}" for part in PARTS),
     *(f"std_{part}" for part in PARTS),
 )
-NOT_OF_THE_FINE_TUNING = ("init_from", "model", "seeds")
+NOT_OF_THE_FINE_TUNING = ("init_from", "predecessor", "model", "seeds")
 """What of a cell's config the pretraining decides (its vocabulary is in the model's identity), and
 what varies in it."""
 
@@ -51,7 +51,8 @@ def pretraining_frame(results: Results, store: Store) -> pd.DataFrame:
             lambda: defaultdict(lambda: defaultdict(dict))
         )
         for run in scored(results.runs, at):
-            source = None if run["predecessor"] else sources.of(run["init_from"])
+            link = run["predecessor"]
+            source = sources.of(f"{link['key']}:{link['at']}" if link else run["init_from"])
             if source is None:
                 continue
             config = results.hashed[run["cell"]]

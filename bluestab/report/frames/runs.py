@@ -9,7 +9,7 @@ import pandas as pd
 
 from bluestab.core.secrets import cleaned_command
 from bluestab.core.types import At, RunRecord
-from bluestab.report.frames.arms import arm_names, with_sources, with_stages
+from bluestab.report.frames.arms import arm_names, with_sources, with_stages, with_vocabularies
 from bluestab.report.frames.folds import FOLD, with_fold
 from bluestab.report.frames.judging import Judge
 from bluestab.report.frames.pairing import test_part
@@ -54,19 +54,34 @@ class Configs:
     def __init__(self) -> None:
         self.hashed: dict[str, Mapping[str, Any]] = {}
         self.sources: dict[str, Mapping[str, str]] = {}
-        self.tasks_before: dict[str, tuple[str, ...]] = {}
+        self._scored_again: dict[str, tuple[str, ...]] = {}
+        self._tasks: dict[str, str] = {}
+        self._vocabularies: dict[str, tuple[str, str]] = {}
 
     def add(self, record: RunRecord) -> None:
         cell = record.result["cell"]
+        names = record.measured["names"]
+        self._tasks[cell] = names["task"]
+        if words := names.get("vocabulary"):
+            self._vocabularies[cell] = (names["model"], words)
         self.hashed.setdefault(cell, _without_fold(record.result["config"]))
-        if source := record.measured["names"].get("init_from"):
+        if source := names.get("init_from"):
             self.sources.setdefault(cell, source)
         if record.result["config"].get("predecessor"):
             tasks = tuple(entry["task"] for entry in record.result.get("earlier") or ())
-            self.tasks_before[cell] = tasks or self.tasks_before.get(cell, ())
+            self._scored_again[cell] = tasks or self._scored_again.get(cell, ())
 
     def named(self) -> dict[str, Mapping[str, Any]]:
-        return with_stages(with_sources(self.hashed, self.sources), self.tasks_before)
+        before = {cell: again or self._before(cell) for cell, again in self._scored_again.items()}
+        own = with_vocabularies(self.hashed, self._vocabularies)
+        return with_stages(with_sources(own, self.sources), before)
+
+    def _before(self, cell: str) -> tuple[str, ...]:
+        """Tasks before a stage as far as their runs are here; a pretraining is not scored again."""
+        link = self.hashed[cell].get("predecessor") if cell in self.hashed else None
+        if not link or link["cell"] not in self._tasks:
+            return ()
+        return (*self._before(link["cell"]), self._tasks[link["cell"]])
 
 
 def named(rows: list[Row], configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

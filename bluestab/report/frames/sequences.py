@@ -74,7 +74,11 @@ def chains_of(results: Results) -> tuple[list[Chain], int]:
     for at in ATS:
         rows = {row["key"]: row for row in scored(runs, at)}
         stages = {k: r for k, r in rows.items() if _is_map(r["predecessor"])}
-        stages = {k: r for k, r in stages.items() if r["predecessor"]["at"] == at}
+        stages = {
+            k: r
+            for k, r in stages.items()
+            if r["predecessor"]["at"] == at and results.hashed[r["cell"]].get("score_earlier")
+        }  # behind a pretraining nothing earlier can be scored
         gone_on = {row["predecessor"]["key"] for row in stages.values()}
         ends = [row for key, row in stages.items() if key not in gone_on]
         chains = [(row, chain) for row in ends if (chain := stages_to(row, rows)) is not None]

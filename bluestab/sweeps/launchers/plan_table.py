@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bluestab.report.frames.arms import arm_names, with_stages
+from bluestab.report.frames.arms import arm_names, with_stages, with_vocabularies
 from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_lines, seconds, size
 from bluestab.report.words.phrases import number
 from bluestab.store.store import Store
 from bluestab.sweeps.sequences import tasks_before
 from bluestab.training.loop.memory import COUNTED
+from bluestab.training.recording import run_names
 
 if TYPE_CHECKING:
     from bluestab.sweeps.forecast import Cost, Forecast
@@ -82,8 +83,10 @@ def _cells(
     store: Store, cells: Mapping[str, Sequence[Run]], costs: Mapping[str, Cost]
 ) -> Iterator[list[str]]:
     """A row for each cell, called as the report will call it."""
-    about = {c: (of[0].data.task.name, of[0].model.name) for c, of in cells.items()}
-    hashed = {cell: members[0].hashed for cell, members in cells.items()}
+    said = {cell: run_names(members[0]) for cell, members in cells.items()}
+    words = {c: (n["model"], n["vocabulary"]) for c, n in said.items() if "vocabulary" in n}
+    hashed = with_vocabularies({cell: of[0].hashed for cell, of in cells.items()}, words)
+    about = {cell: (names["task"], names["model"]) for cell, names in said.items()}
     before = tasks_before([run for members in cells.values() for run in members])
     names = arm_names(with_stages(hashed, before), about)
     previous = None
