@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -305,6 +307,20 @@ def test_what_does_not_go_together_is_one_sentence(make_run: Make, text: str) ->
             make_run("task=mlm", "model=tiny", text, "device=cpu", *more)
         (problem,) = error.value.problems
         assert said in problem
+
+
+def test_on_two_devices_the_same_pieces_are_masked(
+    make_run: Make, text: str, tmp_path: Path
+) -> None:
+    """Two processes are the run with two micro-batches on one device, equal to rounding."""
+    shape = ("optim.batch_size=8", "optim.steps=4", "optim.lr=1e-3")
+    curves = {}
+    for name, knob in (("one", "trainer.micro_batch=4"), ("two", "trainer.devices=2")):
+        run = make_run(*MLM, text, *shape, knob)
+        record = done(run, tmp_path / name)
+        assert record.status == "done"
+        curves[name] = pd.read_csv(tmp_path / name / run.key / "curve.csv").to_numpy(dtype=float)
+    np.testing.assert_allclose(curves["two"], curves["one"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_report_reads_runs_whose_predictions_are_lists_of_numbers() -> None:
