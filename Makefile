@@ -19,7 +19,7 @@ PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install venv example demo test test-more test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
+.PHONY: help install venv example demo test test-more test-again test-slow test-calibration test-mutations test-slurm test-browser test-all test-planted check format lint types docs fix bench gpu wheel release clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -59,8 +59,17 @@ demo: install ## the quickstart: a small sweep on this machine, its table and it
 # waits for another's long file at the end
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+QUICK := not slow and not more and not slurm and not browser
+
 test: install ## the quick tests
-	$(PYTEST) -m "not slow and not more and not slurm and not browser" $(PYTEST_ARGS)
+	$(PYTEST) -m "$(QUICK)" $(PYTEST_ARGS)
+
+# what a test may not lean on: the tests before it, the order of sets, the time zone, process numbers
+TIMES ?= 20
+test-again: install ## the quick tests in 20 random orders (TIMES=N); stops at the first that fails
+	@for i in $$(seq $(TIMES)); do echo "order $$i of $(TIMES)"; \
+	{ echo $$((i * 1231)) > /proc/sys/kernel/ns_last_pid; } 2>/dev/null; \
+	PYTHONHASHSEED=$$i TZ=UTC$$((i % 24 - 12)) $(PYTEST) -q -m "$(QUICK)" --shuffle $$i $(PYTEST_ARGS) || exit 1; done
 
 test-more: install ## the tests of tests/more.txt, for which quicker ones of their kind stand in `make test`
 	$(PYTEST) -m "more and not slow" $(PYTEST_ARGS)
@@ -87,7 +96,7 @@ test-browser: install ## the page in headless Chromium; needs chromium, node and
 	@test -d tests/browser/node_modules || npm install --prefix tests/browser --no-package-lock --no-audit --no-fund
 	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
-test-all: test test-more test-slow test-slurm test-browser ## every test there is
+test-all: test test-more test-again test-slow test-slurm test-browser ## every test there is
 
 test-planted: install ## bugs, planted one by one: do the quick tests find them?
 	$(BIN)/python tests/planted_bugs.py

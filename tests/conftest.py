@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -185,7 +186,19 @@ def cli(
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks decide what runs
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="test files, and tests in each, in random order"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (seed := config.getoption("--shuffle")) is not None:
+        drawn = random.Random(seed)
+        files = sorted({item.path for item in items})
+        place = dict(zip(files, drawn.sample(range(len(files)), len(files)), strict=True))
+        drawn.shuffle(items)
+        items.sort(key=lambda item: place[item.path])  # fixtures of a file are made once
     for file, mark in ((more.FILE, pytest.mark.more), (more.SLOW, pytest.mark.slow)):
         listed = more.read(file.read_text(encoding="utf-8"))
         for item in items:

