@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bluestab.cli.store import store_of
+from bluestab.core.printable import counted
 
 STORE = Annotated[
     Path | None,
@@ -227,7 +228,7 @@ def soup(
         if len(soups) > 1:
             print(f"\n{task_name(one.record)}:")
         print(
-            f"{len(scores)} of {all_of} seeds are in it; alone they score "
+            f"{len(scores)} of {counted(all_of, 'seed is', 'seeds are')} in it; alone they score "
             f"{min(scores):.4f} to {max(scores):.4f}, mean {sum(scores) / len(scores):.4f}"
         )
         if one.average is not None:

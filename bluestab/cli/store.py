@@ -137,15 +137,18 @@ def merge(
 
     Example: bluestab store merge runs colleague
     """
+    from bluestab.core.printable import counted
     from bluestab.store.merge import merge as merge_stores
     from bluestab.store.store import Store
 
     merged = merge_stores(Store(into), existing(source))
     print(
-        f"{into}: added {len(merged.runs)} runs, {len(merged.crashes)} crashes, "
-        f"{len(merged.sweeps)} sweeps" + (f" ({', '.join(merged.sweeps)})" if merged.sweeps else "")
+        f"{into}: added {counted(len(merged.runs), 'run')}, "
+        f"{counted(len(merged.crashes), 'crash', 'crashes')}, "
+        f"{counted(len(merged.sweeps), 'sweep')}"
+        + (f" ({', '.join(merged.sweeps)})" if merged.sweeps else "")
     )
-    print(f"  {merged.present} runs were in both, with equal results")
+    print(f"  {counted(merged.present, 'run was', 'runs were')} in both, with equal results")
     for place in merged.replaced:
         print(f"  a damaged run was replaced, and is now in {place}")
     if merged.left_out:

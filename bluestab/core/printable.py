@@ -19,6 +19,11 @@ def printable(text: object, width: int = 300) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(text))[:width]
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """`1 run`, `2 runs`, `1,000 runs`; many: where it is not `one` with an s."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def printable_lines(text: str) -> str:
     """The same of a text of several lines: line ends and tabs stay, everything else that is no
     character to be seen is `?`."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bluestab.core.paths import conf_dir, real
+from bluestab.core.paths import conf_dir, expanded, real
 from bluestab.store.own_yamls import filled_yaml, own_file, write_own
 
 
@@ -18,11 +18,15 @@ def save_model(name: str, node: Mapping[str, Any], identity: str) -> Path:
     node      the resolved model, complete
     identity  what its weights are (`Model.identity`); of the hub, its commit is pinned
 
-    A path becomes absolute. Raises ConfigError for a name that is taken, or that cannot be one.
+    Paths become absolute. Raises ConfigError for a name that is taken, or that cannot be one.
     """
     file = own_file("model", name)
     values = {key: value for key, value in node.items() if key != "about"}
     values["name"] = name
+    if node["vocabulary"] is not None and expanded(str(node["vocabulary"])).is_dir():
+        values["vocabulary"] = str(real(str(node["vocabulary"])))
+    if (tower := node.get("vision")) and tower.get("path") is not None:
+        values["vision"] = {**tower, "path": str(real(str(tower["path"])))}
     if node["path"] is not None:
         values["path"] = str(real(str(node["path"])))
     elif node["hub"] is not None and node["revision"] is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bluestab.core import devices, rules
 from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError
+from bluestab.core.printable import counted
 from bluestab.core.types import RunRecord
 from bluestab.sweeps.plan import SEED, Compose, Job, PlannedRun
 from bluestab.training.check import Run, check_parts
@@ -77,9 +78,9 @@ def packing_summary(runs: Sequence[PlannedRun], alone: Counter[str]) -> list[str
     lines = []
     if packed:
         kinds = "all alike" if families == 1 else f"of {families} kinds"
-        lines.append(f"{len(packed)} runs train packed, {kinds}")
+        lines.append(f"{counted(len(packed), 'run trains', 'runs train')} packed, {kinds}")
     for why, n in alone.items():
-        lines.append(f"{n} run{'s' * (n > 1)} by {'themselves' if n > 1 else 'itself'}: {why}")
+        lines.append(f"{counted(n, 'run')} by {'themselves' if n > 1 else 'itself'}: {why}")
     return lines
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from bluestab.core import devices
 from bluestab.core.errors import Interrupted, RunsCrashed, StoreError
+from bluestab.core.printable import counted
 from bluestab.models.frozen_tower import tower_folder
 from bluestab.models.vision_spec import FrozenSpec
 from bluestab.report.words.phrases import reason
@@ -78,8 +79,8 @@ def close(sweep: Sweep, stopped: bool = False) -> None:
     early = left_out(sweep.runs, sweep.store)
     if early:
         print(
-            f"{len(early)} stages were not started: one before them crashed or diverged, and left "
-            "no weights to go on from"
+            f"{counted(len(early), 'stage was', 'stages were')} not started: one before crashed or "
+            "diverged, and left no weights to go on from"
         )
     if ended:
         lines = [f"{len(ended)} of {len(sweep.runs)} runs crashed:"]

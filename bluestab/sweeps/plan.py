@@ -18,6 +18,7 @@ from bluestab.core.config import resolved
 from bluestab.core.errors import ConfigError, StoreError
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import cleaned_value
+from bluestab.models.init_from import START
 from bluestab.report.frames.published import read_published
 from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store, parse_manifest
@@ -355,7 +356,8 @@ def _telling(overrides: Job, after: Sequence[str], lends: bool) -> Iterator[str]
         if not (SEED.fullmatch(override) or follows or kept):
             yield override
     if after:
-        yield f"after={'>'.join(after)}"
+        jointly = any(LINK.fullmatch(o) and o.endswith(f":{START}") for o in overrides)
+        yield f"{'with' if jointly else 'after'}={'>'.join(after)}"
 
 
 def in_order(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

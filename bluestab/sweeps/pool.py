@@ -20,6 +20,7 @@ from typing import Any
 
 from bluestab.core import devices
 from bluestab.core.errors import DiskFull, Interrupted, StoreError
+from bluestab.core.printable import counted
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.report.words.phrases import describe
 from bluestab.sweeps.attempt import Execute, Failures, Together
@@ -306,7 +307,9 @@ def work_off(
             pool.hear(seconds=0.2)
     except KeyboardInterrupt as error:
         n = sum(len(worker.group) for worker in pool.busy())
-        raise Interrupted(f"stopped; {n} runs were cut off, the same command goes on") from error
+        raise Interrupted(
+            f"stopped; {counted(n, 'run was', 'runs were')} cut off, the same command goes on"
+        ) from error
     finally:
         pool.dismiss()
 

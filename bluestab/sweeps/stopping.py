@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Self
 
 from bluestab.core.errors import DiskFull
+from bluestab.core.printable import counted
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.store.store import Store
 from bluestab.sweeps.queue import LOOK_AGAIN, Source
@@ -60,7 +61,7 @@ class Stop:
 def tell_waiting(display: SweepDisplay, queue: Source) -> None:
     """Show, once, that nothing can be started: other processes do what is missing."""
     if not display.note:
-        display.note = f"waiting for {len(queue)} runs of other processes"
+        display.note = f"waiting for {counted(len(queue), 'run')} of other processes"
         display.say(display.note)
 
 

@@ -10,12 +10,22 @@ from typing import Any
 
 import pytest
 
-from bluestab.core.printable import printable, printable_lines, printable_tree
+from bluestab.core.printable import counted, printable, printable_lines, printable_tree
 from bluestab.store.records import from_text, to_text
 from bluestab.store.store import Store
 from tests.support.stored_runs import put, run, sweep
 
 CODES = ("\x1b[2J", "\x1b]52;c;aGk=\x07", "\x9b31m", "\r", "\x08", "\u202e", "\u2066", "\x7f")
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(n, "run") for n in (0, 1, 2, 1234)] == [
+        "0 runs",
+        "1 run",
+        "2 runs",
+        "1,234 runs",
+    ]
+    assert [counted(n, "seed is", "seeds are") for n in (1, 3)] == ["1 seed is", "3 seeds are"]
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -125,7 +125,7 @@ def test_the_verb_for_two_tasks(two: list[str], cli: Say, tmp_path: Path) -> Non
     said = cli("soup", *two, "--kind", "ties", "--density", "0.5", *where, "--device", "cpu")
     assert (said.code, said.err) == (0, "")
     for task in ("gad", "ncbi_disease"):
-        assert f"\n{task}:\n1 of 1 seeds are in it; alone they score" in said.out
+        assert f"\n{task}:\n1 of 1 seed is in it; alone they score" in said.out
     assert said.out.count("the plain mean of the same weights scores") == 2
     assert cli("report", str(store.root), "--all", "--out", str(tmp_path / "all")).code == 0
     arms = (tmp_path / "all" / "summary.csv").read_text().splitlines()

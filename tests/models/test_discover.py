@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from transformers import AutoModelForSequenceClassification
 
+from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
 from bluestab.core.types import SEQUENCE, TOKEN
 from bluestab.models.discover import AUTO, FOUND, described
 from bluestab.models.networks import load
+from bluestab.models.saved import save_model
 from tests.support.encoders import checkpoint
 from tests.support.model_yamls import NODES, model_of
 
@@ -234,6 +237,12 @@ def test_it_is_shown_and_kept(tmp_path: Path, cli: Any, monkeypatch: pytest.Monk
     assert "pieces of bytes, capitals are kept" in found.out
     again = cli("inspect", "model", "model=mine")
     assert again.out.splitlines()[1:] == found.out.splitlines()[1 : len(again.out.splitlines())]
+    tower = {"kind": "frozen", "path": "my-model", "hub": None}
+    node = described(resolved(compose(["model=mine"]))["model"])
+    monkeypatch.chdir(tmp_path)  # folders that are named from here are found from anywhere
+    saved = save_model("second", {**node, "vision": tower, "vocabulary": "my-model"}, "sha256:0")
+    written = OmegaConf.load(saved)
+    assert written.vision.path == written.vocabulary == str(folder.resolve())
     taken = cli(*asked, "--save-as", "minilm")
     assert taken.code == 2
     assert "there is a model of that name" in taken.err

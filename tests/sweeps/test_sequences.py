@@ -248,7 +248,7 @@ def test_a_stage_that_crashes_stops_no_other_sequence(
     monkeypatch.setattr("bluestab.training.execute.execute_one", crashing)
     said = two("run", "-m", *TWO, "technique=none,ewc")
     assert said.code == 1
-    assert "2 stages were not started: one before them crashed or diverged" in said.out
+    assert "2 stages were not started: one before crashed or diverged" in said.out
     assert "1 of 6 runs crashed" in said.err
     assert len(list(store.keys())) == 3
     monkeypatch.setattr("bluestab.training.execute.execute_one", real)

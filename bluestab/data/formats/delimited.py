@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bluestab.core.errors import DataError
+from bluestab.core.printable import counted
 from bluestab.data.formats.base import MOST_CHARACTERS, Rows, too_long, whole_text
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -69,12 +70,12 @@ def read_delimited(
     if not kept:
         raise DataError(path, "is empty: no cell of it holds anything", found[0][1])
     if n_empty:
-        said.append(f"{n_empty} rows without any content were left out")
+        said.append(f"{counted(n_empty, 'row')} without any content left out")
     longer = [line for fields, line in kept if any("\n" in cell for cell in fields)]
     if longer:
         said.append(
-            f"{len(longer)} rows go over several lines (first: line {longer[0]}); if that is not "
-            "meant, a quotation mark is missing there"
+            f"{counted(len(longer), 'row goes', 'rows go')} over several lines (first: line "
+            f"{longer[0]}); if that is not meant, a quotation mark is missing there"
         )
     if header:
         names, rest = tuple(cell.strip() for cell in kept[0][0]), kept[1:]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bluestab.core.errors import DataError
+from bluestab.core.printable import counted
 from bluestab.data.formats.base import MOST_CHARACTERS, Rows, as_text, lines_in, too_long
 from bluestab.data.formats.columnar import is_dataset
 from bluestab.data.formats.recognise import ENDINGS, NO_DATA, OTHERS, suffix_of
@@ -94,7 +95,7 @@ def documents_of_rows(rows: Rows, column_of: Callable[[Rows], str]) -> tuple[lis
     ]
     if not found:
         raise DataError(rows.path, f"column {column!r} (task.text) holds no text in any row")
-    said = [*rows.notes, f"{len(found)} documents, one per row; text is {column!r}"]
+    said = [*rows.notes, f"{counted(len(found), 'document')}, one per row; text is {column!r}"]
     if passed := len(values) - len(found):
-        said.append(f"{passed} rows without a text were passed over")
+        said.append(f"{counted(passed, 'row')} without a text passed over")
     return found, said

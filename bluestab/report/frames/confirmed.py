@@ -11,6 +11,7 @@ import pandas as pd
 
 from bluestab import stats
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import counted
 from bluestab.report.frames.bounded import keep_in_range
 from bluestab.report.frames.contrasts import contrasts
 from bluestab.report.frames.looks import looked_cells
@@ -105,7 +106,7 @@ def confirmed_sentences(results: Results) -> list[str]:
             f" [{row['delta_low']:.4f}, {row['delta_high']:.4f}]" if there(row["delta_low"]) else ""
         )
         p = f" ({p_words(row['p'])})" if there(row["p"]) else f" (no p: {row['no_p']})"
-        missing = f"; {row['left']} runs are missing" if row["left"] else ""
+        missing = f"; {counted(row['left'], 'run is', 'runs are')} missing" if row["left"] else ""
         n, _, rest = str(row["pairs"]).partition(" ")
         seeds = f"{n} fresh seeds {rest}".rstrip()
         if row["failed_paired"] or row["failed_baseline"]:

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from bluestab.core.printable import CONTROL, printable_lines
+from bluestab.core.printable import CONTROL, counted, printable_lines
 from bluestab.core.types import RunRecord
 from bluestab.report.words import preserved
 from bluestab.report.words.phrases import first_of, number, reason, verdict
@@ -169,7 +169,9 @@ def print_status(store: Store, manifest: Mapping[str, Any]) -> None:
     out = console()
     found = contents(store, [run["key"] for run in manifest["runs"]])
     n = counts(found, manifest)
-    out.print(f"{manifest['name']}: {len(manifest['runs'])} runs in {store.root}", markup=False)
+    out.print(
+        f"{manifest['name']}: {counted(len(manifest['runs']), 'run')} in {store.root}", markup=False
+    )
     order = ("done", "diverged", "running", "crashed", "missing")
     shown = [*order, *(["damaged"] if n["damaged"] else [])]
     out.print("  " + ", ".join(f"{n[status]} {status}" for status in shown))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bluestab.core.printable import counted
 from bluestab.report.frames.designs import design_sentences
 from bluestab.report.frames.judging import judging_sentences
 from bluestab.report.frames.pairing import pairing_sentences
@@ -48,7 +49,9 @@ def flags(runs: pd.DataFrame) -> list[str]:
     for column, (name, why) in DIFFERENCES.items():
         found = Counter(_label(column, value) for value in scored[column])
         if len(found) > 1:
-            each = ", ".join(f"{value} ({count} runs)" for value, count in found.most_common())
+            each = ", ".join(
+                f"{value} ({counted(count, 'run')})" for value, count in found.most_common()
+            )
             sentences.append(f"{name} differ: {each}; {why}")
     dirty = sum(value is True for value in scored["dirty"])
     if dirty:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bluestab.core import devices, rules
 from bluestab.core.devices import Kind
 from bluestab.core.errors import BRING, BluestabError, ConfigError
+from bluestab.core.printable import counted
 from bluestab.store.store import Store
 from bluestab.sweeps.forecast import (
     Cost,
@@ -241,7 +242,7 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook, way_out: str) -> 
     tried: set[Group] = set()
     end = time.monotonic() + SECONDS
     n = min(len(order), GROUPS)
-    print(f"timing a few steps of {n} kind{'s' if n > 1 else ''} of run{way_out}", flush=True)
+    print(f"timing a few steps of {counted(n, 'kind')} of run{way_out}", flush=True)
     before = tasks_before([run for members in cells for run in members])
     if any(one.remembers for run, *_ in cells if run.waits for one in run.techniques.values()):
         outlook.notes.append(

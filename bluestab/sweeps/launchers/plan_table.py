@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bluestab.core.printable import counted
 from bluestab.report.frames.arms import arm_names, with_stages, with_vocabularies
 from bluestab.report.terminal.fitted import Column, print_fitted
 from bluestab.report.terminal.tables import console, print_lines, seconds, size
@@ -71,7 +72,8 @@ def print_plan(
     done = sum(store.has(run.key) for run in runs)
     well = "" if missing else "all is well, "
     out.print(
-        f"{len(runs)} runs in {len(cells)} cells, {done} done; {well}nothing was started",
+        f"{counted(len(runs), 'run')} in {counted(len(cells), 'cell')}, {done} done; "
+        f"{well}nothing was started",
         soft_wrap=True,
     )
     if outlook.runs:
@@ -123,7 +125,7 @@ def _data_row(data: TaskData) -> list[str]:
 def _known_from(cost: Cost) -> str:
     if not cost.runs:
         return "a dry step" if cost.source == "dry step" else "a like dry step"
-    runs = f"{cost.runs} run" + ("s" if cost.runs > 1 else "")
+    runs = counted(cost.runs, "run")
     return runs + ("" if cost.source == "same cell" else f", {cost.source}")
 
 
@@ -131,7 +133,7 @@ def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
     if outlook.seconds is None:
         return
     known = f"{outlook.runs - outlook.unknown} of " if outlook.unknown else ""
-    about = f"{known}{outlook.runs} {'run' if outlook.runs == 1 else 'runs'} to do"
+    about = f"{known}{counted(outlook.runs, 'run')} to do"
     workers = "one worker" if outlook.workers == 1 else f"{outlook.workers} workers"
     kinds = {"process": "memory", "gpu": "GPU memory"}
     peaks = [
@@ -146,16 +148,16 @@ def _print_forecast(out: Console, outlook: Forecast, devices: set[str]) -> None:
         markup=False,
         soft_wrap=True,
     )
-    counted = {
+    held = {
         kind.removeprefix(COUNTED): size(mb * 2**20)
         for kind, mb in outlook.memory_mb.items()
         if kind.startswith(COUNTED)
     }
-    if counted:
+    if held:
         out.print(
-            f"counted, a step of training holds up to {counted['total']}: weights up to "
-            f"{counted['weights']}, gradients {counted['gradients']}, "
-            f"moments {counted['moments']}, saved activations {counted['saved']}",
+            f"counted, a step of training holds up to {held['total']}: weights up to "
+            f"{held['weights']}, gradients {held['gradients']}, "
+            f"moments {held['moments']}, saved activations {held['saved']}",
             markup=False,
             soft_wrap=True,
         )

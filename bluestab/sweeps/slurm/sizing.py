@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bluestab.core import devices
+from bluestab.core.printable import counted
 from bluestab.report.terminal.tables import seconds
 from bluestab.sweeps.launchers.check import foresee
 from bluestab.sweeps.plan import PlannedRun, Sweep
@@ -62,7 +63,7 @@ def size_of_tasks(
         return TaskSize(UNKNOWN, TASK_SECONDS)
     mean = max(sum(known) / len(known), 0.1)
     number = max(1, round(TASK_SECONDS * workers / mean))
-    print(f"a run takes about {seconds(mean)}: {number} runs per task")
+    print(f"a run takes about {seconds(mean)}: {counted(number, 'run')} per task")
     return TaskSize(number)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bluestab.core import devices
 from bluestab.core.errors import BluestabError, Interrupted
 from bluestab.core.preemption import WARNING
+from bluestab.core.printable import counted
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import Execute, Together
@@ -116,7 +117,7 @@ def work(
     for key in sorted(queue.cut):
         print(f"run {key} did not stop in time and was cut off", flush=True)
     if crashed:
-        print(f"{len(crashed)} runs crashed here: {', '.join(crashed)}", flush=True)
+        print(f"{counted(len(crashed), 'run')} crashed here: {', '.join(crashed)}", flush=True)
     return _end(notice, crashed=bool(crashed), is_left=queue.is_left, got_on=queue.got_on)
 
 

@@ -58,13 +58,13 @@ REPAIRED: dict[str, Broken] = {
         "classification",
         {CSV: rows() + ",\n,\n"},
         {},
-        "2 rows without any content were left out",
+        "2 rows without any content left out",
     ),
     "lines in a text": (
         "classification",
         {CSV: rows() + '"a\nb",yes\n'},
         {},
-        "1 rows go over several lines (first: line 42)",
+        "1 row goes over several lines (first: line 42)",
     ),
     "quoted TSV": (
         "classification",

@@ -49,7 +49,7 @@ def test_tables_and_packed_files_and_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len({e.id for e in corpus.splits["train"]}) == 5
     assert corpus.notes == (f"{tmp_path.name}: 5 documents in 3 files",)
-    assert task.documents_in(files[0])[1][-1] == "1 rows without a text were passed over"
+    assert task.documents_in(files[0])[1][-1] == "1 row without a text passed over"
 
 
 def test_what_is_no_text_is_one_sentence(tmp_path: Path) -> None:
