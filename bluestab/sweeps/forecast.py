@@ -71,8 +71,8 @@ def from_dry_step(
     """A whole run from a dry step.
 
     Two tests are counted, of the last and of the best weights, and as many of each of the `earlier`
-    tasks of a sequence, which are taken to be as large; a copy of the best is kept in memory where
-    the model is.
+    tasks of a sequence, which are taken to be as large, as is what techniques remember of them; a
+    copy of the best is kept in memory where the model is.
     """
     n = evaluations(steps, steps_per_epoch, eval_every)
     seconds = (
@@ -80,11 +80,12 @@ def from_dry_step(
         + steps * dry.step
         + n * dry.evaluate["validation"]
         + min(n, 2) * (1 + earlier) * dry.evaluate["test"]
+        + earlier * dry.recall
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
     place = "gpu" if "gpu" in dry.memory_mb else "process"
-    best = 4 * dry.parameters / 2**20
-    memory = {k: mb + (best if k == place else 0) for k, mb in dry.memory_mb.items()}
+    more = 4 * dry.parameters / 2**20 + max(0, earlier - 1) * dry.kept_mb
+    memory = {k: mb + (more if k == place else 0) for k, mb in dry.memory_mb.items()}
     return Cost(seconds, memory, disk, dry.parameters, source, device=dry.device)
 
 

@@ -117,6 +117,9 @@ class Anchored(Technique):
         self._found = None if self.strength == AUTO else float(self.strength)
         self._seeds = seeds
 
+    def numbers_kept(self) -> int:
+        return sum(c.numbers() + sum(w.numel() for w in a.values()) for c, a in self._penalties)
+
     def pull(self) -> dict[str, torch.Tensor]:
         """Sum of F d, by name, at the weights as they are."""
         import torch
@@ -183,9 +186,7 @@ class Anchored(Technique):
         return {
             "distance": distance(built),
             "strength_used": self._found,
-            "numbers_kept": sum(
-                c.numbers() + sum(w.numel() for w in a.values()) for c, a in self._penalties
-            ),
+            "numbers_kept": self.numbers_kept(),
         }
 
 

@@ -96,6 +96,10 @@ class Technique:
         """Of what it `remembers`, the tasks so far, the first first; before the first step, and
         again when a run is resumed."""
 
+    def numbers_kept(self) -> int:
+        """How many it holds in memory of what it was told to `recall`."""
+        return 0
+
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:
         """What the optimizer may do with each parameter; edits commute."""
         return plan

@@ -112,6 +112,7 @@ def assemble(
     watch: Watch = lambda rows: None,
     phases: Phases | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  # frozen
+    instead: Sequence[EarlierTask] = (),
 ) -> Assembly:
     """Wire one run, which has been checked.
 
@@ -121,6 +122,7 @@ def assemble(
     watch     called with the rows of the curve after every evaluation
     phases    notes where the time goes
     ranks     the processes of the run, of which this is one
+    instead   of the tasks of stages that have not been trained yet, what is like them
     """
     cfg, data, techniques, seeds = run.cfg, run.data, run.techniques, run.seeds
     optim, knobs, task = cfg["optim"], cfg["trainer"], data.task
@@ -140,7 +142,7 @@ def assemble(
     built, tables = ready.built, ready.tables
     _to_device(ready, knobs, device)
     with phases("load"):
-        earlier = earlier_tasks(run.stages, attention, device)
+        earlier = earlier_tasks(run.stages, attention, device) or instead
         for technique in applied if earlier else ():
             technique.recall(earlier, built, seeds)
     optimizer, step = _wrapped(applied, ready, cfg)

@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from bluestab.core import devices
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import peak_memory_mb
-from bluestab.core.seeding import generator
-from bluestab.core.types import SPLITS, Example, Split
+from bluestab.core.seeding import Seeds, generator
+from bluestab.core.types import SPLITS, Batch, Example, Split
 from bluestab.models.description import Model
 from bluestab.models.hub import local_copy
 from bluestab.models.passes import model_logits
@@ -31,10 +32,13 @@ from bluestab.training.loop.schedules import updates
 from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
+    from bluestab.models.earlier import EarlierTask
+    from bluestab.techniques.base import Technique
     from bluestab.training.assemble import Assembly
 
 STEPS = 5  # timed steps, unless they take longer than:
 SECONDS = 5.0
+RECALLED = (2, 6)  # items of tasks that stand for earlier ones
 SPREAD = 8  # batches of candidates that are timed
 RANKED_BYTES = 250  # of 64 concepts and their similarities, compressed: an estimate
 ITEM_BYTES = 40  # of an item's id, prediction and target in a file of predictions
@@ -49,6 +53,9 @@ class DryStep:
     evaluate    split -> seconds to evaluate all its items
     memory_mb   peaks of the process and the GPU, and of the count (`loop/counted_memory.py`)
     test_bytes  what the predictions of all test items take on disk, once
+    recall      seconds to take in what techniques remember of an earlier task as large as this one,
+                which they do once for each when a stage begins
+    kept_mb     memory that each further earlier task takes for them; the first is in memory_mb
     """
 
     prepare: float
@@ -58,6 +65,8 @@ class DryStep:
     parameters: int
     test_bytes: float
     device: str = ""
+    recall: float = 0.0
+    kept_mb: float = 0.0
 
 
 def planned_steps(run: Run) -> tuple[int, int]:
@@ -92,10 +101,14 @@ def is_here(model: Model) -> bool:
 def dry_step(run: Run) -> DryStep:
     """Train and evaluate on a few batches. Raises ConfigError if weights or device are not here.
 
-    A stage whose earlier tasks are not trained yet does so without what holds on to these.
+    Of a stage whose earlier tasks are not trained yet, its own task stands for these, at the
+    weights that it begins with.
     """
+    techniques = copy.deepcopy(dict(run.techniques))  # what they hold goes with the copy
+    holding = [one for one in techniques.values() if one.remembers and not one.is_neutral()]
+    run = replace(run, techniques=techniques)
     if run.waits:
-        free = {name: one for name, one in run.techniques.items() if not one.remembers}
+        free = {name: one for name, one in techniques.items() if not one.remembers}
         run = replace(run, techniques=free)
     name = devices.resolve(run.cfg["device"])
     if not is_here(run.model):
@@ -126,6 +139,13 @@ def dry_step(run: Run) -> DryStep:
         assembly = assemble(sample, device=device, progress=progress)
         prepare = time.perf_counter() - started
         running.append(assembly)
+    recall = kept = 0.0
+    if run.waits and holding:
+        recall, kept = _recalled(assembly, holding, seeds=run.seeds)
+        whole = replace(sample, techniques=techniques)
+        earlier = [_like(assembly, RECALLED[0])]
+        assembly = assemble(whole, device=device, progress=progress, instead=earlier)
+        running[:] = [assembly]
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])
     step_seconds = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
     evaluate: dict[Split, float] = {"train": 0.0}
@@ -152,6 +172,8 @@ def dry_step(run: Run) -> DryStep:
         parameters=sum(p.numel() for p in assembly.built.model.parameters()),
         test_bytes=per_item * n_items["test"],
         device=name,
+        recall=recall * n_items["train"],
+        kept_mb=kept,
     )
     running.clear()
     del assembly
@@ -159,6 +181,47 @@ def dry_step(run: Run) -> DryStep:
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return found
+
+
+def _like(assembly: Assembly, size: int) -> EarlierTask:
+    """The run's own task as an earlier one: a copy of its network, and some of its items."""
+    import torch
+
+    from bluestab.models.earlier import EarlierTask
+
+    network = copy.deepcopy(assembly.built.model).eval()
+    place = next(network.parameters())
+    batches = assembly.loaders["train"]
+    table, collated = batches.dataset, batches.collate_fn
+
+    def batch(rows: Sequence[int]) -> Batch:
+        found: Batch = collated([table[row] for row in rows])
+        return {name: value.to(place.device) for name, value in found.items()}
+
+    def path() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {
+            n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in network.named_parameters()
+        }
+
+    size = min(size, len(table))  # type: ignore[arg-type]
+    return EarlierTask("like it", network, assembly.data.task.loss, size, batch, path)
+
+
+def _recalled(
+    assembly: Assembly, holding: Sequence[Technique], seeds: Seeds
+) -> tuple[float, float]:
+    """Seconds to recall one item of one earlier task, and MiB that a second task takes."""
+    took, numbers = [], []
+    for sizes in ([RECALLED[0]], [RECALLED[1]], [RECALLED[0]] * 2):
+        tried = copy.deepcopy(holding)
+        earlier = [_like(assembly, size) for size in sizes]
+        begun = time.perf_counter()
+        for one in tried:
+            one.recall(earlier, assembly.built, seeds)
+        took.append(time.perf_counter() - begun)
+        numbers.append(sum(one.numbers_kept() for one in tried))
+    per_item = max(0.0, took[1] - took[0]) / (RECALLED[1] - RECALLED[0])
+    return per_item, 4 * (numbers[2] - numbers[0]) / 2**20
 
 
 def _passing(assembly: Assembly, split: Split, n_items: int) -> float:

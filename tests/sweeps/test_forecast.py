@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ def test_a_run_from_a_dry_step_by_hand() -> None:
         eval_every=None,
     )
     assert gpu.memory_mb == {"process": 900, "gpu": 54}
+
+
+def test_what_stages_hold_on_to_by_hand() -> None:
+    held = replace(DRY, recall=7.0, kept_mb=30.0)
+    found = {
+        n: from_dry_step(held, steps=100, steps_per_epoch=10, eval_every=25, earlier=n)
+        for n in (0, 1, 3)
+    }
+    # a recall and both tests of every earlier task; the first one's memory is in that of the step
+    assert [found[n].seconds for n in (0, 1, 3)] == [74, 74 + 17, 74 + 51]
+    assert [found[n].memory_mb["process"] for n in (0, 1, 3)] == [1004, 1004, 1064]
 
 
 def test_a_sweep_by_hand() -> None:

@@ -16,6 +16,7 @@ from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.sequences import Plan, chains_of, read_plan
 from bluestab.sweeps.slurm import task
+from bluestab.training.dry_run_step import dry_step
 from tests.support.simulated_slurm import queue_of, submitted
 from tests.sweeps.test_plan import ANY_FILE, alone
 
@@ -446,13 +447,29 @@ def test_a_stage_needs_the_weights_of_all_before_it(tmp_path: Path) -> None:
         assert order.is_hopeless(other)
 
 
+def test_a_dry_step_knows_what_holding_on_takes(planned: Callable[..., Sweep], two: Cli) -> None:
+    """In memory what the record says it took; a pull to the last task alone takes no more later."""
+    arms = ("kfac_ewc", "ewc")
+    chosen = (f"technique={','.join(arms)}", "technique.ewc.anchors=online", "sweep.seeds=1",
+              "optim.steps=3", "optim.warmup=0")  # fmt: skip
+    found = stages(planned(*chosen))
+    dry = {arm: dry_step(found[f"ncbi_disease {arm}"][0].run) for arm in arms}
+    assert all(one.recall > 0 for one in dry.values())
+    assert dry["ewc"].kept_mb == 0
+    said = two("run", "-m", *TWO, *chosen)
+    assert said.code == 0, said.err
+    ran = found["ncbi_disease kfac_ewc"][0].run
+    effects = Store(Path("runs")).read(ran.key).result["effects"]["kfac_ewc"]
+    assert dry["kfac_ewc"].kept_mb == 4 * effects["numbers_kept"] / 2**20
+
+
 @pytest.mark.slow
 def test_check_forecasts_a_sequence(two: Cli) -> None:
     said = two("check", "-m", *TWO, "technique=none,ewc", "sequence.orders=all")
     assert said.code == 0, said.err
     assert "12 runs in 6 cells" in said.out
     assert "ewc, after=gad" in said.out
-    assert "until then it is not in the forecast" in said.out
+    assert "as if these were as large as the stage's own" in said.out
     assert not Path("runs").exists()
 
 

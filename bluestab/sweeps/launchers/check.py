@@ -246,8 +246,8 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook, way_out: str) -> 
     before = tasks_before([run for members in cells for run in members])
     if any(one.remembers for run, *_ in cells if run.waits for one in run.techniques.values()):
         outlook.notes.append(
-            "what stages pay to hold on to earlier tasks is known when the first has finished: "
-            "until then it is not in the forecast"
+            "what stages pay to hold on to earlier tasks is forecast as if these were as large as "
+            "the stage's own"
         )
     outlook.notes += list(_cut([groups[group][0][0] for group in order[:GROUPS]]))
     for group in order[:GROUPS]:
