@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bluestab.cli.hydra_app import composed
+from bluestab.core.catalogue import files
 from bluestab.core.config import compose
 from bluestab.core.errors import ConfigError
 from bluestab.store.records import to_json
@@ -16,6 +17,7 @@ from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.sequences import Plan, chains_of, read_plan
 from bluestab.sweeps.slurm import task
+from bluestab.testing.technique_arms import technique_class
 from bluestab.training.dry_run_step import dry_step
 from tests.support.simulated_slurm import queue_of, submitted
 from tests.sweeps.test_plan import ANY_FILE, alone
@@ -461,6 +463,18 @@ def test_a_dry_step_knows_what_holding_on_takes(planned: Callable[..., Sweep], t
     ran = found["ncbi_disease kfac_ewc"][0].run
     effects = Store(Path("runs")).read(ran.key).result["effects"]["kfac_ewc"]
     assert dry["kfac_ewc"].kept_mb == 4 * effects["numbers_kept"] / 2**20
+
+
+@pytest.mark.slow
+def test_every_technique_that_remembers_is_tried_out(planned: Callable[..., Sweep]) -> None:
+    names = [n for n in files("technique") if n != "none" and technique_class(n).remembers]
+    assert len(names) >= 9
+    arms = ",".join(f"[ewc,{name}]" if name == "refresh" else name for name in names)
+    waiting = [one.run for one in planned(f"technique={arms}", "sweep.seeds=1").runs
+               if one.run.waits and one.run.techniques]  # fmt: skip
+    assert {name for run in waiting for name in run.techniques} == {*names}
+    for run in waiting:
+        assert dry_step(run).step > 0, run.techniques
 
 
 @pytest.mark.slow
