@@ -70,6 +70,7 @@ class Inspection:
     disputed   texts that occur with different targets
     unit       what lengths count: word pieces, or words where the tokenizer is not here
     baseline   the best single answer to all test items and its score, or None
+    failed_at  the score at which, and beyond which, a run has failed
     limits     sentences: what needs no network, and what differences the test part can show
     shown      random training items as the model gets them: (name, input, target)
     higher_is_better  of the metric
@@ -86,6 +87,7 @@ class Inspection:
     unit: str
     max_length: int
     baseline: tuple[str, float] | None
+    failed_at: float | None
     limits: tuple[str, ...]
     shown: tuple[tuple[str, str, str], ...]
     higher_is_better: bool = True
@@ -109,6 +111,7 @@ def inspect(run: Run, n_shown: int = 10) -> Inspection:
         unit="words" if tokenizer is None else "word pieces",
         max_length=task.max_length,
         baseline=task.baseline(data.labels, items["test"]),
+        failed_at=task.failed_below,
         limits=(*rivals(task, items["test"]), *limits(task, items["test"])),
         shown=tuple(_shown(run, items["train"], tokenizer, n_shown)),
         higher_is_better=task.headline.higher_is_better,

@@ -311,7 +311,7 @@ def test_inspect_says_it_all(cli: Any, own: Path, monkeypatch: pytest.MonkeyPatc
     assert re.search(r"train +32 ", said.out)
     assert re.search(r"train, test +\d+ +0", said.out)
     assert "WARNING: parts share texts" in said.out
-    assert "1 texts occur with different targets" in said.out
+    assert "1 text occurs with different targets" in said.out
     assert "always 'yes'" in said.out
     assert "12 test items: one is worth 0.0833" in said.out
     assert "differ on fewer than 6 of them (0.5000)" in said.out
@@ -337,6 +337,10 @@ def test_inspect_counts_what_is_cut_and_lost(
     assert re.search(r"D +\d+ +\d+ +\d+ +100\.0 %", said.out)
     assert "/B-D" in said.out
     assert "test entities" in said.out
+    constant = re.search(r"gets entity_f1 (0\.\d+) on test", said.out)
+    assert constant is not None
+    assert float(constant[1]) > 0
+    assert "a run has failed, learned nothing, at entity_f1 0.0000 or below" in said.out
 
 
 def test_inspect_shows_two_windows_of_a_long_document(

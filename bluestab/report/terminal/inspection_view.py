@@ -7,6 +7,7 @@ from html import escape
 
 from rich.table import Table
 
+from bluestab.core.printable import counted
 from bluestab.core.types import SPLITS
 from bluestab.report.terminal.tables import console
 from bluestab.report.words.phrases import number
@@ -92,12 +93,18 @@ def sentences(found: Inspection) -> list[str]:
             "for validation and test (or with task.folds) parts are drawn that share none"
         )
     if found.disputed:
-        said.append(f"{found.disputed} texts occur with different targets")
+        said.append(
+            f"{counted(found.disputed, 'text occurs', 'texts occur')} with different targets"
+        )
     if found.baseline is not None:
         said.append(
             f"one and the same answer ({found.baseline[0]}) gets {found.metric} "
-            f"{found.baseline[1]:.4f} on test: a run at or "
-            f"{'below' if found.higher_is_better else 'above'} it has learned nothing"
+            f"{found.baseline[1]:.4f} on test"
+        )
+    if found.failed_at is not None:
+        said.append(
+            f"a run has failed, learned nothing, at {found.metric} {found.failed_at:.4f} or "
+            f"{'below' if found.higher_is_better else 'above'}"
         )
     if found.unit == "words":
         said.append(
