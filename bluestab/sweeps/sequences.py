@@ -198,7 +198,7 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
         for seed in plan.first_seeds or (None,)
     ]
     if "alone" in plan.references:
-        chains += [chain((task,), first) for task in plan.tasks]
+        chains += [chain((task,), first) for task in plan.tasks if task not in pretrains]
     if "joint" in plan.references:
         *before, last = chain(plan.tasks, first)
         others = [name for name in names if name not in remembering]

@@ -81,6 +81,15 @@ def test_a_stage_has_overrides_of_its_own_in_the_place_of_those_of_all() -> None
     assert after.at == "last"
 
 
+def test_alone_is_a_task_from_random_weights_and_no_pretraining_for_each_seed() -> None:
+    found = chains("+sequence=pretraining", "sequence.references=[alone]", "seed=7")
+    assert [len(chain) for chain in found] == [2, 2, 2, 1]
+    (alone,) = found[-1]
+    assert "task=gad" in alone.overrides
+    assert "seed=7" in alone.overrides
+    assert alone.at is None
+
+
 def test_without_seeds_of_its_own_a_pretraining_has_that_of_its_fine_tuning() -> None:
     ((before, after),) = chains("+sequence=pretraining", "sequence.first_seeds=null", "seed=7")
     assert "seed=7" in before.overrides
