@@ -117,7 +117,12 @@ class LookupBlock:
         return (self.weight,)
 
     def times(self, delta: Tensors) -> dict[str, torch.Tensor]:
-        return {self.weight: self.a[:, None] * (delta[self.weight] @ self.g)}
+        import torch
+
+        change, used = delta[self.weight], self.a.nonzero().squeeze(1)  # few rows of a large table
+        found = torch.zeros_like(change)
+        found[used] = self.a[used, None] * (change[used] @ self.g)
+        return {self.weight: found}
 
     def trace(self) -> float:
         return float(self.a.double().sum() * self.g.double().trace())

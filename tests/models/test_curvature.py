@@ -15,6 +15,14 @@ from bluestab.models.curvature import Curvature, KroneckerBlock, LookupBlock  # 
 F64 = torch.float64
 
 
+def test_rows_that_were_never_looked_up_are_free() -> None:
+    a, g, change = (torch.rand(shape, dtype=F64) for shape in ((7,), (4, 4), (7, 4)))
+    a[[0, 3, 6]] = 0.0
+    found = LookupBlock("table.weight", a, g).times({"table.weight": change})["table.weight"]
+    torch.testing.assert_close(found, a[:, None] * (change @ g), rtol=1e-12, atol=0)
+    assert not found[[0, 3, 6]].any()
+
+
 def test_identity_factors_are_l2() -> None:
     random = torch.Generator().manual_seed(5)
     shapes = {"inner.weight": (4, 4), "inner.bias": (4,), "table.weight": (7, 4)}
