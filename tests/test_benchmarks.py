@@ -45,3 +45,18 @@ def test_memory_is_counted_and_timed_in_small() -> None:
     assert len(rows) == 2
     ratio = float(rows[1].partition("|")[0].split()[-2])
     assert ratio > 1.2, "all bytes, in times of the arm's"
+
+
+@pytest.mark.slow
+def test_auto_beside_other_ways_to_spend_runs() -> None:
+    """Shares and scores are those of what was drawn: nothing is delivered but plain runs by
+    `seeds`, and on NCBI-disease every other way finds what the stored sweep shows."""
+    script = conf_dir().parent / "benchmarks" / "auto_efficiency.py"
+    line = [sys.executable, script, "--repetitions", "40", "--runs", "60"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ncbi = done.stdout.partition("ncbi64_remedies")[2].splitlines()
+    rows = {row.split()[0]: row.replace("%", "").split()[1:] for row in ncbi[2:]}
+    assert rows["seeds"][:2] == ["0", "100"]
+    assert all(int(rows[way][0]) > 80 for way in ("auto", "grid", "racing"))
+    assert float(rows["auto"][-1]) <= 60
