@@ -19,6 +19,7 @@ from bluestab.core.paths import conf_dir
 from bluestab.models.learn_vocabulary import learn_pieces, write_vocabulary
 from bluestab.testing.corpora import ANY_FILE
 from tests.support.encoders import checkpoint
+from tests.support.texts import general_and_domain
 from tests.tasks.test_own_images import written as pictured
 
 ROOT = conf_dir().parent
@@ -78,6 +79,8 @@ def typed(
     if "abstracts.txt" in command:
         lines = (f"abstract {i} of a trial of drug {i % 7}" for i in range(60))
         Path("abstracts.txt").write_text("\n".join(lines))
+    if "pretraining_settings" in command:
+        general_and_domain(Path.cwd())
     if "vocabulary=words" in command:
         write_vocabulary(learn_pieces(Counter({"trial": 2}), 20), Path("words"), cased=False)
     if "path=larger" in command:

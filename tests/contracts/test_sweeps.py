@@ -17,6 +17,7 @@ from bluestab.core.paths import conf_dir, sweeps_dir
 from bluestab.sweeps.launchers.fetch import Fetch
 from bluestab.sweeps.plan import SEED, Compose, Job, check_each
 from bluestab.training.check import check_parts
+from tests.support.texts import general_and_domain
 
 TEXTS = {file.stem: file.read_text() for file in sorted(sweeps_dir().glob("*.yaml"))}
 SEARCHES = [name for name, text in TEXTS.items() if "\n  search: true\n" in text]
@@ -131,6 +132,8 @@ def test_composes_and_checks(name: str, cli: Callable[..., Any], tmp_path: Path)
     # tiny has two blocks; to re-initialise one of them is the default
     deep = [f for f in ("freeze", "reinit.depth") if f in TEXTS[name]]
     depth = [f"technique.{f.removesuffix('.depth')}.depth=1" for f in deep]
+    if name == "pretraining_settings":
+        general_and_domain(Path.cwd())
     said = check(cli, name, f"store={tmp_path}", "model=tiny", *depth, BLUESTAB_DATA=REAL)
     assert said.code == 0, said.err
 
