@@ -15,7 +15,8 @@ from bluestab.core.errors import ConfigError
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
-from bluestab.sweeps.sequences import Plan, chains_of, read_plan
+from bluestab.sweeps.sequence_yaml import Plan, read_plan
+from bluestab.sweeps.sequences import chains_of
 from bluestab.sweeps.slurm import task
 from bluestab.testing.technique_arms import technique_class
 from bluestab.training.dry_run_step import dry_step

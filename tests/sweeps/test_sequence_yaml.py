@@ -1,4 +1,4 @@
-"""Sequences that begin with a pretraining: overrides of one stage, several first stages of each."""
+"""Yamls of sequences: overrides of one stage, several first stages, pretrainings before a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from bluestab.core.config import compose
 from bluestab.core.errors import ConfigError
 from bluestab.store.store import Store
-from bluestab.sweeps.sequences import Overrides, StageJob, chains_of
+from bluestab.sweeps.sequence_yaml import Overrides
+from bluestab.sweeps.sequences import StageJob, chains_of
 
 Cli = Callable[..., Any]
 
@@ -102,6 +103,8 @@ def test_without_seeds_of_its_own_a_pretraining_has_that_of_its_fine_tuning() ->
         (["technique=ewc"], "ewc holds on to earlier tasks, but of task mlm, a pretraining,"),
         (["sequence.stages.mlm=['seed=1']"], "'seed=1': seed is not a stage's to say"),
         (["sequence.stages.mlm=['task=gad']"], "'task=gad': task is not a stage's to say"),
+        (["sequence.stages.gad=['technique=[llrd,ewc]']"], "ewc holds on to all tasks before, so"),
+        (["sequence.stages.gad=['hydra/launcher=pool']"], "hydra/launcher is not a stage's to say"),
         (["sequence.stages.mlm=[optim.steps]"], "holds 'optim.steps': expected KEY=VALUE"),
         (["sequence.stages.mlm=3"], "sequence.stages.mlm is 3: expected a list of overrides"),
         (["sequence.stages=3"], "sequence.stages is 3: expected TASK: [KEY=VALUE, ...]"),
