@@ -89,6 +89,9 @@ def test_what_learning_to_see_costs_the_text(tmp_path: Path) -> None:
         for arm in NAMES.values()
     ]  # fmt: skip
     assert shown("forgetting_images") == lines
+    learnt = results.summary.query("at == 'last' and task == 'vqa_rad'")["mean"]
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert f"accuracy on all test questions is {' and '.join(f'{x:.3f}' for x in learnt)}" in page
     kept = NAMES["inner_adaptors"]
     assert after[kept] == before[kept], "to the last bit"
     frame = results.frame("forgetting")

@@ -156,7 +156,7 @@ def test_merge_on_the_command_line(cli: Callable[..., Any]) -> None:
     put(Store("b"), run(1))
     said = cli("store", "merge", "a", "b")
     assert (said.code, said.err) == (0, "")
-    assert "a: added 1 runs, 0 crashes, 0 sweeps" in said.out
+    assert "a: added 1 run, 0 crashes, 0 sweeps" in said.out
     put(Store("c"), run(1, steps=9))
     said = cli("store", "merge", "a", "c")
     assert said.code == 2

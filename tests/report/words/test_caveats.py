@@ -40,12 +40,12 @@ def test_nothing_is_said_of_runs_that_are_alike() -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"recipe_version": 2}, "recipe versions differ: 1 (2 runs), 2 (1 runs); training"),
-        ({"torch": "2.14.0"}, "torch versions differ: 2.13.0 (2 runs), 2.14.0 (1 runs); the last"),
-        ({"bluestab": "0.2.0"}, "bluestab versions differ: 0.1.0 (2 runs), 0.2.0 (1 runs); read"),
-        ({"commit": "0123456789ab"}, "commits differ: abc (2 runs), 01234567 (1 runs); their code"),
-        ({"commit": None}, "commits differ: abc (2 runs), unknown (1 runs); their code may"),
-        ({"micro_batch": 8}, "micro-batches differ: the whole batch (2 runs), 8 (1 runs); dropout"),
+        ({"recipe_version": 2}, "recipe versions differ: 1 (2 runs), 2 (1 run); training"),
+        ({"torch": "2.14.0"}, "torch versions differ: 2.13.0 (2 runs), 2.14.0 (1 run); the last"),
+        ({"bluestab": "0.2.0"}, "bluestab versions differ: 0.1.0 (2 runs), 0.2.0 (1 run); read"),
+        ({"commit": "0123456789ab"}, "commits differ: abc (2 runs), 01234567 (1 run); their code"),
+        ({"commit": None}, "commits differ: abc (2 runs), unknown (1 run); their code may"),
+        ({"micro_batch": 8}, "micro-batches differ: the whole batch (2 runs), 8 (1 run); dropout"),
         ({"dirty": True}, "1 of 3 runs come from a checkout with uncommitted changes: no commit"),
         ({"censored": {"step": 5, "sign": "x"}}, "1 of 3 runs were stopped early (censored) and"),
     ],
