@@ -337,9 +337,7 @@ def test_inspect_counts_what_is_cut_and_lost(
     assert re.search(r"D +\d+ +\d+ +\d+ +100\.0 %", said.out)
     assert "/B-D" in said.out
     assert "test entities" in said.out
-    constant = re.search(r"gets entity_f1 (0\.\d+) on test", said.out)
-    assert constant is not None
-    assert float(constant[1]) > 0
+    assert re.search(r"gets entity_f1 0\.\d+ on test", said.out)
     assert "a run has failed, learned nothing, at entity_f1 0.0000 or below" in said.out
 
 
