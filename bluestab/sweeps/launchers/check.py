@@ -32,6 +32,7 @@ from bluestab.sweeps.launchers.auto import choose
 from bluestab.sweeps.launchers.base import Backend
 from bluestab.sweeps.launchers.plan_table import print_plan
 from bluestab.sweeps.plan import Sweep
+from bluestab.sweeps.pool import assign_devices
 from bluestab.sweeps.sequences import tasks_before
 from bluestab.training.check import Run
 from bluestab.training.dry_run_step import DryStep, dry_step, is_here, planned_steps
@@ -47,7 +48,7 @@ SECONDS = 60.0  # after which no further one is begun
 class Check(Backend):
     """dry_step: time a few steps where no finished run is alike; group: as the launcher has it that
     would do the runs; launcher: its name; gpus: does it ask a scheduler for any? workers: of the
-    forecast; null: one, or as many as the launcher `auto` would take."""
+    forecast; null: one, or as many as the launchers `auto` and `pool` would take."""
 
     trains = False
 
@@ -74,6 +75,8 @@ class Check(Backend):
     def at_once(self, runs: Sequence[Run], store: Store) -> int:
         if self.launcher == "auto":
             return choose(runs, store, most=self.workers).workers
+        if self.launcher == "pool" and runs:
+            return len(assign_devices([run.cfg for run in runs], self.workers, 1))
         return self.workers or 1
 
     def launch(self, sweep: Sweep) -> None:
@@ -84,6 +87,8 @@ class Check(Backend):
             choice = choose(to_do, sweep.store, most=self.workers, finished=finished)
             self.workers = choice.workers
             print(choice.line)
+        elif self.launcher == "pool":
+            self.workers = self.at_once(runs, sweep.store)
         if sweep.confirm:
             from bluestab.sweeps.confirmation import most_runs
 

@@ -12,6 +12,7 @@ from bluestab.core.config import compose
 from bluestab.core.devices import Kind
 from bluestab.sweeps.forecast import Finished, workload
 from bluestab.sweeps.launchers import auto, local, pool
+from bluestab.sweeps.launchers.check import Check
 from bluestab.sweeps.plan import Sweep
 from bluestab.sweeps.slurm import scheduler
 from bluestab.testing.corpora import ANY_FILE
@@ -53,6 +54,18 @@ def test_the_least_of_cores_memory_and_runs(machine: Make, make_sweep: Make) -> 
     machine(1)
     assert chosen(sweep).line.startswith("hydra/launcher=local (1 CPU core, ")
     assert chosen(make_sweep("trainer.threads=2")).workers == 1
+
+
+def test_check_knows_how_many_a_pool_takes(machine: Make, make_sweep: Make) -> None:
+    machine(3)
+    sweep = make_sweep(seeds=4)
+    runs = [planned.run for planned in sweep.runs]
+
+    def at_once(launcher: str, workers: int | None = None) -> int:
+        asked = Check(dry_step=False, workers=workers, group=None, launcher=launcher, gpus=False)
+        return asked.at_once(runs, sweep.store)
+
+    assert [at_once("pool"), at_once("pool", 2), at_once("local")] == [3, 2, 1]
 
 
 def test_a_login_node_is_left_to_others(machine: Make, make_sweep: Make) -> None:
