@@ -84,7 +84,7 @@ def from_dry_step(
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
     place = "gpu" if "gpu" in dry.memory_mb else "process"
-    more = 4 * dry.parameters / 2**20 + max(0, earlier - 1) * dry.kept_mb
+    more = 4 * dry.parameters / 2**20 + max(0, earlier - 1) * dry.memory_per_task_mb
     memory = {k: mb + (more if k == place else 0) for k, mb in dry.memory_mb.items()}
     return Cost(seconds, memory, disk, dry.parameters, source, device=dry.device)
 

@@ -117,7 +117,7 @@ class Anchored(Technique):
         self._found = None if self.strength == AUTO else float(self.strength)
         self._seeds = seeds
 
-    def numbers_kept(self) -> int:
+    def memory_numel(self) -> int:
         return sum(c.numbers() + sum(w.numel() for w in a.values()) for c, a in self._penalties)
 
     def pull(self) -> dict[str, torch.Tensor]:
@@ -186,7 +186,7 @@ class Anchored(Technique):
         return {
             "distance": distance(built),
             "strength_used": self._found,
-            "numbers_kept": self.numbers_kept(),
+            "numbers_kept": self.memory_numel(),
         }
 
 

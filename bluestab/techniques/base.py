@@ -96,8 +96,8 @@ class Technique:
         """Of what it `remembers`, the tasks so far, the first first; before the first step, and
         again when a run is resumed."""
 
-    def numbers_kept(self) -> int:
-        """How many it holds in memory of what it was told to `recall`."""
+    def memory_numel(self) -> int:
+        """How many numbers it holds in memory of earlier tasks, after `recall`."""
         return 0
 
     def edit_plan(self, plan: ParamPlan, built: Built) -> ParamPlan:

@@ -55,7 +55,7 @@ class DryStep:
     test_bytes  what the predictions of all test items take on disk, once
     recall      seconds to take in what techniques remember of an earlier task as large as this one,
                 which they do once for each when a stage begins
-    kept_mb     memory that each further earlier task takes for them; the first is in memory_mb
+    memory_per_task_mb  what each further earlier task takes for them; the first is in memory_mb
     """
 
     prepare: float
@@ -66,7 +66,7 @@ class DryStep:
     test_bytes: float
     device: str = ""
     recall: float = 0.0
-    kept_mb: float = 0.0
+    memory_per_task_mb: float = 0.0
 
 
 def planned_steps(run: Run) -> tuple[int, int]:
@@ -139,9 +139,9 @@ def dry_step(run: Run) -> DryStep:
         assembly = assemble(sample, device=device, progress=progress)
         prepare = time.perf_counter() - started
         running.append(assembly)
-    recall = kept = 0.0
+    recall = per_task_mb = 0.0
     if run.waits and holding:
-        recall, kept = _recalled(assembly, holding, seeds=run.seeds)
+        recall, per_task_mb = _recalled(assembly, holding, seeds=run.seeds)
         whole = replace(sample, techniques=techniques)
         earlier = [_like(assembly, RECALLED[0])]
         assembly = assemble(whole, device=device, progress=progress, instead=earlier)
@@ -173,7 +173,7 @@ def dry_step(run: Run) -> DryStep:
         test_bytes=per_item * n_items["test"],
         device=name,
         recall=recall * n_items["train"],
-        kept_mb=kept,
+        memory_per_task_mb=per_task_mb,
     )
     running.clear()
     del assembly
@@ -219,7 +219,7 @@ def _recalled(
         for one in tried:
             one.recall(earlier, assembly.built, seeds)
         took.append(time.perf_counter() - begun)
-        numbers.append(sum(one.numbers_kept() for one in tried))
+        numbers.append(sum(one.memory_numel() for one in tried))
     per_item = max(0.0, took[1] - took[0]) / (RECALLED[1] - RECALLED[0])
     return per_item, 4 * (numbers[2] - numbers[0]) / 2**20
 

@@ -332,7 +332,7 @@ def test_what_bypasses_the_hooks_has_a_diagonal() -> None:
     assert "places.weight" not in kinds, "it is not used at all"
 
 
-def test_only_what_is_asked_for() -> None:
+def test_only_the_parameters_that_are_named() -> None:
     network, batch = Words(), words((3, 2))
     found = fisher(network, ["inner.weight"], [batch], labels="gold", sharing="expand")
     (block,) = found.blocks

@@ -272,7 +272,7 @@ def test_what_most_arms_share_is_not_named() -> None:
     assert row(table, "r3f, lr=3e-05")["delta"] == pytest.approx(0.1)
 
 
-def test_random_weights_are_called_by_their_vocabulary_where_that_tells_them_apart() -> None:
+def test_random_weights_are_named_by_their_vocabulary_if_that_distinguishes_them() -> None:
     def of(model: str, words: str) -> RunRecord:
         found = record(0.5, model=f"random:{model}")
         found.measured["names"] |= {"model": "bert_tiny", "vocabulary": words}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from scipy import stats as oracle
 
 from bluestab.core.paths import conf_dir
 from bluestab.report.frames.results import read_results
-from bluestab.store.store import Store
+from tests.support.stored_tables import table_cells, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/images"
 PAGE = conf_dir().parent / "docs/results/several-tasks.md"
@@ -21,17 +19,8 @@ NAMES = {"": "all of it trains", "inner_adaptors": "inner adaptors"}
 IMAGES = {"own": "own", "other": "another's"}
 
 
-def unpacked(name: str, folder: Path) -> Store:
-    with tarfile.open(STORES / f"{name}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    return Store(folder / "runs")
-
-
 def shown(name: str) -> list[list[str]]:
-    """Cells of the table behind this mark."""
-    page = PAGE.read_text(encoding="utf-8")
-    (table,) = re.findall(rf"<!-- {name} -->\n((?:\|.*\n)+)", page)
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return table_cells(PAGE.read_text(encoding="utf-8"), name)
 
 
 def change(own: Sequence[float], other: Sequence[float]) -> str:
@@ -43,7 +32,7 @@ def change(own: Sequence[float], other: Sequence[float]) -> str:
 
 
 def test_whether_the_image_helps(tmp_path: Path) -> None:
-    store = unpacked("vqa_rad", tmp_path)
+    store = unpacked(STORES / "vqa_rad.tar.gz", tmp_path)
     scores: dict[tuple[str, str], dict[int, float]] = {}
     failed: dict[tuple[str, str], int] = {}
     for record in map(store.read, sorted(store.keys())):
@@ -71,7 +60,7 @@ def test_whether_the_image_helps(tmp_path: Path) -> None:
 
 
 def test_what_learning_to_see_costs_the_text(tmp_path: Path) -> None:
-    store = unpacked("forgetting_images", tmp_path)
+    store = unpacked(STORES / "forgetting_images.tar.gz", tmp_path)
     results = read_results(store, store.manifest(None))
     before: dict[str, list[float]] = {}
     after: dict[str, list[float]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from bluestab.report.frames.results import read_results
 from bluestab.report.section import Results
 from bluestab.report.tables import there
 from bluestab.store.store import Store
+from tests.support.stored_tables import table_cells, unpacked
 
 STORES = sorted((Path(__file__).parents[1] / "assets/stores").glob("*.tar.gz"))
 PAGE = "".join(
@@ -34,9 +34,7 @@ def stored(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Store, dict[str, Any], Results]:
     folder = tmp_path_factory.mktemp("stored")
-    with tarfile.open(request.param) as archive:
-        archive.extractall(folder, filter="data")
-    store = Store(folder / "runs")
+    store = unpacked(request.param, folder)
     manifest = store.manifest(None)
     assert manifest is not None
     return store, manifest, read_results(store, manifest)
@@ -90,10 +88,7 @@ def test_the_docs_show_these_numbers(
 ) -> None:
     """| arm | mean | std | failed | ... in the table below the command of the sweep."""
     _, manifest, found = stored
-    (table,) = re.findall(
-        rf"<!-- {manifest['name']} -->\n((?:\|.*\n)+)", PAGE
-    )  # raises if the table is not there
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    lines = table_cells(PAGE, manifest["name"])
     shown = {cells[0].strip("`"): cells[1:] for cells in lines}
     rows = {_short(arm): row for arm, row in rows_of(found).items()}
     assert set(shown) == set(rows)

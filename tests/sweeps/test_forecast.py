@@ -128,7 +128,7 @@ def test_a_run_from_a_dry_step_by_hand() -> None:
 
 
 def test_what_stages_hold_on_to_by_hand() -> None:
-    held = replace(DRY, recall=7.0, kept_mb=30.0)
+    held = replace(DRY, recall=7.0, memory_per_task_mb=30.0)
     found = {
         n: from_dry_step(held, steps=100, steps_per_epoch=10, eval_every=25, earlier=n)
         for n in (0, 1, 3)

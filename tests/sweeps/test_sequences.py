@@ -458,12 +458,12 @@ def test_a_dry_step_knows_what_holding_on_takes(planned: Callable[..., Sweep], t
     found = stages(planned(*chosen))
     dry = {arm: dry_step(found[f"ncbi_disease {arm}"][0].run) for arm in arms}
     assert all(one.recall > 0 for one in dry.values())
-    assert dry["ewc"].kept_mb == 0
+    assert dry["ewc"].memory_per_task_mb == 0
     said = two("run", "-m", *TWO, *chosen)
     assert said.code == 0, said.err
     ran = found["ncbi_disease kfac_ewc"][0].run
     effects = Store(Path("runs")).read(ran.key).result["effects"]["kfac_ewc"]
-    assert dry["kfac_ewc"].kept_mb == 4 * effects["numbers_kept"] / 2**20
+    assert dry["kfac_ewc"].memory_per_task_mb == 4 * effects["numbers_kept"] / 2**20
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import Interrupted, RunsCrashed
+from bluestab.core.printable import counted
 from bluestab.core.types import RunRecord
 from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store
@@ -116,7 +117,7 @@ class AutoRun:
     def _alone(self) -> list[int]:
         """Seeds of plain fine-tuning, where no round of two arms fits: one at least."""
         n = max(1, min(self.budget.left(race=False, alone=True), MOST_RACE_SEEDS))
-        print(f"no room for two arms: plain fine-tuning on {n} seed{'s' * (n > 1)}", flush=True)
+        print(f"no room for two arms: plain fine-tuning on {counted(n, 'seed')}", flush=True)
         return list(range(n))
 
     def _launch_race(self, alive: Sequence[str], seeds: Sequence[int], *, killed: bool) -> None:

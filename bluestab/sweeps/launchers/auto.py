@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bluestab.core import devices
+from bluestab.core.printable import counted
 from bluestab.report.terminal.tables import size
 from bluestab.store.store import Store
 from bluestab.sweeps.forecast import Finished, KnownCosts, finished_runs, on_device, workload
@@ -95,10 +96,7 @@ def choose(
     on = assign_devices([run.cfg for run in to_do], None, per_gpu, allowed)
     each = memory_mb(to_do, finished_runs(store) if finished is None else finished, on[0])
     fitting = max(1, int(SHARE * devices.memory_mb() / each))
-    if on[0] == "cpu":
-        places = f"{allowed} CPU core{'s' * (allowed > 1)}"
-    else:
-        places = f"room for {len(on)} on GPUs"
+    places = counted(allowed, "CPU core") if on[0] == "cpu" else f"room for {len(on)} on GPUs"
     bounds = {
         places: len(on),
         f"memory for {fitting} of {size(each * 2**20)}": fitting,

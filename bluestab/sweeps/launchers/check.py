@@ -203,7 +203,7 @@ def foresee(
     unknown = [members for cell, members in cells.items() if cell not in outlook.costs]
     if not dry_steps and unknown:
         n = sum(map(len, unknown))
-        said = "1 run to do is" if n == 1 else f"{n} runs to do are"
+        said = counted(n, "run to do is", "runs to do are")
         outlook.gaps.append(f"{said} like none in the store, and dry_step is false")
     elif unknown:
         _try_out(unknown, outlook, "; hydra.launcher.dry_step=false leaves that out" * optional)
@@ -273,7 +273,7 @@ def _try_out(cells: Sequence[Sequence[Run]], outlook: Outlook, way_out: str) -> 
             if group not in tried and not any(work == group[0] for work, _ in tried):
                 run, n = members_of[0][0], sum(map(len, members_of))
                 outlook.gaps.append(
-                    f"{n} run{'s' * (n > 1)} like {_called(run)}: not tried out, for time"
+                    f"{counted(n, 'run')} like {_called(run)}: not tried out, for time"
                 )
             continue
         for members in members_of:

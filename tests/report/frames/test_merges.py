@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +15,9 @@ from bluestab.report.frames.merges import AVERAGE, INTERMEDIATE, JOINT, MEMBERS,
 from bluestab.report.frames.results import read_results
 from bluestab.report.page_data import page_data
 from bluestab.report.write import write_report
-from bluestab.store.store import Store
 from tests.report.frames.test_sequences import EWC, joint_of, linked
 from tests.report.test_report import record, stored
+from tests.support.stored_tables import table_cells, unpacked
 
 ALONE = {"a": [0.80, 0.82, 0.84], "b": [0.60, 0.62, 0.66]}
 
@@ -136,14 +134,11 @@ def test_terminal_page_and_files(tmp_path: Path) -> None:
 def test_the_docs_show_these_merges(tmp_path: Path) -> None:
     """Every number of the page's tables, from the records of the runs and merges behind it."""
     root = Path(__file__).parents[3]
-    with tarfile.open(root / "tests/assets/merges/merging_small.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    store = Store(tmp_path / "runs")
+    store = unpacked(root / "tests/assets/merges/merging_small.tar.gz", tmp_path)
     frame = read_results(store, None).frame("merges")
     page = (root / "docs/results/several-tasks.md").read_text(encoding="utf-8")
     for task, rows in frame.groupby("task"):
-        (table,) = re.findall(rf"<!-- merging_small {task} -->\n((?:\|.*\n)+)", page)
-        lines = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+        lines = table_cells(page, f"merging_small {task}")
         assert lines == [_line(row) for row in rows.to_dict("records")], task
 
 
