@@ -253,7 +253,7 @@ def test_every_figure_from_the_tables(store: Store, tmp_path: Path) -> None:
     good, bad = drawn["gradients"].axes
     assert (good.get_title(loc="left"), bad.get_title(loc="left")) == (
         "biosses, small: 5 runs did not fail",
-        "biosses, small: 1 runs failed",
+        "biosses, small: 1 run failed",
     )
     values = [list(line.get_ydata()) for line in drawn["budget"].axes[0].lines]
     assert any(v[0] == pytest.approx(0.7) for v in values)

@@ -19,6 +19,7 @@ from typing import Any
 from bluestab import stats
 from bluestab.core import devices
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import counted
 from bluestab.core.provenance import provenance
 from bluestab.core.types import RunRecord
 from bluestab.inference.cell import cell_of_run
@@ -117,10 +118,8 @@ def judge(run: FinishedRun, again: RunRecord, same_logits: bool) -> Reproduction
     if first.status != again.status:
         return Reproduction("different", (scores, f"{first.status} then, {again.status} now"))
     if spread is None or len(others) < FEWEST:
-        return Reproduction(
-            "different",
-            (scores, what, f"{len(others)} seeds of this cell are too few to know its noise"),
-        )
+        few = counted(len(others), "seed of this cell is", "seeds of this cell are")
+        return Reproduction("different", (scores, what, f"{few} too few to know its noise"))
     bound = t_quantile(len(others) - 1, 0.95) * spread * math.sqrt(2)
     said = (
         f"{abs(new - old):.6f} apart; two of its {len(others)} seeds (std {spread:.6f}) are within "

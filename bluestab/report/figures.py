@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab import stats
+from bluestab.core.printable import counted
 from bluestab.store.files import new_aside, put_in_place
 from bluestab.tasks.metric import Metric, metric_of_row
 
@@ -200,7 +201,7 @@ def gradients(evaluations: pd.DataFrame, columns: Columns = 2) -> Figure:
             (pair[1], part[is_failed], RED, "failed"),
         ):
             n = chosen["key"].nunique()
-            axis.set_title(f"{title}: {n} runs {word}", loc="left", fontsize=8)
+            axis.set_title(f"{title}: {counted(n, 'run')} {word}", loc="left", fontsize=8)
             axis.set_yscale("log")
             for depth, group in enumerate(groups):
                 median = chosen.groupby("step")[group].median().dropna()

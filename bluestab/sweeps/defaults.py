@@ -15,6 +15,7 @@ from typing import Any
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.keys import key_of, with_trainer
+from bluestab.core.printable import counted
 from bluestab.store.store import Store
 from bluestab.training.check import Run
 from bluestab.training.defaults import (
@@ -132,9 +133,9 @@ def _refuse_change(n_done: int, why: str, *, has_arms: bool) -> None:
             else "go on on a machine that has it"
         )
         raise ConfigError(
-            f"{n_done} runs of this sweep are finished in bf16, and its other runs cannot be done "
-            f"so here ({why}): either say {PRECISION}=32, which does all of them in float32, or "
-            f"{go_on}"
+            f"{counted(n_done, 'run')} of this sweep {'is' if n_done == 1 else 'are'} finished in "
+            f"bf16, and its other runs cannot be done so here ({why}): either say {PRECISION}=32, "
+            f"which does all of them in float32, or {go_on}"
         )
 
 

@@ -80,7 +80,7 @@ def test_what_a_second_run_says(seeds: list[Any], tmp_path: Path) -> None:
     for record in seeds[1:]:
         Store(tmp_path / "runs").folder(record.key).rename(tmp_path / record.key)
     assert answer(0.3).word == "different"
-    assert "1 seeds of this cell are too few" in answer(0.3).why[-1]
+    assert "1 seed of this cell is too few" in answer(0.3).why[-1]
 
 
 def test_another_score_is_not_identical(make_run: Make, tmp_path: Path) -> None:

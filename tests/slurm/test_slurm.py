@@ -53,7 +53,7 @@ def test_many_runs_in_few_tasks(make_site: MakeSite) -> None:
     (failed,) = [job for job, state in last_states(site).items() if state == "FAILED"]
     assert "seed 7: crashed, ValueError: as told" in site.submission.log_of(failed).read_text()
     assert_tidy(site)
-    assert site.run("sweep.seeds=23", code=1).count("submitted 1 runs") == 1  # the crash, again
+    assert site.run("sweep.seeds=23", code=1).count("submitted 1 run,") == 1  # the crash, again
 
 
 def test_left_alone_found_again_and_cancelled(make_site: MakeSite) -> None:
@@ -99,7 +99,7 @@ def test_a_submitter_that_dies_before_it_knows_the_job(make_site: MakeSite) -> N
     (job,) = site.submission.jobs()
     (site.submission.folder / "array-0.json").unlink()
     process = site.start("hydra.launcher.runs_per_task=2")
-    assert f"with job {job} (1 tasks) already; attached" in said_until(process, "attached")
+    assert f"with job {job} (1 task) already; attached" in said_until(process, "attached")
     release(site.store, "end")
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said + site.logs()

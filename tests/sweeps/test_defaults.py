@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_left_behind(
     begin(begun)
     assert precisions(plan(kind, *techniques)) == {32}, "nothing is lost yet"
     finish(begun)
-    with pytest.raises(ConfigError, match="1 runs of this sweep are finished in bf16") as refused:
+    with pytest.raises(ConfigError, match="1 run of this sweep is finished in bf16") as refused:
         plan(kind, *techniques)
     for part in (why, "either say trainer.precision=32", how):
         assert part in str(refused.value)

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bluestab import stats
+from bluestab.core.printable import counted
 from bluestab.core.types import At
 from bluestab.report.frames.arms import difference
 from bluestab.report.frames.contrasts import CONTRAST_COLUMNS, ArmRuns, adjust, contrasts
@@ -62,7 +63,8 @@ def compare(a: Store, b: Store, at: At = "last") -> Comparison:
     rows.sort(key=lambda row: (row["task"], row["model"], row["arm"] != "none", row["arm"]))
     adjust(rows, "p", "p_std")
     alone = [
-        f"only in {side}: {cell['task']} with {cell['model']}, {cell['arm']} ({cell['n']} runs)"
+        f"only in {side}: {cell['task']} with {cell['model']}, {cell['arm']} "
+        f"({counted(cell['n'], 'run')})"
         for side, cells in zip("AB", sides, strict=True)
         for cell in cells.values()
         if (side, cell["cell"]) not in met

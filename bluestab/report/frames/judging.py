@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core.errors import StoreError
+from bluestab.core.printable import counted
 from bluestab.core.types import RunRecord
 from bluestab.store.artefacts import read_predictions
 from bluestab.store.store import Store
@@ -94,13 +95,14 @@ def judging_sentences(scored: pd.DataFrame) -> Iterator[str]:
         known = runs[runs["judged_again"] != UNKNOWN]
         if len(known):
             yield (
-                f"{about}: {len(known)} runs are judged again: their failure bound "
-                f"({known.iloc[0]['judged_again']:g}) was made for another metric or other test "
-                f"items, for these it is {known.iloc[0]['failed_below']:.4g} ({first['metric']}); "
+                f"{about}: {counted(len(known), 'run is', 'runs are')} judged again: their failure "
+                f"bound ({known.iloc[0]['judged_again']:g}) was made for another metric or other "
+                f"test items, for these it is {known.iloc[0]['failed_below']:.4g} ({first['metric']}); "
                 "the records stay as they are"
             )
         if len(known) < len(runs):
             yield (
-                f"{about}: the failure bound of {len(runs) - len(known)} runs was made for another "
-                "metric or other test items, and their own cannot be read: failed or not is open"
+                f"{about}: the failure bound of {counted(len(runs) - len(known), 'run')} was made "
+                "for another metric or other test items, and their own cannot be read: failed or "
+                "not is open"
             )

@@ -12,7 +12,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bluestab.core.errors import StoreError
-from bluestab.core.printable import printable
+from bluestab.core.printable import counted, printable
 from bluestab.core.types import RunRecord
 from bluestab.report.terminal.sweep_view import SweepView, started
 from bluestab.report.terminal.tables import console, seconds
@@ -104,7 +104,7 @@ class SweepDisplay:
         work = self._redraw if self.console.is_interactive else self._tell
         self._thread = threading.Thread(target=work, name="display", daemon=True)
         found = f", {self._view.done} already there" if self._view.done else ""
-        self.say(f"{self._name}: {self._view.total} runs{found}")
+        self.say(f"{self._name}: {counted(self._view.total, 'run')}{found}")
 
     def __enter__(self) -> Self:
         if self.console.is_interactive:

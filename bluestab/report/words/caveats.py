@@ -136,7 +136,8 @@ def _idle(scored: pd.DataFrame) -> Iterator[str]:
         for name in run["idle"]
     )
     for (task, model, arm, name), count in found.items():
-        yield f"{task} with {model}, {arm}: technique {name} did nothing in {count} runs"
+        runs = counted(count, "run")
+        yield f"{task} with {model}, {arm}: technique {name} did nothing in {runs}"
 
 
 def _lost(scored: pd.DataFrame) -> Iterator[str]:

@@ -64,7 +64,8 @@ def of_arms(scored: pd.DataFrame) -> Iterator[str]:
     for (task, model, arm, earlier), changes in found.items():
         said = f"{task} with {model}, {arm}: test scores of {earlier}"
         if not any(changes):
-            yield f"{said} are as before in all {len(changes)} runs, to the last bit"
+            runs = "the one run" if len(changes) == 1 else f"all {len(changes)} runs"
+            yield f"{said} are as before in {runs}, to the last bit"
             continue
         n = sum(map(bool, changes))
         mean = sum(changes) / len(changes)

@@ -100,7 +100,7 @@ def choose(
     bounds = {
         places: len(on),
         f"memory for {fitting} of {size(each * 2**20)}": fitting,
-        f"{len(to_do)} run{'s' * (len(to_do) > 1)} to do": len(to_do),
+        f"{counted(len(to_do), 'run')} to do": len(to_do),
     }
     if most is not None:
         bounds[f"hydra.launcher.workers={most}"] = most

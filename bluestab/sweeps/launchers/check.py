@@ -93,8 +93,8 @@ class Check(Backend):
             from bluestab.sweeps.confirmation import most_runs
 
             print(
-                f"at most {most_runs(sweep)} runs more, which the forecast leaves out, measure "
-                f"what it chooses on {len(sweep.confirm)} fresh seeds"
+                f"at most {counted(most_runs(sweep), 'run')} more, which the forecast leaves "
+                f"out, measure what it chooses on {len(sweep.confirm)} fresh seeds"
             )
         self.show(sweep.store, runs, finished)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestab.core import devices, rules
 from bluestab.core.errors import ConfigError
+from bluestab.core.printable import counted
 from bluestab.core.provenance import command_line
 from bluestab.core.secrets import literals
 from bluestab.store.files import alone
@@ -109,7 +110,7 @@ class Slurm(Backend):
         if self.dry_run:
             if missing:
                 arrays = self._arrays(math.ceil(len(missing) / self._size(sweep, missing).runs))
-                self._print_scripts(sweep, arrays, f"{len(missing)} runs")
+                self._print_scripts(sweep, arrays, counted(len(missing), "run"))
             else:
                 print("nothing to submit: every run is in the store")
             return
@@ -128,7 +129,8 @@ class Slurm(Backend):
             if rest or sweep.store.manifests().get(sweep.name) is None:
                 sweep.store.write_manifest(sweep.name, sweep.manifest())
             for one in attached:
-                print(f"{len(one.keys & covered)} runs are with {named(one)} already; attached")
+                with_it = counted(len(one.keys & covered), "run is", "runs are")
+                print(f"{with_it} with {named(one)} already; attached")
             if rest:
                 attached.append(self._submit(sweep, rest))
         for one in attached:
@@ -321,7 +323,7 @@ class Slurm(Backend):
         )
         self._hand_over(sweep, submission, arrays)
         per_task = f", {size.runs} per task" if size.seconds is None else ""
-        print(f"submitted {len(runs)} runs{per_task}, as {named(submission)}")
+        print(f"submitted {counted(len(runs), 'run')}{per_task}, as {named(submission)}")
         return submission
 
     def _submit_search(self, sweep: Sweep, tasks: int) -> Submission:

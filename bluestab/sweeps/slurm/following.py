@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bluestab.core.errors import Interrupted
+from bluestab.core.printable import counted
 from bluestab.report.terminal.progress import SweepDisplay
 from bluestab.report.words.phrases import describe
 from bluestab.sweeps.plan import PlannedRun, Sweep
@@ -22,7 +23,7 @@ def named(submission: Submission) -> str:
     """`job 12 (20 tasks)`, for people."""
     jobs = submission.jobs()
     word = "jobs" if len(jobs) > 1 else "job"
-    return f"{word} {', '.join(jobs) or 'unknown'} ({submission.tasks_taken} tasks)"
+    return f"{word} {', '.join(jobs) or 'unknown'} ({counted(submission.tasks_taken, 'task')})"
 
 
 def live_submissions(sweep: Sweep) -> tuple[list[Submission], set[str]]:

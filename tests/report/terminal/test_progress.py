@@ -43,7 +43,7 @@ def test_a_display_works_without_a_manifest(
 ) -> None:
     with SweepDisplay("mine", [key(0)], Store(tmp_path), workers=1):
         pass
-    assert capsys.readouterr().out == "mine: 1 runs\n"
+    assert capsys.readouterr().out == "mine: 1 run\n"
 
 
 DISPLAY = """

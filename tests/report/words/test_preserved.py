@@ -44,8 +44,8 @@ def test_a_chain_is_walked_back() -> None:
     earlier = (("one", 0.8), ("two", 0.7))
     third = row("t", task="three", init_from="s:last", earlier=earlier)
     assert [s.partition(": ")[2] for s in said(first, second, third)][1:] == [
-        "test scores of two are as before in all 1 runs, to the last bit",
-        "test scores of one are as before in all 1 runs, to the last bit",
+        "test scores of two are as before in the one run, to the last bit",
+        "test scores of one are as before in the one run, to the last bit",
     ]
 
 
