@@ -97,8 +97,8 @@ def judging_sentences(scored: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"{about}: {counted(len(known), 'run is', 'runs are')} judged again: their failure "
                 f"bound ({known.iloc[0]['judged_again']:g}) was made for another metric or other "
-                f"test items, for these it is {known.iloc[0]['failed_below']:.4g} ({first['metric']}); "
-                "the records stay as they are"
+                f"test items, for these it is {known.iloc[0]['failed_below']:.4g} "
+                f"({first['metric']}); the records stay as they are"
             )
         if len(known) < len(runs):
             yield (
