@@ -34,6 +34,7 @@ from bluestab.training.loop.batches import (
     loader,
     training_order,
 )
+from bluestab.training.loop.candidates import Candidates, candidates_of
 from bluestab.training.loop.checkpoints import Checkpoints, identity
 from bluestab.training.loop.dropout_masks import Sfc64Dropout
 from bluestab.training.loop.evaluation import make_evaluator
@@ -166,6 +167,10 @@ def assemble(
         begins=max((t.selects_from(ready.total_steps) for t in applied), default=0),
         patience=cfg["optim"].get("patience"),
     )
+    candidates: dict[Split, Candidates | None] = {
+        split: candidates_of(tables[split], len(ready.examples[split]))
+        for split in ("validation", "test")
+    }
     module = FineTuning(
         model=built.model,
         step=step,
@@ -182,6 +187,7 @@ def assemble(
             split: make_evaluator(data, ready.examples[split], tables[split])
             for split in ("validation", "test")
         },
+        candidates=candidates,
         phases=phases,
         masks=Sfc64Dropout if knobs["dropout_masks"] == "sfc64" else nullcontext,
         compression=Compression.of(knobs),
@@ -217,7 +223,7 @@ def assemble(
         techniques=techniques,
         module=module,
         trainer=build_trainer(knobs, optim, ready.total_steps, device, callbacks),
-        loaders=_loaders(cfg, ready, order, frozen, look),
+        loaders=_loaders(cfg, ready, order, frozen, look, candidates),
         history=history,
         total_steps=ready.total_steps,
         warmup_steps=ready.warmup_steps,
@@ -266,14 +272,14 @@ def _loaders(
     order: ShuffledOrder,
     frozen: Mapping[Split, States],
     look: Look,
+    candidates: Mapping[Split, Candidates | None],
 ) -> dict[Split, DataLoader[Any]]:
     """Batches of every split, with what the frozen blocks give for them, if that is computed, and
     with what `look` makes of their images."""
     knobs = cfg["trainer"]
     batches: dict[Split, dict[str, Any]] = {
-        split: {"batch_sampler": evaluation_batches(ready.tables[split], knobs)}
-        for split in SPLITS
-        if split != "train"
+        split: {"batch_sampler": evaluation_batches(ready.tables[split], knobs, own)}
+        for split, own in candidates.items()
     }
     batches["train"] = {"sampler": order, "batch_size": cfg["optim"]["batch_size"]}
     return {

@@ -162,7 +162,12 @@ class Attempt:
 
                 def look(at: At) -> None:
                     by_at[at] = earlier_scores(
-                        scored, assembly.earlier, assembly.built, assembly.trainer, cfg["trainer"]
+                        scored,
+                        assembly.earlier,
+                        assembly.built,
+                        assembly.trainer,
+                        assembly.module.vectors,
+                        cfg["trainer"],
                     )
 
                 metrics = _score(

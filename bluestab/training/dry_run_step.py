@@ -51,6 +51,7 @@ class DryStep:
     prepare     seconds from nothing to the first step
     step        seconds of one optimizer step
     evaluate    split -> seconds to evaluate all its items
+    candidates  seconds in which the names of a dictionary pass the network
     memory_mb   peaks of the process and the GPU, and of the count (`loop/counted_memory.py`)
     test_bytes  what the predictions of all test items take on disk, once
     recall      seconds to take in what techniques remember of an earlier task as large as this one,
@@ -67,6 +68,7 @@ class DryStep:
     device: str = ""
     recall: float = 0.0
     memory_per_task_mb: float = 0.0
+    candidates: float = 0.0
 
 
 def planned_steps(run: Run) -> tuple[int, int]:
@@ -149,9 +151,12 @@ def dry_step(run: Run) -> DryStep:
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])
     step_seconds = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
     evaluate: dict[Split, float] = {"train": 0.0}
+    candidates = 0.0
     for split in ("validation", "test"):
         if run.data.task.output.searches:
-            evaluate[split] = _passing(assembly, split, n_items[split])
+            n = len(assembly.examples[split])
+            of_items, candidates = _passing(assembly, split, n)
+            evaluate[split] = of_items * n_items[split] / n
             continue
         begun = time.perf_counter()
         if split == "validation":
@@ -174,6 +179,7 @@ def dry_step(run: Run) -> DryStep:
         device=name,
         recall=recall * n_items["train"],
         memory_per_task_mb=per_task_mb,
+        candidates=candidates,
     )
     running.clear()
     del assembly
@@ -224,31 +230,41 @@ def _recalled(
     return per_item, 4 * (numbers[2] - numbers[0]) / 2**20
 
 
-def _passing(assembly: Assembly, split: Split, n_items: int) -> float:
-    """Seconds in which all candidates, and this many items, pass the network: from batches spread
-    over the lengths, since a dictionary may be a hundred times larger than a part of items. The
-    search itself takes little beside it."""
-    import torch
+def _passing(assembly: Assembly, split: Split, n_items: int) -> tuple[float, float]:
+    """Seconds in which the items pass the network, and in which all candidates do: of these some
+    batches, spread over the lengths, since a dictionary may be a hundred times larger than a part
+    of items. The search itself takes little beside it.
 
+    n_items  that are in the split
+    """
     batches = assembly.loaders[split]
     rows: list[list[int]] = list(batches.batch_sampler)  # type: ignore[arg-type]
-    chosen = rows[:: max(1, len(rows) // SPREAD)]
-    small = loader(
-        batches.dataset.remove_columns("item"),  # type: ignore[attr-defined]
+    of_candidates = [batch for batch in rows if batch[0] >= n_items]
+    chosen = of_candidates[:: max(1, len(of_candidates) // SPREAD)]
+    share = sum(map(len, chosen)) / sum(map(len, of_candidates))
+    items = [batch for batch in rows if batch[0] < n_items]
+    return _passes(assembly, split, items), _passes(assembly, split, chosen) / share
+
+
+def _passes(assembly: Assembly, split: Split, rows: Sequence[Sequence[int]]) -> float:
+    """Seconds in which these batches of a split pass the network."""
+    import torch
+
+    batches = loader(
+        assembly.loaders[split].dataset.remove_columns("item"),  # type: ignore[attr-defined]
         assembly.tokenizer.pad_token_id,
-        batch_sampler=chosen,
+        batch_sampler=rows,
     )
-    module = assembly.module
-    device = next(module.model.parameters()).device
-    module.model.eval()
+    model = assembly.module.model
+    device = next(model.parameters()).device
+    model.eval()
     begun = time.perf_counter()
     with torch.no_grad(), assembly.trainer.precision_plugin.forward_context():
-        for batch in small:
-            model_logits(module.model, {n: value.to(device) for n, value in batch.items()})
+        for batch in batches:
+            model_logits(model, {n: value.to(device) for n, value in batch.items()})
     took = time.perf_counter() - begun
-    module.model.train()
-    more = 1 + (n_items - len(assembly.examples[split])) / sum(map(len, rows))
-    return took * sum(map(len, rows)) / sum(map(len, chosen)) * more
+    model.train()
+    return took
 
 
 def _train_items(run: Run) -> Sequence[Example]:

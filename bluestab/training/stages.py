@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bluestab.models.earlier import EarlierTask
     from bluestab.tasks.base import Scores
     from bluestab.techniques.base import Technique
+    from bluestab.training.loop.candidates import CandidateVectors
 
 
 @dataclass(frozen=True)
@@ -167,17 +168,20 @@ def earlier_scores(
     tasks: Sequence[EarlierTask],
     built: Built,
     trainer: pl.Trainer,
+    vectors: CandidateVectors,
     knobs: Mapping[str, Any],
 ) -> list[Scores]:
     """The test scores of each stage's task now: the encoder as it stands, under the head that the
     stage left, and with the layers that it inserted.
 
-    tasks  the same stages
-    knobs  `trainer` of the config
+    tasks    the same stages
+    vectors  of candidates, as far as they are known
+    knobs    `trainer` of the config
     """
     import torch
 
     from bluestab.training.image_features import look_of
+    from bluestab.training.loop.candidates import candidates_of
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
 
     state = built.plain(built.model.state_dict())
@@ -190,14 +194,19 @@ def earlier_scores(
         examples = stage.data.select(stage.seeds)["test"]
         table, tokenizer = tokenised(stage.data, examples, stage.model, "scoring")
         logits, device = ItemLogits(), next(iter(own.values())).device
-        rows = evaluation_batches(table, knobs)
+        candidates = candidates_of(table, len(examples))
+        rows = evaluation_batches(table, knobs, candidates)
+        vectors.begin(task.network, candidates, weights)
         look = look_of(stage.model.sees, examples, device)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             for batch in loader(table, tokenizer.pad_token_id, look=look, batch_sampler=rows):
+                if vectors.has(batch["items"]):
+                    continue
                 batch = {name: value.to(device) for name, value in batch.items()}
                 answers = task.logits(weights, batch, training=False)
                 logits.update(answers, batch["labels"], batch["items"])
-        _, _, scores = make_evaluator(stage.data, examples, table)(logits.compute())
+        by_row = vectors.complete(logits.compute())
+        _, _, scores = make_evaluator(stage.data, examples, table)(by_row)
         found.append(scores)
     return found
 

@@ -138,6 +138,19 @@ def test_what_stages_hold_on_to_by_hand() -> None:
     assert [found[n].memory_mb["process"] for n in (0, 1, 3)] == [1004, 1004, 1064]
 
 
+def test_a_dictionary_passes_once_with_the_same_weights_by_hand() -> None:
+    ranking, line = replace(DRY, candidates=11.0), {"steps_per_epoch": 10, "eval_every": 25}
+
+    def passes(steps: int, earlier: int) -> float:
+        found = [from_dry_step(d, steps=steps, earlier=earlier, **line) for d in (ranking, DRY)]
+        return (found[0].seconds - found[1].seconds) / 11
+
+    assert passes(25, 0) == 1, "one validation, and the test of the same weights"
+    assert passes(100, 0) == 5, "four, and the test of the best"
+    assert passes(25, 2) == 3, "a dictionary of each earlier task"
+    assert passes(100, 2) == 9
+
+
 def test_a_sweep_by_hand() -> None:
     costs = [cost(60, 1000, 500, process=800), cost(100, 2000, 700, process=900, gpu=40), None]
     found = forecast(costs)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch.utils.data import DataLoader
 
+    from bluestab.training.loop.candidates import Candidates
+
 
 Supply = Callable[[Sequence[int], int], "torch.Tensor"]
 """(rows of the tokenised split, width) -> what the frozen blocks give for them, (B, width, H)."""
@@ -158,20 +160,26 @@ def training_order(dataset: Dataset, optim: Mapping[str, Any], seed: int) -> Shu
     )
 
 
-def evaluation_batches(dataset: Dataset, trainer: Mapping[str, Any]) -> list[list[int]]:
+def evaluation_batches(
+    dataset: Dataset, trainer: Mapping[str, Any], candidates: Candidates | None = None
+) -> list[list[int]]:
     """Rows of a tokenised split in batches, from the shortest to the longest: little is padded.
 
     A batch has at most trainer.eval_batch_size items and, padding counted, trainer.eval_tokens word
-    pieces (null: any number); an item that is longer than those is a batch by itself.
+    pieces (null: any number); an item that is longer than those is a batch by itself. Candidates
+    follow in batches of their own.
     """
     most, tokens = trainer["eval_batch_size"], trainer["eval_tokens"]
     lengths = row_lengths(dataset)
+    apart = range(0) if candidates is None else candidates.rows  # the last ones
     batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        last = len(batches[-1]) if batches else most
-        if last == most or (tokens is not None and (last + 1) * lengths[row] > tokens):
-            batches.append([])
-        batches[-1].append(row)
+    for own in (range(len(lengths) - len(apart)), apart):
+        last = most  # a batch is begun
+        for row in sorted(own, key=lengths.__getitem__):
+            if last == most or (tokens is not None and (last + 1) * lengths[row] > tokens):
+                batches.append([])
+            batches[-1].append(row)
+            last = len(batches[-1])
     return batches
 
 

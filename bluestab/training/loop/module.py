@@ -24,6 +24,7 @@ from bluestab.models.activations import Compression, saving
 from bluestab.models.passes import model_logits
 from bluestab.tasks.base import Scores
 from bluestab.tasks.data import EVALUATION_SEED
+from bluestab.training.loop.candidates import Candidates, CandidateVectors
 from bluestab.training.loop.counted_memory import Ledger, moment_bytes
 from bluestab.training.loop.evaluation import Evaluator, ItemLogits
 from bluestab.training.loop.gradients import clipped, mean_gradient_norms
@@ -76,6 +77,7 @@ class FineTuning(pl.LightningModule):
     corruption   what is drawn of every batch before the network sees it; None: nothing
     preprocess_logits_for_metrics  logits of an evaluation, and labels -> what scoring needs of them
     evaluators   how to score validation and test
+    candidates   split -> its rows that items are ranked among; None: it has none
     phases       notes where the time goes
     masks        a context in which dropout draws its masks; outside what saves activations, which
                  else would see its products in place of dropout
@@ -102,6 +104,7 @@ class FineTuning(pl.LightningModule):
             [torch.Tensor, torch.Tensor], torch.Tensor
         ] = lambda logits, _: logits,
         evaluators: Mapping[Split, Evaluator],
+        candidates: Mapping[Split, Candidates | None],
         phases: Phases,
         masks: Callable[[], AbstractContextManager[Any]],
         compression: Compression | None,
@@ -122,6 +125,8 @@ class FineTuning(pl.LightningModule):
             preprocess_logits_for_metrics,
         )
         self._evaluators = evaluators
+        self._candidates = candidates
+        self.vectors = CandidateVectors()
         self._phases = phases
         self._masks = masks
         self._compression = compression
@@ -176,6 +181,7 @@ class FineTuning(pl.LightningModule):
         self._again, self.begun = self.begun == self.global_step, self.global_step
         self.evaluating = False
         self._optimizer.zero_grad()
+        self.vectors.forget()
         self.ledger.look()
         parts = self._ranks.mine(micro_batches(batch, self._micro_batch, self._count))
         losses: list[torch.Tensor] = []
@@ -277,19 +283,27 @@ class FineTuning(pl.LightningModule):
 
     def _collect(self, batch: Batch) -> None:
         self.evaluating = True
+        if self.vectors.has(batch["items"]):
+            return
         with self._phases("evaluate"):
             labels = batch["labels"]
             logits = self._preprocess_logits_for_metrics(model_logits(self.model, batch), labels)
             self.logits.update(logits, labels, batch["items"])
 
+    def _begin(self, split: Split) -> None:
+        self.vectors.begin(self.model, self._candidates[split])
+
     def _score(self, split: Split) -> None:
         with self._phases("score"):
-            by_row = self.logits.compute()
+            by_row = self.vectors.complete(self.logits.compute())
             self.logits.reset()
             self.item_logits, self.predictions, self.scores = self._evaluators[split](by_row)
 
     def on_validation_start(self) -> None:
         self._check_finite()
+
+    def on_validation_epoch_start(self) -> None:
+        self._begin("validation")
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         if self._ranks.evaluates(batch_index, len(self.trainer.val_dataloaders)):  # type: ignore[arg-type]
@@ -302,6 +316,9 @@ class FineTuning(pl.LightningModule):
         )
         if stop:
             self.trainer.should_stop = True
+
+    def on_test_epoch_start(self) -> None:
+        self._begin("test")
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         if self._ranks.evaluates(batch_index, len(self.trainer.test_dataloaders)):  # type: ignore[arg-type]
