@@ -5,12 +5,12 @@
 MiniLM on 64 sentences of NCBI-disease, 400 of GAD, BIOSSES (folds), 200 documents of HoC, and two
 files as people have them, of 400 rows each: abstracts of five classes and citations of six. Each is
 one command, `bluestab auto ... hours=MINUTES/60`, with nothing chosen but the data and the model.
-Afterwards plain fine-tuning alone is trained on as many seeds as give as many optimizer steps in all
-as the runs of `auto`; those that both need are trained once. Of both the run that is best on
+Afterwards plain fine-tuning alone is trained on as many seeds as give as many optimizer steps in
+all as the runs of `auto`; those that both need are trained once. Of both the run that is best on
 validation is delivered, and its test score is what the table compares: one draw of the data and one
 delivered run each, so that a row says how it went, not what to expect.
 
-OUT keeps the stores and the delivered folders; the same command goes on where it stopped.
+OUT keeps the stores and the delivered folders, and what is finished there is not done again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bluestab.core.types import RunRecord
+from bluestab.report.searches import confirmation_of
 from bluestab.store.store import Store
 from bluestab.sweeps.auto.fresh import quality, row_of
 from bluestab.sweeps.auto.plan import AutoPlan, read_plan
@@ -42,67 +43,84 @@ TRIES = {
 ROWS = 400
 
 
-def write_own_files(data: Path, out: Path) -> None:
-    """Two files with a text and a label, as somebody might have them."""
+def write_own_files(data: Path) -> None:
+    """Two files with a text and a label, as somebody might have them, here."""
     with open(data / "medical_abstracts/medical_tc_test.csv", encoding="utf-8", newline="") as file:
         abstracts = [(r["medical_abstract"], r["condition_label"]) for r in csv.DictReader(file)]
     with open(data / "citation_intent/train.txt", encoding="utf-8") as file:
         citations = [(line["text"], line["label"]) for line in map(json.loads, file)]
     for name, rows in (("abstracts", abstracts), ("citations", citations)):
-        with open(out / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+        with open(f"{name}.csv", "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *rows[:ROWS]])
 
 
-def bluestab(*words: str, cwd: Path) -> None:
+def run(*words: str) -> None:
     print("+ bluestab", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "bluestab", *words], cwd=cwd, check=True)
+    subprocess.run([sys.executable, "-m", "bluestab", *words], check=True)
 
 
-def steps(records: Iterable[RunRecord]) -> list[int]:
-    return [int(record.result["steps"]) for record in records]
+def records(store: Store, sweeps: Iterable[str]) -> dict[str, RunRecord]:
+    """Finished runs of these sweeps, by key."""
+    listed = [store.manifest(name) for name in sweeps]
+    keys = dict.fromkeys(run["key"] for one in listed if one is not None for run in one["runs"])
+    return {key: store.read(key) for key in keys if store.has(key)}
 
 
-def plain_seeds(plan: AutoPlan, records: list[RunRecord]) -> list[int]:
-    """Seeds from 0 on that give as many steps as all these runs."""
-    (each,) = {*steps(r for r in records if r.measured["names"]["arm"] == plan.baseline)}
-    return list(range(max(1, round(sum(steps(records)) / each))))
+def train_plain(plan: AutoPlan, n: int, root: Path) -> list[str]:
+    """Plain fine-tuning on seeds 0 to n - 1, each in the fold that `auto` gives it; the sweeps."""
+    folds = plan.folds or 1
+    names = [f"plain{fold}" for fold in range(min(folds, n))]
+    for fold, name in enumerate(names):
+        line = plan.placed([*plan.fixed, "technique=none"], fold)[:-1]
+        seeds = ",".join(map(str, range(fold, n, folds)))
+        run("run", "-m", *line, f"seed={seeds}", f"store={root}", f"sweep.name={name}")
+    return names
 
 
-def train_plain(plan: AutoPlan, seeds: list[int], store: Path, where: Path) -> None:
-    """In a sweep for each fold, in the fold that `auto` gives the seed."""
-    n = plan.folds or 1
-    for fold in range(min(n, len(seeds))):
-        own = seeds[fold::n]
-        line = [o for o in plan.placed([*plan.fixed, "technique=none"], own[0])[:-1]]
-        seed = f"seed={','.join(map(str, own))}"
-        bluestab("run", "-m", *line, seed, f"store={store}", f"sweep.name=plain{fold}", cwd=where)
+def tried(name: str, minutes: float, more: Sequence[str]) -> list[str]:
+    """A row of the table."""
+    folder = Path(f"{name}_{minutes:g}")
+    root = Path(f"{folder}_runs")
+    if not (folder / "minutes").exists():
+        begun = time.monotonic()
+        given = [*TRIES[name].split(), "model=minilm", *more]
+        run("auto", *given, f"hours={minutes / 60:.6g}", f"out={folder}", f"store={root}")
+        (folder / "minutes").write_text(f"{(time.monotonic() - begun) / 60:.1f}")
+    plan, store = read_plan(folder), Store(root)
+    assert plan is not None
+    own = records(store, (plan.name, confirmation_of(plan.name)))
+    n_steps = [int(record.result["steps"]) for record in own.values()]
+    n_plain = max(1, round(sum(n_steps) / min(n_steps)))  # no arm is shorter than the baseline
+    plain = records(store, train_plain(plan, n_plain, root))
+    delivered = plan.decided("deliver") or {}
+    best = max(plain.values(), key=quality)
+    scores = [row_of(record)["score"] for record in plain.values()]
+    return [
+        name,
+        (folder / "minutes").read_text(),
+        f"{len(own)} of {len(plan.arms)} arms",
+        delivered["arm"],
+        f"{row_of(own[delivered['key']])['score']:.3f}",
+        f"{row_of(best)['score']:.3f} (of {len(plain)}; mean {sum(scores) / len(scores):.3f})",
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", nargs="+", choices=TRIES, default=[*TRIES])
-    parser.add_argument("overrides", nargs="*", help="of every command, such as hydra/launcher=pool")
-    args = parser.parse_intermixed_args()
-    out = args.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    write_own_files(Path(os.environ["BLUESTAB_DATA"]), out)
-    lines = []
-    for name in args.only:
-        folder = out / f"{name}_{args.minutes:g}"
-        begun = time.monotonic()
-        given = [*TRIES[name].split(), "model=minilm", *args.overrides]
-        if not (folder / "report.html").exists():
-            budget = f"hours={args.minutes / 60:.6g}"
-            bluestab("auto", *given, budget, f"out={folder}", f"store={folder}_runs", cwd=out)
-        minutes = (time.monotonic() - begun) / 60
-        plan = read_plan(folder)
-        assert plan is not None
-        store = Store(Path(f"{folder}_runs"))
-        keys = {*store.keys()}
-        print(name, minutes, len(keys))
-    print("\n".join(lines))
+    parser.add_argument("--more", nargs="+", default=[], help="overrides, e.g. hydra/launcher=pool")
+    args = parser.parse_args()
+    data = Path(os.environ["BLUESTAB_DATA"]).resolve()
+    os.environ["BLUESTAB_DATA"] = str(data)
+    args.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.out)
+    write_own_files(data)
+    head = ["data", "minutes", "runs", "delivered", "its test score", "plain: best on validation"]
+    rows = [head, ["---"] * len(head)]
+    rows += [tried(name, args.minutes, args.more) for name in args.only]
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
 if __name__ == "__main__":
