@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bluestab.core.errors import DataError
+from bluestab.core.printable import counted
 from bluestab.data.formats.base import Rows, as_text, short
 
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
@@ -22,6 +24,10 @@ TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 BETWEEN = ("#", "|", ";", ",")
 """Signs that tools put between labels of one item."""
+
+
+NOTHING = ("na", "n/a", "#n/a", "null", "none", "-", "?")
+"""What tools write where a value is missing, in small letters; `nan` is never a name."""
 
 
 def label_of(rows: Rows, i: int, value: Any, column: str, listed: Sequence[object] = ()) -> str:
@@ -126,6 +132,17 @@ def check_alike(where: Path, names: Iterable[str], known: Sequence[str] | None, 
                 f"{what}s {short(other)} and {short(name)} are alike; if they are two, list all "
                 f"{what}s in task.label_names",
             )
+
+
+def missing_in(names: Iterable[str], known: Sequence[str] | None) -> list[str]:
+    """Notes about classes that may stand for a missing one; those that the yaml lists do not."""
+    found = Counter(name for name in names if name.casefold() in NOTHING)
+    return [
+        f"{counted(n, 'item')} of class {short(name)}: if that says that the class is missing, "
+        "take such rows out; listed in task.label_names it is a class"
+        for name, n in sorted(found.items())
+        if name not in (known or ())
+    ]
 
 
 def check_single(where: Path, names: Iterable[str], known: Sequence[str] | None) -> None:

@@ -31,6 +31,7 @@ from bluestab.tasks.own_labels import (
     label_of,
     labels_in,
     meant,
+    missing_in,
 )
 from bluestab.tasks.pair_regression import PairRegression
 from bluestab.tasks.question_answering import QuestionAnswering
@@ -98,7 +99,11 @@ class OwnTexts(OwnFiles, ABC):
                 ids, one, two, targets, groups, shown, strict=True
             )
         ]
-        return examples, [describe(rows, kind, roles), *said]
+        return examples, [describe(rows, kind, roles), *said, *self.remarks(targets)]
+
+    def remarks(self, targets: Sequence[Any]) -> list[str]:
+        """Notes about the targets of a file."""
+        return []
 
     def images_in(self, rows: Rows, roles: dict[str, str]) -> Sequence[ImageFile | None]:
         """The image of each row; the column that names them goes to `roles`."""
@@ -121,6 +126,9 @@ class OwnClassification(OwnTexts, Classification):
         listed = self.label_names or ()
         values = rows.column(column, "task.label")
         return [label_of(rows, i, v, column, listed) for i, v in enumerate(values)], column
+
+    def remarks(self, targets: Sequence[Any]) -> list[str]:
+        return missing_in(targets, meant(self.label_names, targets))
 
     def labels(self, train: Sequence[Example]) -> tuple[str, ...]:
         found = sorted({str(e.target) for e in train})

@@ -146,8 +146,14 @@ def test_nan_stands_for_nothing_unless_it_is_listed(load: Load, nothing: str) ->
 
 
 @pytest.mark.parametrize("names", ["None", "NA", "null"])
-def test_names_for_nothing_are_names(load: Load, names: str) -> None:
-    assert counts(load("classification", {"f.csv": csv(["a", names] * 20)}))[names] == 20
+def test_names_for_nothing_are_names_and_said(load: Load, names: str) -> None:
+    files = {"f.csv": csv(["a", names] * 20)}
+    data = load("classification", files)
+    assert counts(data)[names] == 20
+    said = f"20 items of class '{names}': if that says that the class is missing"
+    assert any(said in note for note in data.notes), data.notes
+    listed = load("classification", files, label_names=["a", names])
+    assert not any("is missing" in note for note in listed.notes)
 
 
 def test_a_map_is_no_label(load: Load) -> None:

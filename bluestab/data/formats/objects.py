@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,13 @@ def read_jsonl(path: Path) -> Rows:
 
 
 def read_objects(path: Path) -> Rows:
-    """A JSON list of objects, a map from name to object, or a map with the list under `data`."""
+    """A JSON list of objects, a map from name to object, a map with the list under `data`, or a
+    table by columns."""
     text, notes = whole_text(path)
     said = list(notes)
     line = _Line()
     try:
-        items = list(_items(path, text, line))
+        items = _items(path, text, line, said)
     except json.JSONDecodeError as error:
         raise DataError(path, f"is no JSON: {error.msg}", error.lineno) from error
     except RecursionError as error:
@@ -139,8 +140,18 @@ def _of_spacy(item: Any) -> Any:
     return {**kept, "labels": [name for name, value in cats.items() if value >= 0.5]}
 
 
-def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
-    """The objects of a list or map; walked by hand to know the line of each."""
+@dataclass(frozen=True)
+class _Entry:
+    """Of a list (key: None) or map: a value, its line, and the text of a list."""
+
+    key: str | None
+    value: Any
+    line: int
+    text: str = ""
+
+
+def _entries(path: Path, text: str, place: _Line) -> Iterator[_Entry]:
+    """What a list or map holds; walked by hand to know the line of each."""
     decode = _decoder.raw_decode
     at = skip(text, 0)
     opening = text[at : at + 1]
@@ -148,10 +159,8 @@ def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
         raise DataError(path, "is neither a JSON list of objects nor a JSON map of objects", 1)
     closing = {"[": "]", "{": "}"}[opening]
     at = skip(text, at + 1)
-    line, counted, n = place.number, 0, 0
+    line, counted = place.number, 0
     names: set[str] = set()
-    other: list[str] = []
-    inner: list[Item] | None = None
     while text[at : at + 1] != closing:
         line, counted = line + text.count("\n", counted, at), at
         place.number = line
@@ -164,24 +173,10 @@ def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
                 raise DataError(path, f"the name {short(key)} occurs twice", line)
             names.add(key)
             at = expect(text, at, ":")
-        if key in WRAPPED and text[at : at + 1] == "[" and inner is None:
-            end = decode(text, at)[1]
-            inner = list(_items(path, text[at:end], _Line(line + text.count("\n", counted, at))))
-            at = end
-        else:
-            item, at = decode(text, at)
-            if "\\" in text[counted:at]:
-                _check_characters([key, item])
-            item = _of_spacy(item)
-            if isinstance(item, dict):
-                n += 1
-                if n > MOST_ROWS:
-                    raise too_many(path, n, "items or more", MOST_ROWS)
-                yield key, item, line
-            elif key is None:
-                raise DataError(path, f"expected an object, found {short(item)}", line)
-            else:
-                other.append(key)
+        begin, (value, at) = at, decode(text, at)
+        if "\\" in text[counted:at]:
+            _check_characters([key, value])
+        yield _Entry(key, _of_spacy(value), line, text[begin:at] if text[begin] == "[" else "")
         at = skip(text, at)
         if text[at : at + 1] != closing:
             at = expect(text, at, ",")
@@ -191,10 +186,60 @@ def _items(path: Path, text: str, place: _Line) -> Iterator[Item]:
             f"goes on after its end with {short(rest)}; one object per line is task.format=jsonl",
             line + text.count("\n", counted, at),
         )
-    if inner is not None:
-        yield from inner
-    elif other:
-        raise DataError(path, f"the field {short(other[0])} is no object, where items are expected")
+
+
+def _items(path: Path, text: str, place: _Line, notes: list[str]) -> list[Item]:
+    """The objects of a list; of a map those of the list in it, or its own; or the rows of a table
+    that is written by columns."""
+    found: list[_Entry] = []
+    for entry in _entries(path, text, place):
+        found.append(entry)
+        if len(found) > MOST_ROWS:
+            raise too_many(path, len(found), "items or more", MOST_ROWS)
+        if entry.key is None and not isinstance(entry.value, dict):
+            raise DataError(path, f"expected an object, found {short(entry.value)}", entry.line)
+    table = _by_columns({entry.key: entry.value for entry in found})
+    if table is not None:
+        notes.append("the table is written by columns")
+        return [(None, row, found[0].line) for row in table]
+    for entry in found:
+        if entry.key in WRAPPED and entry.text:
+            beside = [short(other.key) for other in found if isinstance(other.value, dict)]
+            if beside:
+                notes.append(f"items are those of '{entry.key}'; not read: {', '.join(beside)}")
+            return _items(path, entry.text, _Line(entry.line), notes)
+    for entry in found:
+        if not isinstance(entry.value, dict):
+            advice = "; save each list as a file of its own" if entry.text else ""
+            raise DataError(
+                path,
+                f"the field {short(entry.key)} is no object, where items are expected{advice}",
+            )
+    return [(entry.key, entry.value, entry.line) for entry in found]
+
+
+def _by_columns(fields: Mapping[str | None, Any]) -> list[dict[str, Any]] | None:
+    """The rows of a table as pandas and `datasets` write it, not by rows: `{name: [value, ...]}`,
+    `{name: {"0": value, ...}}`, or names, values and an index apart; None for anything else."""
+    values = list(fields.values())
+    if fields.keys() >= {"columns", "data"}:
+        names, rows = fields["columns"], fields["data"]
+        if not isinstance(names, list) or not isinstance(rows, list):
+            return None
+        if all(isinstance(row, list) and len(row) == len(names) for row in rows):
+            return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+        return None
+    if None in fields or len(values) < 2:
+        return None
+    if all(isinstance(one, list) and len(one) == len(values[0]) for one in values):
+        if any(isinstance(part, dict) for one in values for part in one[:1]):
+            return None
+        return [dict(zip(map(str, fields), row, strict=True)) for row in zip(*values, strict=True)]
+    if all(isinstance(one, dict) and [*one] == [*values[0]] for one in values):
+        if not all(name.isdigit() for name in values[0]):
+            return None
+        return [{str(name): one[row] for name, one in fields.items()} for row in values[0]]
+    return None
 
 
 def _rows(path: Path, items: list[Item], notes: Iterable[str]) -> Rows:

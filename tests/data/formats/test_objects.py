@@ -85,6 +85,53 @@ def test_items_of_one_line_have_names(load: Load) -> None:
         load("classification", {JSON: json.dumps([*items, {"text": "x"}])})
 
 
+ROWS = [{"text": f"some words, number {i}", "label": "ab"[i % 2]} for i in range(20)]
+TABLES: dict[str, tuple[Any, str]] = {
+    "pandas, as it writes by itself": (
+        {name: {str(7 * i): row[name] for i, row in enumerate(ROWS)} for name in ROWS[0]},
+        "by columns",
+    ),
+    "pandas, split": (
+        {
+            "columns": [*ROWS[0]],
+            "index": [*range(20)],
+            "data": [[*row.values()] for row in ROWS],
+        },
+        "by columns",
+    ),
+    "pandas, table": ({"schema": {"fields": []}, "data": ROWS}, "not read: 'schema'"),
+    "lists": ({name: [row[name] for row in ROWS] for name in ROWS[0]}, "by columns"),
+    "with words about it": (
+        {"info": {"text": "ours", "label": "v1"}, "annotations": ROWS},
+        "items are those of 'annotations'; not read: 'info'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_the_same_however_it_is_written(load: Load, name: str) -> None:
+    content, said = TABLES[name]
+    expected = load("classification", {JSON: json.dumps(ROWS)})
+    data = load("classification", {JSON: json.dumps(content)})
+    assert data.splits == expected.splits
+    assert any(said in note for note in data.notes), data.notes
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"train": ROWS, "test": ROWS}, "'train' is no object.*each list as a file of its own"),
+        ({"text": ["a", "b"], "label": ["x"]}, "'text' is no object"),
+        ({"columns": 3, "data": [[1]]}, "'columns' is no object|expected an object"),
+        ({"columns": ["text"], "data": [["a"], ["b", "c"]]}, "expected an object, found"),
+        ({"text": [], "label": []}, "holds no items"),
+        ({"text": {}, "label": {}}, "holds no items"),
+    ],
+)
+def test_what_is_no_table_is_refused(load: Load, content: Any, said: str) -> None:
+    refuses(load, ("classification", {JSON: json.dumps(content)}, {}, said))
+
+
 def spacy(n: int = 20) -> list[Any]:
     return [
         [f"case {i:02} of gout", {"entities": [[11, 15, "D"]] if i % 2 else []}] for i in range(n)
