@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.types import Example, Split
 from bluestab.data.dictionary import Dictionary, folded, read_dictionary
-from bluestab.data.formats.base import Document, Span
+from bluestab.data.formats.base import Document, Documents, Span
 from bluestab.data.formats.offsets import covered
 from bluestab.data.formats.pubtator import read_pubtator_documents
 from bluestab.data.locate import locate, sha256_of
@@ -289,17 +289,16 @@ def _right_name(example: Example, names: Sequence[str]) -> str:
 
 
 def mentions_in(
-    path: Path, types: Sequence[str] | None, context: int
+    read: Documents, types: Sequence[str] | None, context: int
 ) -> tuple[list[LinkedMention], list[str]]:
-    """The mentions of a PubTator file, and notes about it.
+    """The mentions of documents with concepts, and notes about these.
 
     types    those that count; None: all
-    context  characters of the abstract to either side that are read along; 0: the mention alone
+    context  characters of the text to either side that are read along; 0: the mention alone
     """
-    read = read_pubtator_documents(path)
     known = {span.type for document in read.documents for span in document.spans}
     if unknown := sorted(set(types or ()) - known):
-        raise DataError(path, f"has no mention of type {unknown[0]!r}, only {sorted(known)}")
+        raise DataError(read.path, f"has no mention of type {unknown[0]!r}, only {sorted(known)}")
     found = [
         LinkedMention(_example(document, span, context), span.concept)
         for document in read.documents
@@ -349,7 +348,10 @@ class Linking(Linked):
         return self.read_all({"test": path}).splits["test"]
 
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
-        read = {split: mentions_in(p, self.types, self.context) for split, p in paths.items()}
+        read = {
+            split: mentions_in(read_pubtator_documents(path), self.types, self.context)
+            for split, path in paths.items()
+        }
         corpus = self.usable({split: mentions for split, (mentions, _) in read.items()}, paths)
         said = [f"{paths[split].name}: {n}" for split, (_, notes) in read.items() for n in notes]
         return Corpus(corpus.splits, (*corpus.notes, *said))

@@ -19,6 +19,7 @@ from bluestab.core.paths import expanded
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.accepted import accepted
 from bluestab.data.formats.base import Rows, as_text
+from bluestab.data.formats.bioc import read_bioc
 from bluestab.data.formats.brat import read_brat
 from bluestab.data.formats.columnar import NAMES, read_dataset, read_parquet
 from bluestab.data.formats.columns import choose, find, names_of, texts, with_header
@@ -158,7 +159,7 @@ def name_from(train: object) -> str:
 
 OWN_FORMATS = ("auto", *FORMATS)
 ROW_FORMATS = ("auto", "csv", "tsv", "json", "jsonl", "parquet", "dataset")
-SPAN_READERS = {"brat": read_brat, "pubtator": read_pubtator_documents}
+SPAN_READERS = {"brat": read_brat, "pubtator": read_pubtator_documents, "bioc": read_bioc}
 
 
 def describe(rows: Rows, kind: str, roles: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A person's own mentions and dictionary: rows of a table, or abstracts in PubTator."""
+"""A person's own mentions and dictionary: rows of a table, or texts in PubTator or BioC."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from typing import ClassVar
 from bluestab.core.errors import DataError
 from bluestab.core.types import Example, Split
 from bluestab.data.formats.base import as_text
+from bluestab.data.formats.bioc import read_bioc
 from bluestab.data.formats.columns import choose, texts
+from bluestab.data.formats.pubtator import read_pubtator_documents
 from bluestab.data.locate import locate_own
 from bluestab.tasks.base import Corpus
 from bluestab.tasks.label_names import names_problem
 from bluestab.tasks.linking import Linked, LinkedMention, context_problems, mentions_in
 from bluestab.tasks.own import READING, ROW_FORMATS, OwnFiles, describe, noted
+
+WITH_CONCEPTS = {"pubtator": read_pubtator_documents, "bioc": read_bioc}
+"""Format -> its reader, of documents whose mentions have concepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +28,8 @@ class OwnLinking(OwnFiles, Linked):
     """Mentions, the id of the concept of each, and a dictionary.
 
     text       column of the mention; text_pair: of a text that it is read with; label: of the id
-    types      in PubTator, of mentions that count; None: all
-    context    in PubTator, characters to either side that are read along; 0: the mention alone
+    types      in PubTator and BioC, of mentions that count; None: all
+    context    there, characters to either side that are read along; 0: the mention alone
     """
 
     text: str | int | None
@@ -33,7 +38,7 @@ class OwnLinking(OwnFiles, Linked):
     types: Sequence[str] | None
     context: int
 
-    formats: ClassVar[tuple[str, ...]] = (*ROW_FORMATS, "pubtator")
+    formats: ClassVar[tuple[str, ...]] = (*ROW_FORMATS, *WITH_CONCEPTS)
     descriptive: ClassVar[frozenset[str]] = READING | Linked.descriptive
 
     def check(self) -> list[str]:
@@ -52,8 +57,9 @@ class OwnLinking(OwnFiles, Linked):
         said: dict[Split, tuple[Path, list[str]]] = {}
         for split, path in paths.items():
             kind = self.format_of(path)
-            if kind == "pubtator":
-                found[split], notes = mentions_in(path, self.types, self.context)
+            if kind in WITH_CONCEPTS:
+                read = WITH_CONCEPTS[kind](path)
+                found[split], notes = mentions_in(read, self.types, self.context)
             else:
                 found[split], notes = self._rows(path, kind)
             said[split] = (path, notes)

@@ -80,6 +80,28 @@ def pubtator(n: int = 12) -> str:
     )
 
 
+def bioc_documents(n: int = 12) -> list[Any]:
+    """Documents of a title and an abstract, a mention in each."""
+    documents = []
+    for i in range(n):
+        parts = (
+            (f"Colon cancer {i}.", "Colon cancer", 0),
+            (f"Patients have gout {i}.", "gout", 14),
+        )
+        passages, begin = [], 0
+        for text, mention, at in parts:
+            annotation = {
+                "id": "1",
+                "infons": {"type": "Disease", "identifier": "MESH:D1"},
+                "text": mention,
+                "locations": [{"offset": begin + at, "length": len(mention)}],
+            }
+            passages.append({"offset": begin, "text": text, "annotations": [annotation]})
+            begin += len(text) + 1
+        documents.append({"id": str(i), "passages": passages})
+    return documents
+
+
 def brat(n: int = 12) -> dict[str, str]:
     files: dict[str, str] = {}
     for i in range(n):

@@ -50,16 +50,7 @@ def read_objects(path: Path) -> Rows:
     table by columns."""
     text, notes = whole_text(path)
     said = list(notes)
-    line = _Line()
-    try:
-        items = _items(path, text, line, said)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"is no JSON: {error.msg}", error.lineno) from error
-    except RecursionError as error:
-        raise DataError(path, "is nested too deeply", line.number) from error
-    except _Refused as error:
-        raise DataError(path, str(error), line.number) from error
-    return _rows(path, items, said)
+    return _rows(path, _items(path, text, 1, said), said)
 
 
 class _Refused(ValueError):
@@ -141,7 +132,7 @@ def _of_spacy(item: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """Of a list (key: None) or map: a value, its line, and the text of a list."""
 
     key: str | None
@@ -150,7 +141,21 @@ class _Entry:
     text: str = ""
 
 
-def _entries(path: Path, text: str, place: _Line) -> Iterator[_Entry]:
+def entries(path: Path, text: str, line: int = 1) -> Iterator[Entry]:
+    """What a list or map holds whose text begins in this line. Raises DataError for what is none,
+    when it gets there."""
+    place = _Line(line)
+    try:
+        yield from _entries(path, text, place)
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"is no JSON: {error.msg}", error.lineno + line - 1) from error
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply", place.number) from error
+    except _Refused as error:
+        raise DataError(path, str(error), place.number) from error
+
+
+def _entries(path: Path, text: str, place: _Line) -> Iterator[Entry]:
     """What a list or map holds; walked by hand to know the line of each."""
     decode = _decoder.raw_decode
     at = skip(text, 0)
@@ -176,7 +181,7 @@ def _entries(path: Path, text: str, place: _Line) -> Iterator[_Entry]:
         begin, (value, at) = at, decode(text, at)
         if "\\" in text[counted:at]:
             _check_characters([key, value])
-        yield _Entry(key, _of_spacy(value), line, text[begin:at] if text[begin] == "[" else "")
+        yield Entry(key, _of_spacy(value), line, text[begin:at] if text[begin] == "[" else "")
         at = skip(text, at)
         if text[at : at + 1] != closing:
             at = expect(text, at, ",")
@@ -188,11 +193,11 @@ def _entries(path: Path, text: str, place: _Line) -> Iterator[_Entry]:
         )
 
 
-def _items(path: Path, text: str, place: _Line, notes: list[str]) -> list[Item]:
+def _items(path: Path, text: str, line: int, notes: list[str]) -> list[Item]:
     """The objects of a list; of a map those of the list in it, or its own; or the rows of a table
     that is written by columns."""
-    found: list[_Entry] = []
-    for entry in _entries(path, text, place):
+    found: list[Entry] = []
+    for entry in entries(path, text, line):
         found.append(entry)
         if len(found) > MOST_ROWS:
             raise too_many(path, len(found), "items or more", MOST_ROWS)
@@ -207,7 +212,7 @@ def _items(path: Path, text: str, place: _Line, notes: list[str]) -> list[Item]:
             beside = [short(other.key) for other in found if isinstance(other.value, dict)]
             if beside:
                 notes.append(f"items are those of '{entry.key}'; not read: {', '.join(beside)}")
-            return _items(path, entry.text, _Line(entry.line), notes)
+            return _items(path, entry.text, entry.line, notes)
     for entry in found:
         if not isinstance(entry.value, dict):
             advice = "; save each list as a file of its own" if entry.text else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import lines_in
+from bluestab.data.formats.bioc import is_bioc
 from bluestab.data.formats.columnar import is_dataset
 from bluestab.data.formats.columns import NAMES
 from bluestab.data.formats.conll import separator_of
@@ -16,7 +17,7 @@ from bluestab.data.formats.pubtator import HEADING
 from bluestab.data.readers import head_of
 
 FORMATS = (
-    "csv", "tsv", "json", "jsonl", "parquet", "dataset", "conll", "brat", "pubtator",
+    "csv", "tsv", "json", "jsonl", "parquet", "dataset", "conll", "brat", "pubtator", "bioc",
 )  # fmt: skip
 
 ENDINGS = {
@@ -29,7 +30,8 @@ ENDINGS = {
 OTHERS = {
     ".xlsx": "an Excel sheet: save it as CSV (UTF-8)", ".xls": "an Excel sheet: save it as CSV",
     ".ods": "a spreadsheet: save it as CSV", ".zip": "an archive: unpack it",
-    ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".xml": "XML",
+    ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".xml": "XML (of BioC the "
+    "JSON form is read)",
     ".bz2": "packed with bzip2, not gzip: unpack it", ".xz": "packed with xz, not gzip: unpack it",
     ".zst": "packed with zstd, not gzip: unpack it",
     ".7z": "an archive: unpack it", ".rar": "an archive: unpack it",
@@ -61,6 +63,8 @@ def recognise(path: Path, *, words: bool) -> str:
     suffix = suffix_of(path)
     if suffix in OTHERS:
         raise DataError(path, f"is {OTHERS[suffix]}; known formats: {', '.join(FORMATS)}")
+    if suffix in ("", ".json", ".jsonl", ".biocjson") and is_bioc(path):
+        return "bioc"
     if suffix in ENDINGS and suffix != ".json":
         return "conll" if suffix == ".csv" and words and _is_conll(path) else ENDINGS[suffix]
     if not suffix and head_of(path, 4) == b"PAR1":

@@ -32,7 +32,7 @@ from bluestab.data.formats.spans import Losses, tag_words
 from bluestab.tasks.base import Corpus, Task
 from bluestab.tasks.data import located
 from tests.conftest import real_data
-from tests.support.own_files import KINDS, brat, conll, pubtator, rows, spans
+from tests.support.own_files import KINDS, bioc_documents, brat, conll, pubtator, rows, spans
 
 SIGNS = ["\t", "\n", '"', ",", " ", "\0", "\r", "#", "[", "}", "|", "é", "\u2028", "0", "-", "\\"]
 EACH = 130
@@ -97,6 +97,22 @@ def mentions_in(text: str) -> int:
     return len(re.findall(r"(?m)^[^\t\n|]+\t\d+\t\d+\t", text))
 
 
+def annotations_in(text: str) -> int:
+    return sum(
+        len(
+            {
+                (str(a["locations"]), str(a["infons"]))
+                for a in passage["annotations"]
+                if a["infons"].get("type")
+            }
+        )
+        for found in json.loads(text.removeprefix("\ufeff")).values()  # whatever its name is
+        for document in found
+        for passage in document["passages"]
+        if passage["text"].strip()
+    )
+
+
 Count = Callable[[str], int]
 BASES: dict[str, tuple[str, str, bytes, Count]] = {
     "csv": ("classification", "f.csv", rows().encode(), lambda t: rows_in(t) - 1),
@@ -120,6 +136,12 @@ BASES: dict[str, tuple[str, str, bytes, Count]] = {
     "conll": ("tagging", "f.conll", conll().encode(), words_in),
     "spans": ("tagging", "f.jsonl", spans().encode(), lambda t: len(filled(t))),
     "pubtator": ("tagging", "f.pubtator", pubtator().encode(), mentions_in),
+    "bioc": (
+        "tagging",
+        "f.json",
+        json.dumps({"documents": bioc_documents()}, indent=1).encode(),
+        annotations_in,
+    ),
     "parquet": ("classification", "f.parquet", parquet(), lambda _: 40),
 }
 
@@ -129,7 +151,7 @@ def count(name: str, corpus: Corpus) -> int:
     items = corpus.splits["train"]
     if name == "conll":
         return sum(len(e.text) for e in items)
-    if name == "pubtator":
+    if name in ("pubtator", "bioc"):
         kept = sum(tag.startswith("B") for e in items for tag in e.target)  # type: ignore[union-attr]
         told = [note for note in corpus.notes if " mentions " in note and "widened" not in note]
         return kept + sum(int(note.split()[0]) for note in told if note[0].isdigit())
