@@ -164,7 +164,8 @@ SPAN_READERS = {"brat": read_brat, "pubtator": read_pubtator_documents, "bioc": 
 
 def describe(rows: Rows, kind: str, roles: Mapping[str, str]) -> str:
     """`csv, 120 rows; text is 'sentence', label is 'gold'; not read: 'date'`."""
-    unread = [repr(name) for name in rows.columns if name not in roles.values()]
+    read = {name for said in roles.values() for name in (said, *said.split(", "))}
+    unread = [repr(name) for name in rows.columns if name not in read]
     said = f"{kind}, {len(rows.rows)} rows" + ("" if rows.named else " without a line of names")
     parts = ", ".join(f"{role} is {column!r}" for role, column in roles.items())
     if unread:

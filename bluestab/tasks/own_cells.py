@@ -35,7 +35,7 @@ def is_tags(values: Sequence[Any]) -> bool:
     first = next((v for v in values if v not in (None, "", [])), None)
     if isinstance(first, list):
         return all(isinstance(part, str | int) for part in first)
-    return isinstance(first, str) and not first.lstrip().startswith(("[[", "[{", "[]"))
+    return isinstance(first, str) and not first.lstrip().startswith(("[[", "[{", "[(", "[]"))
 
 
 def parse_strings(

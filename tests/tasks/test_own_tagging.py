@@ -84,6 +84,15 @@ def test_rows_of_words_keep_sentences_and_documents(load: Load) -> None:
     assert [e.text for e in named.splits["train"]] == [e.text for e in data.splits["train"]]
 
 
+def test_spans_as_pandas_writes_them(load: Load) -> None:
+    rows = "".join(
+        f"\"case {i} of gout\",\"[(0, 4, 'A'), (11, 15, 'B')]\"\n" for i in range(10, 30)
+    )
+    data = load("tagging", {"f.csv": "text,entities\n" + rows})
+    tags = [tag for split in data.splits.values() for e in split for tag in e.target]
+    assert (tags.count("B-A"), tags.count("B-B")) == (20, 20)
+
+
 def test_entities_without_types_are_counted_without_empty_parentheses(load: Load) -> None:
     data = load("tagging", {WORDS: conll(tags=("B", "I", "O"))})
     assert "train: 20 entities" in data.notes

@@ -189,3 +189,24 @@ REPAIRED: dict[str, Broken] = {
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_is_repaired_or_left_out_is_said(load: Load, name: str) -> None:
     notes(load, REPAIRED[name])
+
+
+def test_columns_of_labels_are_read(load: Load) -> None:
+    table = "text,a,b,c\n" + "".join(f"word {i},{i % 2},{i % 3 % 2},0\n" for i in range(40))
+    (said,) = (
+        note
+        for note in load("multilabel", {CSV: table}, label=["a", "b"]).notes
+        if "label is" in note
+    )
+    assert said.endswith("label is 'a, b'; not read: 'c'")
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["text1,text2,score", "question1,question2,similarity_score", "s1,s2,relatedness_score"],
+)
+def test_usual_names_of_pairs(load: Load, names: str) -> None:
+    table = f"{names}\n" + "".join(f"a {i},b {i},{i % 5}.5\n" for i in range(40))
+    named = {} if not names.startswith("s1") else {"text": "s1", "text_pair": "s2"}
+    data = load("pair_regression", {CSV: table}, **named)
+    assert sum(map(len, data.splits.values())) == 40

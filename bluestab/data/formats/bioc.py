@@ -19,7 +19,6 @@ from bluestab.data.formats.base import (
     Document,
     Documents,
     Span,
-    lines_in,
     short,
     too_long,
     whole_text,
@@ -58,14 +57,11 @@ def read_bioc(path: Path) -> Documents:
 
 def _documents(path: Path, text: str) -> Iterator[tuple[Any, int]]:
     """Documents and their lines: those of a collection, or one per line."""
-    try:
-        found = list(entries(path, text))
-    except DataError:
-        lines, _ = lines_in(path)
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield parse_object(path, line, number), number
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) > 1 and lines[0][1].rstrip().endswith("}"):
+        yield from ((parse_object(path, line, number), number) for number, line in lines)
         return
+    found = list(entries(path, text))
     if any(one.key == "passages" for one in found):
         yield {one.key: one.value for one in found}, 1
         return

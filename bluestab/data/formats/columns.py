@@ -13,16 +13,18 @@ from bluestab.data.formats.base import Rows, as_text, short
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "text": (
-        "text", "sentence", "sentence1", "sent1", "text_a", "texta", "premise", "question",
-        "abstract", "document", "review", "content", "utterance", "string", "title", "body",
+        "text", "sentence", "sentence1", "sent1", "text_a", "texta", "text1", "premise",
+        "question", "question1", "abstract", "document", "review", "content", "utterance",
+        "string", "title", "body",
     ),
     "text_pair": (
-        "text_pair", "sentence2", "sent2", "text_b", "textb", "text2", "hypothesis", "context",
-        "contexts", "passage", "answer_text",
+        "text_pair", "sentence2", "sent2", "text_b", "textb", "text2", "hypothesis", "question2",
+        "context", "contexts", "passage", "answer_text",
     ),
     "label": (
         "label", "labels", "class", "category", "target", "gold", "score", "similarity", "rating",
         "answer", "final_decision", "final_answer", "relation", "annotation", "sentiment", "y",
+        "similarity_score", "relatedness_score",
     ),
     "image": (
         "image", "image_name", "image_path", "image_file", "file_name", "filename", "file", "img",
