@@ -94,8 +94,8 @@ def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
         return f"there is no {group}/vision '{name}'" + did_you_mean(name, options)
     if kind == "model" and folder:
         return (
-            f"{head}; one that no yaml names: model=bert_base_uncased model.path=FOLDER with its "
-            "config.json, model.safetensors and tokenizer, or a yaml of your own in ./conf/model"
+            f"{head}; one that no yaml names: model=auto model.hub={whole}, or of a folder with "
+            f"its config.json, model.safetensors and tokenizer: model=auto model.path={whole}"
         )
     if len(options) > MANY and not nearest(name, options):
         shown = f"bluestab list {kind}" if kind in KINDS else "bluestab run --help"

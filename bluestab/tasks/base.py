@@ -180,6 +180,10 @@ class Task(ABC):
             )
         return problems
 
+    def look_at(self, path: Path) -> None:  # noqa: B027  # most kinds take no folders
+        """Raises DataError for a folder that cannot be data of this kind, before all that is in it
+        is read."""
+
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus:
         """All items of all files. Raises DataError with the line that cannot be understood."""
         return Corpus({split: self.read(path) for split, path in paths.items()})

@@ -117,6 +117,8 @@ def load_task(node: Mapping[str, Any]) -> TaskData:
         raise ConfigError(*problems)
     paths = located(task)
     for split, path in paths.items():
+        if path.is_dir():
+            task.look_at(path)
         expected = task.sha256.get(split)
         if expected is not None and (found := sha256_of(path)) != expected:
             problems.append(

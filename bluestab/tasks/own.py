@@ -83,6 +83,9 @@ class OwnFiles(Task, ABC):
     @abstractmethod
     def read_all(self, paths: Mapping[Split, Path]) -> Corpus: ...
 
+    def look_at(self, path: Path) -> None:
+        self.format_of(path)
+
     def format_of(self, path: Path) -> str:
         """The format of a file: the given one, or what it is recognised as."""
         if self.format == "auto":

@@ -73,7 +73,7 @@ OPTIONS = {
         ("model", "bert_base", "did you mean 'bert_base_cased' or 'bert_base_uncased'?"),
         ("model", "bert-base-uncased", "did you mean 'bert_base_uncased'?"),
         ("model/google-bert", "bert-base-uncased", "did you mean 'bert_base_uncased'?"),
-        ("model/somebody", "else-1.0", "no model 'somebody/else-1.0'; one that no yaml names"),
+        ("model/somebody", "else-1.0", "names: model=auto model.hub=somebody/else-1.0"),
         ("model", "gpt", "bluestab list model shows all 23"),
         ("task", "bc5cdr", "'bc5cdr_chem' or 'bc5cdr_disease'"),
         ("technique", "LLRD", "did you mean 'llrd'?"),

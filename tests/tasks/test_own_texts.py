@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from bluestab.core.errors import DataError
 from tests.support.own_files import CSV, JSONL, TSV, Broken, Load, notes, refuses, rows
 
 BROKEN: dict[str, Broken] = {
@@ -210,3 +213,11 @@ def test_usual_names_of_pairs(load: Load, names: str) -> None:
     named = {} if not names.startswith("s1") else {"text": "s1", "text_pair": "s2"}
     data = load("pair_regression", {CSV: table}, **named)
     assert sum(map(len, data.splits.values())) == 40
+
+
+def test_a_folder_that_is_no_data_is_not_read_to_its_end(load: Load, tmp_path: Path) -> None:
+    """Somebody's home may be named by a slip."""
+    (tmp_path / "home/deep").mkdir(parents=True)
+    (tmp_path / "home/deep/damaged.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"home: is a folder, but neither a BRAT folder"):
+        load("classification", {"home/notes.odt": "x"}, train="home")
