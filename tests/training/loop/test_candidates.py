@@ -15,6 +15,7 @@ from datasets import Dataset  # noqa: E402
 from torch import nn  # noqa: E402
 
 from bluestab.models import earlier, passes  # noqa: E402
+from bluestab.training import dry_run_step  # noqa: E402
 from bluestab.training.loop import module  # noqa: E402
 from bluestab.training.loop.batches import evaluation_batches  # noqa: E402
 from bluestab.training.loop.candidates import Candidates, CandidateVectors, candidates_of  # noqa: E402
@@ -120,3 +121,17 @@ def test_a_dictionary_passes_once_and_results_are_those_of_passing_always(
     n_names = many[0] - few[0]
     assert n_names > 0
     assert many[1] - few[1] == 2 * n_names, "its own test, and the earlier task's"
+
+
+def test_a_forecast_takes_some_names_for_all(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds as if every row took one: those of the names, and of the items of each part."""
+    run = make_run("task=ncbi_linking", *LINE[:-1], "trainer.eval_batch_size=2")
+    monkeypatch.setattr(dry_run_step, "_passes", lambda _, __, rows: float(sum(map(len, rows))))
+    found = dry_run_step.dry_step(run)
+    n_names = sum(map(len, run.data.task.concepts().names))
+    assert n_names > 2 * dry_run_step.SPREAD, "not all are timed"
+    assert found.candidates == pytest.approx(n_names)
+    assert found.evaluate["validation"] == run.data.size("validation")
+    assert found.evaluate["test"] == run.data.size("test")

@@ -1,0 +1,111 @@
+"""What the documentation says of tasks one after another, from the records of the runs behind it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bluestab.core.paths import conf_dir
+from bluestab.core.types import RunRecord
+from bluestab.report.frames.results import read_results
+from bluestab.store.store import Store
+from tests.support.stored_tables import table_cells, unpacked
+
+STORES = Path(__file__).parents[1] / "assets/sequences"
+PAGE = conf_dir().parent / "docs/results/several-tasks.md"
+SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3}
+"""Sweep -> its seeds."""
+
+Matrix = dict[tuple[str, str], float]
+"""(task of a stage, task that is scored) -> score."""
+
+
+def shown(name: str) -> list[list[str]]:
+    return table_cells(PAGE.read_text(encoding="utf-8"), name)
+
+
+def records(store: Store) -> dict[str, RunRecord]:
+    return {key: store.read(key) for key in sorted(store.keys())}
+
+
+def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[tuple[tuple[str, ...], Matrix]]]:
+    """Arm -> of every chain of runs to its last stage, its tasks and scores on each after each.
+
+    Joint runs, which are trained on all tasks at once, are none.
+    """
+    n_tasks = max(len(chain(found, key)) for key in found)
+    last = [key for key in found if len(chain(found, key)) == n_tasks and not joint(found[key])]
+    arms = defaultdict(list)
+    for key in last:
+        runs = chain(found, key)
+        names = tuple(run.result["config"]["task"]["name"] for run in runs)
+        scores: Matrix = {}
+        for name, run in zip(names, runs, strict=True):
+            metric = run.result["metric"]
+            scores[name, name] = run.result["metrics"]["last"]["test"][metric]
+            for entry in run.result.get("earlier") or ():
+                scores[name, entry["task"]] = entry["last"][entry["metric"]]
+        arms["+".join(n for n, _ in found[key].result["config"]["technique"]) or "none"].append(
+            (names, scores)
+        )
+    return arms
+
+
+def chain(found: Mapping[str, RunRecord], key: str) -> list[RunRecord]:
+    before = found[key].result["config"].get("predecessor")
+    return [*(chain(found, before["key"]) if before else []), found[key]]
+
+
+def joint(record: RunRecord) -> bool:
+    before = record.result["config"].get("predecessor")
+    return before is not None and before["at"] == "start"
+
+
+def of_one(names: tuple[str, ...], scores: Matrix) -> dict[str, float]:
+    """By hand: average, forgetting, backward transfer, and the drop that the reduction is of."""
+    end, early = names[-1], names[:-1]
+    best = {
+        task: max(scores[stage, task] for stage in names[names.index(task) : -1]) for task in early
+    }
+    return {
+        "average": float(np.mean([scores[end, task] for task in names])),
+        "forgetting": float(np.mean([best[task] - scores[end, task] for task in early])),
+        "backward": float(np.mean([scores[end, task] - scores[task, task] for task in early])),
+    }
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_forgetting(sweep: str, tmp_path: Path) -> None:
+    store = unpacked(STORES / f"{sweep}.tar.gz", tmp_path)
+    arms = sequences(records(store))
+    frame = read_results(store, store.manifest(sweep)).frame("forgetting")
+    rows: dict[str, Any] = {r["arm"]: r for r in frame[frame["at"] == "last"].to_dict("records")}
+    assert rows.keys() == arms.keys()
+    lines = []
+    for arm, row in rows.items():
+        found = [of_one(*one) for one in arms[arm]]
+        assert len(found) == row["n_orders"] * row["n_seeds"]
+        assert row["n_seeds"] == SWEEPS[sweep]
+        for name in found[0]:
+            assert row[name] == pytest.approx(np.mean([one[name] for one in found])), (arm, name)
+        lines.append([arm, f"{row['n_orders']} x {row['n_seeds']}", *map_cells(row)])
+    assert shown(sweep) == lines
+
+
+def map_cells(row: Mapping[str, Any]) -> list[str]:
+    def span(name: str, sign: str = "+") -> str:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        return f"{row[name]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+    plain = row["baseline"] is None or row["baseline"] != row["baseline"]
+    reduction = ""
+    if not plain:
+        known = row["reduction"] is not None and row["reduction"] == row["reduction"]
+        low, high = row["reduction_low"], row["reduction_high"]
+        reduction = f"{row['reduction']:.0%} [{low:.0%}, {high:.0%}]" if known else "-"
+    return [span("average", ""), span("forgetting"), "" if plain else span("change"), reduction]
