@@ -1,4 +1,4 @@
-"""What the documentation says of tasks one after another, from the records of the runs behind it."""
+"""What the documentation says of tasks one after another, from the runs behind it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bluestab.core.config import compose, resolved
 from bluestab.core.paths import conf_dir
 from bluestab.core.types import RunRecord
 from bluestab.report.frames.results import read_results
 from bluestab.store.store import Store
+from bluestab.training.check import check
+from tests.conftest import real_data
 from tests.support.stored_tables import table_cells, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/sequences"
 PAGE = conf_dir().parent / "docs/results/several-tasks.md"
-SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3}
+SWEEPS = {"forgetting_linking": 3}
 """Sweep -> its seeds."""
 
 Matrix = dict[tuple[str, str], float]
@@ -109,3 +112,56 @@ def map_cells(row: Mapping[str, Any]) -> list[str]:
         low, high = row["reduction_low"], row["reduction_high"]
         reduction = f"{row['reduction']:.0%} [{low:.0%}, {high:.0%}]" if known else "-"
     return [span("average", ""), span("forgetting"), "" if plain else span("change"), reduction]
+
+
+LINKED = {
+    "ncbi_linking": "diseases of NCBI-disease, MEDIC",
+    "bc5cdr_disease_linking": "diseases of BC5CDR, MeSH",
+    "bc5cdr_chem_linking": "chemicals of BC5CDR, MeSH",
+}
+
+
+def alone_scores(folder: Path) -> dict[str, list[float]]:
+    """Task -> accuracy@1 of the runs that begin from the model's own weights."""
+    found = defaultdict(list)
+    for record in records(unpacked(STORES / "forgetting_linking.tar.gz", folder)).values():
+        if not record.result["config"].get("predecessor"):
+            name = record.result["config"]["task"]["name"]
+            found[name].append(record.result["metrics"]["last"]["test"]["accuracy_at_1"])
+    return found
+
+
+def test_linking_alone(tmp_path: Path) -> None:
+    scores = alone_scores(tmp_path)
+    lines = []
+    for name, words in LINKED.items():
+        own = scores[name]
+        lines.append([words, str(len(own)), f"{np.mean(own):.3f}", f"{np.std(own, ddof=1):.3f}"])
+    assert [[words, *rest] for words, _, _, *rest in shown("linking alone")] == lines
+
+
+def test_what_is_held_of_an_earlier_task(tmp_path: Path) -> None:
+    found = records(unpacked(STORES / "forgetting_linking.tar.gz", tmp_path))
+    weights = {r.result["parameters"]["total"] for r in found.values()}
+    kept = {"ewc": set(), "kfac_ewc": set()}  # type: dict[str, set[int]]
+    for key, record in found.items():
+        for name in kept.keys() & record.result["effects"].keys():
+            if len(chain(found, key)) == 2:
+                kept[name].add(record.result["effects"][name]["numbers_kept"])
+    millions = [round(numbers.pop() / 1e6) for numbers in (*kept.values(), weights)]
+    assert not any((*kept.values(), weights)), "the same in all of them"
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert (
+        "`ewc` holds {} million numbers and `kfac_ewc` {} million, at {} million weights"
+    ).format(*millions) in text
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_what_needs_no_network_on_the_same_mentions(name: str) -> None:
+    real_data()
+    sizes = ("task.train_size=128", "task.validation_size=64", "task.test_size=128")
+    run = check(resolved(compose([f"task={name}", "model=tiny", "device=cpu", *sizes])))
+    found = run.data.task.rivals(run.data.select(run.seeds)["test"])
+    line = [f"{scores['accuracy_at_1']:.3f}" for scores in found.values()]
+    (row,) = (row for row in shown("linking alone") if row[0] == LINKED[name])
+    assert row[1:3] == line

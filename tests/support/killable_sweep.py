@@ -60,13 +60,13 @@ def sweep(store: Path, n: int, *more: str) -> Any:
     """A sweep of n runs over four techniques; the same one every time it is asked for.
 
     With `IN_SEQUENCE` among the others: of four arms over three tasks, one after another, which are
-    nine runs for each seed.
+    nine runs for each seed, and two of the later tasks alone.
     """
     from bluestab.core.config import compose
     from bluestab.sweeps.plan import plan_sweep
 
     if IN_SEQUENCE in more:
-        jobs = [(*ARMS[i % 4], *SEQUENCE, f"seed={i // 4}") for i in range(4 * (n // 9))]
+        jobs = [(*ARMS[i % 4], *SEQUENCE, f"seed={i // 4}") for i in range(4 * (n // 11))]
         given = [*OVERRIDES[1:], f"store={store}", *(one for one in more if one != IN_SEQUENCE)]
     else:
         jobs = [(*TECHNIQUES[i % 4], f"seed={i // 4}") for i in range(n)]
