@@ -190,9 +190,8 @@ def under_fire(place: Place, n: int, kills: int, *more: str) -> list[tuple[str, 
             who = "worker"
         if found is not None:
             killed.append((who, found[1]))
-    if parent.poll() is None:
-        parent.kill()
-        parent.communicate()
+    parent.kill()
+    parent.communicate()
     before = len(place.store.keys())
     again = place.complete(n, 2, *more)
     phases = Counter(f"{who}: {re.sub('[0-9a-f]{16}', 'KEY', phase)}" for who, phase in killed)
