@@ -21,7 +21,7 @@ from tests.support.stored_tables import table_cells, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/sequences"
 PAGE = conf_dir().parent / "docs/results/several-tasks.md"
-SWEEPS = {"forgetting_linking": 3}
+SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3}
 """Sweep -> its seeds."""
 
 Matrix = dict[tuple[str, str], float]
@@ -112,6 +112,28 @@ def map_cells(row: Mapping[str, Any]) -> list[str]:
         low, high = row["reduction_low"], row["reduction_high"]
         reduction = f"{row['reduction']:.0%} [{low:.0%}, {high:.0%}]" if known else "-"
     return [span("average", ""), span("forgetting"), "" if plain else span("change"), reduction]
+
+
+def test_what_is_said_of_mentions(tmp_path: Path) -> None:
+    store = unpacked(STORES / "forgetting_ner.tar.gz", tmp_path)
+    chains = sequences(records(store))["none"]
+    names = ("ncbi_disease", "bc5cdr_chem", "bc2gm", "bc5cdr_disease")
+    assert {one for one, _ in chains} == {names}
+    genes = [np.mean([s[stage, "bc2gm"] for _, s in chains]) for stage in names[2:]]
+    frame = read_results(store, store.manifest(None)).frame("references")
+    joint_and_alone = frame.groupby("reference")["score"].mean()
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert f"(F1 {genes[0]:.3f}, then {genes[1]:.3f})" in text
+    assert (
+        f"reaches {joint_and_alone['joint']:.3f} on average, alone each corpus "
+        f"{joint_and_alone['alone']:.3f}"
+    ) in text
+    kept = {
+        sum(r.result["effects"]["er"]["replayed_from"].values())
+        for r in records(store).values()
+        if "er" in r.result["effects"] and not joint(r)
+    }
+    assert f"has room for all {max(kept)} earlier sentences" in text
 
 
 LINKED = {
