@@ -60,8 +60,9 @@ def run(*words: str) -> None:
 
 
 def records(store: Store, sweeps: Iterable[str]) -> dict[str, RunRecord]:
-    """Finished runs of these sweeps, by key."""
-    listed = [store.manifest(name) for name in sweeps]
+    """Finished runs of these sweeps, by key; of one that there is not, none."""
+    there = store.manifests()
+    listed = [store.manifest(name) for name in sweeps if name in there]
     keys = dict.fromkeys(run["key"] for one in listed if one is not None for run in one["runs"])
     return {key: store.read(key) for key in keys if store.has(key)}
 
