@@ -133,7 +133,7 @@ def _refuse_change(n_done: int, why: str, *, has_arms: bool) -> None:
             else "go on on a machine that has it"
         )
         raise ConfigError(
-            f"{counted(n_done, 'run')} of this sweep {'is' if n_done == 1 else 'are'} finished in "
+            f"{counted(n_done, 'run of this sweep is', 'runs of this sweep are')} finished in "
             f"bf16, and its other runs cannot be done so here ({why}): either say {PRECISION}=32, "
             f"which does all of them in float32, or {go_on}"
         )

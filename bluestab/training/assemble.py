@@ -167,10 +167,9 @@ def assemble(
         begins=max((t.selects_from(ready.total_steps) for t in applied), default=0),
         patience=cfg["optim"].get("patience"),
     )
-    candidates: dict[Split, Candidates | None] = {
-        split: candidates_of(tables[split], len(ready.examples[split]))
-        for split in ("validation", "test")
-    }
+    candidates: dict[Split, Candidates | None] = {"validation": None, "test": None}
+    if task.output.searches:
+        candidates = {s: candidates_of(tables[s], len(ready.examples[s])) for s in candidates}
     module = FineTuning(
         model=built.model,
         step=step,

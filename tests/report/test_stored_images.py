@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from bluestab.core.paths import conf_dir
 from bluestab.report.frames.results import read_results
-from tests.support.stored_tables import table_cells, unpacked
+from tests.support.stored_tables import PAGE, shown, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/images"
-PAGE = conf_dir().parent / "docs/results/several-tasks.md"
 NAMES = {"": "all of it trains", "inner_adaptors": "inner adaptors"}
 IMAGES = {"own": "own", "other": "another's"}
-
-
-def shown(name: str) -> list[list[str]]:
-    return table_cells(PAGE.read_text(encoding="utf-8"), name)
 
 
 def change(own: Sequence[float], other: Sequence[float]) -> str:

@@ -11,25 +11,19 @@ import numpy as np
 import pytest
 
 from bluestab.core.config import compose, resolved
-from bluestab.core.paths import conf_dir
 from bluestab.core.types import RunRecord
 from bluestab.report.frames.results import read_results
 from bluestab.store.store import Store
 from bluestab.training.check import check
 from tests.conftest import real_data
-from tests.support.stored_tables import table_cells, unpacked
+from tests.support.stored_tables import PAGE, shown, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/sequences"
-PAGE = conf_dir().parent / "docs/results/several-tasks.md"
 SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3}
 """Sweep -> its seeds."""
 
 Matrix = dict[tuple[str, str], float]
 """(task of a stage, task that is scored) -> score."""
-
-
-def shown(name: str) -> list[list[str]]:
-    return table_cells(PAGE.read_text(encoding="utf-8"), name)
 
 
 def records(store: Store) -> dict[str, RunRecord]:
@@ -96,11 +90,11 @@ def test_forgetting(sweep: str, tmp_path: Path) -> None:
         assert row["n_seeds"] == SWEEPS[sweep]
         for name in found[0]:
             assert row[name] == pytest.approx(np.mean([one[name] for one in found])), (arm, name)
-        lines.append([arm, f"{row['n_orders']} x {row['n_seeds']}", *map_cells(row)])
+        lines.append([arm, f"{row['n_orders']} x {row['n_seeds']}", *row_cells(row)])
     assert shown(sweep) == lines
 
 
-def map_cells(row: Mapping[str, Any]) -> list[str]:
+def row_cells(row: Mapping[str, Any]) -> list[str]:
     def span(name: str, sign: str = "+") -> str:
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         return f"{row[name]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
@@ -114,7 +108,7 @@ def map_cells(row: Mapping[str, Any]) -> list[str]:
     return [span("average", ""), span("forgetting"), "" if plain else span("change"), reduction]
 
 
-def test_what_is_said_of_mentions(tmp_path: Path) -> None:
+def test_sentences_about_mentions(tmp_path: Path) -> None:
     store = unpacked(STORES / "forgetting_ner.tar.gz", tmp_path)
     chains = sequences(records(store))["none"]
     names = ("ncbi_disease", "bc5cdr_chem", "bc2gm", "bc5cdr_disease")

@@ -6,7 +6,16 @@ import re
 import tarfile
 from pathlib import Path
 
+from bluestab.core.paths import conf_dir
 from bluestab.store.store import Store
+
+PAGE = conf_dir().parent / "docs/results/several-tasks.md"
+"""Of sweeps over several tasks."""
+
+
+def shown(name: str) -> list[list[str]]:
+    """Rows of a table of that page."""
+    return table_cells(PAGE.read_text(encoding="utf-8"), name)
 
 
 def unpacked(archive: Path, folder: Path) -> Store:

@@ -146,7 +146,7 @@ def test_nan_stands_for_nothing_unless_it_is_listed(load: Load, nothing: str) ->
 
 
 @pytest.mark.parametrize("names", ["None", "NA", "null"])
-def test_names_for_nothing_are_names_and_said(load: Load, names: str) -> None:
+def test_names_for_nothing_are_classes_with_a_note(load: Load, names: str) -> None:
     files = {"f.csv": csv(["a", names] * 20)}
     data = load("classification", files)
     assert counts(data)[names] == 20

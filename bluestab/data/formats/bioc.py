@@ -19,12 +19,13 @@ from bluestab.data.formats.base import (
     Document,
     Documents,
     Span,
+    offset,
     short,
     too_long,
     whole_text,
 )
 from bluestab.data.formats.objects import entries, parse_object
-from bluestab.data.formats.offsets import covered, in_characters, same_words
+from bluestab.data.formats.offsets import check_inside, covered, in_characters, same_words
 from bluestab.data.readers import head_of
 
 CONCEPT = ("identifier", "MESH", "NCBI Gene", "concept_id")
@@ -152,13 +153,13 @@ class _Collection:
                 raise DataError(self.path, f"{where}: {short(place)} is no offset and length", line)
             stretches.append((start - begin, start - begin + length))
         concept = next((str(infons[name]) for name in CONCEPT if infons.get(name)), "")
-        said = one.get("text")
+        mention = one.get("text")
         return Span(
             min(a for a, _ in stretches),
             max(b for _, b in stretches),
             str(infons["type"]).strip(),
             line,
-            said if isinstance(said, str) else None,
+            mention if isinstance(mention, str) else None,
             tuple(stretches) if len(stretches) > 1 else (),
             concept,
         )
@@ -171,16 +172,16 @@ def _joined(sentences: list[dict[str, Any]], begin: int) -> str:
     """The text of a passage from its sentences, each where it says."""
     text = ""
     for one in sentences:
-        at, said = _number(one.get("offset")), one.get("text")
-        if at is not None and isinstance(said, str):
-            text = text[: at - begin].ljust(at - begin) + said
+        at, sentence = _number(one.get("offset")), one.get("text")
+        if at is not None and isinstance(sentence, str):
+            text = text[: at - begin].ljust(at - begin) + sentence
     return text
 
 
 def _number(value: Any) -> int | None:
     """A whole number from 0, as such or as text."""
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 13:
-        value = int(value)
+    if isinstance(value, str):
+        return offset(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 <= value < 10**12 else None
 
@@ -191,20 +192,12 @@ def _size(value: Any) -> int:
 
 def _check(document: Document, span: Span) -> None:
     """Raises DataError for a mention that is not where it says."""
-    name, where = short(document.document), f"{span.start}-{span.end}"
-    for start, end in span.stretches or ((span.start, span.end),):
-        if not 0 <= start < end <= len(document.text):
-            raise DataError(
-                document.path,
-                f"document {name}: {where} of the passage lies outside of it, which has "
-                f"{len(document.text)} characters, or holds nothing",
-                span.line,
-            )
+    name, where = f"document {short(document.document)}", f"{span.start}-{span.end} of the passage"
+    check_inside(document, span, "it", f"{name}: {where}")
     there = covered(document.text, span)
     if span.covered is not None and not same_words(there, span.covered):
         raise DataError(
             document.path,
-            f"document {name}: {short(span.covered)} is not at {where} of the passage, "
-            f"{short(there)} is",
+            f"{name}: {short(span.covered)} is not at {where}, {short(there)} is",
             span.line,
         )

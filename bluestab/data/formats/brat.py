@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import MOST_CHARACTERS, Document, Documents, Span, short, too_long
-from bluestab.data.formats.offsets import covered, in_characters
+from bluestab.data.formats.offsets import check_inside, covered, in_characters
 from bluestab.data.readers import read_bytes, text_of
 
 OFFSETS = re.compile(r"\d{1,12} \d{1,12}(;\d{1,12} \d{1,12})*")
@@ -145,16 +145,8 @@ def _other(line: str, read: _Read, triggers: set[str], doubted: set[str]) -> Non
 
 def _check(document: Document, span: Span) -> None:
     """Raises DataError for a mention that is not where it says."""
-    text, name = document.text, document.path.with_suffix(".txt").name
-    for start, end in span.stretches:
-        if not 0 <= start < end <= len(text):
-            raise DataError(
-                document.path,
-                f"{start}-{end} lies outside of {name}, which has {len(text)} characters, or "
-                "holds nothing",
-                span.line,
-            )
-    there = covered(text, span)
+    check_inside(document, span, document.path.with_suffix(".txt").name)
+    there = covered(document.text, span)
     if there.split() != (span.covered or "").split():
         places = ";".join(f"{a} {b}" for a, b in span.stretches)
         raise DataError(

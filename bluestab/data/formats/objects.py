@@ -133,7 +133,7 @@ def _of_spacy(item: Any) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """Of a list (key: None) or map: a value, its line, and the text of a list."""
+    """Of a list (key: None) or map: a value and its line; text: of a list in a map."""
 
     key: str | None
     value: Any
@@ -181,7 +181,8 @@ def _entries(path: Path, text: str, place: _Line) -> Iterator[Entry]:
         begin, (value, at) = at, decode(text, at)
         if "\\" in text[counted:at]:
             _check_characters([key, value])
-        yield Entry(key, _of_spacy(value), line, text[begin:at] if text[begin] == "[" else "")
+        of_list = text[begin:at] if key is not None and text[begin] == "[" else ""
+        yield Entry(key, _of_spacy(value), line, of_list)
         at = skip(text, at)
         if text[at : at + 1] != closing:
             at = expect(text, at, ",")

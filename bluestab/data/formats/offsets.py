@@ -127,6 +127,21 @@ def _fits(text: str, span: Span) -> bool:
     return all(_between_words(text, a, b) for a, b in stretches)
 
 
+def check_inside(document: Document, span: Span, name: str, where: str | None = None) -> None:
+    """Raises DataError for a mention that lies outside of its text, or covers nothing.
+
+    name, where  what the error calls the text and the place
+    """
+    for start, end in span.stretches or ((span.start, span.end),):
+        if not 0 <= start < end <= len(document.text):
+            raise DataError(
+                document.path,
+                f"{where or f'{start}-{end}'} lies outside of {name}, which has "
+                f"{len(document.text)} characters, or holds nothing",
+                span.line,
+            )
+
+
 def covered(text: str, span: Span) -> str:
     """The text of a mention, its stretches in the order of the file."""
     return " ".join(text[a:b] for a, b in span.stretches or ((span.start, span.end),))

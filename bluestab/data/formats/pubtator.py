@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bluestab.core.errors import DataError
 from bluestab.data.formats.base import Document, Documents, Span, lines_in, offset, short
-from bluestab.data.formats.offsets import covered, in_characters, same_words
+from bluestab.data.formats.offsets import check_inside, covered, in_characters, same_words
 
 RELATION = re.compile(r"[A-Za-z][A-Za-z_ -]+")
 """What stands in place of the first offset where a line is a relation (`CID`, `Association`)."""
@@ -122,19 +122,12 @@ def read_pubtator_documents(path: Path) -> Documents:
 
 def _check(document: Document, span: Span) -> None:
     """Raises DataError for a mention that is not where it says."""
-    where = f"{span.start}-{span.end}"
-    if not span.start < span.end <= len(document.text):
-        raise DataError(
-            document.path,
-            f"{where} lies outside of {short(document.id)}, which has {len(document.text)} "
-            "characters, or holds nothing",
-            span.line,
-        )
+    check_inside(document, span, short(document.id))
     there = covered(document.text, span)
     if there != span.covered and not same_words(there, span.covered or ""):
         raise DataError(
             document.path,
-            f"{short(span.covered)} is not at {where}, {short(there)} is",
+            f"{short(span.covered)} is not at {span.start}-{span.end}, {short(there)} is",
             span.line,
         )
 

@@ -171,9 +171,9 @@ def evaluation_batches(
     """
     most, tokens = trainer["eval_batch_size"], trainer["eval_tokens"]
     lengths = row_lengths(dataset)
-    apart = range(0) if candidates is None else candidates.rows  # the last ones
+    names = range(0) if candidates is None else candidates.rows  # the last ones
     batches: list[list[int]] = []
-    for own in (range(len(lengths) - len(apart)), apart):
+    for own in (range(len(lengths) - len(names)), names):
         last = most  # a batch is begun
         for row in sorted(own, key=lengths.__getitem__):
             if last == most or (tokens is not None and (last + 1) * lengths[row] > tokens):

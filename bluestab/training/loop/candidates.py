@@ -41,10 +41,12 @@ def candidates_of(table: Dataset, n_items: int) -> Candidates | None:
     if not rows:
         return None
     digest = hashlib.sha256()
+    part = table.with_format("arrow")[rows.start :]
     for name in ("input_ids", "token_type_ids"):
         if name in table.column_names:
-            for pieces in table.select(rows)[name]:
-                digest.update(np.asarray([len(pieces), *pieces]).tobytes())
+            pieces = part[name].combine_chunks()
+            for numbers in (pieces.value_lengths(), pieces.flatten()):
+                digest.update(numbers.to_numpy(zero_copy_only=False).tobytes())
     return Candidates(rows, digest.hexdigest())
 
 
@@ -58,17 +60,17 @@ class CandidateVectors:
     def __init__(self) -> None:
         self._weights = ""
         self._known: dict[str, list[np.ndarray]] = {}
-        self._asked: Candidates | None = None
+        self._candidates: Candidates | None = None
 
     def begin(
         self,
         network: nn.Module,
-        asked: Candidates | None,
+        candidates: Candidates | None,
         instead: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """A pass of this network, some of whose weights may be others: name -> value."""
-        self._asked = asked
-        if asked is None:
+        self._candidates = candidates
+        if candidates is None:
             return
         weights = {**network.state_dict(), **(instead or {})}
         digest = hashlib.sha256(str(getattr(network.config, MARK, None)).encode())
@@ -80,18 +82,18 @@ class CandidateVectors:
 
     def has(self, rows: torch.Tensor) -> bool:
         """Whether what the network gives for the rows (B,) of a batch is known."""
-        asked = self._asked
-        return asked is not None and asked.digest in self._known and int(rows[0]) in asked.rows
+        own = self._candidates
+        return own is not None and own.digest in self._known and int(rows[0]) in own.rows
 
     def complete(self, by_row: Mapping[int, np.ndarray]) -> Mapping[int, np.ndarray]:
         """Row -> what the network gives for it, of all rows."""
-        asked = self._asked
-        if asked is None:
+        own = self._candidates
+        if own is None:
             return by_row
-        known = self._known.get(asked.digest)
+        known = self._known.get(own.digest)
         if known is None:
-            known = self._known[asked.digest] = [by_row[row] for row in asked.rows]
-        return {**by_row, **dict(zip(asked.rows, known, strict=True))}
+            known = self._known[own.digest] = [by_row[row] for row in own.rows]
+        return {**by_row, **dict(zip(own.rows, known, strict=True))}
 
     def forget(self) -> None:
         """The weights are about to change: nothing of them is asked again."""

@@ -92,7 +92,7 @@ BROKEN: dict[str, Broken] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_told_what_is_wrong(load: Load, name: str) -> None:
+def test_a_broken_file_is_refused_with_its_reason(load: Load, name: str) -> None:
     refuses(load, BROKEN[name])
 
 
