@@ -10,6 +10,7 @@ from bluestab.core.config import leaves
 from bluestab.core.errors import did_you_mean
 from bluestab.core.rules import FLAG, Rule, above, at_least, is_number, one_of, whole, within
 from bluestab.core.secrets import REFERENCES
+from bluestab.core.types import IMPORTANCES
 
 TIME = re.compile(r"([1-9]\d*)\s*(s|min|h)")
 
@@ -76,6 +77,10 @@ RULES: Mapping[str, Rule] = {
     "keep": one_of("none", "best", "last", "all"),
     "keep_representations": FLAG,
     "keep_path_integral": FLAG,
+    "keep_importance": (
+        lambda v: isinstance(v, list) and set(v) <= set(IMPORTANCES) and len(set(v)) == len(v),
+        f"a list of {', '.join(IMPORTANCES)}, each once",
+    ),
     "score_earlier": FLAG,
     "stop_degenerate": FLAG,
     "profile": FLAG,
@@ -144,6 +149,11 @@ def knob_problems(cfg: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"keep_path_integral is true, but keep is {cfg['keep']}: it is that of the last "
             "weights; say keep=last or keep=all"
+        )
+    if cfg.get("keep_importance") and cfg.get("keep") == "none":
+        problems.append(
+            f"keep_importance is {cfg['keep_importance']}, but keep is none: it is that of the "
+            "weights that are kept; say keep=last"
         )
     if trainer.get("activations") == "compressed" and trainer.get("gradient_checkpointing") is True:
         problems.append(

@@ -126,6 +126,18 @@ WEIGHTS_TO_KEEP: Mapping[str, tuple[At, ...]] = {
 }
 """Value of `keep` -> the weights a finished run leaves behind."""
 
+IMPORTANCES: tuple[str, ...] = (
+    *(f"diagonal-{labels}" for labels in ("gold", "sampled", "exact")),
+    *(
+        f"kronecker-{ls}-{how}"
+        for ls in ("gold", "sampled", "exact")
+        for how in ("expand", "reduce")
+    ),
+    "sensitivity",
+    "weighted",
+)
+"""What `keep_importance` may list; each is explained in `models/importance.py`."""
+
 RECORD_SCHEMA = 2
 
 

@@ -18,7 +18,7 @@ estimates them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -143,6 +143,16 @@ class Curvature:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for block in self.blocks for name in block.names)
+
+    def of(self, names: Collection[str]) -> Curvature:
+        """Its blocks of these parameters alone.
+
+        Raises ValueError if one block speaks of some of them and of others.
+        """
+        found = [block for block in self.blocks if not set(block.names).isdisjoint(names)]
+        if divided := [block for block in found if not set(block.names) <= set(names)]:
+            raise ValueError(f"'{' and '.join(divided[0].names)}' have one block of curvature")
+        return Curvature(tuple(found))
 
     def times(self, delta: Tensors) -> dict[str, torch.Tensor]:
         """F d, by parameter name: the gradient of `half_quadratic`."""

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch
 from bluestab.models.built import Built
+from bluestab.models.curvature import Curvature
+from bluestab.models.divergences import Kind
+from bluestab.models.insertion_places import is_inserted
 from bluestab.models.passes import inputs_of
 
 if TYPE_CHECKING:
@@ -25,19 +29,31 @@ class EarlierTask:
 
     name     of the task
     network  with its own head and the weights its run left, in evaluation mode, on the device
+    kind     of its head
     loss     (logits, batch) -> scalar
-    size     number of training items (rows, where a long one has several)
+    seeds    of its run
+    rows     counts the training items (rows, where a long one has several)
     batch    rows of the training items -> a batch of them, on the device
+    head     paths of the modules of its head
+    importance     reads what its run kept under this name (`models/importance.py`); None: nothing
     path_integral  reads what its run kept of the way that its weights went: name -> sum over steps
              of minus gradient times change, and whole change; None: it kept nothing
     """
 
     name: str
     network: nn.Module
+    kind: Kind
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
-    size: int
+    seeds: Seeds
+    rows: Callable[[], int]
     batch: Callable[[Sequence[int]], Batch]
+    head: tuple[str, ...] = ()
+    importance: Callable[[str], Curvature | None] = lambda name: None
     path_integral: Callable[[], Mapping[str, tuple[torch.Tensor, torch.Tensor]]] | None = None
+
+    @property
+    def size(self) -> int:
+        return self.rows()
 
     def items(self) -> Iterator[Batch]:
         """All training items, one after the other, without padding."""
@@ -93,6 +109,14 @@ def on_live_weights(task: EarlierTask, built: Built) -> list[str]:
         path, _, leaf = name.rpartition(".")
         setattr(task.network.get_submodule(path), leaf, live[name])
     return names
+
+
+def encoder_names(task: EarlierTask) -> list[str]:
+    """Parameters of its network that a later one may have: all but those of its head and of layers
+    that were inserted."""
+    inside = tuple(f"{path}." for path in task.head)
+    own = (name for name, _ in task.network.named_parameters())
+    return [name for name in own if not (name.startswith(inside) or is_inserted(name))]
 
 
 def shared(earlier: EarlierTask, built: Built) -> list[str]:

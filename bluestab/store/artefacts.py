@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,22 @@ def lacks_path_integral(folder: Path) -> bool:
     """
     file = folder / "checkpoint" / "last" / PATH_INTEGRAL
     return not os.path.isfile(file) and _has_a_score(folder)
+
+
+def importance_file(weights: Path, name: str) -> Path:
+    """Beside kept weights, where `keep_importance` names it."""
+    return weights / f"importance-{name}.safetensors"
+
+
+def lacking_importances(folder: Path, keep: str, names: Iterable[str]) -> list[str]:
+    """Those of these importances that a finished run in `folder` has not of each of the weights
+    that it is to keep.
+
+    A diverged run has none. Raises StoreError if its record is damaged.
+    """
+    kept = [folder / "checkpoint" / at for at in WEIGHTS_TO_KEEP[keep]]
+    lacking = [n for n in names if not all(importance_file(w, n).is_file() for w in kept)]
+    return lacking if lacking and _has_a_score(folder) else []
 
 
 def lacks_representations(folder: Path) -> bool:

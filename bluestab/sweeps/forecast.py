@@ -84,6 +84,7 @@ def from_dry_step(
         + min(n, 2) * (1 + earlier) * dry.evaluate["test"]
         + names * dry.candidates
         + earlier * dry.recall
+        + dry.importance
     )
     disk = RUN_FILES + min(n, 2) * dry.test_bytes
     place = "gpu" if "gpu" in dry.memory_mb else "process"

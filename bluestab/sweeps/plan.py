@@ -25,7 +25,14 @@ from bluestab.store.store import Store, parse_manifest
 from bluestab.sweeps.defaults import agree, former_note
 from bluestab.sweeps.launches import launches
 from bluestab.sweeps.search.spec import SEEDS, fresh_seeds
-from bluestab.sweeps.sequences import StageJob, chains_of, has_sequence, tasks_before
+from bluestab.sweeps.sequences import (
+    BESIDE,
+    StageJob,
+    chains_of,
+    has_sequence,
+    keeping_all,
+    tasks_before,
+)
 from bluestab.training.check import Run, check
 from bluestab.training.defaults import KindOf
 
@@ -215,11 +222,7 @@ def plan_sweep(
     stages: dict[str, StageJob] = {}
 
     def checked(kind_of: KindOf) -> list[Run]:
-        # a run that is asked for with its path integral and without it keeps it
-        found = sorted(
-            check_stages(compose, jobs, kind_of),
-            key=lambda one: not one[1].cfg["keep_path_integral"],
-        )
+        found = keeping_all(check_stages(compose, jobs, kind_of))
         for stage, run in found:
             stages.setdefault(run.key, stage)
         return [run for _, run in found]
@@ -352,7 +355,7 @@ def _telling(overrides: Job, after: Sequence[str], lends: bool) -> Iterator[str]
     place of what follows from that."""
     for override in overrides:
         follows = (after and override == "score_earlier=true") or LINK.fullmatch(override)
-        kept = lends and override.startswith(("keep=", "keep_path_integral="))
+        kept = override.startswith(BESIDE) or (lends and override.startswith("keep="))
         if not (SEED.fullmatch(override) or follows or kept):
             yield override
     if after:

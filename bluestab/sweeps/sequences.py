@@ -19,16 +19,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.instantiate import load_class
+from bluestab.core.types import IMPORTANCES
 from bluestab.models.init_from import STAGE, START
 from bluestab.sweeps.sequence_yaml import SET_BY_IT, Order, Overrides, Plan, class_of, read_plan
 from bluestab.tasks.base import Task
 from bluestab.techniques.base import Technique
+from bluestab.training.check import technique_of
 
 if TYPE_CHECKING:
     from bluestab.training.check import Run
@@ -38,6 +40,9 @@ WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
 WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
 """What a run is asked to keep -> what it keeps for the next stage, too."""
 UNKNOWN_KEY = "0" * 16
+IMPORTANCE, PATH_INTEGRAL = "keep_importance", "keep_path_integral"
+BESIDE = (f"{IMPORTANCE}=", f"{PATH_INTEGRAL}=")
+"""Overrides that say what a run leaves beside its weights."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
         _check_needs_no_items(remembering)
     names = list(cfg.technique or {})
     first = _without(plain, list(remembering), names)
+    importances = _importances(cfg, remembering)
     with_path = [name for name, kind in remembering.items() if kind.reads_path_integral]
     if with_path and plan.at == "best":
         raise ConfigError(
@@ -127,10 +133,13 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
         )
 
     def chain(
-        order: Order, rest: Overrides, path: bool = False, seed: int | None = None
+        order: Order, rest: Overrides, also: Overrides = (), seed: int | None = None
     ) -> list[StageJob]:
-        """The stages of one order; rest: the overrides of all but the first, whose seed is `seed`
-        if there is one."""
+        """The stages of one order.
+
+        rest  the overrides of all but the first, whose seed is `seed` if there is one
+        also  of those before others: what they leave beside their weights
+        """
         stages: list[StageJob] = []
         for number, task in enumerate(order):
             own = _with_own(rest if number else first, plan.stages.get(task, ()))
@@ -142,15 +151,16 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
                 plan.at if number else None,
             )
             kept = [f"keep={keep}"] if cfg.keep != keep else []
-            if number < len(order) - 1 and (kept or path):
+            if number < len(order) - 1 and (kept or also):
                 own = tuple(o for o in stage.overrides if not (kept and o.startswith("keep=")))
-                also = ["keep_path_integral=true"] if path else []
                 stage = replace(stage, overrides=(*own, *kept, *also), lends=bool(kept))
             stages.append(stage)
         return stages
 
+    also = [f"{IMPORTANCE}=[{','.join(importances)}]"] if importances else []
+    also += [f"{PATH_INTEGRAL}=true"] if with_path else []
     chains = [
-        chain(order, plain, bool(with_path), seed)
+        chain(order, plain, tuple(also), seed)
         for order in plan.in_orders()
         for seed in plan.first_seeds or (None,)
     ]
@@ -161,6 +171,22 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
         others = [name for name in names if name not in remembering]
         chains.append([*before, replace(last, overrides=_jointly(last, others, plan), at=START)])
     return chains
+
+
+def keeping_all(found: Sequence[tuple[StageJob, Run]]) -> list[tuple[StageJob, Run]]:
+    """A run that is asked for several times keeps what any of them wants beside its weights."""
+    wanted: dict[str, set[str]] = {}
+    kept = []
+    for _, run in found:
+        wanted.setdefault(run.key, set()).update(run.cfg[IMPORTANCE])
+    for stage, run in found:
+        names = [name for name in IMPORTANCES if name in wanted[run.key]]
+        if names != run.cfg[IMPORTANCE]:
+            rest = [o for o in stage.overrides if not o.startswith(f"{IMPORTANCE}=")]
+            stage = replace(stage, overrides=(*rest, f"{IMPORTANCE}=[{','.join(names)}]"))
+            run = replace(run, cfg={**run.cfg, IMPORTANCE: names})
+        kept.append((stage, run))
+    return sorted(kept, key=lambda one: not one[1].cfg[PATH_INTEGRAL])
 
 
 def _pretrains(task: str) -> bool:
@@ -206,6 +232,14 @@ def _remembering(cfg: DictConfig) -> dict[str, type[Technique]]:
         if kind.remembers:
             found[str(name)] = kind
     return found
+
+
+def _importances(cfg: DictConfig, names: Iterable[str]) -> list[str]:
+    """What these techniques want stages to keep (`keep_importance`)."""
+    nodes: Any = OmegaConf.to_container(cfg.technique, resolve=True)
+    found = [technique_of(nodes[name], f"technique.{name}") for name in names]
+    wanted = {t.importance.name for t in found if t.importance and not t.is_neutral()}
+    return [name for name in IMPORTANCES if name in wanted]  # a wrong knob is said later
 
 
 def _check_needs_no_items(remembering: Mapping[str, type[Technique]]) -> None:

@@ -109,12 +109,17 @@ def _is_drawn_size(task: Task, drawn: Collection[Split], split: Split) -> bool:
     return split in drawn and task.folds is None and split != "train"
 
 
+def task_of(node: Mapping[str, Any]) -> Task:
+    """A task without any of its files. Raises ConfigError."""
+    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    if problems := task.check():
+        raise ConfigError(*problems)
+    return task
+
+
 def load_task(node: Mapping[str, Any]) -> TaskData:
     """Read and check all files of a task. Raises ConfigError or DataError."""
-    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
-    problems = task.check()
-    if problems:
-        raise ConfigError(*problems)
+    task, problems = task_of(node), []
     paths = located(task)
     for split, path in paths.items():
         if path.is_dir():

@@ -18,17 +18,16 @@ auto      The strength at which the pull is as large as the task's gradient was 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, is_number
-from bluestab.core.seeding import Seeds, generator, stream_seed
+from bluestab.core.seeding import Seeds, generator
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.models.curvature import Curvature
+from bluestab.models.curvature import Curvature, Diagonal
 from bluestab.models.earlier import EarlierTask, shared
-from bluestab.models.fisher import Sharing, fisher
-from bluestab.models.likelihood import Labels
+from bluestab.models.importance import Importance
 from bluestab.techniques.around_layers import WRAPPERS
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import distance
@@ -100,9 +99,7 @@ class Anchored(Technique):
     def one_device(self) -> str:
         return "its pull is added on each of them"
 
-    def penalties(
-        self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
-    ) -> list[Penalty]:
+    def penalties(self, earlier: Sequence[EarlierTask], built: Built) -> list[Penalty]:
         """What to hold on to, the F not yet divided by their means."""
         raise NotImplementedError
 
@@ -112,7 +109,7 @@ class Anchored(Technique):
         self._parameters = dict(built.model.named_parameters())
         self._penalties = [
             (curvature.normalised(anchor), anchor)
-            for curvature, anchor in self.penalties(earlier, built, seeds)
+            for curvature, anchor in self.penalties(earlier, built)
         ]
         self._found = None if self.strength == AUTO else float(self.strength)
         self._seeds = seeds
@@ -196,27 +193,26 @@ def weights_of(task: EarlierTask, names: Sequence[str]) -> dict[str, torch.Tenso
     return {name: own[name].detach().clone() for name in names}
 
 
-def fisher_penalties(
-    earlier: Sequence[EarlierTask],
-    built: Built,
-    seeds: Seeds,
-    name: str,
-    *,
-    labels: Labels,
-    sharing: Sharing | None,
+def penalties_of(
+    earlier: Sequence[EarlierTask], built: Built, importance: Importance
 ) -> Iterator[Penalty]:
-    """For each task its Fisher information, as `models/fisher.py` has it, and what it left; one
-    after the other.
-
-    name  of the technique, from whose stream answers are `sampled`
-    """
-    import torch
-
-    for number, task in enumerate(earlier):
+    """For each task the importance of its weights, measured now if its run has not kept it, and
+    what it left; one after the other."""
+    for task in earlier:
         names = shared(task, built)
-        device = next(task.network.parameters()).device
-        random = torch.Generator(device).manual_seed(stream_seed(seeds.init, name, number))
-        curvature = fisher(
-            task.network, names, task.items(), labels=labels, sharing=sharing, random=random
-        )
+        kept = task.importance(importance.name)
+        curvature = importance.measure(task, names) if kept is None else kept.of(names)
         yield curvature, weights_of(task, names)
+
+
+def summed(penalties: Iterable[Penalty], decay: float = 1.0) -> Penalty:
+    """One of several diagonal ones, the oldest first: their sum, each `decay` times what it counted
+    one task earlier, at the last anchor. One at a time is in memory beside the sum."""
+    total: dict[str, Any] = {}
+    last: Mapping[str, Any] = {}
+    for curvature, anchor in penalties:
+        last = anchor
+        for block in curvature.blocks:
+            assert isinstance(block, Diagonal)
+            total[block.name] = block.f + decay * total.get(block.name, 0.0)
+    return Curvature(tuple(Diagonal(n, f) for n, f in total.items() if n in last)), last

@@ -8,7 +8,7 @@ functions, so that checking a sweep of a thousand runs does not load it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.errors import ConfigError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bluestab.core.seeding import Seeds
     from bluestab.models.earlier import EarlierTask
+    from bluestab.models.importance import Importance
     from bluestab.models.param_plan import ParamPlan
 
 
@@ -51,6 +52,12 @@ class Technique:
 
     # --- declared before anything heavy is loaded ---
 
+    @property
+    def importance(self) -> Importance | None:
+        """What it needs to know of the weights that earlier runs left, each of which may keep it
+        (`keep_importance`)."""
+        return None
+
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
         """Knob -> what it may hold on this model; every knob has one."""
         return {}
@@ -72,6 +79,11 @@ class Technique:
         of every batch: what is drawn inside the step may differ, a count may not); "" if it does.
         """
         return ""
+
+    def needs_items(self, kept: Collection[str]) -> bool:
+        """Whether it asks training items of an earlier task whose run kept these importances."""
+        wanted = self.importance
+        return self.keeps_items or (wanted is not None and wanted.name not in kept)
 
     def selects_from(self, total_steps: int) -> int:
         """Steps after which validation may choose the best weights, all to be compared with one

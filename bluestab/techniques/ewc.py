@@ -13,9 +13,10 @@ Fisher    Mean over the training items of the squared gradient of an item's log-
           off, at the weights after the task, with its own head. `labels`: gold (what Avalanche,
           Mammoth and most code use, but item by item, not per batch), sampled, or exact.
 Where     The encoder. Heads are one per task; the new task's is free. What is frozen stays so.
-Cost      At every start a forward and backward pass per item of each earlier task (`exact`: one per
-          class and word piece); then one pass over the weights per step, and 2 numbers per weight
-          and task, or 2 in all online.
+Cost      A forward and backward pass per item of each earlier task (`exact`: one per class and word
+          piece), at the end of its run if that keeps it (`keep_importance`, which +sequence says
+          by itself), else at every start; then one pass over the weights per step, and 2 numbers
+          per weight and task, or 2 in all online.
 Not with  `lora`; several devices. `prior_decay`, `recadam` and `mixout` pull to one point more.
 Against   Mammoth's maintainers call it a method for tasks with heads of their own: with one shared
           head it forgets wholly. McInerney et al. 2021 (arXiv 2111.06012): forgetting of a BERT
@@ -24,31 +25,17 @@ Against   Mammoth's maintainers call it a method for tasks with heads of their o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from bluestab.core.rules import Rule, one_of, within
-from bluestab.core.seeding import Seeds
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
-from bluestab.models.curvature import Curvature, Diagonal
 from bluestab.models.earlier import EarlierTask
+from bluestab.models.importance import Importance
 from bluestab.models.likelihood import LABELS, Labels
-from bluestab.techniques.anchored import Anchored, Penalty, fisher_penalties
+from bluestab.techniques.anchored import Anchored, Penalty, penalties_of, summed
 
 ANCHORS = ("separate", "online")
-
-
-def decayed(penalties: Iterable[Penalty], decay: float) -> Penalty:
-    """One of several diagonal ones, the oldest first: their sum, each `decay` times what it counted
-    one task earlier, at the last anchor. One at a time is in memory beside the sum."""
-    total: dict[str, Any] = {}
-    anchor: Mapping[str, Any] = {}
-    for curvature, anchor in penalties:
-        for block in curvature.normalised(anchor).blocks:
-            assert isinstance(block, Diagonal)
-            total[block.name] = block.f + decay * total.get(block.name, 0.0)
-    return Curvature(tuple(Diagonal(n, f) for n, f in total.items())), anchor
 
 
 class Ewc(Anchored):
@@ -70,8 +57,14 @@ class Ewc(Anchored):
             "labels": one_of(*LABELS),
         }
 
-    def penalties(
-        self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
-    ) -> list[Penalty]:
-        found = fisher_penalties(earlier, built, seeds, self.name, labels=self.labels, sharing=None)
-        return list(found) if self.anchors == "separate" else [decayed(found, self.decay)]
+    @property
+    def importance(self) -> Importance:
+        return Importance("diagonal", self.labels)
+
+    def penalties(self, earlier: Sequence[EarlierTask], built: Built) -> list[Penalty]:
+        found = penalties_of(earlier, built, self.importance)
+        return (
+            list(found)
+            if self.anchors == "separate"
+            else [summed(((f.normalised(anchor), anchor) for f, anchor in found), self.decay)]
+        )

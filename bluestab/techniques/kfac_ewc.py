@@ -12,7 +12,7 @@ Settings  None that carries over; see `ewc`. `sharing`: expand or reduce (Eschen
           arXiv 2311.00636, who see little difference on a ViT and a graph network).
 Fisher    As `ewc` has it, each task with factors of its own: a sum of Kronecker products is none.
 Where     The encoder, biases in the block of their layer. No inverse is taken.
-Cost      At every start the passes of `ewc`; factors and anchor per task, for the Linears of
+Cost      The passes of `ewc`; factors and anchor per task, for the Linears of
           BERT-base 3.5 and 1 times their weights (1.2 GB and 0.3 GB in float32); two matrix
           products per layer, task and step.
 Not with  `lora`; several devices.
@@ -25,13 +25,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bluestab.core.rules import Rule, one_of
-from bluestab.core.seeding import Seeds
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
 from bluestab.models.earlier import EarlierTask
 from bluestab.models.fisher import SHARING, Sharing
+from bluestab.models.importance import Importance
 from bluestab.models.likelihood import LABELS, Labels
-from bluestab.techniques.anchored import Anchored, Penalty, fisher_penalties
+from bluestab.techniques.anchored import Anchored, Penalty, penalties_of
 
 
 class KfacEwc(Anchored):
@@ -51,10 +51,9 @@ class KfacEwc(Anchored):
             "sharing": one_of(*SHARING),
         }
 
-    def penalties(
-        self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
-    ) -> list[Penalty]:
-        found = fisher_penalties(
-            earlier, built, seeds, self.name, labels=self.labels, sharing=self.sharing
-        )
-        return list(found)
+    @property
+    def importance(self) -> Importance:
+        return Importance("kronecker", self.labels, self.sharing)
+
+    def penalties(self, earlier: Sequence[EarlierTask], built: Built) -> list[Penalty]:
+        return list(penalties_of(earlier, built, self.importance))

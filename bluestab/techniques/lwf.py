@@ -23,7 +23,7 @@ from bluestab.core.rules import Rule, above, at_least
 from bluestab.core.seeding import Seeds
 from bluestab.core.types import Batch, ModelFacts, Step, StepOutput
 from bluestab.models.built import Built, Trained
-from bluestab.models.divergences import Kind, kind_of
+from bluestab.models.divergences import Kind
 from bluestab.models.earlier import EarlierTask, on_live_weights
 from bluestab.models.passes import device_of, fork_dropout_stream
 from bluestab.techniques.anchored import earlier_run_problems
@@ -75,12 +75,10 @@ class Lwf(Technique):
         start: dict[str, torch.Tensor] = {}
         self._earlier = []
         for task in earlier:
-            sample = task.batch([0])
-            kind = kind_of(task.logits({}, sample, training=False), sample["labels"])
             names = on_live_weights(task, built)
             start |= {n: built.reference[n].to(live[n].device) for n in names if n not in start}
             before = {n: start[n] for n in names}
-            self._earlier.append((task, kind, before, {n: live[n] for n in names}))
+            self._earlier.append((task, before, {n: live[n] for n in names}))
 
     def wrap_step(self, step: Step, built: Built) -> Step:
         if self.is_neutral():
@@ -96,15 +94,15 @@ class Lwf(Technique):
         import torch
 
         total: Any = 0.0
-        for number, (task, kind, before, now) in enumerate(self._earlier):
+        for number, (task, before, now) in enumerate(self._earlier):
             with torch.no_grad():
                 old = task.logits(before, batch, training=False)
             with fork_dropout_stream(device_of(batch), "lwf", number):
                 new = task.logits(now, batch, training=True)
-            if kind == "tagging":
+            if task.kind == "tagging":
                 real = batch["attention_mask"].bool()
                 old, new = old[real], new[real]
-            total = total + kl(old, new, kind, self.temperature)
+            total = total + kl(old, new, task.kind, self.temperature)
         return total / len(self._earlier)  # type: ignore[no-any-return]
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:

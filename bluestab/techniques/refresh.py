@@ -12,7 +12,7 @@ Settings  delta 1e-5, noise 1e-3, fisher_weight 1e-3, decay 1e-5 (in effect the 
           every step, with DER++ on images; a reproduction says every second step for the paper.
 Seeds     Dropout and noise of the pass are drawn from a stream named after the step and `refresh`.
 Cost      One forward and backward pass more per step, of the whole batch at once whatever
-          trainer.micro_batch says; at every start one per item of each earlier task.
+          trainer.micro_batch says; one per item of each earlier task, as `ewc` has it.
 Not with  `lora`; several devices.
 Against   delta 1e-5 changes each tensor by 1e-5 of its length, and one that is zero by the noise
           alone. The reviews of the paper ask why the current batch is unlearnt, and for more
@@ -29,29 +29,17 @@ from bluestab.core.rules import Rule, at_least, whole, within
 from bluestab.core.seeding import Seeds, restore_torch_streams, stream_seed, torch_streams
 from bluestab.core.types import Batch, ModelFacts
 from bluestab.models.built import Built, Trained
-from bluestab.models.earlier import EarlierTask, shared
-from bluestab.models.likelihood import add_square, evaluating, mean_over_batches
-from bluestab.models.passes import gradients, inputs_of, model_logits
-from bluestab.techniques.anchored import earlier_run_problems
+from bluestab.models.curvature import Diagonal
+from bluestab.models.earlier import EarlierTask
+from bluestab.models.importance import Importance
+from bluestab.models.passes import gradients, model_logits
+from bluestab.techniques.anchored import earlier_run_problems, penalties_of, summed
 from bluestab.techniques.base import Technique
 from bluestab.techniques.effects import extra_forwards
 
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
-
-
-def weighed_squares(task: EarlierTask, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Mean over a task's items of p (d log p / d w)^2, by parameter name."""
-    parameters = {n: p for n, p in task.network.named_parameters() if n in names}
-
-    def root(item: Batch) -> torch.Tensor:
-        """Its squared gradient is p times that of log p."""
-        loss = task.loss(task.network(**inputs_of(item)).logits, item)
-        return loss * (-loss.detach()).exp().sqrt()
-
-    with evaluating(task.network, parameters.values()):
-        return mean_over_batches(root, parameters, task.items(), add_square)
 
 
 @contextmanager
@@ -97,14 +85,16 @@ class Refresh(Technique):
     def one_device(self) -> str:
         return "each of them would unlearn with noise of its own"
 
+    @property
+    def importance(self) -> Importance:
+        return Importance("weighted")
+
     def recall(self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds) -> None:
         if self.is_neutral():
             return
         self._seed = seeds.dropout
-        self._fisher: dict[str, Any] = {}
-        for task in earlier:
-            found = weighed_squares(task, shared(task, built))
-            self._fisher = {n: self.decay * self._fisher.get(n, 0.0) + f for n, f in found.items()}
+        f, _ = summed(penalties_of(earlier, built, self.importance), self.decay)
+        self._fisher = {b.name: b.f for b in f.blocks if isinstance(b, Diagonal)}
 
     def callbacks(self, built: Built) -> list[Callback]:
         import pytorch_lightning as pl

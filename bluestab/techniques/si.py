@@ -27,7 +27,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from bluestab.core.rules import Rule, above
-from bluestab.core.seeding import Seeds
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built
 from bluestab.models.curvature import Curvature, Diagonal
@@ -48,9 +47,7 @@ class Si(Anchored):
     def rules(self, model: ModelFacts) -> Mapping[str, Rule]:
         return {**super().rules(model), "damping": above(0)}
 
-    def penalties(
-        self, earlier: Sequence[EarlierTask], built: Built, seeds: Seeds
-    ) -> list[Penalty]:
+    def penalties(self, earlier: Sequence[EarlierTask], built: Built) -> list[Penalty]:
         total: dict[str, Any] = {}
         for task in earlier:
             if task.path_integral is None:

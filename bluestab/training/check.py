@@ -29,12 +29,12 @@ from bluestab.models.init_from import SavedWeights
 from bluestab.models.vision_spec import room_problems
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
-from bluestab.tasks.data import TaskData, load_task
+from bluestab.tasks.data import TaskData, load_task, task_of
 from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
 from bluestab.training.packable import packable_problems, search_problems
-from bluestab.training.stages import Stage, path_integral_problems, stages_before
+from bluestab.training.stages import Stage, item_problems, path_integral_problems, stages_before
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def check_parts(cfg: Mapping[str, Any]) -> RunComponents:
     problems, _, _, model, techniques = _without_files(cfg, None)
     if model is not None and model.init_from is not None:
         _collect(problems, partial(init_from.parse, model.init_from))
-    task = _collect(problems, lambda: _task(cfg["task"]))
+    task = _collect(problems, lambda: task_of(cfg["task"]))
     problems += _misfits(task, model)
     if problems or task is None or model is None:
         raise ConfigError(*problems)
@@ -146,6 +146,7 @@ def check(
     if model is not None and kept is not None and remembered:
         stages = _collect(problems, partial(stages_before, kept, model))
     problems += path_integral_problems(stages or (), usable)
+    problems += item_problems(stages or (), usable, scored)
     if data is not None and not problems:
         problems += _ungrouped(cfg, data, usable)
     if problems or data is None or model is None or identity is None or stages is None:
@@ -196,7 +197,7 @@ def _without_files(
         model = None  # its facts are not to be trusted below
     problems += outer_level_problems("technique", cfg["technique"] or {})
     techniques = {
-        name: _collect(problems, partial(_technique, node, f"technique.{name}"))
+        name: _collect(problems, partial(technique_of, node, f"technique.{name}"))
         for name, node in (cfg["technique"] or {}).items()
         if isinstance(node, Mapping)
     }
@@ -251,15 +252,9 @@ def _logger(node: Mapping[str, Any], where: str) -> Logger:
     return instantiate(node, Logger, where)  # type: ignore[type-abstract]
 
 
-def _technique(node: Mapping[str, Any], where: str) -> Technique:
+def technique_of(node: Mapping[str, Any], where: str) -> Technique:
+    """Raises ConfigError if it has other knobs than these."""
     return instantiate({k: v for k, v in node.items() if k != SEARCH_SPACE}, Technique, where)
-
-
-def _task(node: Mapping[str, Any]) -> Task:
-    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
-    if problems := task.check():
-        raise ConfigError(*problems)
-    return task
 
 
 def _misfits(task: Task | None, model: Model | None) -> list[str]:

@@ -19,7 +19,7 @@ from bluestab.core import devices
 from bluestab.core.errors import ConfigError
 from bluestab.core.provenance import peak_memory_mb
 from bluestab.core.seeding import Seeds, generator
-from bluestab.core.types import SPLITS, Batch, Example, Split
+from bluestab.core.types import SPLITS, WEIGHTS_TO_KEEP, Batch, Example, Split
 from bluestab.models.description import Model
 from bluestab.models.hub import local_copy
 from bluestab.models.passes import model_logits
@@ -29,6 +29,7 @@ from bluestab.training.check import Run
 from bluestab.training.loop.batches import ShuffledOrder, loader
 from bluestab.training.loop.memory import counted_mb, keep_freed
 from bluestab.training.loop.schedules import updates
+from bluestab.training.stages import kind_of_head
 from bluestab.training.tokenise import tokenised
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class DryStep:
     test_bytes  what the predictions of all test items take on disk, once
     recall      seconds to take in what techniques remember of an earlier task as large as this one,
                 which they do once for each when a stage begins
+    importance  seconds to measure what it leaves of its weights' importance (`keep_importance`)
     memory_per_task_mb  what each further earlier task takes for them; the first is in memory_mb
     """
 
@@ -67,6 +69,7 @@ class DryStep:
     test_bytes: float
     device: str = ""
     recall: float = 0.0
+    importance: float = 0.0
     memory_per_task_mb: float = 0.0
     candidates: float = 0.0
 
@@ -141,11 +144,13 @@ def dry_step(run: Run) -> DryStep:
         assembly = assemble(sample, device=device, progress=progress)
         prepare = time.perf_counter() - started
         running.append(assembly)
-    recall = per_task_mb = 0.0
+    importance = recall = per_task_mb = 0.0
+    if names := run.cfg.get("keep_importance"):
+        importance = _measured(assembly, run.seeds, names) * len(WEIGHTS_TO_KEEP[run.cfg["keep"]])
     if run.waits and holding:
         recall, per_task_mb = _recalled(assembly, holding, seeds=run.seeds)
         whole = replace(sample, techniques=techniques)
-        earlier = [_like(assembly, RECALLED[0])]
+        earlier = [_like(assembly, run.seeds, RECALLED[0], holding)]
         assembly = assemble(whole, device=device, progress=progress, instead=earlier)
         running[:] = [assembly]
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])
@@ -178,6 +183,7 @@ def dry_step(run: Run) -> DryStep:
         test_bytes=per_item * n_items["test"],
         device=name,
         recall=recall * n_items["train"],
+        importance=importance * n_items["train"],
         memory_per_task_mb=per_task_mb,
         candidates=candidates,
     )
@@ -189,11 +195,16 @@ def dry_step(run: Run) -> DryStep:
     return found
 
 
-def _like(assembly: Assembly, size: int) -> EarlierTask:
-    """The run's own task as an earlier one: a copy of its network, and some of its items."""
+def _like(
+    assembly: Assembly, seeds: Seeds, size: int, holding: Sequence[Technique] = ()
+) -> EarlierTask:
+    """The run's own task as an earlier one: a copy of its network, and some of its items.
+
+    holding  techniques for which its run has kept the importance of its weights
+    """
     import torch
 
-    from bluestab.models.earlier import EarlierTask
+    from bluestab.models.earlier import EarlierTask, encoder_names
 
     network = copy.deepcopy(assembly.built.model).eval()
     place = next(network.parameters())
@@ -210,7 +221,35 @@ def _like(assembly: Assembly, size: int) -> EarlierTask:
         }
 
     size = min(size, len(table))  # type: ignore[arg-type]
-    return EarlierTask("like it", network, assembly.data.task.loss, size, batch, path)
+    task = EarlierTask(
+        name="like it",
+        network=network,
+        kind=kind_of_head(assembly.data.task.output),
+        loss=assembly.data.task.loss,
+        seeds=seeds,
+        rows=lambda: size,
+        batch=batch,
+        head=tuple({name.rpartition(".")[0] for name in assembly.built.layers.head}),
+        path_integral=path,
+    )
+    wanted = [one.importance for one in holding if one.importance is not None]
+    kept = {one.name: one.measure(task, encoder_names(task)) for one in wanted}
+    return replace(task, importance=kept.get)
+
+
+def _measured(assembly: Assembly, seeds: Seeds, names: Sequence[str]) -> float:
+    """Seconds to measure these importances over one item."""
+    from bluestab.models.earlier import encoder_names
+    from bluestab.models.importance import Importance
+
+    took = []
+    for size in RECALLED:
+        task = _like(assembly, seeds, size)
+        begun = time.perf_counter()
+        for name in names:
+            Importance.named(name).measure(task, encoder_names(task))
+        took.append(time.perf_counter() - begun)
+    return max(0.0, took[1] - took[0]) / (RECALLED[1] - RECALLED[0])
 
 
 def _recalled(
@@ -220,7 +259,7 @@ def _recalled(
     took, numbers = [], []
     for sizes in ([RECALLED[0]], [RECALLED[1]], [RECALLED[0]] * 2):
         tried = copy.deepcopy(holding)
-        earlier = [_like(assembly, size) for size in sizes]
+        earlier = [_like(assembly, seeds, size, holding) for size in sizes]
         begun = time.perf_counter()
         for one in tried:
             one.recall(earlier, assembly.built, seeds)

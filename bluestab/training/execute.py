@@ -9,7 +9,7 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from bluestab.core import devices
 from bluestab.core.errors import GroupTooLarge, StoreError, is_disk_full
 from bluestab.core.provenance import provenance
-from bluestab.core.types import RECORD_SCHEMA, RunRecord
+from bluestab.core.types import IMPORTANCES, RECORD_SCHEMA, WEIGHTS_TO_KEEP, RunRecord
 from bluestab.store.artefacts import (
     PATH_INTEGRAL,
+    importance_file,
+    lacking_importances,
     lacks_path_integral,
     lacks_representations,
     lacks_weights,
@@ -32,6 +34,7 @@ from bluestab.store.representations import FILE as REPRESENTATIONS
 from bluestab.store.store import Store
 from bluestab.training.attempt import train_and_score
 from bluestab.training.check import Run
+from bluestab.training.importances import measure_importances
 from bluestab.training.job import Job
 from bluestab.training.loggers.base import LoggerGroup
 from bluestab.training.loop.memory import is_out_of_memory
@@ -52,8 +55,8 @@ log = logging.getLogger("bluestab")
 
 
 def is_done(run: Run, store: Store) -> bool:
-    """Whether the store has the record of a run, and all that `keep`, `keep_representations` and
-    `keep_path_integral` want beside it."""
+    """Whether the store has the record of a run, and all that its knobs `keep` and `keep_...` want
+    beside it."""
     return is_stored(run.key, run.cfg, store)
 
 
@@ -72,7 +75,16 @@ def _lacking(key: str, cfg: Mapping[str, Any], store: Store) -> dict[str, str]:
         lacking["representations"] = "keep_representations=true"
     if cfg.get("keep_path_integral", False) and lacks_path_integral(folder):
         lacking["path integral"] = "keep_path_integral=true"
+    if names := _lacking_importances(folder, cfg):
+        lacking[IMPORTANCE] = f"keep_importance=[{','.join(names)}]"
     return lacking
+
+
+IMPORTANCE = "importance of weights"
+
+
+def _lacking_importances(folder: Path, cfg: Mapping[str, Any]) -> list[str]:
+    return lacking_importances(folder, cfg["keep"], cfg.get("keep_importance", ()))
 
 
 def execute_one(run: Run, store: Store, progress: Progress) -> RunRecord:
@@ -188,18 +200,41 @@ def _recorded(job: Job, outcome: Outcome, loggers: LoggerGroup, store: Store) ->
     result, measured = outcome
     measured |= {"names": run_names(job.run), **provenance(job.device)}
     record = RunRecord(RECORD_SCHEMA, result, measured)
+    names = job.run.cfg.get("keep_importance", ())
     with logging_to(job.work / "log.txt"):
+        if names and record.status == "done":
+            record = _with_importances(job, names, store, record)
         loggers.end(record)
     return publish(job.run, store, job.work, record)
 
 
+def _with_importances(job: Job, names: Iterable[str], store: Store, record: RunRecord) -> RunRecord:
+    """Measure them, of a run that has just been trained; it is done without them, too, and who
+    needs them measures them then. The record, with the seconds. Raises DiskFull."""
+    begun = time.perf_counter()
+    weights = job.work / "checkpoint"
+    try:
+        measure_importances(job.run, names, weights, weights)
+    except Exception as error:
+        if is_disk_full(error) or store.is_full():
+            raise disk_full_error(store, job.run.key) from error
+        log.error("%s", traceback.format_exc())
+        for file in weights.glob(f"*/{importance_file(Path(), '*')}"):
+            file.unlink()
+    took, seconds = time.perf_counter() - begun, record.measured["seconds"]
+    seconds = rounded({**seconds, "importance": took, "total": seconds["total"] + took})
+    return replace(record, measured={**record.measured, "seconds": seconds})
+
+
 def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress) -> None:
-    """Run a finished run again for what it lacks, and put that beside a result that is the same."""
+    """Run a finished run again for what it lacks, and put that beside a result that is the same;
+    where its last weights tell all of it, only that is measured."""
     wanted = f"its {' and '.join(lacking)}"
     asked = " ".join(lacking.values())
     folder, stored = store.folder(run.key), store.read(run.key)
     others = stored.measured.get("packed", {}).get("runs", 1) - 1
-    if others:
+    trains = lacking.keys() != {IMPORTANCE}
+    if others and trains:
         raise StoreError(
             f"run {run.key} is done, without {wanted}, and cannot be made again by itself: it "
             f"trained in one step with {others} more, on which its last digits depend; ask for "
@@ -215,7 +250,15 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
         job = Job(run, work, _resume(run, store), device, progress)
         with logging_to(work / "log.txt"):
             log.info("%s is run again for %s, %s", run.key, wanted, asked)
-            result = _made_again(job, store, wanted, asked)
+            try:
+                result = _made_again(job, folder, trains) or stored.result
+            except Exception as error:
+                if is_disk_full(error) or store.is_full():
+                    raise disk_full_error(store, run.key) from error
+                raise StoreError(
+                    f"run {run.key} is done, but running it again for {wanted} ({asked}) failed: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
         gc.collect()
         # a record of an earlier version lacks the fields that came later, all null if unused
         then = {**dict.fromkeys(result), **stored.result}
@@ -228,35 +271,35 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
                 f"store is left as it was: run it there, or into another store=FOLDER"
             )
         flush_tree(work)
-        for part in _parts(work, folder):  # each appears in one rename
-            part.rename(folder / part.relative_to(work))
+        _move_parts(work, folder)
         flush(folder)
     store.claims.forget_deaths(run.key)
 
 
-def _made_again(job: Job, store: Store, wanted: str, asked: str) -> dict[str, Any]:
-    """The result of a finished run that is trained once more. Raises DiskFull or StoreError."""
+def _made_again(job: Job, folder: Path, trains: bool) -> dict[str, Any] | None:
+    """The result of a finished run that is trained once more (None: it is not), and what it lacks
+    in the job's `work`. (folder: of the finished run.)"""
     from bluestab.training.loop.checkpoints import discard
 
-    try:
+    result = None
+    if trains:
         result, _ = _train_one(job)
-    except Exception as error:
-        if is_disk_full(error) or store.is_full():
-            raise disk_full_error(store, job.run.key) from error
-        raise StoreError(
-            f"run {job.run.key} is done, but running it again for {wanted} "
-            f"({asked}) failed: {type(error).__name__}: {error}"
-        ) from error
-    discard(job.resume)
+        discard(job.resume)
+    if names := _lacking_importances(folder, job.run.cfg):
+        kept = job.work if trains else folder
+        measure_importances(job.run, names, kept / "checkpoint", job.work / "checkpoint")
     return result
 
 
-def _parts(work: Path, folder: Path) -> list[Path]:
-    """Of what was made in `work`, the parts that a finished run's folder has not."""
-    weights, vectors = work / "checkpoint", work / REPRESENTATIONS
-    # the folder of all weights at once, else those of one kind
-    inside = sorted(weights.iterdir()) if (folder / "checkpoint").is_dir() else [weights]
-    candidates = [*(inside if weights.is_dir() else []), vectors]
-    if (folder / "checkpoint" / "last").is_dir():
-        candidates.append(weights / "last" / PATH_INTEGRAL)
-    return [p for p in candidates if p.exists() and not (folder / p.relative_to(work)).exists()]
+def _move_parts(work: Path, folder: Path) -> None:
+    """Of what was made in `work`, move what a finished run's folder has not; each part appears in
+    one rename."""
+    kept = [Path("checkpoint", at) for at in WEIGHTS_TO_KEEP["all"]]
+    beside: list[str | Path] = [
+        PATH_INTEGRAL,
+        *(importance_file(Path(), name) for name in IMPORTANCES),
+    ]
+    files = [weights / name for weights in kept for name in beside]
+    for part in (Path("checkpoint"), *kept, *files, Path(REPRESENTATIONS)):  # the outer ones first
+        if (work / part).exists() and not (folder / part).exists():
+            (work / part).rename(folder / part)

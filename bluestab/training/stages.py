@@ -2,27 +2,31 @@
 
 `model.init_from` names the run before, whose own `model.init_from` names the one before that, and
 so on: the chain is the sequence of tasks. Nothing is kept of an earlier task but its weights and
-its config; what techniques remember (curvature, items, logits) is computed from them when a run
-begins, and comes out the same whenever that is.
+its config, and what its run was asked to leave (`keep_importance`, `keep_path_integral`); what else
+techniques remember (curvature, items, logits) is computed from these and the task's files when a
+run begins, and comes out the same whenever that is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.seeding import Seeds
+from bluestab.core.types import IMPORTANCES
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights, find
 from bluestab.models.insertion_places import is_inserted
-from bluestab.store.artefacts import PATH_INTEGRAL
+from bluestab.store.artefacts import PATH_INTEGRAL, importance_file
 from bluestab.store.store import Store, parse_record
-from bluestab.tasks.data import TaskData, load_task
+from bluestab.tasks.base import Task
+from bluestab.tasks.data import TaskData, load_task, task_of
+from bluestab.tasks.outputs import Output
 from bluestab.training.loop.batches import collate, evaluation_batches, loader
 from bluestab.training.tokenise import tokenised
 
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
     from bluestab.core.types import At, Batch
     from bluestab.models.built import Built
+    from bluestab.models.curvature import Curvature
+    from bluestab.models.divergences import Kind
     from bluestab.models.earlier import EarlierTask
     from bluestab.tasks.base import Scores
     from bluestab.techniques.base import Technique
@@ -40,41 +46,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """An earlier run: the task it was trained on, with its items, and the weights it left."""
+    """An earlier run: the task it was trained on, with its items, and the weights it left.
+
+    data  None: its items are not here any more, or others; `gone` says so
+    """
 
     weights: SavedWeights
-    data: TaskData
+    task: Task
+    data: TaskData | None
     seeds: Seeds
     model: Model
     base: Model
     """The model that was trained, whose encoder its weights may lack."""
+    gone: str = ""
 
     @property
     def path_integral(self) -> Path:
         """Where it lies, if its run kept it."""
         return self.weights.folder / PATH_INTEGRAL
 
+    def importance(self, name: str) -> Path | None:
+        """Where this one lies, if its run kept it."""
+        path = importance_file(self.weights.folder, name)
+        return path if path.is_file() else None
+
+    def items(self) -> TaskData:
+        """Raises DataError if they are gone."""
+        if self.data is None:
+            raise DataError(f"items of task '{self.task.name}'", f"they {self.gone}")
+        return self.data
+
 
 def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     """The runs that led to these weights, the first first.
 
-    Raises ConfigError if the weights or the items of one are not here any more, or changed.
+    Raises ConfigError if the weights of one are not here any more, or changed.
     """
     run = weights.folder.parent.parent
     cfg: dict[str, Any] = plain_files.read_yaml(run / "config.yaml", may_refer=("logger",))
     record = parse_record(run / "record.json")
-    where = f"run {weights.run} was trained on task '{weights.task}'"
+    data, gone = None, ""
     try:
         data = load_task(cfg["task"])
     except (ConfigError, DataError) as error:
-        raise ConfigError(f"{where}, whose items are needed: {error}") from error
-    if data.task.output.head.pretrains:
-        raise ConfigError(f"{where}, a pretraining: tasks with answers alone are remembered")
-    if dict(data.fingerprint) != dict(record.result["config"]["data"]):
+        gone = f"are not here any more: {error}"
+    if data and dict(data.fingerprint) != dict(record.result["config"]["data"]):
+        data, gone = None, "have changed since; put the files of then in their place"
+    task = data.task if data else task_of(cfg["task"])
+    if task.output.head.pretrains:
         raise ConfigError(
-            f"{where}, whose files have changed since: what is to be remembered of it cannot be "
-            "computed; put the files of then in their place"
+            f"run {weights.run} was trained on task '{weights.task}', a pretraining: tasks with "
+            "answers alone are remembered"
         )
+    stage = stage_of(weights, cfg, task, data, model, gone)
+    before = cfg["model"].get("init_from")
+    if before is None:
+        return (stage,)
+    return (*stages_before(find(before, Store(run.parent), model), model), stage)
+
+
+def stage_of(
+    weights: SavedWeights,
+    cfg: Mapping[str, Any],
+    task: Task,
+    data: TaskData | None,
+    model: Model,
+    gone: str = "",
+) -> Stage:
+    """A run of this config that left these weights. (model: that was trained.)"""
     own = replace(
         model,
         hub=None,
@@ -90,11 +129,30 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     )
     same: dict[str, Any] = {n: getattr(own, n) for n in ("head", "lower_case", "vision")}
     base = replace(model, init_from=None, **same)
-    stage = Stage(weights, data, Seeds.from_config(cfg["seed"], cfg["seeds"]), own, base)
-    before = cfg["model"].get("init_from")
-    if before is None:
-        return (stage,)
-    return (*stages_before(find(before, Store(run.parent), model), model), stage)
+    seeds = Seeds.from_config(cfg["seed"], cfg["seeds"])
+    return Stage(weights, task, data, seeds, own, base, gone)
+
+
+def item_problems(
+    stages: Sequence[Stage], techniques: Mapping[str, Technique], scored: bool
+) -> list[str]:
+    """Who needs items of earlier tasks that are gone. (scored: their test items are to be.)"""
+    problems = []
+    for stage in stages:
+        if stage.data is not None:
+            continue
+        kept = [name for name in IMPORTANCES if stage.importance(name)]
+        needing = [
+            f"technique {name} needs"
+            for name, one in techniques.items()
+            if not one.is_neutral() and one.needs_items(kept)
+        ] + ["score_earlier needs"] * scored
+        problems += [
+            f"run {stage.weights.run} was trained on task '{stage.weights.task}', whose items "
+            f"{who}; they {stage.gone}"
+            for who in needing
+        ]
+    return problems
 
 
 def path_integral_problems(
@@ -127,40 +185,67 @@ def earlier_tasks(
 
 def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.models.earlier import EarlierTask
+    from bluestab.models.importance import read_curvature
     from bluestab.models.networks import load_trained
     from bluestab.training.image_features import look_of
     from bluestab.training.loop.module import run_in_float32
     from bluestab.training.path_integral import read_path_integral
 
-    task, data = stage.data.task, stage.data
-    items = data.select(stage.seeds)["train"]
-    table, tokenizer = tokenised(data, items, stage.model, "training")
+    task, data = stage.task, stage.data
     network, head = load_trained(
         stage.model,
         head=task.output.head,
-        n_labels=task.output.n_outputs(data.labels),
+        n_labels=task.output.n_outputs(data.labels if data else _saved_labels(stage)),
         attention=attention,
         base=stage.base,
     )
     for path in head:
         run_in_float32(network.get_submodule(path))
 
-    look = look_of(stage.model.sees, items, device)
+    @cache
+    def training() -> tuple[Any, Any, Any]:
+        """Rows, tokenizer and what looks at images, of all training items."""
+        items = stage.items().select(stage.seeds)["train"]
+        table, tokenizer = tokenised(stage.items(), items, stage.model, "training")
+        return table, tokenizer, look_of(stage.model.sees, items, device)
 
     def batch(rows: Sequence[int]) -> Batch:
+        table, tokenizer, look = training()
         items = [{**table[row], "item": row} for row in rows]
         found = collate(items, tokenizer.pad_token_id, look=look)
         return {name: value.to(device) for name, value in found.items()}
 
+    def importance(name: str) -> Curvature | None:
+        kept = stage.importance(name)
+        return None if kept is None else read_curvature(kept, device)
+
     kept = stage.path_integral
     return EarlierTask(
-        task.name,
-        network.to(device),
-        task.loss,
-        len(table),
-        batch,
-        partial(read_path_integral, kept) if kept.is_file() else None,
+        name=task.name,
+        network=network.to(device),
+        kind=kind_of_head(task.output),
+        loss=task.loss,
+        seeds=stage.seeds,
+        rows=lambda: len(training()[0]),
+        batch=batch,
+        head=head,
+        importance=importance,
+        path_integral=partial(read_path_integral, kept) if kept.is_file() else None,
     )
+
+
+def kind_of_head(output: Output) -> Kind:
+    """What `divergences.kind_of` would say of its logits and labels."""
+    if output.head.per_word:
+        return "tagging"
+    kinds: Mapping[str, Kind] = {"softmax": "classification", "sigmoid": "multi_label"}
+    return kinds.get(output.activation, "regression")
+
+
+def _saved_labels(stage: Stage) -> list[str]:
+    """As the folder of the weights has them."""
+    said: Any = plain_files.read_json(stage.weights.folder / "config.json")
+    return list(said["id2label"].values())
 
 
 def earlier_scores(
@@ -191,8 +276,8 @@ def earlier_scores(
     for stage, task in zip(stages, tasks, strict=True):
         own = dict(task.network.named_parameters())
         weights = {n: v for n, v in now.items() if n in own and v.shape == own[n].shape}
-        examples = stage.data.select(stage.seeds)["test"]
-        table, tokenizer = tokenised(stage.data, examples, stage.model, "scoring")
+        examples = stage.items().select(stage.seeds)["test"]
+        table, tokenizer = tokenised(stage.items(), examples, stage.model, "scoring")
         logits, device = ItemLogits(), next(iter(own.values())).device
         candidates = candidates_of(table, len(examples))
         rows = evaluation_batches(table, knobs, candidates)
@@ -206,7 +291,7 @@ def earlier_scores(
                 answers = task.logits(weights, batch, training=False)
                 logits.update(answers, batch["labels"], batch["items"])
         by_row = vectors.complete(logits.compute())
-        _, _, scores = make_evaluator(stage.data, examples, table)(by_row)
+        _, _, scores = make_evaluator(stage.items(), examples, table)(by_row)
         found.append(scores)
     return found
 
@@ -219,7 +304,7 @@ def earlier_entries(
         {
             "task": stage.weights.task,
             "run": stage.weights.run,
-            "metric": stage.data.task.metric,
+            "metric": stage.task.metric,
             "last": dict(by_at["last"][i]),
             "best": dict(by_at.get("best", by_at["last"])[i]),
         }

@@ -111,6 +111,7 @@ WRONG = {
     "keep": ("first", "one of none, best, last, all"),
     "keep_representations": ("all", "true or false"),
     "keep_path_integral": ("1", "true or false"),
+    "keep_importance": ("[ewc]", "a list of diagonal-gold, "),
     "score_earlier": ("1", "true or false"),
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),

@@ -30,7 +30,7 @@ GOLDEN: list[dict[str, Any]] = json.loads(ASSET.read_text(encoding="utf-8"))
 
 NOT_HASHED = {
     "store", "device", "sweep", "checkpoint_every", "on_oom", "keep", "on_crash", "timeout",
-    "keep_representations", "keep_path_integral", "profile", "logger",
+    "keep_representations", "keep_path_integral", "keep_importance", "profile", "logger",
 }  # fmt: skip
 """Top-level keys of the config that decide where a run goes or how many there are, not its result.
 (`device` may change the last bits; the record says which it was.)"""

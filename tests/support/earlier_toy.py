@@ -90,7 +90,19 @@ def earlier() -> list[EarlierTask]:
             return {k: v[list(rows)] for k, v in data.items()}
 
         network = Reader(classes, seed, per_word).eval()
-        found.append(EarlierTask(name, network, loss, 7, batch, partial(way, network, seed)))
+        found.append(
+            EarlierTask(
+                name=name,
+                network=network,
+                kind="tagging" if per_word else "classification",
+                loss=loss,
+                seeds=SEEDS,
+                rows=lambda: 7,
+                batch=batch,
+                head=("classifier",),
+                path_integral=partial(way, network, seed),
+            )
+        )
     return found
 
 

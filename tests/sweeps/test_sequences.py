@@ -109,6 +109,24 @@ def test_stages_before_si_keep_what_it_needs(planned: Callable[..., Sweep]) -> N
         assert key == alone([o for o in found["gad none"][0].overrides if "keep" not in o]).key
 
 
+def test_stages_keep_what_any_arm_needs(planned: Callable[..., Sweep]) -> None:
+    """The first stage is that of all arms, and is the same run with it and without."""
+    for arms in ("none,ewc,[kfac_ewc,refresh],mas,er", "er,mas,[kfac_ewc,refresh],none,ewc"):
+        found = stages(planned(f"technique={arms}", "technique.kfac_ewc.sharing=reduce"))
+        for one in found["gad none"]:
+            assert one.run.cfg["keep_importance"] == [
+                "diagonal-gold", "kronecker-gold-reduce", "sensitivity", "weighted"
+            ]  # fmt: skip
+            (said,) = [o for o in one.overrides if o.startswith("keep_importance=")]
+            assert alone([*one.overrides]).cfg["keep_importance"] == one.run.cfg["keep_importance"]
+            plain = [o for o in one.overrides if o != said and not o.startswith("keep=")]
+            assert alone(plain).key == one.run.key
+            assert one.run.cfg["sweep"]["arm"] is None or "keep" not in one.run.cfg["sweep"]["arm"]
+        assert not any(one.run.cfg["keep_importance"] for one in found["ncbi_disease ewc"])
+    found = stages(planned("technique=none,ewc,er", "technique.ewc.strength=0"))
+    assert not any(one.run.cfg["keep_importance"] for one in found["gad none"])
+
+
 @pytest.mark.slow
 def test_references_beside_a_sequence(planned: Callable[..., Sweep]) -> None:
     """A run on each task, of which the first is the first stage; and one on both at once, which
@@ -457,8 +475,8 @@ def test_a_dry_step_knows_what_holding_on_takes(planned: Callable[..., Sweep], t
               "optim.steps=3", "optim.warmup=0")  # fmt: skip
     found = stages(planned(*chosen))
     dry = {arm: dry_step(found[f"ncbi_disease {arm}"][0].run) for arm in arms}
-    assert all(one.recall > 0 for one in dry.values())
     assert dry["ewc"].memory_per_task_mb == 0
+    assert dry_step(found["gad none"][0].run).importance > 0, "measured at the end of the first"
     said = two("run", "-m", *TWO, *chosen)
     assert said.code == 0, said.err
     ran = found["ncbi_disease kfac_ewc"][0].run

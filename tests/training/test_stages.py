@@ -85,11 +85,15 @@ def test_changed_items_are_refused(make_run: Make, first: str, small: Path) -> N
     lines = before.splitlines(keepends=True)
     try:
         file.write_text("".join(lines[:-1]), encoding="utf-8")
-        with pytest.raises(ConfigError, match="'gad', whose files have changed since"):
+        with pytest.raises(
+            ConfigError, match="'gad', whose items technique er needs; they have changed"
+        ):
             make_run(*then(first, "er"))
         make_run(*then(first, "none"))
         file.unlink()
-        with pytest.raises(ConfigError, match="'gad', whose items are needed"):
+        with pytest.raises(
+            ConfigError, match="'gad', whose items technique er needs; they are not here"
+        ):
             make_run(*then(first, "er"))
     finally:
         file.write_text(before, encoding="utf-8")

@@ -16,6 +16,7 @@ from bluestab.core import devices, rules
 from bluestab.core.devices import Kind
 from bluestab.core.errors import BRING, BluestabError, ConfigError
 from bluestab.core.printable import counted
+from bluestab.core.types import WEIGHTS_TO_KEEP
 from bluestab.store.store import Store
 from bluestab.sweeps.forecast import (
     Cost,
@@ -212,7 +213,9 @@ def foresee(
 
 def _with_artefacts(run: Run, cost: Cost | None) -> Cost | None:
     """The cost of a run, and on disk what it keeps beside weights, in float32: representations,
-    last and best; its path integral, two numbers per parameter (a little less: no head)."""
+    last and best; its path integral, two numbers per parameter (a little less: no head); of the
+    importance of kept weights one, Kronecker factors as of blocks with 4h in the middle: of h x h
+    four times 2 h^2, of h x 4h twice 17 h^2."""
     if cost is None:
         return None
     numbers = 0
@@ -220,6 +223,10 @@ def _with_artefacts(run: Run, cost: Cost | None) -> Cost | None:
         numbers += 2 * run.data.size("test") * run.model.hidden_size
     if run.cfg["keep_path_integral"]:
         numbers += 2 * cost.parameters
+    for name in run.cfg["keep_importance"]:
+        factors = 42 * run.model.hidden_size**2 * run.model.layers
+        one = factors if name.startswith("kronecker") else cost.parameters
+        numbers += one * len(WEIGHTS_TO_KEEP[run.cfg["keep"]])
     return replace(cost, disk=cost.disk + 4 * numbers)
 
 
