@@ -21,6 +21,7 @@ from bluestab.models import merging
 from bluestab.models.adamerging import UnlabelledTask, adamerge
 from bluestab.models.insertion_places import BASE, missing_encoder
 from bluestab.models.untrusted import WEIGHTS
+from bluestab.store.artefacts import PATH_INTEGRAL, importance_file
 from bluestab.store.files import write_text
 from bluestab.tasks.base import Scores
 from bluestab.training.check import Run
@@ -188,7 +189,8 @@ class MergedTask:
         """The merged weights, as transformers reads them, with the first member's other files."""
         from safetensors.torch import save_file
 
-        shutil.copytree(self.weights[0].folder, folder)
+        of_a_member = shutil.ignore_patterns(PATH_INTEGRAL, str(importance_file(Path(), "*")))
+        shutil.copytree(self.weights[0].folder, folder, ignore=of_a_member)
         if self._is_alone():
             config = read_json(folder / "config.json")
             config.pop(BASE)

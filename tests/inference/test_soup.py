@@ -39,7 +39,8 @@ def trained(make_run: Make, root: Path, task: str, *more: str) -> str:
 @pytest.fixture
 def two(make_run: Make, tmp_path: Path) -> list[str]:
     """A relation task and a tagging task from one checkpoint."""
-    return [trained(make_run, tmp_path / "runs", task) for task in ("gad", "ncbi_disease")]
+    kept = "keep_importance=[weighted]"  # which is theirs alone
+    return [trained(make_run, tmp_path / "runs", task, kept) for task in ("gad", "ncbi_disease")]
 
 
 def weights_of(store: Store, key: str) -> dict[str, Any]:
@@ -76,6 +77,9 @@ def test_two_tasks_share_an_encoder_and_keep_their_heads(two: list[str], tmp_pat
             assert own["members"] == [key]
             assert own["tasks"] == dict(zip(tasks, ([k] for k in two), strict=True))
             assert key_of(one.record.result["config"]) == one.record.key
+            there = store.folder(key), store.folder(one.record.key)
+            found = [{file.name for file in run.glob("checkpoint/*/*")} for run in there]
+            assert found[0] - found[1] == {"importance-weighted.safetensors"}
     assert len({tuple(v.flatten().tolist()) for v in seen.values()}) == len(MERGES)
     assert list(problems(store)) == []
     files = snapshot(store.root)
