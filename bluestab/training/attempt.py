@@ -158,7 +158,7 @@ class Attempt:
             vectors = {} if cfg["keep_representations"] else None
             with _timed(seconds, "score"), phases("score"):
                 scored = self.run.stages if assembly.earlier else ()
-                by_at: dict[At, list[Scores]] = {}
+                by_at: dict[At, list[dict[Split, Scores]]] = {}
 
                 def look(at: At) -> None:
                     by_at[at] = earlier_scores(

@@ -260,9 +260,10 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
                     f"{type(error).__name__}: {error}"
                 ) from error
         gc.collect()
-        # a record of an earlier version lacks the fields that came later, all null if unused
-        then = {**dict.fromkeys(result), **stored.result}
-        differing = [n for n in then if to_json(then[n]) != to_json(result.get(n))]
+        then = stored.result
+        differing = [
+            n for n in then if to_json(then[n]) != to_json(_as_far(result.get(n), then[n]))
+        ]
         if differing:
             raise StoreError(
                 f"run {run.key} was run again for {wanted} ({asked}), and its "
@@ -274,6 +275,15 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
         _move_parts(work, folder)
         flush(folder)
     store.claims.forget_deaths(run.key)
+
+
+def _as_far(now: Any, then: Any) -> Any:
+    """What of a value of a result an earlier version said, too: it may lack fields of today."""
+    if isinstance(now, Mapping) and isinstance(then, Mapping):
+        return {name: _as_far(now.get(name), value) for name, value in then.items()}
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        return [*map(_as_far, now, then)]
+    return now
 
 
 def _made_again(job: Job, folder: Path, trains: bool) -> dict[str, Any] | None:

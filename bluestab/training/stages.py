@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
     import torch
 
-    from bluestab.core.types import At, Batch
+    from bluestab.core.types import At, Batch, Split
     from bluestab.models.built import Built
     from bluestab.models.curvature import Curvature
     from bluestab.models.divergences import Kind
@@ -255,9 +255,9 @@ def earlier_scores(
     trainer: pl.Trainer,
     vectors: CandidateVectors,
     knobs: Mapping[str, Any],
-) -> list[Scores]:
-    """The test scores of each stage's task now: the encoder as it stands, under the head that the
-    stage left, and with the layers that it inserted.
+) -> list[dict[Split, Scores]]:
+    """The scores of each stage's task now, on validation and test: the encoder as it stands, under
+    the head that the stage left, and with the layers that it inserted.
 
     tasks    the same stages
     vectors  of candidates, as far as they are known
@@ -276,37 +276,48 @@ def earlier_scores(
     for stage, task in zip(stages, tasks, strict=True):
         own = dict(task.network.named_parameters())
         weights = {n: v for n, v in now.items() if n in own and v.shape == own[n].shape}
-        examples = stage.items().select(stage.seeds)["test"]
-        table, tokenizer = tokenised(stage.items(), examples, stage.model, "scoring")
-        logits, device = ItemLogits(), next(iter(own.values())).device
-        candidates = candidates_of(table, len(examples))
-        rows = evaluation_batches(table, knobs, candidates)
-        vectors.begin(task.network, candidates, weights)
-        look = look_of(stage.model.sees, examples, device)
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in loader(table, tokenizer.pad_token_id, look=look, batch_sampler=rows):
-                if vectors.has(batch["items"]):
-                    continue
-                batch = {name: value.to(device) for name, value in batch.items()}
-                answers = task.logits(weights, batch, training=False)
-                logits.update(answers, batch["labels"], batch["items"])
-        by_row = vectors.complete(logits.compute())
-        _, _, scores = make_evaluator(stage.items(), examples, table)(by_row)
+        device = next(iter(own.values())).device
+        scores: dict[Split, Scores] = {}
+        for split in EVALUATED:
+            examples = stage.items().select(stage.seeds)[split]
+            table, tokenizer = tokenised(stage.items(), examples, stage.model, "scoring")
+            logits = ItemLogits()
+            candidates = candidates_of(table, len(examples))
+            rows = evaluation_batches(table, knobs, candidates)
+            vectors.begin(task.network, candidates, weights)
+            look = look_of(stage.model.sees, examples, device)
+            with torch.no_grad(), trainer.precision_plugin.forward_context():
+                for batch in loader(table, tokenizer.pad_token_id, look=look, batch_sampler=rows):
+                    if vectors.has(batch["items"]):
+                        continue
+                    batch = {name: value.to(device) for name, value in batch.items()}
+                    answers = task.logits(weights, batch, training=False)
+                    logits.update(answers, batch["labels"], batch["items"])
+            by_row = vectors.complete(logits.compute())
+            _, _, scores[split] = make_evaluator(stage.items(), examples, table)(by_row)
         found.append(scores)
     return found
 
 
+EVALUATED: tuple[Split, ...] = ("validation", "test")
+
+
 def earlier_entries(
-    stages: Sequence[Stage], by_at: Mapping[At, Sequence[Scores]]
+    stages: Sequence[Stage], by_at: Mapping[At, Sequence[Mapping[Split, Scores]]]
 ) -> list[dict[str, Any]]:
-    """What the record says of earlier tasks; the best weights may have been the last."""
-    return [
-        {
-            "task": stage.weights.task,
-            "run": stage.weights.run,
-            "metric": stage.task.metric,
-            "last": dict(by_at["last"][i]),
-            "best": dict(by_at.get("best", by_at["last"])[i]),
-        }
-        for i, stage in enumerate(stages)
-    ]
+    """What the record says of earlier tasks, test scores first; the best weights may have been the
+    last."""
+    entries = []
+    for i, stage in enumerate(stages):
+        last, best = by_at["last"][i], by_at.get("best", by_at["last"])[i]
+        entries.append(
+            {
+                "task": stage.weights.task,
+                "run": stage.weights.run,
+                "metric": stage.task.metric,
+                "last": dict(last["test"]),
+                "best": dict(best["test"]),
+                "validation": {"last": dict(last["validation"]), "best": dict(best["validation"])},
+            }
+        )
+    return entries

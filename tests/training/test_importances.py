@@ -132,6 +132,20 @@ def test_what_cannot_be_measured_is_no_crash(
     assert not [*folder.glob("checkpoint/*/importance-*")]
 
 
+def test_a_record_of_an_earlier_version_is_compared_as_far_as_it_goes() -> None:
+    """Fields that came later are no difference; one that is gone, or another, is."""
+    then = {"a": 1, "earlier": [{"task": "x", "last": {"f1": 0.5}}]}
+    now = {"a": 1, "b": 2, "earlier": [{"task": "x", "last": {"f1": 0.5}, "validation": {}}]}
+    assert execute._as_far(now, then) == then
+    for other in (
+        {**now, "a": 2},
+        {**now, "earlier": [{"task": "x", "last": {"f1": 0.25}}]},
+        {**now, "earlier": []},
+        {"a": 1},
+    ):
+        assert execute._as_far(other, then) != then
+
+
 def test_a_damaged_file_is_said(make_run: Make, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     first = done(make_run(*FIRST, asked("diagonal-gold")), root)

@@ -139,6 +139,8 @@ def test_earlier_tasks_are_scored_with_the_head_they_left(
     (entry,) = still.result["earlier"]
     assert (entry["task"], entry["run"], entry["metric"]) == ("gad", first, "positive_f1")
     assert entry["last"] == entry["best"] == before
+    on_validation = Store(root).read(first).result["metrics"]["last"]["validation"]
+    assert entry["validation"]["last"] == entry["validation"]["best"] == on_validation
     moved = done(make_run(*then(first, "none", "score_earlier=true")), root)
     assert moved.result["earlier"][0]["last"] != before
     assert moved.result["config"]["earlier"] == [first]

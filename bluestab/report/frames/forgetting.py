@@ -17,6 +17,8 @@ DEFINITIONS = (
     "a(t, i): score on task i after stage t, with the head of task i as it stood after stage i; "
     "the head is frozen later (no technique trains it again).",
     "Average score: mean over all tasks i of a(T, i), T being the last stage.",
+    "On validation: the average score with validation scores in place of test scores, by which a "
+    "knob may be chosen.",
     "Forgetting: mean over i < T of max over i <= t < T of a(t, i) - a(T, i).",
     "Backward transfer: mean over i < T of a(T, i) - a(i, i).",
     "Forward transfer: mean over i > 1 of a(i, i) minus the score of a run on task i alone with "
@@ -32,8 +34,8 @@ DEFINITIONS = (
 """What the columns mean, in words."""
 
 HEADINGS = (
-    "model", "arm", "orders x seeds", "average score", "forgetting", "backward transfer",
-    "forward transfer", "change of forgetting", "p", "relative reduction",
+    "model", "arm", "orders x seeds", "average score", "on validation", "forgetting",
+    "backward transfer", "forward transfer", "change of forgetting", "p", "relative reduction",
 )  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def _cells(row: Row) -> list[str]:
         str(row["model"]),
         str(row["arm"]),
         f"{row['n_orders']} x {row['n_seeds']}",
-        *(_span(row, name) for name in ("average", "forgetting", "backward", "forward", "change")),
+        _span(row, "average"),
+        number(row["validation"], 3) if there(row["validation"]) else "-",
+        *(_span(row, name) for name in ("forgetting", "backward", "forward", "change")),
         _p(row),
         _percent(row),
     ]

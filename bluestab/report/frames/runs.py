@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -169,6 +169,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
             "earlier": tuple(
                 (one["task"], one[at].get(one["metric"])) for one in result.get("earlier") or ()
             ),
+            "earlier_validation": _earlier_validation(result.get("earlier") or (), at),
             # what choosing an arm goes by: no run is left out of it
             "judged": result.get(
                 "failure_score", result["config"]["task"].get("failure_score", result["score"][at])
@@ -178,6 +179,13 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
             "degenerate": degenerate,
             "failed": degenerate or result["status"] == "diverged",
         }
+
+
+def _earlier_validation(entries: Sequence[Mapping[str, Any]], at: At) -> tuple[Any, ...] | None:
+    """Scores on validation; None: the record is of a version that did not ask for them."""
+    if not all("validation" in one for one in entries):
+        return None
+    return tuple(one["validation"][at].get(one["metric"]) for one in entries)
 
 
 def _said(source: Mapping[str, str] | None) -> str | None:

@@ -35,6 +35,7 @@ class Chain:
     scores  a(t, i), as `stats.forgetting` has it, in the units of the metric
     signs   +1, or -1 for a metric that falls with quality, `(T,)`
     reach   the least and the most that a mean of scores can be
+    validation  mean over tasks of the score on validation after the last stage; NaN: not known
     alone   score of a run on task i alone with this seed, `(T,)`; NaN where there is none
     plain   what its first stage is but for the task, where nothing is held on to: as runs alone are
     techniques  of that stage, by name
@@ -48,6 +49,7 @@ class Chain:
     scores: FloatArray
     signs: FloatArray
     reach: tuple[float, float]
+    validation: float
     alone: FloatArray
     plain: str
     techniques: str
@@ -167,10 +169,21 @@ def _chain(
         scores=scores,
         signs=np.array([1.0 if one.higher_is_better else -1.0 for one in metrics]),
         reach=(min(one.least for one in metrics), max(one.most for one in metrics)),
+        validation=_on_validation(chain),
         alone=np.array([alone.get((r["task"], plain, r["streams"]), math.nan) for r in chain]),
         plain=plain,
         techniques=first["technique"],
     )
+
+
+def _on_validation(chain: Sequence[Row]) -> float:
+    """Mean over tasks after the last stage; what is undefined counts as the failure score."""
+    earlier = chain[-1]["earlier_validation"]
+    if not isinstance(earlier, tuple):
+        return math.nan
+    pairs = zip((*earlier, chain[-1]["validation"]), chain, strict=True)
+    scores = [row["failure_score"] if one is None else one for one, row in pairs]
+    return float(np.mean(np.array(scores, dtype=np.float64)))
 
 
 def _arms(results: Results, ends: Sequence[Row]) -> dict[str, str]:
@@ -200,7 +213,7 @@ def _scores_alone(results: Results, rows: Any) -> dict[tuple[str, str, Any], flo
 
 COLUMNS = (
     "tasks", "model", "arm", "at", "n", "n_orders", "n_seeds", "unfinished",
-    "average", "average_low", "average_high",
+    "average", "average_low", "average_high", "validation",
     "forgetting", "forgetting_low", "forgetting_high",
     "backward", "backward_low", "backward_high",
     "forward", "forward_low", "forward_high",
@@ -216,6 +229,7 @@ def forgetting_frame(results: Results) -> pd.DataFrame:
                 at n_seeds seeds; unfinished: others, of which a stage is missing
     average, forgetting, backward, forward   means over orders and seeds, with 95 % intervals that
         take neither orders for seeds nor seeds for orders (`stats.mean_interval`)
+    validation  as average, on validation, by which a knob may be chosen
     change      of the forgetting against the baseline, at orders and seeds that both have; p of
                 it, p_adjusted over the arms (Holm)
     reduction   relative, of the mean drop; none where the drop of the baseline is not shown to be
@@ -257,6 +271,8 @@ def _row(arm: str, own: Sequence[Chain], reference: Sequence[Chain] | None, base
     }
     if len({*first.signs.tolist()}) == 1:  # scores that grow and that fall have no common mean
         measured["average"] = [numbers.average(chain.scores) for chain in own]
+        if np.isfinite([chain.validation for chain in own]).all():
+            row["validation"] = stats.mean([chain.validation for chain in own])
     if np.isfinite(forward).all():
         measured["forward"] = forward
     for name, values in measured.items():

@@ -38,6 +38,7 @@ def linked(
             "metric": "pearson",
             "last": {"pearson": score},
             "best": {"pearson": 0.9},
+            "validation": {"last": {"pearson": score and score - 0.1}, "best": {"pearson": 0.5}},
         }
         for task, score in earlier
     ]
@@ -99,6 +100,42 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert ewc["reduction_low"] < ewc["reduction"] < ewc["reduction_high"]
     # only a and c began an order: b was never trained alone
     assert none["forward"] is None or none["forward"] != none["forward"]
+
+
+def test_averages_on_validation(tmp_path: Path) -> None:
+    """Of all tasks after the last stage; not known where a record is of an earlier version; what is
+    undefined counts as a failure."""
+
+    def without(one: RunRecord) -> RunRecord:
+        found = [{k: v for k, v in e.items() if k != "validation"}
+                 for e in one.result.get("earlier", ())]  # fmt: skip
+        return replace(one, result={**one.result, "earlier": found} if found else one.result)
+
+    def undefined(one: RunRecord) -> RunRecord:
+        found = [{**e, "validation": {"last": {"pearson": None}, "best": {}}}
+                 for e in one.result.get("earlier", ())]  # fmt: skip
+        return replace(one, result={**one.result, "earlier": found} if found else one.result)
+
+    one = record(0.8).result
+    own, failure = one["metrics"]["last"]["validation"]["pearson"], one["failure_score"]
+    for number, (change, expected) in enumerate(
+        [
+            (lambda one: one, (own + (0.6 - 0.1) + (0.7 - 0.1)) / 3),
+            (without, None),
+            (undefined, (own + 2 * failure) / 3),
+        ]
+    ):
+        group = map(change, sequences(ABC, 3, 0.1, wobble=0.0))
+        results, _ = results_of(tmp_path / str(number), group)
+        (row,) = results.frame("forgetting").to_dict("records")
+        if expected is None:
+            assert row["validation"] != row["validation"]
+        else:
+            assert row["validation"] == pytest.approx(expected)
+        (grid, *_) = [b for b in FORGETTING.printed(results) if not isinstance(b, str)]
+        at = grid.headings.index("on validation")  # type: ignore[union-attr]
+        said = "-" if expected is None else f"{expected:.3f}"
+        assert grid.rows[0][at] == said  # type: ignore[union-attr]
 
 
 def test_orders_are_no_further_seeds(tmp_path: Path) -> None:
