@@ -76,6 +76,12 @@ NEUTRAL: Mapping[str, Any] = {
 """Dotted path in the hashed config (`optim.knob`, `technique.freeze.knob`) -> value at which a knob
 added since 0.1 does nothing."""
 
+REVISED: Mapping[str, Mapping[str, str]] = {
+    f"{name}.strength": {"auto": "auto since 0.3"} for name in ("ewc", "kfac_ewc", "mas", "si")
+}
+"""technique.knob -> value whose meaning changed -> what the hashed config calls it since then, so
+that runs of before have other keys."""
+
 
 def hashed_config(
     cfg: Mapping[str, Any],
@@ -117,7 +123,12 @@ def hashed_config(
         "earlier": list(earlier),
         "technique": [
             # where a search may look does not decide what one run gives
-            [name, _by_kind({k: v for k, v in knobs.items() if k != SEARCH_SPACE})]
+            [
+                name,
+                _by_kind(
+                    {k: _revised(f"{name}.{k}", v) for k, v in knobs.items() if k != SEARCH_SPACE}
+                ),
+            ]
             for name, knobs in cfg["technique"].items()
         ],
         "optim": optim,
@@ -167,6 +178,10 @@ def cell_of(hashed: Mapping[str, Any]) -> str:
     if isinstance(task := rest.get("task"), Mapping):
         rest["task"] = {k: v for k, v in task.items() if k != "fold"}
     return key_of(rest)
+
+
+def _revised(knob: str, value: Any) -> Any:
+    return REVISED.get(knob, {}).get(value, value) if isinstance(value, str) else value
 
 
 def _by_kind(node: Mapping[str, Any]) -> dict[str, Any]:

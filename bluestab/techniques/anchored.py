@@ -8,9 +8,9 @@ the step.)
 
 Units     Each F is divided by the mean of its diagonal: `strength` means the same on every task,
           and F = 1 is L2.
-auto      The strength at which the pull is as large as the task's gradient was in the first step,
-          once every weight has gone lr * steps / 2: as far as Adam goes on a linear schedule that
-          never turns. Ours: CCFI (Hua et al. 2021, NAACL, arXiv 2201.01420) scales itself too, by
+auto      The strength at which the pull of F = 1 is as large as the task's gradient was in the
+          first step, once every weight has gone lr * sqrt(steps / 3): as far as steps of Adam's
+          length go on a linear schedule if they turn at random. Ours: CCFI (Hua et al. 2021, NAACL, arXiv 2201.01420) scales itself too, by
           formulas that we could not read. It knows nothing of validation: for a strength chosen
           there, search over `strength=NUMBER`.
 """
@@ -18,11 +18,12 @@ auto      The strength at which the pull is as large as the task's gradient was 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.rules import Rule, is_number
-from bluestab.core.seeding import Seeds, generator
+from bluestab.core.seeding import Seeds
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.models.curvature import Curvature, Diagonal
@@ -71,16 +72,6 @@ def earlier_run_problems(name: str, cfg: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def random_signs(shapes: Mapping[str, torch.Tensor], seeds: Seeds, name: str) -> dict[str, Any]:
-    """A change of +1 or -1 of every weight, as drawn from the stream of this technique."""
-    import torch
-
-    return {
-        n: torch.randint(0, 2, p.shape, generator=generator(seeds.init, name, n)).to(p) * 2 - 1
-        for n, p in shapes.items()
-    }
-
-
 class Anchored(Technique):
     """strength: of the pull, >= 0 or auto; 0 switches it off."""
 
@@ -112,7 +103,6 @@ class Anchored(Technique):
             for curvature, anchor in self.penalties(earlier, built)
         ]
         self._found = None if self.strength == AUTO else float(self.strength)
-        self._seeds = seeds
 
     def memory_numel(self) -> int:
         return sum(c.numbers() + sum(w.numel() for w in a.values()) for c, a in self._penalties)
@@ -121,33 +111,26 @@ class Anchored(Technique):
         """Sum of F d, by name, at the weights as they are."""
         import torch
 
-        with torch.no_grad():
-            return self._sum(lambda anchor: {n: self._parameters[n] - w for n, w in anchor.items()})
-
-    def _sum(
-        self, change: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
-    ) -> dict[str, torch.Tensor]:
-        """Sum over the penalties of F times a change, which may depend on the anchor."""
         total: dict[str, torch.Tensor] = {}
-        for curvature, anchor in self._penalties:
-            for name, value in curvature.times(change(anchor)).items():
-                total[name] = total[name] + value if name in total else value
+        with torch.no_grad():
+            for curvature, anchor in self._penalties:
+                change = {n: self._parameters[n] - w for n, w in anchor.items()}
+                for name, value in curvature.times(change).items():
+                    total[name] = total[name] + value if name in total else value
         return total
 
     def _auto(self, lr: float, steps: int) -> float:
         """The strength that `auto` stands for, from the task's gradient as it stands."""
         import torch
 
-        squares = [0.0, 0.0]
-        shapes = {n: p for _, a in self._penalties for n, p in a.items()}
-        signs = random_signs(shapes, self._seeds, self.name)
-        for name, value in self._sum(lambda _: signs).items():
-            gradient = self._parameters[name].grad
-            if gradient is not None:
-                squares[0] += float(torch.linalg.vector_norm(gradient)) ** 2
-                squares[1] += float(torch.linalg.vector_norm(value)) ** 2
-        way = lr * steps / 2 * math.sqrt(squares[1])
-        return math.sqrt(squares[0]) / way if way > 0 else 0.0
+        pulls = Counter(n for curvature, _ in self._penalties for n in curvature.names)
+        gradient = pull = 0.0  # squared lengths
+        for name, n_pulls in pulls.items():
+            if (found := self._parameters[name].grad) is not None:
+                gradient += float(torch.linalg.vector_norm(found)) ** 2
+                pull += n_pulls**2 * found.numel()
+        way = lr * math.sqrt(steps / 3) * math.sqrt(pull)
+        return math.sqrt(gradient) / way if way > 0 else 0.0
 
     def callbacks(self, built: Built) -> list[Callback]:
         import pytorch_lightning as pl

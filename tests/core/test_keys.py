@@ -129,6 +129,24 @@ def test_a_new_knob_stays_out_at_its_neutral_value(
     assert later["trainer"]["attention"]["tpu"] == 0.0
 
 
+@pytest.mark.parametrize("knob", keys.REVISED)
+def test_a_value_whose_meaning_changed_has_another_key(
+    knob: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every value that is listed can be said, and no other value of the knob is touched."""
+    name, _, leaf = knob.partition(".")
+    for old, new in keys.REVISED[knob].items():
+        cfg = composed("task=gad", "model=tiny", f"technique={name}", f"technique.{knob}={old}")
+        number = changed(cfg, f"technique.{knob}", 0.5)
+        found, plain = hashed(cfg), hashed(number)
+        assert found["technique"][0][1][leaf] == new
+        assert cfg["technique"][name][leaf] == old, "the config itself is left alone"
+        with monkeypatch.context() as patch:
+            patch.setattr(keys, "REVISED", {})
+            assert key_of(hashed(cfg)) != key_of(found)
+            assert hashed(number) == plain
+
+
 # --- what is in and what is out ------------------------------------------------------------------
 
 

@@ -143,25 +143,23 @@ def test_the_loss_has_no_graph_of_the_penalty_and_stays_the_task_s() -> None:
     assert technique.wrap_step(step, None)(batch) is batch  # type: ignore[arg-type]
 
 
-def test_auto_pulls_as_hard_half_way_as_the_task_did_at_first() -> None:
+def test_auto_is_its_formula() -> None:
+    """|g| / (lr sqrt(steps / 3) |pull of F = 1 at a change of 1|), two tasks pulling."""
     technique = ewc(strength="auto")
     trained(technique, 1)
     network, batch = started(), items(5, 4, 100)
     loss(answers(network, batch), batch).backward()
     task = torch.cat([network.get_parameter(n).grad.flatten() for n in ENCODER]).norm()
-    assert technique._found is not None
-    way = LR * STEPS / 2
-    strengths = []
-    for seed in range(50):  # any change of that size, with signs at random
-        random = torch.Generator().manual_seed(seed)
-        total: dict[str, Any] = {}
-        for curvature, anchor in technique._penalties:
-            signs = {n: way * (torch.randint(0, 2, w.shape, generator=random) * 2.0 - 1)
-                     for n, w in anchor.items()}  # fmt: skip
-            for n, value in curvature.times(signs).items():
-                total[n] = total.get(n, 0.0) + value
-        strengths.append(float(task / torch.cat([v.flatten() for v in total.values()]).norm()))
-    assert min(strengths) * 0.99 <= technique._found <= max(strengths) * 1.01
+    n = sum(network.get_parameter(name).numel() for name in ENCODER)
+    assert technique._found == pytest.approx(
+        float(task) / (LR * (STEPS / 3) ** 0.5 * (2**2 * n) ** 0.5), rel=1e-9
+    )
+    # as far as steps of length lr (1 - s / steps) with random signs go, on average over weights
+    random = torch.Generator().manual_seed(0)
+    steps = LR * (1 - torch.arange(200, dtype=torch.float64) / 200)
+    signs = torch.randint(0, 2, (5000, 200), generator=random) * 2.0 - 1
+    gone = (signs * steps).sum(dim=1).square().mean().sqrt()
+    assert float(gone) == pytest.approx(LR * (200 / 3) ** 0.5, rel=0.05)
     again = ewc(strength="auto")
     trained(again, 0)
     again.load_state_dict(technique.state_dict())
