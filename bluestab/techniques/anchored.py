@@ -10,9 +10,9 @@ Units     Each F is divided by the mean of its diagonal: `strength` means the sa
           and F = 1 is L2.
 auto      The strength at which the pull of F = 1 is as large as the task's gradient was in the
           first step, once every weight has gone lr * sqrt(steps / 3): as far as steps of Adam's
-          length go on a linear schedule if they turn at random. Ours: CCFI (Hua et al. 2021, NAACL, arXiv 2201.01420) scales itself too, by
-          formulas that we could not read. It knows nothing of validation: for a strength chosen
-          there, search over `strength=NUMBER`.
+          length go on a linear schedule if they turn at random. Ours: CCFI (Hua et al. 2021, NAACL,
+          arXiv 2201.01420) scales itself too, by formulas that we could not read. It knows nothing
+          of validation: for a strength chosen there, search over `strength=NUMBER`.
 """
 
 from __future__ import annotations
