@@ -190,7 +190,8 @@ def test_the_launcher_of_ones_own_that_the_docs_show(corpora: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "calls").read_text() == "qsub\n"
-    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2
+    records = list((tmp_path / "runs").glob("*/record.json"))
+    assert len(records) == 2, done.stdout + done.stderr
 
 
 def test_every_look_in_the_docs_works(

@@ -14,11 +14,12 @@ from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import RULES
 from bluestab.core.paths import conf_dir
 from bluestab.core.types import WEIGHTS_TO_KEEP, At, RunRecord
-from bluestab.inference.weights import FinishedRun, complete_task
+from bluestab.inference.weights import FinishedRun
 from bluestab.store.artefacts import lacks_weights
 from bluestab.store.store import Store
 from bluestab.sweeps.attempt import attempt
 from bluestab.sweeps.lifecycle import make_ready
+from bluestab.tasks.data import complete_task
 from bluestab.training.check import Run, check
 
 

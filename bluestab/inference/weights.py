@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError
-from bluestab.core.instantiate import instantiate, load_class
+from bluestab.core.instantiate import instantiate
 from bluestab.core.keys import NEUTRAL, OF_THE_MODEL
 from bluestab.core.knobs import ATTENTION
 from bluestab.core.paths import expanded, real
@@ -23,6 +22,7 @@ from bluestab.models.description import Model, check_model
 from bluestab.models.init_from import check_saved, finished, parse, verified
 from bluestab.store.store import Store
 from bluestab.tasks.base import Task
+from bluestab.tasks.data import complete_task
 
 MANIFEST = "bluestab.json"
 SCHEMA = 1
@@ -256,14 +256,6 @@ def _weights(
 def _complete(node: Mapping[str, Any]) -> dict[str, Any]:
     """The yaml of a model as runs of earlier versions kept it, with the fields added since."""
     return {"final_norm": None, **{knob: NEUTRAL[knob] for knob in OF_THE_MODEL}, **node}
-
-
-def complete_task(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a task: fields added since, at the values that changed nothing then."""
-    kind = load_class(node.get("_target_"), Task, "task")  # type: ignore[type-abstract]
-    known = inspect.signature(kind).parameters
-    fields = {path.partition(".")[2]: v for path, v in NEUTRAL.items() if path.startswith("task.")}
-    return {**{name: value for name, value in fields.items() if name in known}, **node}
 
 
 def to_manifest(content: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ Reading happens once per content and process: every run of a sweep shares it.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from typing import Any
 
 from bluestab.core.caching import Shared
 from bluestab.core.errors import ConfigError, DataError
-from bluestab.core.instantiate import instantiate
+from bluestab.core.instantiate import instantiate, load_class
+from bluestab.core.keys import NEUTRAL
 from bluestab.core.seeding import Seeds, subset
 from bluestab.core.types import SPLITS, Example, Split
 from bluestab.data.formats.columnar import parts_of
@@ -109,9 +111,18 @@ def _is_drawn_size(task: Task, drawn: Collection[Split], split: Split) -> bool:
     return split in drawn and task.folds is None and split != "train"
 
 
+def complete_task(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The yaml of a task as it was written for an earlier version, or kept by one, with the fields
+    added since at the values that change nothing."""
+    kind = load_class(node.get("_target_"), Task, "task")  # type: ignore[type-abstract]
+    known = inspect.signature(kind).parameters
+    fields = {path.partition(".")[2]: v for path, v in NEUTRAL.items() if path.startswith("task.")}
+    return {**{name: value for name, value in fields.items() if name in known}, **node}
+
+
 def task_of(node: Mapping[str, Any]) -> Task:
     """A task without any of its files. Raises ConfigError."""
-    task = instantiate(node, Task, "task")  # type: ignore[type-abstract]
+    task = instantiate(complete_task(node), Task, "task")  # type: ignore[type-abstract]
     if problems := task.check():
         raise ConfigError(*problems)
     return task

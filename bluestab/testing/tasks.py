@@ -22,7 +22,7 @@ from bluestab.core.keys import NEUTRAL, TASK_DESCRIPTIVE
 from bluestab.core.types import SPLITS
 from bluestab.models.tokenizers import load_tokenizer
 from bluestab.tasks.base import Task
-from bluestab.tasks.data import TaskData
+from bluestab.tasks.data import TaskData, complete_task
 from bluestab.testing.corpora import ANY_FILE, write_corpus
 from bluestab.testing.plugins import Suite, node, yaml_of
 from bluestab.training.assemble import Assembly, assemble
@@ -155,8 +155,8 @@ class TaskSuite(Suite):
 
 
 def task_of(found: Mapping[str, Any]) -> Task:
-    """The task that a yaml's node describes."""
-    return instantiate(found, Task, "task")  # type: ignore[type-abstract]
+    """The task that a yaml's node describes, which may be of an earlier version."""
+    return instantiate(complete_task(found), Task, "task")  # type: ignore[type-abstract]
 
 
 def judge_extremes(data: TaskData, best: Mapping[str, float] = TaskSuite.best) -> None:

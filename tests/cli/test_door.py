@@ -58,12 +58,13 @@ def test_check_names_every_arm_and_the_weights_that_are_missing(
 
 @pytest.mark.slow
 def test_check_looks_for_the_device_of_the_runs(cli: Say) -> None:
-    """But not where another machine will do them."""
+    """But not where another machine will do them: those of a sweep, a single one is done here."""
     here = ("check", *GAD, "device=cuda:77", NO_DRY_STEP)
     said = cli(*here)
     assert (said.code, "all is well" in said.out) == (2, False)
     assert "device is cuda:77" in said.err
-    assert cli(*here, "hydra/launcher=slurm").code == 0
+    assert cli(*here, "hydra/launcher=slurm").code == 2
+    assert cli(*here, "-m", "sweep.seeds=1", "hydra/launcher=slurm").code == 0
 
 
 @pytest.mark.slow

@@ -403,6 +403,7 @@ def _of_run(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "key": result["key"],
         "cell": result["cell"],
+        "config": _sha(_canonical({k: v for k, v in result["config"].items() if k != "init_from"})),
         "status": result["status"],
         "score": result["score"],
         "train_loss": _last_loss(curve),

@@ -15,6 +15,7 @@ import pytest
 
 from bluestab.core.config import compose, resolved
 from bluestab.core.errors import ConfigError
+from bluestab.core.keys import NEUTRAL
 from bluestab.core.types import SPLITS
 from bluestab.tasks.data import load_task
 from tests.support.own_files import brat, conll, pubtator, rows, spans
@@ -455,3 +456,16 @@ def test_fetch_leaves_own_files_alone(cli: Any, own: Path, monkeypatch: pytest.M
     said = cli("fetch", "task=classification", "task.train=gone.csv", "model=tiny")
     assert said.code != 0
     assert "gone.csv: not found" in said.out + said.err
+
+
+def test_a_yaml_of_an_earlier_version_is_that_of_now(make_run: Callable[..., Any]) -> None:
+    """A person's task lacks the keys that came after it was written, and is the same task."""
+    later = [path.removeprefix("task.") for path in NEUTRAL if path.startswith("task.")]
+    assert {"shots", "grouping", "folds", "fold", "split_seed"} <= {*later}
+
+    def earlier(cfg: dict[str, Any]) -> None:
+        for key in later:
+            cfg["task"].pop(key, None)
+
+    now, then = make_run("task=gad", "model=tiny"), make_run("task=gad", "model=tiny", edit=earlier)
+    assert (then.key, then.hashed) == (now.key, now.hashed)

@@ -82,7 +82,7 @@ def test_the_text_route_keeps_every_bit_over_a_hundred_steps(
         after = logits(network, batch, head, precision)
         assert float((after - before).abs().max()) == 0
         assert torch.equal(after, before)
-        assert float((network(**inputs_of(batch)).logits - adapted).abs().max()) > 1e-3
+        assert float((network(**inputs_of(batch)).logits - adapted).abs().max()) > 1e-4
         # they begin at 0; how far they come depends on the order of sums
         assert all(abs(float(i.gate * i.gate_scale)) > 1e-4 for i in insertions_of(network))
 
