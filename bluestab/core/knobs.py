@@ -78,7 +78,7 @@ RULES: Mapping[str, Rule] = {
     "keep_representations": FLAG,
     "keep_path_integral": FLAG,
     "keep_importance": (
-        lambda v: isinstance(v, list) and set(v) <= set(IMPORTANCES) and len(set(v)) == len(v),
+        lambda v: isinstance(v, list) and all(v.count(x) == 1 and x in IMPORTANCES for x in v),
         f"a list of {', '.join(IMPORTANCES)}, each once",
     ),
     "score_earlier": FLAG,

@@ -147,6 +147,11 @@ def check(
         stages = _collect(problems, partial(stages_before, kept, model))
     problems += path_integral_problems(stages or (), usable)
     problems += item_problems(stages or (), usable, scored)
+    if cfg.get("keep_importance") and data is not None and data.task.output.head.pretrains:
+        problems.append(
+            f"keep_importance is {cfg['keep_importance']}, but task {data.task.name} is a "
+            "pretraining, of which nothing is held on to; leave it out"
+        )
     if data is not None and not problems:
         problems += _ungrouped(cfg, data, usable)
     if problems or data is None or model is None or identity is None or stages is None:

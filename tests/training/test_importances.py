@@ -162,6 +162,8 @@ def test_a_damaged_file_is_said(make_run: Make, tmp_path: Path) -> None:
         ("[diagonal]", "last", "expected a list of diagonal-gold, "),
         ("diagonal-gold", "last", "expected a list of"),
         ("[weighted,weighted]", "last", "each once"),
+        ("[{weighted: 1}]", "last", "each once"),
+        ("weighted", "last", "each once"),
         ("[weighted]", "none", "but keep is none"),
     ],
 )
@@ -169,3 +171,12 @@ def test_wrong_values(make_run: Make, value: str, keep: str, said: str) -> None:
     with pytest.raises(ConfigError, match="keep_importance is") as error:
         make_run("task=gad", *SHORT, f"keep_importance={value}", f"keep={keep}")
     assert said in str(error.value)
+
+
+def test_a_pretraining_is_held_on_to_by_nobody(make_run: Make, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n\n".join(f"words of text {n}" for n in range(30)), encoding="utf-8")
+    asked_of_it = ("task=mlm", f"task.train={file}", "model=tiny", "optim.steps=2", "keep=last")
+    make_run(*asked_of_it)
+    with pytest.raises(ConfigError, match="but task mlm is a pretraining"):
+        make_run(*asked_of_it, asked("weighted"))
