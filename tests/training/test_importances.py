@@ -178,5 +178,5 @@ def test_a_pretraining_is_held_on_to_by_nobody(make_run: Make, tmp_path: Path) -
     file.write_text("\n\n".join(f"words of text {n}" for n in range(30)), encoding="utf-8")
     asked_of_it = ("task=mlm", f"task.train={file}", "model=tiny", "optim.steps=2", "keep=last")
     make_run(*asked_of_it)
-    with pytest.raises(ConfigError, match="but task mlm is a pretraining"):
+    with pytest.raises(ConfigError, match="but task texts is a pretraining"):
         make_run(*asked_of_it, asked("weighted"))
