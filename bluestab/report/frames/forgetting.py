@@ -50,7 +50,7 @@ def _cells(row: Row) -> list[str]:
         str(row["arm"]),
         f"{row['n_orders']} x {row['n_seeds']}",
         _span(row, "average"),
-        number(row["validation"], 3) if there(row["validation"]) else "-",
+        number(row["validation"], 3),
         *(_span(row, name) for name in ("forgetting", "backward", "forward", "change")),
         _p(row),
         _percent(row),
