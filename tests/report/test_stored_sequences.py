@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,22 @@ def records(store: Store) -> dict[str, RunRecord]:
     return {key: store.read(key) for key in sorted(store.keys())}
 
 
-def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[tuple[tuple[str, ...], Matrix]]]:
-    """Arm -> of every chain of runs to its last stage, its tasks and scores on each after each.
+@dataclass(frozen=True)
+class Chained:
+    """Runs to a last stage: their tasks, scores on each after each, and at the end on validation."""
 
-    Joint runs, which are trained on all tasks at once, are none.
-    """
+    names: tuple[str, ...]
+    scores: Matrix
+    validation: list[float]
+
+
+def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[Chained]]:
+    """Arm -> of every chain of runs to its last stage. Joint runs, which are trained on all tasks
+    at once, are none."""
     n_tasks = max(len(chain(found, key)) for key in found)
     last = [key for key in found if len(chain(found, key)) == n_tasks and not joint(found[key])]
     arms = defaultdict(list)
+    several = strengths(found[key] for key in last)
     for key in last:
         runs = chain(found, key)
         names = tuple(run.result["config"]["task"]["name"] for run in runs)
@@ -47,10 +56,27 @@ def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[tuple[tuple[str,
             scores[name, name] = run.result["metrics"]["last"]["test"][metric]
             for entry in run.result.get("earlier") or ():
                 scores[name, entry["task"]] = entry["last"][entry["metric"]]
-        arms["+".join(n for n, _ in found[key].result["config"]["technique"]) or "none"].append(
-            (names, scores)
+        entries = run.result["earlier"]
+        own = run.result["metrics"]["last"]["validation"][run.result["metric"]]
+        known = all("validation" in entry for entry in entries)  # an earlier version did not ask
+        arm = "+".join(
+            f"{name}(strength={knobs['strength']})" if len(several[name]) > 1 else name
+            for name, knobs in found[key].result["config"]["technique"]
         )
+        validation = (
+            [*(e["validation"]["last"][e["metric"]] for e in entries), own] if known else []
+        )
+        arms[arm or "none"].append(Chained(names, scores, validation))
     return arms
+
+
+def strengths(runs: Iterable[RunRecord]) -> dict[str, set[Any]]:
+    """Technique -> the strengths that its arms have, none if it has no such knob."""
+    found = defaultdict(set)
+    for run in runs:
+        for name, knobs in run.result["config"]["technique"]:
+            found[name] |= {knobs["strength"]} if "strength" in knobs else set()
+    return found
 
 
 def chain(found: Mapping[str, RunRecord], key: str) -> list[RunRecord]:
@@ -63,8 +89,9 @@ def joint(record: RunRecord) -> bool:
     return before is not None and before["at"] == "start"
 
 
-def of_one(names: tuple[str, ...], scores: Matrix) -> dict[str, float]:
-    """By hand: average, forgetting, backward transfer, and the drop that the reduction is of."""
+def of_one(one: Chained) -> dict[str, float]:
+    """By hand: average, forgetting, backward transfer, and the average on validation."""
+    names, scores = one.names, one.scores
     end, early = names[-1], names[:-1]
     best = {
         task: max(scores[stage, task] for stage in names[names.index(task) : -1]) for task in early
@@ -73,6 +100,7 @@ def of_one(names: tuple[str, ...], scores: Matrix) -> dict[str, float]:
         "average": float(np.mean([scores[end, task] for task in names])),
         "forgetting": float(np.mean([best[task] - scores[end, task] for task in early])),
         "backward": float(np.mean([scores[end, task] - scores[task, task] for task in early])),
+        **({"validation": float(np.mean(one.validation))} if one.validation else {}),
     }
 
 
@@ -85,7 +113,7 @@ def test_forgetting(sweep: str, tmp_path: Path) -> None:
     assert rows.keys() == arms.keys()
     lines = []
     for arm, row in rows.items():
-        found = [of_one(*one) for one in arms[arm]]
+        found = [of_one(one) for one in arms[arm]]
         assert len(found) == row["n_orders"] * row["n_seeds"]
         assert row["n_seeds"] == SWEEPS[sweep]
         for name in found[0]:
@@ -105,15 +133,18 @@ def row_cells(row: Mapping[str, Any]) -> list[str]:
         known = row["reduction"] is not None and row["reduction"] == row["reduction"]
         low, high = row["reduction_low"], row["reduction_high"]
         reduction = f"{row['reduction']:.0%} [{low:.0%}, {high:.0%}]" if known else "-"
-    return [span("average", ""), span("forgetting"), "" if plain else span("change"), reduction]
+    known = row["validation"] == row["validation"]
+    on_validation = [f"{row['validation']:.3f}"] if known else []
+    return [span("average", ""), *on_validation, span("forgetting"),
+            "" if plain else span("change"), reduction]  # fmt: skip
 
 
 def test_sentences_about_mentions(tmp_path: Path) -> None:
     store = unpacked(STORES / "forgetting_ner.tar.gz", tmp_path)
     chains = sequences(records(store))["none"]
     names = ("ncbi_disease", "bc5cdr_chem", "bc2gm", "bc5cdr_disease")
-    assert {one for one, _ in chains} == {names}
-    genes = [np.mean([s[stage, "bc2gm"] for _, s in chains]) for stage in names[2:]]
+    assert {one.names for one in chains} == {names}
+    genes = [np.mean([one.scores[stage, "bc2gm"] for one in chains]) for stage in names[2:]]
     frame = read_results(store, store.manifest(None)).frame("references")
     joint_and_alone = frame.groupby("reference")["score"].mean()
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
