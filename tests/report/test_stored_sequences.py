@@ -33,7 +33,7 @@ def records(store: Store) -> dict[str, RunRecord]:
 
 @dataclass(frozen=True)
 class Chained:
-    """Runs to a last stage: their tasks, scores on each after each, and at the end on validation."""
+    """Runs to a last stage: tasks, scores on each after each, those on validation at the end."""
 
     names: tuple[str, ...]
     scores: Matrix
