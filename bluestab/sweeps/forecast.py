@@ -70,8 +70,8 @@ def from_dry_step(
 ) -> Cost:
     """A whole run from a dry step.
 
-    Two tests are counted, of the last and of the best weights, and as many of each of the `earlier`
-    tasks of a sequence, which are taken to be as large, as is what techniques remember of them; a
+    Two tests are counted, of the last and of the best weights, and as many, with validation, of each
+    of the `earlier` tasks of a sequence, which are taken to be as large, as is what techniques remember of them; a
     copy of the best is kept in memory where the model is. Where items are ranked, the names of a
     dictionary pass the network once with the same weights.
     """
@@ -82,6 +82,7 @@ def from_dry_step(
         + steps * dry.step
         + n * dry.evaluate["validation"]
         + min(n, 2) * (1 + earlier) * dry.evaluate["test"]
+        + min(n, 2) * earlier * dry.evaluate["validation"]
         + names * dry.candidates
         + earlier * dry.recall
         + dry.importance

@@ -28,7 +28,9 @@ BLOCK = ("bert.encoder.layer.0.dense.weight", "bert.encoder.layer.0.dense.bias")
 def labelled(labels: Any) -> Any:
     """A task whose items have these labels."""
     rows = torch.as_tensor(labels)
-    return replace(earlier()[0], size=len(rows), batch=lambda at: {"labels": rows[list(at)]})
+    return replace(
+        earlier()[0], rows=lambda: len(rows), batch=lambda at: {"labels": rows[list(at)]}
+    )
 
 
 def test_the_class_of_an_item() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bluestab.core.config import compose, resolved
 from bluestab.core.types import RunRecord
@@ -145,7 +146,8 @@ def test_sentences_about_mentions(tmp_path: Path) -> None:
     names = ("ncbi_disease", "bc5cdr_chem", "bc2gm", "bc5cdr_disease")
     assert {one.names for one in chains} == {names}
     genes = [np.mean([one.scores[stage, "bc2gm"] for one in chains]) for stage in names[2:]]
-    frame = read_results(store, store.manifest(None)).frame("references")
+    results = read_results(store, store.manifest(None))
+    frame = results.frame("references")
     joint_and_alone = frame.groupby("reference")["score"].mean()
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert f"(F1 {genes[0]:.3f}, then {genes[1]:.3f})" in text
@@ -153,6 +155,39 @@ def test_sentences_about_mentions(tmp_path: Path) -> None:
         f"reaches {joint_and_alone['joint']:.3f} on average, alone each corpus "
         f"{joint_and_alone['alone']:.3f}"
     ) in text
+    arms = {arm: [of_one(one) for one in own] for arm, own in sequences(records(store)).items()}
+    forgot = {arm: np.array([one["forgetting"] for one in own]) for arm, own in arms.items()}
+    on_validation = {arm: np.mean([one["validation"] for one in own]) for arm, own in arms.items()}
+    names = (
+        "ewc(strength=0.1)",
+        "ewc(strength=10)",
+        "kfac_ewc(strength=0.01)",
+        "kfac_ewc(strength=0.1)",
+    )
+    said = (
+        "`ewc` forgets {:.3f} at 0.1 and {:.3f} at 10, `kfac_ewc` {:.3f} at 0.01 and {:.3f} at 0.1"
+    )
+    assert said.format(*(forgot[name].mean() for name in names)) in text
+    of_kind = [
+        [a for a in arms if a.startswith(f"{n}(") and "+" not in a] for n in ("ewc", "kfac_ewc")
+    ]
+    best = [max(arms_of, key=on_validation.__getitem__) for arms_of in of_kind]
+    assert best == ["ewc(strength=10)", "kfac_ewc(strength=0.1)"]
+    rows = results.frame("forgetting").set_index(["arm", "at"])["reduction"]
+    reduced = [f"{rows[arm, 'last']:.0%}" for arm in best]
+    assert (
+        "`ewc` at 10 (reduction {}) and, without refreshing, `kfac_ewc` at 0.1 ({})".format(
+            *reduced
+        )
+        in text
+    )
+    change = forgot[best[0]] - forgot[best[1]]
+    half = stats.t.ppf(0.975, 2) * stats.sem(change)
+    mean = change.mean()
+    assert f"differs by {mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]" in text
+    assert (
+        max(on_validation[arm] for arm in arms if arm not in ("er", "derpp")) < on_validation["er"]
+    )
     kept = {
         sum(r.result["effects"]["er"]["replayed_from"].values())
         for r in records(store).values()

@@ -133,8 +133,12 @@ def test_what_stages_hold_on_to_by_hand() -> None:
         n: from_dry_step(held, steps=100, steps_per_epoch=10, eval_every=25, earlier=n)
         for n in (0, 1, 3)
     }
-    # a recall and both tests of every earlier task; the first one's memory is in that of the step
-    assert [found[n].seconds for n in (0, 1, 3)] == [74, 74 + 17, 74 + 51]
+    # a recall, both tests and both validations of every earlier task; the first one's memory is in
+    # that of the step; importances are measured once, at the end of a task's own run
+    assert [found[n].seconds for n in (0, 1, 3)] == [74, 74 + 23, 74 + 69]
+    measuring = replace(held, importance=13.0)
+    line = {"steps": 100, "steps_per_epoch": 10, "eval_every": 25, "earlier": 3}
+    assert from_dry_step(measuring, **line).seconds == found[3].seconds + 13
     assert [found[n].memory_mb["process"] for n in (0, 1, 3)] == [1004, 1004, 1064]
 
 

@@ -120,7 +120,7 @@ def test_a_dictionary_passes_once_and_results_are_those_of_passing_always(
     assert once == always
     n_names = many[0] - few[0]
     assert n_names > 0
-    assert many[1] - few[1] == 2 * n_names, "its own test, and the earlier task's"
+    assert many[1] - few[1] == 3 * n_names, "its own test, and the earlier task's two parts"
 
 
 def test_a_forecast_takes_some_names_for_all(
