@@ -70,10 +70,10 @@ def from_dry_step(
 ) -> Cost:
     """A whole run from a dry step.
 
-    Two tests are counted, of the last and of the best weights, and as many, with validation, of each
-    of the `earlier` tasks of a sequence, which are taken to be as large, as is what techniques remember of them; a
-    copy of the best is kept in memory where the model is. Where items are ranked, the names of a
-    dictionary pass the network once with the same weights.
+    Two tests are counted, of the last and of the best weights, and as many, with validation, of
+    each of the `earlier` tasks of a sequence, which are taken to be as large, as is what techniques
+    remember of them; a copy of the best is kept in memory where the model is. Where items are
+    ranked, the names of a dictionary pass the network once with the same weights.
     """
     n = evaluations(steps, steps_per_epoch, eval_every)
     names = n + min(n, 2) * (1 + earlier) - min(n, 1)  # last validation and first test: once
