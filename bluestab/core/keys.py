@@ -122,14 +122,7 @@ def hashed_config(
         "predecessor": predecessor,
         "earlier": list(earlier),
         "technique": [
-            # where a search may look does not decide what one run gives
-            [
-                name,
-                _by_kind(
-                    {k: _revised(f"{name}.{k}", v) for k, v in knobs.items() if k != SEARCH_SPACE}
-                ),
-            ]
-            for name, knobs in cfg["technique"].items()
+            [name, _by_kind(_technique(name, knobs))] for name, knobs in cfg["technique"].items()
         ],
         "optim": optim,
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
@@ -180,8 +173,13 @@ def cell_of(hashed: Mapping[str, Any]) -> str:
     return key_of(rest)
 
 
-def _revised(knob: str, value: Any) -> Any:
-    return REVISED.get(knob, {}).get(value, value) if isinstance(value, str) else value
+def _technique(name: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Its knobs, of which where a search may look does not decide what one run gives."""
+    found = {k: v for k, v in knobs.items() if k != SEARCH_SPACE}
+    for knob, value in found.items():
+        if isinstance(value, str):
+            found[knob] = REVISED.get(f"{name}.{knob}", {}).get(value, value)
+    return found
 
 
 def _by_kind(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,13 +126,18 @@ WEIGHTS_TO_KEEP: Mapping[str, tuple[At, ...]] = {
 }
 """Value of `keep` -> the weights a finished run leaves behind."""
 
+Labels = Literal["gold", "sampled", "exact"]
+LABELS: tuple[Labels, ...] = ("gold", "sampled", "exact")
+"""Of E_y in Fisher information: the label of the data (the empirical Fisher), one drawn from the
+network's own answer, or the expectation over all answers (a backward pass per piece and class)."""
+
+Sharing = Literal["expand", "reduce"]
+SHARING: tuple[Sharing, ...] = ("expand", "reduce")
+"""How the word pieces of an item go into Kronecker factors (`models/fisher.py`)."""
+
 IMPORTANCES: tuple[str, ...] = (
-    *(f"diagonal-{labels}" for labels in ("gold", "sampled", "exact")),
-    *(
-        f"kronecker-{ls}-{how}"
-        for ls in ("gold", "sampled", "exact")
-        for how in ("expand", "reduce")
-    ),
+    *(f"diagonal-{labels}" for labels in LABELS),
+    *(f"kronecker-{labels}-{sharing}" for labels in LABELS for sharing in SHARING),
     "sensitivity",
     "weighted",
 )

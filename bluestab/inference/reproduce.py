@@ -71,8 +71,9 @@ def reproduce(run: FinishedRun, device: str, keep_in: Path | None) -> Reproducti
     """
     with tempfile.TemporaryDirectory(prefix="bluestab-") as scratch:
         store = Store(scratch if keep_in is None else keep_in)
-        nothing = dict.fromkeys(("keep_representations", "keep_path_integral"), False)
-        again = checked(run, store, device, keep="none", keep_importance=[], **nothing)
+        nothing: dict[str, Any] = {"keep_representations": False, "keep_path_integral": False}
+        nothing |= {"keep": "none", "keep_importance": []}
+        again = checked(run, store, device, **nothing)
         make_ready([again], store)
         # as large as the parts were for which its memory sufficed then
         used = {"micro_batch": run.record.result.get("micro_batch")}

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bluestab.core.types import Batch
+from bluestab.core.types import Batch, Labels, Sharing
 from bluestab.models.curvature import (
     Block,
     Curvature,
@@ -26,15 +26,13 @@ from bluestab.models.curvature import (
     KroneckerBlock,
     LookupBlock,
 )
-from bluestab.models.likelihood import Labels, add_square, answer_gradients, evaluating, parts_of
+from bluestab.models.likelihood import add_square, answer_gradients, evaluating, parts_of
 from bluestab.models.passes import inputs_of, text_mask
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Sharing = Literal["expand", "reduce"]
-SHARING: tuple[Sharing, ...] = ("expand", "reduce")
 PIECES_AT_ONCE = 1024  # of items that pass together, where no gradient is asked for
 ROWS_AT_ONCE = 256  # vectors whose outer products are one product of matrices
 

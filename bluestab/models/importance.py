@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bluestab.core.errors import StoreError
 from bluestab.core.seeding import stream_seed
-from bluestab.core.types import Batch
+from bluestab.core.types import Batch, Labels, Sharing
 from bluestab.models.curvature import Block, Curvature, Diagonal, KroneckerBlock, LookupBlock
-from bluestab.models.earlier import EarlierTask
-from bluestab.models.fisher import Sharing, fisher
+from bluestab.models.earlier import EarlierTask, encoder_names
+from bluestab.models.fisher import fisher
 from bluestab.models.likelihood import (
-    Labels,
     add_magnitude,
     add_square,
     evaluating,
@@ -61,13 +60,14 @@ class Importance:
         """One of `core.types.IMPORTANCES`."""
         return cls(*name.split("-"))  # type: ignore[arg-type]
 
-    def measure(self, task: EarlierTask, names: Collection[str]) -> Curvature:
-        """Of these parameters, over all items of the task.
+    def measure(self, task: EarlierTask, names: Collection[str] | None = None) -> Curvature:
+        """Of these parameters (None: all of its encoder), over all items of the task.
 
         Raises RuntimeError where a module's inputs cannot be told by word piece.
         """
         import torch
 
+        names = encoder_names(task) if names is None else names
         if self.labels is None:
             return _of_gradients(task, names, *MEASURES[self.kind])
         device = next(task.network.parameters()).device

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bluestab.core.types import IGNORED, Batch
+from bluestab.core.types import IGNORED, Batch, Labels
 from bluestab.models.divergences import kind_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Labels = Literal["gold", "sampled", "exact"]
-LABELS: tuple[Labels, ...] = ("gold", "sampled", "exact")
-"""Of E_y: the label of the data (the empirical Fisher), one drawn from the network's own answer, or
-the expectation over all answers (a backward pass per piece and class)."""
 
 
 @contextmanager

@@ -28,11 +28,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bluestab.core.rules import Rule, one_of, within
-from bluestab.core.types import ModelFacts
+from bluestab.core.types import LABELS, Labels, ModelFacts
 from bluestab.models.built import Built
 from bluestab.models.earlier import EarlierTask
 from bluestab.models.importance import Importance
-from bluestab.models.likelihood import LABELS, Labels
 from bluestab.techniques.anchored import Anchored, Penalty, penalties_of, summed
 
 ANCHORS = ("separate", "online")

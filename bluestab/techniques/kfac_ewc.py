@@ -25,12 +25,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bluestab.core.rules import Rule, one_of
-from bluestab.core.types import ModelFacts
+from bluestab.core.types import LABELS, SHARING, Labels, ModelFacts, Sharing
 from bluestab.models.built import Built
 from bluestab.models.earlier import EarlierTask
-from bluestab.models.fisher import SHARING, Sharing
 from bluestab.models.importance import Importance
-from bluestab.models.likelihood import LABELS, Labels
 from bluestab.techniques.anchored import Anchored, Penalty, penalties_of
 
 

@@ -204,7 +204,7 @@ def _like(
     """
     import torch
 
-    from bluestab.models.earlier import EarlierTask, encoder_names
+    from bluestab.models.earlier import EarlierTask
 
     network = copy.deepcopy(assembly.built.model).eval()
     place = next(network.parameters())
@@ -233,13 +233,12 @@ def _like(
         path_integral=path,
     )
     wanted = [one.importance for one in holding if one.importance is not None]
-    kept = {one.name: one.measure(task, encoder_names(task)) for one in wanted}
+    kept = {one.name: one.measure(task) for one in wanted}
     return replace(task, importance=kept.get)
 
 
 def _measured(assembly: Assembly, seeds: Seeds, names: Sequence[str]) -> float:
     """Seconds to measure these importances over one item."""
-    from bluestab.models.earlier import encoder_names
     from bluestab.models.importance import Importance
 
     took = []
@@ -247,9 +246,14 @@ def _measured(assembly: Assembly, seeds: Seeds, names: Sequence[str]) -> float:
         task = _like(assembly, seeds, size)
         begun = time.perf_counter()
         for name in names:
-            Importance.named(name).measure(task, encoder_names(task))
+            Importance.named(name).measure(task)
         took.append(time.perf_counter() - begun)
-    return max(0.0, took[1] - took[0]) / (RECALLED[1] - RECALLED[0])
+    return _per_item(*took)
+
+
+def _per_item(few: float, more: float) -> float:
+    """Seconds of one item, from those of `RECALLED` of them."""
+    return max(0.0, more - few) / (RECALLED[1] - RECALLED[0])
 
 
 def _recalled(
@@ -265,8 +269,7 @@ def _recalled(
             one.recall(earlier, assembly.built, seeds)
         took.append(time.perf_counter() - begun)
         numbers.append(sum(one.memory_numel() for one in tried))
-    per_item = max(0.0, took[1] - took[0]) / (RECALLED[1] - RECALLED[0])
-    return per_item, 4 * (numbers[2] - numbers[0]) / 2**20
+    return _per_item(*took[:2]), 4 * (numbers[2] - numbers[0]) / 2**20
 
 
 def _passing(assembly: Assembly, split: Split, n_items: int) -> tuple[float, float]:

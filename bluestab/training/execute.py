@@ -161,8 +161,7 @@ def _outcomes(jobs: Sequence[Job], store: Store, started: float) -> list[Outcome
     try:
         return [_train_one(jobs[0])] if len(jobs) == 1 else _train_group(jobs)
     except Exception as error:
-        if is_disk_full(error) or store.is_full():
-            raise disk_full_error(store, jobs[0].run.key) from error
+        _raise_if_full(error, store, jobs[0].run.key)
         halve = jobs[0].run.cfg["on_oom"] == "halve"
         if not (len(jobs) > 1 and halve and is_out_of_memory(error)):
             log.error("%s", traceback.format_exc())
@@ -171,6 +170,12 @@ def _outcomes(jobs: Sequence[Job], store: Store, started: float) -> list[Outcome
         too_large = f"{len(jobs)} runs at once: {error}"
     gc.collect()  # the error is gone, and with it what held on to the group
     raise GroupTooLarge(too_large)
+
+
+def _raise_if_full(error: Exception, store: Store, key: str) -> None:
+    """Raises DiskFull if there was no room for what run `key` was to leave."""
+    if is_disk_full(error) or store.is_full():
+        raise disk_full_error(store, key) from error
 
 
 def _train_one(job: Job) -> Outcome:
@@ -216,8 +221,7 @@ def _with_importances(job: Job, names: Iterable[str], store: Store, record: RunR
     try:
         measure_importances(job.run, names, weights, weights)
     except Exception as error:
-        if is_disk_full(error) or store.is_full():
-            raise disk_full_error(store, job.run.key) from error
+        _raise_if_full(error, store, job.run.key)
         log.error("%s", traceback.format_exc())
         for file in weights.glob(f"*/{importance_file(Path(), '*')}"):
             file.unlink()
@@ -228,7 +232,7 @@ def _with_importances(job: Job, names: Iterable[str], store: Store, record: RunR
 
 def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress) -> None:
     """Run a finished run again for what it lacks, and put that beside a result that is the same;
-    where its last weights tell all of it, only that is measured."""
+    where the weights that it kept tell all of it, only that is measured."""
     wanted = f"its {' and '.join(lacking)}"
     asked = " ".join(lacking.values())
     folder, stored = store.folder(run.key), store.read(run.key)
@@ -253,8 +257,7 @@ def _add(lacking: Mapping[str, str], run: Run, store: Store, progress: Progress)
             try:
                 result = _made_again(job, folder, trains) or stored.result
             except Exception as error:
-                if is_disk_full(error) or store.is_full():
-                    raise disk_full_error(store, run.key) from error
+                _raise_if_full(error, store, run.key)
                 raise StoreError(
                     f"run {run.key} is done, but running it again for {wanted} ({asked}) failed: "
                     f"{type(error).__name__}: {error}"

@@ -29,7 +29,6 @@ def measure_importances(run: Run, names: Iterable[str], kept: Path, out: Path) -
     """
     import torch
 
-    from bluestab.models.earlier import encoder_names
     from bluestab.models.importance import Importance, write_curvature
 
     torch.set_num_threads(run.cfg["trainer"]["threads"])
@@ -44,5 +43,5 @@ def measure_importances(run: Run, names: Iterable[str], kept: Path, out: Path) -
         (out / at).mkdir(parents=True, exist_ok=True)
         for name in names:
             log.info("%s: %s importance of its %s weights, %d items", run.key, name, at, own.size)
-            curvature = Importance.named(name).measure(own, encoder_names(own))
+            curvature = Importance.named(name).measure(own)
             write_curvature(curvature, importance_file(out / at, name))

@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from bluestab.core.seeding import generator  # noqa: E402
+from bluestab.core.types import LABELS, SHARING  # noqa: E402
 from bluestab.models import fisher as estimate  # noqa: E402
 from bluestab.models.curvature import Curvature, Diagonal, KroneckerBlock, LookupBlock  # noqa: E402
-from bluestab.models.fisher import SHARING, fisher  # noqa: E402
+from bluestab.models.fisher import fisher  # noqa: E402
 from bluestab.models.likelihood import (  # noqa: E402
-    LABELS,
     add_magnitude,
     answer_gradients,
     mean_over_batches,

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", IMPORTANCES)
-def test_what_is_kept_is_what_was_measured(name: str, tmp_path: Path) -> None:
+def test_written_and_read_curvature_is_equal(name: str, tmp_path: Path) -> None:
     """To the last bit, of every parameter of the encoder and no other, in the same order."""
     for task in earlier():
         names = encoder_names(task)
@@ -66,7 +66,7 @@ def test_a_part_of_a_block_is_refused() -> None:
         found.of([weight])
 
 
-def test_damaged_files_are_said(tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     task, file = earlier()[0], tmp_path / "importance"
     write_curvature(Importance.named("sensitivity").measure(task, encoder_names(task)), file)
     whole = file.read_bytes()

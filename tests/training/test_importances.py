@@ -31,7 +31,7 @@ def then(key: str, technique: str) -> tuple[str, ...]:
     return ("task=ncbi_disease", f"model.init_from={key}", f"technique={technique}", *SHORT)
 
 
-def asked(names: str) -> str:
+def keep_importance(names: str) -> str:
     return f"keep_importance=[{names}]"
 
 
@@ -44,7 +44,7 @@ def test_a_later_run_is_the_same_with_it_and_needs_no_items(
 
     roots = tmp_path / "measured", tmp_path / "kept"
     plain = done(make_run(*FIRST, f"store={roots[0]}"), roots[0])
-    first = done(make_run(*FIRST, asked(OF[technique]), f"store={roots[1]}"), roots[1])
+    first = done(make_run(*FIRST, keep_importance(OF[technique]), f"store={roots[1]}"), roots[1])
     assert (first.key, first.result) == (plain.key, plain.result)
     assert first.measured["seconds"]["importance"] > 0
     files = sorted(Store(roots[1]).folder(first.key).glob("checkpoint/*/importance-*"))
@@ -94,7 +94,7 @@ def test_a_finished_run_is_measured_without_training(
     """Where its weights are here; else it is made again for both."""
     root = tmp_path / "runs"
     first = done(make_run(*FIRST), root)
-    run, store = make_run(*FIRST, asked("diagonal-gold,sensitivity")), Store(root)
+    run, store = make_run(*FIRST, keep_importance("diagonal-gold,sensitivity")), Store(root)
     assert not execute.is_done(run, store)
     with monkeypatch.context() as patch:
         patch.setattr(execute, "_train_one", None)
@@ -114,7 +114,7 @@ def test_what_cannot_be_measured_is_no_crash(
 ) -> None:
     """The run is done; half of what was wanted is removed, and asking again says why."""
     root = tmp_path / "runs"
-    run = make_run(*FIRST, asked("diagonal-gold,sensitivity"))
+    run = make_run(*FIRST, keep_importance("diagonal-gold,sensitivity"))
     measure = importances.measure_importances
 
     def half(run: Any, names: Any, *rest: Any) -> None:
@@ -146,9 +146,9 @@ def test_a_record_of_an_earlier_version_is_compared_as_far_as_it_goes() -> None:
         assert execute._as_far(other, then) != then
 
 
-def test_a_damaged_file_is_said(make_run: Make, tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_crash_that_names_it(make_run: Make, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    first = done(make_run(*FIRST, asked("diagonal-gold")), root)
+    first = done(make_run(*FIRST, keep_importance("diagonal-gold")), root)
     (file,) = Store(root).folder(first.key).glob("checkpoint/last/importance-*")
     file.write_bytes(file.read_bytes()[:-7])
     record = done(make_run(*then(first.key, "ewc")), root)
@@ -176,7 +176,7 @@ def test_wrong_values(make_run: Make, value: str, keep: str, said: str) -> None:
 def test_a_pretraining_is_held_on_to_by_nobody(make_run: Make, tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n\n".join(f"words of text {n}" for n in range(30)), encoding="utf-8")
-    asked_of_it = ("task=mlm", f"task.train={file}", "model=tiny", "optim.steps=2", "keep=last")
-    make_run(*asked_of_it)
+    pretraining = ("task=mlm", f"task.train={file}", "model=tiny", "optim.steps=2", "keep=last")
+    make_run(*pretraining)
     with pytest.raises(ConfigError, match="but task texts is a pretraining"):
-        make_run(*asked_of_it, asked("weighted"))
+        make_run(*pretraining, keep_importance("weighted"))
