@@ -49,6 +49,7 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.dropout_masks": "torch",
     "stop_degenerate": False,
     "score_earlier": False,
+    "shared_head": False,
     "task.overlap": None,
     "task.shots": None,
     "task.folds": None,
@@ -128,6 +129,7 @@ def hashed_config(
         "trainer": {k: cfg["trainer"][k] for k in TRAINER_COMPUTATIONAL},
         "stop_degenerate": cfg["stop_degenerate"],
         "score_earlier": cfg.get("score_earlier", False),
+        "shared_head": cfg.get("shared_head", False),
         "seeds": Seeds.from_config(cfg["seed"], cfg["seeds"]).as_dict(),
     }
     plain: dict[str, Any] = _plain(hashed)

@@ -82,6 +82,7 @@ RULES: Mapping[str, Rule] = {
         f"a list of {', '.join(IMPORTANCES)}, each once",
     ),
     "score_earlier": FLAG,
+    "shared_head": FLAG,
     "stop_degenerate": FLAG,
     "profile": FLAG,
     "optim.lr": above(0),

@@ -21,7 +21,7 @@ REFERENCES = "references"
 """Node of a resolved config: dotted path -> text with `${oc.env:NAME}`, which is what is stored."""
 
 DECIDES = ("model", "technique", "optim", "trainer", "seed", "seeds", "stop_degenerate",
-           "score_earlier")  # fmt: skip
+           "score_earlier", "shared_head")  # fmt: skip
 """Nodes that enter the key, stored as they are; of `task` all but what names files."""
 OF_FILES = ("data_dir", "train", "validation", "test", "fetch", "about")
 

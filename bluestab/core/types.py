@@ -172,7 +172,8 @@ class RunRecord:
                           failure, and scored as it stood (`stop_degenerate`); absent before 0.2
         earlier           with `score_earlier` alone: for each task of the runs behind
                           `model.init_from`, the first first: task, run (its key), metric, and at
-                          -> test metric name -> value, with the head that run left
+                          -> test metric name -> value, with the head that run left, or
+                          the one that all share (`shared_head`)
         micro_batch       items per forward and backward pass; null: the whole batch; absent
                           before 0.2
         error             null, or {type, message} of a crash or divergence

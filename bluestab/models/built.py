@@ -27,6 +27,7 @@ class Built:
                 the checkpoint's, with `model.init_from` those of an earlier run
     initialise  fills one parameter, by name, as the model family does, from a generator
     loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
+    shared_head  earlier tasks have the head of this one, not one of their own
     plain       weights of the model by name -> by the names, and with the values, that a plain
                 transformers network needs to give the same logits: what a run keeps
     """
@@ -38,6 +39,7 @@ class Built:
     initialise: Callable[[str, torch.Generator], None]
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
     plain: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
+    shared_head: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A task that was trained before, as a later training sees it: its network, its items, its loss.
 
 Heads are one per task (task-incremental): the later training goes on with the encoder, and an
-earlier task is asked through its own head, which stays as that task left it.
+earlier task is asked through its own head, which stays as that task left it. Or all tasks have the
+same answers and one head (domain-incremental, `shared_head`), which then is as any other layer.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class EarlierTask:
     seeds    of its run
     rows     counts the training items (rows, where a long one has several)
     batch    rows of the training items -> a batch of them, on the device
-    head     paths of the modules of its head
     importance     reads what its run kept under this name (`models/importance.py`); None: nothing
     path_integral  reads what its run kept of the way that its weights went: name -> sum over steps
              of minus gradient times change, and whole change; None: it kept nothing
@@ -47,7 +47,6 @@ class EarlierTask:
     seeds: Seeds
     rows: Callable[[], int]
     batch: Callable[[Sequence[int]], Batch]
-    head: tuple[str, ...] = ()
     importance: Callable[[str], Curvature | None] = lambda name: None
     path_integral: Callable[[], Mapping[str, tuple[torch.Tensor, torch.Tensor]]] | None = None
 
@@ -102,7 +101,7 @@ class EarlierTasks(Sequence[EarlierTask]):
 
 def on_live_weights(task: EarlierTask, built: Built) -> list[str]:
     """Names as of `shared`; the earlier network holds the parameters of the network in training in
-    their place from here on, and of its own only its head and what else differs."""
+    their place from here on, and of its own only what these do not have."""
     live = dict(built.model.named_parameters())
     names = shared(task, built)
     for name in names:
@@ -111,23 +110,21 @@ def on_live_weights(task: EarlierTask, built: Built) -> list[str]:
     return names
 
 
-def encoder_names(task: EarlierTask) -> list[str]:
-    """Parameters of its network that a later one may have: all but those of its head and of layers
-    that were inserted."""
-    inside = tuple(f"{path}." for path in task.head)
-    own = (name for name, _ in task.network.named_parameters())
-    return [name for name in own if not (name.startswith(inside) or is_inserted(name))]
+def lasting_names(task: EarlierTask) -> list[str]:
+    """Parameters of its network that a later one may have: all but those of inserted layers."""
+    return [name for name, _ in task.network.named_parameters() if not is_inserted(name)]
 
 
 def shared(earlier: EarlierTask, built: Built) -> list[str]:
     """Parameters that the network in training has from this task: those of the encoder, without
-    what was re-initialised.
+    what was re-initialised, and those of the head if there is one for all.
 
     Raises RuntimeError if one of them goes by another name there: it would be held on to by nobody.
     """
     own = dict(earlier.network.named_parameters())
     live = dict(built.model.named_parameters())
-    random = built.fresh | built.layers.head
+    head = built.layers.head
+    random = built.fresh - head if built.shared_head else built.fresh | head
     found = [
         name
         for name, value in built.reference.items()

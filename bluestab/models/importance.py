@@ -2,7 +2,7 @@
 
 `ewc`, `kfac_ewc` and `mas` hold weights by it, `refresh` spares them. It needs the task's training
 items; a run that is asked to (`keep_importance`) leaves it beside the weights it keeps, so that a
-later one need not have them. Head and inserted layers, which no later task has, are left out.
+later one need not have them. Inserted layers, which no later task has, are left out.
 
 diagonal     of the Fisher information (`models/fisher.py`): one number per weight
 kronecker    its blocks of whole layers, A (x) G
@@ -25,7 +25,7 @@ from bluestab.core.errors import StoreError
 from bluestab.core.seeding import stream_seed
 from bluestab.core.types import Batch, Labels, Sharing
 from bluestab.models.curvature import Block, Curvature, Diagonal, KroneckerBlock, LookupBlock
-from bluestab.models.earlier import EarlierTask, encoder_names
+from bluestab.models.earlier import EarlierTask, lasting_names
 from bluestab.models.fisher import fisher
 from bluestab.models.likelihood import (
     add_magnitude,
@@ -61,13 +61,13 @@ class Importance:
         return cls(*name.split("-"))  # type: ignore[arg-type]
 
     def measure(self, task: EarlierTask, names: Collection[str] | None = None) -> Curvature:
-        """Of these parameters (None: all of its encoder), over all items of the task.
+        """Of these parameters (None: all that a later task may have), over all its items.
 
         Raises RuntimeError where a module's inputs cannot be told by word piece.
         """
         import torch
 
-        names = encoder_names(task) if names is None else names
+        names = lasting_names(task) if names is None else names
         if self.labels is None:
             return _of_gradients(task, names, *MEASURES[self.kind])
         device = next(task.network.parameters()).device

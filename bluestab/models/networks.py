@@ -61,17 +61,20 @@ def load(
     n_labels: int,
     attention: str,
     init_from: SavedWeights | None = None,
+    shared_head: bool = False,
 ) -> Loaded:
     """A copy of the pretrained network with a head of `n_labels` = C outputs: word pieces (B, T) ->
     logits (B, C), or (B, T, C) where `head.per_word`.
 
     init_from  weights of an earlier run that take the place of the pretrained encoder's
+    shared_head  its head is taken, too
 
     The pristine weights are read once per process and shared as `reference`. Raises ConfigError if
     weights lack something, are not what the yaml says, or have changed since they were found.
     """
     refuse_inserted(model.path)
-    pristine, fresh = _pristine(shared_of(model, init_from), head, n_labels, attention)
+    shared = shared_of(model, init_from)
+    pristine, fresh = _pristine(shared, head, n_labels, attention, shared_head)
     _verify_facts(model, pristine)
     layers = _layer_map(model, pristine)
     below = [name for name in fresh if layers.depth[name] <= layers.n_layers]
@@ -181,19 +184,20 @@ def shared_of(model: Model, init_from: SavedWeights | None = None) -> Shared:
 
 @lru_cache(maxsize=2)
 def _pristine(
-    shared: Shared, head: Head, n_labels: int, attention: str
+    shared: Shared, head: Head, n_labels: int, attention: str, shared_head: bool = False
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The network as training finds it, and the parameters nothing has a value for."""
     model, kept = shared.values
     network, fresh = _pretrained(model, head, n_labels, attention)
     if kept is None:
         return network, fresh
-    found = _take_encoder(network, model, kept)
+    found = _take_from(kept, network, model, shared_head)
     return network, tuple(name for name in fresh if name not in found)
 
 
-def _take_encoder(network: nn.Module, model: Model, kept: SavedWeights) -> set[str]:
-    """Give the encoder the weights of an earlier run; the names of what it got.
+def _take_from(kept: SavedWeights, network: nn.Module, model: Model, shared_head: bool) -> set[str]:
+    """Give the encoder, and a head that is shared, the weights of an earlier run; the names of what
+    got some.
 
     The pooler is a part of the encoder, as in STILTs; runs of taggers and of other heads have none,
     then the checkpoint's stays. What stands outside the encoder, and learnt pooling, is the head.
@@ -204,19 +208,20 @@ def _take_encoder(network: nn.Module, model: Model, kept: SavedWeights) -> set[s
             f"the command again"
         )
     prefix = f"{network.base_model_prefix}."
-    wanted = {n for n, _ in network.named_parameters() if n.startswith(prefix)}
-    wanted -= _new(model, network)
-    found = _read(network, wanted, kept.folder)
-    if missing_encoder(kept.folder) is not None:  # beside the encoder that the network has already
-        return found
+    names = {name for name, _ in network.named_parameters()}
+    encoder = {name for name in names if name.startswith(prefix)} - _new(model, network)
+    found = _read(network, names if shared_head else encoder, kept.folder)
     pooler = f"{prefix}{model.pooler}."
-    lacking = sorted(name for name in wanted - found if not name.startswith(pooler))
-    if lacking:
-        raise ConfigError(
-            f"model.init_from={kept.said}: {kept.file} has no values of the right shape for "
-            f"{len(lacking)} parameters of the encoder of '{model.name}', e.g. '{lacking[0]}'; "
-            f"name a run of {model.name}"
-        )
+    needed = {name for name in encoder if not name.startswith(pooler)}
+    if missing_encoder(kept.folder) is not None:  # beside the encoder that the network has already
+        needed = set()
+    for part, own in (("encoder", needed), ("head", names - encoder if shared_head else set())):
+        if lacking := sorted(own - found):
+            raise ConfigError(
+                f"model.init_from={kept.said}: {kept.file} has no values of the right shape for "
+                f"{len(lacking)} parameters of the {part} of '{model.name}', e.g. '{lacking[0]}'; "
+                f"name a run of {model.name}"
+            )
     return found
 
 

@@ -23,10 +23,11 @@ Overrides = tuple[str, ...]
 Order = tuple[str, ...]
 """Tasks, the first first."""
 
-SET_BY_IT = ("task", "score_earlier", "model.init_from")
+SET_BY_IT = ("task", "score_earlier", "shared_head", "model.init_from")
 NO_STAGE_S = ("sequence", "sweep", "hydra")
 FIELDS = ("tasks", "orders", "order_seed", "from", "keep_data")
-OPTIONAL = ("references", "stages", "first_seeds")
+OPTIONAL = ("references", "stages", "first_seeds", "head")
+HEADS = ("own", "shared")
 KNOWN_REFERENCES = ("alone", "joint")
 MOST_ORDERS = 1_000
 
@@ -36,6 +37,7 @@ class Plan:
     """`sequence` of the config, checked; `from` is `at` here.
 
     stages       task -> overrides of its stages alone
+    head         own: each task has its own; shared: all have one
     first_seeds  of the first stage, each gone on from by every seed; (): that of the stages behind
     """
 
@@ -47,6 +49,7 @@ class Plan:
     references: tuple[str, ...] = ()
     stages: Mapping[str, Overrides] = field(default_factory=dict)
     first_seeds: tuple[int, ...] = ()
+    head: str = "own"
 
     def in_orders(self) -> list[Order]:
         """The orders of the tasks that are run, the listed one first."""
@@ -85,6 +88,7 @@ def read_plan(node: Any) -> Plan:
             "sequence.order_seed": (node["order_seed"], rules.whole(0)),
             "sequence.from": (node["from"], rules.one_of("last", "best")),
             "sequence.keep_data": (node["keep_data"], rules.FLAG),
+            "sequence.head": (node.get("head", "own"), rules.one_of(*HEADS)),
         }
     )
     n_orders = math.factorial(len(tasks))
@@ -119,6 +123,7 @@ def read_plan(node: Any) -> Plan:
         references=tuple(references),
         stages={task: tuple(own) for task, own in stages.items()},
         first_seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds or ()),
+        head=node.get("head", "own"),
     )
 
 

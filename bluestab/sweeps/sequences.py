@@ -109,7 +109,8 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
     for override in plain:
         key = override.lstrip("+").partition("=")[0]
         if key in SET_BY_IT:
-            raise ConfigError(f"{override}: with +sequence each stage sets {key}; leave it out")
+            instead = "say sequence.head=shared" if key == "shared_head" else "leave it out"
+            raise ConfigError(f"{override}: with +sequence each stage sets {key}; {instead}")
     remembering = _remembering(cfg)
     if not plan.keep_data:
         _check_needs_no_items(remembering)
@@ -146,8 +147,10 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
             if not number and seed is not None:
                 own = (*(o for o in own if not o.startswith("seed=")), f"seed={seed}")
             again = number and pretrains.isdisjoint(order[:number])
+            after = ["score_earlier=true"] if again else []
+            after += ["shared_head=true"] if number and plan.head == "shared" else []
             stage = StageJob(
-                (*own, f"task={task}", *(["score_earlier=true"] if again else [])),
+                (*own, f"task={task}", *after),
                 plan.at if number else None,
             )
             kept = [f"keep={keep}"] if cfg.keep != keep else []

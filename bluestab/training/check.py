@@ -34,7 +34,13 @@ from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
 from bluestab.training.packable import packable_problems, search_problems
-from bluestab.training.stages import Stage, item_problems, path_integral_problems, stages_before
+from bluestab.training.stages import (
+    Stage,
+    head_problems,
+    item_problems,
+    path_integral_problems,
+    stages_before,
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def check(
     identity = _collect(problems, model.identity) if model is not None else None
     if model is not None and (seen := _collect(problems, partial(pinned, model.vision))):
         model = replace(model, vision=seen)
-    kept = predecessor = None
+    kept = predecessor = before = None
     if model is not None and identity is not None and model.init_from is not None:
         store = Store(str(cfg.get("store")))
         link = _collect(problems, partial(init_from.predecessor_of, model.init_from))
@@ -147,6 +153,9 @@ def check(
         stages = _collect(problems, partial(stages_before, kept, model))
     problems += path_integral_problems(stages or (), usable)
     problems += item_problems(stages or (), usable, scored)
+    if cfg.get("shared_head", False) and data is not None and model is not None and not problems:
+        planned_one = (before.key, before.data, before.model) if before else None
+        problems += head_problems(data, model, planned_one, kept, stages or ())
     if cfg.get("keep_importance") and data is not None and data.task.output.head.pretrains:
         problems.append(
             f"keep_importance is {cfg['keep_importance']}, but task {data.task.name} is a "

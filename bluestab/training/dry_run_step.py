@@ -229,7 +229,6 @@ def _like(
         seeds=seeds,
         rows=lambda: size,
         batch=batch,
-        head=tuple({name.rpartition(".")[0] for name in assembly.built.layers.head}),
         path_integral=path,
     )
     wanted = [one.importance for one in holding if one.importance is not None]

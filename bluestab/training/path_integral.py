@@ -6,8 +6,8 @@ the fall of the loss is weight i's (Zenke, Poole & Ganguli 2017, ICML, arXiv 170
 3; their code, github.com/ganguli-lab/pathint, takes the gradient without the penalty, too). It
 changes no weight and no random number: a run that keeps it is the same run.
 
-Left in `checkpoint/last/path_integral.safetensors`, of all but the head: `integral.NAME` and
-`moved.NAME`, the whole change of a weight. An interrupted run goes on with the sums so far.
+Left in `checkpoint/last/path_integral.safetensors`: `integral.NAME` and `moved.NAME`, the whole
+change of a weight. An interrupted run goes on with the sums so far.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ class PathIntegral(pl.Callback):
     """
 
     def __init__(self, built: Built, start: Mapping[str, torch.Tensor]) -> None:
-        self._start = {n: v for n, v in start.items() if n not in built.layers.head}
-        live = built.model.named_parameters()
-        self._parameters = {n: p for n, p in live if n in self._start}
+        self._start = start
+        self._parameters = {n: p for n, p in built.model.named_parameters() if n in start}
         self._integral: dict[str, torch.Tensor] = {}
         self._before: dict[str, torch.Tensor] = {}
         self._gradient: dict[str, torch.Tensor] = {}

@@ -28,8 +28,11 @@ from bluestab.training.tokenise import tokenised
 from bluestab.training.truncation import truncated_shares
 
 
-def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
-    """Loaded network -> what techniques edit: head drawn per name from the `init` stream."""
+def build(loaded: Loaded, data: TaskData, seeds: Seeds, shared_head: bool = False) -> Built:
+    """Loaded network -> what techniques edit: a fresh head drawn per name from the `init` stream.
+
+    shared_head  earlier tasks have this head, too
+    """
     std = loaded.initializer_range
     for name in sorted(loaded.fresh):
         initialise(loaded.network, name, generator(seeds.init, "init", name), std)
@@ -45,6 +48,7 @@ def build(loaded: Loaded, data: TaskData, seeds: Seeds) -> Built:
         reference={**loaded.reference, **drawn},
         initialise=lambda name, random: initialise(loaded.network, name, random, std),
         loss=data.task.loss,
+        shared_head=shared_head,
     )
 
 
@@ -120,7 +124,7 @@ def prepare(
     phases: Phases,
 ) -> Prepared:
     """Moments 1 to 3 of a run, on the CPU."""
-    optim, task = cfg["optim"], data.task
+    optim, task, shared_head = cfg["optim"], data.task, cfg.get("shared_head", False)
     examples: dict[Split, Sequence[Example]] = dict(data.select(seeds))
     for technique in techniques:
         examples["train"] = technique.edit_data(examples["train"], seeds)
@@ -140,8 +144,9 @@ def prepare(
         n_labels=task.output.n_outputs(data.labels),
         attention=attention,
         init_from=init_from,
+        shared_head=shared_head,
     )
-    built = apply_to_model(techniques, build(loaded, data, seeds), seeds)
+    built = apply_to_model(techniques, build(loaded, data, seeds, shared_head), seeds)
     plan = finished_plan(techniques, built, optim["weight_decay"])
     parameters = dict(built.model.named_parameters())
     edited = changed(parameters, built.reference)

@@ -70,6 +70,10 @@ class Stage:
         path = importance_file(self.weights.folder, name)
         return path if path.is_file() else None
 
+    def labels(self) -> Sequence[str]:
+        """Of its head, in the order of its outputs."""
+        return self.data.labels if self.data else _saved_labels(self.weights.folder)
+
     def items(self) -> TaskData:
         """Raises DataError if they are gone."""
         if self.data is None:
@@ -83,7 +87,7 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     Raises ConfigError if the weights of one are not here any more, or changed.
     """
     run = weights.folder.parent.parent
-    cfg: dict[str, Any] = plain_files.read_yaml(run / "config.yaml", may_refer=("logger",))
+    cfg = _config(run)
     record = parse_record(run / "record.json")
     data, gone = None, ""
     try:
@@ -103,6 +107,12 @@ def stages_before(weights: SavedWeights, model: Model) -> tuple[Stage, ...]:
     if before is None:
         return (stage,)
     return (*stages_before(find(before, Store(run.parent), model), model), stage)
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """That a finished run was started with, from its folder."""
+    found: dict[str, Any] = plain_files.read_yaml(run / "config.yaml", may_refer=("logger",))
+    return found
 
 
 def stage_of(
@@ -155,6 +165,58 @@ def item_problems(
     return problems
 
 
+def head_problems(
+    data: TaskData,
+    model: Model,
+    planned: tuple[str, TaskData, Model] | None,
+    kept: SavedWeights | None,
+    stages: Sequence[Stage],
+) -> list[str]:
+    """Why a run of this task cannot go on with the head of an earlier one.
+
+    planned, kept  the run that it starts from, not finished yet; the weights that one left
+    stages         those behind it, as far as anything asks for them
+    """
+    heads: list[tuple[str, Task, str, Sequence[str]]]
+    if planned is not None:
+        key, theirs, network = planned
+        heads = [(key, theirs.task, network.head, theirs.labels)]
+    elif kept is not None:
+        node = _config(kept.folder.parent.parent)
+        head, labels = node["model"].get("head", "default"), _saved_labels(kept.folder)
+        heads = [(kept.run, task_of(node["task"]), head, labels)]
+        heads += [(s.weights.run, s.task, s.model.head, s.labels()) for s in stages[:-1]]
+    else:
+        return [
+            "shared_head is true, but model.init_from names no earlier run whose head could be "
+            "gone on with; say model.init_from=KEY, or shared_head=false"
+        ]
+    return [
+        f"shared_head is true, but run {run} was trained on task '{task.name}', and this run's is "
+        f"'{data.task.name}': {why}; say shared_head=false"
+        for run, task, head, labels in heads
+        if (why := _no_common_head((task, head, labels), (data.task, model.head, data.labels)))
+    ]
+
+
+Answering = tuple[Task, str, Sequence[str]]
+"""Task, `model.head`, and labels in the order of the outputs."""
+
+
+def _no_common_head(theirs: Answering, ours: Answering) -> str:
+    """What keeps two tasks from having one head; empty if nothing does."""
+    output = ours[0].output
+    if type(theirs[0].output) is not type(output):
+        return "their answers are of different kinds"
+    if theirs[1] != ours[1]:
+        return f"model.head was {theirs[1]} there, and is {ours[1]} here"
+    if output.numeric or output.searches or output.head.pretrains or [*theirs[2]] == [*ours[2]]:
+        return ""
+    if odd := sorted({*theirs[2]} ^ {*ours[2]}):
+        return f"'{odd[0]}' is a label of one of them alone"
+    return "they have the same labels in different orders"
+
+
 def path_integral_problems(
     stages: Sequence[Stage], techniques: Mapping[str, Technique]
 ) -> list[str]:
@@ -191,11 +253,11 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
     from bluestab.training.loop.module import run_in_float32
     from bluestab.training.path_integral import read_path_integral
 
-    task, data = stage.task, stage.data
+    task = stage.task
     network, head = load_trained(
         stage.model,
         head=task.output.head,
-        n_labels=task.output.n_outputs(data.labels if data else _saved_labels(stage)),
+        n_labels=task.output.n_outputs(stage.labels()),
         attention=attention,
         base=stage.base,
     )
@@ -228,7 +290,6 @@ def _loaded(stage: Stage, attention: str, device: torch.device) -> EarlierTask:
         seeds=stage.seeds,
         rows=lambda: len(training()[0]),
         batch=batch,
-        head=head,
         importance=importance,
         path_integral=partial(read_path_integral, kept) if kept.is_file() else None,
     )
@@ -242,9 +303,9 @@ def kind_of_head(output: Output) -> Kind:
     return kinds.get(output.activation, "regression")
 
 
-def _saved_labels(stage: Stage) -> list[str]:
-    """As the folder of the weights has them."""
-    said: Any = plain_files.read_json(stage.weights.folder / "config.json")
+def _saved_labels(folder: Path) -> list[str]:
+    """As a folder of weights has them."""
+    said: Any = plain_files.read_json(folder / "config.json")
     return list(said["id2label"].values())
 
 
@@ -257,7 +318,7 @@ def earlier_scores(
     knobs: Mapping[str, Any],
 ) -> list[dict[Split, Scores]]:
     """The scores of each stage's task now, on validation and test: the encoder as it stands, under
-    the head that the stage left, and with the layers that it inserted.
+    the head that the stage left (or the one that all share), and with the layers that it inserted.
 
     tasks    the same stages
     vectors  of candidates, as far as they are known
@@ -270,7 +331,8 @@ def earlier_scores(
     from bluestab.training.loop.evaluation import ItemLogits, make_evaluator
 
     state = built.plain(built.model.state_dict())
-    of_this_task = built.layers.head.union(filter(is_inserted, state))
+    own_head = frozenset() if built.shared_head else built.layers.head
+    of_this_task = own_head.union(filter(is_inserted, state))
     now = {name: value for name, value in state.items() if name not in of_this_task}
     found = []
     for stage, task in zip(stages, tasks, strict=True):

@@ -113,6 +113,7 @@ WRONG = {
     "keep_path_integral": ("1", "true or false"),
     "keep_importance": ("[ewc]", "a list of diagonal-gold, "),
     "score_earlier": ("1", "true or false"),
+    "shared_head": ("1", "true or false"),
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),
     "trainer.dropout_masks": ("numpy", "one of torch, sfc64"),

@@ -152,13 +152,13 @@ def test_a_value_whose_meaning_changed_has_another_key(
 
 def test_every_key_of_the_config_is_hashed_or_declared_not_to_be(base: dict[str, Any]) -> None:
     assert set(base) == {"task", "model", "technique", "optim", "trainer", "seed", "seeds"} | {
-        "stop_degenerate", "score_earlier", *NOT_HASHED
+        "stop_degenerate", "score_earlier", "shared_head", *NOT_HASHED
     }  # fmt: skip
     config = hashed(base)
     assert config.keys() == {
         "recipe_version", "task", "data", "model", "technique", "optim", "trainer", "seeds"
     }  # fmt: skip
-    for knob in ("stop_degenerate", "score_earlier"):
+    for knob in ("stop_degenerate", "score_earlier", "shared_head"):
         assert hashed({**base, knob: True})[knob] is True
     for knob, value in (("head", "linear"), ("lower_case", False), ("head_dropout", 0)):
         assert hashed(changed(base, f"model.{knob}", value)) == {**config, knob: value}

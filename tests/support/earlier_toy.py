@@ -80,10 +80,14 @@ def answers(network: Any, batch: Batch) -> Any:
     return network(batch["input_ids"], batch["attention_mask"]).logits
 
 
-def earlier() -> list[EarlierTask]:
-    """One task of classes, one of a label per word, with encoders of their own."""
+def earlier(one_head: bool = False) -> list[EarlierTask]:
+    """One task of classes, one of a label per word, with encoders of their own.
+
+    one_head  their heads are of the shape of that in training
+    """
     found = []
-    for name, classes, seed, per_word in (("texts", 3, 11, False), ("words", 2, 12, True)):
+    for name, own, seed, per_word in (("texts", 3, 11, False), ("words", 2, 12, True)):
+        classes = 4 if one_head else own
         data = items(7, classes, seed, per_word)
 
         def batch(rows: Any, data: Any = data) -> Any:
@@ -99,7 +103,6 @@ def earlier() -> list[EarlierTask]:
                 seeds=SEEDS,
                 rows=lambda: 7,
                 batch=batch,
-                head=("classifier",),
                 path_integral=partial(way, network, seed),
             )
         )
@@ -120,20 +123,26 @@ def way(network: nn.Module, seed: int) -> dict[str, tuple[torch.Tensor, torch.Te
     }
 
 
-def built_of(network: nn.Module) -> Built:
+def built_of(network: nn.Module, one_head: bool = False) -> Built:
     names = [name for name, _ in network.named_parameters()]
     layers = layer_map(
         names, encoder="bert", embeddings=["embeddings"], blocks="encoder.layer", above=[],
         n_layers=1,
     )  # fmt: skip
     reference = {name: p.detach().clone() for name, p in network.named_parameters()}
-    return Built(network, layers, layers.head, reference, lambda *_: None, loss)
+    fresh = frozenset() if one_head else layers.head
+    nothing = lambda *_: None  # noqa: E731
+    return Built(network, layers, fresh, reference, nothing, loss, shared_head=one_head)
 
 
-def started() -> Reader:
-    """The network in training: the encoder that the last task left, a head of its own."""
+def started(one_head: bool = False) -> Reader:
+    """The network in training: the encoder that the last task left, and a head of its own or the
+    one that all share."""
     network = Reader(4, 13)
-    network.bert = copy.deepcopy(earlier()[-1].network.bert)
+    last: Any = earlier(one_head)[-1].network
+    network.bert = copy.deepcopy(last.bert)
+    if one_head:
+        network.classifier = copy.deepcopy(last.classifier)
     return network
 
 
@@ -151,11 +160,14 @@ class Steps:
         return nullcontext()
 
 
-def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any], Built]:
+def trained(
+    technique: Technique, n_steps: int = STEPS, one_head: bool = False
+) -> tuple[dict[str, Any], Built]:
     """Weights after SGD on a batch per step, clipped, as the trainer does it."""
-    network = started()
-    built = built_of(network)
-    technique.recall(EarlierTasks([lambda i=i: earlier()[i] for i in range(2)]), built, SEEDS)  # type: ignore[misc]
+    network = started(one_head)
+    built = built_of(network, one_head)
+    load = [lambda i=i: earlier(one_head)[i] for i in range(2)]  # type: ignore[misc]
+    technique.recall(EarlierTasks(load), built, SEEDS)
     optimizer: Any = torch.optim.SGD(network.parameters(), lr=LR)
     optimizer.param_groups[0]["initial_lr"] = LR
 
@@ -180,9 +192,9 @@ def trained(technique: Technique, n_steps: int = STEPS) -> tuple[dict[str, Any],
     return {n: p.detach() for n, p in network.named_parameters()}, built
 
 
-def by_formula(penalty: Callable[[Reader, Batch], Any]) -> dict[str, Any]:
+def by_formula(penalty: Callable[[Reader, Batch], Any], one_head: bool = False) -> dict[str, Any]:
     """The same, with all of the objective in one graph."""
-    network = started()
+    network = started(one_head)
     optimizer = torch.optim.SGD(network.parameters(), lr=LR)
     for number in range(STEPS):
         torch.manual_seed(number)

@@ -12,6 +12,7 @@ from bluestab.cli.hydra_app import composed
 from bluestab.core.catalogue import files
 from bluestab.core.config import compose
 from bluestab.core.errors import ConfigError
+from bluestab.report.frames.results import read_results
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
 from bluestab.sweeps.plan import Sweep
@@ -31,6 +32,7 @@ tasks: [gad, ncbi_disease]
 orders: 1
 order_seed: 0
 from: last
+head: own
 keep_data: true
 references: []
 """
@@ -182,6 +184,36 @@ def test_a_joint_run_starts_from_the_model_s_own_weights(two: Cli) -> None:
 
 
 @pytest.mark.slow
+def test_one_head_for_all_tasks(two: Cli) -> None:
+    """Every stage but the first goes on with the head of the one before, and is scored on the
+    earlier tasks with it: on the same items it scores the same. So it is in joint training."""
+    Path("conf/task").mkdir()
+    gad = files("task")["gad"].read_text(encoding="utf-8")
+    again = gad.replace("name: gad", "name: gad_again")
+    Path("conf/task/gad_again.yaml").write_text(again, encoding="utf-8")
+    yaml = YAML.replace("ncbi_disease", "gad_again").replace("[]", "[alone, joint]")
+    yaml = yaml.replace("head: own", "head: shared")
+    Path("conf/sequence/one.yaml").write_text(yaml, encoding="utf-8")
+    line = ("-m", "+sequence=one", *TWO[1:], "technique=none,ewc", "optim.lr=3e-3")
+    said = two("run", *line, "optim.steps=3", "optim.warmup=0")
+    assert said.code == 0, said.err
+    store = Store(Path("runs"))
+    records = [store.read(key) for key in sorted(store.keys())]
+    shared = [r for r in records if r.result["config"].get("shared_head")]
+    assert len(records) == 10, "two seeds of a first stage, two arms, alone and joint"
+    assert len(shared) == 6
+    assert all("predecessor" in one.result["config"] for one in shared)
+    for one in shared:
+        assert one.result["earlier"][0]["last"] == one.result["metrics"]["last"]["test"]
+    results = read_results(store, store.manifest(None))
+    rows = results.frame("forgetting")
+    rows = rows[rows["at"] == "last"].set_index("arm")
+    assert set(rows.index) == {"none, one head", "ewc, one head"}
+    assert rows.loc["ewc, one head", "baseline"] == "none, one head"
+    found = results.frame("references")
+    assert set(found["reference"]) == {"alone", "joint, one head"}
+
+
 def test_orders_differ_in_their_cells(planned: Callable[..., Sweep]) -> None:
     sweep = planned("technique=none,ewc", "sequence.orders=all", "sequence.from=best")
     found = stages(sweep)
@@ -354,6 +386,12 @@ def test_stages_on_a_cluster_are_those_of_one_machine(
             marks=pytest.mark.slow,
         ),
         (["task=biosses"], "task=biosses: with +sequence each stage sets task; leave it out"),
+        (["shared_head=true"], "each stage sets shared_head; say sequence.head=shared"),
+        (["sequence.head=both"], "sequence.head is 'both': expected one of own, shared"),
+        (
+            ["sequence.head=shared"],
+            "'gad', and this run's is 'ncbi_disease': their answers are of",
+        ),
         (["technique=er", "sequence.keep_data=false"], "technique er asks items of earlier tasks"),
         (["hydra/launcher=packed"], "hydra/launcher=packed trains siblings as one"),
         pytest.param(

@@ -40,15 +40,15 @@ def ewc(**knobs: Any) -> Ewc:
     return Ewc(**{"strength": 3.0, "anchors": "separate", "decay": 1.0, "labels": "gold", **knobs})
 
 
-def squares(task: Any) -> dict[str, Any]:
+def squares(task: Any, names: Any = ENCODER) -> dict[str, Any]:
     """Mean over items of the squared gradient of log p of all their labels; then over its mean."""
-    total: dict[str, Any] = dict.fromkeys(ENCODER, 0.0)
+    total: dict[str, Any] = dict.fromkeys(names, 0.0)
     for row in range(task.size):
         item = task.batch([row])
         n_labels = int((item["labels"] != -100).sum())
         task.network.zero_grad()
         (loss(answers(task.network, item), item) * n_labels).backward()
-        for name in ENCODER:
+        for name in names:
             total[name] = total[name] + task.network.get_parameter(name).grad ** 2 / task.size
     mean = sum(float(f.sum()) for f in total.values()) / sum(f.numel() for f in total.values())
     return {name: f / mean for name, f in total.items()}
@@ -57,7 +57,7 @@ def squares(task: Any) -> dict[str, Any]:
 def pull(network: Any, f: Any, task: Any) -> Any:
     return sum(
         (f[n] * (network.get_parameter(n) - task.network.get_parameter(n).detach()) ** 2).sum()
-        for n in ENCODER
+        for n in f
     )
 
 
@@ -72,6 +72,26 @@ def test_ewc_is_its_formula() -> None:
     close(found, expected)
     assert apart(found, trained(ewc(strength=0.0))[0])
     assert built.model.get_parameter("classifier.weight").grad is not None
+
+
+@pytest.mark.parametrize("kind", ["ewc", "kfac_ewc"])
+def test_a_head_that_all_tasks_share_is_held_too(kind: str) -> None:
+    names = (*ENCODER, "classifier.weight", "classifier.bias")
+    tasks = earlier(one_head=True)
+    if kind == "ewc":
+        fishers = [squares(task, names) for task in tasks]
+        expected = by_formula(
+            lambda network, _: 1.5 * sum(map(pull, [network] * 2, fishers, tasks)),  # type: ignore[arg-type]
+            one_head=True,
+        )
+        found, _ = trained(ewc(), one_head=True)
+        close(found, expected)
+    else:
+        strong = KfacEwc(strength=1e3, labels="gold", sharing="expand")
+        found, _ = trained(strong, n_steps=1, one_head=True)
+        assert [sorted(c.names) for c, _ in strong._penalties] == [sorted(names)] * 2
+    free, _ = trained(ewc(strength=0.0), one_head=True)
+    assert not torch.equal(found["classifier.weight"], free["classifier.weight"])
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from bluestab.testing.laboratory import Lab  # noqa: E402
 from bluestab.testing.observed_training import equal_weights, weights  # noqa: E402
 from bluestab.testing.technique_arms import HEADS, REMEMBERING, chosen, knobs_of, technique_class  # noqa: E402
 from bluestab.testing.techniques import facts_of  # noqa: E402
+from bluestab.training.assemble import assemble  # noqa: E402
 from bluestab.training.dry_run_step import dry_step  # noqa: E402
 from bluestab.training.stages import earlier_tasks  # noqa: E402
 from tests.training.test_execute import done, kept  # noqa: E402
@@ -155,6 +156,97 @@ def test_nothing_earlier_to_score_is_refused(make_run: Make) -> None:
 @pytest.mark.slow
 def test_a_forecast_remembers_too(make_run: Make, first: str) -> None:
     assert dry_step(make_run(*then(first, "kfac_ewc"))).step > 0
+
+
+# --- one head for all tasks ----------------------------------------------------------------------
+
+
+def again(key: str, technique: str, *overrides: str) -> tuple[str, ...]:
+    """The same task after it, with the same head."""
+    line = ("task=gad", f"model.init_from={key}", f"technique={technique}", "shared_head=true")
+    return (*line, *SHORT, "seed=1", *overrides)
+
+
+def test_a_shared_head_goes_on_and_is_the_one_that_earlier_tasks_are_scored_with(
+    make_run: Make, first: str, tmp_path: Path
+) -> None:
+    """Training begins with every weight of the earlier run; on the same items the earlier task is
+    then this one. With a head of its own it is not."""
+    from safetensors.torch import load_file
+
+    root = tmp_path / "runs"
+    run = make_run(*again(first, "none", "score_earlier=true", "keep=last"))
+    assert run.hashed["shared_head"] is True
+    ready = assemble(run, device=torch.device("cpu"), progress=lambda *_: None)
+    left = load_file(Store(root).folder(first) / "checkpoint" / "last" / "model.safetensors")
+    live = dict(ready.built.model.named_parameters())
+    assert live.keys() == left.keys()
+    assert all(torch.equal(live[name], left[name]) for name in live)
+    assert (ready.built.fresh, ready.edited) == (frozenset(), frozenset())
+    record = done(run, root)
+    assert record.status == "done", record.result["error"]
+    for at in ("last", "best"):
+        assert record.result["earlier"][0][at] == record.result["metrics"][at]["test"]
+    line = (o for o in again(first, "none", "score_earlier=true") if o != "shared_head=true")
+    own = done(make_run(*line), root)
+    assert own.result["earlier"][0]["last"] != own.result["metrics"]["last"]["test"]
+
+
+@pytest.mark.parametrize("technique", [*REMEMBERING, "reinit"])
+def test_what_holds_on_with_a_shared_head(
+    make_run: Make, first: str, tmp_path: Path, technique: str
+) -> None:
+    """It does something to the head, too; a second run comes out the same."""
+    root = tmp_path / "runs"
+    if technique == "si":
+        line = ("task=gad", "keep=last", "keep_path_integral=true", *SHORT)
+        done(make_run(*line), root)
+    strong = (f"technique.{technique}.strength=1e6",) if technique in ANCHORED else ()
+    line = (*again(first, technique, "keep=last", "optim.steps=6"), *strong)
+    found = head_after(make_run, root, *line)
+    plain = head_after(make_run, root, *again(first, "none", "keep=last", "optim.steps=6"))
+    assert found.keys() == plain.keys()
+    assert any(not torch.equal(found[name], plain[name]) for name in found)
+    second = head_after(make_run, tmp_path / "second", *line)
+    assert all(torch.equal(found[name], second[name]) for name in found)
+
+
+ANCHORED = ("ewc", "kfac_ewc", "mas", "si")
+
+
+def head_after(make_run: Make, root: Path, *line: str) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    record = done(make_run(*line), root)
+    assert record.status == "done", record.result["error"]
+    left = load_file(Store(root).folder(record.key) / "checkpoint" / "last" / "model.safetensors")
+    return {name: value for name, value in left.items() if name.startswith("classifier.")}
+
+
+def test_a_head_that_cannot_be_shared_is_refused(
+    make_run: Make, first: str, tmp_path: Path
+) -> None:
+    def refused(said: str, *overrides: str) -> None:
+        with pytest.raises(ConfigError, match=said):
+            make_run(*SHORT, "shared_head=true", *overrides)
+
+    refused("shared_head is true, but model.init_from names no earlier run", "task=gad")
+    start = f"model.init_from={first}"
+    refused(
+        rf"{first} was trained on task 'gad'.*'biosses'.*different kinds", start, "task=biosses"
+    )
+    refused("model.head was default there, and is mean here", start, "task=gad", "model.head=mean")
+    for labels, said in (("yn", "'0' is a label of one of them alone"), ("10", "different orders")):
+        rows = [
+            f"{label},{word} and {n}"
+            for n in range(9)
+            for label, word in zip(labels, "ab", strict=True)
+        ]
+        for part in ("train", "validation", "test"):
+            text = "\n".join(["label,text", *rows])
+            (tmp_path / f"{part}.csv").write_text(text, encoding="utf-8")
+        own = [f"task.{part}={tmp_path}/{part}.csv" for part in ("train", "validation", "test")]
+        refused(said, start, "task=classification", *own, f"task.label_names=[{','.join(labels)}]")
 
 
 # --- every technique, slowly ---------------------------------------------------------------------

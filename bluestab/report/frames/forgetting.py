@@ -15,7 +15,8 @@ Row = Mapping[str, Any]
 
 DEFINITIONS = (
     "a(t, i): score on task i after stage t, with the head of task i as it stood after stage i; "
-    "the head is frozen later (no technique trains it again).",
+    "the head is frozen later (no technique trains it again). Arms with one head for all tasks say "
+    "so: there with that head as it stands after stage t.",
     "Average score: mean over all tasks i of a(T, i), T being the last stage.",
     "On validation: the average score with validation scores in place of test scores, by which a "
     "knob may be chosen.",

@@ -11,6 +11,7 @@ import pandas as pd
 from bluestab import stats
 from bluestab.report.frames.runs import Row, scored
 from bluestab.report.frames.sequences import (
+    ONE_HEAD,
     Chain,
     chains_of,
     joint_scores,
@@ -28,7 +29,8 @@ DEFINITIONS = (
     "Joint: the last task of the listed order trained from the model's own weights, with as many "
     "items of each other task in every step, drawn from all of its training items (er). The heads "
     "of the others are those that the sequence left, and only the encoder learns from their items: "
-    "joint training with every head free may reach more.",
+    "joint training with every head free may reach more. With one head for all tasks, which joint "
+    "training then says, it learns from the items of all.",
 )
 """What the references are, in words."""
 
@@ -40,8 +42,9 @@ def references_frame(results: Results) -> pd.DataFrame:
     table: list[Row] = []
     for subject in dict.fromkeys((*chain.subject, chain.plain) for chain in chains):
         own = [chain for chain in chains if (*chain.subject, chain.plain) == subject]
-        table += _rows(own[0], "alone", _alone(own))
-        table += _rows(own[0], "joint", _joint(results, own[0]))
+        end = ONE_HEAD if own[0].one_head else ""
+        table += [row for row in _rows(own[0], "alone", _alone(own)) if row not in table]
+        table += _rows(own[0], f"joint{end}", _joint(results, own[0]))
     return pd.DataFrame(table, columns=list(COLUMNS), dtype=object)
 
 
@@ -65,7 +68,10 @@ def _joint(results: Results, chain: Chain) -> Scores:
     for row, stages in trained_jointly(rows):
         plain = kind_of_all_else(results.hashed[stages[0]["cell"]])
         scores = joint_scores(row, stages)
-        if row["model"] == chain.model and scores.keys() == {*chain.tasks} and plain == chain.plain:
+        one_head = bool(results.hashed[row["cell"]].get("shared_head"))
+        if (row["model"], one_head, plain, {*scores}) == (
+            *(chain.model, chain.one_head, chain.plain, {*chain.tasks}),
+        ):
             for task, score in scores.items():
                 found[task][row["streams"]] = score
     return found

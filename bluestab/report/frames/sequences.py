@@ -23,8 +23,13 @@ from bluestab.stats import forgetting as numbers
 from bluestab.stats.arrays import FloatArray
 from bluestab.tasks.metric import metric_of_row
 
-OF_ONE_TASK = ("task", "data", "predecessor", "score_earlier", "init_from", "seeds")
+OF_ONE_TASK = (
+    *("task", "data", "predecessor", "score_earlier", "shared_head", "init_from", "seeds"),
+)
 """Of a hashed config what differs between the stages of a sequence, and between its seeds."""
+
+ONE_HEAD = ", one head"
+"""What the name of an arm ends with where all tasks share a head."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Chain:
     alone   score of a run on task i alone with this seed, `(T,)`; NaN where there is none
     plain   what its first stage is but for the task, where nothing is held on to: as runs alone are
     techniques  of that stage, by name
+    one_head  its tasks share a head
     """
 
     model: str
@@ -53,6 +59,7 @@ class Chain:
     alone: FloatArray
     plain: str
     techniques: str
+    one_head: bool
 
     @property
     def upwards(self) -> FloatArray:
@@ -61,9 +68,10 @@ class Chain:
         return found
 
     @property
-    def subject(self) -> tuple[str, tuple[str, ...], str]:
-        """What chains must share to be compared: model, tasks in whatever order, weights."""
-        return self.model, tuple(sorted(self.tasks)), self.at
+    def subject(self) -> tuple[str, tuple[str, ...], str, bool]:
+        """What chains must share to be compared: model, tasks in whatever order, weights, and
+        whether they have one head."""
+        return self.model, tuple(sorted(self.tasks)), self.at, self.one_head
 
 
 def chains_of(results: Results) -> tuple[list[Chain], int]:
@@ -173,6 +181,7 @@ def _chain(
         alone=np.array([alone.get((r["task"], plain, r["streams"]), math.nan) for r in chain]),
         plain=plain,
         techniques=first["technique"],
+        one_head=bool(results.hashed[last["cell"]].get("shared_head")),
     )
 
 
@@ -194,7 +203,8 @@ def _arms(results: Results, ends: Sequence[Row]) -> dict[str, str]:
         for cell in cells
     }
     names = arm_names(configs, {cell: ("", model) for cell, model in cells.items()})
-    return {cell: name for cell, (name, _) in names.items()}
+    one_head = {cell: ONE_HEAD for cell in cells if results.hashed[cell].get("shared_head")}
+    return {cell: name + one_head.get(cell, "") for cell, (name, _) in names.items()}
 
 
 def kind_of_all_else(config: Mapping[str, Any]) -> str:
@@ -242,7 +252,8 @@ def forgetting_frame(results: Results) -> pd.DataFrame:
         for chain in chains:
             if chain.subject == subject:
                 arms[chain.arm].append(chain)
-        baseline = results.baseline if results.baseline in arms else "none"
+        end = ONE_HEAD if subject[-1] else ""
+        baseline = (results.baseline if results.baseline + end in arms else "none") + end
         rows = [_row(arm, own, arms.get(baseline), baseline) for arm, own in arms.items()]
         adjusted = stats.holm([row["p"] for row in rows if row["arm"] != baseline])
         for row in rows:
