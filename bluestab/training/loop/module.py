@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -36,15 +38,17 @@ from bluestab.training.loop.schedules import linear_warmup_decay
 
 def run_in_float32(module: nn.Module) -> None:
     """Keep a module out of autocast: head and softmax in bfloat16 have three digits, which ties
-    predictions and with them rank and product-moment correlations."""
-    forward = module.forward
+    predictions and with them rank and product-moment correlations. A deep copy of it is kept out
+    with the weights of the copy."""
+    techniques = module.__dict__.get("forward")  # where one has put its own in the place
 
-    def in_float32(*args: Any, **kwargs: Any) -> Any:
+    def in_float32(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         device_type = next((a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu")
+        forward = techniques or partial(type(self).forward, self)
         with torch.autocast(device_type, enabled=False):
             return forward(*(_float32(a) for a in args), **kwargs)
 
-    module.forward = in_float32
+    module.forward = MethodType(in_float32, module)
 
 
 def _float32(value: Any) -> Any:

@@ -135,3 +135,12 @@ def test_a_forecast_takes_some_names_for_all(
     assert found.candidates == pytest.approx(n_names)
     assert found.evaluate["validation"] == run.data.size("validation")
     assert found.evaluate["test"] == run.data.size("test")
+
+
+@pytest.mark.parametrize("name", ["diagonal-gold", "kronecker-gold-expand"])
+def test_a_forecast_measures_importances_of_linking(
+    name: str, make_run: Callable[..., Any]
+) -> None:
+    """The copy that stands for the trained network pools the states of its own blocks."""
+    run = make_run("task=ncbi_linking", *LINE, f"keep_importance=[{name}]")
+    assert dry_run_step.dry_step(run).importance > 0

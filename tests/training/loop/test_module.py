@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from bluestab.training.loop.gradients import gradient_norms  # noqa: E402
 from bluestab.training.loop.micro_batches import counted_items, counted_labels, micro_batches  # noqa: E402
+from bluestab.training.loop.module import run_in_float32  # noqa: E402
 from tests.training.test_execute import TINY, done, kept  # noqa: E402
 
 Make = Callable[..., Any]
@@ -228,3 +230,16 @@ def test_as_many_micro_batches_as_needed_is_the_plain_step(make_run: Make, tmp_p
     assert kept(tmp_path, plain.key)["curve.csv"] != kept(tmp_path, small.key)["curve.csv"]
     assert [r.result["micro_batch"] for r in (plain, large, small)] == [None, None, 3]
     assert [r.result["steps"] for r in (plain, large, small)] == [4, 4, 4]
+
+
+def test_a_copy_of_a_head_computes_with_its_own_weights() -> None:
+    """In float32, whatever the precision around it."""
+    head = torch.nn.Linear(2, 1)
+    run_in_float32(head)
+    other = copy.deepcopy(head)
+    with torch.no_grad():
+        other.weight.add_(1.0)
+    x = torch.ones(3, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert other(x).dtype == head(x).dtype == torch.float32
+    torch.testing.assert_close(other(x), head(x) + 2.0)
