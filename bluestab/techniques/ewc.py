@@ -12,7 +12,8 @@ Settings  No published strength carries over: from 0.7 to 1,000,000 in the code 
 Fisher    Mean over the training items of the squared gradient of an item's log-likelihood, dropout
           off, at the weights after the task, with its own head. `labels`: gold (what Avalanche,
           Mammoth and most code use, but item by item, not per batch), sampled, or exact.
-Where     The encoder. Heads are one per task; the new task's is free. What is frozen stays so.
+Where     The encoder, and a head that all tasks share (`shared_head`); one of the new task's own is
+          free. What is frozen stays so.
 Cost      A forward and backward pass per item of each earlier task (`exact`: one per class and word
           piece), at the end of its run if that keeps it (`keep_importance`, which +sequence says
           by itself), else at every start; then one pass over the weights per step, and 2 numbers

@@ -8,7 +8,7 @@ Formula   L = task + alpha * mean over earlier tasks of KL(p_old, p_new), p the 
 Source    Li & Hoiem 2016 (ECCV, arXiv 1606.09282), T = 2: their modified cross-entropy has the
           gradient of this KL.
 Settings  alpha 1 and T 2 there; none for text encoders.
-Heads     One per task, as each was left; there the old heads train as well.
+Heads     One per task, as each was left, or one for all (`shared_head`); there old heads train too.
 Cost      Two further forward passes per earlier task and step, one of them with a backward pass.
 Not with  `lora`; several devices. No cached output of frozen blocks.
 Against   Texts of another kind say little of earlier tasks.

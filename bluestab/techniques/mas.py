@@ -8,7 +8,7 @@ Formula   strength / 2 sum over weights i of O_i (w_i - w_last,i)^2, O = sum ove
 Source    Aljundi et al. 2018 (ECCV, arXiv 1711.09601): importances are summed over tasks, the
           anchor is the last. Their lambda is half our strength, before O is divided by its mean.
 Settings  None that carries over; see `ewc`.
-Where     The encoder.
+Where     As `ewc`.
 Cost      A forward and backward pass per item of each earlier task, as `ewc` has it; 2 numbers per
           weight in all.
 Not with  `lora`; several devices.

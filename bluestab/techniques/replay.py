@@ -11,8 +11,8 @@ Buffer    `buffer_size` training items of all earlier tasks together: a uniform 
 Drawing   `draws` times as many items per step as its batch holds (per micro-batch likewise), with
           replacement, from a stream named after step, micro-batch and technique; their passes have
           dropout of their own, from another such stream.
-Heads     One per task. Earlier tasks answer through their own, which stay as they were left: only
-          the encoder learns from the replay.
+Heads     One per task: earlier tasks answer through their own, which stay as they were left, and
+          only the encoder learns from the replay. Or one for all (`shared_head`), which learns too.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Source    Zenke, Poole & Ganguli 2017 (ICML, arXiv 1703.04200); the max with 0 a
 Settings  None that carries over; see `ewc`. damping 0.9 to 1 in the code of Wang et al. 2024 (arXiv
           2403.13249), for images and SGD. Where m^2 is far below damping, as in most fine-tuning,
           damping plays no part but to leave p as it is.
-Where     The encoder. What did not train for a task has p 0 for it.
+Where     As `ewc`. What did not train for a task has p 0 for it.
 Keeps     Earlier runs must have been asked for it: keep=last keep_path_integral=true, which
           +sequence says by itself. Their results and keys stay what they are.
 Cost      2 numbers per weight in all. While a task trains that keeps it three more numbers per

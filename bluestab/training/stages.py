@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bluestab.core import plain_files
 from bluestab.core.errors import ConfigError, DataError
 from bluestab.core.seeding import Seeds
-from bluestab.core.types import IMPORTANCES
+from bluestab.core.types import DETECTION, IMPORTANCES
 from bluestab.models.description import Model
 from bluestab.models.init_from import SavedWeights, find
 from bluestab.models.insertion_places import is_inserted
@@ -208,6 +208,8 @@ def _no_common_head(theirs: Answering, ours: Answering) -> str:
     output = ours[0].output
     if type(theirs[0].output) is not type(output):
         return "their answers are of different kinds"
+    if output.head == DETECTION:
+        return "a run leaves its detector without the generator that goes with it"
     if theirs[1] != ours[1]:
         return f"model.head was {theirs[1]} there, and is {ours[1]} here"
     if output.numeric or output.searches or output.head.pretrains or [*theirs[2]] == [*ours[2]]:

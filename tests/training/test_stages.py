@@ -231,6 +231,13 @@ def test_a_head_that_cannot_be_shared_is_refused(
             make_run(*SHORT, "shared_head=true", *overrides)
 
     refused("shared_head is true, but model.init_from names no earlier run", "task=gad")
+    (tmp_path / "t.txt").write_text(
+        "\n\n".join(f"words of text {n}" for n in range(30)), encoding="utf-8"
+    )
+    detect = ("task=rtd", f"task.train={tmp_path}/t.txt", *SHORT, "model=tiny_electra")
+    pretrained = done(make_run(*detect, "keep=last"), tmp_path / "runs").key
+    with pytest.raises(ConfigError, match="without the generator"):
+        make_run(*detect, f"model.init_from={pretrained}", "shared_head=true")
     start = f"model.init_from={first}"
     refused(
         rf"{first} was trained on task 'gad'.*'biosses'.*different kinds", start, "task=biosses"
