@@ -40,8 +40,8 @@ WITH_THE_LAST = {"none": "last", "last": "last", "best": "all", "all": "all"}
 WITH_THE_BEST = {"none": "best", "best": "best", "last": "all", "all": "all"}
 """What a run is asked to keep -> what it keeps for the next stage, too."""
 UNKNOWN_KEY = "0" * 16
-IMPORTANCE, PATH_INTEGRAL = "keep_importance", "keep_path_integral"
-BESIDE = (f"{IMPORTANCE}=", f"{PATH_INTEGRAL}=")
+KEEP_IMPORTANCE, KEEP_PATH_INTEGRAL = "keep_importance", "keep_path_integral"
+BESIDE = (f"{KEEP_IMPORTANCE}=", f"{KEEP_PATH_INTEGRAL}=")
 """Overrides that say what a run leaves beside its weights."""
 
 
@@ -160,8 +160,8 @@ def chains_of(job: Sequence[str], cfg: DictConfig) -> list[list[StageJob]]:
             stages.append(stage)
         return stages
 
-    also = [f"{IMPORTANCE}=[{','.join(importances)}]"] if importances else []
-    also += [f"{PATH_INTEGRAL}=true"] if with_path else []
+    also = [f"{KEEP_IMPORTANCE}=[{','.join(importances)}]"] if importances else []
+    also += [f"{KEEP_PATH_INTEGRAL}=true"] if with_path else []
     chains = [
         chain(order, plain, tuple(also), seed)
         for order in plan.in_orders()
@@ -181,15 +181,15 @@ def keeping_all(found: Sequence[tuple[StageJob, Run]]) -> list[tuple[StageJob, R
     wanted: dict[str, set[str]] = {}
     kept = []
     for _, run in found:
-        wanted.setdefault(run.key, set()).update(run.cfg[IMPORTANCE])
+        wanted.setdefault(run.key, set()).update(run.cfg[KEEP_IMPORTANCE])
     for stage, run in found:
         names = [name for name in IMPORTANCES if name in wanted[run.key]]
-        if names != run.cfg[IMPORTANCE]:
-            rest = [o for o in stage.overrides if not o.startswith(f"{IMPORTANCE}=")]
-            stage = replace(stage, overrides=(*rest, f"{IMPORTANCE}=[{','.join(names)}]"))
-            run = replace(run, cfg={**run.cfg, IMPORTANCE: names})
+        if names != run.cfg[KEEP_IMPORTANCE]:
+            rest = [o for o in stage.overrides if not o.startswith(f"{KEEP_IMPORTANCE}=")]
+            stage = replace(stage, overrides=(*rest, f"{KEEP_IMPORTANCE}=[{','.join(names)}]"))
+            run = replace(run, cfg={**run.cfg, KEEP_IMPORTANCE: names})
         kept.append((stage, run))
-    return sorted(kept, key=lambda one: not one[1].cfg[PATH_INTEGRAL])
+    return sorted(kept, key=lambda one: not one[1].cfg[KEEP_PATH_INTEGRAL])
 
 
 def _pretrains(task: str) -> bool:

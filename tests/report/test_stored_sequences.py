@@ -21,7 +21,7 @@ from tests.conftest import real_data
 from tests.support.stored_tables import PAGE, shown, unpacked
 
 STORES = Path(__file__).parents[1] / "assets/sequences"
-SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3}
+SWEEPS = {"forgetting_linking": 3, "forgetting_ner": 3, "forgetting_heads": 5}
 """Sweep -> its seeds."""
 
 Matrix = dict[tuple[str, str], float]
@@ -67,7 +67,9 @@ def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[Chained]]:
         validation = (
             [*(e["validation"]["last"][e["metric"]] for e in entries), own] if known else []
         )
-        arms[arm or "none"].append(Chained(names, scores, validation))
+        arm = arm or "none"
+        arm += ", one head" if found[key].result["config"].get("shared_head") else ""
+        arms[arm].append(Chained(names, scores, validation))
     return arms
 
 
@@ -241,7 +243,7 @@ def test_what_is_held_of_an_earlier_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LINKED)
 def test_what_needs_no_network_on_the_same_mentions(name: str) -> None:
     real_data()
-    sizes = ("task.train_size=128", "task.validation_size=64", "task.test_size=128")
+    sizes = ("task.train_size=1024", "task.validation_size=256", "task.test_size=512")
     run = check(resolved(compose([f"task={name}", "model=tiny", "device=cpu", *sizes])))
     found = run.data.task.rivals(run.data.select(run.seeds)["test"])
     line = [f"{scores['accuracy_at_1']:.3f}" for scores in found.values()]

@@ -100,7 +100,9 @@ def _note(
 
 def _rows_of(merged: MergesOfTask, tasks: str, runs: Sequence[Row]) -> list[Row]:
     like = merged.like
-    rows = {row["key"]: row for row in runs if row["model"] == like["model"]}
+    rows = {  # members of a merge have heads of their own
+        row["key"]: row for row in runs if row["model"] == like["model"] and not row["shared_head"]
+    }
     own = [rows[key] for key in merged.alone if key in rows]
     by_seed = {row["seed"]: row["score"] for row in own}
     techniques = {row["technique"] for row in own}

@@ -68,8 +68,7 @@ def _joint(results: Results, chain: Chain) -> Scores:
     for row, stages in trained_jointly(rows):
         plain = kind_of_all_else(results.hashed[stages[0]["cell"]])
         scores = joint_scores(row, stages)
-        one_head = bool(results.hashed[row["cell"]].get("shared_head"))
-        if (row["model"], one_head, plain, {*scores}) == (
+        if (row["model"], row["shared_head"], plain, {*scores}) == (
             *(chain.model, chain.one_head, chain.plain, {*chain.tasks}),
         ):
             for task, score in scores.items():

@@ -119,6 +119,7 @@ def rows_of(record: RunRecord) -> Iterator[Row]:
         "seed": names["seed"],
         "init_from": _said(names.get("init_from")),
         "predecessor": result["config"].get("predecessor"),
+        "shared_head": bool(result["config"].get("shared_head")),
         "streams": with_fold(tuple(sorted(seeds.items())), fold),
         "fold": fold,
         "folds": result["config"]["task"].get("folds"),

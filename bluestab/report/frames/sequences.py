@@ -181,7 +181,7 @@ def _chain(
         alone=np.array([alone.get((r["task"], plain, r["streams"]), math.nan) for r in chain]),
         plain=plain,
         techniques=first["technique"],
-        one_head=bool(results.hashed[last["cell"]].get("shared_head")),
+        one_head=last["shared_head"],
     )
 
 
@@ -203,8 +203,8 @@ def _arms(results: Results, ends: Sequence[Row]) -> dict[str, str]:
         for cell in cells
     }
     names = arm_names(configs, {cell: ("", model) for cell, model in cells.items()})
-    one_head = {cell: ONE_HEAD for cell in cells if results.hashed[cell].get("shared_head")}
-    return {cell: name + one_head.get(cell, "") for cell, (name, _) in names.items()}
+    one_head = {row["cell"] for row in ends if row["shared_head"]}
+    return {cell: name + ONE_HEAD * (cell in one_head) for cell, (name, _) in names.items()}
 
 
 def kind_of_all_else(config: Mapping[str, Any]) -> str:
