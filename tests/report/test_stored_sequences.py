@@ -36,6 +36,7 @@ def records(store: Store) -> dict[str, RunRecord]:
 class Chained:
     """Runs to a last stage: tasks, scores on each after each, those on validation at the end."""
 
+    seed: int
     names: tuple[str, ...]
     scores: Matrix
     validation: list[float]
@@ -67,9 +68,9 @@ def sequences(found: Mapping[str, RunRecord]) -> dict[str, list[Chained]]:
         validation = (
             [*(e["validation"]["last"][e["metric"]] for e in entries), own] if known else []
         )
-        arm = arm or "none"
+        arm, seed = arm or "none", found[key].result["config"]["seeds"]["init"]
         arm += ", one head" if found[key].result["config"].get("shared_head") else ""
-        arms[arm].append(Chained(names, scores, validation))
+        arms[arm].append(Chained(seed, names, scores, validation))
     return arms
 
 
@@ -198,6 +199,27 @@ def test_sentences_about_mentions(tmp_path: Path) -> None:
     assert f"has room for all {max(kept)} earlier sentences" in text
 
 
+def test_sentences_about_heads(tmp_path: Path) -> None:
+    """Averages with one head less those with two, of each seed over both orders."""
+    store = unpacked(STORES / "forgetting_heads.tar.gz", tmp_path)
+    arms = sequences(records(store))
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    said = "one head less a head for each: `none` {}, `ewc` {}, `er` {}"
+    found = []
+    for arm in ("none", "ewc", "er"):
+        own, one = (
+            np.array([
+                np.mean([of_one(chain)["average"] for chain in arms[name] if chain.seed == seed])
+                for seed in range(5)
+            ])
+            for name in (arm, f"{arm}, one head")
+        )  # fmt: skip
+        mean, half = (one - own).mean(), stats.t.ppf(0.975, 4) * stats.sem(one - own)
+        assert abs(mean) < half, "none is shown to differ"
+        found.append(f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]")
+    assert said.format(*found) in text, said.format(*found)
+
+
 LINKED = {
     "ncbi_linking": "diseases of NCBI-disease, MEDIC",
     "bc5cdr_disease_linking": "diseases of BC5CDR, MeSH",
@@ -222,6 +244,47 @@ def test_linking_alone(tmp_path: Path) -> None:
         own = scores[name]
         lines.append([words, str(len(own)), f"{np.mean(own):.3f}", f"{np.std(own, ddof=1):.3f}"])
     assert [[words, *rest] for words, _, _, *rest in shown("linking alone")] == lines
+
+
+def test_sentences_about_linking(tmp_path: Path) -> None:
+    store = unpacked(STORES / "forgetting_linking.tar.gz", tmp_path)
+    arms = {a: [of_one(one) for one in own] for a, own in sequences(records(store)).items()}
+    by = {
+        name: {arm: np.array([one[name] for one in own]) for arm, own in arms.items()}
+        for name in ("average", "forgetting", "validation")
+    }
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    ewc, kfac = "ewc(strength=0.1)", "kfac_ewc(strength=0.1)"
+    for kind, best in (("ewc", ewc), ("kfac_ewc", kfac)):
+        of_kind = [arm for arm in arms if arm.startswith(f"{kind}(")]
+        assert len(of_kind) == 2
+        assert max(of_kind, key=lambda arm: by["validation"][arm].mean()) == best
+    assert f"Plain training loses {by['forgetting']['none'].mean():.3f} of accuracy@1" in text
+    assert f"forgets nothing that is shown ({by['forgetting'][kfac].mean():+.3f})" in text
+    assert max(arms, key=lambda arm: by["average"][arm].mean()) == kfac
+
+    def change(name: str, arm: str, other: str) -> tuple[float, float, float]:
+        found = by[name][arm] - by[name][other]
+        half = stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)
+        return found.mean(), found.mean() - half, found.mean() + half
+
+    above = "{:.3f} [{:.3f}, {:.3f}] above plain training"
+    assert above.format(*change("average", kfac, "none")) in text
+    differs = "at 0.1 differs by {:+.3f} [{:+.3f}, {:+.3f}]"
+    assert differs.format(*change("forgetting", kfac, ewc)) in text
+    results = read_results(store, store.manifest(None))
+    rows = {row[0]: row[-1] for row in shown("forgetting_linking")}
+    assert f"here, at 0.1, it is {rows[ewc]} and {rows[kfac]}" in text
+    used = [
+        effect["strength_used"]
+        for record in records(store).values()
+        for name, knobs in record.result["config"]["technique"]
+        if knobs.get("strength") == "auto since 0.3"
+        for effect in [record.result["effects"][name]]
+    ]
+    assert f"Auto sets {min(used):.1f} to {max(used):.1f} here" in text
+    joint = results.frame("references").set_index("reference")["score"]["joint"].mean()
+    assert f"Joint training on all three reaches {joint:.3f} on average" in text
 
 
 def test_what_is_held_of_an_earlier_task(tmp_path: Path) -> None:
