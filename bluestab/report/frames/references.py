@@ -68,9 +68,8 @@ def _joint(results: Results, chain: Chain) -> Scores:
     for row, stages in trained_jointly(rows):
         plain = kind_of_all_else(results.hashed[stages[0]["cell"]])
         scores = joint_scores(row, stages)
-        if (row["model"], row["shared_head"], plain, {*scores}) == (
-            *(chain.model, chain.one_head, chain.plain, {*chain.tasks}),
-        ):
+        alike = row["model"] == chain.model and row["shared_head"] == chain.one_head
+        if alike and plain == chain.plain and scores.keys() == {*chain.tasks}:
             for task, score in scores.items():
                 found[task][row["streams"]] = score
     return found

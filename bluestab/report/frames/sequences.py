@@ -23,9 +23,8 @@ from bluestab.stats import forgetting as numbers
 from bluestab.stats.arrays import FloatArray
 from bluestab.tasks.metric import metric_of_row
 
-OF_ONE_TASK = (
-    *("task", "data", "predecessor", "score_earlier", "shared_head", "init_from", "seeds"),
-)
+OF_ONE_TASK = ("task", "data", "predecessor", "score_earlier", "shared_head", "init_from",
+               "seeds")  # fmt: skip
 """Of a hashed config what differs between the stages of a sequence, and between its seeds."""
 
 ONE_HEAD = ", one head"

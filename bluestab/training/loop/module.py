@@ -40,11 +40,11 @@ def run_in_float32(module: nn.Module) -> None:
     """Keep a module out of autocast: head and softmax in bfloat16 have three digits, which ties
     predictions and with them rank and product-moment correlations. A deep copy of it is kept out
     with the weights of the copy."""
-    techniques = module.__dict__.get("forward")  # where one has put its own in the place
+    instead = module.__dict__.get("forward")  # that a technique put in the place of its own
 
     def in_float32(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         device_type = next((a.device.type for a in args if isinstance(a, torch.Tensor)), "cpu")
-        forward = techniques or partial(type(self).forward, self)
+        forward = instead or partial(type(self).forward, self)
         with torch.autocast(device_type, enabled=False):
             return forward(*(_float32(a) for a in args), **kwargs)
 
