@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,13 +184,13 @@ def test_a_joint_run_starts_from_the_model_s_own_weights(two: Cli) -> None:
     assert not torch.equal(start(joint), start(joint, ":last"))
 
 
-@pytest.mark.slow
 def test_one_head_for_all_tasks(two: Cli) -> None:
     """Every stage but the first goes on with the head of the one before, and is scored on the
     earlier tasks with it: on the same items it scores the same. So it is in joint training."""
     Path("conf/task").mkdir()
     gad = files("task")["gad"].read_text(encoding="utf-8")
     again = gad.replace("name: gad", "name: gad_again")
+    again = again.replace("data_dir: null", f"data_dir: {os.environ['BLUESTAB_DATA']}/gad")
     Path("conf/task/gad_again.yaml").write_text(again, encoding="utf-8")
     yaml = YAML.replace("ncbi_disease", "gad_again").replace("[]", "[alone, joint]")
     yaml = yaml.replace("head: own", "head: shared")
@@ -214,6 +215,7 @@ def test_one_head_for_all_tasks(two: Cli) -> None:
     assert set(found["reference"]) == {"alone", "joint, one head"}
 
 
+@pytest.mark.slow
 def test_orders_differ_in_their_cells(planned: Callable[..., Sweep]) -> None:
     sweep = planned("technique=none,ewc", "sequence.orders=all", "sequence.from=best")
     found = stages(sweep)
