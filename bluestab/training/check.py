@@ -154,8 +154,8 @@ def check(
     problems += path_integral_problems(stages or (), usable)
     problems += item_problems(stages or (), usable, scored)
     if cfg.get("shared_head", False) and data is not None and model is not None and not problems:
-        planned_one = (before.key, before.data, before.model) if before else None
-        problems += head_problems(data, model, planned_one, kept, stages or ())
+        waited_for = (before.data, before.model) if before else None
+        problems += head_problems(data, model, waited_for, kept, stages or ())
     if cfg.get("keep_importance") and data is not None and data.task.output.head.pretrains:
         problems.append(
             f"keep_importance is {cfg['keep_importance']}, but task {data.task.name} is a "

@@ -168,7 +168,7 @@ def item_problems(
 def head_problems(
     data: TaskData,
     model: Model,
-    planned: tuple[str, TaskData, Model] | None,
+    planned: tuple[TaskData, Model] | None,
     kept: SavedWeights | None,
     stages: Sequence[Stage],
 ) -> list[str]:
@@ -179,21 +179,22 @@ def head_problems(
     """
     heads: list[tuple[str, Task, str, Sequence[str]]]
     if planned is not None:
-        key, theirs, network = planned
-        heads = [(key, theirs.task, network.head, theirs.labels)]
+        theirs, network = planned
+        heads = [("the stage before", theirs.task, network.head, theirs.labels)]
     elif kept is not None:
         node = _config(kept.folder.parent.parent)
         head, labels = node["model"].get("head", "default"), _saved_labels(kept.folder)
-        heads = [(kept.run, task_of(node["task"]), head, labels)]
-        heads += [(s.weights.run, s.task, s.model.head, s.labels()) for s in stages[:-1]]
+        heads = [(f"run {kept.run}", task_of(node["task"]), head, labels)]
+        heads += [(f"run {s.weights.run}", s.task, s.model.head, s.labels()) for s in stages[:-1]]
     else:
         return [
             "shared_head is true, but model.init_from names no earlier run whose head could be "
             "gone on with; say model.init_from=KEY, or shared_head=false"
         ]
+    instead = "sequence.head=own" if planned else "shared_head=false"
     return [
-        f"shared_head is true, but run {run} was trained on task '{task.name}', and this run's is "
-        f"'{data.task.name}': {why}; say shared_head=false"
+        f"shared_head is true, but {run} was trained on task '{task.name}', and this run's is "
+        f"'{data.task.name}': {why}; say {instead}"
         for run, task, head, labels in heads
         if (why := _no_common_head((task, head, labels), (data.task, model.head, data.labels)))
     ]
