@@ -4,7 +4,8 @@ Where gradients are asked for, items pass one at a time, so that these are those
 the mean of a batch. Networks are in evaluation mode; padding takes no part. For word pieces, which
 share weights (Eschenhagen et al. 2023, arXiv 2311.00636), `expand` sums x x' and g g' over pieces,
 `reduce` takes the mean of x and the sum of g over an item's pieces first. An Embedding is always
-expanded. What is estimated, and what for: `models/curvature.py`.
+expanded. What sees other rows, too, as maps of relative positions do (DeBERTa, MPNet), has a
+diagonal. What is estimated, and what for: `models/curvature.py`.
 
 Own code, since curvlinops 3.0 factors Linear and Conv2d alone and gets tied weights wrong where it
 works with hooks, and nngeometry 0.4 makes embedding factors of the square of the vocabulary.
@@ -27,7 +28,7 @@ from bluestab.models.curvature import (
     LookupBlock,
 )
 from bluestab.models.likelihood import add_square, answer_gradients, evaluating, parts_of
-from bluestab.models.passes import inputs_of, text_mask
+from bluestab.models.passes import PER_PIECE, inputs_of, text_mask
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,19 @@ class _Sums:
                 "another attention kernel (trainer.attention)"
             )
         return value[mask]
+
+    def sees_pieces(self, mask: torch.Tensor) -> bool:
+        """Whether all that it saw are rows for word pieces, or a vector for each text."""
+        import torch
+
+        per_row = isinstance(self.module, torch.nn.Embedding)
+        return all(
+            len(value) == len(mask)
+            if value.ndim == one
+            else len(value) in (1, len(mask)) and value.shape[1] == mask.shape[1]
+            for x, y in self.seen
+            for value, one in ((x, 1 if per_row else 2), (y, 2))
+        )
 
     def add_inputs(self, mask: torch.Tensor) -> None:
         """Once per item."""
@@ -171,6 +185,34 @@ def _factored(network: nn.Module, names: Collection[str], sharing: Sharing) -> l
     return found
 
 
+def _mask_of(item: Batch, network: nn.Module, modules: Sequence[_Sums]) -> torch.Tensor:
+    """(S, T) of the word pieces of an item as the network sees them, which may pad its texts
+    further (Longformer, to its window)."""
+    import torch
+
+    mask = text_mask(item).bool()
+    table: Any = getattr(network, "get_input_embeddings", lambda: None)()
+    seen = next((one.seen[0][0] for one in modules if one.module is table and one.seen), mask)
+    return torch.nn.functional.pad(mask, (0, max(0, seen.shape[-1] - mask.shape[1])))
+
+
+def _of_pieces(network: nn.Module, modules: Sequence[_Sums], item: Batch) -> list[_Sums]:
+    """Those that see what belongs to word pieces and nothing else, with all of an item's and with
+    one less: a table of relative positions may have as many rows as one text has pieces."""
+    import torch
+
+    found, n = list(modules), item["attention_mask"].shape[-1]
+    for pieces in (n, n - 1) if n > 1 else (n,):
+        short = {k: v[..., :pieces] if k in PER_PIECE else v for k, v in inputs_of(item).items()}
+        for module in modules:
+            module.seen.clear()
+        with torch.no_grad():
+            network(**short)
+        mask = _mask_of({"attention_mask": short["attention_mask"]}, network, modules)
+        found = [module for module in found if module.seen and module.sees_pieces(mask)]
+    return found
+
+
 def _at_once(batch: Batch) -> int:
     """How many of its items pass together; those of several texts pass alone."""
     mask = batch["attention_mask"]
@@ -232,14 +274,15 @@ def fisher(
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
         for item in (item for batch in batches for item in parts_of(batch)):
             n_items += 1
+            if n_items == 1:  # what no hook sees may still be used, by a fused kernel
+                fitting = _of_pieces(network, modules, item)
+                for module in [module for module in modules if module not in fitting]:
+                    modules.remove(module)
+                    single |= dict(module.module.named_parameters(prefix=module.path))
             for module in modules:
                 module.seen.clear()
             logits = network(**inputs_of(item)).logits
-            if n_items == 1:  # what no hook sees may still be used, by a fused kernel
-                for module in [module for module in modules if not module.seen]:
-                    modules.remove(module)
-                    single |= dict(module.module.named_parameters(prefix=module.path))
-            mask = text_mask(item).bool()
+            mask = _mask_of(item, network, modules)
             for module in modules:
                 if module.seen:
                     module.add_inputs(mask)

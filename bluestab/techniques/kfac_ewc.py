@@ -11,7 +11,8 @@ Source    Ritter, Botev & Barber 2018 (NeurIPS, arXiv 1805.07810); with a BERT f
 Settings  None that carries over; see `ewc`. `sharing`: expand or reduce (Eschenhagen et al. 2023,
           arXiv 2311.00636, who see little difference on a ViT and a graph network).
 Fisher    As `ewc` has it, each task with factors of its own: a sum of Kronecker products is none.
-Where     As `ewc`, biases in the block of their layer. No inverse is taken.
+Where     As `ewc`, biases in the block of their layer. No inverse is taken. Maps that relative
+          positions go through, too (DeBERTa, MPNet), have a diagonal.
 Cost      The passes of `ewc`; factors and anchor per task, for the Linears of
           BERT-base 3.5 and 1 times their weights (1.2 GB and 0.3 GB in float32); two matrix
           products per layer, task and step.

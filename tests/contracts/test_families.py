@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bluestab.core.errors import ConfigError
+from bluestab.models.importance import read_curvature
 from bluestab.testing.claimed_effects import agree, effects_problems
 from bluestab.testing.laboratory import Lab, laboratory
 from bluestab.testing.observed_training import equal_weights, weights
 from bluestab.testing.technique_arms import NAMES, chosen, refusal
 from bluestab.testing.techniques import bare_scores
+from bluestab.training.assemble import assemble
 from tests.support.encoders import checkpoint
 from tests.support.family_lab import FamilyLab
+from tests.training.test_execute import done
 
 FAMILIES = (
     *("albert", "deberta-v2", "distilbert", "xlm-roberta", "camembert", "mpnet", "longformer"),
@@ -74,6 +78,27 @@ def test_a_technique_does_what_it_says(lab: Lab, family: str, task: str, name: s
     assert spy.losses == seen.losses[2:]
     assert equal_weights(weights(goes_on.built.model), seen.end)
     assert agree(goes_on.effects(), assembly.effects())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_later_run_goes_on_with_the_head(
+    lab: Lab, tmp_path: Path, family: str, task: str
+) -> None:
+    """And holds on to it, by factors that were measured at the end of the first."""
+    kept = ("keep=last", "keep_importance=[kronecker-gold-expand]")
+    first = done(lab.run(task, family, *kept), tmp_path)
+    assert first.status == "done", first.result["error"]
+    line = (f"model.init_from={tmp_path / first.key}", "shared_head=true", *chosen("kfac_ewc"))
+    run = lab.run(task, family, *line)
+    later = done(run, tmp_path)
+    assert later.status == "done", later.result["error"]
+    (file,) = tmp_path.glob(f"{first.key}/checkpoint/last/importance-*")
+    held = {*read_curvature(file, torch.device("cpu")).names}
+    built = assemble(run, device=torch.device("cpu"), progress=lambda *_: None).built
+    assert built.fresh == frozenset()
+    assert built.layers.head & held, "of the head, too"
 
 
 @pytest.mark.slow

@@ -332,6 +332,43 @@ def test_what_bypasses_the_hooks_has_a_diagonal() -> None:
     assert "places.weight" not in kinds, "it is not used at all"
 
 
+def test_what_sees_other_rows_than_word_pieces_has_a_diagonal() -> None:
+    """Also where these are as many as the pieces of the first text."""
+
+    class Relative(Words):
+        def forward(self, input_ids: Any, attention_mask: Any) -> Answer:
+            steps = self.inner(self.places.weight[:3][None]).mean(1, keepdim=True)
+            return Answer(self.outer(self.norm(self.inner(self.table(input_ids)) + steps)))
+
+    network, batch = Relative(), words((3, 2))
+    found = fisher(network, names(network), [batch], labels="gold", sharing="expand")
+    kinds = {n: type(block) for block in found.blocks for n in block.names}
+    assert kinds["inner.weight"] is kinds["inner.bias"] is Diagonal
+    assert kinds["outer.weight"] is KroneckerBlock
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+def test_a_network_that_pads_texts_further_changes_nothing(sharing: Any) -> None:
+    class Windowed(Words):
+        def get_input_embeddings(self) -> Any:
+            return self.table
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Answer:
+            n = input_ids.shape[1]
+            ids, mask = (nn.functional.pad(x, (0, -n % 4)) for x in (input_ids, attention_mask))
+            return Answer(super().forward(ids, mask).logits[:, :n])
+
+    batch = words((3, 2))
+    plain, windowed = (
+        fisher(one, names(one), [batch], labels="gold", sharing=sharing)
+        for one in (Words(), Windowed())
+    )
+    for block, other in zip(plain.blocks, windowed.blocks, strict=True):
+        assert (type(block), block.names) == (type(other), other.names)
+        for factor, same in zip(block.factors(), other.factors(), strict=True):
+            torch.testing.assert_close(same, factor, rtol=1e-12, atol=1e-15)
+
+
 def test_only_the_parameters_that_are_named() -> None:
     network, batch = Words(), words((3, 2))
     found = fisher(network, ["inner.weight"], [batch], labels="gold", sharing="expand")
