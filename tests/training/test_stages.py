@@ -287,6 +287,18 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REMEMBERING)
+def test_a_shared_head_goes_on_after_an_interruption(lab: Lab, before: Path, name: str) -> None:
+    asked = ("gad", "tiny", f"model.init_from={before}", "shared_head=true", *chosen(name))
+    seen = lab.train_again(*asked)[1]
+    own = lab.train_again(*(one for one in asked if one != "shared_head=true"))[1]
+    assert not equal_weights(seen.end, own.end)
+    _, spy, goes_on = lab.resumed(*asked)
+    assert equal_weights(weights(goes_on.built.model), seen.end)
+    assert spy.losses == seen.losses[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEMBERING)
 @pytest.mark.parametrize("other", ["freeze", "llrd", "sam", "rdrop", "ema", "prior_decay", "er"])
 def test_they_go_with_others(lab: Lab, before: Path, name: str, other: str) -> None:
     if name == other:
