@@ -176,9 +176,9 @@ def under_fire(place: Place, n: int, kills: int, *more: str) -> list[tuple[str, 
     parents = 1
     while len(killed) < kills:
         if parent.poll() is not None:
-            parent.communicate()
             if len(place.store.keys()) == n:
                 break
+            parent.communicate()
             parent, parents = place.start(n, 2, *more), parents + 1
         wanted = WANTED[len(killed) % len(WANTED)]
         time.sleep(dice.random() * 0.25)
@@ -227,7 +227,7 @@ KILLS = 60
 
 def test_kills_in_a_sequence_of_tasks(corpora: Path, tmp_path: Path) -> None:
     """Three stages, four arms, two seeds: nothing lost, and no byte changed."""
-    n, longer = 22, (killable_sweep.IN_SEQUENCE, "optim.steps=300", "checkpoint_every=7")
+    n, longer = 22, (killable_sweep.IN_SEQUENCE, "optim.steps=600", "checkpoint_every=7")
     undisturbed = Place(tmp_path / "undisturbed", corpora)
     assert undisturbed.complete(n, 0, *longer[:2]) == 1
     place = Place(tmp_path / "disturbed", corpora)
