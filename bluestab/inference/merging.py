@@ -218,7 +218,6 @@ class MergedTask:
             n_labels=task.output.n_outputs(run.data.labels),
             attention=self.weights[0].attention["cpu"],
             init_from=run.init_from,
-            shared_head=run.cfg.get("shared_head", False),
         )
         random = loaded.fresh | loaded.layers.head
         return {n: value for n, value in loaded.reference.items() if n not in random}

@@ -62,6 +62,12 @@ class _OuterProducts:
         return self._sum
 
 
+def _per_piece(value: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether (S, T, ...) has a row for each piece of a mask (S, T), or of one text for all:
+    positions are looked up once."""
+    return len(value) in (1, len(mask)) and value.shape[1] == mask.shape[1]
+
+
 class _Sums:
     """Sums over items, of one module with its own weight, towards its Kronecker factors.
 
@@ -88,15 +94,13 @@ class _Sums:
         """
         if value.ndim == (1 if per_row else 2):
             return value
-        if len(value) == 1:  # positions are looked up once for all texts
-            mask = mask.any(dim=0, keepdim=True)
-        if value.shape[:2] != mask.shape:
+        if not _per_piece(value, mask):
             raise RuntimeError(
                 f"{self.path} sees a tensor of shape {tuple(value.shape)} where {mask.numel()} "
                 "word pieces of one item were expected: its curvature cannot be factored; try "
                 "another attention kernel (trainer.attention)"
             )
-        return value[mask]
+        return value[mask.any(dim=0, keepdim=True) if len(value) == 1 else mask]
 
     def sees_pieces(self, mask: torch.Tensor) -> bool:
         """Whether all that it saw are rows for word pieces, or a vector for each text."""
@@ -104,9 +108,7 @@ class _Sums:
 
         per_row = isinstance(self.module, torch.nn.Embedding)
         return all(
-            len(value) == len(mask)
-            if value.ndim == one
-            else len(value) in (1, len(mask)) and value.shape[1] == mask.shape[1]
+            len(value) == len(mask) if value.ndim == one else _per_piece(value, mask)
             for x, y in self.seen
             for value, one in ((x, 1 if per_row else 2), (y, 2))
         )
@@ -208,7 +210,7 @@ def _of_pieces(network: nn.Module, modules: Sequence[_Sums], item: Batch) -> lis
             module.seen.clear()
         with torch.no_grad():
             network(**short)
-        mask = _mask_of({"attention_mask": short["attention_mask"]}, network, modules)
+        mask = _mask_of(short, network, modules)
         found = [module for module in found if module.seen and module.sees_pieces(mask)]
     return found
 
@@ -274,7 +276,7 @@ def fisher(
             hooks.callback(module.module.register_forward_hook(module.hook).remove)
         for item in (item for batch in batches for item in parts_of(batch)):
             n_items += 1
-            if n_items == 1:  # what no hook sees may still be used, by a fused kernel
+            if n_items == 1 and modules:  # what no hook sees may still be used, by a fused kernel
                 fitting = _of_pieces(network, modules, item)
                 for module in [module for module in modules if module not in fitting]:
                     modules.remove(module)

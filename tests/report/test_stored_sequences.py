@@ -143,6 +143,12 @@ def row_cells(row: Mapping[str, Any]) -> list[str]:
             "" if plain else span("change"), reduction]  # fmt: skip
 
 
+def mean_and_ends(values: Any) -> tuple[float, float, float]:
+    """Mean, and the ends of its 95 % interval (t)."""
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
 def test_sentences_about_mentions(tmp_path: Path) -> None:
     store = unpacked(STORES / "forgetting_ner.tar.gz", tmp_path)
     chains = sequences(records(store))["none"]
@@ -184,10 +190,8 @@ def test_sentences_about_mentions(tmp_path: Path) -> None:
         )
         in text
     )
-    change = forgot[best[0]] - forgot[best[1]]
-    half = stats.t.ppf(0.975, 2) * stats.sem(change)
-    mean = change.mean()
-    assert f"differs by {mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]" in text
+    change = mean_and_ends(forgot[best[0]] - forgot[best[1]])
+    assert "differs by {:+.3f} [{:+.3f}, {:+.3f}]".format(*change) in text
     assert (
         max(on_validation[arm] for arm in arms if arm not in ("er", "derpp")) < on_validation["er"]
     )
@@ -214,9 +218,9 @@ def test_sentences_about_heads(tmp_path: Path) -> None:
             ])
             for name in (arm, f"{arm}, one head")
         )  # fmt: skip
-        mean, half = (one - own).mean(), stats.t.ppf(0.975, 4) * stats.sem(one - own)
-        assert abs(mean) < half, "none is shown to differ"
-        found.append(f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]")
+        change = mean_and_ends(one - own)
+        assert change[1] < 0 < change[2], "none is shown to differ"
+        found.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*change))
     assert said.format(*found) in text, said.format(*found)
 
 
@@ -264,9 +268,7 @@ def test_sentences_about_linking(tmp_path: Path) -> None:
     assert max(arms, key=lambda arm: by["average"][arm].mean()) == kfac
 
     def change(name: str, arm: str, other: str) -> tuple[float, float, float]:
-        found = by[name][arm] - by[name][other]
-        half = stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)
-        return found.mean(), found.mean() - half, found.mean() + half
+        return mean_and_ends(by[name][arm] - by[name][other])
 
     above = "{:.3f} [{:.3f}, {:.3f}] above plain training"
     assert above.format(*change("average", kfac, "none")) in text
