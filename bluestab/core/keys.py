@@ -26,6 +26,7 @@ TASK_DESCRIPTIVE = frozenset(
 TRAINER_COMPUTATIONAL = (
     *("precision", "threads", "eval_every", "eval_batch_size", "eval_tokens", "attention"),
     *("micro_batch", "prefix_cache", "devices", "engine", "dropout_masks"),
+    "embedding_rows",
     *("activations", "activation_bits", "attention_bits", "wide_bits", "norm_share"),
 )
 
@@ -47,6 +48,7 @@ NEUTRAL: Mapping[str, Any] = {
     "trainer.wide_bits": 8,
     "trainer.norm_share": 0.1,
     "trainer.dropout_masks": "torch",
+    "trainer.embedding_rows": "all",
     "stop_degenerate": False,
     "score_earlier": False,
     "shared_head": False,

@@ -36,7 +36,7 @@ BITS: Rule = (
     lambda value: value is None or (isinstance(value, int) and value in (4, 8)),
     "4, 8 or null",
 )
-PER_DEVICE = ("micro_batch", "dropout_masks")
+PER_DEVICE = ("micro_batch", "dropout_masks", "embedding_rows")
 """Knobs of the trainer that are one value, or one for each kind of device."""
 DEVICE_KINDS = frozenset(("cpu", "cuda", "mps"))
 
@@ -106,6 +106,7 @@ RULES: Mapping[str, Rule] = {
     "trainer.eval_tokens": whole(1, null=True),
     "trainer.micro_batch": _or_per_device(whole(1, null=True)),
     "trainer.dropout_masks": _or_per_device(one_of("torch", "sfc64")),
+    "trainer.embedding_rows": _or_per_device(one_of("all", "used")),
     "trainer.gradient_checkpointing": FLAG,
     "trainer.activations": one_of("full", "compressed"),
     "trainer.activation_bits": BITS,

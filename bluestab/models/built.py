@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bluestab.core.types import Batch
@@ -28,6 +28,7 @@ class Built:
     initialise  fills one parameter, by name, as the model family does, from a generator
     loss        the task's loss: (logits, batch) -> scalar; what the plain step computes
     shared_head  earlier tasks have the head of this one, not one of their own
+    unheld      parameter -> how many of its numbers this network does without (`used_rows.py`)
     plain       weights of the model by name -> by the names, and with the values, that a plain
                 transformers network needs to give the same logits: what a run keeps
     """
@@ -40,6 +41,11 @@ class Built:
     loss: Callable[[torch.Tensor, Batch], torch.Tensor]
     plain: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]] = dict
     shared_head: bool = False
+    unheld: Mapping[str, int] = field(default_factory=dict)
+
+    def numel(self, name: str) -> int:
+        """Size of a parameter of the model, by name, whatever of it this network holds."""
+        return self.model.get_parameter(name).numel() + self.unheld.get(name, 0)
 
 
 @dataclass(frozen=True)

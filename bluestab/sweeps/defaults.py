@@ -21,8 +21,9 @@ from bluestab.training.check import Run
 from bluestab.training.defaults import (
     FORMER,
     MASKS,
-    MICRO_BATCH,
+    OF_DEVICE,
     PRECISION,
+    ROWS,
     KindOf,
     override_lines,
 )
@@ -74,13 +75,13 @@ def agree(check: Check, kind_of: KindOf) -> Agreed:
 
 
 def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
-    """What a manifest says of knobs that were open: precision, sizes, masks, the kind of device."""
+    """What a manifest says of knobs that were open: precision, those of a kind of device, which."""
     found: dict[str, Any] = {}
     for run in runs:
         values = run.settled.values
         if PRECISION in values:
             found[PRECISION] = values[PRECISION]
-        for knob in (MICRO_BATCH, MASKS):
+        for knob in OF_DEVICE:
             if knob in values:
                 found.setdefault(knob, [])
                 if values[knob] not in found[knob]:
@@ -92,14 +93,14 @@ def _settled(runs: Sequence[Run], kind_of: KindOf) -> dict[str, Any]:
 def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) -> str | None:
     """The kind of device for which an earlier command planned some of these runs, if it is another
     one than here, and none was planned for this one."""
-    open_ = [run for run in runs if {MICRO_BATCH, MASKS} & run.settled.values.keys()]
+    open_ = [run for run in runs if run.settled.values.keys() & {*OF_DEVICE}]
     if not open_:
         return None
     here = kind_of(open_[0].cfg["device"]).name
 
     @cache  # most manifests of a store settled for the same
-    def keys_with(size: int | None, masks: str, precision: int | str | None) -> frozenset[str]:
-        then = {MICRO_BATCH: size, MASKS: masks}
+    def keys_with(values: tuple[Any, ...], precision: int | str | None) -> frozenset[str]:
+        then = dict(zip(OF_DEVICE, values, strict=True))
         then |= {} if precision is None else {PRECISION: precision}
         return frozenset(
             key_of(
@@ -112,8 +113,8 @@ def _begun_on(runs: Sequence[Run], before: Sequence[Manifest], kind_of: KindOf) 
     for manifest in before:
         then = manifest["settled"]
         keys = {run["key"] for run in manifest["runs"]}
-        settled = product(then.get(MICRO_BATCH, [None]), then.get(MASKS, ["torch"]))
-        if any(keys & keys_with(size, masks, then.get(PRECISION)) for size, masks in settled):
+        settled = product(*(then.get(knob, [FORMER[knob]]) for knob in OF_DEVICE))
+        if any(keys & keys_with(values, then.get(PRECISION)) for values in settled):
             if then.get("device") in (here, None):
                 return None
             found = then["device"]
@@ -168,6 +169,10 @@ def _begun(runs: Sequence[Run], before: Sequence[Manifest], precision: int | str
     }
 
 
+SINCE = ((MASKS, ROWS), (ROWS,))
+"""Of `FORMER`, what the versions since 0.1 came to leave open, together and one by one."""
+
+
 def former_note(runs: Iterable[Run], store: Store) -> str | None:
     """What to say if the store has runs of this command as it was understood before knobs were left
     to the device: how many, and the overrides that use them."""
@@ -175,7 +180,7 @@ def former_note(runs: Iterable[Run], store: Store) -> str | None:
     n_all = n_found = 0
     for run in runs:
         n_all += 1
-        for knobs in (FORMER, {MASKS: FORMER[MASKS]}):
+        for knobs in (FORMER, *({p: FORMER[p] for p in some} for some in SINCE)):
             then = {path: value for path, value in knobs.items() if path in run.settled.values}
             key = key_of(with_trainer(run.hashed, then))
             if key != run.key and store.has(key) and not store.has(run.key):

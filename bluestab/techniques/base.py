@@ -39,6 +39,9 @@ class Technique:
     reads_embeddings: ClassVar[bool] = False
     """Its wrapped step changes, or asks for gradients of, what enters the blocks: the output of
     frozen ones cannot be computed once for it."""
+    embeddings_by_row: ClassVar[bool] = False
+    """What it does to a row of the word embeddings follows from that row alone, and without a
+    gradient it at most scales it: `trainer.embedding_rows` may do without rows of no item."""
     remembers: ClassVar[bool] = False
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
     keeps_items: ClassVar[bool] = False

@@ -16,7 +16,7 @@ def frozen(built: Built, trained: Trained) -> dict[str, Any]:
         return {}
     return {
         "frozen_tensors": len(still),
-        "frozen_parameters": sum(built.reference[name].numel() for name in still),
+        "frozen_parameters": sum(built.numel(name) for name in still),
         "moved_anyway": len(trained.moved.intersection(still)),
     }
 

@@ -41,6 +41,7 @@ def decay_after(step: int, decay: float, warmup: bool) -> float:
 class Ema(Technique):
     """decay: share of the average that stays, in [0, 1), 0 is off; warmup: less at first."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 0.0}
 
     def __init__(self, *, decay: float, warmup: bool) -> None:

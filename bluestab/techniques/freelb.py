@@ -77,6 +77,7 @@ class Freelb(Technique):
     """ascents: passes per step (K), >= 2; step_size: > 0; init: norm of the first perturbation,
     >= 0; max_norm: of all, > 0, null for none."""
 
+    embeddings_by_row: ClassVar[bool] = True
     reads_embeddings: ClassVar[bool] = True
 
     def __init__(

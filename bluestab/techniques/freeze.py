@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 class Freeze(Packable, Technique):
     """depth: last fixed block (null: none); embeddings: fixed too; eval_mode: without dropout."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"depth": None}
 
     def __init__(self, *, depth: int | None, embeddings: bool, eval_mode: bool) -> None:

@@ -59,6 +59,7 @@ def gold_share(n_labels: int, flags: bool, epsilon: float) -> float:
 class LabelSmoothing(Technique):
     """epsilon: share of the target that is spread over all labels, in [0, 1), 0 is off."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"epsilon": 0.0}
 
     def __init__(self, *, epsilon: float) -> None:

@@ -47,6 +47,7 @@ def multiplier(depth: int, n_layers: int, decay: float | None, convention: str) 
 class Llrd(Packable, Technique):
     """decay: factor per level in (0, 1], 1 switches it off; convention: zhang, electra, ulmfit."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"decay": 1.0}
     scalars: ClassVar[frozenset[str]] = frozenset({"decay", "convention"})
 

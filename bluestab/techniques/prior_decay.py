@@ -50,6 +50,7 @@ def pull_(weight: torch.Tensor, anchor: torch.Tensor | None, strength: float) ->
 class PriorDecay(Packable, Technique):
     """alpha: decay to the pretrained weights, 0 switches it off; beta: of fresh weights to zero."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
     scalars: ClassVar[frozenset[str]] = frozenset({"alpha", "beta"})
 

@@ -53,6 +53,7 @@ class R3f(Technique):
     """weight: of the divergence, >= 0, 0 switches it off; eps: size of the noise, > 0; noise:
     uniform or normal; same_dropout: both passes drop the same units."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
     reads_embeddings: ClassVar[bool] = True
 

@@ -56,6 +56,7 @@ def consistent(
 class Rdrop(Packable, Technique):
     """alpha: weight of the divergence, >= 0; 0 switches the second pass off."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
     scalars: ClassVar[frozenset[str]] = frozenset({"alpha"})
 

@@ -64,6 +64,7 @@ def divide_groups(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
 class RecAdam(Packable, Technique):
     """gamma: strength of the recall; k: slope per step; t0: middle, in steps or a share of them."""
 
+    embeddings_by_row: ClassVar[bool] = True
     scalars: ClassVar[frozenset[str]] = frozenset({"gamma", "k", "t0"})
 
     def __init__(self, *, gamma: float, k: float, t0: float) -> None:

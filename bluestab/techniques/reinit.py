@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from bluestab.core.rules import FLAG, Rule
 from bluestab.core.seeding import Seeds, generator
@@ -41,6 +41,8 @@ class Reinit(Packable, Technique):
 
     layernorms_only: of all these, the LayerNorms.
     """
+
+    embeddings_by_row: ClassVar[bool] = True
 
     def __init__(self, *, depth: int, pooler: bool, layernorms_only: bool) -> None:
         self.depth = depth

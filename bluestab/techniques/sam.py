@@ -81,6 +81,7 @@ def from_the_worst_point(
 class Sam(Technique):
     """rho: radius of the ball >= 0, 0 switches it off; adaptive: ASAM, by the scale of weights."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"rho": 0.0}
 
     def __init__(self, *, rho: float, adaptive: bool) -> None:

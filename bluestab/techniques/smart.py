@@ -104,6 +104,8 @@ class Smart(Technique):
     start_noise: > 0, in units of the embeddings; proximal: weight of the term towards the mean
     weights, 0 leaves it out; momentum: of that mean, in [0, 1)."""
 
+    embeddings_by_row: ClassVar[bool] = True
+
     SIZES = ("eps", "step_size", "start_noise")
 
     reads_embeddings: ClassVar[bool] = True

@@ -44,6 +44,7 @@ def first_step(total: int, tail: float) -> int:
 class Swa(Technique):
     """tail: share of the steps in [0, 1], 0 is off; rate: in (0, 1], null: the schedule."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"tail": 0.0}
 
     def __init__(self, *, tail: float, rate: float | None) -> None:

@@ -52,6 +52,7 @@ def opens_at(
 class Thaw(Technique):
     """share: of the steps until all is open, 0 switches it off; phases: openings (null: layers)."""
 
+    embeddings_by_row: ClassVar[bool] = True
     neutral: ClassVar[Mapping[str, Any]] = {"share": 0.0}
 
     def __init__(self, *, share: float, phases: int | None) -> None:

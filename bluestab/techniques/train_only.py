@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluestab.core.errors import ConfigError
 from bluestab.core.rules import Rule, list_of
@@ -50,6 +50,8 @@ PARTS: Mapping[str, Callable[[nn.Module, str], bool]] = {
 
 class TrainOnly(Packable, Technique):
     """parts: a list of biases, layernorms, attention; patterns: a list of regular expressions."""
+
+    embeddings_by_row: ClassVar[bool] = True
 
     def __init__(self, *, parts: Sequence[str], patterns: Sequence[str]) -> None:
         self.parts = parts

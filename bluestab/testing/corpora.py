@@ -137,6 +137,11 @@ ANY_FILE = ["task.sha256.train=null", "task.sha256.validation=null", "task.sha25
 
 TINY_RUN = [
     *(*ANY_FILE, "task=gad", "model=tiny", "device=cpu"),
-    *("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch"),
+    *(
+        "trainer.precision=32",
+        "trainer.micro_batch=null",
+        "trainer.dropout_masks=torch",
+        "trainer.embedding_rows=all",
+    ),
 ]
 """A run of seconds, the same on any machine: what is left open depends on what a device can do."""

@@ -28,6 +28,7 @@ SHORT = (
         "trainer.precision=32",
         "trainer.micro_batch=null",
         "trainer.dropout_masks=torch",
+        "trainer.embedding_rows=all",
     ),  # the same on every machine
 )
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""

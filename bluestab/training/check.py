@@ -33,7 +33,7 @@ from bluestab.tasks.data import TaskData, load_task, task_of
 from bluestab.techniques.base import Technique
 from bluestab.training.defaults import KindOf, Settled, settle
 from bluestab.training.loggers.base import Logger
-from bluestab.training.packable import packable_problems, search_problems
+from bluestab.training.packable import packable_problems, row_problems, search_problems
 from bluestab.training.stages import (
     Stage,
     head_problems,
@@ -219,16 +219,19 @@ def _without_files(
     settled = Settled()
     if model is not None and not problems:
         kind = (kind_of or devices.kind_of)(cfg["device"])
-        cfg, settled = settle(
-            cfg,
-            kind,
-            lambda one: technique_problems(one, model, usable) + search_problems(one),
-        )
+        cfg, settled = settle(cfg, kind, lambda one: _knob_problems(one, model, usable))
     if model is not None:
-        problems += technique_problems(cfg, model, usable) + search_problems(cfg)
+        problems += _knob_problems(cfg, model, usable)
     if not problems and model is not None:
         problems += device_problems(cfg, usable) + _not_packed(cfg, model, usable)
     return problems, cfg, settled, model, usable
+
+
+def _knob_problems(
+    cfg: Mapping[str, Any], model: Model, techniques: Mapping[str, Technique]
+) -> list[str]:
+    wrong = technique_problems(cfg, model, techniques) + search_problems(cfg)
+    return wrong + row_problems(cfg, techniques)
 
 
 def _not_packed(

@@ -1,9 +1,10 @@
 """Knobs that the yaml leaves to the device and the techniques, made plain values before they enter
-a key: `trainer.precision=auto`, `trainer.micro_batch` and `trainer.dropout_masks` per device.
+a key: `trainer.precision=auto`, and per device `trainer.micro_batch`, `trainer.dropout_masks` and
+`trainer.embedding_rows`.
 
 What changes no statistics is on by default where it pays: bfloat16 where the device computes in it,
-on CPUs parts of a batch sorted by length and dropout masks from a faster generator. What somebody
-says stays as it was said.
+on CPUs parts of a batch sorted by length, dropout masks from a faster generator and a table of word
+embeddings without the rows that no item needs. What somebody says stays as it was said.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from typing import Any
 from bluestab.core.devices import Kind
 
 PRECISION, MICRO_BATCH = "trainer.precision", "trainer.micro_batch"
-MASKS = "trainer.dropout_masks"
-FORMER: Mapping[str, Any] = {PRECISION: 32, MICRO_BATCH: None, MASKS: "torch"}
-"""What these were where nothing was said, up to and including 0.1."""
+MASKS, ROWS = "trainer.dropout_masks", "trainer.embedding_rows"
+FORMER: Mapping[str, Any] = {PRECISION: 32, MICRO_BATCH: None, MASKS: "torch", ROWS: "all"}
+"""What these were where nothing was said, up to and including 0.1; the last, up to 0.2."""
+
+OF_DEVICE = (MICRO_BATCH, MASKS, ROWS)
+"""Of these, what is left to the kind of device."""
 
 KindOf = Callable[[str], Kind]
 """The knob `device` -> what it means where the runs will be done."""
@@ -71,6 +75,14 @@ def settle(
     if isinstance(masks, Mapping):
         values[MASKS] = "torch" if cfg["trainer"]["engine"] == "packed" else masks[kind.name]
         cfg = _with(cfg, dropout_masks=values[MASKS])
+    rows = cfg["trainer"]["embedding_rows"]
+    if isinstance(rows, Mapping):
+        rows = rows[kind.name]
+        packed = cfg["trainer"]["engine"] == "packed"
+        if packed or _against(cfg, {"embedding_rows": rows}, {"embedding_rows": "all"}, problems):
+            rows = "all"
+        values[ROWS] = rows
+        cfg = _with(cfg, embedding_rows=rows)
     return dict(cfg), Settled(values, why)
 
 

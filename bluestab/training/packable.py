@@ -1,4 +1,5 @@
-"""Which runs can train as one (`trainer.engine=packed`); which of them together: `families.py`."""
+"""Which runs can train as one (`trainer.engine=packed`; which of them together: `families.py`), and
+what else of the trainer a task or a technique cannot have."""
 
 from __future__ import annotations
 
@@ -48,6 +49,26 @@ def search_problems(cfg: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def row_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) -> list[str]:
+    """What reads rows of the word embeddings that no item has, where only the others are held."""
+    if cfg["trainer"]["embedding_rows"] != "used":
+        return []
+    output = _output(cfg)
+    why = [f"technique {n} reads" for n, t in techniques.items() if not t.embeddings_by_row]
+    if output is not None and (output.head.pretrains or output.searches):
+        why.append(f"task '{cfg['task']['name']}' needs")
+    why += [f"{knob}=true needs" for knob in WHOLE_TABLE if cfg.get(knob, False)]
+    return [
+        f"trainer.embedding_rows is used, but {one} the whole table of word embeddings; say "
+        "trainer.embedding_rows=all"
+        for one in why
+    ]
+
+
+WHOLE_TABLE = ("keep_path_integral", "score_earlier")
+"""Knobs that hand the network, or the way of each weight, to another run."""
+
+
 def packable_problems(
     cfg: Mapping[str, Any], model: ModelFacts, techniques: Mapping[str, Technique]
 ) -> list[str]:
@@ -69,6 +90,11 @@ def packable_problems(
         found.append(f"trainer.micro_batch is {knobs['micro_batch']}: a group passes whole batches")
     if not isinstance(knobs["dropout_masks"], Mapping) and knobs["dropout_masks"] != "torch":
         found.append(f"trainer.dropout_masks is {knobs['dropout_masks']}: a group draws its own")
+    if not isinstance(knobs["embedding_rows"], Mapping) and knobs["embedding_rows"] != "all":
+        found.append(
+            f"trainer.embedding_rows is {knobs['embedding_rows']}: seeds draw other items, and a "
+            "group has one table"
+        )
     if knobs["devices"] != 1:
         found.append(f"trainer.devices is {knobs['devices']}: a group trains on one")
     if knobs["activations"] != "full":

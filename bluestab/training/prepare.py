@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow
 import torch
 from datasets import Dataset
 
@@ -18,6 +19,7 @@ from bluestab.models.init_from import SavedWeights
 from bluestab.models.initialisation import initialise
 from bluestab.models.networks import Loaded, load
 from bluestab.models.param_plan import ParamPlan, base_plan, param_groups
+from bluestab.models.used_rows import hold_used_rows
 from bluestab.tasks.data import TaskData
 from bluestab.techniques.base import Technique
 from bluestab.training.loop.observed import changed
@@ -90,6 +92,15 @@ def build_optimizer(
     )
 
 
+def _word_pieces(tables: Iterable[Dataset]) -> Iterator[int]:
+    """Those of all rows, once each."""
+    for table in tables:
+        column: Any = table.data.column("input_ids").combine_chunks()
+        while pyarrow.types.is_list(column.type):  # an item of several texts is a list of lists
+            column = column.flatten()
+        yield from column.unique().to_pylist()
+
+
 @dataclass
 class Prepared:
     """A run before anybody trains it: items, network and plan, as its techniques left them.
@@ -148,6 +159,9 @@ def prepare(
     )
     built = apply_to_model(techniques, build(loaded, data, seeds, shared_head), seeds)
     plan = finished_plan(techniques, built, optim["weight_decay"])
+    if cfg["trainer"]["embedding_rows"] == "used":
+        pieces = {*tokenizer.all_special_ids, *_word_pieces(tables.values())}
+        built = hold_used_rows(built, plan, pieces)
     parameters = dict(built.model.named_parameters())
     edited = changed(parameters, built.reference)
     total = updates(len(tables["train"]), optim["batch_size"], optim["epochs"], optim["steps"])

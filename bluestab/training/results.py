@@ -75,7 +75,8 @@ def result_of(
         raw = {at: metrics[at]["test"][task.metric] for at in ats}
         score = {at: task.failure_score if raw[at] is None else raw[at] for at in ats}
         degenerate = {at: task.is_degenerate(raw[at]) for at in ats}
-    plan, parameters = ended.plan, dict(ended.built.model.named_parameters())
+    built, plan = ended.built, ended.plan
+    sizes = {name: built.numel(name) for name, _ in built.model.named_parameters()}
     return {
         **identity_of(run),
         "status": "done" if error is None else "diverged",
@@ -89,8 +90,8 @@ def result_of(
         "truncated": dict(ended.truncated),
         "lost": {"unit": task.unit, **ended.lost},
         "parameters": {
-            "total": sum(p.numel() for p in parameters.values()),
-            "trainable": sum(p.numel() for n, p in parameters.items() if plan[n].trainable),
+            "total": sum(sizes.values()),
+            "trainable": sum(size for name, size in sizes.items() if plan[name].trainable),
         },
         "effects": effects,
         "censored": ended.history.censored,

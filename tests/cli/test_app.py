@@ -117,6 +117,7 @@ WRONG = {
     "stop_degenerate": ("1", "true or false"),
     "trainer.micro_batch": ("0", "a whole number >= 1, or null"),
     "trainer.dropout_masks": ("numpy", "one of torch, sfc64"),
+    "trainer.embedding_rows": ("some", "one of all, used"),
     "trainer.loader_workers": ("-1", "a whole number from 0"),
     "trainer.gradient_checkpointing": ("7", "true or false"),
     "trainer.activations": ("half", "one of full, compressed"),

@@ -83,7 +83,13 @@ def test_an_own_technique_without_the_mix_in_trains_by_itself() -> None:
     class Own(Technique):
         packs = True
 
-    knobs = {"micro_batch": None, "dropout_masks": "torch", "devices": 1, "activations": "full"}
+    knobs = {
+        "micro_batch": None,
+        "dropout_masks": "torch",
+        "embedding_rows": "all",
+        "devices": 1,
+        "activations": "full",
+    }
     cfg = {"task": {}, "trainer": {**knobs, "attention": {"cpu": "eager"}}}
     facts = ModelFacts("tiny", "bert", 2, hidden_size=32, max_length=64, pooler=True)
     (problem,) = packable_problems(cfg, facts, {"own": Own()})

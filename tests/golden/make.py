@@ -38,7 +38,7 @@ OPTIM = {
 }  # fmt: skip
 TRAINER = {
     "precision": 32, "devices": 1, "threads": 1, "eval_every": 4, "eval_batch_size": 4,
-    "eval_tokens": None, "micro_batch": None, "dropout_masks": "torch",
+    "eval_tokens": None, "micro_batch": None, "dropout_masks": "torch", "embedding_rows": "all",
     "gradient_checkpointing": False,
     "activations": "full", "activation_bits": 4, "attention_bits": 8, "wide_bits": 8,
     "norm_share": 0.1, "prefix_cache": True, "prefix_gb": 1, "engine": "lightning",

@@ -25,7 +25,12 @@ keep_data: true
 """
 ASKED = (
     *("+sequence=three", *ANY_FILE, "model=tiny", "device=cpu", "task.max_length=32"),
-    *("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch"),
+    *(
+        "trainer.precision=32",
+        "trainer.micro_batch=null",
+        "trainer.dropout_masks=torch",
+        "trainer.embedding_rows=all",
+    ),
     "technique=none,ewc",
 )
 

@@ -31,6 +31,7 @@ OVERRIDES = (
         "trainer.precision=32",
         "trainer.micro_batch=null",
         "trainer.dropout_masks=torch",
+        "trainer.embedding_rows=all",
     ),  # in every process the same runs
     "task.sha256.train=null",
     "task.sha256.validation=null",

@@ -21,7 +21,10 @@ from bluestab.testing import simulated_runs
 from bluestab.testing.corpora import ANY_FILE
 
 Plan = Callable[..., Sweep]
-FORMERLY = ("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch")
+FORMERLY = (
+    *("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch"),
+    "trainer.embedding_rows=all",
+)
 FAST, SLOW = Kind("cpu", True), Kind("cpu", False)
 
 
@@ -73,9 +76,12 @@ def test_the_manifest_spells_it_out(plan: Plan) -> None:
     manifest = sweep.manifest()
     assert manifest["settled"] == {
         "trainer.precision": "bf16", "trainer.micro_batch": [2],
-        "trainer.dropout_masks": ["sfc64"], "device": "cpu",
+        "trainer.dropout_masks": ["sfc64"], "trainer.embedding_rows": ["used"], "device": "cpu",
     }  # fmt: skip
-    spelled = ["trainer.precision=bf16", "trainer.micro_batch=2", "trainer.dropout_masks=sfc64"]
+    spelled = [
+        *("trainer.precision=bf16", "trainer.micro_batch=2", "trainer.dropout_masks=sfc64"),
+        "trainer.embedding_rows=used",
+    ]
     assert manifest["runs"][0]["overrides"] == [*spelled, "technique=none", "seed=0"]
     assert "settled" not in plan(SLOW, "none", said=FORMERLY).manifest()
     assert sweep.runs[0].run.cfg["sweep"]["arm"] is None, "the same for all is no arm's name"
@@ -135,15 +141,16 @@ def test_runs_of_the_former_defaults_are_counted(plan: Plan) -> None:
     assert note.startswith("1 of 4 runs are in the store as earlier versions did them")
     assert note.endswith(f"add {' '.join(FORMERLY)}")
     half = plan(FAST, "none", said=("trainer.precision=32",))
-    assert half.notes[1].endswith("add trainer.micro_batch=null trainer.dropout_masks=torch")
+    assert half.notes[1].endswith(f"add {' '.join(FORMERLY[1:])}")
     finish(sweep, 4)
     assert former_note([p.run for p in sweep.runs], sweep.store) is None
 
 
-def test_runs_with_torchs_masks_are_counted(plan: Plan) -> None:
-    """Those of the version that had the other defaults, but not this one."""
-    finish(plan(FAST, "none", said=("trainer.dropout_masks=torch",)))
-    assert plan(FAST, "none", "llrd").notes[1].endswith("add trainer.dropout_masks=torch")
+@pytest.mark.parametrize("then", [FORMERLY[2:], FORMERLY[3:]])
+def test_runs_of_versions_between_are_counted(plan: Plan, then: tuple[str, ...]) -> None:
+    """Those of versions that had the other defaults, but not these."""
+    finish(plan(FAST, "none", said=then))
+    assert plan(FAST, "none", "llrd").notes[1].endswith(f"add {' '.join(then)}")
 
 
 def test_under_slurm_gpus_decide(plan: Plan, tmp_path: Path) -> None:

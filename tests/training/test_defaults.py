@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from bluestab.core import devices
+from bluestab.core.config import compose, resolved
 from bluestab.core.devices import Kind
 from bluestab.core.errors import ConfigError
 from bluestab.core.keys import with_trainer
 from bluestab.techniques.base import Technique
 from bluestab.techniques.llrd import Llrd
 from bluestab.training.defaults import FORMER
+from bluestab.training.packable import row_problems
 
 Make = Callable[..., Any]
 GAD = ("task=gad", "model=tiny", "device=cpu")
@@ -69,7 +71,10 @@ def test_what_becomes_of_what_is_left_open(
 
 def test_a_default_is_what_it_becomes(on: Make) -> None:
     """The same run, by whichever name: what was said to be fast keeps its key as a default."""
-    said = ("trainer.precision=bf16", "trainer.micro_batch=4", "trainer.dropout_masks=sfc64")
+    said = (
+        *("trainer.precision=bf16", "trainer.micro_batch=4", "trainer.dropout_masks=sfc64"),
+        "trainer.embedding_rows=used",
+    )
     run = on(FAST_CPU)
     assert run.settled.overrides() == list(said)
     spelled = on(GPU, *said)
@@ -100,6 +105,49 @@ def test_a_group_draws_its_own_masks(on: Make) -> None:
         on(FAST_CPU, "trainer.engine=packed", "trainer.dropout_masks=sfc64")
 
 
+@pytest.mark.parametrize(
+    ("kind", "overrides", "rows"),
+    [
+        (FAST_CPU, (), "used"),
+        (GPU, (), "all"),
+        (GPU, ("trainer.embedding_rows=used",), "used"),
+        (FAST_CPU, ("trainer.embedding_rows=all",), "all"),
+        (FAST_CPU, ("trainer.engine=packed",), "all"),
+        (FAST_CPU, ("technique=llrd",), "used"),
+        (FAST_CPU, ("technique=[llrd,mixout]",), "all"),
+        (FAST_CPU, ("keep_path_integral=true", "keep=last"), "all"),
+    ],
+)
+def test_which_rows_of_the_word_embeddings_are_held(
+    on: Make, kind: Kind, overrides: tuple[str, ...], rows: str
+) -> None:
+    run = on(kind, *overrides)
+    assert run.cfg["trainer"]["embedding_rows"] == rows
+    assert run.hashed["trainer"].get("embedding_rows", "all") == rows
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (("technique=mixout",), "technique mixout reads the whole table of word embeddings"),
+        (("keep_path_integral=true", "keep=last"), "keep_path_integral=true needs the whole"),
+        (("trainer.engine=packed",), "embedding_rows is used: seeds draw other items"),
+    ],
+)
+def test_used_rows_are_refused_where_others_are_read(
+    on: Make, overrides: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        on(FAST_CPU, "trainer.embedding_rows=used", *overrides)
+
+
+@pytest.mark.parametrize(("task", "refused"), [("mlm", 1), ("linking", 1), ("gad", 0)])
+def test_pieces_are_drawn_or_looked_up_in_no_part_of_a_table(task: str, refused: int) -> None:
+    cfg = resolved(compose([f"task={task}", "trainer.embedding_rows=used"]))
+    assert len(row_problems(cfg, {})) == refused
+    assert row_problems(resolved(compose([f"task={task}", "trainer.embedding_rows=all"])), {}) == []
+
+
 @pytest.mark.parametrize("value", ["mt19937", "{cpu:mt19937}"])
 def test_unknown_masks_are_refused(on: Make, value: str) -> None:
     expected = "expected one of torch, sfc64; or one of these for each of cpu, cuda and mps"
@@ -121,10 +169,13 @@ def test_a_technique_that_needs_whole_batches_gets_them(
 
 
 def test_the_former_defaults_keep_their_keys(on: Make) -> None:
-    said = ("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch")
+    said = (
+        *("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch"),
+        "trainer.embedding_rows=all",
+    )
     former = on(FAST_CPU, *said)
     assert former.hashed["trainer"]["precision"] == 32
-    assert not {"micro_batch", "dropout_masks"} & former.hashed["trainer"].keys()
+    assert not {"micro_batch", "dropout_masks", "embedding_rows"} & former.hashed["trainer"].keys()
     assert with_trainer(on(FAST_CPU).hashed, FORMER) == former.hashed
 
 

@@ -39,6 +39,7 @@ TINY = (
     "trainer.precision=32",
     "trainer.micro_batch=null",
     "trainer.dropout_masks=torch",
+    "trainer.embedding_rows=all",
 )
 
 

@@ -20,7 +20,14 @@ from tests.training.test_execute import done  # noqa: E402
 
 Make = Callable[..., Any]
 PLAIN = ("device=cpu", "trainer.precision=32", "trainer.micro_batch=null")
-MLM = ("task=mlm", "model=tiny", "trainer.dropout_masks=torch", "task.max_length=24", *PLAIN)
+MLM = (
+    "task=mlm",
+    "model=tiny",
+    "trainer.dropout_masks=torch",
+    "trainer.embedding_rows=all",
+    "task.max_length=24",
+    *PLAIN,
+)
 
 
 @pytest.fixture
@@ -92,6 +99,7 @@ RTD = (
     "task=rtd",
     "model=tiny_electra",
     "trainer.dropout_masks=torch",
+    "trainer.embedding_rows=all",
     "task.max_length=24",
     *PLAIN,
 )

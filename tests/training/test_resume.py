@@ -478,6 +478,7 @@ def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> 
         "trainer.precision=32",
         "trainer.micro_batch=null",
         "trainer.dropout_masks=torch",
+        "trainer.embedding_rows=all",
     )
     run = making(*overrides)()
     command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]

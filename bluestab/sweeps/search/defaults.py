@@ -13,8 +13,7 @@ from bluestab.sweeps.search.spec import Search
 from bluestab.training.check import check_parts
 from bluestab.training.defaults import (
     FORMER,
-    MASKS,
-    MICRO_BATCH,
+    OF_DEVICE,
     PRECISION,
     KindOf,
     override_lines,
@@ -34,7 +33,7 @@ def settled(search: Search, before: Mapping[str, str] | None, kind_of: KindOf) -
     if fixed.get(PRECISION, "auto") == "auto" and PRECISION not in chosen:
         bf16 = kind.bf16 and not _needs_float32(search)
         values[PRECISION] = _before(before, PRECISION) or ("bf16" if bf16 else "32")
-    for path in (MICRO_BATCH, MASKS):
+    for path in OF_DEVICE:
         if any(said.startswith(path) for said in {*fixed, *chosen}):
             continue
         own = resolved(compose([]))["trainer"][path.removeprefix("trainer.")][kind.name]

@@ -13,6 +13,7 @@ from bluestab.sweeps.search.defaults import as_before, settled
 from bluestab.sweeps.search.plan import plan_search
 from bluestab.sweeps.search.saved import fixed_before, read_search, write_search_file
 from bluestab.testing.corpora import ANY_FILE
+from bluestab.training.defaults import FORMER
 from tests.support.simulated_search import node
 
 FAST, SLOW, GPU = Kind("cpu", True), Kind("cpu", False), Kind("cuda", True)
@@ -43,6 +44,7 @@ def defaults(search: Any) -> tuple[str | None, str | None]:
 def test_one_precision_for_all_points(plan: Any) -> None:
     assert defaults(plan(FAST)) == ("bf16", ON_CPU)
     assert "trainer.dropout_masks={cpu:sfc64,cuda:sfc64,mps:sfc64}" in plan(FAST).fixed
+    assert "trainer.embedding_rows={cpu:used,cuda:used,mps:used}" in plan(FAST).fixed
     assert defaults(plan(SLOW)) == ("32", ON_CPU)
     assert defaults(plan(GPU)) == ("bf16", "{cpu:null,cuda:null,mps:null}")
     said = {"trainer.precision": "32", "trainer.micro_batch": "2"}
@@ -61,7 +63,7 @@ def test_a_study_goes_on_as_it_was_begun(plan: Any) -> None:
     assert defaults(read_search(Path("runs"), "s")) == defaults(begun)
     file = begun.folder / "search.json"
     content = json.loads(file.read_text())
-    for path in ("trainer.precision", "trainer.micro_batch", "trainer.dropout_masks"):
+    for path in FORMER:
         del content["asked"]["fixed"][path]  # as an earlier version wrote it
     file.write_text(json.dumps(content))
     assert defaults(plan(FAST)) == ("32", "null")
@@ -71,8 +73,10 @@ def test_a_study_goes_on_as_it_was_begun(plan: Any) -> None:
 
 def test_what_was_said_before_is_left_alone() -> None:
     assert as_before({"trainer.micro_batch": "4"}, {}) == {
-        "trainer.precision": "32", "trainer.micro_batch": "4", "trainer.dropout_masks": "torch"
+        "trainer.precision": "32", "trainer.micro_batch": "4", "trainer.dropout_masks": "torch",
+        "trainer.embedding_rows": "all",
     }  # fmt: skip
     assert as_before({}, {"trainer.precision": "choice(32,bf16)"}) == {
-        "trainer.micro_batch": "null", "trainer.dropout_masks": "torch"
+        "trainer.micro_batch": "null", "trainer.dropout_masks": "torch",
+        "trainer.embedding_rows": "all",
     }  # fmt: skip

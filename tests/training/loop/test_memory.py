@@ -227,7 +227,12 @@ def test_a_process_that_may_not_grow(small: Path, tmp_path: Path) -> None:
         *("task=gad", "model=tiny", "device=cpu", "optim.batch_size=64", "optim.steps=2"),
         *("trainer.eval_batch_size=1", "task.max_length=512", "task.sha256.train=null"),
         *("task.sha256.validation=null", "task.sha256.test=null"),
-        *("trainer.precision=32", "trainer.micro_batch=null", "trainer.dropout_masks=torch"),
+        *(
+            "trainer.precision=32",
+            "trainer.micro_batch=null",
+            "trainer.dropout_masks=torch",
+            "trainer.embedding_rows=all",
+        ),
     ]
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), json.dumps(overrides), "600"],
