@@ -272,6 +272,23 @@ def test_what_most_arms_share_is_not_named() -> None:
     assert row(table, "r3f, lr=3e-05")["delta"] == pytest.approx(0.1)
 
 
+def test_what_changes_rounding_alone_is_not_named() -> None:
+    """A technique that reads the whole table of word embeddings has the others for company."""
+
+    def rows(cell: Mapping[str, Any], which: str | None) -> dict[str, Any]:
+        return {
+            **cell,
+            "trainer": {"threads": 1} | ({} if which is None else {"embedding_rows": which}),
+        }
+
+    plain, llrd, mixout = config(), config(LLRD), config([("mixout", {"p": 0.7})])
+    assert names(rows(plain, "used"), rows(llrd, "used"), rows(mixout, None)) == [
+        "none", "llrd", "mixout"
+    ]  # fmt: skip
+    both = names(rows(plain, None), rows(plain, "used"), rows(llrd, "used"))
+    assert both == ["none", "none, embedding_rows=used", "llrd"], "asked for, it is an arm"
+
+
 def test_random_weights_are_named_by_their_vocabulary_if_that_distinguishes_them() -> None:
     def of(model: str, words: str) -> RunRecord:
         found = record(0.5, model=f"random:{model}")

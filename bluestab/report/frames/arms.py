@@ -11,6 +11,9 @@ from typing import Any
 from bluestab.core.config import leaves
 from bluestab.models.init_from import START
 
+ROUNDING = ("embedding_rows",)
+"""Knobs of the trainer that change rounding alone: what trains is the same."""
+
 
 def arm_names(
     configs: Mapping[str, Mapping[str, Any]], subjects: Mapping[str, tuple[str, str]]
@@ -21,8 +24,15 @@ def arm_names(
 
     The arm lists the techniques in order, each with the knobs that differ among the cells that
     contain it: `llrd(decay=0.8)`. Differences outside the techniques follow: `none, lr=1e-05`. A
-    value that two thirds of five or more cells share is usual there, and not named.
+    value that two thirds of five or more cells share is usual there, and not named; neither is what
+    changes rounding alone (`ROUNDING`), where nothing but that would tell cells apart by it.
     """
+    but_rounding = {cell: _but_rounding(config) for cell, config in configs.items()}
+    alike = Counter(_said([subjects[cell], config]) for cell, config in but_rounding.items())
+    configs = {
+        cell: configs[cell] if alike[_said([subjects[cell], config])] > 1 else config
+        for cell, config in but_rounding.items()
+    }
     names = {}
     cells_of: dict[tuple[str, str], list[str]] = defaultdict(list)
     for cell in configs:
@@ -171,6 +181,11 @@ def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path -> value, without techniques, seeds, the members of a merged network, and the
     runs behind `init_from`, which that and the techniques say already."""
     return dict(leaves(node, without=("technique", "seeds", "members", "earlier")))
+
+
+def _but_rounding(config: Mapping[str, Any]) -> dict[str, Any]:
+    trainer = {k: v for k, v in config.get("trainer", {}).items() if k not in ROUNDING}
+    return {**config, "trainer": trainer}
 
 
 def _last_part(text: str) -> str:
