@@ -16,10 +16,8 @@ import os
 import statistics
 import subprocess
 import sys
-import time
-from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from technique_cost import trained
 
 SETTINGS = {
     "BIOSSES, 16 pairs": ("task=biosses", "optim.batch_size=16"),
@@ -32,27 +30,10 @@ COMMON = ("model=minilm", "device=cpu", "task.train_size=64", "task.max_length=1
 
 def measure(line: list[str], steps: int) -> dict[str, float]:
     """One training in this process."""
-    import torch
-    from pytorch_lightning import Callback
-
-    from bluestab.core.config import compose, resolved
-    from bluestab.training.assemble import assemble
-    from bluestab.training.check import check
-
-    ends: list[float] = []
-
-    class Clock(Callback):
-        def on_train_batch_end(self, *_: Any) -> None:
-            ends.append(time.process_time())
-
-    torch.set_num_threads(1)
-    run = check(resolved(compose([*line, f"optim.steps={steps}", f"trainer.eval_every={steps}"])))
-    assembly = assemble(run, device=torch.device("cpu"), progress=lambda *_: None)
-    assembly.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
-    assembly.trainer.fit(assembly.module, assembly.loaders["train"])
+    assembly, found = trained(line, steps)
     held = assembly.module.ledger.report()
     n_bytes = sum(held[part] for part in ("weights", "gradients", "moments"))
-    return {"seconds": (ends[-1] - ends[0]) / (len(ends) - 1), "MB": n_bytes / 2**20}
+    return {"seconds": found["seconds"], "MB": n_bytes / 2**20}
 
 
 def elsewhere(line: list[str], steps: int) -> dict[str, float]:

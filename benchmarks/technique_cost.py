@@ -9,7 +9,8 @@ medians over rounds. Seconds: of the CPU, so that what else runs counts little; 
 the steps of a run but the first, since some techniques change on the way. Memory: highest resident
 memory of the process over what it held before the network was loaded, so weights, gradients,
 optimizer state and activations together; in one more process, whose allocator keeps nothing back,
-as the usual one does.
+as the usual one does. What may read the whole table of word embeddings trains all of it, `none` the
+rows of its items (`embedding_rows.py` has both for `none`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from bluestab.core.paths import conf_dir
+
+if TYPE_CHECKING:
+    from bluestab.training.assemble import Assembly
 
 TASK = ["task=biosses", "model=minilm", "optim.batch_size=16", "device=cpu", "trainer.threads=1"]
 
@@ -48,25 +52,16 @@ def trained_before(store: str) -> str:
     return str(weights.parents[1])
 
 
-def measure(technique: str, steps: int, before: str) -> dict[str, Any]:
-    """One training in this process. (before: the run that a technique which remembers goes on
-    from.)"""
+def trained(line: list[str], steps: int) -> tuple[Assembly, dict[str, float]]:
+    """One training in this process, and its CPU seconds of a step and MB. Raises ConfigError."""
     import torch
     from pytorch_lightning import Callback
 
     from bluestab.core.config import compose, resolved
-    from bluestab.core.errors import ConfigError
-    from bluestab.testing.technique_arms import technique_class
     from bluestab.training.assemble import assemble
     from bluestab.training.check import check
 
-    line = [*TASK, f"optim.steps={steps}", f"trainer.eval_every={steps}", f"technique={technique}"]
-    if technique != "none" and technique_class(technique).remembers:
-        line.append(f"model.init_from={before}")
-    try:
-        run = check(resolved(compose(line)))
-    except ConfigError as error:
-        return {"refused": str(error)}
+    run = check(resolved(compose([*line, f"optim.steps={steps}", f"trainer.eval_every={steps}"])))
     ends: list[float] = []
 
     class Clock(Callback):
@@ -75,15 +70,27 @@ def measure(technique: str, steps: int, before: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     at_first = resident("VmRSS")
-    assembly = assemble(run, device=torch.device("cpu"), progress=lambda *_: None,
-    )  # fmt: skip
+    assembly = assemble(run, device=torch.device("cpu"), progress=lambda *_: None)
     assembly.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
     assembly.trainer.fit(assembly.module, assembly.loaders["train"])
-    return {
-        "seconds": (ends[-1] - ends[0]) / (len(ends) - 1),
-        "memory": resident("VmHWM") - at_first,
-        "passes": assembly.module.forwards / assembly.module.batches,
-    }
+    seconds = (ends[-1] - ends[0]) / (len(ends) - 1)
+    return assembly, {"seconds": seconds, "memory": resident("VmHWM") - at_first}
+
+
+def measure(technique: str, steps: int, before: str) -> dict[str, Any]:
+    """One training in this process. (before: the run that a technique which remembers goes on
+    from.)"""
+    from bluestab.core.errors import ConfigError
+    from bluestab.testing.technique_arms import technique_class
+
+    line = [*TASK, f"technique={technique}"]
+    if technique != "none" and technique_class(technique).remembers:
+        line.append(f"model.init_from={before}")
+    try:
+        assembly, found = trained(line, steps)
+    except ConfigError as error:
+        return {"refused": str(error)}
+    return {**found, "passes": assembly.module.forwards / assembly.module.batches}
 
 
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}

@@ -3,9 +3,9 @@
 BERT's table has 30,522 rows, of which the items of a small task touch a few thousand, and it is
 half of the weights of a small encoder: filling its gradient for every part of a batch, its norm and
 its update take a tenth to a quarter of a training step of MiniLM on a CPU. No gradient reaches the
-other rows. What does reach them is the same for all, in proportion: weight decay. So one of
-them, the witness, stays in the table, and what the others would have become is what they were, as
-much shrunk as the witness. Up to rounding it is the training of the whole table.
+other rows. What does reach them is the same for all, in proportion: weight decay. So one of them,
+the witness, stays in the table, and what the others would have become is what they were, as much
+shrunk as the witness. Up to rounding it is the training of the whole table.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from bluestab.testing.corpora import ON_ANY_DEVICE
 from bluestab.training.assemble import Assembly
 
 LAYERS = 2
@@ -24,12 +25,7 @@ LAYERS = 2
 
 SHORT = (
     *("optim.steps=3", "optim.lr=1e-3", "optim.batch_size=16", "trainer.eval_every=1"),
-    *(
-        "trainer.precision=32",
-        "trainer.micro_batch=null",
-        "trainer.dropout_masks=torch",
-        "trainer.embedding_rows=all",
-    ),  # the same on every machine
+    *ON_ANY_DEVICE,  # the same on every machine
 )
 """Three real steps over 24 items: the second epoch begins, validation comes in between."""
 

@@ -63,26 +63,17 @@ def settle(
             why = _against(cfg, {"precision": "bf16"}, {"precision": 32}, problems)
         values[PRECISION] = "bf16" if kind.bf16 and not why else 32
         cfg = _with(cfg, precision=values[PRECISION])
-    sizes = cfg["trainer"]["micro_batch"]
-    if isinstance(sizes, Mapping):
-        size = sizes[kind.name]
-        whole = cfg["trainer"]["engine"] == "packed" or cfg["trainer"]["devices"] != 1
-        if whole or _against(cfg, {"micro_batch": size}, {"micro_batch": None}, problems):
-            size = None
-        values[MICRO_BATCH] = size
-        cfg = _with(cfg, micro_batch=size)
-    masks = cfg["trainer"]["dropout_masks"]
-    if isinstance(masks, Mapping):
-        values[MASKS] = "torch" if cfg["trainer"]["engine"] == "packed" else masks[kind.name]
-        cfg = _with(cfg, dropout_masks=values[MASKS])
-    rows = cfg["trainer"]["embedding_rows"]
-    if isinstance(rows, Mapping):
-        rows = rows[kind.name]
-        packed = cfg["trainer"]["engine"] == "packed"
-        if packed or _against(cfg, {"embedding_rows": rows}, {"embedding_rows": "all"}, problems):
-            rows = "all"
-        values[ROWS] = rows
-        cfg = _with(cfg, embedding_rows=rows)
+    packed, several = cfg["trainer"]["engine"] == "packed", cfg["trainer"]["devices"] != 1
+    for path in OF_DEVICE:
+        knob = path.removeprefix("trainer.")
+        if not isinstance(own := cfg["trainer"][knob], Mapping):
+            continue
+        value, plain = own[kind.name], FORMER[path]
+        whole = packed or (several and path == MICRO_BATCH)
+        if whole or _against(cfg, {knob: value}, {knob: plain}, problems):
+            value = plain
+        values[path] = value
+        cfg = _with(cfg, **{knob: value})
     return dict(cfg), Settled(values, why)
 
 
@@ -93,7 +84,7 @@ def _against(
     problems: Callable[[Mapping[str, Any]], list[str]],
 ) -> tuple[str, ...]:
     """What techniques have against the wanted values of the trainer, and not against plain ones."""
-    refused = problems(_with(cfg, **wanted))
+    refused = problems(_with(cfg, **wanted)) if wanted != plain else []
     accepted = problems(_with(cfg, **plain)) if refused else []
     return tuple(said for said in refused if said not in accepted)
 

@@ -49,6 +49,10 @@ def search_problems(cfg: Mapping[str, Any]) -> list[str]:
     return found
 
 
+WHOLE_TABLE = ("keep_path_integral", "score_earlier")
+"""Knobs that hand the network, or the way of each weight, to another run."""
+
+
 def row_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) -> list[str]:
     """What reads rows of the word embeddings that no item has, where only the others are held."""
     if cfg["trainer"]["embedding_rows"] != "used":
@@ -63,10 +67,6 @@ def row_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) ->
         "trainer.embedding_rows=all"
         for one in why
     ]
-
-
-WHOLE_TABLE = ("keep_path_integral", "score_earlier")
-"""Knobs that hand the network, or the way of each weight, to another run."""
 
 
 def packable_problems(

@@ -93,12 +93,12 @@ def build_optimizer(
 
 
 def _word_pieces(tables: Iterable[Dataset]) -> Iterator[int]:
-    """Those of all rows, once each."""
-    for table in tables:
-        column: Any = table.data.column("input_ids").combine_chunks()
-        while pyarrow.types.is_list(column.type):  # an item of several texts is a list of lists
-            column = column.flatten()
-        yield from column.unique().to_pylist()
+    """Those of all rows."""
+    columns = (table.data.column("input_ids") for table in tables)
+    for chunk in (chunk for column in columns for chunk in column.chunks):
+        while pyarrow.types.is_list(chunk.type):  # an item of several texts is a list of lists
+            chunk = chunk.flatten()
+        yield from chunk.unique().to_pylist()
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 
 from bluestab.store.records import to_json
 from bluestab.store.store import Store
-from bluestab.testing.corpora import ANY_FILE
+from bluestab.testing.corpora import ANY_FILE, ON_ANY_DEVICE
 from tests.slurm.conftest import Cluster, Site, until
 
 pytestmark = pytest.mark.slurm
@@ -25,12 +25,7 @@ keep_data: true
 """
 ASKED = (
     *("+sequence=three", *ANY_FILE, "model=tiny", "device=cpu", "task.max_length=32"),
-    *(
-        "trainer.precision=32",
-        "trainer.micro_batch=null",
-        "trainer.dropout_masks=torch",
-        "trainer.embedding_rows=all",
-    ),
+    *ON_ANY_DEVICE,
     "technique=none,ewc",
 )
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slurm
 
 MakeSite = Callable[..., Site]
 
-# 24 items in batches of 2: 12 steps an epoch, 192 in all, so that a run can be hit at any of them
+# 24 items in batches of 2: 12 steps an epoch, 576 in all, so that a run can be hit at any of them
 LONG = ("optim.batch_size=2", "optim.epochs=48", "trainer.eval_every=144", "sweep.seeds=1")
 """Long enough that SLURM, which takes a second or two, meets the run while it trains."""
 SAVING = "checkpoint_every=2"  # never in the way of what `local` does undisturbed

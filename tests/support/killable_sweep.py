@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bluestab.testing.corpora import ON_ANY_DEVICE
+
 OVERRIDES = (
     "task=biosses",
     "model=tiny",
@@ -27,12 +29,7 @@ OVERRIDES = (
     "task.max_length=64",  # `tiny` reads characters: whole pairs would take seconds a step
     "optim.steps=40",
     "trainer.eval_every=10",
-    *(
-        "trainer.precision=32",
-        "trainer.micro_batch=null",
-        "trainer.dropout_masks=torch",
-        "trainer.embedding_rows=all",
-    ),  # in every process the same runs
+    *ON_ANY_DEVICE,  # in every process the same runs
     "task.sha256.train=null",
     "task.sha256.validation=null",
     "task.sha256.test=null",

@@ -82,48 +82,39 @@ def test_a_default_is_what_it_becomes(on: Make) -> None:
     assert spelled.settled.overrides() == []
 
 
+UNSAID = {"dropout_masks": "torch", "embedding_rows": "all"}
+"""What a key that does not name them means."""
+
+
 @pytest.mark.parametrize(
-    ("kind", "overrides", "masks"),
+    ("knob", "kind", "overrides", "value"),
     [
-        (FAST_CPU, (), "sfc64"),
-        (GPU, (), "torch"),
-        (FAST_CPU, ("trainer.dropout_masks=torch",), "torch"),
-        (GPU, ("trainer.dropout_masks=sfc64",), "sfc64"),
-        (FAST_CPU, ("trainer.engine=packed",), "torch"),
+        ("dropout_masks", FAST_CPU, (), "sfc64"),
+        ("dropout_masks", GPU, (), "torch"),
+        ("dropout_masks", FAST_CPU, ("trainer.dropout_masks=torch",), "torch"),
+        ("dropout_masks", GPU, ("trainer.dropout_masks=sfc64",), "sfc64"),
+        ("dropout_masks", FAST_CPU, ("trainer.engine=packed",), "torch"),
+        ("embedding_rows", FAST_CPU, (), "used"),
+        ("embedding_rows", GPU, (), "all"),
+        ("embedding_rows", GPU, ("trainer.embedding_rows=used",), "used"),
+        ("embedding_rows", FAST_CPU, ("trainer.embedding_rows=all",), "all"),
+        ("embedding_rows", FAST_CPU, ("trainer.engine=packed",), "all"),
+        ("embedding_rows", FAST_CPU, ("technique=llrd",), "used"),
+        ("embedding_rows", FAST_CPU, ("technique=[llrd,mixout]",), "all"),
+        ("embedding_rows", FAST_CPU, ("keep_path_integral=true", "keep=last"), "all"),
     ],
 )
-def test_who_draws_dropout_masks(
-    on: Make, kind: Kind, overrides: tuple[str, ...], masks: str
+def test_who_draws_dropout_masks_and_which_rows_of_the_word_embeddings_are_held(
+    on: Make, knob: str, kind: Kind, overrides: tuple[str, ...], value: str
 ) -> None:
     run = on(kind, *overrides)
-    assert run.cfg["trainer"]["dropout_masks"] == masks
-    assert run.hashed["trainer"].get("dropout_masks", "torch") == masks
+    assert run.cfg["trainer"][knob] == value
+    assert run.hashed["trainer"].get(knob, UNSAID[knob]) == value
 
 
 def test_a_group_draws_its_own_masks(on: Make) -> None:
     with pytest.raises(ConfigError, match=r"dropout_masks is sfc64: a group draws its own"):
         on(FAST_CPU, "trainer.engine=packed", "trainer.dropout_masks=sfc64")
-
-
-@pytest.mark.parametrize(
-    ("kind", "overrides", "rows"),
-    [
-        (FAST_CPU, (), "used"),
-        (GPU, (), "all"),
-        (GPU, ("trainer.embedding_rows=used",), "used"),
-        (FAST_CPU, ("trainer.embedding_rows=all",), "all"),
-        (FAST_CPU, ("trainer.engine=packed",), "all"),
-        (FAST_CPU, ("technique=llrd",), "used"),
-        (FAST_CPU, ("technique=[llrd,mixout]",), "all"),
-        (FAST_CPU, ("keep_path_integral=true", "keep=last"), "all"),
-    ],
-)
-def test_which_rows_of_the_word_embeddings_are_held(
-    on: Make, kind: Kind, overrides: tuple[str, ...], rows: str
-) -> None:
-    run = on(kind, *overrides)
-    assert run.cfg["trainer"]["embedding_rows"] == rows
-    assert run.hashed["trainer"].get("embedding_rows", "all") == rows
 
 
 @pytest.mark.parametrize(

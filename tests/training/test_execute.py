@@ -24,6 +24,7 @@ from bluestab.core.types import Batch, Step, StepOutput  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
 from bluestab.tasks.metric import metric_of  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
+from bluestab.testing.corpora import ON_ANY_DEVICE  # noqa: E402
 from bluestab.training.execute import execute_one  # noqa: E402
 from bluestab.training.loop.history import ValidationHistory  # noqa: E402
 
@@ -36,10 +37,7 @@ TINY = (
     "optim.batch_size=8",
     "optim.steps=4",
     "trainer.eval_every=1",
-    "trainer.precision=32",
-    "trainer.micro_batch=null",
-    "trainer.dropout_masks=torch",
-    "trainer.embedding_rows=all",
+    *ON_ANY_DEVICE,
 )
 
 

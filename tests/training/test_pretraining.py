@@ -15,16 +15,15 @@ torch = pytest.importorskip("torch")
 
 from bluestab.core.types import IGNORED  # noqa: E402
 from bluestab.models.passes import POSITIONS  # noqa: E402
+from bluestab.testing.corpora import ON_ANY_DEVICE  # noqa: E402
 from tests.support.interrupted_runs import compare  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
 
 Make = Callable[..., Any]
-PLAIN = ("device=cpu", "trainer.precision=32", "trainer.micro_batch=null")
+PLAIN = ("device=cpu", *ON_ANY_DEVICE)
 MLM = (
     "task=mlm",
     "model=tiny",
-    "trainer.dropout_masks=torch",
-    "trainer.embedding_rows=all",
     "task.max_length=24",
     *PLAIN,
 )
@@ -98,8 +97,6 @@ def test_twenty_steps_are_those_of_a_plain_loop(make_assembly: Make, text: str) 
 RTD = (
     "task=rtd",
     "model=tiny_electra",
-    "trainer.dropout_masks=torch",
-    "trainer.embedding_rows=all",
     "task.max_length=24",
     *PLAIN,
 )

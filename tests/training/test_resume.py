@@ -27,6 +27,7 @@ from bluestab.core.types import Batch, Step, StepOutput  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
+from bluestab.testing.corpora import ON_ANY_DEVICE  # noqa: E402
 from bluestab.testing.technique_arms import NAMES, chosen, technique_class  # noqa: E402
 from bluestab.training.loop import checkpoints  # noqa: E402
 from bluestab.training.loop.checkpoints import Checkpoints, identity  # noqa: E402
@@ -475,10 +476,7 @@ def test_killed_and_started_again(making: Make, small: Path, tmp_path: Path) -> 
         "model=tiny",
         "optim.epochs=12",
         "checkpoint_every=2",
-        "trainer.precision=32",
-        "trainer.micro_batch=null",
-        "trainer.dropout_masks=torch",
-        "trainer.embedding_rows=all",
+        *ON_ANY_DEVICE,
     )
     run = making(*overrides)()
     command = ["run", *ANYTHING, *SHORT, *overrides, f"store={tmp_path}/killed"]

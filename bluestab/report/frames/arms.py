@@ -28,11 +28,9 @@ def arm_names(
     changes rounding alone (`ROUNDING`), where nothing but that would tell cells apart by it.
     """
     but_rounding = {cell: _but_rounding(config) for cell, config in configs.items()}
-    alike = Counter(_said([subjects[cell], config]) for cell, config in but_rounding.items())
-    configs = {
-        cell: configs[cell] if alike[_said([subjects[cell], config])] > 1 else config
-        for cell, config in but_rounding.items()
-    }
+    rests = {cell: _said([subjects[cell], config]) for cell, config in but_rounding.items()}
+    alike = Counter(rests.values())
+    configs = {c: configs[c] if alike[rests[c]] > 1 else but_rounding[c] for c in configs}
     names = {}
     cells_of: dict[tuple[str, str], list[str]] = defaultdict(list)
     for cell in configs:

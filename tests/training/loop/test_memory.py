@@ -20,6 +20,7 @@ from bluestab.core.types import Batch, Step, StepOutput  # noqa: E402
 from bluestab.models.built import Built  # noqa: E402
 from bluestab.store.store import Store  # noqa: E402
 from bluestab.techniques.base import Technique  # noqa: E402
+from bluestab.testing.corpora import ON_ANY_DEVICE  # noqa: E402
 from bluestab.training.loop.memory import Sizes, is_out_of_memory  # noqa: E402
 from tests.training.test_execute import done, kept  # noqa: E402
 
@@ -227,12 +228,7 @@ def test_a_process_that_may_not_grow(small: Path, tmp_path: Path) -> None:
         *("task=gad", "model=tiny", "device=cpu", "optim.batch_size=64", "optim.steps=2"),
         *("trainer.eval_batch_size=1", "task.max_length=512", "task.sha256.train=null"),
         *("task.sha256.validation=null", "task.sha256.test=null"),
-        *(
-            "trainer.precision=32",
-            "trainer.micro_batch=null",
-            "trainer.dropout_masks=torch",
-            "trainer.embedding_rows=all",
-        ),
+        *ON_ANY_DEVICE,
     ]
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), json.dumps(overrides), "600"],
