@@ -41,7 +41,8 @@ class Technique:
     frozen ones cannot be computed once for it."""
     embeddings_by_row: ClassVar[bool] = False
     """What it does to a row of the word embeddings follows from that row alone, and without a
-    gradient it at most scales it: `trainer.embedding_rows` may do without rows of no item."""
+    gradient it at most scales it: `trainer.embedding_rows` may do without rows of no item. Not
+    inherited: a child says it itself."""
     remembers: ClassVar[bool] = False
     """It holds on to the tasks of earlier runs (`model.init_from`, and where those started)."""
     keeps_items: ClassVar[bool] = False

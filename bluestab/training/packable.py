@@ -58,7 +58,8 @@ def row_problems(cfg: Mapping[str, Any], techniques: Mapping[str, Technique]) ->
     if cfg["trainer"]["embedding_rows"] != "used":
         return []
     output = _output(cfg)
-    why = [f"technique {n} reads" for n, t in techniques.items() if not t.embeddings_by_row]
+    by_row = "embeddings_by_row"  # said by the class itself: a child of one that may do otherwise
+    why = [f"technique {n} reads" for n, t in techniques.items() if not vars(type(t)).get(by_row)]
     if output is not None and (output.head.pretrains or output.searches):
         why.append(f"task '{cfg['task']['name']}' needs")
     why += [f"{knob}=true needs" for knob in WHOLE_TABLE if cfg.get(knob, False)]

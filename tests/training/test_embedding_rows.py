@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bluestab.testing.technique_arms import EVERY, chosen, technique_class  # noqa: E402
+from bluestab.training.packable import row_problems  # noqa: E402
 from tests.support.interrupted_runs import STEPS, compare  # noqa: E402
 from tests.training.test_execute import done  # noqa: E402
 
@@ -77,6 +78,20 @@ def test_the_same_up_to_rounding(
             assert used[0]["effects"][key][said] == expected
     trains = name not in ("freeze", "train_only")
     assert (used[3]["moments"] < whole[3]["moments"]) == trains
+
+
+def test_a_child_says_it_itself() -> None:
+    class Reads(technique_class("freeze")):  # type: ignore[misc]
+        """Might read the whole table, in what it adds."""
+
+    class Follows(Reads):
+        embeddings_by_row = True
+
+    cfg = {"trainer": {"embedding_rows": "used"}, "task": {}}
+    knobs = {"depth": 1, "embeddings": True, "eval_mode": False}
+    (problem,) = row_problems(cfg, {"mine": Reads(**knobs)})
+    assert "technique mine reads the whole table" in problem
+    assert not row_problems(cfg, {"mine": Follows(**knobs)})
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(making: Make, tmp_path: Path) -> None:
