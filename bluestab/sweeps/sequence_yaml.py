@@ -36,7 +36,7 @@ MOST_ORDERS = 1_000
 class Plan:
     """`sequence` of the config, checked; `from` is `at` here.
 
-    stages       task -> overrides of its stages alone
+    stages       task -> overrides of its stages alone, which win over arms and the command line
     head         own: each task has its own; shared: all have one
     first_seeds  of the first stage, each gone on from by every seed; (): that of the stages behind
     """
