@@ -150,10 +150,12 @@ class ChildTuning(Technique):
             return mean_over_batches(loss, self._chosen, batches)
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self._masks)
+        return {**self._masks, "masked": sorted(self._masked)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._masks = {name: mask.to(self._chosen[name].device) for name, mask in state.items()}
+        masks = dict(state)
+        self._masked = {*masks.pop("masked", ())}  # checkpoints of 0.2.0 lack it
+        self._masks = {name: mask.to(self._chosen[name].device) for name, mask in masks.items()}
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         if not self._masked:
