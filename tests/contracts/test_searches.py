@@ -21,6 +21,7 @@ from bluestab.core import preemption
 from bluestab.core.errors import BluestabError, ConfigError, RunsCrashed
 from bluestab.store.store import Store
 from bluestab.sweeps.search.findings import best_first, points_frame
+from bluestab.sweeps.search.patience import StorageAway
 from bluestab.sweeps.search.pool import see_through
 from bluestab.sweeps.search.spec import SAMPLERS, Search
 from bluestab.sweeps.search.told import points, scores_of, was_stopped
@@ -449,6 +450,20 @@ def test_a_live_trial_is_left_alone(make: Plan) -> None:
     assert [t.state.name for t in trials.all()] == ["RUNNING"] * 2
     for one in (taken, mine):
         trials.let_go(one)
+
+
+def test_a_database_that_goes_while_a_point_is_taken_leaves_it_to_anybody(make: Plan) -> None:
+    """In this process, too: a notebook that asks again does not wait for itself."""
+    search = make()
+    trials = begin(search)
+
+    def away(*_: Any) -> Any:
+        raise StorageAway("the database is away")
+
+    with pytest.raises(StorageAway):
+        trials.take(away)
+    assert [t.state.name for t in trials.under_way()] == ["RUNNING"]
+    assert trials.dead()
 
 
 def test_workers_elsewhere_need_store_and_storage_alone(make: Plan, store: Path) -> None:

@@ -176,29 +176,37 @@ class Trials:
             refused = 0
             while self.left() > 0:
                 self._queue_a_new_one(refused)
-                taken = self._ask()
+                trial, claim = self._ask()
                 try:
-                    run = check(taken.point, self.search.seeds[0])
-                except ConfigError as error:
-                    self.fail(taken, "impossible", "; ".join(error.problems))
-                    refused += 1
-                    continue
-                trials = self.all()
-                twins = [t for t in trials if t.user_attrs.get("cell") == run.cell]
-                twins = [t for t in twins if t.number not in lineage(trials, taken.number)]
-                if twins:
-                    note = f"the same runs as trial {twins[0].number}"
-                    self.fail(taken, "duplicate", note)
-                    refused += 1
-                    continue
-                taken.trial.set_user_attr("cell", run.cell)
-                taken.trial.set_user_attr("point", overrides(taken.point))
-                if job := os.environ.get("BLUESTAB_JOB"):
-                    taken.trial.set_user_attr("job", job)
-                return taken
+                    taken = Taken(trial, self.search.space.draw(trial), claim)
+                    if self._accept(taken, check):
+                        return taken
+                except BaseException:  # a database that stays away: nobody is to wait for this one
+                    _let_go(claim)
+                    raise
+                refused += 1
         return None
 
-    def _ask(self) -> Taken:
+    def _accept(self, taken: Taken, check: Check) -> bool:
+        """Is it a point to see through? Else it has been told why not. Under the lock."""
+        try:
+            run = check(taken.point, self.search.seeds[0])
+        except ConfigError as error:
+            self.fail(taken, "impossible", "; ".join(error.problems))
+            return False
+        trials = self.all()
+        twins = [t for t in trials if t.user_attrs.get("cell") == run.cell]
+        twins = [t for t in twins if t.number not in lineage(trials, taken.number)]
+        if twins:
+            self.fail(taken, "duplicate", f"the same runs as trial {twins[0].number}")
+            return False
+        taken.trial.set_user_attr("cell", run.cell)
+        taken.trial.set_user_attr("point", overrides(taken.point))
+        if job := os.environ.get("BLUESTAB_JOB"):
+            taken.trial.set_user_attr("job", job)
+        return True
+
+    def _ask(self) -> tuple[Trial, Claim]:
         """Under the lock."""
         search, trials = self.search, self.all()
         self.study.sampler = samplers.make(
@@ -212,7 +220,7 @@ class Trials:
         if claim is None:
             raise BluestabError(f"trial {trial.number} of {search.name} is claimed already")
         claim.__enter__()
-        return Taken(trial, search.space.draw(trial), claim)
+        return trial, claim
 
     def _queue_a_new_one(self, refused: int) -> None:
         """Queue a point that no trial has had, where the sampler is not to choose: in a grid, and
@@ -291,8 +299,7 @@ class Trials:
 
     def let_go(self, taken: Taken) -> None:
         """This process works on it no more: whoever comes next finds it dead, at once."""
-        with suppress(OSError):  # it was told meanwhile
-            taken.claim.__exit__()
+        _let_go(taken.claim)
 
     def _mark(self, taken: Taken, why: str, note: str) -> None:
         taken.trial.set_user_attr("why", why)
@@ -349,6 +356,11 @@ class Trials:
         self.study.enqueue_trial(
             dict(trial.params), user_attrs={"retry_of": trial.number, "deaths": dict(deaths)}
         )
+
+
+def _let_go(claim: Claim) -> None:
+    with suppress(OSError):  # its trial was told meanwhile
+        claim.__exit__()
 
 
 @contextmanager
