@@ -209,7 +209,7 @@ def under_fire(place: Place, n: int, kills: int, *more: str) -> list[tuple[str, 
 
 def test_sixty_kills(corpora: Path, tmp_path: Path) -> None:
     """Workers and parents, in all phases of a sweep of 40 runs."""
-    longer = ("optim.steps=300", "trainer.eval_every=60", "checkpoint_every=7")
+    longer = ("optim.steps=500", "trainer.eval_every=100", "checkpoint_every=7")
     undisturbed = Place(tmp_path / "undisturbed", corpora)
     assert undisturbed.complete(N, 2, *longer[:2]) == 1
     place = Place(tmp_path / "disturbed", corpora)
