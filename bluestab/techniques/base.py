@@ -20,6 +20,7 @@ from bluestab.models.built import Built, Trained
 if TYPE_CHECKING:
     import torch
     from pytorch_lightning import Callback, Trainer
+    from torch import nn
 
     from bluestab.core.seeding import Seeds
     from bluestab.models.earlier import EarlierTask
@@ -166,6 +167,30 @@ def before_each_step(act: Callable[[Trainer], None]) -> Callback:
             act(trainer)
 
     return BeforeEachStep()
+
+
+class MaskedGradients(Technique):
+    """One that multiplies gradients by masks, and says of how many tensors it did so.
+
+    What it has counted holds over interruptions, as its masks do.
+    """
+
+    _chosen: dict[str, nn.Parameter]
+    _masks: dict[str, torch.Tensor]
+    _masked: set[str]
+
+    def _count(self, name: str, gradient: torch.Tensor) -> None:
+        """A tensor whose gradient is masked now; one that was 0 anyway does not count."""
+        if name not in self._masked and gradient.any():
+            self._masked.add(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._masks, "masked": sorted(self._masked)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        masks = dict(state)
+        self._masked = {*masks.pop("masked", ())}  # checkpoints of 0.2.0 lack it
+        self._masks = {name: mask.to(self._chosen[name].device) for name, mask in masks.items()}
 
 
 def when_gradients_are_final(optimizer: torch.optim.Optimizer, act: Callable[[], None]) -> None:

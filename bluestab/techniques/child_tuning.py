@@ -35,7 +35,7 @@ from bluestab.core.types import Batch, ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.models.likelihood import evaluating, mean_over_batches
 from bluestab.models.passes import model_logits
-from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
+from bluestab.techniques.base import MaskedGradients, before_each_step, when_gradients_are_final
 from bluestab.techniques.parameters import held, pretrained
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def top_share(scores: Mapping[str, torch.Tensor], p: float) -> dict[str, torch.T
     return {name: score >= bound for name, score in scores.items()}
 
 
-class ChildTuning(Technique):
+class ChildTuning(MaskedGradients):
     """mode: F or D; p: share of gradients that stays, 1 switches it off; fisher_batch: of D."""
 
     neutral: ClassVar[Mapping[str, Any]] = {"p": 1.0}
@@ -82,8 +82,8 @@ class ChildTuning(Technique):
 
     def edit_model(self, built: Built, seeds: Seeds) -> Built:
         self._seed, self._step = seeds.dropout, 0
-        self._masks: dict[str, torch.Tensor] = {}
-        self._masked: set[str] = set()
+        self._masks = {}
+        self._masked = set()
         return built
 
     def _names(self, built: Built) -> list[str]:
@@ -110,8 +110,7 @@ class ChildTuning(Technique):
             for name, parameter in self._chosen.items():
                 if parameter.grad is None:
                     continue
-                if name not in self._masked and parameter.grad.any():
-                    self._masked.add(name)
+                self._count(name, parameter.grad)
                 if self.mode == "D":
                     parameter.grad.mul_(self._masks[name])
                 else:
@@ -148,14 +147,6 @@ class ChildTuning(Technique):
 
         with evaluating(model, self._chosen.values()):
             return mean_over_batches(loss, self._chosen, batches)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**self._masks, "masked": sorted(self._masked)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        masks = dict(state)
-        self._masked = {*masks.pop("masked", ())}  # checkpoints of 0.2.0 lack it
-        self._masks = {name: mask.to(self._chosen[name].device) for name, mask in masks.items()}
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         if not self._masked:

@@ -33,7 +33,7 @@ from bluestab.core.seeding import Seeds, stream_seed
 from bluestab.core.types import ModelFacts
 from bluestab.models.built import Built, Trained
 from bluestab.techniques.around_layers import WRAPPERS
-from bluestab.techniques.base import Technique, before_each_step, when_gradients_are_final
+from bluestab.techniques.base import MaskedGradients, before_each_step, when_gradients_are_final
 from bluestab.techniques.effects import frozen
 from bluestab.techniques.parameters import block_matrices, held, pretrained
 
@@ -61,7 +61,7 @@ def nuclear_gradient(w: torch.Tensor) -> torch.Tensor:
     return (u * above) @ vh  # type: ignore[no-any-return]
 
 
-class Sara(Technique):
+class Sara(MaskedGradients):
     """share: of each matrix, in (0, 1); reselect: share of the steps after which, null: never;
     rank_penalty: >= 0."""
 
@@ -112,7 +112,7 @@ class Sara(Technique):
         self._chosen = held(optimizer, set(block_matrices(built)))
         self._bounds = {n: quantile(p, self.share) for n, p in self._chosen.items()}
         self._masks = {n: p.detach().abs() <= self._bounds[n] for n, p in self._chosen.items()}
-        self._masked: set[str] = set()
+        self._masked = set()
         start: dict[str, torch.Tensor] = {}
 
         @torch.no_grad()
@@ -125,8 +125,7 @@ class Sara(Technique):
             for name, parameter in self._chosen.items():
                 if parameter.grad is None:
                     continue
-                if name not in self._masked and parameter.grad.any():
-                    self._masked.add(name)
+                self._count(name, parameter.grad)
                 if name == penalised:
                     rank = nuclear_gradient(start[name] * self._masks[name])
                     parameter.grad.add_(rank, alpha=self.rank_penalty)
@@ -160,14 +159,6 @@ class Sara(Technique):
                     self._masks[name] &= parameter.detach().abs() <= self._bounds[name]
 
         return [before_each_step(begin)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**self._masks, "masked": sorted(self._masked)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        masks = dict(state)
-        self._masked = {*masks.pop("masked", ())}  # checkpoints of 0.2.0 lack it
-        self._masks = {name: mask.to(self._chosen[name].device) for name, mask in masks.items()}
 
     def effects(self, built: Built, trained: Trained) -> dict[str, Any]:
         return {"masked_tensors": len(self._masked), **frozen(built, trained)}

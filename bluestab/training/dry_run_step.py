@@ -240,14 +240,15 @@ def _measured(assembly: Assembly, seeds: Seeds, names: Sequence[str]) -> float:
     """Seconds to measure these importances over one item."""
     from bluestab.models.importance import Importance
 
-    took = []
-    for size in RECALLED * 2:  # twice: what else the machine does, and a first time, slows one down
-        task = _like(assembly, seeds, size)
+    def seconds(task: EarlierTask) -> float:
         begun = time.perf_counter()
         for name in names:
             Importance.named(name).measure(task)
-        took.append(time.perf_counter() - begun)
-    return _per_item(*map(min, zip(took[:2], took[2:], strict=True)))
+        return time.perf_counter() - begun
+
+    tasks = (_like(assembly, seeds, size) for size in RECALLED)  # one copy of the network at a time
+    # the shorter of two: what else the machine does, and a first time, slows one down
+    return _per_item(*(min(seconds(task), seconds(task)) for task in tasks))
 
 
 def _per_item(few: float, more: float) -> float:
